@@ -1,0 +1,1 @@
+"""Recaption the curated pictures."""

@@ -1,0 +1,1 @@
+"""Rules that keep or drop rows, and what they need: fetch, scorers, duplicates."""

@@ -1,0 +1,1 @@
+"""Valid URL: get foreign bytes safely and turn them into pictures."""

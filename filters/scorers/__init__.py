@@ -1,0 +1,1 @@
+"""Encoders and heads: pixels and texts to score columns."""

@@ -1,0 +1,1 @@
+"""What a run holds on disk: shards, tables, ledgers, journals, manifests."""

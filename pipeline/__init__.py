@@ -1,0 +1,1 @@
+"""The command line, the recipe, the stages and the trainer."""

@@ -1,0 +1,1 @@
+"""The demo: real pictures, planted faults, a truth table and a report."""

@@ -1,0 +1,1 @@
+"""Pictures to VQ codes, codes to shards."""
