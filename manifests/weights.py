@@ -1,0 +1,61 @@
+"""Name the weights that made a number: file, digest, and whether they are stand-ins."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+STAND_IN = "stand-in"
+"""The recipe value that asks for seeded random weights in the real format instead of a file."""
+
+
+class WeightsError(ValueError):
+    """Weights are missing, altered, or of the wrong shape; the message says what to get and where to put it."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a manifest records of one set of weights: `sha256` of the file's bytes, never its folder."""
+
+    name: str
+    sha256: str
+    stand_in: bool = False
+    path: str = ""
+
+    @property
+    def label(self) -> str:
+        """Return the name as every output prints it: stand-ins always say so."""
+        return f"{self.name} (stand-in weights)" if self.stand_in else self.name
+
+    def record(self) -> dict[str, str | bool]:
+        """Return the manifest entry: the path stays out, so that a digest does not depend on it."""
+        return {"name": self.name, "sha256": self.sha256, "stand_in": self.stand_in}
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the sha256 of a file in hex, reading 1 MiB at a time."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def weights_file(name: str, path: str | Path, *, where: str, sha256: str = "") -> WeightsFile:
+    """Return the identity of a local weights file.
+
+    `where` says what to get and where to put it, and ends the error for a missing file.
+    `sha256` (whole or its first hex digits), where given, must match.
+    Raises WeightsError for a missing or altered file.
+    """
+    found = Path(path).expanduser()
+    if not found.is_file():
+        raise WeightsError(f"weights of {name}: no file at {str(path)!r}. {where}")
+    got = sha256_file(found)
+    if sha256 and not got.startswith(sha256):
+        raise WeightsError(f"weights of {name}: {found} has sha256 {got[:16]}…, wanted {sha256[:16]}…: the file is altered or another version. {where}")
+    return WeightsFile(name, got, path=str(found))
+
+
+def stand_in(name: str, recipe: str) -> WeightsFile:
+    """Return the identity of seeded random weights; `recipe` (format, sizes, seed) stands for their bytes."""
+    return WeightsFile(name, hashlib.sha256(f"stand-in|{name}|{recipe}".encode()).hexdigest(), stand_in=True)
