@@ -1,0 +1,318 @@
+"""Build LlamaGen's autoregressive image-code transformer, parameter for parameter.
+
+Shapes: B batch, T condition tokens, N image tokens, S tokens in this call, P positions seen, D model width, H heads,
+K head width, R = K/2 rotated pairs, V codes in the codebook, C width of one text feature, L layers.
+Names and numbers are those of LlamaGen (arXiv 2406.06525), so that its released weights load strictly.
+"""
+
+from dataclasses import dataclass
+from typing import Unpack, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.gpt_spec import GPTOptions, GPTSpec, gpt_spec
+
+Condition = Tensor | tuple[Tensor, Tensor]
+"""Class labels (B,), or text features (B, T, C) left-padded with their true lengths (B,)."""
+
+ROPE_THETA = 10000.0
+NORM_EPS = 1e-5
+INIT_STD = 0.02
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An embedded condition: (B, T, D), and how many of its positions are padding per sample (None for classes)."""
+
+    x_BTD: Tensor
+    pad_B: Tensor | None
+
+
+@dataclass
+class Cache:
+    """Keys and values of every layer for incremental decoding, allocated once; the first `used` positions are filled."""
+
+    k_LBHPK: Tensor
+    v_LBHPK: Tensor
+    prompt: Prompt
+    used: int = 0
+
+
+@dataclass(frozen=True)
+class _Span:
+    """What attention needs to know of the S positions in this call."""
+
+    cos_SR: Tensor
+    sin_SR: Tensor
+    mask_B1SP: Tensor | None  # None: plain causal
+    cache: Cache | None
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in float32."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        """Return x over its root mean square along D, times the gain."""
+        x32_BSD = x_BSD.float()
+        x32_BSD = x32_BSD * torch.rsqrt(x32_BSD.square().mean(-1, keepdim=True) + NORM_EPS)
+        return x32_BSD.type_as(x_BSD) * self.weight
+
+
+class CaptionMLP(nn.Module):
+    """Two linear maps without bias and a tanh-GELU between: text feature to model width."""
+
+    def __init__(self, cond_dim: int, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(cond_dim, dim, bias=False)
+        self.fc2 = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        """Return (B, T, D)."""
+        return cast(Tensor, self.fc2(F.gelu(self.fc1(x_BTC), approximate="tanh")))
+
+
+class CaptionEmbedder(nn.Module):
+    """Project text features; "no text" is a fixed random sequence, saved but never trained, as in LlamaGen."""
+
+    uncond_embedding: Tensor
+
+    def __init__(self, spec: GPTSpec) -> None:
+        super().__init__()
+        self.register_buffer("uncond_embedding", torch.randn(spec.cond_len, spec.cond_dim) / spec.cond_dim**0.5)
+        self.cap_proj = CaptionMLP(spec.cond_dim, spec.dim)
+
+    def forward(self, x_BTC: Tensor, drop_B: Tensor) -> Tensor:
+        """Return (B, T, D); rows where `drop_B` is true carry no text."""
+        x_BTC = x_BTC.to(self.uncond_embedding.dtype)
+        null_TC = self.uncond_embedding[-x_BTC.shape[1] :]
+        return cast(Tensor, self.cap_proj(torch.where(drop_B[:, None, None], null_TC, x_BTC)))
+
+
+class LabelEmbedder(nn.Module):
+    """A row per class, and a last row for "no class"."""
+
+    def __init__(self, spec: GPTSpec) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(spec.classes + 1, spec.dim)
+
+    def forward(self, labels_B: Tensor, drop_B: Tensor) -> Tensor:
+        """Return (B, 1, D)."""
+        null = self.embedding_table.num_embeddings - 1
+        return cast(Tensor, self.embedding_table(torch.where(drop_B, null, labels_B.long()))[:, None])
+
+
+def _rotate(x_BHSK: Tensor, span: _Span) -> Tensor:
+    """Rotate neighbouring pairs by the position's angles, in float32."""
+    a_BHSR, b_BHSR = x_BHSK.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((a_BHSR * span.cos_SR - b_BHSR * span.sin_SR, b_BHSR * span.cos_SR + a_BHSR * span.sin_SR), -1)
+    return turned.flatten(-2).type_as(x_BHSK)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with one fused input matrix."""
+
+    def __init__(self, spec: GPTSpec) -> None:
+        super().__init__()
+        self.heads, self.head_dim = spec.heads, spec.head_dim
+        self.wqkv = nn.Linear(spec.dim, 3 * spec.dim, bias=False)
+        self.wo = nn.Linear(spec.dim, spec.dim, bias=False)
+        self.resid_dropout = nn.Dropout(spec.resid_dropout)
+
+    def forward(self, x_BSD: Tensor, span: _Span, layer: int) -> Tensor:
+        """Return (B, S, D); with a cache, the keys and values of earlier calls are seen too."""
+        qkv = (part.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for part in self.wqkv(x_BSD).chunk(3, dim=-1))
+        q_BHSK, k_BHPK, v_BHPK = qkv
+        q_BHSK, k_BHPK = _rotate(q_BHSK, span), _rotate(k_BHPK, span)
+        if (cache := span.cache) is not None:
+            end = cache.used + x_BSD.shape[1]
+            cache.k_LBHPK[layer, :, :, cache.used : end], cache.v_LBHPK[layer, :, :, cache.used : end] = k_BHPK, v_BHPK
+            k_BHPK, v_BHPK = cache.k_LBHPK[layer, :, :, :end], cache.v_LBHPK[layer, :, :, :end]
+        causal = span.mask_B1SP is None and x_BSD.shape[1] > 1
+        y_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHPK, v_BHPK, attn_mask=span.mask_B1SP, is_causal=causal)
+        return cast(Tensor, self.resid_dropout(self.wo(y_BHSK.transpose(1, 2).flatten(-2))))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, spec: GPTSpec) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(spec.dim, spec.ffn_dim, bias=False)
+        self.w3 = nn.Linear(spec.dim, spec.ffn_dim, bias=False)
+        self.w2 = nn.Linear(spec.ffn_dim, spec.dim, bias=False)
+        self.ffn_dropout = nn.Dropout(spec.ffn_dropout)
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        """Return (B, S, D)."""
+        return cast(Tensor, self.ffn_dropout(self.w2(F.silu(self.w1(x_BSD)) * self.w3(x_BSD))))
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward, each added to its input."""
+
+    def __init__(self, spec: GPTSpec) -> None:
+        super().__init__()
+        self.attention = Attention(spec)
+        self.feed_forward = FeedForward(spec)
+        self.attention_norm = RMSNorm(spec.dim)
+        self.ffn_norm = RMSNorm(spec.dim)
+
+    def forward(self, x_BSD: Tensor, span: _Span, layer: int) -> Tensor:
+        """Return (B, S, D)."""
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), span, layer)
+        return cast(Tensor, x_BSD + self.feed_forward(self.ffn_norm(x_BSD)))
+
+
+class GPT(nn.Module):
+    """The condition's tokens, then image codes in raster order; the last condition token predicts the first code."""
+
+    rope_cos_PR: Tensor
+    rope_sin_PR: Tensor
+
+    def __init__(self, spec: GPTSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.cls_embedding: nn.Module = CaptionEmbedder(spec) if spec.condition == "text" else LabelEmbedder(spec)
+        self.tok_embeddings = nn.Embedding(spec.vocab, spec.dim)
+        self.tok_dropout = nn.Dropout(spec.token_dropout)
+        self.layers = nn.ModuleList(Block(spec) for _ in range(spec.layers))
+        self.norm = RMSNorm(spec.dim)
+        self.output = nn.Linear(spec.dim, spec.vocab, bias=False)
+        cos_PR, sin_PR = rope_tables(spec)
+        self.register_buffer("rope_cos_PR", cos_PR, persistent=False)
+        self.register_buffer("rope_sin_PR", sin_PR, persistent=False)
+        self.apply(_initialise)
+        nn.init.zeros_(self.output.weight)
+
+    def forward(self, codes_BN: Tensor, condition: Condition, inputs_BN: Tensor | None = None) -> Tensor:
+        """Return `loss`: the call that DistributedDataParallel and torch.compile wrap."""
+        return self.loss(codes_BN, condition, inputs_BN=inputs_BN)
+
+    def loss(self, codes_BN: Tensor, condition: Condition, valid: Tensor | None = None, *, inputs_BN: Tensor | None = None) -> Tensor:
+        """Return the mean cross-entropy in nats per code.
+
+        valid: (B,) weights, 0 for samples that do not count. inputs_BN: codes to read instead of the true ones
+        (input corruption); the targets are always `codes_BN`.
+        """
+        logits_BNV = self.logits(codes_BN if inputs_BN is None else inputs_BN, condition)
+        targets_BN = codes_BN.to(logits_BNV.device).long()
+        nats_BN = F.cross_entropy(logits_BNV.flatten(0, 1), targets_BN.flatten(), reduction="none").view_as(targets_BN)
+        if valid is None:
+            return nats_BN.mean()
+        weight_BN = valid.to(nats_BN)[:, None].expand_as(nats_BN)
+        return (nats_BN * weight_BN).sum() / weight_BN.sum().clamp(min=1)
+
+    def logits(self, codes_BN: Tensor, condition: Condition) -> Tensor:
+        """Return float32 (B, N, V): position i predicts code i, having read the condition and the codes before i.
+
+        Raises ValueError for codes or a condition of the wrong shape.
+        """
+        limit = self.spec.grid**2
+        if codes_BN.ndim != 2 or not 1 <= codes_BN.shape[1] <= limit:
+            raise ValueError(f"codes have shape {tuple(codes_BN.shape)}, wanted (B, N) with N from 1 to {limit} (grid {self.spec.grid})")
+        prompt = self.embed(condition)
+        codes_BN = codes_BN.to(self.tok_embeddings.weight.device).long()
+        x_BSD = torch.cat((prompt.x_BTD, self.tok_embeddings(codes_BN[:, :-1])), dim=1)
+        return self._read(x_BSD, prompt, None, keep=codes_BN.shape[1])
+
+    def embed(self, condition: Condition, *, null: bool = False) -> Prompt:
+        """Return the embedded condition.
+
+        null: without the condition's content, for guidance. In training mode each sample loses its content with
+        probability `cond_dropout`. The padding mask stays that of the caption either way, as in LlamaGen.
+        """
+        content, lengths_B = condition if isinstance(condition, tuple) else (condition, None)
+        _check_condition(self.spec, content, lengths_B)
+        device = self.tok_embeddings.weight.device
+        drop_B = torch.full((len(content),), null, device=device)
+        if self.training and not null:
+            drop_B = torch.rand(len(content), device=device) < self.spec.cond_dropout
+        pad_B = None if lengths_B is None else content.shape[1] - lengths_B.to(device)
+        return Prompt(self.cls_embedding(content.to(device), drop_B), pad_B)
+
+    def new_cache(self, prompt: Prompt, n_tokens: int) -> Cache:
+        """Return an empty cache for decoding up to `n_tokens` codes after `prompt`."""
+        batch, prefix, _ = prompt.x_BTD.shape
+        shape = (self.spec.layers, batch, self.spec.heads, prefix + n_tokens, self.spec.head_dim)
+        return Cache(prompt.x_BTD.new_zeros(shape), prompt.x_BTD.new_zeros(shape), prompt)
+
+    def prefill(self, cache: Cache) -> Tensor:
+        """Read the cache's prompt and return the logits (B, V) of the first code."""
+        return self._read(cache.prompt.x_BTD, cache.prompt, cache, keep=1)[:, 0]
+
+    def advance(self, codes_B: Tensor, cache: Cache) -> Tensor:
+        """Read one more code per sequence and return the logits (B, V) of the next."""
+        return self._read(self.tok_embeddings(codes_B)[:, None], cache.prompt, cache, keep=1)[:, 0]
+
+    def _read(self, x_BSD: Tensor, prompt: Prompt, cache: Cache | None, *, keep: int) -> Tensor:
+        """Run S positions through all layers and return the logits of the last `keep`."""
+        start = cache.used if cache is not None else 0
+        end = start + x_BSD.shape[1]
+        skipped = self.spec.prefix - prompt.x_BTD.shape[1]  # a short prompt has no left padding: its tables start later
+        cos_SR, sin_SR = (table[skipped + start : skipped + end] for table in (self.rope_cos_PR, self.rope_sin_PR))
+        span = _Span(cos_SR, sin_SR, None if prompt.pad_B is None else text_mask(prompt.pad_B, start, end), cache)
+        h_BSD = self.tok_dropout(x_BSD)
+        for layer, block in enumerate(self.layers):
+            h_BSD = block(h_BSD, span, layer)
+        if cache is not None:
+            cache.used = end
+        return cast(Tensor, self.output(self.norm(h_BSD[:, -keep:]))).float()
+
+
+def text_mask(pad_B: Tensor, start: int, end: int) -> Tensor:
+    """Return (B, 1, S, P) booleans: queries start..end-1 see earlier positions that are no padding, and themselves."""
+    query_S1 = torch.arange(start, end, device=pad_B.device)[:, None]
+    key_1P = torch.arange(end, device=pad_B.device)[None, :]
+    seen_BSP = (key_1P <= query_S1) & (key_1P >= pad_B[:, None, None])
+    return (seen_BSP | (key_1P == query_S1))[:, None]
+
+
+def rope_tables(spec: GPTSpec) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (P, R) of the 2-D rotary embedding, condition positions first.
+
+    Half of the pairs turn with the row, half with the column. Angles depend on the row and column alone, so a larger
+    grid extends a smaller one. The condition gets cos = sin = 0 ("zero", LlamaGen's: its keys and queries vanish, image
+    tokens see all text tokens alike) or cos = 1 ("identity": text is attended by content).
+    """
+    half = spec.head_dim // 2
+    freqs = 1.0 / ROPE_THETA ** (torch.arange(0, half, 2)[: half // 2].float() / half)
+    angles_GF = torch.outer(torch.arange(spec.grid).float(), freqs)
+    shape = (spec.grid, spec.grid, len(freqs))
+    angles_NR = torch.cat((angles_GF[:, None].expand(shape), angles_GF[None].expand(shape)), dim=-1).flatten(0, 1)
+    still_TR = torch.zeros(spec.prefix, angles_NR.shape[1])
+    cos_TR = still_TR if spec.rope_cond == "zero" else torch.ones_like(still_TR)
+    return torch.cat((cos_TR, angles_NR.cos())), torch.cat((still_TR, angles_NR.sin()))
+
+
+def build_gpt(name: str, condition: str = "text", grid: int = 16, rope_cond: str = "zero", **options: Unpack[GPTOptions]) -> GPT:
+    """Return a freshly initialised GPT in eval mode; draws from torch's global generator.
+
+    name: see `gpt_spec.SIZES`. condition: "text" | "class". grid: image tokens per side. rope_cond: "zero" | "identity".
+    options: see GPTSpec, whose defaults are LlamaGen's. Raises ValueError that lists the choices.
+    """
+    return GPT(gpt_spec(name, condition, grid, rope_cond, options)).eval()
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=INIT_STD)
+
+
+def _check_condition(spec: GPTSpec, content: Tensor, lengths_B: Tensor | None) -> None:
+    """Raise ValueError where the condition does not fit the model."""
+    if spec.condition == "class":
+        if lengths_B is not None or content.ndim != 1:
+            raise ValueError(f"a class model wants labels of shape (B,), got {tuple(content.shape)}{' and lengths' if lengths_B is not None else ''}")
+        return
+    wanted = f"(features (B, T<={spec.cond_len}, {spec.cond_dim}), lengths (B,))"
+    if lengths_B is None:
+        raise ValueError(f"a text model wants {wanted}, got one tensor of shape {tuple(content.shape)}")
+    fits = content.ndim == 3 and 1 <= content.shape[1] <= spec.cond_len and content.shape[2] == spec.cond_dim
+    if not fits or lengths_B.shape != content.shape[:1]:
+        raise ValueError(f"a text model wants {wanted}, got {tuple(content.shape)} and {tuple(lengths_B.shape)}")
