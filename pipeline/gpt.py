@@ -308,7 +308,9 @@ def _check_condition(spec: GPTSpec, content: Tensor, lengths_B: Tensor | None) -
     """Raise ValueError where the condition does not fit the model."""
     if spec.condition == "class":
         if lengths_B is not None or content.ndim != 1:
-            raise ValueError(f"a class model wants labels of shape (B,), got {tuple(content.shape)}{' and lengths' if lengths_B is not None else ''}")
+            raise ValueError(
+                f"a class model wants labels of shape (B,), got {tuple(content.shape)}{' and lengths' if lengths_B is not None else ''}"
+            )
         return
     wanted = f"(features (B, T<={spec.cond_len}, {spec.cond_dim}), lengths (B,))"
     if lengths_B is None:

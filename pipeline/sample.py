@@ -22,7 +22,12 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Raise ValueError for values outside their ranges."""
-        for name, low, high in (("cfg_scale", 0, float("inf")), ("top_k", 0, float("inf")), ("temperature", 0, float("inf")), ("top_p", 0, 1)):
+        for name, low, high in (
+            ("cfg_scale", 0, float("inf")),
+            ("top_k", 0, float("inf")),
+            ("temperature", 0, float("inf")),
+            ("top_p", 0, 1),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted {low} to {high}")
 
@@ -90,5 +95,7 @@ def _nucleus(logits_BV: Tensor, top_p: float) -> Tensor:
     sorted_BV, order_BV = logits_BV.sort(descending=True)
     probs_BV = sorted_BV.softmax(-1)
     before_BV = probs_BV.cumsum(-1) - probs_BV
-    sorted_BV = sorted_BV.masked_fill((before_BV > top_p).index_fill(-1, torch.zeros(1, dtype=torch.int64, device=order_BV.device), False), -torch.inf)
+    sorted_BV = sorted_BV.masked_fill(
+        (before_BV > top_p).index_fill(-1, torch.zeros(1, dtype=torch.int64, device=order_BV.device), False), -torch.inf
+    )
     return torch.empty_like(logits_BV).scatter_(-1, order_BV, sorted_BV)
