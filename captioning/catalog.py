@@ -1,0 +1,177 @@
+"""List the captioners, their options and where their weights are, without importing torch."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from captioning.prompts import PROMPTS
+from manifests.weights import STAND_IN, WeightsError, WeightsFile, sha256_file, stand_in
+
+if TYPE_CHECKING:
+    from captioning.base import Captioner
+
+STAND_IN_RECIPE = "llava, CLIP 2x32 of 32 px, LLaMA 2x64, byte-level words, SHAKE-256 seed 0, format 1"
+"""Stands for the bytes of the stand-in: change it whenever captioning/stand_in.py writes other numbers."""
+LOADED = (".json", ".safetensors", ".model", ".jinja", ".txt")
+"""Kinds of files that loading reads; a readme or a pickled twin of the weights says nothing about the captions."""
+GET = (
+    "Get it on a machine with internet: `hf download {model}` (LLaVA 1.5 7B is about 14 GB) fills the cache there;"
+    ' or put the model\'s folder anywhere and set caption.llava.model = "/that/folder".'
+    ' Without real captions the chain runs with caption.llava.model = "stand-in".'
+)
+
+
+class CaptionerError(ValueError):
+    """The recipe asks for a captioner or an option that does not exist; the message lists the choices."""
+
+
+class CaptionerConfig(BaseModel):
+    """What every captioner's options have: [caption.NAME]."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_size: int | None = Field(None, ge=1, description="pictures per generation batch; none: [caption] batch_size")
+
+
+class LlavaConfig(CaptionerConfig):
+    """[caption.llava]: the options of LLaVA."""
+
+    model: str = Field("llava-hf/llava-1.5-7b-hf", description="a hub name found in the local cache, a local folder, or 'stand-in'")
+    revision: str = Field("main", description="branch, tag or commit of a hub name; local folders have none")
+    prompt: str = Field("describe_v1", description="name of the prompt")
+    max_new_tokens: int = Field(256, ge=1, description="token limit of a caption")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="auto: bfloat16 on a GPU, float32 on a CPU")
+    short: Literal["first_sentence"] = Field("first_sentence", description="how the short caption is made")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One captioner. `version` is bumped when the same weights would say something else.
+
+    `config` reads the recipe's options (raises CaptionerError); the others take what it returned: `settings` are the values
+    that change the captions, `weights` names the bytes behind them (raises WeightsError), `build` loads, with a batch size.
+    """
+
+    version: int
+    config: Callable[[Mapping[str, Any]], CaptionerConfig]
+    settings: Callable[[Any], dict[str, Any]]
+    weights: Callable[[Any], tuple[WeightsFile, ...]]
+    build: "Callable[[Any, int], Captioner]"
+
+
+def llava_config(options: Mapping[str, Any]) -> LlavaConfig:
+    """Read the options of LLaVA. Raises CaptionerError for an unknown key or prompt or a wrong value."""
+    try:
+        config = LlavaConfig.model_validate(dict(options))
+    except ValidationError as error:
+        raise CaptionerError("caption.llava: " + "; ".join(_explain(fault) for fault in error.errors())) from error
+    if config.prompt not in PROMPTS:
+        raise CaptionerError(f"caption.llava.prompt: no prompt {config.prompt!r}; known: {', '.join(sorted(PROMPTS))}")
+    return config
+
+
+def _explain(fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; known keys: {', '.join(sorted(LlavaConfig.model_fields))}"
+    return f"{key}: {fault['msg']} (got {fault['input']!r})"
+
+
+def model_label(config: LlavaConfig) -> str:
+    """Return how outputs print the model; a local folder goes by 'llava', since its place says nothing."""
+    if config.model == STAND_IN:
+        return stand_in("llava-tiny", STAND_IN_RECIPE).label
+    return "llava" if Path(config.model).expanduser().is_dir() else config.model
+
+
+def llava_settings(config: LlavaConfig) -> dict[str, Any]:
+    """Return the options that change what LLaVA says; the folder of its weights does not."""
+    values = config.model_dump(include={"max_new_tokens", "dtype", "short"})
+    return {**values, "model": model_label(config), "prompt": PROMPTS[config.prompt].text}
+
+
+def llava_weights(config: LlavaConfig) -> tuple[WeightsFile, ...]:
+    """Return the identity of LLaVA's weights. Raises WeightsError where they are not on this machine."""
+    if config.model == STAND_IN:
+        return (stand_in("llava-tiny", STAND_IN_RECIPE),)
+    folder = llava_folder(config)
+    files = loaded_files(folder)
+    state = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return (WeightsFile(model_label(config), _folder_digest(state), path=str(folder)),)
+
+
+def llava_folder(config: LlavaConfig) -> Path:
+    """Return the folder of a complete model: a local one, or the snapshot in the local cache. Raises WeightsError; downloads nothing."""
+    folder = Path(config.model).expanduser()
+    if not folder.is_dir():
+        folder = _snapshot(config)
+    missing = missing_files(folder)
+    if missing:
+        raise WeightsError(f"weights of llava: {folder} lacks {', '.join(missing)}. {GET.format(model=_hub_name(config))}")
+    return folder
+
+
+def _hub_name(config: LlavaConfig) -> str:
+    return config.model if _is_hub_name(config.model) else str(LlavaConfig.model_fields["model"].default)
+
+
+def _is_hub_name(model: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and model[0] != "."
+
+
+def _snapshot(config: LlavaConfig) -> Path:
+    get = GET.format(model=_hub_name(config))
+    if not _is_hub_name(config.model):
+        raise WeightsError(f"weights of llava: no folder at {config.model!r}. {get}")
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    found = try_to_load_from_cache(config.model, "config.json", revision=config.revision)
+    if not isinstance(found, str):
+        raise WeightsError(
+            f"weights of llava: {config.model!r} (revision {config.revision!r}) is neither a folder here nor in the local cache"
+            f" {constants.HF_HUB_CACHE}, and nothing is downloaded by itself. {get}"
+        )
+    return Path(found).parent
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Return what a model folder lacks for loading: config, weights (each shard of an index), tokenizer, image processor."""
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        missing += [shard for shard in shards if not (folder / shard).is_file()]
+    elif not (folder / "model.safetensors").is_file():
+        missing.append("model.safetensors (pickled weights are not read)")
+    for names in (("tokenizer.json", "tokenizer.model"), ("processor_config.json", "preprocessor_config.json")):
+        if not any((folder / name).is_file() for name in names):
+            missing.append(" or ".join(names))
+    return missing
+
+
+def loaded_files(folder: Path) -> list[Path]:
+    """Return the files of a model folder that decide what it says, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in LOADED and not path.name.startswith("."))
+
+
+@lru_cache(maxsize=8)
+def _folder_digest(state: tuple[tuple[str, int, int], ...]) -> str:
+    """Return a sha256 over names and bytes; size and time in `state` only let a process hash unchanged gigabytes once."""
+    lines = (f"{Path(path).name}\0{sha256_file(path)}\n" for path, _, _ in state)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _build_llava(config: LlavaConfig, batch_size: int) -> "Captioner":
+    from captioning.llava import Llava  # torch and transformers load only here
+
+    return Llava(config, batch_size)
+
+
+CAPTIONERS: dict[str, Entry] = {"llava": Entry(1, llava_config, llava_settings, llava_weights, _build_llava)}

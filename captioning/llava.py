@@ -1,0 +1,131 @@
+"""Caption pictures with LLaVA through transformers: padded batches, greedy, the same words each time."""
+
+# Shapes: B pictures in a batch, T tokens, C H W of a picture.
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captioning.base import Caption
+from captioning.catalog import CAPTIONERS, LlavaConfig, llava_folder, llava_weights
+from captioning.prompts import prompt_named
+from captioning.quality import caption_flags, first_sentence
+from manifests.weights import STAND_IN, WeightsError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+
+class Llava:
+    """LLaVA 1.5, or whatever of its architecture lies in the folder."""
+
+    name = "llava"
+
+    def __init__(self, config: LlavaConfig, batch_size: int) -> None:
+        """Load the model, or take it from this process's last load. Raises WeightsError."""
+        (weights,) = llava_weights(config)
+        self.version = CAPTIONERS[self.name].version
+        self.model, self.revision, self.prompt = weights.label, weights.sha256, config.prompt
+        self.batch_size, self.max_new_tokens = batch_size, config.max_new_tokens
+        self._llava, self._processor = _load(
+            STAND_IN if config.model == STAND_IN else str(llava_folder(config)), weights.sha256, config.dtype
+        )
+        self._question = _question(self._processor, prompt_named(config.prompt).text)
+
+    def caption(self, images: "list[Image.Image]") -> list[Caption]:
+        """Return one caption per RGB picture, in order."""
+        captions: list[Caption] = []
+        for start in range(0, len(images), self.batch_size):
+            captions += self._batch(images[start : start + self.batch_size])
+        return captions
+
+    def _batch(self, images: "list[Image.Image]") -> list[Caption]:
+        """Caption up to `batch_size` pictures; the last one is repeated to fill the batch, so that each multiplication has one shape."""
+        import torch
+
+        padded = [image.convert("RGB") for image in images]
+        padded += padded[-1:] * (self.batch_size - len(images))
+        inputs = self._processor(images=padded, text=[self._question] * len(padded), padding=True, return_tensors="pt")
+        inputs = inputs.to(self._llava.device, dtype=self._llava.dtype)
+        with torch.inference_mode():
+            out_BT = self._llava.generate(**inputs, generation_config=self._generation())
+        answers_BT = out_BT[: len(images), inputs["input_ids"].shape[1] :]
+        texts = self._processor.batch_decode(answers_BT, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return [self._finish(text.strip(), answer_T.tolist()) for text, answer_T in zip(texts, answers_BT, strict=True)]
+
+    def _finish(self, text: str, answer_T: list[int]) -> Caption:
+        at_limit = len(answer_T) == self.max_new_tokens and not self._ends.intersection(answer_T)
+        return Caption(text, first_sentence(text), caption_flags(text, at_limit=at_limit))
+
+    @property
+    def _ends(self) -> frozenset[int]:
+        """Return the tokens that end a caption."""
+        ends = self._llava.generation_config.eos_token_id
+        if ends is None:
+            ends = self._llava.config.text_config.eos_token_id or self._processor.tokenizer.eos_token_id
+        return frozenset(ends if isinstance(ends, list) else [ends])
+
+    def _generation(self) -> Any:
+        """Return greedy decoding, whatever the model's own generation file asks for."""
+        from transformers import GenerationConfig
+
+        pad = self._processor.tokenizer.pad_token_id
+        return GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=self.max_new_tokens,
+            bos_token_id=self._processor.tokenizer.bos_token_id,
+            eos_token_id=sorted(self._ends),
+            pad_token_id=min(self._ends) if pad is None else pad,
+        )
+
+
+@lru_cache(maxsize=1)
+def _load(folder: str, sha256: str, dtype: str) -> "tuple[LlavaForConditionalGeneration, LlavaProcessor]":
+    """Load model and processor once per process; `sha256` is here so that a changed folder is loaded again."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it would draw over the run's own progress lines
+    if folder != STAND_IN:
+        return _load_folder(Path(folder), dtype)
+    from captioning.stand_in import write_stand_in
+
+    with tempfile.TemporaryDirectory(prefix="tessera-llava-") as scratch:
+        return _load_folder(write_stand_in(Path(scratch)), dtype)
+
+
+def _load_folder(folder: Path, dtype: str) -> "tuple[LlavaForConditionalGeneration, LlavaProcessor]":
+    """Load a model folder onto the GPU where there is one. Raises WeightsError for a folder of another architecture or shape."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+    how: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    on_gpu = torch.cuda.is_available()
+    number = getattr(torch, dtype if dtype != "auto" else "bfloat16" if on_gpu else "float32")
+    try:
+        processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        model, report = LlavaForConditionalGeneration.from_pretrained(folder, dtype=number, **how)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise WeightsError(f"weights of llava: {folder} cannot be loaded as a LLaVA model: {error}") from error
+    if report["missing_keys"]:
+        raise WeightsError(f"weights of llava: {folder} lacks parameters: {', '.join(sorted(report['missing_keys'])[:5])} …")
+    _prepare(processor, model)
+    return model.to("cuda" if on_gpu else "cpu").eval(), processor
+
+
+def _prepare(processor: Any, model: Any) -> None:
+    """Pad on the left (answers then start in one column), and give older folders the sizes that their processor lacks."""
+    processor.tokenizer.padding_side = "left"
+    if processor.patch_size is None:
+        processor.patch_size = model.config.vision_config.patch_size
+        processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
+        processor.num_additional_image_tokens = 1
+
+
+def _question(processor: Any, prompt: str) -> str:
+    """Return the model's own chat form of one picture and the prompt."""
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
+    question: str = processor.apply_chat_template([turn], add_generation_prompt=True)
+    return question

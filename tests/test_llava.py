@@ -1,0 +1,134 @@
+"""LLaVA through transformers, on stand-in weights in the real folder format."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioning.base import Caption, build_captioner, captioner_weights
+from captioning.catalog import loaded_files
+from captioning.stand_in import write_stand_in
+from manifests.weights import WeightsError, sha256_file
+
+OPTIONS = {"model": "stand-in", "max_new_tokens": 12}
+
+
+def pictures(count: int) -> list[Image.Image]:
+    """Return pictures of 4 x 4 coloured fields, of several sizes."""
+    fields = np.random.default_rng(5).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    return [Image.fromarray(field).resize((60 + 7 * i, 80), Image.Resampling.NEAREST) for i, field in enumerate(fields)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small a model only loses by more, the more so beside other processes
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_stand_in(tmp_path_factory.mktemp("llava"))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+
+
+def test_the_stand_in_is_a_complete_folder_and_the_same_each_time(folder: Path, tmp_path: Path) -> None:
+    assert {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json"} <= {path.name for path in loaded_files(folder)}
+    assert digests(write_stand_in(tmp_path / "again")) == digests(folder)
+
+
+def test_a_folder_says_what_the_stand_in_says_and_names_its_weights(folder: Path) -> None:
+    images = pictures(3)
+    stand_in = build_captioner("llava", OPTIONS, 4)
+    local = build_captioner("llava", {**OPTIONS, "model": str(folder)}, 4)
+    assert (stand_in.model, local.model, local.prompt) == ("llava-tiny (stand-in weights)", "llava", "describe_v1")
+    assert local.revision == captioner_weights("llava", {"model": str(folder)})[0].sha256
+    assert local.caption(images) == stand_in.caption(images)
+
+
+def test_a_batch_says_what_single_pictures_say() -> None:
+    images = pictures(6)
+    captioner = build_captioner("llava", OPTIONS, 4)
+    together = captioner.caption(images)
+    assert len({caption.text for caption in together}) == 6  # the picture decides the words
+    assert [captioner.caption([image])[0] for image in images] == together
+    assert captioner.caption(images[::-1]) == together[::-1]
+    assert captioner.caption(images) == together
+    assert captioner.caption([]) == []
+
+
+def test_a_caption_has_text_short_and_flags() -> None:
+    (caption,) = build_captioner("llava", OPTIONS, 1).caption(pictures(1))
+    assert isinstance(caption, Caption)
+    assert caption.text.startswith(caption.short)
+    assert "truncated" in caption.flags  # random weights seldom end a sentence within 12 tokens
+    assert "<" not in caption.text
+    assert "USER" not in caption.text
+
+
+def test_answers_end_at_the_token_limit() -> None:
+    images = pictures(2)
+    short = build_captioner("llava", {**OPTIONS, "max_new_tokens": 4}, 2).caption(images)
+    long = build_captioner("llava", OPTIONS, 2).caption(images)
+    assert [len(caption.text.split()) for caption in short] == [4, 4]
+    assert all(b.text.startswith(a.text) for a, b in zip(short, long, strict=True))
+
+
+def test_the_prompt_reaches_the_model() -> None:
+    images = pictures(4)
+    first, other = (build_captioner("llava", {**OPTIONS, "prompt": name}, 4).caption(images) for name in ("describe_v1", "one_sentence_v1"))
+    assert first != other
+
+
+def test_a_pixel_mode_other_than_rgb_is_converted() -> None:
+    captioner = build_captioner("llava", OPTIONS, 1)
+    grey = pictures(1)[0].convert("L")
+    assert captioner.caption([grey]) == captioner.caption([grey.convert("RGB")])
+
+
+def test_one_load_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build_captioner("llava", OPTIONS, 2)
+    monkeypatch.setattr("captioning.stand_in.write_stand_in", lambda folder: pytest.fail("loaded again"))
+    assert build_captioner("llava", {**OPTIONS, "max_new_tokens": 3}, 4).model == first.model
+
+
+def copy(folder: Path, to: Path) -> Path:
+    to.mkdir()
+    for path in folder.iterdir():
+        (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+def test_an_older_processor_gets_its_sizes_from_the_model(folder: Path, tmp_path: Path) -> None:
+    old = copy(folder, tmp_path / "old")
+    processor = json.loads((old / "processor_config.json").read_text())
+    for key in ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens"):
+        del processor[key]
+    (old / "processor_config.json").write_text(json.dumps(processor))
+    images = pictures(2)
+    assert build_captioner("llava", {**OPTIONS, "model": str(old)}, 2).caption(images) == build_captioner("llava", OPTIONS, 2).caption(
+        images
+    )
+
+
+def test_weights_of_another_shape_or_with_parts_missing_are_refused(folder: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    wide, part, other = (copy(folder, tmp_path / name) for name in ("wide", "part", "other"))
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("lm_head.weight"))
+    save_file({**tensors, name: np.zeros((7, 7), np.float32)}, wide / "model.safetensors", {"format": "pt"})
+    save_file({key: value for key, value in tensors.items() if key != name}, part / "model.safetensors", {"format": "pt"})
+    (other / "model.safetensors").write_bytes(b"not a tensor file")
+    for broken, says in ((wide, "cannot be loaded|shape"), (part, "lacks parameters: .*lm_head"), (other, "cannot be loaded")):
+        with pytest.raises(WeightsError, match=says):
+            build_captioner("llava", {**OPTIONS, "model": str(broken)}, 2)
