@@ -1,0 +1,95 @@
+"""Own the tar shards: a writer whose bytes depend on its members alone, a sidecar index, a reader that checks."""
+
+import io
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from manifests.files import read_json, write_json, writing
+from manifests.weights import sha256_file
+
+Sample = dict[str, bytes]
+"""One sample: extension without its leading dot ("jpg", "codes.npy") -> bytes."""
+
+
+class ShardError(ValueError):
+    """A tar shard is not what its index says; the message names the shard and the difference."""
+
+
+def check_key(key: str) -> None:
+    """Raise ValueError for a sample key that webdataset would split elsewhere: empty, with a dot, or too long for ustar."""
+    if not key or "." in key or "/" in key or len(key) > 60:
+        raise ValueError(f"sample key {key!r}: wanted 1 to 60 characters without dots and slashes")
+
+
+def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]], index: bool = False) -> int:
+    """Write samples in the given order, extensions sorted, mtime and owners 0; return how many.
+
+    With `index`, a sidecar `STEM.index.json` gets, per member, name, offset of its data, length and CRC-32 (the tar
+    is renamed first, so that an index always has its tar).
+    """
+    members: list[list[object]] = []
+    count = 0
+    with writing(path) as temporary:
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for key, parts in samples:
+                check_key(key)
+                count += 1
+                for extension in sorted(parts):
+                    info = tarfile.TarInfo(f"{key}.{extension}")
+                    info.size, info.mode = len(parts[extension]), 0o644
+                    members.append([info.name, tar.offset + tarfile.BLOCKSIZE, info.size, zlib.crc32(parts[extension])])
+                    tar.addfile(info, io.BytesIO(parts[extension]))
+        sha256, size = sha256_file(temporary), temporary.stat().st_size
+    if index:
+        write_json(index_path(path), {"shard": path.name, "sha256": sha256, "bytes": size, "samples": count, "members": members})
+    return count
+
+
+def index_path(path: Path) -> Path:
+    """Return the path of a shard's sidecar index: `00000.tar` -> `00000.index.json`."""
+    return path.with_name(path.name.removesuffix(".tar") + ".index.json")
+
+
+def read_shard(path: Path) -> Iterator[tuple[str, Sample]]:
+    """Yield (key, sample) in the shard's order.
+
+    Raises ShardError for a tar that is cut: tarfile itself ends silently at a sample boundary, so the end-of-archive
+    blocks are asked for.
+    """
+    key, sample = "", Sample()
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for info in tar:
+                file = tar.extractfile(info)
+                name, _, extension = info.name.partition(".")
+                if name != key and sample:
+                    yield key, sample
+                    sample = Sample()
+                key, sample[extension] = name, file.read() if file else b""
+            _check_end(path, tar.offset)
+    except tarfile.TarError as error:
+        raise ShardError(f"{path}: damaged ({error})") from error
+    if sample:
+        yield key, sample
+
+
+def _check_end(path: Path, offset: int) -> None:
+    with open(path, "rb") as file:
+        file.seek(max(0, offset - 2 * tarfile.BLOCKSIZE))
+        tail = file.read()
+    if len(tail) < 2 * tarfile.BLOCKSIZE or any(tail[-2 * tarfile.BLOCKSIZE :]):
+        raise ShardError(f"{path}: no end-of-archive blocks: the file was cut")
+
+
+def verify_shard(path: Path) -> int:
+    """Check a shard against its index, byte for byte; return the number of samples. Raises ShardError or OSError."""
+    index = read_json(index_path(path))
+    size = path.stat().st_size
+    if size != index["bytes"]:
+        raise ShardError(f"{path}: {size} bytes, its index says {index['bytes']}")
+    got = sha256_file(path)
+    if got != index["sha256"]:
+        raise ShardError(f"{path}: sha256 {got[:16]}…, its index says {index['sha256'][:16]}…")
+    return int(index["samples"])

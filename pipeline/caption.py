@@ -1,0 +1,114 @@
+"""caption: describe the kept pictures of the tiers that ask for it, as sidecars beside the pairs."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pyarrow as pa
+
+from captioning.base import build_captioner, captioner_settings, captioner_weights
+from filters.fetch.images import ImageFault, ImageLimits, open_picture
+from manifests.files import digest_of, read_table, write_table
+from manifests.manifest import FileRecord, ShardRecord
+from manifests.schema import schema
+from manifests.weights import WeightsFile
+from pipeline.hands import Hands, batches
+from pipeline.kept import fresh, kept_by_shard, pair_jpegs, shard_content
+from pipeline.plans import write_plan
+from pipeline.reuse import earlier_rows, stamp
+from pipeline.steps import Step, Unit
+
+if TYPE_CHECKING:
+    from captioning.base import Captioner
+
+TEXTS = ("captioner", "caption", "short_caption", "model", "revision", "prompt")
+CAPTIONED = pa.schema([*schema("uid", "sha256"), *(pa.field(name, pa.string()) for name in TEXTS), pa.field("flags", pa.list_(pa.string())), *schema("reason")])
+"""`captions/*.parquet`: a row per picture and captioner; reason is null where there is a caption."""
+
+
+@dataclass(frozen=True)
+class CaptionStep(Step):
+    """Units are (captioner, shard of pairs)."""
+
+    name: ClassVar[str] = "caption"
+    version: ClassVar[int] = 1
+
+    def captioners(self) -> dict[str, list[str]]:
+        """Return captioner -> the tiers that ask for it."""
+        asked: dict[str, list[str]] = {}
+        for tier, section in self.recipe.tier.items():
+            if section.caption:
+                asked.setdefault(section.caption, []).append(tier)
+        return asked
+
+    def _settings_of(self, captioner: str) -> dict[str, Any]:
+        return captioner_settings(captioner, self.recipe.caption.options(captioner), self.recipe.caption.batch_size)
+
+    def settings(self) -> dict[str, Any]:
+        """Return who captions which tiers, and each captioner's settings."""
+        return {name: {"tiers": tiers, **self._settings_of(name)} for name, tiers in self.captioners().items()}
+
+    def weights(self) -> tuple[WeightsFile, ...]:
+        """Return the weights of every captioner in use."""
+        return tuple(file for name in self.captioners() for file in captioner_weights(name, self.recipe.caption.options(name)))
+
+    def plan(self) -> list[Unit]:
+        """Write who is to be captioned to `manifests/plan/caption/`."""
+        tables = [(f"{name}-{shard}", table) for name, tiers in self.captioners().items() for shard, table in kept_by_shard(self.root, tiers)]
+        units = []
+        for name, path, sha256 in write_plan(self.root, self.name, tables):
+            captioner, _, shard = name.rpartition("-")
+            reads = {"plan": path.relative_to(self.root).as_posix(), "tar": f"pairs/{shard}.tar", "captioner": captioner}
+            units.append(Unit(name, reads, digest_of([sha256, shard_content(self.root, shard)])))
+        return units
+
+    def open(self) -> "CaptionWorker":
+        """Load every captioner in use."""
+        size = self.recipe.caption.batch_size
+        built = {name: build_captioner(name, self.recipe.caption.options(name), size) for name in self.captioners()}
+        made_by = {
+            name: digest_of([self._settings_of(name), [f.record() for f in captioner_weights(name, self.recipe.caption.options(name))]])
+            for name in built
+        }
+        return CaptionWorker(self, built, made_by)
+
+
+@dataclass(frozen=True)
+class CaptionWorker:
+    """Captions a shard's planned pictures in batches."""
+
+    step: CaptionStep
+    captioners: "dict[str, Captioner]"
+    made_by: dict[str, str]
+
+    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+        """Write `captions/NAME.parquet`."""
+        root, name = self.step.root, unit.reads["captioner"]
+        captioner = self.captioners[name]
+        wanted = read_table(root / unit.reads["plan"])["uid"].to_pylist()
+        path = root / "captions" / f"{unit.name}.parquet"
+        earlier = earlier_rows(path, self.made_by[name])
+        rows: dict[bytes, dict[str, Any]] = {}
+        jpegs = fresh(pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier, rows)
+        for batch in batches(jpegs, self.step.recipe.caption.batch_size, hands):
+            with hands.holding(unit.name, [uid for uid, _ in batch]):
+                self._caption([pair for pair in batch if not hands.deadly(pair[0])], name, captioner, rows)
+        made = [rows.get(uid, {"uid": uid, "captioner": name, "reason": "worker_died"}) for uid in wanted]
+        write_table(path, stamp(pa.Table.from_pylist(made, schema=CAPTIONED), self.made_by[name]))
+        dropped = Counter(row["reason"] for row in made if row.get("reason"))
+        record = FileRecord.of(root, path)
+        return ShardRecord(unit.name, self.step.unit_key(unit), (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items())))
+
+    def _caption(self, pairs: list[tuple[bytes, bytes]], name: str, captioner: "Captioner", rows: dict[bytes, dict[str, Any]]) -> None:
+        images = []
+        for uid, jpeg in pairs:
+            rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "captioner": name, "reason": None}
+            try:
+                images.append((uid, open_picture(jpeg, ImageLimits(max_pixels=self.step.recipe.fetch.max_pixels))))
+            except ImageFault as fault:
+                rows[uid]["reason"] = fault.reason
+        said = captioner.caption([image for _, image in images]) if images else []
+        for (uid, _), caption in zip(images, said, strict=True):
+            rows[uid].update(caption=caption.text, short_caption=caption.short, flags=list(caption.flags))
+            rows[uid].update(model=captioner.model, revision=captioner.revision, prompt=captioner.prompt)

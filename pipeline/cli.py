@@ -1,0 +1,172 @@
+"""The command line: `pipeline run`, `pipeline why`, `pipeline report`; it teaches, and answers --help without heavy imports."""
+
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+STAGES = ("filter", "caption", "pretokenize", "all")
+RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="""Tessera: from a table of image URLs and captions to VQ-code shards and a text-to-image model.
+
+    Four commands make the whole chain, each from what the one before left in the run folder:
+
+      pipeline run --stage filter        input table -> pairs, scores, one fate per row
+
+      pipeline run --stage caption       kept pairs -> captions
+
+      pipeline run --stage pretokenize   kept pairs -> shards of VQ codes
+
+      python -m pipeline.train           shards -> a text-to-image model
+
+    With no --recipe they use recipe.toml of this folder, else the bundled demo, and say which.""",
+)
+
+RecipeOption = Annotated[str | None, typer.Option("--recipe", metavar="FILE", help="Recipe: a TOML file, or a bundled one (demo, demo_artworks, laion_coco).")]
+OutOption = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Run folder, instead of the recipe's output.root.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value, e.g. tier.pretrain.rules.aesthetic.min=5.0; repeatable.")
+]
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print an error without a traceback and end with this exit code."""
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def open_recipe(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
+    """Read the recipe that a command names, say which it is, and return it. Ends with code 2 for a fault in it."""
+    from pipeline.recipe import RecipeError, choose_recipe, load_recipe
+
+    try:
+        path, says = (recipe, f"recipe: {recipe}") if recipe else choose_recipe()
+        read = load_recipe(path, [*(sets or []), *([f"output.root={_toml_text(out)}"] if out else [])])
+    except RecipeError as error:
+        fail(str(error), 2)
+    typer.echo(says)
+    return read
+
+
+def _toml_text(text: str) -> str:
+    import json
+
+    return json.dumps(text)
+
+
+@app.callback()
+def top() -> None:
+    """Show the help of the whole command."""
+
+
+@app.command(context_settings={"ignore_unknown_options": False})
+def run(
+    context: typer.Context,
+    stage: Annotated[str, typer.Option(help=f"What to run: {', '.join(STAGES)}.")],
+    step: Annotated[str | None, typer.Option(metavar="A,B", help="Only these steps of the stage, e.g. dedup,decide.")] = None,
+    recipe: RecipeOption = None,
+    out: OutOption = None,
+    set_: SetOption = None,
+    runner: Annotated[str, typer.Option(help=f"Beam runner: {', '.join(RUNNERS)}.")] = "local",
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes of the local runner; 0: one per core, or per GPU.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="About this many input rows, chosen by hash(uid, seed).")] = None,
+    sample: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="This share of the input rows, chosen by hash(uid, seed).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say which steps would run.")] = False,
+    beam_options: Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM OPTIONS]", help="Options for Beam's runner, after --.")] = None,
+) -> None:
+    """Run a stage. What is done is skipped; Ctrl-C stops, and the same command goes on.
+
+    Exit codes: 0 done, 1 could not go on, 2 wrong use or recipe, 3 more losses than the recipe allows, 130 interrupted.
+    """
+    if stage not in STAGES:
+        fail(f"--stage {stage!r}: no such stage; choices: {', '.join(STAGES)}", 2)
+    if runner not in RUNNERS:
+        fail(f"--runner {runner!r}: no such runner; choices: {', '.join(RUNNERS)}", 2)
+    sets = [*(set_ or []), *([f"input.limit={limit}"] if limit else []), *([f"input.sample={sample}"] if sample is not None else [])]
+    read = open_recipe(recipe, out, sets)
+
+    from pipeline.runners import RunnerOptions
+    from pipeline.stages import StageOptions
+
+    options = StageOptions(
+        RunnerOptions(runner, workers, tuple(beam_options or ())), tuple(name.strip() for name in (step or "").split(",") if name.strip()), dry_run
+    )
+    raise typer.Exit(run_stages(read, stage, options))
+
+
+def run_stages(recipe: Any, stage: str, options: Any) -> int:
+    """Run one stage or all of them; print errors without a traceback; return the exit code."""
+    from manifests.weights import WeightsError
+    from pipeline.recipe import RecipeError
+    from pipeline.runners import RunFailed, sigterm_is_ctrl_c
+    from pipeline.stages import TooManyLosses, run_stage
+
+    try:
+        with sigterm_is_ctrl_c(), surroundings(recipe) as runtime:
+            for name in ("filter", "caption", "pretokenize") if stage == "all" else (stage,):
+                run_stage(recipe, name, options, runtime)
+    except (RecipeError, WeightsError) as error:
+        typer.echo(f"error: {error}", err=True)
+        return 2
+    except (RunFailed, TooManyLosses) as error:
+        typer.echo(f"error: {error}", err=True)
+        return 3 if isinstance(error, TooManyLosses) else 1
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; finished shards stay. Go on with the same command.", err=True)
+        return 130
+    return 0
+
+
+def surroundings(recipe: Any) -> Any:
+    """Return a context that gives the run's Runtime: for the demo it makes the data and serves it while the stage runs."""
+    import contextlib
+
+    from pipeline.steps import Runtime
+
+    if recipe.input.dataset == "demo":
+        from pipeline.demo.surroundings import serving
+
+        return serving(recipe)
+    return contextlib.nullcontext(Runtime())
+
+
+@app.command()
+def why(
+    run: Annotated[str, typer.Argument(metavar="UID_OR_URL", help="uid (32 hex digits) or URL of a row.")],
+    recipe: RecipeOption = None,
+    out: OutOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Tell a row's story: where it came from, each value with its origin, its fate and the reason."""
+    from pipeline.why import NotFound, print_story
+
+    read = open_recipe(recipe, out, set_)
+    try:
+        print_story(read, run)
+    except NotFound as error:
+        fail(str(error), 2)
+
+
+@app.command()
+def report(recipe: RecipeOption = None, out: OutOption = None, set_: SetOption = None) -> None:
+    """Write RUN/report.html: the funnel, examples of each fate, scores, codes, training."""
+    from pipeline.demo.surroundings import write_run_report
+
+    typer.echo(f"report: {write_run_report(open_recipe(recipe, out, set_))}")
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Hold a run folder: its paths, its lock, and the input it belongs to."""
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from manifests.files import sweep
+from pipeline.recipe import RecipeError
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold the run folder for this process and sweep what dead attempts left in it.
+
+    The system lets go of the lock when the process ends, however it ends. Raises RecipeError while another run holds it.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecipeError(f"output.root: cannot make the run folder {str(root)!r} ({error.strerror})") from error
+    with open(root / ".lock", "a+", encoding="utf-8") as file:
+        _take(file, root)
+        sweep(root)
+        yield
+
+
+def _take(file: IO[str], root: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        raise RecipeError(f"{root}: held by another run ({holder}); wait for it, or use another output.root (--out DIR)") from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()

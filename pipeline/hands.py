@@ -1,0 +1,71 @@
+"""Let a worker say which rows it has in hand, so that its death is charged to them and to no others."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+DEADLY = 3
+"""Deaths after which a row gets `worker_died`; the last time it was alone in hand."""
+
+
+class Hands:
+    """The rows that one worker process works on: a small file that outlives the process."""
+
+    def __init__(self, path: Path | None = None, strikes: dict[str, int] | None = None) -> None:
+        """`strikes` counts, per uid in hex, the workers that died with the row in hand in this invocation."""
+        self.path, self.strikes = path, strikes or {}
+
+    @contextmanager
+    def holding(self, unit: str, uids: Sequence[bytes]) -> Iterator[None]:
+        """Hold rows of a unit while the block runs; no rows means the unit as a whole."""
+        self._write({"unit": unit, "uids": [uid.hex() for uid in uids]})
+        yield
+        self._write({})
+
+    def deadly(self, uid: bytes) -> bool:
+        """Tell whether the row has killed as many workers as one row may."""
+        return self.strikes.get(uid.hex(), 0) >= DEADLY
+
+    def alone(self, uid: bytes) -> bool:
+        """Tell whether the row must be worked on alone, since workers died with it in hand."""
+        return self.strikes.get(uid.hex(), 0) > 0
+
+    def _write(self, held: dict[str, object]) -> None:
+        if self.path is not None:
+            self.path.write_text(json.dumps(held))
+
+
+def held_by(path: Path) -> tuple[str, list[str]]:
+    """Return (unit, uids in hex) that a worker had in hand when it ended; ("", []) for none."""
+    try:
+        held = json.loads(path.read_text() or "{}")
+    except (OSError, ValueError):
+        return "", []
+    return held.get("unit", ""), held.get("uids", [])
+
+
+def last_sign(path: Path) -> float:
+    """Return the time of the worker's last sign of life, in seconds since the epoch; 0 for none."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def batches(items: Iterable[tuple[bytes, T]], size: int, hands: Hands) -> Iterator[list[tuple[bytes, T]]]:
+    """Cut a stream of (uid, item) into batches of `size`; rows under suspicion come alone, after the others."""
+    waiting: list[tuple[bytes, T]] = []
+    suspects: list[tuple[bytes, T]] = []
+    for uid, item in items:
+        (suspects if hands.alone(uid) else waiting).append((uid, item))
+        if len(waiting) == size:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+    yield from ([suspect] for suspect in suspects)

@@ -1,0 +1,51 @@
+"""Carry a worker's task from the supervisor to the worker process, and its error back."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from manifests.files import write_bytes
+from pipeline.recipe import parse_recipe
+from pipeline.registry import step_class
+from pipeline.steps import Runtime, Step, Unit
+
+DONE, FAILED, MISUSED, NO_ROOM = 0, 1, 2, 28
+"""Exit codes of a worker process: the last means that the disk is full."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Units of one step for one worker process."""
+
+    step: str
+    root: str
+    recipe: dict[str, Any]
+    units: list[dict[str, Any]]
+    hands: str
+    strikes: dict[str, int] = field(default_factory=dict)
+    runtime: dict[str, Any] = field(default_factory=dict)
+    runner: str = "local"
+    beam_options: list[str] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """Write the job for a worker to read."""
+        write_bytes(path, json.dumps(asdict(self)).encode())
+
+    @classmethod
+    def read(cls, path: Path) -> "Job":
+        """Read a job that `write` wrote."""
+        return cls(**json.loads(path.read_text()))
+
+    def make_step(self) -> Step:
+        """Build the step again on the worker's side."""
+        return step_class(self.step)(parse_recipe(self.recipe), Path(self.root), Runtime(**self.runtime))
+
+    def make_units(self) -> list[Unit]:
+        """Build the units again on the worker's side."""
+        return [Unit(**unit) for unit in self.units]
+
+
+def error_path(hands: str) -> Path:
+    """Return where a worker leaves its error for the supervisor."""
+    return Path(hands).with_suffix(".error")

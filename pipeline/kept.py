@@ -1,0 +1,52 @@
+"""Find the kept rows of a tier and their pictures, shard by shard of pairs."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.schema import schema
+from manifests.shards import read_shard
+from pipeline.plans import connect, files_sql
+from pipeline.steps import records_of
+
+
+def kept_by_shard(root: Path, tiers: list[str]) -> Iterator[tuple[str, pa.Table]]:
+    """Yield (shard of pairs, table of uid) of the kept rows of any of these tiers, by shard and uid."""
+    finals = [root / file.path for record in records_of(root, "decide") for file in record.files]
+    if not finals or not tiers:
+        return
+    with connect(root) as connection:
+        query = f"SELECT shard, uid FROM {files_sql(finals)} WHERE fate = 'kept' AND list_has_any(tiers, ?) ORDER BY shard, uid"
+        table = connection.execute(query, [tiers]).to_arrow_table()
+    for shard in table["shard"].unique().to_pylist():
+        mask = pc.equal(table["shard"], shard)
+        yield shard, pa.table([table["uid"].filter(mask).cast(pa.binary(16)).combine_chunks()], schema=schema("uid"))
+
+
+def pair_jpegs(path: Path, wanted: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (uid, JPEG) of the wanted pairs of a shard, in its order."""
+    for key, sample in read_shard(path):
+        uid = bytes.fromhex(key)
+        if uid in wanted:
+            yield uid, sample["jpg"]
+
+
+def shard_content(root: Path, shard: str) -> str:
+    """Return the digest of a shard of pairs."""
+    return next(record.content for record in records_of(root, "fetch") if record.shard == shard)
+
+
+def fresh(
+    jpegs: Iterator[tuple[bytes, bytes]], earlier: dict[bytes, dict[str, Any]], rows: dict[bytes, dict[str, Any]]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Pass on the pictures that have no earlier row of the same bytes; the others' rows are carried over."""
+    for uid, jpeg in jpegs:
+        before = earlier.get(uid)
+        if before and before["sha256"] == hashlib.sha256(jpeg).digest():
+            rows[uid] = before
+        else:
+            yield uid, jpeg

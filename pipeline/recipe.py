@@ -1,0 +1,238 @@
+"""Read the recipe: one strict TOML file for all stages and the trainer, with `--set KEY=VALUE` on top."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from filters.fetch.config import FetchConfig
+from pipeline.train_config import TrainConfig
+
+BUNDLED = ("demo", "demo_artworks", "laion_coco")
+Rule = dict[str, Any]
+
+
+class RecipeError(ValueError):
+    """The recipe or the command asks for something that cannot be; raised before any work."""
+
+
+class Section(BaseModel):
+    """A table of the recipe: unknown keys raise, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OpenSection(BaseModel):
+    """A table of the recipe with one sub-table per model, such as [score.clip] or [caption.llava]."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @model_validator(mode="after")
+    def _extras_are_tables(self) -> "OpenSection":
+        for name, value in (self.model_extra or {}).items():
+            if not isinstance(value, dict):
+                raise ValueError(f"unknown key {name!r}; known: {', '.join(type(self).model_fields)}, or a table for each model")
+        return self
+
+    def options(self, name: str) -> dict[str, Any]:
+        """Return the options of one model: its sub-table, or nothing."""
+        return dict((self.model_extra or {}).get(name, {}))
+
+
+class InputSection(Section):
+    """[input]: which rows."""
+
+    dataset: Literal["laion-coco", "demo"] = Field("laion-coco", description="column mapping; 'demo' makes its own pictures and table")
+    files: str | list[str] = Field("data/*.parquet", description="Parquet files: local globs or fsspec URLs")
+    columns: dict[str, str] = Field({}, description="our column = the input's column, on top of the data set's mapping")
+    unit_rows: int = Field(100_000, ge=1, description="row groups are joined into units of about this many rows")
+    sample: float | None = Field(None, gt=0, le=1, description="share of rows kept by hash(uid, seed); a smaller sample is part of a larger one")
+    limit: int | None = Field(None, ge=1, description="about this many rows, chosen like `sample`")
+    seed: int = Field(0, description="seed of `sample` and `limit`")
+    max_loss: float = Field(0.5, ge=0, le=1, description="the run ends with exit code 3 above this share of unreadable files or rows")
+
+
+class OutputSection(Section):
+    """[output]: where the run folder is."""
+
+    root: str = Field("runs/laion-coco", description="run folder")
+
+
+class FilterSection(Section):
+    """[filter]: rules that every pair must pass, in order; the first that fails is the row's reason."""
+
+    rules: list[Rule] = Field([], description="{use = NAME, threshold = value, …}; a rule's name is its `use` unless `name` is given")
+
+
+class ScoreSection(OpenSection):
+    """[score]: which heads compute columns that the input lacks; [score.NAME] holds a head's or encoder's options."""
+
+    use: list[str] = Field([], description="heads to run")
+    batch_size: int = Field(32, ge=1, description="pictures per model batch; batches are padded to it")
+
+
+class DedupSection(Section):
+    """[dedup]: near duplicates by perceptual hash."""
+
+    radius: int = Field(6, ge=0, le=16, description="pictures within this Hamming distance of 64-bit pHashes are one cluster, in bits")
+
+
+class TierSection(Section):
+    """[tier.NAME]: a size and a list of thresholds; a pair may be in several tiers."""
+
+    size: int = Field(ge=8, description="side of the square crop, in pixels")
+    rules: list[Rule] = Field([], description="rules on top of [filter]")
+    caption: str | None = Field(None, description="captioner of this tier's pictures; none: the alt text")
+    vq: str | None = Field(None, description="tokenizer; none: [pretokenize] vq")
+    weights: str | None = Field(None, description="tokenizer weights; none: [pretokenize] weights")
+    max_pairs: int | None = Field(None, ge=1, description="encode only this many pairs, chosen by hash(uid, seed)")
+
+
+class CaptionSection(OpenSection):
+    """[caption]: [caption.NAME] holds a captioner's options."""
+
+    batch_size: int = Field(8, ge=1, description="pictures per generation batch")
+
+
+class PretokenizeSection(Section):
+    """[pretokenize]: pictures to VQ codes in shards."""
+
+    vq: str = Field("VQ-16", description="tokenizer architecture")
+    weights: str = Field("vq_ds16_t2i.pt", description="weights file; 'stand-in' for seeded random ones; 'demo' for the packaged VQ-demo")
+    precision: Literal["fp32", "tf32", "bf16"] = Field("fp32", description="arithmetic of the encoder")
+    batch_size: int = Field(8, ge=1, description="pictures per batch; batches are padded to it")
+    shard_rows: int = Field(10_000, ge=1, description="samples in a code shard")
+    seed: int = Field(0, description="seed of the packed order and of max_pairs")
+
+
+class Recipe(Section):
+    """The whole recipe. Precedence: defaults here < file < --set."""
+
+    input: InputSection = InputSection()
+    output: OutputSection = OutputSection()
+    fetch: FetchConfig = FetchConfig()
+    filter: FilterSection = FilterSection()
+    score: ScoreSection = ScoreSection()
+    dedup: DedupSection = DedupSection()
+    tier: dict[str, TierSection] = Field(min_length=1)
+    caption: CaptionSection = CaptionSection()
+    pretokenize: PretokenizeSection = PretokenizeSection()
+    train: TrainConfig = TrainConfig()
+
+    @property
+    def root(self) -> Path:
+        """Return the run folder."""
+        return Path(self.output.root)
+
+    @property
+    def store_side(self) -> int:
+        """Return the short side of stored pictures in pixels: `fetch.store_side`, else 1.1 x the largest tier (ten-crop needs it)."""
+        return self.fetch.store_side or -(-11 * max(tier.size for tier in self.tier.values()) // 10)
+
+    def tokenizer(self, tier: str) -> tuple[str, str]:
+        """Return (architecture, weights) of a tier's tokenizer."""
+        return self.tier[tier].vq or self.pretokenize.vq, self.tier[tier].weights or self.pretokenize.weights
+
+    def plain(self) -> dict[str, Any]:
+        """Return the resolved recipe as plain values without nulls, ready for TOML or JSON."""
+        return _without_nulls(self.model_dump(mode="json"))
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def bundled(name: str) -> Path:
+    """Return the path of a recipe that comes with the package."""
+    return Path(str(resources.files("pipeline") / "recipes" / f"{name}.toml"))
+
+
+def choose_recipe() -> tuple[Path, str]:
+    """Return (path, what to tell the user) when no recipe was named: `recipe.toml` here, else the bundled demo."""
+    here = Path("recipe.toml")
+    if here.is_file():
+        return here, "recipe: recipe.toml of this folder"
+    from pipeline.demo.pictures import has_emoji  # what the demo can show depends on the machine
+
+    name = "demo" if has_emoji() else "demo_artworks"
+    return bundled(name), f"recipe: no recipe.toml here, so the bundled {name}.toml"
+
+
+def load_recipe(path: Path | str | None = None, sets: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe. `path` may be a file, a bundled name, or None (see `choose_recipe`).
+
+    Raises RecipeError with what was got, what was wanted and the choices.
+    """
+    file = choose_recipe()[0] if path is None else Path(path)
+    if not file.is_file() and str(path) in BUNDLED:
+        file = bundled(str(path))
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"recipe: cannot read {str(file)!r} ({error.strerror}); give a TOML file or one of {', '.join(BUNDLED)}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe: {file} is not TOML: {error}") from error
+    for setting in sets:
+        apply_set(data, setting)
+    return parse_recipe(data)
+
+
+def parse_recipe(data: Mapping[str, Any]) -> Recipe:
+    """Check plain values against the recipe's models and rules. Raises RecipeError."""
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError("recipe: " + "; ".join(_explain(data, fault) for fault in error.errors()[:5])) from error
+    from pipeline.rules import check_rules  # the registry of filters is needed only here
+
+    check_rules(recipe)
+    return recipe
+
+
+def _explain(data: Mapping[str, Any], fault: Any) -> str:
+    """Say what was got, wanted and known for one pydantic error."""
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        got = "" if fault["type"] == "missing" else f" (got {fault.get('input')!r})"
+        return f"{where}: {fault['msg']}{got}"
+    model: Any = Recipe
+    for part in fault["loc"][:-1]:
+        annotation = model.model_fields[part].annotation if isinstance(model, type) and part in model.model_fields else None
+        model = TierSection if part == "tier" else (annotation or model)
+    table = ".".join(str(part) for part in fault["loc"][:-1])
+    return f"unknown key {where!r}; known keys of {f'[{table}]' if table else 'the recipe'}: {', '.join(sorted(model.model_fields))}"
+
+
+def apply_set(data: dict[str, Any], setting: str) -> None:
+    """Apply one `KEY=VALUE` to plain values: the value is TOML, else text; a rule in a list goes by its name."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {setting!r}: wanted KEY=VALUE, such as --set tier.pretrain.size=256")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    place: Any = data
+    parts = key.strip().split(".")
+    for part in parts[:-1]:
+        place = _step_into(place, part, setting)
+    if isinstance(place, list):
+        raise RecipeError(f"--set {setting!r}: {parts[-1]!r} is a rule; name one of its thresholds too")
+    place[parts[-1]] = value
+
+
+def _step_into(place: Any, part: str, setting: str) -> Any:
+    if isinstance(place, list):
+        names = [rule.get("name", rule.get("use")) for rule in place]
+        if part not in names:
+            raise RecipeError(f"--set {setting!r}: no rule {part!r} here; the rules are {', '.join(map(str, names)) or 'none'}")
+        return place[names.index(part)]
+    child = place.setdefault(part, {})
+    if not isinstance(child, dict | list):
+        raise RecipeError(f"--set {setting!r}: {part!r} is a value, not a table")
+    return child

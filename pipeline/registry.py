@@ -1,0 +1,22 @@
+"""List the stages and their steps, in order."""
+
+from pipeline.caption import CaptionStep
+from pipeline.decide import Decide
+from pipeline.dedup import Dedup
+from pipeline.encode import Encode
+from pipeline.fetch import Fetch
+from pipeline.pack import Pack
+from pipeline.score import Score
+from pipeline.select import Select
+from pipeline.steps import Step
+
+STAGES: dict[str, tuple[type[Step], ...]] = {
+    "filter": (Select, Fetch, Score, Dedup, Decide),
+    "caption": (CaptionStep,),
+    "pretokenize": (Encode, Pack),
+}
+
+
+def step_class(name: str) -> type[Step]:
+    """Return the step of that name. Raises KeyError."""
+    return {step.name: step for steps in STAGES.values() for step in steps}[name]

@@ -1,0 +1,113 @@
+"""Turn the recipe's rules into filters, check that each column they read can be had, and find each row's first failure."""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.base import Filter, build_filter
+from filters.scorers.catalog import HEADS
+from pipeline.recipe import Recipe, RecipeError
+
+LAION_COCO = {
+    "url": "URL",
+    "text": "TEXT",
+    "top_caption": "top_caption",
+    "width": "WIDTH",
+    "height": "HEIGHT",
+    "similarity": "similarity",
+    "pwatermark": "pwatermark",
+    "punsafe": "punsafe",
+}
+DATASETS = {"laion-coco": LAION_COCO, "demo": LAION_COCO}
+DECODED = ("width", "height")
+DETECTED = ("language", "language_score")
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """The recipe's filters: those of [filter], then those of each tier in the recipe's order."""
+
+    everywhere: tuple[Filter, ...]
+    tiers: dict[str, tuple[Filter, ...]]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return every column that a rule reads, in order of first use."""
+        rules = [*self.everywhere, *(rule for tier in self.tiers.values() for rule in tier)]
+        return tuple(dict.fromkeys(column for rule in rules for column in rule.inputs))
+
+
+def input_columns(recipe: Recipe) -> dict[str, str]:
+    """Return our column -> the input's column."""
+    return {**DATASETS[recipe.input.dataset], **recipe.input.columns}
+
+
+def scored_columns(recipe: Recipe) -> tuple[str, ...]:
+    """Return the columns that the recipe's heads fill."""
+    return tuple(dict.fromkeys(column for name in recipe.score.use for column in HEADS[name].columns))
+
+
+def fillable(recipe: Recipe) -> frozenset[str]:
+    """Return the columns that a later step can fill where the input has a null."""
+    return frozenset((*DECODED, *scored_columns(recipe)))
+
+
+def build_rules(recipe: Recipe) -> RuleSet:
+    """Build every filter of the recipe. Raises RecipeError naming the place of the faulty rule."""
+    return RuleSet(
+        _build_list("filter.rules", recipe.filter.rules),
+        {name: _build_list(f"tier.{name}.rules", tier.rules) for name, tier in recipe.tier.items()},
+    )
+
+
+def _build_list(place: str, rules: Sequence[dict[str, object]]) -> tuple[Filter, ...]:
+    built: list[Filter] = []
+    for position, rule in enumerate(rules):
+        try:
+            built.append(build_filter(rule))
+        except ValueError as error:
+            raise RecipeError(f"recipe: {place}[{position}]: {error}") from error
+    names = [rule.name for rule in built]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RecipeError(f"recipe: {place}: two rules are named {twice[0]!r}; give one of them another name = …")
+    return tuple(built)
+
+
+def check_rules(recipe: Recipe) -> None:
+    """Raise RecipeError for an unknown filter, threshold, head, or a rule whose column nothing provides."""
+    unknown = [name for name in recipe.score.use if name not in HEADS]
+    if unknown:
+        raise RecipeError(f"recipe: score.use: no head {unknown[0]!r}; known: {', '.join(sorted(HEADS))}")
+    columns = input_columns(recipe)
+    for ours in recipe.input.columns:
+        if ours not in LAION_COCO and ours not in {c for head in HEADS.values() for c in head.columns} | set(DETECTED):
+            raise RecipeError(f"recipe: input.columns: nothing reads a column {ours!r}")
+    provided = {*columns, *DECODED, *DETECTED, *scored_columns(recipe)}
+    rules = build_rules(recipe)
+    for place, some in (("filter.rules", rules.everywhere), *((f"tier.{name}.rules", tier) for name, tier in rules.tiers.items())):
+        for rule in some:
+            missing = [column for column in rule.inputs if column not in provided]
+            if missing:
+                heads = [name for name, head in HEADS.items() if missing[0] in head.columns]
+                raise RecipeError(
+                    f"recipe: {place}: rule {rule.name!r} reads {missing[0]!r}, which neither the input has nor a head of score.use fills;"
+                    f" heads that do: {', '.join(heads) or 'none'}"
+                )
+
+
+def first_failure(rules: Sequence[Filter], batch: pa.RecordBatch, fillable: Set[str] = frozenset()) -> pa.StringArray:
+    """Return per row the name of the first rule that fails, `missing_value` where its column is null, null where all pass.
+
+    A null verdict passes for the time being when one of the rule's columns can still be filled.
+    """
+    reason = pa.nulls(batch.num_rows, pa.string())
+    for rule in rules:
+        verdict = rule.keep(batch)
+        may_pass = any(column in fillable for column in rule.inputs)
+        here = pc.if_else(verdict, pa.scalar(None, pa.string()), pa.scalar(rule.name))
+        here = pc.if_else(pc.is_null(verdict), pa.scalar(None if may_pass else "missing_value", pa.string()), here)
+        reason = pc.coalesce(reason, here)
+    return reason

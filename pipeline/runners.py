@@ -1,0 +1,236 @@
+"""Run a step's units: in supervised worker processes on this machine, or handed to a cluster's Beam runner."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from manifests.manifest import ShardRecord
+from manifests.uid import uid_hash
+from pipeline.hands import held_by, last_sign
+from pipeline.job import DONE, MISUSED, NO_ROOM, Job, error_path
+from pipeline.progress import Progress
+from pipeline.recipe import RecipeError
+from pipeline.steps import Step, Unit
+
+RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
+FRUITLESS_DEATHS = 12
+"""Deaths in one step, beyond one per 10,000 rows done, after which the run gives up."""
+
+
+class RunFailed(RuntimeError):
+    """A run ended before its work was done; the message says why and how to go on."""
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """Where and how wide a step runs. `stall_s`: seconds without a sign of life after which a worker counts as dead."""
+
+    runner: str = "local"
+    workers: int = 0
+    beam_options: tuple[str, ...] = ()
+    stall_s: float = 900.0
+
+    @property
+    def processes(self) -> int:
+        """Return the number of worker processes: as asked, else one per core (one per GPU where there are any)."""
+        return self.workers or len(gpus()) or len(os.sched_getaffinity(0))
+
+
+def gpus() -> list[str]:
+    """Return the indices of this machine's NVIDIA GPUs, without importing torch."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return [index for index in listed.split(",") if index.strip()]
+    folder = Path("/proc/driver/nvidia/gpus")
+    return [str(i) for i, _ in enumerate(sorted(folder.iterdir()))] if folder.is_dir() else []
+
+
+@dataclass
+class Child:
+    """One worker process and what it was given."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    units: list[Unit]
+    hands: Path
+    log: Path
+    started: float = field(default_factory=time.time)
+
+
+class Supervisor:
+    """Keeps worker processes on a step's units until every unit has its record."""
+
+    def __init__(self, step: Step, options: RunnerOptions, progress: Progress) -> None:
+        self.step, self.options, self.progress = step, options, progress
+        self.strikes: Counter[str] = Counter()
+        self.deaths = 0
+        self.folder = step.root / "logs" / "workers"
+
+    def run(self, units: Sequence[Unit]) -> None:
+        """Return when all units are done. Raises RunFailed or RecipeError; stops its workers on the way out."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pending = {unit.name: unit for unit in units}
+        count = min(self.options.processes, len(units)) if self.options.runner == "local" else 1
+        shuffled = sorted(units, key=lambda unit: uid_hash(unit.name.encode(), 0))
+        children = [self._start(number, shuffled[number::count]) for number in range(count)]
+        try:
+            while children:
+                time.sleep(0.05)
+                self._collect(pending)
+                self.progress.show()
+                children = [after for child in children for after in self._look(child, pending)]
+        finally:
+            for child in children:
+                stop(child.process)
+        if pending:
+            raise RunFailed(f"{self.step.name}: the runner ended without a record of {len(pending)} shards: {', '.join(sorted(pending)[:5])}")
+
+    def check(self) -> None:
+        """Let one worker load what the step needs, and end it. Raises RecipeError for weights that do not fit."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        child = self._start(0, [])
+        try:
+            code = child.process.wait()
+        finally:
+            stop(child.process)
+        if code != DONE:
+            self._charge(child, code)
+            raise RunFailed(f"{self.step.name}: its models cannot be loaded; its log: {child.log}")
+
+    def _start(self, number: int, units: list[Unit]) -> Child:
+        stem = self.folder / f"{self.step.name}-{number}"
+        hands, log = stem.with_suffix(".hands"), stem.with_suffix(".log")
+        hands.write_text("")
+        error_path(str(hands)).unlink(missing_ok=True)
+        job = Job(
+            self.step.name,
+            str(self.step.root),
+            self.step.recipe.plain(),
+            [asdict(unit) for unit in units],
+            str(hands),
+            dict(self.strikes),
+            asdict(self.step.runtime),
+            self.options.runner,
+            list(self.options.beam_options),
+        )
+        job.write(stem.with_suffix(".job"))
+        with open(log, "ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.worker", str(stem.with_suffix(".job"))],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=worker_environment(number),
+            )
+        return Child(number, process, units, hands, log)
+
+    def _collect(self, pending: dict[str, Unit]) -> None:
+        """Move newly journalled units from pending to the progress."""
+        folder = self.step.journal.folder
+        if not folder.is_dir():
+            return
+        fresh = [entry.name[:-5] for entry in os.scandir(folder) if entry.name.endswith(".json")]
+        for name in set(fresh) & set(pending):
+            record = self._record(pending[name])
+            if record is not None:
+                self.progress.add(record)
+                del pending[name]
+
+    def _record(self, unit: Unit) -> ShardRecord | None:
+        record = self.step.journal.get(unit.name)
+        return record if record and record.key == self.step.unit_key(unit) else None
+
+    def _look(self, child: Child, pending: dict[str, Unit]) -> Iterator[Child]:
+        """Yield the child if it still runs, its successor if it died, nothing if it is done."""
+        code = child.process.poll()
+        if code is None:
+            silent = time.time() - max(last_sign(child.hands), child.started)
+            if self.options.runner != "local" or silent < self.options.stall_s:
+                yield child
+                return
+            stop(child.process)
+            code = -signal.SIGKILL
+        self._collect(pending)
+        left = [unit for unit in child.units if unit.name in pending]
+        if code == DONE or not left:
+            return
+        self._charge(child, code)
+        yield self._start(child.number, left)
+
+    def _charge(self, child: Child, code: int) -> None:
+        """Charge a death to the rows in hand, or give up when no row can be blamed any more."""
+        left = error_path(str(child.hands))
+        message = left.read_text().partition("\n")[2] if left.is_file() else ""
+        if code == MISUSED:
+            raise RecipeError(message)
+        if code == NO_ROOM:
+            raise RunFailed(f"{self.step.name}: no room left to write ({message}); make room and run the same command again: finished shards stay")
+        unit, uids = held_by(child.hands)
+        self.deaths += 1
+        self.strikes.update(uids)
+        how = f"ended by signal {-code}" if code < 0 else f"failed ({message or f'exit code {code}'})"
+        blame = f"{len(uids)} rows in hand" if uids else "no row in hand"
+        print(f"\n  {self.step.name}: a worker {how} at shard {unit or '?'}, {blame}; starting it again", flush=True)
+        if self.options.runner != "local" or self.deaths > FRUITLESS_DEATHS + self.progress.rows // 10_000:
+            raise RunFailed(f"{self.step.name}: {self.deaths} workers died, the last {how}; its log: {child.log}")
+
+
+def worker_environment(number: int) -> dict[str, str]:
+    """Return a worker's environment: one thread per maths library, so that numbers do not depend on the machine's load; its GPU; no hub."""
+    fixed = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
+    cards = gpus()
+    return {
+        **os.environ,
+        **fixed,
+        **({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}),
+        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),
+        "TOKENIZERS_PARALLELISM": "false",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def stop(process: "subprocess.Popen[Any]") -> None:
+    """End a process we started: ask, wait three seconds, then kill."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdin:
+        process.stdin.close()
+
+
+@contextmanager
+def sigterm_is_ctrl_c() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C while the block runs, so that schedulers stop a run cleanly too."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def preflight(steps: Sequence[Step]) -> None:
+    """Load the user's own weights once before any work, so that a file of the wrong shape stops the run at once.
+
+    Weights inside the environment and stand-ins are known by their digests. Raises RecipeError.
+    """
+    for step in steps[1:]:  # the first step loads its weights before it works anyway
+        own = [file for file in step.weights() if file.path and not file.stand_in and not Path(file.path).is_relative_to(sys.prefix)]
+        if own:
+            Supervisor(step, RunnerOptions(workers=1), Progress(step.name, 0)).check()

@@ -1,0 +1,224 @@
+"""Run a stage: check everything first, do the steps that are not done, write the manifest, say what happened."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import tomli_w
+
+from manifests.files import FormatError, digest_of, out_of_room, read_json, write_bytes, write_json
+from manifests.manifest import Manifest, ManifestError, ShardRecord, shard_list
+from pipeline.folder import locked
+from pipeline.hands import Hands
+from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
+from pipeline.progress import Progress
+from pipeline.recipe import Recipe, RecipeError
+from pipeline.registry import STAGES
+from pipeline.rules import input_columns
+from pipeline.runners import RunFailed, RunnerOptions, Supervisor, preflight
+from pipeline.steps import Runtime, Step, records_of
+from pipeline.summary import losses, print_summary, stage_figures, versions
+
+NEEDS = {"filter": None, "caption": "filter", "pretokenize": "filter"}
+
+
+class TooManyLosses(RuntimeError):
+    """The run ended, but lost more of its input than the recipe allows (exit code 3)."""
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """How to run a stage: which steps of it, where, and whether only to say what would run."""
+
+    runner: RunnerOptions = RunnerOptions()
+    steps: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass
+class Done:
+    """What the steps of one invocation did: units made and units that were done before."""
+
+    made: int = 0
+    before: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+
+def stage_steps(recipe: Recipe, stage: str, runtime: Runtime) -> list[Step]:
+    """Return the steps of a stage. Raises RecipeError for a stage that does not exist."""
+    if stage not in STAGES:
+        raise RecipeError(f"--stage {stage!r}: no such stage; choices: {', '.join(STAGES)}, all")
+    return [step(recipe, recipe.root, runtime) for step in STAGES[stage]]
+
+
+def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtime | None = None) -> Manifest | None:
+    """Run a stage to its end and return its manifest, or None for a dry run or a part of the stage.
+
+    Raises RecipeError before any work, RunFailed when the work cannot go on, TooManyLosses after it.
+    """
+    steps = stage_steps(recipe, stage, runtime or Runtime())
+    chosen = _chosen(steps, options.steps)
+    files = look_at_inputs(recipe) if stage == "filter" else []
+    _need(recipe, stage)
+    with _clear_errors(), locked(recipe.root):
+        states = {step.name: _state(step) for step in steps}
+        if stage == "filter":
+            _check_claim(recipe, files, options.dry_run)
+        _announce(stage, states, chosen)
+        if options.dry_run:
+            return None
+        write_bytes(recipe.root / "recipe.toml", tomli_w.dumps(recipe.plain()).encode())
+        preflight(chosen)
+        done = Done()
+        for step in chosen:
+            _run_step(step, options.runner, done)
+        if chosen != steps:
+            print(f"{stage}: ran {', '.join(step.name for step in chosen)} alone; the manifest is written when all of its steps have run")
+            return None
+        manifest = _write_manifest(recipe, stage, steps)
+    print_summary(recipe, manifest, done.made, done.before, time.monotonic() - done.started)
+    _limit(recipe, manifest)
+    return manifest
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Turn a full disk, wherever it shows, into a RunFailed that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if not out_of_room(error):
+            raise
+        raise RunFailed(f"no room left to write ({error}); make room and run the same command again: finished shards stay") from error
+
+
+def _chosen(steps: list[Step], names: Sequence[str]) -> list[Step]:
+    unknown = [name for name in names if name not in [step.name for step in steps]]
+    if unknown:
+        raise RecipeError(f"--step {unknown[0]!r}: no such step in this stage; choices: {', '.join(step.name for step in steps)}")
+    return [step for step in steps if not names or step.name in names]
+
+
+def _need(recipe: Recipe, stage: str) -> None:
+    """Raise RecipeError when the stage before has not run; say so when it ran with other rules than this recipe's."""
+    before = NEEDS[stage]
+    if before is None:
+        return
+    path = recipe.root / "manifests" / f"{before}.json"
+    try:
+        Manifest.read(path)
+    except FileNotFoundError as error:
+        raise RecipeError(f"{stage}: {before} has not run in {recipe.root}; first: pipeline run --stage {before}") from error
+    except (FormatError, ManifestError, OSError) as error:
+        raise RecipeError(f"{stage}: cannot trust {path} ({error}); first: pipeline run --stage {before}") from error
+    changed = [step.name for step in stage_steps(recipe, before, Runtime()) if _settings_changed(step)]
+    if changed:
+        print(f"note: {before} ran here with other settings of {', '.join(changed)} than this recipe's; {stage} takes what it left")
+
+
+def _settings_changed(step: Step) -> bool:
+    try:
+        return bool(read_json(step.journal.folder / "step.json")["settings"] != _plain(step.settings()))
+    except (OSError, FormatError, KeyError):
+        return True
+
+
+def _plain(value: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _state(step: Step) -> str:
+    """Return whether a step is new, unchanged, or which of its settings changed. Checks its weights on the way."""
+    own_key = step.own_key
+    try:
+        before = read_json(step.journal.folder / "step.json")
+    except (OSError, FormatError):
+        return "new"
+    if before["own_key"] == own_key:
+        return "unchanged"
+    now = _plain(step.settings())
+    names = sorted(name for name in {*now, *before["settings"]} if now.get(name) != before["settings"].get(name))
+    return f"changed ({', '.join(names) or 'weights or version'})"
+
+
+def _check_claim(recipe: Recipe, files: list[InputFile], dry_run: bool) -> None:
+    missing = sorted({theirs for file in files for theirs in file.missing(input_columns(recipe).values())})
+    if missing:
+        print(f"warning: the input lacks {', '.join(missing)}: these columns are null")
+    for file in files:
+        if file.fault:
+            print(f"warning: {file.name}: {file.fault}; it is counted as a loss")
+    if not dry_run:
+        claim(recipe.root, files)
+
+
+def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:
+    names = [step.name for step in chosen]
+    touched = [name for name, state in states.items() if state != "unchanged"]
+    if touched and touched != list(states):
+        first = list(states).index(touched[0])
+        follow = ", ".join(list(states)[first:])
+        print(f"{stage}: {'; '.join(f'{name} {states[name]}' for name in touched)}; runs again: {follow}, where their input changes")
+    else:
+        print(f"{stage}: {', '.join(names)}" + ("" if touched else " (nothing changed; unfinished shards run)"))
+
+
+def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
+    """Plan a step, run the units that are not done, drop what the plan no longer holds."""
+    units = step.plan()
+    before: dict[str, ShardRecord] = {}
+    for unit in units:
+        record = step.journal.done(unit.name, step.unit_key(unit))
+        if record is not None:
+            before[unit.name] = record
+    pending = [unit for unit in units if unit.name not in before]
+    progress = Progress(step.name, len(units), len(before))
+    if pending and step.beam:
+        Supervisor(step, options, progress).run(pending)
+    for unit in pending if not step.beam else ():
+        record = step.open().run(unit, Hands())
+        step.journal.record(record)
+        progress.add(record)
+    step.journal.forget_others(unit.name for unit in units)
+    write_json(step.journal.folder / "step.json", {"own_key": step.own_key, "settings": _plain(step.settings())})
+    done.made, done.before = done.made + len(pending), done.before + len(before)
+    progress.show(last=True)
+
+
+def _write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
+    records = {step.name: records_of(recipe.root, step.name) for step in steps}
+    figures = stage_figures(recipe, stage, records)
+    weights = {(file.name, file.sha256): file.record() for step in steps for file in step.weights()}
+    files = claimed(recipe.root) if stage == "filter" else []
+    parents = [{"name": f"manifests/{before}.json", "digest": Manifest.read(recipe.root / "manifests" / f"{before}.json").digest} for before in _parents(recipe, stage)]
+    manifest = Manifest(
+        stage=stage,
+        recipe_digest=digest_of([[step.name, step.version, step.settings()] for step in steps]),
+        inputs=[file.record() for file in files if not file.fault] + parents,
+        weights=[weights[key] for key in sorted(weights)],
+        shards=[entry for name, found in records.items() for entry in shard_list(name, found)],
+        losses=losses(recipe.root, files),
+        versions=versions(),
+        **figures,
+    )
+    manifest.write(recipe.root)
+    return manifest
+
+
+def _parents(recipe: Recipe, stage: str) -> list[str]:
+    if stage == "pretokenize" and (recipe.root / "manifests" / "caption.json").is_file():
+        return ["filter", "caption"]
+    return [before] if (before := NEEDS[stage]) else []
+
+
+def _limit(recipe: Recipe, manifest: Manifest) -> None:
+    """Raise TooManyLosses above `input.max_loss` of unreadable files, or of rows in broken row groups."""
+    unreadable = sum(loss["kind"] == "file" for loss in manifest.losses)
+    files = unreadable + len([entry for entry in manifest.inputs if "rows" in entry])
+    rows = manifest.dropped.get("broken_row_group", 0)
+    for what, lost, of in (("files", unreadable, files), ("rows", rows, manifest.rows_in)):
+        if of and lost / of > recipe.input.max_loss:
+            raise TooManyLosses(f"{manifest.stage}: lost {lost} of {of} {what}, more than input.max_loss = {recipe.input.max_loss}; see losses in the manifest")

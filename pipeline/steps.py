@@ -1,0 +1,90 @@
+"""Say what a step is: units of work planned by the driver, run by workers, each done under a key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from manifests.files import digest_of
+from manifests.manifest import Journal, ShardRecord
+from manifests.weights import WeightsFile
+from pipeline.hands import Hands
+from pipeline.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of work: a shard's name, where its input is, and a digest of what it will read."""
+
+    name: str
+    reads: dict[str, Any]
+    content: str
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What this invocation knows and no digest may depend on: where host names lead to."""
+
+    connect_to: dict[str, str] = field(default_factory=dict)
+
+
+class Worker(Protocol):
+    """A step inside a worker process, its models loaded once."""
+
+    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+        """Do one unit and return its record; outputs are whole files by then."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a stage. `version` is part of the key: bump it when outputs change."""
+
+    recipe: Recipe
+    root: Path
+    runtime: Runtime = Runtime()
+    name: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    beam: ClassVar[bool] = True
+    """False: one unit, done by the driver itself in DuckDB."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the recipe values that this step reads: part of its key."""
+        raise NotImplementedError
+
+    def weights(self) -> Sequence[WeightsFile]:
+        """Return the weights that this step's numbers depend on: part of its key. Raises WeightsError."""
+        return ()
+
+    def plan(self) -> list[Unit]:
+        """Return the units, from what the steps before have left. Runs in the driver."""
+        raise NotImplementedError
+
+    def open(self) -> Worker:
+        """Load what a worker needs. Runs once in a worker process."""
+        raise NotImplementedError
+
+    @property
+    def own_key(self) -> str:
+        """Return the digest of version, settings and weights: a step whose own key changed runs again."""
+        return digest_of([self.name, self.version, self.settings(), [file.record() for file in self.weights()]])
+
+    def unit_key(self, unit: Unit) -> str:
+        """Return the key under which a unit is done: the step's own key and what the unit reads."""
+        return digest_of([self.own_key, unit.name, unit.content])
+
+    @property
+    def journal(self) -> Journal:
+        """Return the step's journal."""
+        return Journal(self.root, self.name)
+
+
+def records_of(root: Path, step: str) -> list[ShardRecord]:
+    """Return the records of a step's finished units, by name."""
+    journal = Journal(root, step)
+    found = [journal.get(path.stem) for path in sorted(journal.folder.glob("*.json")) if path.stem != "step"]
+    return [record for record in found if record is not None]
+
+
+def upstream(root: Path, *steps: str) -> str:
+    """Return a digest of everything that these steps have made: what a step over all of it reads."""
+    return digest_of([[step, record.shard, record.content] for step in steps for record in records_of(root, step)])

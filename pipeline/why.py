@@ -1,0 +1,94 @@
+"""Tell one row's story from the run folder: source, values with their origins, every rule's verdict, fate."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.plans import connect, files_sql
+from pipeline.recipe import Recipe, RecipeError
+from pipeline.rules import build_rules
+from pipeline.steps import records_of
+
+
+class NotFound(LookupError):
+    """No row of the run has this uid or URL."""
+
+
+def print_story(recipe: Recipe, asked: str) -> None:
+    """Print the story of every row with this uid (32 hex digits) or URL. Raises NotFound, or RecipeError where filter has not run."""
+    rows = find_rows(recipe.root, asked)
+    for row in rows:
+        print("\n".join(story(recipe, row)))
+
+
+def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
+    """Return the final rows with this uid or URL, in input order. Raises NotFound or RecipeError."""
+    finals = [root / file.path for record in records_of(root, "decide") for file in record.files]
+    if not finals:
+        raise RecipeError(f"why: filter has not run in {root}; first: pipeline run --stage filter")
+    is_uid = len(asked) == 32 and all(digit in "0123456789abcdefABCDEF" for digit in asked)
+    where = "uid = unhex(?)" if is_uid else "url = ?"
+    with connect(root) as connection:
+        found = connection.execute(f"SELECT * FROM {files_sql(finals)} WHERE {where} ORDER BY filename, file_row_number", [asked]).to_arrow_table()
+    if not found.num_rows:
+        raise NotFound(f"why: no row of {root} has the {'uid' if is_uid else 'URL'} {asked!r}; give a uid of 32 hex digits or a URL as it stands in the input")
+    rows: list[dict[str, Any]] = found.to_pylist()
+    return rows
+
+
+def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of one final row's story."""
+    yield f"{row['uid'].hex() if row['uid'] else '-'}  {row['url']}"
+    yield f"  from      {row['source']} row {row['source_row']}"
+    yield f"  fate      {row['fate']}" + (f": {row['reason']}" if row["reason"] else f", tiers {', '.join(row['tiers'])}, pictures in pairs/{row['shard']}.tar")
+    for name in [name[: -len("_origin")] for name in row if name.endswith("_origin")]:
+        if row[name] is not None:
+            value = f"{row[name]:.4g}" if isinstance(row[name], float) else row[name]
+            yield f"  {name:<15} {value}  ({row[f'{name}_origin']})"
+    if row["shard"]:
+        yield from _verdicts(recipe, row)
+        yield from _family(recipe.root, row)
+        yield from _sidecars(recipe.root, row)
+
+
+def _verdicts(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
+    """Ask every rule again; the alt text is in the planned rows."""
+    plan = recipe.root / "manifests" / "plan" / "fetch" / f"{row['shard']}.parquet"
+    with connect(recipe.root) as connection:
+        text = connection.execute(f"SELECT text FROM {files_sql([plan])} WHERE uid = ?", [row["uid"]]).fetchone()
+    batch = pa.RecordBatch.from_pylist([{**{name: value for name, value in row.items() if name != "tiers"}, "text": text[0] if text else None}])
+    rules = build_rules(recipe)
+    for place, some in (("filter", rules.everywhere), *rules.tiers.items()):
+        for rule in some:
+            verdict = rule.keep(_typed(batch, rule.inputs))[0].as_py()
+            yield f"  rule      {place}: {rule}: {'missing value' if verdict is None else 'passes' if verdict else 'fails'}"
+
+
+def _typed(batch: pa.RecordBatch, columns: tuple[str, ...]) -> pa.RecordBatch:
+    from manifests.schema import COLUMNS
+
+    return pa.RecordBatch.from_arrays([batch[name].cast(COLUMNS[name].type) for name in columns], names=list(columns))
+
+
+def _family(root: Path, row: dict[str, Any]) -> Iterator[str]:
+    paths = [root / record.files[0].path for record in records_of(root, "dedup")]
+    if not paths:
+        return
+    with connect(root) as connection:
+        query = f"WITH d AS (SELECT * FROM {files_sql(paths)}) SELECT lower(hex(uid)) FROM d WHERE cluster = (SELECT cluster FROM d WHERE uid = ?) ORDER BY uid"
+        family = [uid for (uid,) in connection.execute(query, [row["uid"]]).fetchall() if uid != row["uid"].hex()]
+    if family:
+        yield f"  twins     {', '.join(family[:8])}" + (f" and {len(family) - 8} more" if len(family) > 8 else "")
+
+
+def _sidecars(root: Path, row: dict[str, Any]) -> Iterator[str]:
+    for step, columns in (("caption", ("captioner", "model", "caption")), ("encode", ("size", "crop", "n_crops"))):
+        paths = [root / record.files[0].path for record in records_of(root, step)]
+        if not paths:
+            continue
+        with connect(root) as connection:
+            query = f"SELECT parse_filename(filename, true), {', '.join(columns)} FROM {files_sql(paths)} WHERE uid = ? AND reason IS NULL ORDER BY filename"
+            for found in connection.execute(query, [row["uid"]]).fetchall():
+                yield f"  {step:<9} {found[0]}: " + ", ".join(f"{name} {value}" for name, value in zip(columns, found[1:], strict=True))

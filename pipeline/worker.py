@@ -1,0 +1,109 @@
+"""Run one worker process: a Beam pipeline of one ParDo over the units it was given."""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from manifests.files import out_of_room, write_bytes
+from manifests.weights import WeightsError
+from pipeline.hands import Hands
+from pipeline.job import DONE, FAILED, MISUSED, NO_ROOM, Job, error_path
+from pipeline.recipe import RecipeError
+from pipeline.steps import Step, Unit, Worker
+
+CLUSTERS = {"flink": "FlinkRunner", "spark": "SparkRunner", "dataflow": "DataflowRunner", "portable": "PortableRunner"}
+
+
+class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
+    """The one DoFn of every step: do a unit, journal its record."""
+
+    def __init__(self, step: Step, hands: str, strikes: dict[str, int]) -> None:
+        self.step, self.hands, self.strikes = step, hands, strikes
+        self.worker: Worker | None = None
+
+    def setup(self) -> None:
+        """Load the step's models once per process."""
+        try:
+            self.worker = self.step.open()
+        except Exception as error:
+            self._leave(error)
+            raise
+
+    def process(self, unit: Unit) -> Iterator[str]:
+        """Do one unit unless another attempt has done it meanwhile."""
+        journal, key = self.step.journal, self.step.unit_key(unit)
+        if journal.done(unit.name, key) is None and self.worker is not None:
+            try:
+                journal.record(self.worker.run(unit, Hands(Path(self.hands) if self.hands else None, self.strikes)))
+            except Exception as error:
+                self._leave(error)
+                raise
+        yield unit.name
+
+    def _leave(self, error: Exception) -> None:
+        """Leave the error for the supervisor: Beam passes on its text alone."""
+        code = NO_ROOM if out_of_room(error) else MISUSED if isinstance(error, RecipeError | WeightsError) else FAILED
+        text = str(error) if code != FAILED else f"{type(error).__name__}: {error}"
+        if self.hands:
+            write_bytes(error_path(self.hands), f"{code}\n{text}".encode())
+
+
+def pipeline_options(job: Job) -> tuple[Any, PipelineOptions]:
+    """Return (runner, options): FnApiRunner by name for `local`, since Beam's own default downloads a binary and runs it."""
+    if job.runner == "local":
+        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+        return FnApiRunner(), PipelineOptions([*job.beam_options, "--direct_num_workers=1", "--direct_running_mode=in_memory"])
+    return None, PipelineOptions([f"--runner={CLUSTERS[job.runner]}", *job.beam_options])
+
+
+def run(job: Job) -> None:
+    """Run the job's units through Beam and return when all are done; without units only load what the step needs."""
+    if not job.units:
+        RunUnit(job.make_step(), job.hands, {}).setup()
+        return
+    runner, options = pipeline_options(job)
+    hands = job.hands if job.runner == "local" else ""
+    with beam.Pipeline(runner=runner, options=options) as pipeline:
+        units = pipeline | "units" >> beam.Create(job.make_units()) | "one bundle each" >> beam.Reshuffle()
+        _ = units | job.step >> beam.ParDo(RunUnit(job.make_step(), hands, job.strikes))
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the supervisor's end of the pipe on standard input closes, however that came."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(FAILED)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> int:
+    """Run the job named on the command line; return the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    end_with_parent()
+    job = Job.read(Path(sys.argv[1]))
+    try:
+        run(job)
+    except Exception:
+        traceback.print_exc()
+        left = error_path(job.hands)
+        return int(left.read_text().partition("\n")[0]) if left.is_file() else FAILED
+    return DONE
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # Beam and onnxruntime threads must not hold a finished worker
