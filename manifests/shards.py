@@ -76,11 +76,12 @@ def read_shard(path: Path) -> Iterator[tuple[str, Sample]]:
 
 
 def _check_end(path: Path, offset: int) -> None:
+    """Ask for the two zero blocks where tarfile stopped reading headers."""
     with open(path, "rb") as file:
-        file.seek(max(0, offset - 2 * tarfile.BLOCKSIZE))
-        tail = file.read()
-    if len(tail) < 2 * tarfile.BLOCKSIZE or any(tail[-2 * tarfile.BLOCKSIZE :]):
-        raise ShardError(f"{path}: no end-of-archive blocks: the file was cut")
+        file.seek(offset)
+        tail = file.read(2 * tarfile.BLOCKSIZE)
+    if len(tail) < 2 * tarfile.BLOCKSIZE or any(tail):
+        raise ShardError(f"{path}: no end-of-archive blocks at byte {offset}: the file was cut")
 
 
 def verify_shard(path: Path) -> int:

@@ -1,0 +1,71 @@
+"""Files are whole or absent, and their bytes depend on their content alone."""
+
+import errno
+import os
+
+import pyarrow as pa
+import pytest
+
+from manifests.files import FormatError, canonical_json, digest_of, out_of_room, read_json, read_table, sweep, write_bytes, write_json, write_table, writing
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
+    target = tmp_path / "a.bin"
+    write_bytes(target, b"old")
+    with pytest.raises(RuntimeError), writing(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError("killed")
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_two_attempts_have_different_temporary_names(tmp_path):
+    target = tmp_path / "a.bin"
+    with writing(target) as first, writing(target) as second:
+        assert first != second
+        first.write_bytes(b"1")
+        second.write_bytes(b"2")
+    assert target.read_bytes() == b"1"  # the outer block renames last
+
+
+def test_sweep_takes_only_leftovers(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / ".tmp-host-1-ab-x.tar").write_bytes(b"half")
+    (tmp_path / "kept.tar").write_bytes(b"whole")
+    assert sweep(tmp_path) == 1
+    assert (tmp_path / "kept.tar").exists()
+
+
+def test_canonical_json_is_one_text():
+    assert canonical_json({"b": 1, "a": ["é", None]}) == '{"a":["é",null],"b":1}'.encode()
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json(float("nan"))
+
+
+def test_json_names_its_format(tmp_path):
+    write_json(tmp_path / "x.json", {"a": 1})
+    assert read_json(tmp_path / "x.json") == {"format": 1, "a": 1}
+    (tmp_path / "y.json").write_text('{"format": 99}')
+    with pytest.raises(FormatError, match="99"):
+        read_json(tmp_path / "y.json")
+    (tmp_path / "z.json").write_text("{")
+    with pytest.raises(FormatError, match="not JSON"):
+        read_json(tmp_path / "z.json")
+
+
+def test_tables_are_the_same_bytes_and_name_their_format(tmp_path):
+    table = pa.table({"a": list(range(1000))})
+    write_table(tmp_path / "1.parquet", table)
+    write_table(tmp_path / "2.parquet", table)
+    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+    assert read_table(tmp_path / "1.parquet").equals(table)
+    pa.parquet.write_table(table, tmp_path / "foreign.parquet")
+    with pytest.raises(FormatError):
+        read_table(tmp_path / "foreign.parquet")
+
+
+@pytest.mark.parametrize(("error", "is_room"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EFBIG, True), (errno.EACCES, False)])
+def test_out_of_room(error, is_room):
+    assert out_of_room(OSError(error, "x")) is is_room
+    assert not out_of_room(ValueError("No space left on device"))
