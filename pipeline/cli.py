@@ -106,10 +106,12 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
     from pipeline.runners import RunFailed, sigterm_is_ctrl_c
     from pipeline.stages import TooManyLosses, run_stage
 
+    stages = ("filter", "caption", "pretokenize") if stage == "all" else (stage,)
     try:
-        with sigterm_is_ctrl_c(), surroundings(recipe) as runtime:
-            for name in ("filter", "caption", "pretokenize") if stage == "all" else (stage,):
+        with sigterm_is_ctrl_c(), surroundings(recipe, stages) as runtime:
+            for name in stages:
                 run_stage(recipe, name, options, runtime)
+                after(recipe, name, options)
     except (RecipeError, WeightsError) as error:
         typer.echo(f"error: {error}", err=True)
         return 2
@@ -122,17 +124,30 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
     return 0
 
 
-def surroundings(recipe: Any) -> Any:
+def is_demo(recipe: Any) -> bool:
+    """Tell whether the recipe makes its own data."""
+    return str(recipe.input.dataset).startswith("demo")
+
+
+def surroundings(recipe: Any, stages: tuple[str, ...]) -> Any:
     """Return a context that gives the run's Runtime: for the demo it makes the data and serves it while the stage runs."""
     import contextlib
 
     from pipeline.steps import Runtime
 
-    if recipe.input.dataset == "demo":
+    if is_demo(recipe):
         from pipeline.demo.surroundings import serving
 
-        return serving(recipe)
+        return serving(recipe, stages)
     return contextlib.nullcontext(Runtime())
+
+
+def after(recipe: Any, stage: str, options: Any) -> None:
+    """Tell the demo's truth once filter has given every row its fate."""
+    if is_demo(recipe) and stage == "filter" and not options.dry_run and not options.steps:
+        from pipeline.demo.surroundings import tell_truth
+
+        tell_truth(recipe)
 
 
 @app.command()
@@ -155,9 +170,9 @@ def why(
 @app.command()
 def report(recipe: RecipeOption = None, out: OutOption = None, set_: SetOption = None) -> None:
     """Write RUN/report.html: the funnel, examples of each fate, scores, codes, training."""
-    from pipeline.demo.surroundings import write_run_report
+    from pipeline.demo.report import write_report
 
-    typer.echo(f"report: {write_run_report(open_recipe(recipe, out, set_))}")
+    typer.echo(f"report: {write_report(open_recipe(recipe, out, set_).root)}")
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ class OpenSection(BaseModel):
 class InputSection(Section):
     """[input]: which rows."""
 
-    dataset: Literal["laion-coco", "demo"] = Field("laion-coco", description="column mapping; 'demo' makes its own pictures and table")
+    dataset: Literal["laion-coco", "demo", "demo-artworks"] = Field("laion-coco", description="column mapping; the demo's make their own pictures and table")
     files: str | list[str] = Field("data/*.parquet", description="Parquet files: local globs or fsspec URLs")
     columns: dict[str, str] = Field({}, description="our column = the input's column, on top of the data set's mapping")
     unit_rows: int = Field(100_000, ge=1, description="row groups are joined into units of about this many rows")

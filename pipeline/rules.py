@@ -20,7 +20,7 @@ LAION_COCO = {
     "pwatermark": "pwatermark",
     "punsafe": "punsafe",
 }
-DATASETS = {"laion-coco": LAION_COCO, "demo": LAION_COCO}
+DATASETS = {"laion-coco": LAION_COCO, "demo": LAION_COCO, "demo-artworks": LAION_COCO}
 DECODED = ("width", "height")
 DETECTED = ("language", "language_score")
 
