@@ -109,7 +109,7 @@ class LabelEmbedder(nn.Module):
 
 def _rotate(x_BHSK: Tensor, span: _Span) -> Tensor:
     """Rotate neighbouring pairs by the position's angles, in float32."""
-    a_BHSR, b_BHSR = x_BHSK.float().unflatten(-1, (-1, 2)).unbind(-1)
+    a_BHSR, b_BHSR = x_BHSK.float().reshape(*x_BHSK.shape[:-1], -1, 2).unbind(-1)
     turned = torch.stack((a_BHSR * span.cos_SR - b_BHSR * span.sin_SR, b_BHSR * span.cos_SR + a_BHSR * span.sin_SR), -1)
     return turned.flatten(-2).type_as(x_BHSK)
 
@@ -126,8 +126,8 @@ class Attention(nn.Module):
 
     def forward(self, x_BSD: Tensor, span: _Span, layer: int) -> Tensor:
         """Return (B, S, D); with a cache, the keys and values of earlier calls are seen too."""
-        qkv = (part.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for part in self.wqkv(x_BSD).chunk(3, dim=-1))
-        q_BHSK, k_BHPK, v_BHPK = qkv
+        shape = (*x_BSD.shape[:2], self.heads, self.head_dim)
+        q_BHSK, k_BHPK, v_BHPK = (part.reshape(shape).transpose(1, 2) for part in self.wqkv(x_BSD).chunk(3, dim=-1))
         q_BHSK, k_BHPK = _rotate(q_BHSK, span), _rotate(k_BHPK, span)
         if (cache := span.cache) is not None:
             end = cache.used + x_BSD.shape[1]

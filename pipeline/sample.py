@@ -33,7 +33,7 @@ class Sampling:
 
 
 @torch.no_grad()
-def generate(gpt: GPT, condition: Condition, n_tokens: int, sampling: Sampling = Sampling()) -> Tensor:  # noqa: B008 (frozen)
+def generate(gpt: GPT, condition: Condition, n_tokens: int, sampling: Sampling = Sampling()) -> Tensor:
     """Return int64 codes (B, n_tokens).
 
     The model is put in eval mode for the call. Raises ValueError for more tokens than its grid holds.

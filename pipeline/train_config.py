@@ -24,7 +24,7 @@ class TrainConfig(BaseModel):
     cond_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without text, for classifier-free guidance")
     init_from: str | None = Field(
         None,
-        description="start from these weights alone: a checkpoint folder, train/TIER/checkpoints of another tier, .safetensors, or LlamaGen's .pt",
+        description="start from these weights alone: train/TIER/checkpoints of another tier, one of its folders, .safetensors, or LlamaGen's .pt",
     )
 
     # text
@@ -48,7 +48,7 @@ class TrainConfig(BaseModel):
     )
     corruption: Literal["none", "uniform"] = Field(
         "none",
-        description="(demo) 'uniform': each code that is read is, at a rate drawn from U(0, 1) per picture, another picture's code at that place",
+        description="(demo) 'uniform': at a rate drawn from U(0, 1) per picture, codes that are read are another picture's at that place",
     )
 
     # how long
@@ -63,7 +63,7 @@ class TrainConfig(BaseModel):
     verify: Literal["sha256", "size"] = Field("sha256", description="how shards are checked against their index before training")
     on_change: Literal["refuse", "restart", "continue"] = Field(
         "refuse",
-        description="the folder's checkpoints come from other codes or another recipe: stop; set them aside and start anew; or go on from them",
+        description="when checkpoints come from other codes or another recipe: stop, set them aside and start anew, or go on from them",
     )
 
     # machine

@@ -1,0 +1,130 @@
+"""Save and find training checkpoints that are whole or absent, and start from weights that others made.
+
+A checkpoint is a folder `STEP/` with `model.safetensors`, `optimizer.pt` (tensors and numbers only) and `state.json`
+(step, seed, data, recipe, and the other two files' sha256). It is written under a temporary name and renamed;
+`latest` names the newest.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from manifests.files import TEMPORARY, read_json, write_bytes, write_json
+from manifests.weights import WeightsError, sha256_file
+from tokenize_shards.tensors import fit, read_tensors
+
+MODEL, OPTIMIZER, STATE, LATEST = "model.safetensors", "optimizer.pt", "state.json", "latest"
+STRAY = ("freqs_cis",)
+"""Tensors that some of LlamaGen's tools save, and that are computed anyway."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One whole checkpoint on disk and what its state.json says."""
+
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Return the number of finished steps."""
+        return int(self.state["step"])
+
+
+def save_checkpoint(root: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], state: Mapping[str, Any], keep: int) -> Path:
+    """Write `root`/STEP whole, point `latest` at it, drop all but the `keep` newest; return its folder.
+
+    `state` must hold "step". Raises OSError for a full disk; nothing half-written stays.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / f"{int(state['step']):07d}"
+    temporary = root / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{folder.name}"
+    try:
+        temporary.mkdir()
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL)
+        torch.save([optimizer.state_dict() for optimizer in optimizers], temporary / OPTIMIZER)
+        digests = {name: sha256_file(temporary / name) for name in (MODEL, OPTIMIZER)}
+        write_json(temporary / STATE, {**state, "sha256": digests})
+        _sync(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    write_bytes(root / LATEST, f"{folder.name}\n".encode())
+    for old in _folders(root)[keep:]:
+        shutil.rmtree(old)
+    return folder
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return the checkpoint folders, newest first."""
+    return sorted((path for path in root.glob("[0-9]*") if path.is_dir()), key=lambda path: int(path.name), reverse=True)
+
+
+def sweep_checkpoints(root: Path) -> None:
+    """Remove what dead attempts left."""
+    for path in root.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def latest_checkpoint(root: Path) -> Checkpoint | None:
+    """Return the newest checkpoint whose files have the digests of its state.json; damaged ones are named and passed over."""
+    for folder in _folders(root):
+        try:
+            state = read_json(folder / STATE)
+            wrong = [name for name, digest in state["sha256"].items() if sha256_file(folder / name) != digest]
+            if wrong:
+                raise ValueError(f"{', '.join(wrong)}: not the recorded sha256")
+            return Checkpoint(folder, state)
+        except (OSError, ValueError, KeyError) as error:
+            print(f"checkpoint {folder} is damaged ({error}): trying the one before", flush=True)
+    return None
+
+
+def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Put weights and optimizer state back. Raises WeightsError where they do not fit."""
+    load_weights(model, load_file(checkpoint.folder / MODEL), f"checkpoint {checkpoint.folder}")
+    states = torch.load(checkpoint.folder / OPTIMIZER, weights_only=True, map_location="cpu")
+    try:
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+    except (ValueError, KeyError) as error:
+        raise WeightsError(f"{checkpoint.folder}: its optimizer state does not fit this recipe's optimizer ({error})") from error
+
+
+def start_from(model: nn.Module, source: str) -> Path:
+    """Load weights alone from a checkpoint folder, a folder of checkpoints, .safetensors, or a .pt such as LlamaGen's; return the file.
+
+    Raises WeightsError for a missing, damaged or unsafe file, or another model's.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        pointer = path / LATEST
+        path = path / (pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ".") / MODEL
+    if not path.is_file():
+        raise WeightsError(
+            f"train.init_from: no weights at {source!r}; wanted a checkpoint folder, a folder of checkpoints (train/TIER/checkpoints), "
+            "a .safetensors file, or a .pt such as t2i_XL_stage1_256.pt (huggingface.co/peizesun/llamagen_t2i)"
+        )
+    load_weights(model, read_tensors(path), f"train.init_from {path}")
+    return path
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], who: str) -> None:
+    """Load strictly, but for stray tensors that are computed anyway. Raises WeightsError with the first names that do not fit."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(fit({name: tensor for name, tensor in tensors.items() if name not in STRAY}, wanted, who))

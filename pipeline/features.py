@@ -1,0 +1,78 @@
+"""Turn captions into text features for the GPT: flan-t5's, or one fixed vector per word."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Features = npt.NDArray[np.float32]
+
+MAX_WORDS = 8
+WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+"""A run of letters and digits of any script, with inner apostrophes."""
+
+
+class TextFeatures(Protocol):
+    """Anything that turns captions into sequences of vectors."""
+
+    label: str  # as outputs print it: stand-in weights always say so
+
+    def features(self, captions: list[str]) -> list[Features]:
+        """Return one (n, C) array per caption; n is 0 for a caption without content."""
+        ...
+
+
+class HashedWords:
+    """The first eight words of a caption, lowercased, each a unit vector drawn from a hash of the word.
+
+    It needs no model and knows no meaning: "cat" and "kitten" are as far apart as any two words. For demos.
+    """
+
+    label = "hashed words"
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self._vector = lru_cache(maxsize=65536)(self._draw)
+
+    def _draw(self, word: str) -> Features:
+        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:16], "big")
+        vector = np.random.default_rng(seed).standard_normal(self.dim)
+        return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+    def features(self, captions: list[str]) -> list[Features]:
+        """Return (n <= 8, dim) float32 per caption."""
+        words = [WORD.findall(caption.lower())[:MAX_WORDS] for caption in captions]
+        return [np.stack([self._vector(word) for word in found]) if found else np.zeros((0, self.dim), np.float32) for found in words]
+
+
+def text_features(kind: str, weights: str, dim: int) -> TextFeatures:
+    """Return the features named by `train.text`.
+
+    kind: "t5" (`weights` is a folder or a name) or "hashed_words". Raises ValueError for another kind, WeightsError for missing weights.
+    """
+    if kind == "hashed_words":
+        return HashedWords(dim)
+    if kind != "t5":
+        raise ValueError(f"text features {kind!r} are unknown; choices: t5, hashed_words")
+    from tokenize_shards.text import T5Features  # torch and transformers
+
+    features: TextFeatures = T5Features(weights)
+    return features
+
+
+def left_pad(features: Sequence[Features], cond_len: int, *, full: bool = False) -> tuple[Features, npt.NDArray[np.int64]]:
+    """Return (B, T, C) with each sequence in the last slots, and the lengths (B,); what exceeds `cond_len` is cut at the end.
+
+    T is the longest length, at least 1: positions that all rows pad change no logit. `full`: T is `cond_len` (fixed shapes).
+    """
+    kept = [sequence[:cond_len] for sequence in features]
+    lengths_B = np.array([len(sequence) for sequence in kept], dtype=np.int64)
+    width = cond_len if full else max(1, int(lengths_B.max()))
+    padded_BTC = np.zeros((len(kept), width, features[0].shape[1]), np.float32)
+    for row, sequence in zip(padded_BTC, kept, strict=True):
+        row[width - len(sequence) :] = sequence
+    return padded_BTC, lengths_B

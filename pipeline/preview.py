@@ -1,0 +1,91 @@
+"""Draw what training leaves to look at: a grid of pictures beside their prompts, and the loss curve."""
+
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from manifests.files import writing
+
+PAPER, INK, FAINT = (255, 255, 255), (28, 30, 36), (110, 114, 124)
+GAP, TEXT_WIDTH, FONT_SIZE = 12, 230, 15
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a grid: a prompt and the pictures that belong to it; None leaves a cell empty."""
+
+    prompt: str
+    pictures: Sequence[Image.Image | None]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A sheet: heading, names of the picture columns, rows, and a line below."""
+
+    heading: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    note: str = ""
+
+
+def save_grid(path: Path, grid: Grid, cell: int = 128) -> None:
+    """Write the grid as a PNG, each picture `cell` pixels wide, by temporary name and rename."""
+    width = TEXT_WIDTH + len(grid.columns) * (cell + GAP) + 2 * GAP
+    note = textwrap.wrap(grid.note, max(20, width // 8))
+    top = 3 * GAP + 2 * FONT_SIZE + 10
+    sheet = Image.new("RGB", (width, top + len(grid.rows) * (cell + GAP) + (len(note) + 1) * (FONT_SIZE + 5)), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((GAP, GAP), grid.heading, INK, _font(FONT_SIZE + 3))
+    for column, name in enumerate(grid.columns):
+        pen.text((_left(column, cell), top - FONT_SIZE - 9), name, FAINT, _font(FONT_SIZE - 1))
+    for number, row in enumerate(grid.rows):
+        _draw_row(sheet, row, top + number * (cell + GAP), cell)
+    for number, line in enumerate(note):
+        pen.text((GAP, sheet.height - (len(note) - number) * (FONT_SIZE + 5) - GAP // 2), line, FAINT, _font(FONT_SIZE - 1))
+    with writing(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def _draw_row(sheet: Image.Image, row: Row, top: int, cell: int) -> None:
+    pen = ImageDraw.Draw(sheet)
+    for number, line in enumerate(textwrap.wrap(row.prompt, 27)[:5]):
+        pen.text((GAP, top + cell // 2 - 30 + number * (FONT_SIZE + 4)), line, INK, _font(FONT_SIZE))
+    for column, picture in enumerate(row.pictures):
+        if picture is None:
+            continue
+        left = _left(column, cell)
+        resample = Image.Resampling.NEAREST if picture.width < cell else Image.Resampling.LANCZOS
+        sheet.paste(picture.convert("RGB").resize((cell, cell), resample), (left, top))
+        pen.rectangle((left - 1, top - 1, left + cell, top + cell), outline=(222, 224, 230))
+
+
+def _left(column: int, cell: int) -> int:
+    return TEXT_WIDTH + GAP + column * (cell + GAP)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def save_loss_curve(path: Path, metrics: Path, title: str) -> str:
+    """Draw the loss over steps from a metrics.jsonl; return what to tell the user where it cannot be drawn."""
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.is_file() else []
+    if not lines:
+        return "no loss curve: no step has been logged yet"
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return f"no loss curve: matplotlib is not installed (pip install matplotlib); the numbers are in {metrics}"
+    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], color="#2b6cb0", linewidth=1.6)
+    axes.set(xlabel="step", ylabel="loss, nats per code", title=title)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    with writing(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return ""

@@ -1,0 +1,324 @@
+"""Train the GPT on code shards: `python -m pipeline.train [--recipe FILE] [--out DIR] [--set KEY=VALUE]…`.
+
+Reads RUN/codes/TIER/, writes RUN/train/TIER/: checkpoints/, metrics.jsonl, loss.png, samples/, and for the demo
+memorised.png and .json. Started again it goes on from the newest checkpoint, exactly: what a step reads, drops and
+corrupts depends on the seed and the step's number alone. On several GPUs: `torchrun --nproc-per-node 8 -m pipeline.train`.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manifests.files import out_of_room, write_bytes
+from pipeline.checkpoint import save_checkpoint
+from pipeline.features import left_pad
+from pipeline.folder import locked
+from pipeline.loader import Example, LoaderError, MemoryPictures, draw
+from pipeline.optim import set_rates
+from pipeline.preview import save_loss_curve
+from pipeline.progress import clock
+from pipeline.recipe import Recipe, choose_recipe, load_recipe
+from pipeline.sample import Sampling
+from pipeline.studio import Studio
+from pipeline.train_job import Job, prepare, this_machine
+from tokenize_shards.vq import load_vq
+
+DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+PROMPTS = 8
+"""Captions drawn at each sampling where `train.sample_prompts` names none."""
+
+
+class TrainError(RuntimeError):
+    """Training cannot go on; what is on disk stays good."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 could not go on, 2 wrong use or recipe, 130 interrupted."""
+    args = parse(arguments)
+    machine = this_machine()
+    with contextlib.ExitStack() as stack:
+        try:
+            recipe = read_recipe(args, machine.say)
+            if machine.leads:
+                stack.enter_context(locked(recipe.root))
+            job = prepare(recipe, machine)
+            studio = open_studio(job) if machine.leads and (job.config.sample_every or job.config.recall_pictures) else None
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return MISUSED
+        introduce(job)
+        try:
+            return train(job, studio, stack.enter_context(stoppable()))
+        except (TrainError, LoaderError) as error:
+            print(f"error: {error}", file=sys.stderr)
+        except OSError as error:
+            if not out_of_room(error):
+                raise
+            print(
+                "error: the disk is full; free some room and give the same command again: it goes on from the last checkpoint",
+                file=sys.stderr,
+            )
+        finally:
+            if machine.world > 1:
+                torch.distributed.destroy_process_group()
+        return FAILED
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options --recipe, --out and --set."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.train", description="Train the GPT on the code shards of a run folder.")
+    parser.add_argument("--recipe", metavar="FILE", help="TOML file or bundled name; none: recipe.toml here, else the bundled demo")
+    parser.add_argument("--out", metavar="DIR", help="run folder, instead of the recipe's output.root")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change a recipe value, such as train.steps=1000")
+    return parser.parse_args(arguments)
+
+
+def read_recipe(args: argparse.Namespace, say: Any) -> Recipe:
+    """Return the recipe that the options name, and say which it is. Raises RecipeError."""
+    path, said = (args.recipe, f"recipe: {args.recipe}") if args.recipe else choose_recipe()
+    say(said)
+    return load_recipe(path, [*args.set, *([f"output.root={json.dumps(args.out)}"] if args.out else [])])
+
+
+def introduce(job: Job) -> None:
+    """Say what is about to be trained, on what, and where."""
+    count = sum(parameter.numel() for parameter in job.gpt.parameters())
+    data, config = job.facts["data"], job.config
+    stand_in = " (stand-in weights)" if job.tokenizer.stand_in else ""
+    capped = f", {len(job.pictures.samples)} of them used" if isinstance(job.pictures, MemoryPictures) else ""
+    job.machine.say(
+        f"training {config.model} ({count / 1e6:,.1f} M parameters) on {data['samples']:,} pictures of tier {config.tier!r}{capped}: "
+        f"codes {job.tokenizer.name}{stand_in} {job.tokenizer.grid}x{job.tokenizer.grid}, text {job.text.label}; "
+        f"{job.last:,} steps of {config.batch} on {job.machine.world} x {job.machine.device.type}, {'bf16' if job.bf16 else 'fp32'}"
+    )
+
+
+# ---------------------------------------------------------------- the loop
+
+
+@dataclass
+class Meter:
+    """Loss and speed since the last progress line; the loss stays on the device until it is asked for."""
+
+    started: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.monotonic)
+    steps: int = 0
+    loss: Tensor | float = 0.0
+
+    def add(self, loss: Tensor) -> None:
+        """Count one step."""
+        self.steps, self.loss = self.steps + 1, self.loss + loss
+
+
+def train(job: Job, studio: Studio | None, stop: dict[str, bool]) -> int:
+    """Take every step that is left, with checkpoints, progress lines and samples on the way; return the exit code."""
+    config, meter = job.config, Meter()
+    if job.step >= job.last:
+        job.machine.say(f"nothing to train: {job.step:,} of {job.last:,} steps are done")
+    else:
+        trim_metrics(job)
+    job.model.train()
+    for chosen in job.pictures.steps(job.step):
+        if job.step >= job.last:
+            break
+        loss, norm = take_step(job, [job.choose(epoch, sample) for epoch, sample in chosen])
+        job.step += 1
+        meter.add(loss)
+        last = job.step == job.last or out_of_time(job, meter)
+        stopped = agreed(job, stop["asked"])
+        if job.step % config.log_every == 0 or last or stopped:
+            log(job, meter, norm)
+        if job.step % config.checkpoint_every == 0 or last or stopped:
+            checkpoint(job)
+        if stopped:
+            job.machine.say(f"stopped after step {job.step:,}, which is saved; the same command goes on from there")
+            return INTERRUPTED
+        if studio and config.sample_every and (job.step % config.sample_every == 0 or last):
+            studio.sheet(job.folder / "samples" / f"{job.step:07d}.png", prompts(job), job.step)
+        if last:
+            break
+    if job.machine.leads:
+        finish(job, studio)
+    return DONE
+
+
+def take_step(job: Job, examples: list[Example]) -> tuple[Tensor, Tensor]:
+    """Do one optimizer step on this process's share; return its loss in nats per code and the gradient norm."""
+    config, device = job.config, job.machine.device
+    torch.manual_seed(draw("step", config.seed, job.machine.rank, job.step) >> 1)
+    set_rates(job.optimizers, config, job.step)
+    size = config.micro_batch or len(examples)
+    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+    total = torch.zeros((), device=device)
+    for number, part in enumerate(parts):
+        codes_BN, condition = collate(job, part)
+        inputs_BN = corrupted(codes_BN) if config.corruption == "uniform" else None
+        with shared_gradients(job, last=number + 1 == len(parts)):
+            with torch.autocast(device.type, torch.bfloat16, enabled=job.bf16):
+                loss = job.model(codes_BN, condition, inputs_BN) * (len(part) / len(examples))
+            loss.backward()
+        total += loss.detach()
+    norm = torch.nn.utils.clip_grad_norm_(job.gpt.parameters(), config.clip)
+    for optimizer in job.optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return total, norm
+
+
+def collate(job: Job, examples: list[Example]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Return codes (B, N) and the text condition on the device; features that the shard lacks are computed now."""
+    computed = iter(job.text.features([example.caption for example in examples if example.features is None]))
+    features = [next(computed) if example.features is None else example.features for example in examples]
+    features_BTC, lengths_B = left_pad(features, job.config.cond_len, full=job.config.compile)
+    codes_BN = torch.from_numpy(np.stack([example.codes_N for example in examples]).astype(np.int64))
+    device = job.machine.device
+    return codes_BN.to(device), (torch.from_numpy(features_BTC).to(device), torch.from_numpy(lengths_B).to(device))
+
+
+def corrupted(codes_BN: Tensor) -> Tensor:
+    """Return the codes with some replaced, at a rate drawn from U(0, 1) per picture, by another picture's code at the same place.
+
+    Without it a small set is learned by its first codes, and the text is ignored.
+    """
+    batch = len(codes_BN)
+    rows_BN = torch.arange(batch, device=codes_BN.device)[:, None].expand_as(codes_BN)
+    donors_BN = (rows_BN + torch.randint(1, max(2, batch), codes_BN.shape, device=codes_BN.device)) % batch
+    replaced_BN = torch.rand(codes_BN.shape, device=codes_BN.device) < torch.rand(batch, 1, device=codes_BN.device)
+    return torch.where(replaced_BN, codes_BN.gather(0, donors_BN), codes_BN)
+
+
+def shared_gradients(job: Job, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+    """Let the processes exchange gradients only after a step's last part."""
+    if last or job.machine.world == 1:
+        return contextlib.nullcontext()
+    no_sync: contextlib.AbstractContextManager[Any] = job.model.no_sync()  # type: ignore[operator]
+    return no_sync
+
+
+def out_of_time(job: Job, meter: Meter) -> bool:
+    """Tell whether `train.seconds` are over, by the leading process's clock."""
+    limit = job.config.seconds
+    return limit is not None and agreed(job, job.machine.leads and time.monotonic() - meter.started >= limit)
+
+
+def agreed(job: Job, here: bool) -> bool:
+    """Tell whether any process says so, so that all stop after the same step."""
+    if job.machine.world == 1:
+        return here
+    flag = torch.tensor(int(here), device=job.machine.device)
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[dict[str, bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop after the step; a second one ends the process at once."""
+    wish = {"asked": False}
+
+    def ask(number: int, _: object) -> None:
+        wish["asked"] = True
+        signal.signal(number, before[number])
+
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield wish
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# ---------------------------------------------------------------- what it leaves
+
+
+def log(job: Job, meter: Meter, norm: Tensor) -> None:
+    """Print a progress line and append it to metrics.jsonl. Raises TrainError when the loss is no number."""
+    loss = float(meter.loss) / meter.steps
+    now = time.monotonic()
+    pace = (now - meter.since) / meter.steps
+    tokens = job.config.batch * job.tokenizer.grid**2 / pace
+    done, left = clock(now - meter.started), clock(pace * (job.last - job.step))
+    job.machine.say(f"  step {job.step:,}/{job.last:,}  loss {loss:.3f}  {tokens:,.0f} tokens/s  {done}  ETA {left}")
+    if not math.isfinite(loss):
+        raise TrainError(
+            f"the loss is {loss} near step {job.step}: nothing was saved since the last checkpoint in {job.folder / 'checkpoints'}"
+        )
+    if job.machine.leads:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        rates = [group["lr"] for optimizer in job.optimizers for group in optimizer.param_groups[:1]]
+        line = {"step": job.step, "loss": round(loss, 6), "grad_norm": round(float(norm), 6), "lr": rates, "tokens_per_s": round(tokens)}
+        with open(metrics_path(job), "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    meter.since, meter.steps, meter.loss = now, 0, 0.0
+
+
+def metrics_path(job: Job) -> Path:
+    """Return where the progress lines are kept."""
+    return job.folder / "metrics.jsonl"
+
+
+def trim_metrics(job: Job) -> None:
+    """Drop the lines of steps that will be taken again."""
+    path = metrics_path(job)
+    if job.machine.leads and path.is_file():
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                kept += [line] if json.loads(line)["step"] <= job.step else []
+        write_bytes(path, "".join(f"{line}\n" for line in kept).encode())
+
+
+def checkpoint(job: Job) -> None:
+    """Save the state after `job.step` steps, by the leading process."""
+    state = {**job.facts, "step": job.step, "pictures_read": job.step * job.config.batch}
+
+    def save() -> None:
+        save_checkpoint(job.folder / "checkpoints", job.gpt, job.optimizers, state, job.config.keep_checkpoints)
+
+    job.machine.first(save)
+
+
+def open_studio(job: Job) -> Studio:
+    """Load the tokenizer that turns samples into pictures. Raises WeightsError."""
+    loaded = load_vq(*job.vq)
+    loaded.vq.to(job.machine.device)
+    config = job.config
+    sampling = Sampling(config.sample_cfg_scale, config.sample_top_k, config.sample_temperature, config.sample_top_p, config.seed)
+    return Studio(job.gpt, job.text, loaded, sampling)
+
+
+def prompts(job: Job) -> list[str]:
+    """Return what to draw: the recipe's prompts, else the captions of the first pictures."""
+    if job.config.sample_prompts:
+        return job.config.sample_prompts
+    first = next(job.pictures.steps(0))[:PROMPTS]
+    return [job.choose(epoch, sample).caption for epoch, sample in first]
+
+
+def finish(job: Job, studio: Studio | None) -> None:
+    """Draw the loss curve and, where asked for, measure the recall; say where everything is."""
+    said = save_loss_curve(job.folder / "loss.png", metrics_path(job), f"{job.config.model} on tier {job.config.tier}")
+    if said:
+        print(said)
+    if studio and job.config.recall_pictures and isinstance(job.pictures, MemoryPictures):
+        training = [job.choose(0, sample) for sample in job.pictures.samples]
+        found = studio.recall(job.folder, training, job.config.recall_pictures, job.root / "pairs")
+        print("\n".join(found.lines()))
+    print(f"results: {job.folder}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

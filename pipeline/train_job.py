@@ -1,0 +1,264 @@
+"""Put together what a training run needs, and refuse before the first step what cannot work."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from manifests.weights import WeightsError
+from pipeline.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, start_from, sweep_checkpoints
+from pipeline.features import TextFeatures, text_features
+from pipeline.gpt import GPT, build_gpt
+from pipeline.loader import (
+    Example,
+    Limits,
+    LoaderError,
+    MemoryPictures,
+    Pictures,
+    Shard,
+    Share,
+    check_shards,
+    chooser,
+    data_digest,
+    find_shards,
+    first_sample,
+    open_pictures,
+)
+from pipeline.optim import make_optimizers
+from pipeline.recipe import Recipe, RecipeError
+from pipeline.train_config import TrainConfig
+from tokenize_shards.catalog import vq_weights
+from tokenize_shards.pack import Tokenizer
+
+FREE_TO_CHANGE = {
+    *("epochs", "seconds", "micro_batch", "precision", "compile", "verify", "on_change", "init_from"),
+    *("log_every", "checkpoint_every", "keep_checkpoints", "sample_every", "sample_prompts", "recall_pictures"),
+    *("sample_cfg_scale", "sample_top_k", "sample_temperature", "sample_top_p"),
+}
+"""Keys of [train] that a run may change half-way: they say how long, where and how loudly, not what is learned."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This process among those that train together (torchrun's RANK, LOCAL_RANK, WORLD_SIZE), and its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this process prints and writes."""
+        return self.rank == 0
+
+    def say(self, line: str) -> None:
+        """Print a line once, not once per process."""
+        if self.leads:
+            print(line, flush=True)
+
+    def first(self, work: Callable[[], None]) -> None:
+        """Let the leading process do something before the others go on."""
+        if self.leads:
+            work()
+        if self.world > 1:
+            torch.distributed.barrier()
+
+
+def this_machine() -> Machine:
+    """Join the processes that torchrun started, or be the only one."""
+    rank, local, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")))
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world > 1:
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Machine(rank, world, device)
+
+
+@dataclass
+class Job:
+    """One training run: what it reads, what it trains, where it writes, and how far it is."""
+
+    config: TrainConfig
+    machine: Machine
+    folder: Path  # RUN/train/TIER
+    root: Path  # RUN
+    tokenizer: Tokenizer
+    vq: tuple[str, str]  # architecture and weights, to see samples
+    pictures: Pictures
+    choose: Callable[[int, Any], Example]
+    text: TextFeatures
+    gpt: GPT
+    model: nn.Module  # gpt, or what DDP and torch.compile made of it
+    optimizers: list[torch.optim.Optimizer]
+    facts: dict[str, Any]  # goes into every checkpoint's state.json
+    step: int = 0  # finished steps
+    last: int = 0  # steps in all
+
+    @property
+    def bf16(self) -> bool:
+        """Tell whether the layers compute in bfloat16."""
+        return self.config.precision == "bf16" or (self.config.precision == "auto" and self.machine.device.type == "cuda")
+
+
+def prepare(recipe: Recipe, machine: Machine) -> Job:
+    """Return the job, resumed where it can be. Raises ValueError (RecipeError, LoaderError, WeightsError) for what cannot work."""
+    config = recipe.train
+    if config.tier not in recipe.tier:
+        raise RecipeError(f"train.tier: no tier {config.tier!r} in the recipe; its tiers are {', '.join(recipe.tier)}")
+    share = _share(config, machine)
+    shards = find_shards(recipe.root / "codes", config.tier)
+    check_shards(shards[machine.rank :: machine.world], config.verify)
+    tokenizer = first_sample(shards).tokenizer
+    _check_tokenizer(recipe, tokenizer, machine)
+    pictures = open_pictures(shards, Limits(config.memory_bytes, config.max_pictures, config.seed), share)
+    if config.recall_pictures and not isinstance(pictures, MemoryPictures):
+        raise RecipeError(
+            "train.recall_pictures: these codes are too many to hold in memory; set train.max_pictures, or train.recall_pictures = 0"
+        )
+    text = text_features(config.text, config.text_weights, config.cond_dim)
+    gpt = _new_gpt(config, tokenizer).to(machine.device)
+    job = Job(
+        config=config,
+        machine=machine,
+        folder=recipe.root / "train" / config.tier,
+        root=recipe.root,
+        tokenizer=tokenizer,
+        vq=recipe.tokenizer(config.tier),
+        pictures=pictures,
+        choose=chooser(config.captions, config.seed),
+        text=text,
+        gpt=gpt,
+        model=gpt,
+        optimizers=make_optimizers(gpt, config),
+        facts=_facts(config, machine, shards, tokenizer, text),
+        last=last_step(config, pictures, shards),
+    )
+    _resume(job)
+    job.model = _wrapped(job)
+    return job
+
+
+def _share(config: TrainConfig, machine: Machine) -> Share:
+    if config.batch % machine.world:
+        raise RecipeError(f"train.batch: {config.batch} pictures cannot be shared evenly by {machine.world} processes")
+    return Share(machine.rank, machine.world, config.batch // machine.world)
+
+
+def _check_tokenizer(recipe: Recipe, made_by: Tokenizer, machine: Machine) -> None:
+    """Raise LoaderError where the codes come from another tokenizer than the recipe's."""
+    name, weights = recipe.tokenizer(recipe.train.tier)
+    try:
+        fingerprint = vq_weights(name, weights).sha256
+    except WeightsError:
+        if recipe.train.sample_every or recipe.train.recall_pictures:
+            raise
+        machine.say(
+            f"tokenizer: {name}'s weights {weights!r} are not here, so the codes' fingerprint is not compared; no samples are drawn"
+        )
+        fingerprint = made_by.fingerprint
+    if (name, fingerprint) != (made_by.name, made_by.fingerprint):
+        raise LoaderError(
+            f"tokenizer mismatch: the codes of tier {recipe.train.tier!r} were made by {made_by.name} {made_by.fingerprint[:12]}…, "
+            f"the recipe says {name} ({weights}) {fingerprint[:12]}…: run `make pretokenize` again, or set the recipe back"
+        )
+
+
+def _new_gpt(config: TrainConfig, tokenizer: Tokenizer) -> GPT:
+    torch.manual_seed(config.seed)
+    return build_gpt(
+        config.model,
+        "text",
+        tokenizer.grid,
+        config.rope_cond,
+        vocab=tokenizer.codebook,
+        cond_len=config.cond_len,
+        cond_dim=config.cond_dim,
+        token_dropout=config.token_dropout,
+        resid_dropout=config.resid_dropout,
+        ffn_dropout=config.ffn_dropout,
+        cond_dropout=config.cond_dropout,
+    )
+
+
+def last_step(config: TrainConfig, pictures: Pictures, shards: list[Shard]) -> int:
+    """Return how many steps the run has: `steps`, or as many as `epochs` passes take, whichever is fewer."""
+    count = len(pictures.samples) if isinstance(pictures, MemoryPictures) else sum(shard.samples for shard in shards)
+    passes = -(-config.epochs * count // config.batch)
+    return passes if config.steps is None else min(config.steps, passes)
+
+
+def _facts(config: TrainConfig, machine: Machine, shards: list[Shard], tokenizer: Tokenizer, text: TextFeatures) -> dict[str, Any]:
+    return {
+        "train": config.model_dump(mode="json"),
+        "data": {"digest": data_digest(shards), "shards": len(shards), "samples": sum(shard.samples for shard in shards)},
+        "tokenizer": asdict(tokenizer),
+        "text": text.label,
+        "world": machine.world,
+        "versions": {"torch": torch.__version__},
+    }
+
+
+def _resume(job: Job) -> None:
+    """Go on from the newest whole checkpoint, or start from `init_from`, or from nothing."""
+    checkpoints = job.folder / "checkpoints"
+    job.machine.first(lambda: _settle(job, checkpoints))
+    if (found := latest_checkpoint(checkpoints)) is not None:
+        load_checkpoint(found, job.gpt, job.optimizers)
+        job.step = found.step
+        if found.state["world"] != job.machine.world:
+            job.machine.say(
+                f"note: {found.state['world']} process(es) before, {job.machine.world} now: streamed shards are shared out anew"
+            )
+        job.machine.say(f"going on from step {job.step} ({found.folder})")
+    elif job.config.init_from:
+        job.machine.say(f"starting from the weights in {start_from(job.gpt, job.config.init_from)}")
+
+
+def _settle(job: Job, checkpoints: Path) -> None:
+    """Decide what becomes of checkpoints that other codes or another recipe made (`train.on_change`)."""
+    sweep_checkpoints(checkpoints)
+    found = latest_checkpoint(checkpoints)
+    changed = differences(found, job.facts) if found is not None else []
+    if not changed:
+        return
+    said = f"{checkpoints} was trained with other {', '.join(changed)}"
+    if job.config.on_change == "refuse":
+        raise RecipeError(
+            f"{said}. Set it aside and start anew: --set train.on_change=restart; go on from it: --set train.on_change=continue; "
+            "or use another run folder (--out DIR)"
+        )
+    if job.config.on_change == "continue":
+        job.machine.say(f"note: {said}: going on from it, as train.on_change says")
+        return
+    number = next(n for n in range(1, 10**6) if not job.folder.with_name(f"{job.folder.name}.old-{n}").exists())
+    aside = job.folder.with_name(f"{job.folder.name}.old-{number}")
+    job.folder.rename(aside)
+    job.machine.say(f"{said}: set aside as {aside}, starting anew, as train.on_change says")
+
+
+def differences(found: Checkpoint, facts: dict[str, Any]) -> list[str]:
+    """Return what differs between a checkpoint and this run, in words: codes, tokenizer, text features, recipe keys."""
+    before, now = found.state, facts
+    changed = [word for word, key in (("tokenizer", "tokenizer"), ("text features", "text")) if before[key] != now[key]]
+    if before["data"]["digest"] != now["data"]["digest"]:
+        changed.insert(0, "codes")
+    free = FREE_TO_CHANGE if now["train"]["cooldown"] else FREE_TO_CHANGE | {"steps"}
+    for key in sorted(set(now["train"]) - free):
+        if before["train"].get(key) != now["train"][key]:
+            changed.append(f"train.{key} ({before['train'].get(key)!r}, now {now['train'][key]!r})")
+    return changed
+
+
+def _wrapped(job: Job) -> nn.Module:
+    model: nn.Module = job.gpt
+    if job.machine.world > 1:
+        devices = [job.machine.device] if job.machine.device.type == "cuda" else None
+        model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
+    if job.config.compile:
+        model = torch.compile(model)  # type: ignore[assignment]
+    return model
