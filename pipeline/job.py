@@ -1,5 +1,6 @@
 """Carry a worker's task from the supervisor to the worker process, and its error back."""
 
+import importlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 from manifests.files import write_bytes
 from pipeline.recipe import parse_recipe
-from pipeline.registry import step_class
 from pipeline.steps import Runtime, Step, Unit
 
 DONE, FAILED, MISUSED, NO_ROOM = 0, 1, 2, 28
@@ -16,7 +16,7 @@ DONE, FAILED, MISUSED, NO_ROOM = 0, 1, 2, 28
 
 @dataclass(frozen=True)
 class Job:
-    """Units of one step for one worker process."""
+    """Units of one step (`module:class`) for one worker process."""
 
     step: str
     root: str
@@ -39,7 +39,9 @@ class Job:
 
     def make_step(self) -> Step:
         """Build the step again on the worker's side."""
-        return step_class(self.step)(parse_recipe(self.recipe), Path(self.root), Runtime(**self.runtime))
+        module, _, name = self.step.partition(":")
+        step: type[Step] = getattr(importlib.import_module(module), name)
+        return step(parse_recipe(self.recipe), Path(self.root), Runtime(**self.runtime))
 
     def make_units(self) -> list[Unit]:
         """Build the units again on the worker's side."""

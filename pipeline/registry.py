@@ -15,8 +15,3 @@ STAGES: dict[str, tuple[type[Step], ...]] = {
     "caption": (CaptionStep,),
     "pretokenize": (Encode, Pack),
 }
-
-
-def step_class(name: str) -> type[Step]:
-    """Return the step of that name. Raises KeyError."""
-    return {step.name: step for steps in STAGES.values() for step in steps}[name]

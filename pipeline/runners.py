@@ -111,7 +111,7 @@ class Supervisor:
         hands.write_text("")
         error_path(str(hands)).unlink(missing_ok=True)
         job = Job(
-            self.step.name,
+            f"{type(self.step).__module__}:{type(self.step).__qualname__}",
             str(self.step.root),
             self.step.recipe.plain(),
             [asdict(unit) for unit in units],
@@ -156,8 +156,8 @@ class Supervisor:
             if self.options.runner != "local" or silent < self.options.stall_s:
                 yield child
                 return
-            stop(child.process)
             code = -signal.SIGKILL
+        stop(child.process)
         self._collect(pending)
         left = [unit for unit in child.units if unit.name in pending]
         if code == DONE or not left:
