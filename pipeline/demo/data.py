@@ -25,7 +25,7 @@ STAMP = "demo.json"
 PARTS = 2
 ROW_GROUP_ROWS = 64
 ATTRIBUTION = "ATTRIBUTION.md"
-SOURCES = ("met", "openmoji", "stock", "same-bytes", "reencoded", "half-size", "cropped", "moved-met", "moved-openmoji")
+SOURCES = ("met", "openmoji", "stock", "same-bytes", "reencoded", "smaller", "cropped", "moved-met", "moved-openmoji")
 LAION_COCO = pa.schema(
     [
         ("URL", pa.string()),

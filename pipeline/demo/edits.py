@@ -21,10 +21,11 @@ def reencoded(picture: Image.Image, quality: int = 40) -> bytes:
     return encode(picture, "JPEG", quality=quality)
 
 
-def half_size(picture: Image.Image) -> bytes:
-    """Return the picture at half its sides, as a JPEG."""
-    width, height = picture.size
-    return encode(picture.resize((width // 2, height // 2), Image.Resampling.LANCZOS), "JPEG", quality=90)
+def smaller(picture: Image.Image, least: int = 224) -> bytes:
+    """Return the picture at half its sides, but with a short side of `least` pixels or more, as a JPEG."""
+    scale = min(1.0, max(0.5, least / min(picture.size)))
+    size = (round(picture.width * scale), round(picture.height * scale))
+    return encode(picture.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=90)
 
 
 def cropped(picture: Image.Image, share: float = 0.02) -> bytes:
@@ -41,7 +42,7 @@ def thumbnail(picture: Image.Image, side: int) -> bytes:
     return encode(picture.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=90)
 
 
-def strip(picture: Image.Image, width: int = 1200, height: int = 200) -> bytes:
+def strip(picture: Image.Image, width: int = 1300, height: int = 240) -> bytes:
     """Return a wide strip out of the picture's middle, as a JPEG."""
     band = picture.width * height // width
     top = (picture.height - band) // 2

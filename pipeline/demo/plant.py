@@ -187,7 +187,7 @@ def _fault_rows(picture: Picture) -> Iterator[Row]:
 def _text_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
     for picture in pictures:
         yield replace(picture.row("no-text"), text=None, target="missing_value", matched=None, files={})
-    texts = {"empty": "", "blank": "   ", "letter": "x", "marks": "??", "file": "IMG"}
+    texts = {"empty": "", "blank": "   ", "letter": "x", "marks": "??", "word": "ok"}
     for name, text in texts.items():
         yield Row("short-text", f"http://{host('met')}/untitled-{name}.jpg", text, (640, 480), target="text")
 
@@ -196,7 +196,7 @@ def _given_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
     """Rows whose input values already say no, so that no scorer needs to run."""
     given = [("watermark", "pwatermark", 0.97)] * 3 + [("nsfw", "punsafe", 0.99)] * 2 + [("similarity", "similarity", 0.05)] * 2
     for number, (picture, (target, column, value)) in enumerate(zip(pictures, given, strict=True)):
-        row = picture.row(f"given-{target}", CAPTIONS[number])
+        row = picture.row(f"given-{target}", "A painting in the collection of the museum, photographed in colour")
         yield replace(row, target=target, matched=None, values={column: value})
 
 
@@ -204,16 +204,18 @@ def _size_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
     """Thumbnails: five with their true size, four that claim another or none and are found out when decoded."""
     for number, picture in enumerate(pictures):
         row = picture.row(
-            "small", f"A small preview of a picture. {CAPTIONS[number]}", edits.thumbnail(edits.decode(picture.load()), 36 + 2 * number)
+            "small",
+            "A small preview of a painting in the collection of the museum",
+            edits.thumbnail(edits.decode(picture.load()), 36 + 2 * number),
         )
         claim = (row.size, CLAIMED, None)[0 if number < 5 else 1 + number % 2]
         yield replace(row, kind="small" if number < 5 else "small-claims-large", size=claim, target="size", matched=None)
 
 
 def _aspect_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
-    """Strips six times as wide as high; half of them claim an ordinary size."""
+    """Strips five times as wide as high; half of them claim an ordinary size."""
     for number, picture in enumerate(pictures):
-        row = picture.row("strip", f"A wide banner for the web. {CAPTIONS[number]}", edits.strip(edits.decode(picture.load())))
+        row = picture.row("strip", "A wide detail of a painting in the collection of the museum", edits.strip(edits.decode(picture.load())))
         lies = number % 2 == 1
         yield replace(
             row, kind="strip-claims-ordinary" if lies else "strip", size=CLAIMED if lies else row.size, target="aspect", matched=None
@@ -230,11 +232,11 @@ def _marked_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
 
 
 def _near_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
-    """Pictures that others posted again: the same bytes, re-encoded, at half size, cropped a little."""
+    """Pictures that others posted again: the same bytes, re-encoded, made smaller, cropped a little."""
     copies: list[tuple[str, Callable[[Picture], bytes]]] = [
         ("same-bytes", lambda one: one.load()),
         ("reencoded", lambda one: edits.reencoded(edits.decode(one.load()))),
-        ("half-size", lambda one: edits.half_size(edits.decode(one.load()))),
+        ("smaller", lambda one: edits.smaller(edits.decode(one.load()))),
         ("cropped", lambda one: edits.cropped(edits.decode(one.load()))),
     ]
     for number, picture in enumerate(pictures):

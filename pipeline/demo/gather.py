@@ -1,0 +1,280 @@
+"""Read what a run folder holds, whatever stage it has reached, into the facts and the few pictures that a report shows."""
+
+import contextlib
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from manifests.files import FormatError, read_json
+from manifests.shards import ShardError, read_shard
+from manifests.weights import WeightsFile
+from pipeline.demo.truth import joined
+
+SHARDS = 4
+"""Pictures come from this many shards at most, so that a report of a huge run stays small and quick."""
+PER_REASON = 5
+PER_TIER = 12
+GROUPS = 8
+PER_GROUP = 4
+SIDE = 200
+"""Long side of a shown picture, in pixels."""
+CURVE_POINTS = 400
+PICTURE_BYTES = 600_000
+WIDEST = 1600
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A row that the report shows; `jpeg` is empty where its picture never came. `scores`: column -> (value, origin)."""
+
+    uid: str
+    text: str
+    url: str
+    fate: str
+    reason: str
+    tiers: tuple[str, ...]
+    scores: dict[str, tuple[float, str]]
+    jpeg: bytes = b""
+    recaption: str = ""
+
+
+@dataclass
+class Facts:
+    """All that the report says of one run. Empty parts are stages that have not run."""
+
+    name: str
+    rows_in: int = 0
+    kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    tiers: dict[str, int] = field(default_factory=dict)
+    weights: list[WeightsFile] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
+    losses: list[str] = field(default_factory=list)
+    kept_shots: dict[str, list[Shot]] = field(default_factory=dict)
+    dropped_shots: dict[str, list[Shot]] = field(default_factory=dict)
+    groups: list[list[Shot]] = field(default_factory=list)
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    pictures: list[tuple[str, bytes]] = field(default_factory=list)
+    memorised: dict[str, dict[str, Any]] = field(default_factory=dict)
+    truth: list[dict[str, Any]] = field(default_factory=list)
+    stand_in_heads: frozenset[str] = frozenset()
+
+
+def gather(root: Path, truth: Path | None = None) -> Facts:
+    """Read the run folder `root`, and the demo's truth table where one is given. Missing parts stay empty."""
+    facts = Facts("/".join(root.resolve().parts[-2:]))
+    _read_manifests(root, facts)
+    ledgers = sorted((root / "ledger" / "final").glob("*.parquet"))
+    if ledgers:
+        _read_ledger(root, ledgers, facts)
+    if ledgers and truth is not None and truth.is_file():
+        facts.truth = joined(pa.concat_tables(pq.read_table(path) for path in ledgers), pq.read_table(truth))
+    _read_training(root, facts)
+    return facts
+
+
+def _read_manifests(root: Path, facts: Facts) -> None:
+    for path in sorted((root / "manifests").glob("*.json")):
+        with contextlib.suppress(OSError, FormatError):
+            _read_manifest(path.stem, read_json(path), facts)
+
+
+def _read_manifest(stage: str, manifest: dict[str, Any], facts: Facts) -> None:
+    if "rows_in" not in manifest:
+        return
+    facts.digests[stage] = str(manifest.get("digest", ""))
+    for entry in manifest.get("weights", []):
+        known = WeightsFile(entry["name"], entry["sha256"], bool(entry["stand_in"]))
+        if known not in facts.weights:
+            facts.weights.append(known)
+    if stage == "filter":
+        facts.rows_in, facts.kept = manifest["rows_in"], manifest["kept"]
+        facts.dropped, facts.tiers = dict(manifest["dropped"]), dict(manifest.get("tiers", {}))
+        facts.losses = [" ".join(str(value) for value in loss.values()) for loss in manifest.get("losses", [])]
+
+
+def _read_ledger(root: Path, ledgers: Sequence[Path], facts: Facts) -> None:
+    """Choose rows to show by the head of their uid (which is a hash), then read their pictures out of the first shards."""
+    shards = sorted((root / "pairs").glob("*.tar"))[:SHARDS]
+    with duckdb.connect() as connection:
+        connection.register("here", pa.table({"uid": pa.array(_uids(shards), pa.binary(16))}))
+        connection.execute("CREATE VIEW final AS SELECT * FROM read_parquet(?)".replace("?", _sql_list(ledgers)))
+        if not facts.rows_in:
+            _count(connection, facts)
+        facts.kept_shots = _kept_shots(connection)
+        facts.dropped_shots = _dropped_shots(connection, ledgers[:SHARDS])
+        clusters = sorted((root / "dedup").glob("*.parquet"))
+        facts.groups = _groups(connection, clusters) if clusters else []
+        captions = sorted((root / "captions").rglob("*.parquet"))
+        written = _recaptions(connection, captions, [shot for shots in facts.kept_shots.values() for shot in shots]) if captions else {}
+    _fill(facts, shards, written)
+
+
+def _sql_list(paths: Iterable[Path]) -> str:
+    return "[" + ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths) + "]"
+
+
+def _uids(shards: Sequence[Path]) -> list[bytes]:
+    """Return the uids of the pictures in these shards, from the tables beside them."""
+    found: list[bytes] = []
+    for shard in shards:
+        with contextlib.suppress(OSError, pa.ArrowInvalid):
+            keys = pq.read_table(shard.with_suffix(".parquet"), columns=["key"])["key"].to_pylist()
+            found += [bytes.fromhex(key) for key in keys if key and len(key) == 32]
+    return found
+
+
+def _count(connection: duckdb.DuckDBPyConnection, facts: Facts) -> None:
+    """Count the ledger itself where no manifest stands yet."""
+    counts = dict(connection.execute("SELECT coalesce(reason, ''), count(*) FROM final GROUP BY 1 ORDER BY 2 DESC, 1").fetchall())
+    facts.kept = counts.pop("", 0)
+    facts.dropped, facts.rows_in = counts, facts.kept + sum(counts.values())
+    facts.tiers = dict(
+        connection.execute("SELECT tier, count(*) FROM (SELECT unnest(tiers) AS tier FROM final) GROUP BY 1 ORDER BY 1").fetchall()
+    )
+
+
+def _kept_shots(connection: duckdb.DuckDBPyConnection) -> dict[str, list[Shot]]:
+    query = f"""
+        SELECT * FROM (SELECT *, unnest(tiers) AS tier FROM final WHERE fate = 'kept' AND uid IN (SELECT uid FROM here))
+        QUALIFY row_number() OVER (PARTITION BY tier ORDER BY md5(hex(uid))) <= {PER_TIER} ORDER BY tier, md5(hex(uid))"""
+    shots: dict[str, list[Shot]] = defaultdict(list)
+    for row in connection.execute(query).to_arrow_table().to_pylist():
+        shots[row["tier"]].append(_shot(row))
+    return dict(shots)
+
+
+def _dropped_shots(connection: duckdb.DuckDBPyConnection, ledgers: Sequence[Path]) -> dict[str, list[Shot]]:
+    """Return a few rows of each reason, those with a picture first."""
+    order = "uid NOT IN (SELECT uid FROM here), md5(hex(uid)), source_row"
+    query = f"""
+        SELECT * FROM read_parquet({_sql_list(ledgers)}) WHERE fate = 'dropped'
+        QUALIFY row_number() OVER (PARTITION BY reason ORDER BY {order}) <= {PER_REASON} ORDER BY reason, {order}"""
+    shots: dict[str, list[Shot]] = defaultdict(list)
+    for row in connection.execute(query).to_arrow_table().to_pylist():
+        shots[row["reason"]].append(_shot(row))
+    return dict(shots)
+
+
+def _groups(connection: duckdb.DuckDBPyConnection, clusters: Sequence[Path]) -> list[list[Shot]]:
+    """Return a few clusters of near duplicates, the survivor first."""
+    query = f"""
+        WITH members AS (
+            SELECT cluster, final.* FROM read_parquet({_sql_list(clusters)}) AS dedup JOIN final USING (uid)
+            WHERE uid IN (SELECT uid FROM here) AND reason IS DISTINCT FROM 'exact_duplicate'
+            QUALIFY count(*) OVER (PARTITION BY cluster) > 1 AND bool_or(reason = 'near_duplicate') OVER (PARTITION BY cluster)
+        ), chosen AS (SELECT cluster FROM members GROUP BY cluster ORDER BY count(*) > 2 DESC, md5(cluster::VARCHAR) LIMIT {GROUPS})
+        SELECT * FROM members WHERE cluster IN (SELECT cluster FROM chosen) ORDER BY cluster, fate DESC, md5(hex(uid))"""
+    groups: dict[Any, list[Shot]] = defaultdict(list)
+    for row in connection.execute(query).to_arrow_table().to_pylist():
+        if len(groups[row["cluster"]]) < PER_GROUP:
+            groups[row["cluster"]].append(_shot(row))
+    return list(groups.values())
+
+
+def _recaptions(connection: duckdb.DuckDBPyConnection, captions: Sequence[Path], shots: Sequence[Shot]) -> dict[str, str]:
+    connection.register("shown", pa.table({"uid": pa.array([bytes.fromhex(shot.uid) for shot in shots], pa.binary(16))}))
+    query = f"SELECT DISTINCT ON (uid) uid, caption FROM read_parquet({_sql_list(captions)}) WHERE uid IN (SELECT uid FROM shown)"
+    with contextlib.suppress(duckdb.Error):
+        return {bytes(uid).hex(): str(caption) for uid, caption in connection.execute(query).fetchall()}
+    return {}
+
+
+def _shot(row: dict[str, Any]) -> Shot:
+    columns = [name.removesuffix("_origin") for name in row if name.endswith("_origin")]
+    scores = {name: (float(row[name]), str(row[f"{name}_origin"] or "")) for name in columns if isinstance(row.get(name), float)}
+    uid = bytes(row["uid"]).hex() if row["uid"] else ""
+    return Shot(uid, row.get("text") or "", row["url"] or "", row["fate"], row["reason"] or "", tuple(row["tiers"] or ()), scores)
+
+
+def _fill(facts: Facts, shards: Sequence[Path], recaptions: dict[str, str]) -> None:
+    """Give every chosen row its picture and, where the ledger has no text, the text of its pair."""
+    places = [*facts.kept_shots.values(), *facts.dropped_shots.values(), *facts.groups]
+    wanted = {shot.uid for shots in places for shot in shots}
+    found: dict[str, tuple[bytes, str]] = {}
+    for key, sample in _samples(shards):
+        if key in wanted and "jpg" in sample:
+            found[key] = (shrunk(sample["jpg"], SIDE), sample.get("txt", b"").decode("utf-8", "replace"))
+        if len(found) == len(wanted):
+            break
+    for shots in places:
+        for number, shot in enumerate(shots):
+            jpeg, text = found.get(shot.uid, (b"", ""))
+            shots[number] = replace(shot, jpeg=jpeg, text=shot.text or text, recaption=recaptions.get(shot.uid, ""))
+
+
+def _samples(shards: Sequence[Path]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    for shard in shards:
+        with contextlib.suppress(ShardError, OSError):
+            yield from read_shard(shard)
+
+
+def shrunk(data: bytes, side: int) -> bytes:
+    """Return a picture as a JPEG of at most `side` pixels on its long side."""
+    with Image.open(io.BytesIO(data)) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=84)
+    return out.getvalue()
+
+
+def _read_training(root: Path, facts: Facts) -> None:
+    for path in sorted((root / "train").rglob("metrics.jsonl")):
+        points = list(_points(path))
+        if points:
+            facts.curves[path.parent.name] = points[:: max(1, len(points) // CURVE_POINTS)]
+    for path in sorted((root / "train").rglob("memorised.json")):
+        with contextlib.suppress(OSError, ValueError):
+            facts.memorised[path.parent.name] = json.loads(path.read_bytes())
+    wanted = [*sorted((root / "codes").rglob("*.png")), *sorted((root / "train").rglob("memorised.png"))]
+    for path in wanted[:6]:
+        with contextlib.suppress(OSError):
+            data = path.read_bytes()
+            facts.pictures.append((path.relative_to(root).as_posix(), data if len(data) < PICTURE_BYTES else shrunk(data, WIDEST)))
+
+
+def _points(path: Path) -> Iterator[tuple[float, float]]:
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+                yield float(entry["step"]), float(entry["loss"])
+
+
+def reason_group(reason: str) -> str:
+    """Return the step that a reason belongs to: input, fetch, image, set, or rules."""
+    if reason.startswith("http_"):
+        return "fetch"
+    return next((group for group, names in REASONS.items() if reason in names), "rules")
+
+
+def by_group(dropped: dict[str, int]) -> dict[str, int]:
+    """Return group -> rows dropped, in the order in which a row meets them."""
+    counts: Counter[str] = Counter()
+    for reason, rows in dropped.items():
+        counts[reason_group(reason)] += rows
+    return {group: counts[group] for group in ("input", "fetch", "image", "rules", "set")}
+
+
+REASONS: dict[str, frozenset[str]] = {
+    "input": frozenset({"bad_url", "missing_value", "broken_row_group"}),
+    "fetch": frozenset(
+        (
+            *("blocked_scheme", "blocked_address", "dns", "connection", "tls", "timeout", "bad_response"),
+            *("too_many_redirects", "too_large", "incomplete_body", "empty_body", "robots", "opted_out"),
+        )
+    ),
+    "image": frozenset({"not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"}),
+    "set": frozenset({"exact_duplicate", "near_duplicate", "placeholder", "in_eval_set", "removed", "worker_died"}),
+}
+"""The design's reasons by the step that gives them; names of rules are all others."""
