@@ -1,0 +1,126 @@
+"""Fetch URLs, many at a time, and hand each answer over as it comes: a body, or the reason why there is none."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from filters.fetch.config import FetchConfig
+
+if TYPE_CHECKING:
+    from filters.fetch.download import Downloader, Outcome
+
+
+@dataclass(frozen=True)
+class Request:
+    """One URL to fetch, as written in the table, under the row's uid."""
+
+    uid: bytes
+    url: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request.
+
+    `reason` is None where `body` is there, else one of: bad_url blocked_scheme blocked_address dns connection tls timeout
+    bad_response http_NNN too_many_redirects too_large incomplete_body empty_body.
+    `status`: the last HTTP status seen, if any. `final_url`: the last URL asked for. `detail`: for logs only.
+    """
+
+    uid: bytes
+    reason: str | None
+    body: bytes | None
+    status: int | None
+    final_url: str
+    detail: str = ""
+
+
+def fetch_all(requests: Sequence[Request], config: FetchConfig) -> Iterator[Answer]:
+    """Yield one answer for every request, in the order in which they finish.
+
+    The requests run in a thread of their own, so deadlines hold while the caller works on an answer. At most
+    `config.concurrency` requests are in flight or wait to be taken; of each at most 1 MiB is in memory, the rest in a
+    temporary file, until it is yielded. Works in any thread; closing the iterator early ends what is in flight.
+    Raises ValueError for wrong settings, and OSError where this machine is at fault (disk full, no more sockets).
+    """
+    from filters.fetch.guard import ConnectMap, Guard
+
+    ConnectMap.of(config.connect_to)  # wrong settings raise here, in the caller, before a thread starts
+    Guard.of(config.allow_addresses)
+    return _answers(list(requests), config)
+
+
+def _answers(requests: list[Request], config: FetchConfig) -> Iterator[Answer]:
+    engine = _Engine(requests, config)
+    try:
+        for _ in requests:
+            request, outcome = engine.next()
+            body = outcome.body.take() if outcome.body else None
+            yield Answer(request.uid, outcome.reason, body, outcome.status, outcome.final_url, outcome.detail)
+    finally:
+        engine.stop()
+
+
+class _Engine:
+    """An event loop in a thread of its own, and the queue through which outcomes come to the caller."""
+
+    def __init__(self, requests: list[Request], config: FetchConfig) -> None:
+        self.requests, self.config = requests, config
+        self.done: queue.SimpleQueue[tuple[Request, Outcome] | BaseException] = queue.SimpleQueue()
+        self.slots = asyncio.Semaphore(config.concurrency)
+        self.ready = threading.Event()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.main: asyncio.Task[None] | None = None
+        self.thread = threading.Thread(target=self._run, name="fetch", daemon=True)
+        self.thread.start()
+
+    def next(self) -> "tuple[Request, Outcome]":
+        """Wait for the next outcome and free its slot. Raises what ended the loop."""
+        item = self.done.get()
+        if isinstance(item, BaseException):
+            raise item
+        self._tell(self.slots.release)
+        return item
+
+    def stop(self) -> None:
+        """End what is in flight and wait for the thread; bodies that nobody took are let go."""
+        self.ready.wait()
+        if self.main is not None:
+            self._tell(self.main.cancel)
+        self.thread.join()
+        while not self.done.empty():
+            item = self.done.get()
+            if not isinstance(item, BaseException) and item[1].body:
+                item[1].body.close()
+
+    def _tell(self, call: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself: nothing is left to tell
+            if self.loop is not None:
+                self.loop.call_soon_threadsafe(call)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._all())
+        except BaseExceptionGroup as group:
+            self.done.put(group.exceptions[0])
+        except BaseException as error:
+            self.done.put(error)
+        finally:
+            self.ready.set()
+
+    async def _all(self) -> None:
+        from filters.fetch.download import Downloader
+
+        self.loop, self.main = asyncio.get_running_loop(), asyncio.current_task()
+        self.ready.set()
+        async with Downloader(self.config) as downloader, asyncio.TaskGroup() as group:
+            for request in self.requests:
+                await self.slots.acquire()
+                group.create_task(self._one(downloader, request))
+
+    async def _one(self, downloader: "Downloader", request: Request) -> None:
+        self.done.put((request, await downloader.get(request.url)))

@@ -1,0 +1,80 @@
+"""Hold the recipe's [fetch] table: limits, allowed addresses, and where made-up hosts really are."""
+
+import ipaddress
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+PART = r"(\[[^\]]*\]|[^:\[\]]*)"
+CURL_FORM = re.compile(f"{PART}:(\\d*):{PART}:(\\d*)")
+HOST_PORT = re.compile(f"{PART}(?::(\\d*))?")
+WANTED = (
+    '{ "host" = "addr:port" }, { "host:port" = "addr:port" } or ["HOST:PORT:ADDR:PORT"]; an empty HOST or PORT stands for any, '
+    "an empty ADDR or target PORT for the URL's own; IPv6 in [brackets]"
+)
+
+
+def split_host_port(text: str) -> tuple[str, int | None]:
+    """Return (host in lower case without brackets, port or None) of `host`, `host:port`, `:port` or `[v6]:port`.
+
+    Raises ValueError where the text is none of them.
+    """
+    match = HOST_PORT.fullmatch(text.strip())
+    port = int(match[2]) if match and match[2] else None
+    if match is None or (port is not None and not 1 <= port <= 65535):
+        raise ValueError(f"connect_to: got {text!r}, wanted {WANTED}")
+    return match[1].strip("[]").lower(), port
+
+
+def _as_table(value: Any) -> Any:
+    """Turn curl's list form into the table form, and check both."""
+    if isinstance(value, list | tuple):
+        value = dict(_from_curl(item) for item in value)
+    if isinstance(value, dict):
+        for side in [*value.keys(), *value.values()]:
+            split_host_port(str(side))
+    return value
+
+
+def _from_curl(item: Any) -> tuple[str, str]:
+    match = CURL_FORM.fullmatch(item.strip()) if isinstance(item, str) else None
+    if match is None:
+        raise ValueError(f"connect_to: got {item!r}, wanted {WANTED}")
+    return f"{match[1]}:{match[2]}", f"{match[3]}:{match[4]}"
+
+
+class FetchConfig(BaseModel):
+    """[fetch]: how pictures are got, and what is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    deadline_s: float = Field(20, gt=0, description="seconds for one URL in all: DNS, redirects, header, body, retries")
+    max_bytes: int = Field(50_000_000, ge=1, description="cap on the body, as sent and after decompression, in bytes")
+    max_redirects: int = Field(5, ge=0, description="redirects followed for one URL")
+    max_pixels: int = Field(100_000_000, ge=1, description="width x height above which a picture is refused from its header")
+    allow_addresses: list[str] = Field([], description="networks (CIDR) that may be dialled although they are not public")
+    connect_to: Annotated[dict[str, str], BeforeValidator(_as_table)] = Field({}, description=f"as curl's option: {WANTED}")
+    shard_rows: int = Field(10_000, ge=1, description="rows in a shard of pairs")
+    store_side: int | None = Field(None, ge=1, description="short side of stored pictures, in pixels; none: 1.1 x the largest tier")
+    concurrency: int = Field(64, ge=1, le=4096, description="URLs in flight at once")
+    user_agent: str = Field("tessera-t2i/0.1", min_length=1, description="what the fetcher calls itself; give a contact address")
+    jpeg_quality: int = Field(95, ge=1, le=100, description="quality of pictures that must be encoded again")
+    retries: int = Field(0, ge=0, le=1, description="further attempts after a passing fault, within the same deadline")
+
+    @field_validator("allow_addresses")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for text in value:
+            try:
+                ipaddress.ip_network(text, strict=False)
+            except ValueError as error:
+                raise ValueError(f"got {text!r}, wanted a network such as '127.0.0.0/8' or '::1/128' ({error})") from error
+        return value
+
+    @field_validator("user_agent")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError(f"got {value!r}, wanted one line of printable ASCII")
+        return value

@@ -1,0 +1,71 @@
+"""Turn what goes wrong on the wire into the reasons of the ledger, and tell faults of this machine from them."""
+
+import errno
+import ssl
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from filters.fetch.body import BodyFault
+from filters.fetch.connector import blocked
+from filters.fetch.url import UrlFault
+
+OURS = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EROFS}
+"""Errors that say nothing about the URL: this machine is out of sockets, disk or memory."""
+PASSING = {"connection", "incomplete_body", "http_500", "http_502", "http_503", "http_504"}
+"""Reasons that a second attempt may cure. `http_429` is not one: it asks for patience, which is politeness's business."""
+
+
+class Fault(Exception):
+    """Why a URL gave no body. `reason`: one of the ledger's; `detail`: for logs."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def is_ours(error: BaseException) -> bool:
+    """Say whether an error, or what caused it, is a fault of this machine."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in OURS:
+            return True
+        seen = seen.__cause__
+    return False
+
+
+def before_header(error: Exception) -> Fault:
+    """Return the fault of an error raised before the response's header was whole."""
+    return Fault(_reason(error), f"{type(error).__name__}: {error}")
+
+
+def _reason(error: Exception) -> str:
+    if blocked(error):
+        return "blocked_address"
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "dns"
+        case ssl.SSLError() | ssl.CertificateError() | aiohttp.ClientConnectorCertificateError():
+            return "tls"
+        case aiohttp.InvalidURL():
+            return "bad_url"
+        case aiohttp.ServerDisconnectedError() if isinstance(error.message, str):
+            return "connection"
+        case aiohttp.ClientOSError() | OSError():
+            return "connection"
+        case _:
+            return "bad_response"
+
+
+def in_body(error: Exception) -> Fault:
+    """Return the fault of an error raised while the body arrived."""
+    if isinstance(error, BodyFault):
+        return Fault(error.reason, error.detail)
+    malformed = isinstance(error, HttpProcessingError | aiohttp.ClientResponseError) or isinstance(error.__cause__, HttpProcessingError)
+    cut = isinstance(error, aiohttp.ClientError | OSError)
+    return Fault("incomplete_body" if cut and not malformed else "bad_response", f"{type(error).__name__}: {error}")
+
+
+def of_redirect(error: UrlFault) -> Fault:
+    """Return the fault of a Location that leads nowhere: a scheme that is not fetched, else the server's mistake."""
+    return Fault("blocked_scheme" if error.reason == "blocked_scheme" else "bad_response", error.detail)

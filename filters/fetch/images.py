@@ -1,0 +1,202 @@
+"""Let foreign bytes become pixels: the one gate, which reads the header first and answers with a picture or a reason."""
+
+import io
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from filters.fetch import chunks, gif, jpeg, tiff
+from filters.fetch.outline import ImageFault, Outline
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFile
+
+__all__ = ["Header", "ImageFault", "ImageLimits", "Stored", "inspect", "open_picture", "store"]
+
+MAX_JPEG_SIDE = 65_500  # libjpeg's limit, in pixels
+MARKS: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], Outline]], ...] = (
+    (lambda data: data.startswith(b"\xff\xd8\xff") or data == b"\xff\xd8", jpeg.outline),
+    (lambda data: data.startswith(chunks.PNG_MARK), chunks.png),
+    (lambda data: data[:6] in (b"GIF87a", b"GIF89a"), gif.gif),
+    (lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", chunks.webp),
+    (lambda data: data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), tiff.outline),
+    (chunks.is_avif, chunks.avif),
+    (lambda data: data[:2] == b"BM" and gif.is_bmp(data), gif.bmp),
+)
+_WARNINGS = threading.Lock()  # Python's warning filters are the process's: one thread at a time may quieten them
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """`max_pixels`: width x height. `store_side`: short side of stored pictures in pixels, None for no limit. `jpeg_quality`: 1..100."""
+
+    max_pixels: int = 100_000_000
+    store_side: int | None = None
+    jpeg_quality: int = 95
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header says: `format` in Pillow's words, size in pixels as seen upright (AVIF: as coded), `frames` 1, or 2 for more."""
+
+    format: str
+    width: int
+    height: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A picture as `pairs/` keeps it: an upright 8-bit sRGB JPEG, its size, and the size before it was made smaller (pixels, upright)."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    original_width: int
+    original_height: int
+
+
+def inspect(data: bytes, limits: ImageLimits) -> Header:
+    """Read the header only; no pixel is decoded.
+
+    Raises ImageFault: not_an_image, too_many_pixels, animated (several frames; a second page or MPO picture is none), truncated, corrupt.
+    """
+    outline = _outline(data, limits)
+    width, height = _seen(outline.width, outline.height, outline.orientation)
+    return Header(outline.format, width, height, outline.frames)
+
+
+def open_picture(data: bytes, limits: ImageLimits) -> "Image.Image":
+    """Decode to upright 8-bit sRGB in mode RGB and full size, transparent pixels on white. Raises ImageFault."""
+    return _decode(_outline(data, limits), limits)[0]
+
+
+def store(data: bytes, limits: ImageLimits) -> Stored:
+    """Return the picture as it is stored, its short side at most `limits.store_side`.
+
+    An upright 8-bit sRGB JPEG of three components that fits is kept byte for byte (baseline or progressive), after it was decoded
+    to see that it is whole. Others are encoded again, without metadata, at 4:4:4. Raises ImageFault.
+    """
+    outline = _outline(data, limits)
+    side = limits.store_side
+    fits = side is None or min(outline.width, outline.height) <= side
+    if fits and outline.plain and outline.orientation == 1 and _is_srgb_jpeg(outline, limits):
+        return Stored(data, outline.width, outline.height, outline.width, outline.height)
+    picture, (width, height) = _decode(outline, limits, side)
+    if side is not None and min(width, height) > side:
+        picture = _smaller(picture, _fitted(width, height, side))
+    if max(picture.size) > MAX_JPEG_SIDE:
+        raise ImageFault("too_many_pixels", f"{picture.width} x {picture.height}: a side of a JPEG has at most {MAX_JPEG_SIDE} pixels")
+    return Stored(_jpeg(picture, limits.jpeg_quality), picture.width, picture.height, width, height)
+
+
+def _outline(data: bytes, limits: ImageLimits) -> Outline:
+    """Walk the header and judge it. Raises ImageFault."""
+    walk = next((walk for is_it, walk in MARKS if is_it(data)), None)
+    if walk is None:
+        raise ImageFault("not_an_image", f"starts with {data[:24]!r}; wanted JPEG, PNG, GIF, WebP, TIFF, BMP or AVIF")
+    outline = walk(data)
+    _check_pixels(outline.width, outline.height, limits)
+    if outline.frames > 1:
+        raise ImageFault("animated", f"{outline.format} of more than one frame")
+    return outline
+
+
+def _check_pixels(width: int, height: int, limits: ImageLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise ImageFault("too_many_pixels", f"{width} x {height}, at most {limits.max_pixels} pixels are decoded")
+
+
+def _seen(width: int, height: int, orientation: int) -> tuple[int, int]:
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def _fitted(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return the size whose short side is `side`, the long one rounded."""
+    short = min(width, height)
+    return max(side, round(width * side / short)), max(side, round(height * side / short))
+
+
+def _is_srgb_jpeg(outline: Outline, limits: ImageLimits) -> bool:
+    """Say whether a JPEG's pixels are sRGB as they stand; its scans are read to the end. Raises ImageFault where they are broken."""
+    from filters.fetch.pixels import is_srgb
+
+    picture = _load(outline, limits, 1)  # an eighth of the size: all bits are read, fewer are transformed
+    return picture.mode == "RGB" and is_srgb(picture.info.get("icc_profile"))
+
+
+def _decode(outline: Outline, limits: ImageLimits, side: int | None = None) -> "tuple[Image.Image, tuple[int, int]]":
+    """Return (upright sRGB picture, its size as coded but upright). With `side` a JPEG may come smaller, yet twice that side or more."""
+    from filters.fetch.pixels import to_srgb, upright
+    from filters.fetch.tiff import orientation
+
+    picture = _load(outline, limits, None if side is None else 2 * side)
+    is_avif = outline.format == "AVIF"
+    turn = orientation(picture.info.get("exif", b"")) if is_avif else outline.orientation
+    size = picture.size if is_avif else (outline.width, outline.height)
+    try:
+        rgb = upright(to_srgb(picture, picture.info.get("icc_profile")), turn)
+    except ImageFault:
+        raise
+    except Exception as error:
+        raise ImageFault("corrupt", f"{outline.format} of mode {picture.mode}: {type(error).__name__}: {error}") from error
+    return rgb, _seen(*size, turn)
+
+
+def _load(outline: Outline, limits: ImageLimits, side: int | None) -> "Image.Image":
+    """Decode with the one decoder that the header asks for; every error and warning of it becomes a reason or nothing."""
+    try:
+        if outline.format not in ("GIF", "TIFF"):  # only these two warn
+            return _opened(outline, limits, side)
+        with _WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _opened(outline, limits, side)
+    except ImageFault:
+        raise
+    except Exception as error:
+        cut_short = not outline.complete or "truncated" in str(error).lower()
+        raise ImageFault("truncated" if cut_short else "corrupt", f"{outline.format}: {type(error).__name__}: {error}") from error
+
+
+def _opened(outline: Outline, limits: ImageLimits, side: int | None) -> "ImageFile.ImageFile":
+    picture = _decoder(outline.format)(io.BytesIO(outline.pixels))
+    _check_pixels(*picture.size, limits)
+    if outline.format in ("WEBP", "AVIF") and getattr(picture, "n_frames", 1) > 1:
+        raise ImageFault("animated", f"{outline.format} of more than one frame")
+    if outline.format != "AVIF" and picture.size != (outline.width, outline.height):
+        raise ImageFault("corrupt", f"{outline.format} of {outline.width} x {outline.height} in one place, {picture.size} in another")
+    if side is not None and outline.format == "JPEG":
+        picture.draft("", _fitted(*picture.size, min(side, *picture.size)))
+    picture.load()
+    return picture
+
+
+def _decoder(format_: str) -> "Callable[[io.BytesIO], ImageFile.ImageFile]":
+    """Return Pillow's class for a format. Called by itself, so no other plugin is ever tried."""
+    from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+    return {
+        "AVIF": AvifImagePlugin.AvifImageFile,
+        "BMP": BmpImagePlugin.BmpImageFile,
+        "GIF": GifImagePlugin.GifImageFile,
+        "JPEG": JpegImagePlugin.JpegImageFile,
+        "PNG": PngImagePlugin.PngImageFile,
+        "TIFF": TiffImagePlugin.TiffImageFile,
+        "WEBP": WebPImagePlugin.WebPImageFile,
+    }[format_]
+
+
+def _smaller(picture: "Image.Image", size: tuple[int, int]) -> "Image.Image":
+    from PIL import Image
+
+    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _jpeg(picture: "Image.Image", quality: int) -> bytes:
+    """Encode as baseline JPEG: the same pixels give the same bytes, and nothing but pixels goes in."""
+    picture.info.clear()
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
