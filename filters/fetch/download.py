@@ -1,7 +1,9 @@
 """Get one URL under one deadline: redirects followed by hand, caps kept, cookies, proxies and .netrc off."""
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -116,6 +118,10 @@ class Downloader:
         try:
             outcome.status = response.status
             return _location(response) or await self._read(response)
+        except Fault as fault:
+            if not fault.is_http:  # whether the header came through first depends on packets: the ledger must not
+                outcome.status = None
+            raise
         finally:
             response.release()  # a connection whose body was not read to its end is closed, not used again
 
@@ -126,8 +132,9 @@ class Downloader:
         body: Body | None = None
         try:
             body = Body(self.config.max_bytes, response.headers.get("Content-Encoding", ""))
-            async for block in response.content.iter_chunked(BLOCK):
-                body.feed(block)
+            with _woken_by_close(response):
+                async for block in response.content.iter_chunked(BLOCK):
+                    body.feed(block)
             body.end()
             return body
         except BaseException as error:
@@ -136,6 +143,28 @@ class Downloader:
             if not isinstance(error, Exception) or is_ours(error):
                 raise
             raise in_body(error) from error
+
+
+@contextlib.contextmanager
+def _woken_by_close(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """End the wait for a body whose connection is gone: aiohttp 3.14 closes it at a malformed chunk, and tells no reader."""
+    connection, content = response.connection, response.content
+    protocol = connection.protocol if connection else None
+    closed = protocol.closed if protocol is not None else None  # its truth is that of an empty queue
+
+    def wake(future: "asyncio.Future[None]") -> None:
+        lost = None if future.cancelled() else future.exception()
+        if protocol is not None and not content.is_eof() and content.exception() is None:
+            content.set_exception(protocol.exception() or aiohttp.ClientPayloadError(f"connection closed within the body: {lost}"))
+
+    if closed is None:
+        yield
+        return
+    closed.add_done_callback(wake)
+    try:
+        yield
+    finally:
+        closed.remove_done_callback(wake)
 
 
 def _location(response: aiohttp.ClientResponse) -> str | None:

@@ -17,11 +17,11 @@ PASSING = {"connection", "incomplete_body", "http_500", "http_502", "http_503", 
 
 
 class Fault(Exception):
-    """Why a URL gave no body. `reason`: one of the ledger's; `detail`: for logs."""
+    """Why a URL gave no body. `reason`: one of the ledger's; `detail`: for logs; `is_http`: whether the whole response was HTTP."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, is_http: bool = True) -> None:
         super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail, self.is_http = reason, detail, is_http
 
 
 def is_ours(error: BaseException) -> bool:
@@ -61,9 +61,9 @@ def in_body(error: Exception) -> Fault:
     """Return the fault of an error raised while the body arrived."""
     if isinstance(error, BodyFault):
         return Fault(error.reason, error.detail)
-    malformed = isinstance(error, HttpProcessingError | aiohttp.ClientResponseError) or isinstance(error.__cause__, HttpProcessingError)
+    is_http = not isinstance(error, HttpProcessingError)
     cut = isinstance(error, aiohttp.ClientError | OSError)
-    return Fault("incomplete_body" if cut and not malformed else "bad_response", f"{type(error).__name__}: {error}")
+    return Fault("incomplete_body" if cut and is_http else "bad_response", f"{type(error).__name__}: {error}", is_http)
 
 
 def of_redirect(error: UrlFault) -> Fault:

@@ -102,10 +102,13 @@ def _stripped(data: bytes, order: str, start: int, entries: list[Entry]) -> byte
     patched = bytearray(data)
     seen: set[int] = set()
     total = 0
-    for at, tag, kind, count, _ in entries:
+    for at, tag, kind, count, value in entries:
         if tag in DECODING and tag not in seen:
             seen.add(tag)
-            total += count * SIZES.get(kind, 0)
+            size = count * SIZES.get(kind, 0)
+            if size > 4 and value + size > len(data):
+                raise cut("TIFF", f"tag {tag}")
+            total += size
         else:
             struct.pack_into(order + "H", patched, at + 2, 0)  # a type that does not exist: readers pass over it
     if total > len(data):
