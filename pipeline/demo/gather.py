@@ -22,7 +22,7 @@ from pipeline.demo.truth import joined
 SHARDS = 4
 """Pictures come from this many shards at most, so that a report of a huge run stays small and quick."""
 PER_REASON = 5
-PER_TIER = 12
+PER_TIER = 20
 GROUPS = 8
 PER_GROUP = 4
 SIDE = 200
@@ -110,7 +110,8 @@ def _read_ledger(root: Path, ledgers: Sequence[Path], facts: Facts) -> None:
         connection.execute("CREATE VIEW final AS SELECT * FROM read_parquet(?)".replace("?", _sql_list(ledgers)))
         if not facts.rows_in:
             _count(connection, facts)
-        facts.kept_shots = _kept_shots(connection)
+        kept = _kept_shots(connection)
+        facts.kept_shots = {tier: kept[tier] for tier in [*facts.tiers, *sorted(set(kept) - set(facts.tiers))] if tier in kept}
         facts.dropped_shots = _dropped_shots(connection, ledgers[:SHARDS])
         clusters = sorted((root / "dedup").glob("*.parquet"))
         facts.groups = _groups(connection, clusters) if clusters else []

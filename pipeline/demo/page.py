@@ -59,8 +59,9 @@ figcaption{padding:9px 11px;font-size:12.5px;line-height:1.4;overflow-wrap:anywh
 .thumbs figure .pic{height:96px}
 .thumbs img{max-height:96px}
 .list{margin:0;padding:0;list-style:none;font-size:13px}
-.list li{overflow-wrap:anywhere;margin:1px 0}
+.list li{overflow-wrap:anywhere;margin:0 0 3px;line-height:1.35}
 .pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(440px,1fr));gap:18px 24px}
+.pairs .reason{grid-template-columns:150px 1fr;padding:4px 0;border:0}
 .wide{width:100%;border-radius:8px;border:1px solid var(--line);background:#fff}
 footer{margin-top:56px;border-top:1px solid var(--line);padding-top:14px;color:var(--soft);font-size:13px;white-space:pre-line}
 @media (max-width:720px){.funnel,.reason,.pairs{grid-template-columns:1fr}.num{text-align:left}}

@@ -195,7 +195,7 @@ def _text_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
 def _given_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
     """Rows whose input values already say no, so that no scorer needs to run."""
     given = [("watermark", "pwatermark", 0.97)] * 3 + [("nsfw", "punsafe", 0.99)] * 2 + [("similarity", "similarity", 0.05)] * 2
-    for number, (picture, (target, column, value)) in enumerate(zip(pictures, given, strict=True)):
+    for picture, (target, column, value) in zip(pictures, given, strict=True):
         row = picture.row(f"given-{target}", "A painting in the collection of the museum, photographed in colour")
         yield replace(row, target=target, matched=None, values={column: value})
 

@@ -23,7 +23,9 @@ STEPS = {
 }
 GROUP_NAMES = {"input": "input", "fetch": "fetch", "image": "picture", "rules": "rule", "set": "duplicates and set"}
 TILES = 40
+MOSAIC_LEAST = 16
 SHOWN_SCORES = 5
+CARDS = 12
 
 
 class ReportError(ValueError):
@@ -97,8 +99,8 @@ def _head(facts: Facts) -> str:
     warning = chip(f"some numbers come from {STAND_IN}: see the end", "warn") if any(one.stand_in for one in facts.weights) else ""
     nothing = "" if facts.rows_in else '<p class="soft">The filter stage has not given its rows a fate yet.</p>'
     made = f'<p class="small soft">digests:{digests}</p>' if digests else ""
-    title = f'{_mosaic(facts)}<h1>Tessera <span class="soft">{esc(facts.name)}</span></h1><p class="soft">What became of every row. {warning}</p>'
-    return f'{title}<div class="figures">{boxes}</div>{nothing}{made}'
+    title = f'<h1>Tessera <span class="soft">{esc(facts.name)}</span></h1><p class="soft">What became of every row. {warning}</p>'
+    return f'{_mosaic(facts)}{title}<div class="figures">{boxes}</div>{nothing}{made}'
 
 
 def _mosaic(facts: Facts) -> str:
@@ -140,23 +142,27 @@ def _card(shot: Shot, stand_ins: frozenset[str], label: str = "", survivor: bool
 def _kept(facts: Facts) -> str:
     out = ""
     for tier, shots in facts.kept_shots.items():
-        cards = "".join(_card(shot, facts.stand_in_heads) for shot in shots)
+        cards = "".join(_card(shot, facts.stand_in_heads) for shot in shots[:CARDS])
         out += f"<h3>{chip(tier, 'keep')} {count(facts.tiers.get(tier, len(shots)))} pairs</h3><div class=grid>{cards}</div>"
     note = f'<p class="small soft">† scored with {STAND_IN}: the number means nothing.</p>' if facts.stand_in_heads else ""
     return f"<h2>Kept</h2>{note}{out}" if out else ""
 
 
 def _dropped(facts: Facts) -> str:
-    if not facts.dropped:
-        return ""
-    rows = ""
+    """Show reasons with pictures first, then, closer together, those whose pictures never came."""
+    seen, unseen = "", ""
     for reason, dropped in facts.dropped.items():
         shots = facts.dropped_shots.get(reason, [])
         with_picture = [shot for shot in shots if shot.jpeg]
-        name = f'<b>{esc(reason)}</b> <span class="drop">{count(dropped)}</span><br><span class="small soft">{GROUP_NAMES[reason_group(reason)]}</span>'
-        rows += f'<div class="reason"><div>{name}</div><div>{_thumbs(with_picture) if with_picture else _lines(shots)}</div></div>'
+        group = f'<br><span class="small soft">{GROUP_NAMES[reason_group(reason)]}</span>'
+        name = f'<div><b>{esc(reason)}</b> <span class="drop">{count(dropped)}</span>{group}</div>'
+        if with_picture:
+            seen += f'<div class="reason">{name}<div>{_thumbs(with_picture)}</div></div>'
+        else:
+            unseen += f'<div class="reason">{name}<div>{_lines(shots)}</div></div>'
+    cards = "".join(f'<div class="card{wide}">{rows}</div>' for rows, wide in ((seen, ""), (unseen, " pairs")) if rows)
     words = "A few rows of each reason; where the picture never came, its address."
-    return f'<h2>Dropped</h2><p class="soft">{words}</p><div class="card">{rows}</div>'
+    return f'<h2>Dropped</h2><p class="soft">{words}</p>{cards}' if cards else ""
 
 
 def _thumbs(shots: Sequence[Shot]) -> str:
@@ -169,9 +175,11 @@ def _bare(shot: Shot) -> Shot:
 
 
 def _lines(shots: Sequence[Shot]) -> str:
-    items = "".join(
-        f"<li><code>{esc(shot.url[:110] or '(no URL)')}</code> <span class=soft>{esc(shot.text[:60])}</span></li>" for shot in shots[:3]
-    )
+    """Return addresses; their texts only where a rule or the input itself was at fault."""
+    items = ""
+    for shot in shots[:3]:
+        words = f" <span class=soft>{esc(shot.text[:70])}</span>" if reason_group(shot.reason) in ("input", "rules") else ""
+        items += f"<li><code>{esc(shot.url[:110] or '(no URL)')}</code>{words}</li>"
     return f'<ul class="list">{items}</ul>'
 
 
@@ -221,10 +229,11 @@ def _faults(facts: Facts) -> str:
 
 
 def _details(facts: Facts) -> str:
-    marks = [
-        [f"{alpha} of 255", "tiled" if tiled else "centred", f"{caught} of {of}"] for alpha, tiled, caught, of in mark_recall(facts.truth)
-    ]
-    out = f'<h3>Stock marks by strength</h3><div class="card">{page.table(("opacity", "layout", "found"), marks)}</div>' if marks else ""
+    marks = " ".join(
+        chip(f"{'tiled' if tiled else 'centred'}, opacity {alpha}/255: {caught} of {of}", "keep" if caught == of else "drop")
+        for alpha, tiled, caught, of in mark_recall(facts.truth)
+    )
+    out = f'<h3>Stock marks found, by strength</h3><div class="card chips">{marks}</div>' if marks else ""
     groups = [group for group in group_check(facts.truth) if group.kept + group.near_duplicate]
     lines = (
         [f"planted groups of duplicates with one survivor: {sum(group.kept == 1 for group in groups)} of {len(groups)}"] if groups else []
