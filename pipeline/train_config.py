@@ -24,7 +24,7 @@ class TrainConfig(BaseModel):
     cond_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without text, for classifier-free guidance")
     init_from: str | None = Field(
         None,
-        description="start from these weights alone: train/TIER/checkpoints of another tier, one of its folders, .safetensors, or LlamaGen's .pt",
+        description="start from these weights alone: train/TIER/checkpoints of another tier, one in it, .safetensors, LlamaGen's .pt",
     )
 
     # text

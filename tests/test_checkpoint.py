@@ -1,0 +1,128 @@
+import argparse
+import errno
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import pipeline.checkpoint
+from manifests.weights import WeightsError
+from pipeline.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, start_from, sweep_checkpoints
+
+
+def model_and_optimizer(seed=0):
+    torch.manual_seed(seed)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    return model, [optimizer]
+
+
+def save(root, step, seed=0, keep=3):
+    return save_checkpoint(root, *model_and_optimizer(seed), {"step": step}, keep)
+
+
+def test_a_checkpoint_comes_back_whole(tmp_path):
+    save(tmp_path, 20)
+    found = latest_checkpoint(tmp_path)
+    model, optimizers = model_and_optimizer(1)
+    load_checkpoint(found, model, optimizers)
+    wanted, wanted_optimizers = model_and_optimizer(0)
+    assert found.step == 20 and torch.equal(model.weight, wanted.weight)
+    got, kept = (o[0].state_dict()["state"][0] for o in (optimizers, wanted_optimizers))
+    assert all(torch.equal(got[name], kept[name]) for name in ("step", "exp_avg", "exp_avg_sq"))
+    assert (tmp_path / "latest").read_text() == "0000020\n"
+
+
+def test_the_same_state_is_the_same_bytes(tmp_path):
+    first, second = save(tmp_path / "a", 5), save(tmp_path / "b", 5)
+    for name in ("model.safetensors", "optimizer.pt", "state.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_only_the_newest_stay(tmp_path):
+    for step in (5, 100, 20, 1000):
+        save(tmp_path, step, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0000100", "0001000", "latest"]
+    save(tmp_path, 1000, seed=4, keep=2)  # a step saved again replaces itself
+    assert latest_checkpoint(tmp_path).step == 1000
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
+    save(tmp_path, 1)
+    newest = save(tmp_path, 2)
+    data = (newest / "model.safetensors").read_bytes()
+    (newest / "model.safetensors").write_bytes(data[:-1] + b"\x7f")
+    assert latest_checkpoint(tmp_path).step == 1
+    assert "0000002 is damaged (model.safetensors: not the recorded sha256)" in capsys.readouterr().out
+    (tmp_path / "0000001" / "state.json").unlink()
+    assert latest_checkpoint(tmp_path) is None
+    assert latest_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pipeline.checkpoint.torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0000001", "latest"]
+    (tmp_path / ".tmp-1-a-0000002").mkdir()  # what a killed attempt leaves
+    sweep_checkpoints(tmp_path)
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_weights_start_a_new_run_from_every_kind_of_file(tmp_path):
+    tensors = {"weight": torch.full((2, 3), 2.0), "bias": torch.ones(2)}
+    args = argparse.Namespace(lr=1e-4)
+    torch.save({"model": {**tensors, "freqs_cis": torch.zeros(4)}, "optimizer": {}, "steps": 7, "args": args}, tmp_path / "released.pt")
+    torch.save(tensors, tmp_path / "flat.pt")
+    save_file(tensors, tmp_path / "plain.safetensors")
+    folder = save(tmp_path / "checkpoints", 3)
+    for source, weight in (
+        ("released.pt", tensors["weight"]),
+        ("flat.pt", tensors["weight"]),
+        ("plain.safetensors", tensors["weight"]),
+        ("checkpoints", load_file(folder / "model.safetensors")["weight"]),
+        ("checkpoints/0000003", load_file(folder / "model.safetensors")["weight"]),
+    ):
+        model = nn.Linear(3, 2)
+        assert start_from(model, str(tmp_path / source)).is_file()
+        assert torch.equal(model.weight, weight)
+
+
+class Evil:
+    def __reduce__(self):
+        return Path.touch, (Path("evil"),)
+
+
+def test_unfit_weights_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = nn.Linear(3, 2)
+    torch.save({"weight": torch.ones(2, 4), "bias": torch.ones(2)}, "wide.pt")
+    torch.save({"weight": torch.ones(2, 3), "scale": torch.ones(2)}, "other.pt")
+    Path("evil.pt").write_bytes(pickle.dumps(Evil()))
+    for source, says in (
+        ("wide.pt", r"got \(2, 4\), wanted \(2, 3\)"),
+        ("other.pt", "missing .bias.*unexpected .scale"),
+        ("evil.pt", "evil.pt"),
+        ("nowhere.pt", "no weights at 'nowhere.pt'; wanted a checkpoint folder"),
+    ):
+        with pytest.raises(WeightsError, match=says):
+            start_from(model, source)
+    assert not Path("evil").exists()
+
+
+def test_another_optimizer_is_refused(tmp_path):
+    save(tmp_path, 1)
+    model, optimizers = model_and_optimizer()
+    with pytest.raises(WeightsError, match="does not fit this recipe's optimizer"):
+        load_checkpoint(latest_checkpoint(tmp_path), model, [*optimizers, torch.optim.SGD(model.parameters())])

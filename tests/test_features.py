@@ -1,0 +1,40 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pipeline.features import HashedWords, left_pad, text_features
+
+
+def test_hashed_words_are_unit_vectors_of_the_first_eight_words():
+    words = HashedWords(64)
+    first, second, empty = words.features(["A red-hot Cat’s tail, one_two three four five", "cat’s RED!", "…"])
+    assert first.shape == (8, 64) and second.shape == (2, 64) and empty.shape == (0, 64)  # a red hot cat’s tail one two three
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(second, first[[3, 1]])
+    assert abs(float(first[0] @ first[1])) < 0.5
+
+
+def test_hashed_words_are_the_same_in_every_process():
+    code = "from pipeline.features import HashedWords; print(HashedWords(4).features(['Häuser'])[0].tobytes().hex())"
+    runs = {
+        subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert runs == {HashedWords(4).features(["Häuser"])[0].tobytes().hex()}
+
+
+def test_left_pad_by_hand():
+    sequences = [np.full((1, 2), 1, np.float32), np.full((3, 2), 2, np.float32), np.zeros((0, 2), np.float32)]
+    padded, lengths = left_pad(sequences, 2)
+    assert padded[..., 0].tolist() == [[0, 1], [2, 2], [0, 0]] and lengths.tolist() == [1, 2, 0]
+    padded, lengths = left_pad(sequences, 5, full=True)
+    assert padded[..., 0].tolist() == [[0, 0, 0, 0, 1], [0, 0, 2, 2, 2], [0] * 5] and lengths.tolist() == [1, 3, 0]
+    assert left_pad(sequences[2:], 5)[0].shape == (1, 1, 2)
+
+
+def test_unknown_features_list_the_choices():
+    with pytest.raises(ValueError, match="choices: t5, hashed_words"):
+        text_features("clip", "", 8)
+    assert text_features("hashed_words", "", 8).features(["x"])[0].shape == (1, 8)
