@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tokenize_shards.encode import Encoder
 
 CROP = "center"
+FINGERPRINT = "tessera_tokenizer"
+"""Parquet metadata: sha256 over the tokenizer's tensors."""
 ENCODED = pa.schema(
     [
         *schema("uid", "sha256"),
@@ -117,7 +119,7 @@ class EncodeWorker:
             with hands.holding(unit.name, [uid for uid, _ in batch]):
                 self._encode([pair for pair in batch if not hands.deadly(pair[0])], tier, rows)
         made = [rows.get(uid, {"uid": uid, "reason": "worker_died"}) for uid in wanted]
-        write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by))
+        write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **{FINGERPRINT: self.encoders[tier].fingerprint}))
         dropped = Counter(row["reason"] for row in made if row.get("reason"))
         record = FileRecord.of(root, path)
         return ShardRecord(unit.name, self.step.unit_key(unit), (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items())))

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from manifests.files import digest_of, read_table
 from manifests.manifest import FileRecord, Manifest, ShardRecord
 from manifests.schema import schema
 from manifests.shards import index_path, write_shard
 from manifests.uid import uid_hash_sql
-from pipeline.encode import Encode, grid_of
+from pipeline.encode import FINGERPRINT, Encode, grid_of
 from pipeline.fetch import regroup
 from pipeline.hands import Hands
 from pipeline.plans import connect, files_sql, plan_folder, write_plan
@@ -21,7 +22,8 @@ from pipeline.steps import Step, Unit, records_of
 from tokenize_shards.catalog import VQ_SPECS
 from tokenize_shards.pack import Tokenizer, sample_parts
 
-SAID = pa.list_(pa.struct([pa.field(name, pa.string()) for name in ("captioner", "caption", "short_caption", "model", "prompt")]))
+TEXTS = ("captioner", "caption", "short_caption", "model", "prompt")
+SAID = pa.list_(pa.struct([pa.field(name, pa.string()) for name in TEXTS]))
 PACKED = pa.schema([*schema("uid", "url", "text", "top_caption"), pa.field("said", SAID), pa.field("encoded", pa.string())])
 
 
@@ -64,9 +66,9 @@ class Pack(Step):
         if not encoded:
             return
         captions = [self.root / r.files[0].path for r in records_of(self.root, "caption") if r.shard.rpartition("-")[0] == self.recipe.tier[tier].caption]
-        said = "(SELECT NULL::BLOB AS uid, NULL AS said WHERE false)"
+        said = f"(SELECT NULL::BLOB AS uid, NULL::STRUCT({', '.join(f'{name} VARCHAR' for name in TEXTS)})[] AS said WHERE false)"
         if captions:
-            packed = ", ".join(f"'{name}': {name}" for name in ("captioner", "caption", "short_caption", "model", "prompt"))
+            packed = ", ".join(f"'{name}': {name}" for name in TEXTS)
             said = f"(SELECT uid, list({{{packed}}}) AS said FROM {files_sql(captions)} WHERE reason IS NULL GROUP BY uid)"
         query = f"""
             SELECT e.uid, i.url, i.text, i.top_caption, c.said, parse_filename(e.filename, true) AS encoded
@@ -78,13 +80,16 @@ class Pack(Step):
                 yield table.cast(PACKED)
 
     def open(self) -> "PackWorker":
-        """Name the tokenizers."""
-        made = {}
-        for tier, section in self.recipe.tier.items():
-            name, _ = self.recipe.tokenizer(tier)
-            weights = self.encode.tokenizer(tier)
-            made[tier] = Tokenizer(name, weights.sha256, VQ_SPECS[name].codebook, grid_of(name, section.size), weights.stand_in)
-        return PackWorker(self, made, self.parent)
+        """Return a worker; nothing to load."""
+        return PackWorker(self, self.parent)
+
+    def tokenizer(self, tier: str, encoded: Path) -> Tokenizer:
+        """Return what made a tier's codes; the fingerprint of the tensors stands in the encoded file."""
+        name, _ = self.recipe.tokenizer(tier)
+        with pq.ParquetFile(encoded) as file:
+            fingerprint = file.schema_arrow.metadata[FINGERPRINT.encode()].decode()
+        stand_in = self.encode.tokenizer(tier).stand_in
+        return Tokenizer(name, fingerprint, VQ_SPECS[name].codebook_size, grid_of(name, self.recipe.tier[tier].size), stand_in)
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,6 @@ class PackWorker:
     """Writes one shard of code samples and its index."""
 
     step: Pack
-    tokenizers: dict[str, Tokenizer]
     parent: str
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
@@ -101,10 +105,9 @@ class PackWorker:
         path = root / "codes" / tier / f"{unit.reads['number']}.tar"
         with hands.holding(unit.name, ()):
             order = read_table(root / unit.reads["plan"])
-            codes = self._codes([root / "codes" / "encoded" / f"{name}.parquet" for name in unit.reads["encoded"]], order["uid"])
-            samples = (
-                (row["uid"].hex(), sample_parts({**row, **codes[row["uid"]]}, tier, self.tokenizers[tier], self.parent)) for row in order.to_pylist()
-            )
+            encoded = [root / "codes" / "encoded" / f"{name}.parquet" for name in unit.reads["encoded"]]
+            codes, tokenizer = self._codes(encoded, order["uid"]), self.step.tokenizer(tier, encoded[0])
+            samples = ((row["uid"].hex(), sample_parts({**row, **codes[row["uid"]]}, tier, tokenizer, self.parent)) for row in order.to_pylist())
             count = write_shard(path, samples, index=True)
         files = (FileRecord.of(root, path), FileRecord.of(root, index_path(path)))
         return ShardRecord(unit.name, self.step.unit_key(unit), files, order.num_rows, count)

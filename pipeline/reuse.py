@@ -11,9 +11,9 @@ MADE_BY = "tessera_made_by"
 """Parquet metadata: the digest of everything but the rows that the values depend on."""
 
 
-def stamp(table: pa.Table, made_by: str) -> pa.Table:
-    """Return the table with the digest that says how its values were made."""
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), MADE_BY: made_by})
+def stamp(table: pa.Table, made_by: str, **facts: str) -> pa.Table:
+    """Return the table with the digest that says how its values were made, and other facts, in its metadata."""
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), MADE_BY: made_by, **facts})
 
 
 def earlier_rows(path: Path, made_by: str) -> dict[bytes, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Run a step's units: in supervised worker processes on this machine, or handed to a cluster's Beam runner."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,8 @@ class Supervisor:
         finally:
             for child in children:
                 stop(child.process)
+            for scratch in self.folder.glob("*.tmp"):
+                shutil.rmtree(scratch, ignore_errors=True)
         if pending:
             raise RunFailed(f"{self.step.name}: the runner ended without a record of {len(pending)} shards: {', '.join(sorted(pending)[:5])}")
 
@@ -122,13 +125,16 @@ class Supervisor:
             list(self.options.beam_options),
         )
         job.write(stem.with_suffix(".job"))
+        scratch = stem.with_suffix(".tmp")  # what Beam leaves behind when its process is killed
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
         with open(log, "ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.worker", str(stem.with_suffix(".job"))],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                env=worker_environment(number),
+                env={**worker_environment(number), "TMPDIR": str(scratch)},
             )
         return Child(number, process, units, hands, log)
 

@@ -43,17 +43,18 @@ def stage_figures(recipe: Recipe, stage: str, records: Mapping[str, Sequence[Sha
         final = records["decide"][0]
         scores = {column: {"head": name, "stands_in_for": HEADS[name].stands_in_for} for name in recipe.score.use for column in HEADS[name].columns}
         return {"rows_in": final.rows_in, "kept": final.rows_out, "dropped": total_dropped([final]), "tiers": _tiers(recipe), "facts": {"scores": scores}}
-    first = records["caption" if stage == "caption" else "encode"]
     last = records["caption" if stage == "caption" else "pack"]
-    tiers: Counter[str] = Counter()
+    first = records["caption" if stage == "caption" else "encode"]
+    made: Counter[str] = Counter()
     for record in last:
-        tiers[record.shard.rpartition("-")[0]] += record.rows_out
+        made[record.shard.rpartition("-")[0]] += record.rows_out
+    counts = dict(sorted(made.items()))
     return {
         "rows_in": sum(record.rows_in for record in first),
         "kept": sum(record.rows_out for record in last),
         "dropped": total_dropped(first),
-        "tiers": dict(sorted(tiers.items())),
-        "facts": {},
+        "tiers": counts if stage == "pretokenize" else {},
+        "facts": {"captioners": counts} if stage == "caption" else {},
     }
 
 

@@ -16,6 +16,7 @@ ADDRESS = "127.0.0.1"
 CLOSED_PORT = 1
 """tcpmux: nothing listens there, so that a connection is refused."""
 HEAD_BYTES = 16_384
+TLS_HANDSHAKE = b"\x16"
 IDLE_SECONDS = 30.0
 """The longest that any answer or silence lasts."""
 TRICKLE_SECONDS = 0.2
@@ -92,7 +93,11 @@ async def _serving(listener: socket.socket, www: Path, stop: asyncio.Event) -> N
 
 async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, www: Path) -> None:
     """Read one request's head and let its host answer."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    first = await reader.readexactly(1)
+    if first == TLS_HANDSHAKE:  # host `tls`: this server speaks plain HTTP only
+        await Call("", "", writer).answer("400 Bad Request", b"plain HTTP only")
+        return
+    head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     words = head[0].split(" ")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
     name = headers.get("host", "").rsplit(":", 1)[0]
