@@ -1,5 +1,6 @@
 """Serve every kind of bad answer on 127.0.0.1, one path for each, straight from sockets; other tests may use it too."""
 
+import functools
 import gzip
 import socket
 import ssl
@@ -54,6 +55,7 @@ class Exchange:
 OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n"
 
 
+@functools.cache
 def gzip_bomb(size: int) -> bytes:
     """Return `size` zero bytes as gzip: about a thousandth of it."""
     return gzip.compress(bytes(size), 9, mtime=0)
@@ -71,6 +73,12 @@ def _endless_redirects(x: Exchange) -> None:
 def _reset_mid_body(x: Exchange) -> None:
     x.send(OK_HEAD + b"Content-Length: 100000\r\n\r\n" + bytes(1000))
     time.sleep(0.05)  # lets the client see the header first; what it gives is the same either way
+    x.reset()
+
+
+def _reset_to_the_end(x: Exchange) -> None:
+    x.send(OK_HEAD + b"Connection: close\r\n\r\n" + GOOD)
+    time.sleep(0.05)
     x.reset()
 
 
@@ -118,6 +126,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "/chunks-bad": lambda x: x.send(OK_HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nrubbish"),
     "/chunks-bad-later": _chunks_bad_later,
     "/reset": lambda x: x.reset(),
+    "/reset-to-the-end": _reset_to_the_end,
     "/reset-mid-body": _reset_mid_body,
     "/garbage": lambda x: x.send(b"\x00\x01\x02 SSH-2.0-whatever\r\n\r\n" * 10),
     "/closed": lambda x: None,

@@ -147,7 +147,10 @@ class Downloader:
 
 @contextlib.contextmanager
 def _woken_by_close(response: aiohttp.ClientResponse) -> Iterator[None]:
-    """End the wait for a body whose connection is gone: aiohttp 3.14 closes it at a malformed chunk, and tells no reader."""
+    """Make the end of a connection known to the body's reader, where aiohttp 3.14 does not.
+
+    At a malformed chunk it closes the connection and leaves the reader waiting; a body without a length that is reset counts as whole.
+    """
     connection, content = response.connection, response.content
     protocol = connection.protocol if connection else None
     closed = protocol.closed if protocol is not None else None  # its truth is that of an empty queue
@@ -163,6 +166,9 @@ def _woken_by_close(response: aiohttp.ClientResponse) -> Iterator[None]:
     closed.add_done_callback(wake)
     try:
         yield
+        until_close = response.content_length is None and "chunked" not in response.headers.get("Transfer-Encoding", "").lower()
+        if until_close and closed.done() and not closed.cancelled() and (lost := closed.exception()):
+            raise aiohttp.ClientPayloadError(str(lost))
     finally:
         closed.remove_done_callback(wake)
 
