@@ -150,11 +150,19 @@ BEHAVIOURS: dict[str, Behaviour] = {
 
 
 class HostileServer:
-    """A server on 127.0.0.1 (or another loopback address); use it with `with`. `requests` lists (host header, target) as they came."""
+    """A server on 127.0.0.1 (or another loopback address); use it with `with`. `requests` lists (host header, target) as they came.
+
+    With a `greeting` it says that to whoever connects, and hangs up.
+    """
 
     def __init__(
-        self, address: str = "127.0.0.1", behaviours: dict[str, Behaviour] | None = None, tls: ssl.SSLContext | None = None
+        self,
+        address: str = "127.0.0.1",
+        behaviours: dict[str, Behaviour] | None = None,
+        tls: ssl.SSLContext | None = None,
+        greeting: bytes = b"",
     ) -> None:
+        self.greeting = greeting
         self.behaviours = {**BEHAVIOURS, **(behaviours or {})}
         self.tls = tls
         self.stopping = threading.Event()
@@ -196,6 +204,10 @@ class HostileServer:
     def _serve(self, sock: socket.socket) -> None:
         with sock, suppress(OSError):
             sock.settimeout(5)
+            if self.greeting:
+                sock.sendall(self.greeting)
+                sock.recv(65536)  # unread bytes would turn the close into a reset
+                return
             if self.tls is not None:
                 sock = self.tls.wrap_socket(sock, server_side=True)
             head = b""
