@@ -49,19 +49,33 @@ class HashedWords:
         return [np.stack([self._vector(word) for word in found]) if found else np.zeros((0, self.dim), np.float32) for found in words]
 
 
-def text_features(kind: str, weights: str, dim: int) -> TextFeatures:
+class T5Text:
+    """The flan-t5 encoder, told to the trainer by its weights' name."""
+
+    def __init__(self, weights: str, dim: int, device: str) -> None:
+        from tokenize_shards.text import T5Features  # torch and transformers
+
+        self._encoder = T5Features(weights, "fp32" if device == "cpu" else "bf16", device=device)
+        self.label = f"T5 {self._encoder.weights.label}"
+        if self._encoder.dim != dim:
+            raise ValueError(f"train.cond_dim is {dim}, but the features of {weights} are {self._encoder.dim} wide")
+
+    def features(self, captions: list[str]) -> list[Features]:
+        """Return (n <= 120, dim) float32 per caption."""
+        return self._encoder.features(captions)
+
+
+def text_features(kind: str, weights: str, dim: int, device: str = "cpu") -> TextFeatures:
     """Return the features named by `train.text`.
 
-    kind: "t5" (`weights` is a folder or a name) or "hashed_words". Raises ValueError for another kind, WeightsError for missing weights.
+    kind: "t5" (`weights` is a folder or a name) or "hashed_words". Raises ValueError for another kind or width, WeightsError for
+    missing weights.
     """
     if kind == "hashed_words":
         return HashedWords(dim)
-    if kind != "t5":
-        raise ValueError(f"text features {kind!r} are unknown; choices: t5, hashed_words")
-    from tokenize_shards.text import T5Features  # torch and transformers
-
-    features: TextFeatures = T5Features(weights)
-    return features
+    if kind == "t5":
+        return T5Text(weights, dim, device)
+    raise ValueError(f"text features {kind!r} are unknown; choices: t5, hashed_words")
 
 
 def left_pad(features: Sequence[Features], cond_len: int, *, full: bool = False) -> tuple[Features, npt.NDArray[np.int64]]:

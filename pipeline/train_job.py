@@ -120,7 +120,7 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
         raise RecipeError(
             "train.recall_pictures: these codes are too many to hold in memory; set train.max_pictures, or train.recall_pictures = 0"
         )
-    text = text_features(config.text, config.text_weights, config.cond_dim)
+    text = text_features(config.text, config.text_weights, config.cond_dim, str(machine.device))
     gpt = _new_gpt(config, tokenizer).to(machine.device)
     job = Job(
         config=config,

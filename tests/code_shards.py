@@ -10,7 +10,7 @@ from tokenize_shards.pack import Tokenizer, sample_parts
 
 GRID = 8
 CODEBOOK = vq_spec("VQ-demo").codebook_size
-WORDS = "red green blue cat dog fish tree house star moon sun boat".split()
+WORDS = ["red", "green", "blue", "cat", "dog", "fish", "tree", "house", "star", "moon", "sun", "boat"]
 
 RECIPE = """
 [output]
@@ -65,7 +65,8 @@ def write_codes(root: Path, shards: tuple[int, ...] = (5, 7), tier: str = "pretr
     paths, number = [], 0
     for shard, count in enumerate(shards):
         paths.append(root / "codes" / tier / f"{shard:05d}.tar")
-        samples = [(row_of(n, crops)["uid"].hex(), sample_parts(row_of(n, crops), tier, tokenizer(), "parent")) for n in range(number, number + count)]
+        rows = [row_of(n, crops) for n in range(number, number + count)]
+        samples = [(row["uid"].hex(), sample_parts(row, tier, tokenizer(), "parent")) for row in rows]
         write_shard(paths[-1], samples, index=True)
         number += count
     return paths

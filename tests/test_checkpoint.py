@@ -33,7 +33,8 @@ def test_a_checkpoint_comes_back_whole(tmp_path):
     model, optimizers = model_and_optimizer(1)
     load_checkpoint(found, model, optimizers)
     wanted, wanted_optimizers = model_and_optimizer(0)
-    assert found.step == 20 and torch.equal(model.weight, wanted.weight)
+    assert found.step == 20
+    assert torch.equal(model.weight, wanted.weight)
     got, kept = (o[0].state_dict()["state"][0] for o in (optimizers, wanted_optimizers))
     assert all(torch.equal(got[name], kept[name]) for name in ("step", "exp_avg", "exp_avg_sq"))
     assert (tmp_path / "latest").read_text() == "0000020\n"

@@ -99,13 +99,15 @@ def test_a_fresh_gpt_guesses_evenly():
 def test_rope_tables_by_hand():
     cos, sin = rope_tables(gpt_spec("GPT-demo", "text", 3, "zero", {"cond_len": 2}))
     assert cos.shape == (2 + 9, 16)
-    assert not cos[:2].any() and not sin[:2].any()
+    assert not cos[:2].any()
+    assert not sin[:2].any()
     row, column = 2, 1  # raster position 2 * 3 + 1; head width 32: 8 frequencies for the row, 8 for the column
     frequencies = 10000.0 ** -(np.arange(0, 16, 2) / 16)
     np.testing.assert_allclose(cos[2 + 7], np.cos(np.concatenate((row * frequencies, column * frequencies))), atol=1e-6)
     np.testing.assert_allclose(sin[2 + 7], np.sin(np.concatenate((row * frequencies, column * frequencies))), atol=1e-6)
     cos, sin = rope_tables(gpt_spec("GPT-demo", "text", 3, "identity", {"cond_len": 2}))
-    assert (cos[:2] == 1).all() and not sin[:2].any()
+    assert (cos[:2] == 1).all()
+    assert not sin[:2].any()
 
 
 def test_a_larger_grid_extends_a_smaller_one():

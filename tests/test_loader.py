@@ -40,9 +40,12 @@ def test_samples_are_what_was_packed(tmp_path):
     (shard,) = shards_of(tmp_path, 3)
     samples = list(read_samples(shard))
     assert [sample.uid for sample in samples] == [row_of(n)["uid"].hex() for n in range(3)]
-    assert samples[2].codes_KN.tolist() == [row_of(2)["codes"]] and samples[2].codes_KN.dtype == np.uint16
+    assert samples[2].codes_KN.tolist() == [row_of(2)["codes"]]
+    assert samples[2].codes_KN.dtype == np.uint16
     assert samples[0].captions == (("alt", "red red number 0"), ("llava", "long 0"), ("llava_short", "short 0"))
-    assert samples[0].tokenizer == tokenizer() and samples[0].features is None and samples[0].size == 64
+    assert samples[0].tokenizer == tokenizer()
+    assert samples[0].features is None
+    assert samples[0].size == 64
 
 
 @pytest.mark.parametrize("limits", [IN_MEMORY, STREAMED], ids=["memory", "streamed"])
@@ -71,23 +74,24 @@ def test_streamed_shards_are_shared_out(tmp_path):
     shards = shards_of(tmp_path, 4, 4, 4)
     two = [read(open_pictures(shards, STREAMED, Share(rank, 2, 4)), 0, count) for rank, count in ((0, 2), (1, 1))]
     assert {uid for step in [*two[0], *two[1]] for _, uid in step} == {row_of(n)["uid"].hex() for n in range(12)}
-    with pytest.raises(LoaderError, match="3 shard.s. for 4 processes"):
+    with pytest.raises(LoaderError, match=r"3 shard.s. for 4 processes"):
         open_pictures(shards, STREAMED, Share(0, 4, 1))
 
 
 def test_max_pictures_takes_the_same_ones_whatever_the_shards(tmp_path):
     first = open_pictures(shards_of(tmp_path / "a", 5, 7), Limits(1 << 30, 4, 1), Share())
     second = open_pictures(shards_of(tmp_path / "b", 12), Limits(0, 4, 1), Share())
-    assert [s.uid for s in first.samples] == [s.uid for s in second.samples] and len(first.samples) == 4
+    assert [s.uid for s in first.samples] == [s.uid for s in second.samples]
+    assert len(first.samples) == 4
     larger = open_pictures(shards_of(tmp_path / "c", 12), Limits(0, 9, 1), Share())
     assert {s.uid for s in first.samples} < {s.uid for s in larger.samples}
 
 
 def test_nothing_to_train_on_says_what_to_do(tmp_path):
-    with pytest.raises(LoaderError, match="no codes in .* yet: run `make pretokenize`"):
+    with pytest.raises(LoaderError, match=r"no codes in .* yet: run `make pretokenize`"):
         find_shards(tmp_path / "codes", "pretrain")
     shards_of(tmp_path, 2)
-    with pytest.raises(LoaderError, match="tier 'finetune' has no codes in .*; tiers with codes: pretrain"):
+    with pytest.raises(LoaderError, match=r"tier 'finetune' has no codes in .*; tiers with codes: pretrain"):
         find_shards(tmp_path / "codes", "finetune")
     write_codes(tmp_path, (0, 0), "finetune")
     with pytest.raises(LoaderError, match="tier 'finetune' is empty: its 2 shard"):
@@ -122,7 +126,8 @@ def test_an_index_that_is_missing_or_counts_otherwise_is_named(tmp_path):
 def spoilt(tmp_path, **changes):
     """A shard of one sample with some members changed."""
     parts = {**sample_parts(row_of(0), "pretrain", tokenizer(), "p"), **changes}
-    write_shard(tmp_path / "codes" / "pretrain" / "00000.tar", [("0" * 32, {name: data for name, data in parts.items() if data is not None})], index=True)
+    kept = {name: data for name, data in parts.items() if data is not None}
+    write_shard(tmp_path / "codes" / "pretrain" / "00000.tar", [("0" * 32, kept)], index=True)
     return find_shards(tmp_path / "codes", "pretrain")[0]
 
 
@@ -179,7 +184,8 @@ def test_captions_and_crops_are_drawn_by_weight_and_epoch():
     choose = chooser({"llava": 0.7, "llava_short": 0.3}, 0)
     drawn = [choose(epoch, sample_with(number, captions, 10)) for epoch in range(4) for number in range(500)]
     share = {text: sum(example.caption == text for example in drawn) / 2000 for text in "abc"}
-    assert share["a"] == 0 and share["c"] == pytest.approx(0.3, abs=0.03)
+    assert share["a"] == 0
+    assert share["c"] == pytest.approx(0.3, abs=0.03)
     crops = np.bincount([example.codes_N[0] for example in drawn], minlength=10) / 2000
     assert crops == pytest.approx([0.1] * 10, abs=0.03)
     again = [choose(epoch, sample_with(number, captions, 10)) for epoch in range(4) for number in range(500)]

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_killed_after_ten_steps_twenty_are_the_same_bytes(run, tmp_path, capsys)
 
     run = write_recipe(tmp_path)
     process = subprocess.Popen(command(run, "train.steps=200000", "train.checkpoint_every=10", "train.keep_checkpoints=1000000"))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (folder_of(run) / "checkpoints" / "0000010" / "state.json").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
@@ -77,14 +78,18 @@ def test_it_learns_and_then_has_nothing_to_do(run, capsys):
     losses = [json.loads(line)["loss"] for line in (folder_of(run) / "metrics.jsonl").read_text().splitlines()]
     assert losses[0] > 5 > losses[-1]  # ln 512 is 6.2
     said = capsys.readouterr().out
-    assert "12 pictures of tier 'pretrain'" in said and "VQ-demo (stand-in weights)" in said and "step 30/30" in said
+    assert "12 pictures of tier 'pretrain'" in said
+    assert "VQ-demo (stand-in weights)" in said
+    assert "step 30/30" in said
     assert Image.open(folder_of(run) / "loss.png").size == (840, 480)
     before = weights(run, 30)
     assert train(run, "train.steps=30", "train.optimizer=muon", "train.corruption=uniform") == 0
     assert "nothing to train: 30 of 30 steps are done" in capsys.readouterr().out
     assert weights(run, 30) == before
     state = latest_checkpoint(folder_of(run) / "checkpoints").state
-    assert state["train"]["lr"] == 3e-3 and state["data"]["samples"] == 12 and state["tokenizer"]["stand_in"] is True
+    assert state["train"]["lr"] == 3e-3
+    assert state["data"]["samples"] == 12
+    assert state["tokenizer"]["stand_in"] is True
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(run):
@@ -103,7 +108,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(run):
 def test_streamed_shards_train_too(run):
     assert train(run, "train.memory_bytes=0", "train.steps=8") == 0
     state = latest_checkpoint(folder_of(run) / "checkpoints").state
-    assert state["step"] == 8 and state["pictures_read"] == 32
+    assert state["step"] == 8
+    assert state["pictures_read"] == 32
 
 
 def test_epochs_end_the_run(run):
@@ -136,8 +142,9 @@ def test_wrong_use_is_refused_before_any_step(run, sets, says, capsys, monkeypat
     save_file(build_gpt("GPT-demo", "text", 8, vocab=50, cond_len=8, cond_dim=32).state_dict(), "wide.safetensors")
     assert train(run, *sets) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: ") and "Traceback" not in said
-    pytest.importorskip("re").search(says, said) or pytest.fail(f"{says!r} not in {said!r}")
+    assert said.startswith("error: ")
+    assert "Traceback" not in said
+    assert re.search(says, said), said
     assert not folder_of(run).exists()
 
 
@@ -168,13 +175,17 @@ def test_the_next_tier_starts_from_the_last_ones_weights(run, capsys):
     write_codes(run.parent / "run", (4,), "finetune")
     start = folder_of(run) / "checkpoints"
     job = prepare(load_recipe(run, ["train.tier=finetune", f"train.init_from={start}"]), HERE)
-    assert job.step == 0 and "starting from the weights in" in capsys.readouterr().out
+    assert job.step == 0
+    assert "starting from the weights in" in capsys.readouterr().out
     for name, tensor in load_file(start / "0000004" / "model.safetensors").items():
         assert torch.equal(job.gpt.state_dict()[name], tensor)
 
 
+NO_DROPOUT = [f"train.{kind}_dropout=0" for kind in ("token", "resid", "ffn", "cond")]
+
+
 def job_of(run, *sets):
-    return prepare(load_recipe(run, ["train.token_dropout=0", "train.resid_dropout=0", "train.ffn_dropout=0", "train.cond_dropout=0", *sets]), HERE)
+    return prepare(load_recipe(run, [*NO_DROPOUT, *sets]), HERE)
 
 
 def test_micro_batches_give_the_same_step(run):
@@ -187,12 +198,11 @@ def test_micro_batches_give_the_same_step(run):
 
 
 def test_two_processes_train_as_one(run, tmp_path):
-    sets = ["train.cond_dropout=0", "train.token_dropout=0", "train.resid_dropout=0", "train.ffn_dropout=0", "train.optimizer=adamw"]
-    assert train(run, *sets) == 0
+    assert train(run, *NO_DROPOUT) == 0
     alone = load_file(folder_of(run) / "checkpoints" / "0000004" / "model.safetensors")
     write_codes(tmp_path / "two")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=0"]
-    launch += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", *command(run, *sets)[2:], "--out", str(tmp_path / "two")]
+    launch += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", *command(run, *NO_DROPOUT)[2:], "--out", str(tmp_path / "two")]
     subprocess.run(launch, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"})
     two = load_file(tmp_path / "two" / "train" / "pretrain" / "checkpoints" / "0000004" / "model.safetensors")
     assert max(float((alone[name] - two[name]).abs().max()) for name in alone) < 2e-3  # Adam's first steps amplify the last bits
@@ -203,11 +213,14 @@ def test_samples_and_recall_are_drawn(run, capsys):
     sets = ["train.sample_every=3", "train.recall_pictures=5", "train.steps=4", 'train.sample_prompts=["a red cat", "the moon"]']
     assert train(run, *sets) == 0
     said = capsys.readouterr().out
-    assert "recall of 5 training captions: own picture nearest" in said and "this is memorising, not generalising" in said
+    assert "recall of 5 training captions: own picture nearest" in said
+    assert "this is memorising, not generalising" in said
     folder = folder_of(run)
     assert [path.name for path in sorted((folder / "samples").iterdir())] == ["0000003.png", "0000004.png"]
     found = json.loads((folder / "memorised.json").read_text())
-    assert found["pictures"] == 5 and found["chance_top1"] == pytest.approx(1 / 12) and "stand-in weights" in found["drawn_by"]
+    assert found["pictures"] == 5
+    assert found["chance_top1"] == pytest.approx(1 / 12)
+    assert "stand-in weights" in found["drawn_by"]
     assert Image.open(folder / "memorised.png").width > 800
 
 
@@ -221,7 +234,8 @@ def test_sampling_does_not_change_what_is_learned(run, tmp_path):
 
 def test_prompts_are_the_first_captions_unless_named(run):
     job = job_of(run)
-    assert len(prompts(job)) == 4 and all(" number " in prompt for prompt in prompts(job))
+    assert len(prompts(job)) == 4
+    assert all(" number " in prompt for prompt in prompts(job))
     assert prompts(job_of(run, 'train.sample_prompts=["x"]')) == ["x"]
 
 
@@ -238,7 +252,9 @@ def test_corruption_keeps_places_and_takes_from_others():
     read = corrupted(codes)
     assert torch.equal(read % 100, codes % 100)
     rates = (read != codes).double().mean(1)
-    assert 0.4 < float(rates.mean()) < 0.6 and float(rates.min()) < 0.1 and float(rates.max()) > 0.9
+    assert 0.4 < float(rates.mean()) < 0.6
+    assert float(rates.min()) < 0.1
+    assert float(rates.max()) > 0.9
     assert torch.equal(corrupted(codes[:1]), codes[:1])
 
 
@@ -247,8 +263,10 @@ def test_every_parameter_has_one_optimizer_and_norms_no_decay(run):
         job = job_of(run, f"train.optimizer={kind}")
         optimizers = make_optimizers(job.gpt, job.config)
         held = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-        assert len(optimizers) == count and sorted(held) == sorted(map(id, job.gpt.parameters()))
-        decay = {p.ndim >= 2: group["weight_decay"] for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+        assert len(optimizers) == count
+        assert sorted(held) == sorted(map(id, job.gpt.parameters()))
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        decay = {parameter.ndim >= 2: group["weight_decay"] for group in groups for parameter in group["params"]}
         assert decay == {True: 0.05, False: 0.0}
 
 
@@ -262,11 +280,11 @@ def test_cooldown_falls_to_zero_and_is_off_by_default():
 
 def test_defaults_are_llamagens():
     config = TrainConfig()
-    assert (config.model, config.lr, config.batch, config.betas, config.weight_decay, config.clip) == ("GPT-XL", 1e-4, 256, (0.9, 0.95), 0.05, 1.0)
+    assert (config.model, config.lr, config.batch, config.betas) == ("GPT-XL", 1e-4, 256, (0.9, 0.95))
+    assert (config.weight_decay, config.clip, config.epochs, config.rope_cond) == (0.05, 1.0, 300, "zero")
     assert {config.token_dropout, config.resid_dropout, config.ffn_dropout, config.cond_dropout} == {0.1}
-    assert (config.rope_cond, config.optimizer, config.corruption, config.cooldown, config.max_pictures) == ("zero", "adamw", "none", 0.0, None)
-    assert (config.text, config.recall_pictures, config.epochs) == ("t5", 0, 300)
-    assert all(field.description or name in ("betas", "seed") or name.endswith("dropout") or name.startswith("sample") for name, field in TrainConfig.model_fields.items())
+    assert (config.optimizer, config.corruption, config.cooldown, config.text) == ("adamw", "none", 0.0, "t5")
+    assert (config.max_pictures, config.recall_pictures) == (None, 0)
 
 
 def test_recall_by_hand():
