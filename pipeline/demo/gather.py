@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from PIL import Image
 
 from manifests.files import FormatError, read_json
 from manifests.shards import ShardError, read_shard
-from manifests.weights import WeightsFile
+from manifests.weights import STAND_IN, WeightsFile
 from pipeline.demo.truth import joined
 
 SHARDS = 4
@@ -67,12 +68,14 @@ class Facts:
     memorised: dict[str, dict[str, Any]] = field(default_factory=dict)
     truth: list[dict[str, Any]] = field(default_factory=list)
     stand_in_heads: frozenset[str] = frozenset()
+    stand_in_captions: bool = False
 
 
 def gather(root: Path, truth: Path | None = None) -> Facts:
     """Read the run folder `root`, and the demo's truth table where one is given. Missing parts stay empty."""
     facts = Facts("/".join(root.resolve().parts[-2:]))
     _read_manifests(root, facts)
+    facts.stand_in_heads = _stand_in_heads(root)
     ledgers = sorted((root / "ledger" / "final").glob("*.parquet"))
     if ledgers:
         _read_ledger(root, ledgers, facts)
@@ -92,14 +95,28 @@ def _read_manifest(stage: str, manifest: dict[str, Any], facts: Facts) -> None:
     if "rows_in" not in manifest:
         return
     facts.digests[stage] = str(manifest.get("digest", ""))
-    for entry in manifest.get("weights", []):
-        known = WeightsFile(entry["name"], entry["sha256"], bool(entry["stand_in"]))
-        if known not in facts.weights:
-            facts.weights.append(known)
+    used = [WeightsFile(entry["name"], entry["sha256"], bool(entry["stand_in"])) for entry in manifest.get("weights", [])]
+    facts.weights += [one for one in used if one not in facts.weights]
+    if stage == "caption":
+        facts.stand_in_captions = any(one.stand_in for one in used)
     if stage == "filter":
         facts.rows_in, facts.kept = manifest["rows_in"], manifest["kept"]
         facts.dropped, facts.tiers = dict(manifest["dropped"]), dict(manifest.get("tiers", {}))
         facts.losses = [" ".join(str(value) for value in loss.values()) for loss in manifest.get("losses", [])]
+
+
+def _stand_in_heads(root: Path) -> frozenset[str]:
+    """Return the heads whose scores come from stand-in weights, their own or their encoder's, by the run's resolved recipe."""
+    try:
+        score = tomllib.loads((root / "recipe.toml").read_text(encoding="utf-8"))["score"]
+    except (OSError, tomllib.TOMLDecodeError, KeyError):
+        return frozenset()
+    from filters.scorers.catalog import HEADS  # only a run that scored needs it
+
+    def random(name: str) -> bool:
+        return STAND_IN in score.get(name, {}).values()
+
+    return frozenset(head for head in score.get("use", []) if random(head) or (head in HEADS and random(HEADS[head].encoder)))
 
 
 def _read_ledger(root: Path, ledgers: Sequence[Path], facts: Facts) -> None:
@@ -207,10 +224,12 @@ def _fill(facts: Facts, shards: Sequence[Path], recaptions: dict[str, str]) -> N
             found[key] = (shrunk(sample["jpg"], SIDE), sample.get("txt", b"").decode("utf-8", "replace"))
         if len(found) == len(wanted):
             break
+    said = "recaptioned with stand-in weights" if facts.stand_in_captions else "recaptioned"
+    told = {uid: f"{said}: {caption[:160]}" for uid, caption in recaptions.items()}
     for shots in places:
         for number, shot in enumerate(shots):
             jpeg, text = found.get(shot.uid, (b"", ""))
-            shots[number] = replace(shot, jpeg=jpeg, text=shot.text or text, recaption=recaptions.get(shot.uid, ""))
+            shots[number] = replace(shot, jpeg=jpeg, text=shot.text or text, recaption=told.get(shot.uid, ""))
 
 
 def _samples(shards: Sequence[Path]) -> Iterator[tuple[str, dict[str, bytes]]]:

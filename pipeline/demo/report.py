@@ -14,6 +14,7 @@ from pipeline.demo.truth import alignment_auc, fault_agreement, filter_quality, 
 
 REPORT = "report.html"
 STAND_IN = "stand-in weights"
+"""How every output names numbers and words of random weights."""
 STEPS = {
     "input": "address and text are usable",
     "fetch": "the picture arrived",
@@ -130,7 +131,7 @@ def _funnel(facts: Facts) -> str:
 def _card(shot: Shot, stand_ins: frozenset[str], label: str = "", survivor: bool = False) -> str:
     picture = f'<div class="pic">{image(shot.jpeg, shot.text[:80])}</div>' if shot.jpeg else ""
     words = f'<div class="words">{esc(shot.text or "(no text)")}</div>'
-    recaption = f'<div class="words soft" style="margin-top:4px">recaptioned: {esc(shot.recaption[:160])}</div>' if shot.recaption else ""
+    recaption = f'<div class="words soft" style="margin-top:4px">{esc(shot.recaption)}</div>' if shot.recaption else ""
     scores = "".join(
         f"<span>{esc(name)}{'†' if origin in stand_ins else ''}{' (input)' if origin == 'input' else ''} <b>{value:.2f}</b></span>"
         for name, (value, origin) in list(shot.scores.items())[:SHOWN_SCORES]
