@@ -139,7 +139,7 @@ def _npm_pack(path: Path) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            command = [npm, "pack", OPENMOJI, "--silent", "--fetch-retries=0", "--pack-destination", folder]
+            command = [npm, "pack", OPENMOJI, "--silent", "--ignore-scripts", "--fetch-retries=0", "--pack-destination", folder]
             done = subprocess.run(command, cwd=folder, capture_output=True, timeout=NPM_SECONDS, check=False)
             got = Path(folder) / OPENMOJI_ARCHIVE
             if done.returncode or not got.is_file():
