@@ -1,0 +1,18 @@
+"""Where the reference's outputs are, and its rule for stand-in weights and pictures."""
+
+import importlib.util
+import types
+from pathlib import Path
+
+import pytest
+
+ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracle"
+needs_oracle = pytest.mark.skipif(not ORACLE.is_dir(), reason="the reference's outputs (shared/oracle) are not beside this checkout")
+
+
+def oracle_module() -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("oracle_weights", ORACLE / "weights.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,93 @@
+"""Name the tokenizers: layout, downsampling, codebook, and the identity of their weights, all without torch."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from manifests.weights import STAND_IN, WeightsError, WeightsFile, stand_in, weights_file
+
+DEMO = "demo"
+"""The recipe value that asks for the weights inside this package (VQ-demo alone has some)."""
+STAND_IN_SEED = 0
+DEMO_WEIGHTS = Path(__file__).parent / "demo_weights" / "vq_demo.safetensors"
+
+
+@dataclass(frozen=True)
+class VQSpec:
+    """One tokenizer layout in LlamaGen's terms (vq_model.py, arXiv 2406.06525 section 3.1)."""
+
+    name: str
+    get: str  # where its released weights are
+    channel_mult: tuple[int, ...]  # width of each resolution, in units of `channels`, finest first
+    channels: int = 128
+    encoder_blocks: int = 2  # residual blocks per resolution
+    decoder_blocks: int = 3
+    latent_channels: int = 256  # LlamaGen's z_channels
+    code_dim: int = 8
+    codebook_size: int = 16_384
+    norm_groups: int = 32
+    used_slots: int = 65_536  # LlamaGen's `codebook_used` buffer: the last codes seen in training, part of every checkpoint
+
+    @property
+    def downsampling(self) -> int:
+        """Return the side in pixels of the square that one code stands for."""
+        return 1 << (len(self.channel_mult) - 1)
+
+
+VQ_SPECS: dict[str, VQSpec] = {
+    spec.name: spec
+    for spec in (
+        VQSpec("VQ-16", "vq_ds16_t2i.pt (288 MB) from https://huggingface.co/peizesun/llamagen_t2i", (1, 1, 2, 2, 4)),
+        VQSpec("VQ-8", "vq_ds8_c2i.pt (281 MB) from https://huggingface.co/FoundationVision/LlamaGen", (1, 2, 2, 4)),
+        VQSpec(
+            "VQ-demo",
+            f"weights = {DEMO!r} (inside this package), or your own from: python -m pipeline.demo.tokenizer",
+            (1, 2, 2, 4),
+            channels=16,
+            encoder_blocks=1,
+            decoder_blocks=1,
+            latent_channels=32,
+            codebook_size=512,
+            norm_groups=8,
+            used_slots=512,
+        ),
+    )
+}
+
+
+def vq_spec(name: str) -> VQSpec:
+    """Return the layout called `name`. Raises ValueError, listing the choices, for a name that there is not."""
+    if name not in VQ_SPECS:
+        raise ValueError(f"tokenizer {name!r} is not known; the choices are: {', '.join(VQ_SPECS)}")
+    return VQ_SPECS[name]
+
+
+def vq_weights(name: str, weights: str) -> WeightsFile:
+    """Return the identity of a tokenizer's weights without loading them: a path, 'stand-in', or 'demo' for VQ-demo.
+
+    Raises ValueError for an unknown tokenizer and WeightsError for a missing file, saying what to get.
+    """
+    spec = vq_spec(name)
+    if weights == STAND_IN:
+        return stand_in(name, f"{spec} seed={STAND_IN_SEED}")
+    if weights == DEMO and name != "VQ-demo":
+        raise WeightsError(f"weights of {name}: only VQ-demo has 'demo' weights. {_where(spec)}")
+    return _identity(name, *_state(Path(DEMO_WEIGHTS if weights == DEMO else weights).expanduser()))
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    if not path.is_file():
+        return str(path), 0, 0
+    return str(path), path.stat().st_size, path.stat().st_mtime_ns
+
+
+@lru_cache(maxsize=16)
+def _identity(name: str, path: str, size: int, changed_ns: int) -> WeightsFile:
+    """Return the identity of a file; its size and time let a process hash an unchanged file once."""
+    return weights_file(name, path, where=_where(VQ_SPECS[name]))
+
+
+def _where(spec: VQSpec) -> str:
+    return (
+        f"Get {spec.get}; put the file's path into the recipe as pretokenize.weights, or write 'stand-in' there for seeded random weights"
+    )

@@ -1,0 +1,135 @@
+"""Read named tensors from checkpoints that nobody vouches for, running no code of theirs."""
+
+import argparse
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manifests.weights import WeightsError
+
+HOLDERS = ("ema", "model", "state_dict", "module")
+"""Keys under which trainers put a model, best first: LlamaGen's evaluation prefers the running average."""
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before every name."""
+USAGE = "quantize.codebook_used"
+"""A record of training that decides no code: left out of the fingerprint."""
+BROKEN = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile)
+"""What torch and safetensors raise for files that are cut short, altered, or something else."""
+SHOWN = 3
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors by name, on the CPU, in the dtype of the file.
+
+    Takes a flat dict or one under "ema", "model", "state_dict" or "module"; .safetensors by its suffix, else torch's
+    format with weights only: tensors, plain containers, and the argparse.Namespace that LlamaGen's trainers save.
+    Raises WeightsError for anything else, code in a pickle included.
+    """
+    try:
+        content = _safetensors(path) if Path(path).suffix == ".safetensors" else _torch(path)
+    except BROKEN as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"{path}: cannot be read as a checkpoint of tensors alone: it is cut short, altered, or holds code ({first})"
+        ) from error
+    held: Any = content
+    if isinstance(content, Mapping):
+        held = next((content[key] for key in HOLDERS if isinstance(content.get(key), Mapping)), content)
+    tensors = {name: value for name, value in held.items() if isinstance(value, Tensor)} if isinstance(held, Mapping) else {}
+    if not tensors:
+        raise WeightsError(f"{path}: no tensors found, neither flat nor under {', '.join(HOLDERS)}; got {_outline(content)}")
+    return _unwrapped(tensors)
+
+
+def _safetensors(path: str | Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _torch(path: str | Path) -> Any:
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in WRAPPERS * 2:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _outline(content: Any) -> str:
+    return f"a dict with {_few(sorted(map(str, content)))}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], who: str) -> dict[str, Tensor]:
+    """Return the tensors in `wanted`'s order as float32.
+
+    Raises WeightsError, naming keys, unless names and shapes agree and every number is finite.
+    """
+    faults = []
+    missing = [name for name in wanted if name not in tensors]
+    if missing:
+        faults.append(f"{len(missing)} missing ({_few(missing)})")
+    unexpected = [name for name in tensors if name not in wanted]
+    if unexpected:
+        faults.append(f"{len(unexpected)} unexpected ({_few(unexpected)})")
+    misshapen = [
+        f"{n}: got {tuple(tensors[n].shape)}, wanted {wanted[n]}" for n in wanted if n in tensors and tuple(tensors[n].shape) != wanted[n]
+    ]
+    if misshapen:
+        faults.append(f"{len(misshapen)} of another shape ({_few(misshapen)})")
+    if faults:
+        raise WeightsError(f"weights of {who} are not its own: of {len(wanted)} tensors wanted and {len(tensors)} got, {'; '.join(faults)}")
+    fitted = {name: tensors[name].to(torch.float32).contiguous() for name in wanted}
+    broken = [name for name, tensor in fitted.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise WeightsError(f"weights of {who} hold NaN or infinite numbers in {len(broken)} tensors ({_few(broken)})")
+    return fitted
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over names, shapes and float32 values in order of name: the same for every file that holds the same model."""
+    digest = hashlib.sha256()
+    for name in sorted(set(tensors) - {USAGE}):
+        array = tensors[name].detach().to("cpu", torch.float32).contiguous().numpy()
+        digest.update(f"{name}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def seeded_tensors(wanted: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+    """Return stand-in weights for a convolutional model, each tensor a function of (seed, its name) alone.
+
+    Weights are normal over the root of their fan-in, so that signals keep their size; gains are near 1, biases near 0.
+    """
+    return {name: _seeded(name, shape, seed) for name, shape in wanted.items()}
+
+
+def _seeded(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    if name == USAGE:
+        return torch.zeros(shape)
+    key = int.from_bytes(hashlib.sha256(f"{seed}|{name}".encode()).digest()[:8], "big")
+    z = np.random.default_rng(key).standard_normal(shape, dtype=np.float32)
+    if name.endswith("bias"):
+        return torch.from_numpy(0.05 * z)
+    if len(shape) == 1:
+        return torch.from_numpy(1 + 0.1 * z)
+    return torch.from_numpy(z / np.float32(np.sqrt(np.prod(shape[1:]))))

@@ -1,0 +1,135 @@
+"""Turn captions into flan-T5 features as LlamaGen does, without its padding to 120 tokens."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from manifests.weights import WeightsError, WeightsFile, sha256_file
+from tokenize_shards.captions import clean_caption
+
+__all__ = ["MAX_TOKENS", "T5Features", "clean_caption", "t5_weights"]
+
+MAX_TOKENS = 120
+"""LlamaGen's limit, the closing `</s>` included."""
+BUCKET_TOKENS = 8
+"""Captions are padded to the next multiple: 9 words take 16 positions, not 120."""
+LOADED = (".json", ".safetensors", ".model")
+GET = (
+    "Get it on a machine with internet: `hf download google/flan-t5-xl` fills the local cache (11 GB),"
+    " or put config.json, the .safetensors files and the tokenizer into any folder and name that folder."
+)
+
+
+def t5_weights(model: str) -> WeightsFile:
+    """Return the identity of a T5 in a local folder, or of a hub name in the local cache. Raises WeightsError where there is none."""
+    folder = _folder(model)
+    files = sorted(path for path in folder.iterdir() if path.suffix in LOADED and path.is_file())
+    state = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return WeightsFile("T5" if Path(model).expanduser().is_dir() else model, _digest(state), path=str(folder))
+
+
+@lru_cache(maxsize=4)
+def _digest(state: tuple[tuple[str, int, int], ...]) -> str:
+    lines = (f"{Path(path).name}\0{sha256_file(path)}\n" for path, _, _ in state)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _folder(model: str) -> Path:
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        folder = _cached(model)
+    missing = _missing(folder)
+    if missing:
+        raise WeightsError(f"weights of T5: {folder} lacks {', '.join(missing)}. {GET}")
+    return folder
+
+
+def _cached(model: str) -> Path:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model, "config.json")
+    except HFValidationError:
+        found = None
+    if not isinstance(found, str):
+        raise WeightsError(
+            f"weights of T5: {model!r} is neither a folder nor a model in the local cache, and nothing is downloaded by itself. {GET}"
+        )
+    return Path(found).parent
+
+
+def _missing(folder: Path) -> list[str]:
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        missing += [shard for shard in shards if not (folder / shard).is_file()]
+    elif not (folder / "model.safetensors").is_file():
+        missing.append("model.safetensors (pickled weights are not read)")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+        missing.append("tokenizer.json or spiece.model")
+    return missing
+
+
+class T5Features:
+    """A T5 encoder that gives each caption its own number of feature vectors."""
+
+    def __init__(self, model: str, precision: Literal["fp32", "bf16"] = "fp32", *, batch_size: int = 16, device: str = "cpu") -> None:
+        """Load from a local folder or the local cache; LlamaGen's features were made in bf16. Raises WeightsError."""
+        import torch
+        from transformers import AutoTokenizer, T5EncoderModel
+
+        self.weights = t5_weights(model)
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(self.weights.path, local_files_only=True)
+            loaded = T5EncoderModel.from_pretrained(self.weights.path, dtype=dtype, local_files_only=True, use_safetensors=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise WeightsError(f"weights of T5: {self.weights.path} cannot be loaded ({str(error).splitlines()[0]}). {GET}") from error
+        self._model: Any = loaded.to(device).eval()
+        self._batch_size = batch_size
+        self._device = device
+
+    @property
+    def dim(self) -> int:
+        """Return the width of a feature vector: 2,048 for flan-t5-xl."""
+        return int(self._model.config.d_model)
+
+    def features(self, captions: Sequence[str]) -> list[np.ndarray]:
+        """Return float32 (n, dim) per caption, n <= 120 tokens with `</s>`, in the captions' order. Captions are cleaned here.
+
+        Batches hold captions of one padded length and are filled up to `batch_size`, so that a caption's features
+        on a CPU do not depend on its neighbours; attention is masked, so they equal those padded to 120.
+        """
+        texts = [clean_caption(caption) for caption in captions]
+        if not texts:
+            return []
+        ids = self._tokenizer(texts, max_length=MAX_TOKENS, truncation=True, add_special_tokens=True)["input_ids"]
+        buckets: dict[int, list[int]] = {}
+        for row, tokens in enumerate(ids):
+            buckets.setdefault(-(-len(tokens) // BUCKET_TOKENS) * BUCKET_TOKENS, []).append(row)
+        found: dict[int, np.ndarray] = {}
+        for length, rows in sorted(buckets.items()):
+            for start in range(0, len(rows), self._batch_size):
+                chunk = rows[start : start + self._batch_size]
+                found.update(zip(chunk, self._encode([ids[row] for row in chunk], length), strict=True))
+        return [found[row] for row in range(len(texts))]
+
+    def _encode(self, ids: list[list[int]], length: int) -> list[np.ndarray]:
+        import torch
+
+        ids_BT = torch.full((self._batch_size, length), int(self._tokenizer.pad_token_id))
+        mask_BT = torch.zeros((self._batch_size, length), dtype=torch.long)
+        mask_BT[:, 0] = 1  # rows that only fill the batch still need a position to look at
+        for row, tokens in enumerate(ids):
+            ids_BT[row, : len(tokens)] = torch.tensor(tokens)
+            mask_BT[row, : len(tokens)] = 1
+        with torch.inference_mode():
+            out_BTC = self._model(input_ids=ids_BT.to(self._device), attention_mask=mask_BT.to(self._device)).last_hidden_state
+        return [out_BTC[row, : len(tokens)].float().cpu().numpy() for row, tokens in enumerate(ids)]
