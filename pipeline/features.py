@@ -50,13 +50,13 @@ class HashedWords:
 
 
 class T5Text:
-    """The flan-t5 encoder, told to the trainer by its weights' name."""
+    """A T5 encoder; its label names the weights and the head of their sha256."""
 
     def __init__(self, weights: str, dim: int, device: str) -> None:
         from tokenize_shards.text import T5Features  # torch and transformers
 
         self._encoder = T5Features(weights, "fp32" if device == "cpu" else "bf16", device=device)
-        self.label = f"T5 {self._encoder.weights.label}"
+        self.label = f"{self._encoder.weights.label} {self._encoder.weights.sha256[:12]}"
         if self._encoder.dim != dim:
             raise ValueError(f"train.cond_dim is {dim}, but the features of {weights} are {self._encoder.dim} wide")
 

@@ -41,3 +41,31 @@ def test_unknown_features_list_the_choices():
     with pytest.raises(ValueError, match="choices: t5, hashed_words"):
         text_features("clip", "", 8)
     assert text_features("hashed_words", "", 8).features(["x"])[0].shape == (1, 8)
+
+
+def tiny_t5(folder):
+    """Save a T5 encoder of width 16 with a word-level tokenizer, as a folder from the hub would look."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "red": 3, "cat": 4}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>").save_pretrained(folder)
+    torch.manual_seed(0)
+    T5EncoderModel(T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(folder)
+    return str(folder)
+
+
+def test_t5_features_come_through_with_their_width_checked(tmp_path):
+    weights = tiny_t5(tmp_path)
+    text = text_features("t5", weights, 16)
+    first, second = text.features(["Red cat", "red"])
+    assert first.shape == (3, 16)  # two words and </s>
+    assert second.shape == (2, 16)
+    assert text.label.startswith("T5 ")
+    with pytest.raises(ValueError, match=r"train.cond_dim is 2048, but the features of .* are 16 wide"):
+        text_features("t5", weights, 2048)
+    with pytest.raises(ValueError, match="weights of T5"):
+        text_features("t5", str(tmp_path / "nowhere"), 16)

@@ -310,3 +310,13 @@ def test_the_trainer_imports_no_beam_and_its_config_no_torch():
 
 def test_row_numbers_are_uids():
     assert row_of(3)["uid"].hex() == f"{3:032x}"
+
+
+def test_t5_features_train_too(run, tmp_path, capsys):
+    from test_features import tiny_t5
+
+    weights = tiny_t5(tmp_path / "t5")
+    assert train(run, "train.text=t5", f"train.text_weights={weights}", "train.cond_dim=16", "train.cond_len=120", "train.steps=2") == 0
+    assert "text T5 " in capsys.readouterr().out
+    assert train(run, "train.text=t5", "train.text_weights=nowhere/t5") == 2
+    assert "weights of T5" in capsys.readouterr().err
