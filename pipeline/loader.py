@@ -32,6 +32,7 @@ class CodeSample:
     captions: tuple[tuple[str, str], ...]
     tokenizer: Tokenizer
     size: int  # pixels per side
+    parent: str = ""  # digest of the filter manifest that the picture came through
     features: Features | None = field(default=None, repr=False)  # (n, C), of the caption whose source is `features_of`
     features_of: str = ""
 
@@ -152,8 +153,16 @@ def _decode(part: Mapping[str, Any], path: Path) -> CodeSample:
         )
         captions = tuple((str(caption["source"]), str(caption["text"])) for caption in record["captions"])
         features = np.load(io.BytesIO(part["t5.npy"]), allow_pickle=False).astype(np.float32) if "t5.npy" in part else None
-        features_of = str(record.get("t5", {}).get("source", ""))
-        sample = CodeSample(str(record["uid"]), codes_KN, captions, tokenizer, int(record["size"]), features, features_of)
+        sample = CodeSample(
+            uid=str(record["uid"]),
+            codes_KN=codes_KN,
+            captions=captions,
+            tokenizer=tokenizer,
+            size=int(record["size"]),
+            parent=str(record.get("parent_digest", "")),
+            features=features,
+            features_of=str(record.get("t5", {}).get("source", "")),
+        )
     except (KeyError, TypeError, AttributeError, ValueError, EOFError) as error:
         raise LoaderError(f"{where}: cannot be read ({type(error).__name__}: {error})") from error
     if codes_KN.dtype != np.uint16 or codes_KN.ndim != 2 or not len(codes_KN) or codes_KN.shape[1] != tokenizer.grid**2:

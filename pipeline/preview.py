@@ -24,7 +24,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """A sheet: heading, names of the picture columns, rows, and a line below."""
+    """A sheet: heading, names of the picture columns, rows, and lines below."""
 
     heading: str
     columns: Sequence[str]
@@ -35,7 +35,7 @@ class Grid:
 def save_grid(path: Path, grid: Grid, cell: int = 128) -> None:
     """Write the grid as a PNG, each picture `cell` pixels wide, by temporary name and rename."""
     width = TEXT_WIDTH + len(grid.columns) * (cell + GAP) + 2 * GAP
-    note = textwrap.wrap(grid.note, max(20, width // 8))
+    note = [part for line in grid.note.splitlines() for part in textwrap.wrap(line, max(20, width // 8))]
     top = 3 * GAP + 2 * FONT_SIZE + 10
     sheet = Image.new("RGB", (width, top + len(grid.rows) * (cell + GAP) + (len(note) + 1) * (FONT_SIZE + 5)), PAPER)
     pen = ImageDraw.Draw(sheet)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from manifests.files import write_json
+from manifests.files import read_json, write_json
 from manifests.shards import read_shard
 from pipeline.features import TextFeatures, left_pad
 from pipeline.gpt import GPT
@@ -25,6 +25,15 @@ SHEET_ROWS, SHEET_SAMPLES = 12, 3
 
 
 @dataclass(frozen=True)
+class Asked:
+    """One question of recall: after which step, of how many pictures, and where the fetched pictures are."""
+
+    step: int
+    count: int
+    pairs: Path
+
+
+@dataclass(frozen=True)
 class Studio:
     """What it takes to draw."""
 
@@ -32,6 +41,7 @@ class Studio:
     text: TextFeatures
     vq: LoadedVQ
     sampling: Sampling
+    prompts: Sequence[str]  # what sample sheets show
 
     @property
     def note(self) -> str:
@@ -62,39 +72,45 @@ class Studio:
         """Return the codes as pictures."""
         return [Image.fromarray(pixels) for chunk in torch.split(codes_BN, CHUNK) for pixels in to_uint8(self.decode(chunk))]
 
-    def sheet(self, path: Path, prompts: Sequence[str], step: int) -> None:
-        """Write a grid of prompts and three samples each."""
-        columns = [self.pictures(self.draw(prompts, self.sampling.seed + 1000 * n)) for n in range(SHEET_SAMPLES)]
-        rows = [Row(prompt, pictures) for prompt, pictures in zip(prompts, zip(*columns, strict=True), strict=True)]
+    def sheet(self, path: Path, step: int) -> None:
+        """Write a grid of the prompts and three samples each."""
+        columns = [self.pictures(self.draw(self.prompts, self.sampling.seed + 1000 * n)) for n in range(SHEET_SAMPLES)]
+        rows = [Row(prompt, pictures) for prompt, pictures in zip(self.prompts, zip(*columns, strict=True), strict=True)]
         save_grid(path, Grid(f"samples at step {step}", [f"sample {n + 1}" for n in range(SHEET_SAMPLES)], rows, self.note))
 
-    def recall(self, folder: Path, training: Sequence[Example], count: int, pairs: Path) -> Recall:
-        """Draw the captions of the first `count` training pictures, measure what comes back; write memorised.png and .json."""
-        codes_MN = torch.from_numpy(np.stack([example.codes_N for example in training]).astype(np.int64))
-        shown = training[:count]
-        prompts = [example.caption for example in shown]
-        drawn_BN = self.draw(prompts, self.sampling.seed)
+    def recall(self, folder: Path, training: Sequence[Example], asked: Asked) -> Recall | None:
+        """Draw the captions of the first training pictures, measure what comes back; write memorised.png and .json.
+
+        Returns None where the folder holds this very answer already.
+        """
+        about = {"step": asked.step, "asked": asked.count, "drawn_by": self.note}
+        path = folder / "memorised.json"
+        if path.is_file() and {name: read_json(path).get(name) for name in about} == about:
+            return None
+        codes_MN = _codes(training)
+        shown = training[: asked.count]
+        drawn_BN = self.draw([example.caption for example in shown], self.sampling.seed)
         found = measure_recall(drawn_BN, codes_MN, range(len(shown)), self.decode)
-        write_json(folder / "memorised.json", {**found.record(), "drawn_by": self.note})
-        self._recall_sheet(folder / "memorised.png", shown[:SHEET_ROWS], drawn_BN[:SHEET_ROWS], (found, pairs))
+        self._recall_sheet(folder / "memorised.png", shown[:SHEET_ROWS], drawn_BN[:SHEET_ROWS], (found, asked.pairs))
+        write_json(path, {**found.record(), **about})
         return found
 
     def _recall_sheet(self, path: Path, shown: Sequence[Example], drawn_BN: Tensor, context: tuple[Recall, Path]) -> None:
         found, pairs = context
-        codes_BN = torch.from_numpy(np.stack([example.codes_N for example in shown]).astype(np.int64))
-        rebuilt = self.pictures(codes_BN)
+        rebuilt = self.pictures(_codes(shown))
         originals = stored_pictures(pairs, [example.uid for example in shown], rebuilt[0].width)
         prompts = [example.caption for example in shown]
-        samples = [
-            self.pictures(drawn_BN),
-            *(self.pictures(self.draw(prompts, self.sampling.seed + 1000 * n)) for n in range(1, SHEET_SAMPLES)),
-        ]
-        rows = [
-            Row(example.caption, [originals.get(example.uid), rebuilt[n], *(column[n] for column in samples)])
-            for n, example in enumerate(shown)
-        ]
-        columns = ["picture", "from its codes", *(f"sample {n + 1}" for n in range(SHEET_SAMPLES))]
-        save_grid(path, Grid("What the GPT gives back of its training set", columns, rows, " ".join([*found.lines(), self.note])))
+        columns: dict[str, Sequence[Image.Image | None]] = {"from its codes": rebuilt, "sample 1": self.pictures(drawn_BN)}
+        if originals:
+            columns = {"picture": [originals.get(example.uid) for example in shown], **columns}
+        for number in range(1, SHEET_SAMPLES):
+            columns[f"sample {number + 1}"] = self.pictures(self.draw(prompts, self.sampling.seed + 1000 * number))
+        rows = [Row(prompt, pictures) for prompt, pictures in zip(prompts, zip(*columns.values(), strict=True), strict=True)]
+        save_grid(path, Grid("What the GPT gives back of its training set", list(columns), rows, "\n".join([*found.lines(), self.note])))
+
+
+def _codes(examples: Sequence[Example]) -> Tensor:
+    return torch.from_numpy(np.stack([example.codes_N for example in examples]).astype(np.int64))
 
 
 def stored_pictures(pairs: Path, uids: Sequence[str], size: int) -> dict[str, Image.Image]:

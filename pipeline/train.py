@@ -31,8 +31,8 @@ from pipeline.preview import save_loss_curve
 from pipeline.progress import clock
 from pipeline.recipe import Recipe, choose_recipe, load_recipe
 from pipeline.sample import Sampling
-from pipeline.studio import Studio
-from pipeline.train_job import Job, prepare, this_machine
+from pipeline.studio import Asked, Studio
+from pipeline.train_job import Job, Machine, prepare, this_machine
 from tokenize_shards.vq import load_vq
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -48,32 +48,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 could not go on, 2 wrong use or recipe, 130 interrupted."""
     args = parse(arguments)
     machine = this_machine()
-    with contextlib.ExitStack() as stack:
-        try:
-            recipe = read_recipe(args, machine.say)
-            if machine.leads:
-                stack.enter_context(locked(recipe.root))
-            job = prepare(recipe, machine)
-            studio = open_studio(job) if machine.leads and (job.config.sample_every or job.config.recall_pictures) else None
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return MISUSED
-        introduce(job)
-        try:
-            return train(job, studio, stack.enter_context(stoppable()))
-        except (TrainError, LoaderError) as error:
-            print(f"error: {error}", file=sys.stderr)
-        except OSError as error:
-            if not out_of_room(error):
-                raise
-            print(
-                "error: the disk is full; free some room and give the same command again: it goes on from the last checkpoint",
-                file=sys.stderr,
-            )
-        finally:
-            if machine.world > 1:
-                torch.distributed.destroy_process_group()
-        return FAILED
+    try:
+        with contextlib.ExitStack() as stack:
+            return run(args, machine, stack)
+    except (TrainError, LoaderError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        if not out_of_room(error):
+            raise
+        print(
+            "error: the disk is full; free some room and give the same command again: it goes on from the last checkpoint", file=sys.stderr
+        )
+    except KeyboardInterrupt:
+        print("\nstopped; what was saved stays. The same command goes on from the last checkpoint.", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        if machine.world > 1:
+            torch.distributed.destroy_process_group()
+    return FAILED
+
+
+def run(args: argparse.Namespace, machine: Machine, stack: contextlib.ExitStack) -> int:
+    """Prepare the job, refusing what cannot work, and train; the run folder is held until `stack` closes."""
+    try:
+        recipe = read_recipe(args, machine.say)
+        if machine.leads:
+            stack.enter_context(locked(recipe.root))
+        job = prepare(recipe, machine)
+        studio = open_studio(job) if machine.leads and (job.config.sample_every or job.config.recall_pictures) else None
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISUSED
+    introduce(job)
+    return train(job, studio, stack.enter_context(stoppable()))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -146,7 +153,7 @@ def train(job: Job, studio: Studio | None, stop: dict[str, bool]) -> int:
             job.machine.say(f"stopped after step {job.step:,}, which is saved; the same command goes on from there")
             return INTERRUPTED
         if studio and config.sample_every and (job.step % config.sample_every == 0 or last):
-            studio.sheet(job.folder / "samples" / f"{job.step:07d}.png", prompts(job), job.step)
+            studio.sheet(job.folder / "samples" / f"{job.step:07d}.png", job.step)
         if last:
             break
     if job.machine.leads:
@@ -297,7 +304,7 @@ def open_studio(job: Job) -> Studio:
     loaded.vq.to(job.machine.device)
     config = job.config
     sampling = Sampling(config.sample_cfg_scale, config.sample_top_k, config.sample_temperature, config.sample_top_p, config.seed)
-    return Studio(job.gpt, job.text, loaded, sampling)
+    return Studio(job.gpt, job.text, loaded, sampling, prompts(job))
 
 
 def prompts(job: Job) -> list[str]:
@@ -315,8 +322,8 @@ def finish(job: Job, studio: Studio | None) -> None:
         print(said)
     if studio and job.config.recall_pictures and isinstance(job.pictures, MemoryPictures):
         training = [job.choose(0, sample) for sample in job.pictures.samples]
-        found = studio.recall(job.folder, training, job.config.recall_pictures, job.root / "pairs")
-        print("\n".join(found.lines()))
+        found = studio.recall(job.folder, training, Asked(job.step, job.config.recall_pictures, job.root / "pairs"))
+        print("\n".join(found.lines()) if found else f"recall: measured before, see {job.folder / 'memorised.json'}")
     print(f"results: {job.folder}", flush=True)
 
 

@@ -54,7 +54,7 @@ class TrainConfig(BaseModel):
     # how long
     steps: int | None = Field(None, ge=1, description="stop after this many steps")
     epochs: int = Field(300, ge=1, description="stop after this many passes over the codes")
-    seconds: float | None = Field(None, gt=0, description="stop after this long; such a run cannot be repeated exactly")
+    seconds: float | None = Field(None, gt=0, description="stop each invocation after this long; such a run cannot be repeated exactly")
     seed: int = 0
 
     # data

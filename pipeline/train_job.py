@@ -14,6 +14,7 @@ from pipeline.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, 
 from pipeline.features import TextFeatures, text_features
 from pipeline.gpt import GPT, build_gpt
 from pipeline.loader import (
+    CodeSample,
     Example,
     Limits,
     LoaderError,
@@ -113,8 +114,9 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     share = _share(config, machine)
     shards = find_shards(recipe.root / "codes", config.tier)
     check_shards(shards[machine.rank :: machine.world], config.verify)
-    tokenizer = first_sample(shards).tokenizer
-    _check_tokenizer(recipe, tokenizer, machine)
+    sample = first_sample(shards)
+    tokenizer = sample.tokenizer
+    _check_tokenizer(recipe, sample, machine)
     pictures = open_pictures(shards, Limits(config.memory_bytes, config.max_pictures, config.seed), share)
     if config.recall_pictures and not isinstance(pictures, MemoryPictures):
         raise RecipeError(
@@ -135,7 +137,7 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
         gpt=gpt,
         model=gpt,
         optimizers=make_optimizers(gpt, config),
-        facts=_facts(config, machine, shards, tokenizer, text),
+        facts=_facts(config, machine, shards, sample, text),
         last=last_step(config, pictures, shards),
     )
     _resume(job)
@@ -149,8 +151,13 @@ def _share(config: TrainConfig, machine: Machine) -> Share:
     return Share(machine.rank, machine.world, config.batch // machine.world)
 
 
-def _check_tokenizer(recipe: Recipe, made_by: Tokenizer, machine: Machine) -> None:
-    """Raise LoaderError where the codes come from another tokenizer than the recipe's."""
+def _check_tokenizer(recipe: Recipe, sample: CodeSample, machine: Machine) -> None:
+    """Raise LoaderError where the codes come from another tokenizer or size than the recipe's."""
+    made_by, size = sample.tokenizer, recipe.tier[recipe.train.tier].size
+    if sample.size != size:
+        raise LoaderError(
+            f"the codes of tier {recipe.train.tier!r} are of {sample.size} px, the recipe says {size}: run `make pretokenize` again"
+        )
     name, weights = recipe.tokenizer(recipe.train.tier)
     try:
         fingerprint = vq_weights(name, weights).sha256
@@ -192,11 +199,12 @@ def last_step(config: TrainConfig, pictures: Pictures, shards: list[Shard]) -> i
     return passes if config.steps is None else min(config.steps, passes)
 
 
-def _facts(config: TrainConfig, machine: Machine, shards: list[Shard], tokenizer: Tokenizer, text: TextFeatures) -> dict[str, Any]:
+def _facts(config: TrainConfig, machine: Machine, shards: list[Shard], sample: CodeSample, text: TextFeatures) -> dict[str, Any]:
+    samples = sum(shard.samples for shard in shards)
     return {
         "train": config.model_dump(mode="json"),
-        "data": {"digest": data_digest(shards), "shards": len(shards), "samples": sum(shard.samples for shard in shards)},
-        "tokenizer": asdict(tokenizer),
+        "data": {"digest": data_digest(shards), "parent": sample.parent, "shards": len(shards), "samples": samples},
+        "tokenizer": asdict(sample.tokenizer),
         "text": text.label,
         "world": machine.world,
         "versions": {"torch": torch.__version__},

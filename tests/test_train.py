@@ -126,6 +126,7 @@ REFUSALS = [
     (["train.captions={}"], "train.captions"),
     (["train.cooldown=0.3", "train.seconds=5"], "cooldown needs `steps`, and no `seconds`"),
     (["pretokenize.vq=VQ-8"], "tokenizer mismatch: .* made by VQ-demo .* the recipe says VQ-8"),
+    (["tier.pretrain.size=128"], "are of 64 px, the recipe says 128: run `make pretokenize` again"),
     (["train.init_from=nowhere.pt"], "no weights at 'nowhere.pt'"),
     (["train.memory_bytes=0", "train.recall_pictures=4"], "set train.max_pictures"),
     (["train.init_from=wide.safetensors"], r"got \(50, 192\), wanted \(512, 192\)"),
@@ -221,7 +222,11 @@ def test_samples_and_recall_are_drawn(run, capsys):
     assert found["pictures"] == 5
     assert found["chance_top1"] == pytest.approx(1 / 12)
     assert "stand-in weights" in found["drawn_by"]
-    assert Image.open(folder / "memorised.png").width > 800
+    assert Image.open(folder / "memorised.png").width > 700
+    assert train(run, *sets) == 0
+    assert "recall: measured before" in capsys.readouterr().out
+    assert train(run, *sets, "train.sample_temperature=0.5") == 0
+    assert "recall of 5 training captions" in capsys.readouterr().out
 
 
 def test_sampling_does_not_change_what_is_learned(run, tmp_path):
