@@ -1,18 +1,17 @@
-"""filters/fetch: client.py, download.py, connector.py, faults.py and body.py against a hostile server on loopback addresses."""
+"""filters/fetch: client.py, download.py, connector.py and faults.py against a hostile server on loopback addresses."""
 
 import datetime
 import ssl
 import subprocess
 import sys
 import threading
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hostile_server import GOOD, Exchange, HostileServer
 
-from filters.fetch.body import Body, BodyFault
+from filters.fetch.body import Body
 from filters.fetch.client import Answer, Request, fetch_all
 from filters.fetch.config import FetchConfig
 
@@ -370,38 +369,3 @@ def test_a_body_larger_than_memory_takes_comes_whole(server: HostileServer) -> N
     large = bytes(range(256)) * 6000  # 1.5 MB: more than the 1 MiB that stays in memory
     with HostileServer("127.0.0.2", {"/large": lambda x: x.answer(large)}) as other:
         assert fetch(other, "/large")[0].body == large
-
-
-def test_bytes_exactly_at_the_cap_are_taken() -> None:
-    body = Body(10)
-    body.feed(b"12345")
-    body.feed(b"67890")
-    body.end()
-    assert body.take() == b"1234567890"
-    body = Body(10)
-    body.feed(b"1234567890")
-    with pytest.raises(BodyFault, match="too_large"):
-        body.feed(b"1")
-    body.close()
-
-
-@pytest.mark.parametrize("step", [1, 3, 1000])
-def test_gzip_members_and_what_follows_them(step: int) -> None:
-    import gzip
-
-    sent = gzip.compress(b"one ") + gzip.compress(b"two" * 30_000) + b"\0\0padding"
-    body = Body(200_000, "x-GZIP")
-    for at in range(0, len(sent), step):
-        body.feed(sent[at : at + step])
-    body.end()
-    assert body.take() == b"one " + b"two" * 30_000
-
-
-def test_deflate_in_small_steps_loses_nothing() -> None:
-    plain = bytes(300_000)
-    for coded in (zlib.compress(plain), zlib.compress(plain)[2:-4]):
-        body = Body(300_000, "deflate")
-        for at in range(0, len(coded), 7):
-            body.feed(coded[at : at + 7])
-        body.end()
-        assert body.take() == plain

@@ -120,6 +120,7 @@ def avif(data: bytes) -> Outline:
     EXIF items are renamed so that the decoder passes over them; AVIF turns pictures by its own boxes, not by EXIF.
     """
     parts: list[bytes] = []
+    kinds: set[bytes] = set()
     sizes, at, complete = [(0, 0)], 0, True
     while at + 8 <= len(data) and len(parts) < MAX_CHUNKS:
         length = int.from_bytes(data[at : at + 4], "big")
@@ -128,12 +129,13 @@ def avif(data: bytes) -> Outline:
             raise ImageFault("corrupt", f"AVIF box of length {length}")
         complete = complete and end <= len(data)
         box = data[at:end]
-        if data[at + 4 : at + 8] != b"mdat":
+        kinds.add(box[4:8])
+        if box[4:8] != b"mdat":
             sizes += [struct.unpack(">II", found[1]) for found in re.finditer(rb"ispe\0\0\0\0(.{8})", box, re.DOTALL)]
             box = box.replace(b"Exif", b"skip")
         parts.append(box)
         at = end
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     if not width or not height:
-        raise cut("AVIF", "header") if not complete else ImageFault("corrupt", "AVIF without a size")
-    return Outline("AVIF", width, height, b"".join([*parts, data[at:]]), complete=complete)
+        raise ImageFault("corrupt", "AVIF without a size") if complete and b"meta" in kinds else cut("AVIF", "header")
+    return Outline("AVIF", width, height, b"".join([*parts, data[at:]]), complete=complete and b"mdat" in kinds)
