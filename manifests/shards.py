@@ -36,15 +36,20 @@ def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]], 
             for key, parts in samples:
                 check_key(key)
                 count += 1
-                for extension in sorted(parts):
-                    info = tarfile.TarInfo(f"{key}.{extension}")
-                    info.size, info.mode = len(parts[extension]), 0o644
-                    members.append([info.name, tar.offset + tarfile.BLOCKSIZE, info.size, zlib.crc32(parts[extension])])
-                    tar.addfile(info, io.BytesIO(parts[extension]))
+                members += [_add(tar, f"{key}.{extension}", parts[extension]) for extension in sorted(parts)]
         sha256, size = sha256_file(temporary), temporary.stat().st_size
     if index:
         write_json(index_path(path), {"shard": path.name, "sha256": sha256, "bytes": size, "samples": count, "members": members})
     return count
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> list[object]:
+    """Append a member; return its line in the index: name, offset of the data, length, CRC-32."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    line: list[object] = [name, tar.offset + tarfile.BLOCKSIZE, len(data), zlib.crc32(data)]
+    tar.addfile(info, io.BytesIO(data))
+    return line
 
 
 def index_path(path: Path) -> Path:
@@ -59,20 +64,26 @@ def read_shard(path: Path) -> Iterator[tuple[str, Sample]]:
     blocks are asked for.
     """
     key, sample = "", Sample()
+    for name, extension, data in _members(path):
+        if name != key and sample:
+            yield key, sample
+            sample = Sample()
+        key, sample[extension] = name, data
+    if sample:
+        yield key, sample
+
+
+def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (key, extension, bytes) of every member, then check the end."""
     try:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
                 file = tar.extractfile(info)
                 name, _, extension = info.name.partition(".")
-                if name != key and sample:
-                    yield key, sample
-                    sample = Sample()
-                key, sample[extension] = name, file.read() if file else b""
+                yield name, extension, file.read() if file else b""
             _check_end(path, tar.offset)
     except tarfile.TarError as error:
         raise ShardError(f"{path}: damaged ({error})") from error
-    if sample:
-        yield key, sample
 
 
 def _check_end(path: Path, offset: int) -> None:

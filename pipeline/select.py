@@ -187,13 +187,14 @@ def coerce(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
 
 
 def _numbers(array: pa.Array) -> pa.Array:
-    def number(value: Any) -> float | None:
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            return None
+    return pa.array([_number(value) for value in array.to_pylist()], pa.float64())
 
-    return pa.array([number(value) for value in array.to_pylist()], pa.float64())
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _text(array: pa.Array) -> pa.Array:
