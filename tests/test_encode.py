@@ -60,7 +60,7 @@ def test_sizes_that_do_not_fit_are_refused(encoder: Encoder) -> None:
 
 
 def test_unknown_precision_lists_the_choices() -> None:
-    with pytest.raises(ValueError, match="'fp16'.*fp32, tf32, bf16"):
+    with pytest.raises(ValueError, match=r"'fp16'.*fp32, tf32, bf16"):
         Encoder(load_vq("VQ-demo", STAND_IN), "fp16")  # type: ignore[arg-type]
 
 

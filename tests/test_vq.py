@@ -58,7 +58,7 @@ def test_codes_latents_and_pictures_equal_the_reference(name: str, file: str) ->
 
 
 def test_unknown_name_lists_the_choices() -> None:
-    with pytest.raises(ValueError, match="'VQ-4'.*VQ-16, VQ-8, VQ-demo"):
+    with pytest.raises(ValueError, match=r"'VQ-4'.*VQ-16, VQ-8, VQ-demo"):
         build_vq("VQ-4")
 
 
@@ -190,7 +190,9 @@ def test_truncated_files_are_refused(suffix: str, share: float, tmp_path: Path) 
 
 def test_another_tokenizers_file_is_refused_by_name_and_shape(tmp_path: Path) -> None:
     torch.save(demo().state_dict(), tmp_path / "vq.pt")
-    said = r"of 344 tensors wanted and 174 got, 184 missing .* 14 unexpected .*encoder\.conv_in\.weight: got \(16, 3, 3, 3\), wanted \(128, 3, 3, 3\)"
+    said = (
+        r"of 344 tensors wanted and 174 got, 184 missing .* 14 unexpected .*conv_in\.weight: got \(16, 3, 3, 3\), wanted \(128, 3, 3, 3\)"
+    )
     with pytest.raises(WeightsError, match=said):
         load_vq("VQ-16", str(tmp_path / "vq.pt"))
 
@@ -217,13 +219,13 @@ def test_keys_that_do_not_fit_are_named(change, says: str, tmp_path: Path) -> No
 
 def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
     torch.save({"steps": 3}, tmp_path / "vq.pt")
-    with pytest.raises(WeightsError, match="no tensors found.*a dict with steps"):
+    with pytest.raises(WeightsError, match=r"no tensors found.*a dict with steps"):
         load_vq("VQ-demo", str(tmp_path / "vq.pt"))
 
 
 def test_a_missing_file_says_what_to_get_and_where_to_put_it(tmp_path: Path) -> None:
     for load in (load_vq, vq_weights):
-        with pytest.raises(WeightsError, match="vq_ds16_t2i.pt.*huggingface.co/peizesun/llamagen_t2i.*pretokenize.weights"):
+        with pytest.raises(WeightsError, match=r"vq_ds16_t2i\.pt.*huggingface\.co/peizesun/llamagen_t2i.*pretokenize\.weights"):
             load("VQ-16", str(tmp_path / "vq_ds16_t2i.pt"))
     with pytest.raises(WeightsError, match="only VQ-demo has 'demo' weights"):
         vq_weights("VQ-8", "demo")

@@ -12,7 +12,8 @@ needs_oracle = pytest.mark.skipif(not ORACLE.is_dir(), reason="the reference's o
 
 def oracle_module() -> types.ModuleType:
     spec = importlib.util.spec_from_file_location("oracle_weights", ORACLE / "weights.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -18,6 +18,7 @@ MAX_TOKENS = 120
 """LlamaGen's limit, the closing `</s>` included."""
 BUCKET_TOKENS = 8
 """Captions are padded to the next multiple: 9 words take 16 positions, not 120."""
+LOCAL: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
 LOADED = (".json", ".safetensors", ".model")
 GET = (
     "Get it on a machine with internet: `hf download google/flan-t5-xl` fills the local cache (11 GB),"
@@ -83,15 +84,22 @@ class T5Features:
     def __init__(self, model: str, precision: Literal["fp32", "bf16"] = "fp32", *, batch_size: int = 16, device: str = "cpu") -> None:
         """Load from a local folder or the local cache; LlamaGen's features were made in bf16. Raises WeightsError."""
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoTokenizer, T5EncoderModel
 
         self.weights = t5_weights(model)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(self.weights.path, local_files_only=True)
-            loaded = T5EncoderModel.from_pretrained(self.weights.path, dtype=dtype, local_files_only=True, use_safetensors=True)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise WeightsError(f"weights of T5: {self.weights.path} cannot be loaded ({str(error).splitlines()[0]}). {GET}") from error
+            loaded, report = T5EncoderModel.from_pretrained(self.weights.path, dtype=dtype, **LOCAL)
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            raise WeightsError(
+                f"weights of T5: {self.weights.path} cannot be loaded ({(str(error).splitlines() or ['?'])[0]}). {GET}"
+            ) from error
+        if report["missing_keys"]:
+            raise WeightsError(
+                f"weights of T5: {self.weights.path} lacks parameters ({', '.join(sorted(report['missing_keys'])[:3])} …). {GET}"
+            )
         self._model: Any = loaded.to(device).eval()
         self._batch_size = batch_size
         self._device = device

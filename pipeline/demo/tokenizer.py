@@ -267,11 +267,11 @@ def measure(vq: VQ, images: np.ndarray) -> Quality:
 
 
 def save(vq: VQ, path: Path) -> None:
-    """Write the weights as float16 safetensors, by rename."""
+    """Write the weights as float16 safetensors, by rename; one line of metadata only, since the library writes several in any order."""
     from safetensors.torch import save as to_bytes
 
     tensors = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in vq.state_dict().items()}
-    write_bytes(path, to_bytes(tensors, metadata={"format": "pt", "model": vq.spec.name}))
+    write_bytes(path, to_bytes(tensors, metadata={"model": vq.spec.name}))
 
 
 def card(recipe: Recipe, pictures: Pictures, trained: Trained, path: Path) -> str:
