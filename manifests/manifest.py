@@ -155,7 +155,9 @@ class Manifest:
         except TypeError as error:
             raise ManifestError(f"{path}: not a manifest of this version ({error})") from error
         if manifest.digest != digest:
-            raise ManifestError(f"{path}: its digest says {digest}, its content {manifest.digest}: the file was changed after it was written")
+            raise ManifestError(
+                f"{path}: its digest says {digest}, its content {manifest.digest}: the file was changed after it was written"
+            )
         return manifest
 
 

@@ -24,7 +24,9 @@ COLUMNS: dict[str, pa.Field] = {
         _column("similarity", pa.float32(), "cosine of CLIP embeddings of picture and alt text, -1..1 (LAION's is ViT-B/32)"),
         _column("conse", pa.float32(), "cosine, -1..1, ConSE (MobileNetV2 x MiniLM): its own scale, not CLIP's"),
         _column("pwatermark", pa.float32(), "probability of a watermark, 0..1, LAION's detector"),
-        _column("stock_mark", pa.float32(), "visible stock text, 0..1, PP-OCRv4: 1 a stock agency's word, below 0.5 the share of text area"),
+        _column(
+            "stock_mark", pa.float32(), "visible stock text, 0..1, PP-OCRv4: 1 a stock agency's word, below 0.5 the share of text area"
+        ),
         _column("punsafe", pa.float32(), "probability of unsafe content, 0..1, LAION's detector"),
         _column("opennsfw", pa.float32(), "probability of unsafe content, 0..1, Yahoo open_nsfw: its own scale"),
         _column("aesthetic_v1", pa.float32(), "LAION aesthetic predictor v1, about 0..10"),

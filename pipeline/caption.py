@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from captioning.base import Captioner
 
 TEXTS = ("captioner", "caption", "short_caption", "model", "revision", "prompt")
-CAPTIONED = pa.schema([*schema("uid", "sha256"), *(pa.field(name, pa.string()) for name in TEXTS), pa.field("flags", pa.list_(pa.string())), *schema("reason")])
+CAPTIONED = pa.schema(
+    [
+        *schema("uid", "sha256"),
+        *(pa.field(name, pa.string()) for name in TEXTS),
+        pa.field("flags", pa.list_(pa.string())),
+        *schema("reason"),
+    ]
+)
 """`captions/*.parquet`: a row per picture and captioner; reason is null where there is a caption."""
 
 
@@ -55,7 +62,9 @@ class CaptionStep(Step):
 
     def plan(self) -> list[Unit]:
         """Write who is to be captioned to `manifests/plan/caption/`."""
-        tables = [(f"{name}-{shard}", table) for name, tiers in self.captioners().items() for shard, table in kept_by_shard(self.root, tiers)]
+        tables = [
+            (f"{name}-{shard}", table) for name, tiers in self.captioners().items() for shard, table in kept_by_shard(self.root, tiers)
+        ]
         units = []
         for name, path, sha256 in write_plan(self.root, self.name, tables):
             captioner, _, shard = name.rpartition("-")
@@ -98,7 +107,9 @@ class CaptionWorker:
         write_table(path, stamp(pa.Table.from_pylist(made, schema=CAPTIONED), self.made_by[name]))
         dropped = Counter(row["reason"] for row in made if row.get("reason"))
         record = FileRecord.of(root, path)
-        return ShardRecord(unit.name, self.step.unit_key(unit), (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items())))
+        return ShardRecord(
+            unit.name, self.step.unit_key(unit), (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items()))
+        )
 
     def _caption(self, pairs: list[tuple[bytes, bytes]], name: str, captioner: "Captioner", rows: dict[bytes, dict[str, Any]]) -> None:
         images = []

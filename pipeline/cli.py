@@ -27,10 +27,13 @@ app = typer.Typer(
     With no --recipe they use recipe.toml of this folder, else the bundled demo, and say which.""",
 )
 
-RecipeOption = Annotated[str | None, typer.Option("--recipe", metavar="FILE", help="Recipe: a TOML file, or a bundled one (demo, demo_artworks, laion_coco).")]
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", metavar="FILE", help="Recipe: a TOML file, or a bundled one (demo, demo_artworks, laion_coco).")
+]
 OutOption = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Run folder, instead of the recipe's output.root.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value, e.g. tier.pretrain.rules.aesthetic.min=5.0; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value, e.g. tier.pretrain.rules.aesthetic.min=5.0; repeatable."),
 ]
 
 
@@ -77,7 +80,9 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="About this many input rows, chosen by hash(uid, seed).")] = None,
     sample: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="This share of the input rows, chosen by hash(uid, seed).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say which steps would run.")] = False,
-    beam_options: Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM OPTIONS]", help="Options for Beam's runner, after --.")] = None,
+    beam_options: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- BEAM OPTIONS]", help="Options for Beam's runner, after --.")
+    ] = None,
 ) -> None:
     """Run a stage. What is done is skipped; Ctrl-C stops, and the same command goes on.
 
@@ -94,7 +99,9 @@ def run(
     from pipeline.stages import StageOptions
 
     options = StageOptions(
-        RunnerOptions(runner, workers, tuple(beam_options or ())), tuple(name.strip() for name in (step or "").split(",") if name.strip()), dry_run
+        RunnerOptions(runner, workers, tuple(beam_options or ())),
+        tuple(name.strip() for name in (step or "").split(",") if name.strip()),
+        dry_run,
     )
     raise typer.Exit(run_stages(read, stage, options))
 

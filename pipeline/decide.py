@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-
 from filters.scorers.catalog import HEADS
+
 from manifests.files import write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import COLUMNS, schema
@@ -100,7 +100,8 @@ def _judge(connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, va
         WITH passing AS (
             SELECT v.uid, row_number() OVER (
                 PARTITION BY coalesce(d.cluster, v.uid)
-                ORDER BY v.rank DESC, coalesce(f.aesthetic_v2, f.aesthetic_v1) DESC NULLS LAST, f.width::BIGINT * f.height DESC NULLS LAST, v.uid
+                ORDER BY v.rank DESC, coalesce(f.aesthetic_v2, f.aesthetic_v1) DESC NULLS LAST,
+                         f.width::BIGINT * f.height DESC NULLS LAST, v.uid
             ) AS nth
             FROM verdicts v JOIN facts f USING (uid) LEFT JOIN {clusters} d USING (uid) WHERE v.reason IS NULL)
         SELECT f.uid, coalesce(f.fault, v.reason, if(p.nth > 1, 'near_duplicate', NULL)) AS reason, v.tiers
@@ -110,14 +111,20 @@ def _judge(connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, va
 
 def _facts_sql(root: Path, values: dict[str, tuple[str, str]]) -> str:
     fetched, scored = records_of(root, "fetch"), records_of(root, "score")
-    planned = _parquet(sorted(plan_folder(root, "fetch").glob("*.parquet")), _ddl("uid", "source", "source_row", "text", *DECODED, *DETECTED, *SCORES))
+    planned = _parquet(
+        sorted(plan_folder(root, "fetch").glob("*.parquet")), _ddl("uid", "source", "source_row", "text", *DECODED, *DETECTED, *SCORES)
+    )
     attempts = _parquet([root / record.files[-1].path for record in fetched], "uid BLOB, reason VARCHAR, filename VARCHAR")
     pairs = _parquet([root / record.files[1].path for record in fetched], "key VARCHAR, original_width INTEGER, original_height INTEGER")
-    scores = _parquet([root / record.files[0].path for record in scored], _ddl("uid", "reason", *(c for c, (sql, _) in values.items() if "c." in sql)))
+    scores = _parquet(
+        [root / record.files[0].path for record in scored], _ddl("uid", "reason", *(c for c, (sql, _) in values.items() if "c." in sql))
+    )
     columns = ", ".join(f"{sql} AS {name}, if({sql} IS NULL, NULL, {origin}) AS {name}_origin" for name, (sql, origin) in values.items())
     return f"""
-        SELECT i.uid, i.source, i.source_row, i.text, coalesce(a.reason, c.reason) AS fault, parse_filename(a.filename, true) AS shard, {columns}
-        FROM {planned} i JOIN {attempts} a USING (uid) LEFT JOIN {pairs} p ON p.key = lower(hex(i.uid)) LEFT JOIN {scores} c ON c.uid = i.uid"""
+        SELECT i.uid, i.source, i.source_row, i.text, coalesce(a.reason, c.reason) AS fault,
+               parse_filename(a.filename, true) AS shard, {columns}
+        FROM {planned} i JOIN {attempts} a USING (uid)
+        LEFT JOIN {pairs} p ON p.key = lower(hex(i.uid)) LEFT JOIN {scores} c ON c.uid = i.uid"""
 
 
 def _parquet(paths: list[Path], ddl: str) -> str:
@@ -140,9 +147,7 @@ def _verdicts(connection: duckdb.DuckDBPyConnection, rules: RuleSet) -> Iterator
         passes = [pc.is_null(failure).to_pylist() for failure in failures]
         tiers = [[name for name, passed in zip(names, row, strict=True) if passed] for row in zip(*passes, strict=True)]
         in_none = pa.array([not row for row in tiers], pa.bool_())
-        reason = pc.coalesce(
-            first_failure(rules.everywhere, batch), pc.if_else(in_none, failures[0], pa.scalar(None, pa.string()))
-        )
+        reason = pc.coalesce(first_failure(rules.everywhere, batch), pc.if_else(in_none, failures[0], pa.scalar(None, pa.string())))
         rank = pa.array([names.index(row[-1]) if row else -1 for row in tiers], pa.int16())
         yield pa.RecordBatch.from_arrays([batch["uid"].cast(pa.binary(16)), reason, pa.array(tiers, TIERS.type), rank], schema=VERDICT)
 

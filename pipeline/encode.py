@@ -61,7 +61,8 @@ class Encode(Step):
     def settings(self) -> dict[str, Any]:
         """Return each tier's tokenizer, size and number of pairs."""
         tiers = {
-            name: [self.recipe.tokenizer(name)[0], tier.size, tier.max_pairs, self.tokenizer(name).record()] for name, tier in self.recipe.tier.items()
+            name: [self.recipe.tokenizer(name)[0], tier.size, tier.max_pairs, self.tokenizer(name).record()]
+            for name, tier in self.recipe.tier.items()
         }
         values = self.recipe.pretokenize
         return {"tiers": tiers, "crop": CROP, "precision": values.precision, "batch_size": values.batch_size, "seed": values.seed}
@@ -122,7 +123,9 @@ class EncodeWorker:
         write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **{FINGERPRINT: self.encoders[tier].fingerprint}))
         dropped = Counter(row["reason"] for row in made if row.get("reason"))
         record = FileRecord.of(root, path)
-        return ShardRecord(unit.name, self.step.unit_key(unit), (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items())))
+        return ShardRecord(
+            unit.name, self.step.unit_key(unit), (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items()))
+        )
 
     def _encode(self, pairs: list[tuple[bytes, bytes]], tier: str, rows: dict[bytes, dict[str, Any]]) -> None:
         size = self.step.recipe.tier[tier].size

@@ -49,7 +49,8 @@ class Fetch(Step):
     def _shards(self, ledgers: list[Path]) -> Iterator[tuple[str, pa.Table]]:
         query = f"""
             SELECT {", ".join(PLANNED)} FROM (
-                SELECT *, row_number() OVER (PARTITION BY uid ORDER BY filename, file_row_number) AS nth FROM {files_sql(ledgers)} WHERE reason IS NULL
+                SELECT *, row_number() OVER (PARTITION BY uid ORDER BY filename, file_row_number) AS nth
+                FROM {files_sql(ledgers)} WHERE reason IS NULL
             ) WHERE nth = 1 ORDER BY filename, file_row_number"""
         with connect(self.root) as connection:
             rows = connection.execute(query).to_arrow_reader(self.recipe.fetch.shard_rows)
@@ -137,7 +138,9 @@ class FetchWorker:
         self._log(unit)
         files = [pairs / f"{unit.name}.tar", pairs / f"{unit.name}.parquet", pairs / f"{unit.name}_stats.json", ledger]
         records = tuple(FileRecord.of(self.step.root, path) for path in files)
-        return ShardRecord(unit.name, self.step.unit_key(unit), records, len(rows), len(rows) - dropped.total(), dict(sorted(dropped.items())))
+        return ShardRecord(
+            unit.name, self.step.unit_key(unit), records, len(rows), len(rows) - dropped.total(), dict(sorted(dropped.items()))
+        )
 
     def _fetch(self, unit: Unit, rows: list[dict[str, Any]], hands: Hands, spool: Spool) -> dict[bytes, Result]:
         from filters.fetch.client import Request, fetch_all
@@ -224,6 +227,7 @@ def _stats(count: int, dropped: Counter[str]) -> dict[str, Any]:
 
 def _attempts(rows: list[dict[str, Any]], results: Mapping[bytes, Result]) -> pa.Table:
     entries = [
-        {"uid": row["uid"], "attempt": 1, "http_status": results[row["uid"]].http_status, "reason": results[row["uid"]].reason} for row in rows
+        {"uid": row["uid"], "attempt": 1, "http_status": results[row["uid"]].http_status, "reason": results[row["uid"]].reason}
+        for row in rows
     ]
     return pa.Table.from_pylist(entries, schema=ATTEMPTS)

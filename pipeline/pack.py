@@ -42,7 +42,11 @@ class Pack(Step):
     def settings(self) -> dict[str, Any]:
         """Return order and size of the shards, and which captions may be in them."""
         values = self.recipe.pretokenize
-        return {"shard_rows": values.shard_rows, "seed": values.seed, "captions": {name: tier.caption for name, tier in self.recipe.tier.items()}}
+        return {
+            "shard_rows": values.shard_rows,
+            "seed": values.seed,
+            "captions": {name: tier.caption for name, tier in self.recipe.tier.items()},
+        }
 
     @property
     def parent(self) -> str:
@@ -62,10 +66,16 @@ class Pack(Step):
         return units
 
     def _order(self, tier: str) -> Iterator[pa.Table]:
-        encoded = [self.root / record.files[0].path for record in records_of(self.root, "encode") if record.shard.rpartition("-")[0] == tier]
+        encoded = [
+            self.root / record.files[0].path for record in records_of(self.root, "encode") if record.shard.rpartition("-")[0] == tier
+        ]
         if not encoded:
             return
-        captions = [self.root / r.files[0].path for r in records_of(self.root, "caption") if r.shard.rpartition("-")[0] == self.recipe.tier[tier].caption]
+        captions = [
+            self.root / r.files[0].path
+            for r in records_of(self.root, "caption")
+            if r.shard.rpartition("-")[0] == self.recipe.tier[tier].caption
+        ]
         said = f"(SELECT NULL::BLOB AS uid, NULL::STRUCT({', '.join(f'{name} VARCHAR' for name in TEXTS)})[] AS said WHERE false)"
         if captions:
             packed = ", ".join(f"'{name}': {name}" for name in TEXTS)
@@ -107,7 +117,9 @@ class PackWorker:
             order = read_table(root / unit.reads["plan"])
             encoded = [root / "codes" / "encoded" / f"{name}.parquet" for name in unit.reads["encoded"]]
             codes, tokenizer = self._codes(encoded, order["uid"]), self.step.tokenizer(tier, encoded[0])
-            samples = ((row["uid"].hex(), sample_parts({**row, **codes[row["uid"]]}, tier, tokenizer, self.parent)) for row in order.to_pylist())
+            samples = (
+                (row["uid"].hex(), sample_parts({**row, **codes[row["uid"]]}, tier, tokenizer, self.parent)) for row in order.to_pylist()
+            )
             count = write_shard(path, samples, index=True)
         files = (FileRecord.of(root, path), FileRecord.of(root, index_path(path)))
         return ShardRecord(unit.name, self.step.unit_key(unit), files, order.num_rows, count)

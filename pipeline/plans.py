@@ -43,5 +43,3 @@ def write_plan(root: Path, step: str, tables: Iterable[tuple[str, pa.Table]]) ->
         if path not in keep:
             path.unlink()
     return written
-
-

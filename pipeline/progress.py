@@ -44,7 +44,8 @@ class Progress:
         eta = clock(elapsed / self.done * left) if self.done and left else ("0:00" if not left else "?")
         skipped = f" ({self.skipped} were done)" if self.skipped else ""
         rate = self.rows / elapsed if elapsed > 0 else 0.0
-        return f"  {self.step:<8} {self.done + self.skipped}/{self.units} shards{skipped}  {rate:,.0f} rows/s  ETA {eta}  kept {self.kept:,}  {clock(elapsed)}"
+        done = f"{self.done + self.skipped}/{self.units} shards{skipped}"
+        return f"  {self.step:<8} {done}  {rate:,.0f} rows/s  ETA {eta}  kept {self.kept:,}  {clock(elapsed)}"
 
 
 def clock(seconds: float) -> str:

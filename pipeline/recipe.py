@@ -45,11 +45,15 @@ class OpenSection(BaseModel):
 class InputSection(Section):
     """[input]: which rows."""
 
-    dataset: Literal["laion-coco", "demo", "demo-artworks"] = Field("laion-coco", description="column mapping; the demo's make their own pictures and table")
+    dataset: Literal["laion-coco", "demo", "demo-artworks"] = Field(
+        "laion-coco", description="column mapping; the demo's make their own pictures and table"
+    )
     files: str | list[str] = Field("data/*.parquet", description="Parquet files: local globs or fsspec URLs")
     columns: dict[str, str] = Field({}, description="our column = the input's column, on top of the data set's mapping")
     unit_rows: int = Field(100_000, ge=1, description="row groups are joined into units of about this many rows")
-    sample: float | None = Field(None, gt=0, le=1, description="share of rows kept by hash(uid, seed); a smaller sample is part of a larger one")
+    sample: float | None = Field(
+        None, gt=0, le=1, description="share of rows kept by hash(uid, seed); a smaller sample is part of a larger one"
+    )
     limit: int | None = Field(None, ge=1, description="about this many rows, chosen like `sample`")
     seed: int = Field(0, description="seed of `sample` and `limit`")
     max_loss: float = Field(0.5, ge=0, le=1, description="the run ends with exit code 3 above this share of unreadable files or rows")
@@ -138,7 +142,8 @@ class Recipe(Section):
 
     def plain(self) -> dict[str, Any]:
         """Return the resolved recipe as plain values without nulls, ready for TOML or JSON."""
-        return _without_nulls(self.model_dump(mode="json"))
+        values: dict[str, Any] = _without_nulls(self.model_dump(mode="json"))
+        return values
 
 
 def _without_nulls(value: Any) -> Any:
@@ -174,7 +179,9 @@ def load_recipe(path: Path | str | None = None, sets: Sequence[str] = ()) -> Rec
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(f"recipe: cannot read {str(file)!r} ({error.strerror}); give a TOML file or one of {', '.join(BUNDLED)}") from error
+        raise RecipeError(
+            f"recipe: cannot read {str(file)!r} ({error.strerror}); give a TOML file or one of {', '.join(BUNDLED)}"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe: {file} is not TOML: {error}") from error
     for setting in sets:
@@ -200,10 +207,10 @@ def _explain(data: Mapping[str, Any], fault: Any) -> str:
     if fault["type"] != "extra_forbidden":
         got = "" if fault["type"] == "missing" else f" (got {fault.get('input')!r})"
         return f"{where}: {fault['msg']}{got}"
-    model: Any = Recipe
+    model: type[BaseModel] = Recipe
     for part in fault["loc"][:-1]:
-        annotation = model.model_fields[part].annotation if isinstance(model, type) and part in model.model_fields else None
-        model = TierSection if part == "tier" else (annotation or model)
+        section = TierSection if part == "tier" else model.model_fields[part].annotation if part in model.model_fields else None
+        model = section if isinstance(section, type) and issubclass(section, BaseModel) else model
     table = ".".join(str(part) for part in fault["loc"][:-1])
     return f"unknown key {where!r}; known keys of {f'[{table}]' if table else 'the recipe'}: {', '.join(sorted(model.model_fields))}"
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from filters.scorers.catalog import HEADS
 
 from filters.base import Filter, build_filter
-from filters.scorers.catalog import HEADS
 from pipeline.recipe import Recipe, RecipeError
 
 LAION_COCO = {

@@ -94,7 +94,9 @@ class Supervisor:
             for scratch in self.folder.glob("*.tmp"):
                 shutil.rmtree(scratch, ignore_errors=True)
         if pending:
-            raise RunFailed(f"{self.step.name}: the runner ended without a record of {len(pending)} shards: {', '.join(sorted(pending)[:5])}")
+            raise RunFailed(
+                f"{self.step.name}: the runner ended without a record of {len(pending)} shards: {', '.join(sorted(pending)[:5])}"
+            )
 
     def check(self) -> None:
         """Let one worker load what the step needs, and end it. Raises RecipeError for weights that do not fit."""
@@ -178,7 +180,9 @@ class Supervisor:
         if code == MISUSED:
             raise RecipeError(message)
         if code == NO_ROOM:
-            raise RunFailed(f"{self.step.name}: no room left to write ({message}); make room and run the same command again: finished shards stay")
+            raise RunFailed(
+                f"{self.step.name}: no room left to write ({message}); make room and run the same command again: finished shards stay"
+            )
         unit, uids = held_by(child.hands)
         self.deaths += 1
         self.strikes.update(uids)
@@ -191,7 +195,7 @@ class Supervisor:
 
 def worker_environment(number: int) -> dict[str, str]:
     """Return a worker's environment: one thread per maths library, so that numbers do not depend on the machine's load; its GPU; no hub."""
-    fixed = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
+    fixed = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
     cards = gpus()
     return {
         **os.environ,

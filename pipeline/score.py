@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from filters.scorers.catalog import HEADS, scorer_specs, scorer_weights
 
 from filters.fetch.images import ImageFault, ImageLimits, open_picture
-from filters.scorers.catalog import HEADS, scorer_specs, scorer_weights
 from manifests.files import read_table, write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import schema
@@ -22,9 +22,8 @@ from pipeline.rules import scored_columns
 from pipeline.steps import Step, Unit, records_of
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from filters.scorers.panel import Panel
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,12 @@ class ScoreWorker:
         write_table(path, table)
         dropped = Counter(reason for reason in table["reason"].to_pylist() if reason)
         return ShardRecord(
-            unit.name, self.step.unit_key(unit), (FileRecord.of(root, path),), len(keys), len(keys) - dropped.total(), dict(sorted(dropped.items()))
+            unit.name,
+            self.step.unit_key(unit),
+            (FileRecord.of(root, path),),
+            len(keys),
+            len(keys) - dropped.total(),
+            dict(sorted(dropped.items())),
         )
 
     def _score(self, pairs: list[tuple[bytes, bytes]], given: dict[str, dict[str, Any]], rows: dict[bytes, dict[str, Any]]) -> None:

@@ -231,4 +231,6 @@ def with_language(table: pa.Table, wanted: pa.ChunkedArray) -> pa.Table:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         codes, scores = detect(asked)
-    return table.append_column("language", pa.array(codes, pa.string())).append_column("language_score", pa.array(scores, pa.float32(), from_pandas=True))
+    return table.append_column("language", pa.array(codes, pa.string())).append_column(
+        "language_score", pa.array(scores, pa.float32(), from_pandas=True)
+    )

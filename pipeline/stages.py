@@ -33,7 +33,7 @@ class TooManyLosses(RuntimeError):
 class StageOptions:
     """How to run a stage: which steps of it, where, and whether only to say what would run."""
 
-    runner: RunnerOptions = RunnerOptions()
+    runner: RunnerOptions = field(default_factory=RunnerOptions)
     steps: tuple[str, ...] = ()
     dry_run: bool = False
 
@@ -193,7 +193,10 @@ def _write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
     figures = stage_figures(recipe, stage, records)
     weights = {(file.name, file.sha256): file.record() for step in steps for file in step.weights()}
     files = claimed(recipe.root) if stage == "filter" else []
-    parents = [{"name": f"manifests/{before}.json", "digest": Manifest.read(recipe.root / "manifests" / f"{before}.json").digest} for before in _parents(recipe, stage)]
+    parents = [
+        {"name": f"manifests/{before}.json", "digest": Manifest.read(recipe.root / "manifests" / f"{before}.json").digest}
+        for before in _parents(recipe, stage)
+    ]
     manifest = Manifest(
         stage=stage,
         recipe_digest=digest_of([[step.name, step.version, step.settings()] for step in steps]),
@@ -221,4 +224,6 @@ def _limit(recipe: Recipe, manifest: Manifest) -> None:
     rows = manifest.dropped.get("broken_row_group", 0)
     for what, lost, of in (("files", unreadable, files), ("rows", rows, manifest.rows_in)):
         if of and lost / of > recipe.input.max_loss:
-            raise TooManyLosses(f"{manifest.stage}: lost {lost} of {of} {what}, more than input.max_loss = {recipe.input.max_loss}; see losses in the manifest")
+            raise TooManyLosses(
+                f"{manifest.stage}: lost {lost} of {of} {what}, more than input.max_loss = {recipe.input.max_loss}; the manifest names them"
+            )

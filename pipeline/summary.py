@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.scorers.catalog import HEADS
+
 from manifests.manifest import Manifest, ShardRecord, total_dropped
 from pipeline.inputs import InputFile
 from pipeline.plans import connect, files_sql
@@ -15,7 +16,21 @@ from pipeline.progress import clock
 from pipeline.recipe import Recipe
 from pipeline.steps import records_of
 
-PACKAGES = ("apache-beam", "duckdb", "numpy", "onnxruntime", "open_clip_torch", "pillow", "pyarrow", "scipy", "timm", "tokenizers", "torch", "torchvision", "transformers")
+PACKAGES = (
+    "apache-beam",
+    "duckdb",
+    "numpy",
+    "onnxruntime",
+    "open_clip_torch",
+    "pillow",
+    "pyarrow",
+    "scipy",
+    "timm",
+    "tokenizers",
+    "torch",
+    "torchvision",
+    "transformers",
+)
 
 
 def versions() -> dict[str, str]:
@@ -41,8 +56,18 @@ def stage_figures(recipe: Recipe, stage: str, records: Mapping[str, Sequence[Sha
     """Return the manifest's rows_in, kept, dropped, tiers and facts."""
     if stage == "filter":
         final = records["decide"][0]
-        scores = {column: {"head": name, "stands_in_for": HEADS[name].stands_in_for} for name in recipe.score.use for column in HEADS[name].columns}
-        return {"rows_in": final.rows_in, "kept": final.rows_out, "dropped": total_dropped([final]), "tiers": _tiers(recipe), "facts": {"scores": scores}}
+        scores = {
+            column: {"head": name, "stands_in_for": HEADS[name].stands_in_for}
+            for name in recipe.score.use
+            for column in HEADS[name].columns
+        }
+        return {
+            "rows_in": final.rows_in,
+            "kept": final.rows_out,
+            "dropped": total_dropped([final]),
+            "tiers": _tiers(recipe),
+            "facts": {"scores": scores},
+        }
     last = records["caption" if stage == "caption" else "pack"]
     first = records["caption" if stage == "caption" else "encode"]
     made: Counter[str] = Counter()
@@ -63,14 +88,18 @@ def _tiers(recipe: Recipe) -> dict[str, int]:
     counts = dict.fromkeys(recipe.tier, 0)
     if finals:
         with connect(recipe.root) as connection:
-            found = connection.execute(f"SELECT tier, count(*) FROM (SELECT unnest(tiers) AS tier FROM {files_sql(finals)}) GROUP BY tier").fetchall()
-        counts.update({name: count for name, count in found})
+            found = connection.execute(
+                f"SELECT tier, count(*) FROM (SELECT unnest(tiers) AS tier FROM {files_sql(finals)}) GROUP BY tier"
+            ).fetchall()
+        counts.update(dict(found))
     return counts
 
 
 def losses(root: Path, files: Sequence[InputFile]) -> list[dict[str, Any]]:
     """Return what could not be read: whole files, outside rows_in, and row groups, whose rows are counted as dropped."""
-    lost: list[dict[str, Any]] = [{"kind": "file", "name": file.name, "fault": file.fault, "sha256": file.sha256} for file in files if file.fault]
+    lost: list[dict[str, Any]] = [
+        {"kind": "file", "name": file.name, "fault": file.fault, "sha256": file.sha256} for file in files if file.fault
+    ]
     if not files:
         return lost
     finals = [root / file.path for record in records_of(root, "decide") for file in record.files]
@@ -105,4 +134,7 @@ def print_summary(recipe: Recipe, manifest: Manifest, made: int, before: int, se
     for entry in manifest.weights:
         if entry["stand_in"]:
             print(f"  {entry['name']}: stand-in weights (seeded random): its values mean nothing")
-    print(f"  time {clock(seconds)}, {made} shards made, {before} were done before\n  digest {manifest.digest}\n  results in {recipe.root}", flush=True)
+    print(
+        f"  time {clock(seconds)}, {made} shards made, {before} were done before\n  digest {manifest.digest}\n  results in {recipe.root}",
+        flush=True,
+    )

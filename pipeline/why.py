@@ -31,9 +31,11 @@ def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
     is_uid = len(asked) == 32 and all(digit in "0123456789abcdefABCDEF" for digit in asked)
     where = "uid = unhex(?)" if is_uid else "url = ?"
     with connect(root) as connection:
-        found = connection.execute(f"SELECT * FROM {files_sql(finals)} WHERE {where} ORDER BY filename, file_row_number", [asked]).to_arrow_table()
+        found = connection.execute(
+            f"SELECT * FROM {files_sql(finals)} WHERE {where} ORDER BY filename, file_row_number", [asked]
+        ).to_arrow_table()
     if not found.num_rows:
-        raise NotFound(f"why: no row of {root} has the {'uid' if is_uid else 'URL'} {asked!r}; give a uid of 32 hex digits or a URL as it stands in the input")
+        raise NotFound(f"why: no row of {root} has the {'uid' if is_uid else 'URL'} {asked!r}; give 32 hex digits or the input's URL")
     rows: list[dict[str, Any]] = found.to_pylist()
     return rows
 
@@ -42,7 +44,9 @@ def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of one final row's story."""
     yield f"{row['uid'].hex() if row['uid'] else '-'}  {row['url']}"
     yield f"  from      {row['source']} row {row['source_row']}"
-    yield f"  fate      {row['fate']}" + (f": {row['reason']}" if row["reason"] else f", tiers {', '.join(row['tiers'])}, pictures in pairs/{row['shard']}.tar")
+    yield f"  fate      {row['fate']}" + (
+        f": {row['reason']}" if row["reason"] else f", tiers {', '.join(row['tiers'])}, pictures in pairs/{row['shard']}.tar"
+    )
     for name in [name[: -len("_origin")] for name in row if name.endswith("_origin")]:
         if row[name] is not None:
             value = f"{row[name]:.4g}" if isinstance(row[name], float) else row[name]
@@ -58,7 +62,9 @@ def _verdicts(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
     plan = recipe.root / "manifests" / "plan" / "fetch" / f"{row['shard']}.parquet"
     with connect(recipe.root) as connection:
         text = connection.execute(f"SELECT text FROM {files_sql([plan])} WHERE uid = ?", [row["uid"]]).fetchone()
-    batch = pa.RecordBatch.from_pylist([{**{name: value for name, value in row.items() if name != "tiers"}, "text": text[0] if text else None}])
+    batch = pa.RecordBatch.from_pylist(
+        [{**{name: value for name, value in row.items() if name != "tiers"}, "text": text[0] if text else None}]
+    )
     rules = build_rules(recipe)
     for place, some in (("filter", rules.everywhere), *rules.tiers.items()):
         for rule in some:
@@ -77,7 +83,9 @@ def _family(root: Path, row: dict[str, Any]) -> Iterator[str]:
     if not paths:
         return
     with connect(root) as connection:
-        query = f"WITH d AS (SELECT * FROM {files_sql(paths)}) SELECT lower(hex(uid)) FROM d WHERE cluster = (SELECT cluster FROM d WHERE uid = ?) ORDER BY uid"
+        query = f"""
+            WITH d AS (SELECT * FROM {files_sql(paths)})
+            SELECT lower(hex(uid)) FROM d WHERE cluster = (SELECT cluster FROM d WHERE uid = ?) ORDER BY uid"""
         family = [uid for (uid,) in connection.execute(query, [row["uid"]]).fetchall() if uid != row["uid"].hex()]
     if family:
         yield f"  twins     {', '.join(family[:8])}" + (f" and {len(family) - 8} more" if len(family) > 8 else "")
@@ -89,6 +97,7 @@ def _sidecars(root: Path, row: dict[str, Any]) -> Iterator[str]:
         if not paths:
             continue
         with connect(root) as connection:
-            query = f"SELECT parse_filename(filename, true), {', '.join(columns)} FROM {files_sql(paths)} WHERE uid = ? AND reason IS NULL ORDER BY filename"
+            what = f"parse_filename(filename, true), {', '.join(columns)}"
+            query = f"SELECT {what} FROM {files_sql(paths)} WHERE uid = ? AND reason IS NULL ORDER BY filename"
             for found in connection.execute(query, [row["uid"]]).fetchall():
                 yield f"  {step:<9} {found[0]}: " + ", ".join(f"{name} {value}" for name, value in zip(columns, found[1:], strict=True))

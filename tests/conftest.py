@@ -95,10 +95,20 @@ def write_input(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     urls, texts, widths, heights = zip(*trouble(), strict=True)
     table = pa.table(
-        {"URL": pa.array(urls, pa.string()), "TEXT": pa.array(texts, pa.string()), "WIDTH": pa.array(widths, pa.float64()), "HEIGHT": pa.array(heights)}
+        {
+            "URL": pa.array(urls, pa.string()),
+            "TEXT": pa.array(texts, pa.string()),
+            "WIDTH": pa.array(widths, pa.float64()),
+            "HEIGHT": pa.array(heights),
+        }
     )
     pq.write_table(table, folder / "a.parquet", row_group_size=ROWS_PER_GROUP)
-    broken = pa.table({name: table[name].slice(0, 20).take(list(range(10)) * 2) if name != "URL" else pa.array(_elsewhere(), pa.string()) for name in table.column_names})
+    broken = pa.table(
+        {
+            name: table[name].slice(0, 20).take(list(range(10)) * 2) if name != "URL" else pa.array(_elsewhere(), pa.string())
+            for name in table.column_names
+        }
+    )
     pq.write_table(broken, folder / "b.parquet", row_group_size=ROWS_PER_GROUP)
     break_row_group(folder / "b.parquet", 1)
     (folder / "c.parquet").write_bytes(b"PAR1 this is no table PAR1")

@@ -48,7 +48,9 @@ class Counting(Step):
         path = self.root / "out" / f"{unit.name}.parquet"
         write_table(path, pa.table({"n": sorted(squares), "square": [squares[n] for n in sorted(squares)]}))
         dead = rows - len(squares)
-        return ShardRecord(unit.name, self.unit_key(unit), (FileRecord.of(self.root, path),), rows, len(squares), {"worker_died": dead} if dead else {})
+        return ShardRecord(
+            unit.name, self.unit_key(unit), (FileRecord.of(self.root, path),), rows, len(squares), {"worker_died": dead} if dead else {}
+        )
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,34 @@ import os
 import pyarrow as pa
 import pytest
 
-from manifests.files import FormatError, canonical_json, digest_of, out_of_room, read_json, read_table, sweep, write_bytes, write_json, write_table, writing
+from manifests.files import (
+    FormatError,
+    canonical_json,
+    digest_of,
+    out_of_room,
+    read_json,
+    read_table,
+    sweep,
+    write_bytes,
+    write_json,
+    write_table,
+    writing,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
     target = tmp_path / "a.bin"
     write_bytes(target, b"old")
-    with pytest.raises(RuntimeError), writing(target) as temporary:
-        temporary.write_bytes(b"half")
-        raise RuntimeError("killed")
+    with pytest.raises(RuntimeError, match="killed"):
+        half_write(target)
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def half_write(target):
+    with writing(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError("killed")
 
 
 def test_two_attempts_have_different_temporary_names(tmp_path):

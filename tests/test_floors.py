@@ -9,7 +9,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {"manifests": 1, "filters": 2, "captioning": 2, "tokenize_shards": 2, "pipeline": 3}
-HEAVY = ("torch", "open_clip", "apache_beam", "transformers", "webdataset", "onnxruntime", "scipy", "timm", "torchvision", "img2dataset", "cv2")
+HEAVY = (
+    "torch",
+    "open_clip",
+    "apache_beam",
+    "transformers",
+    "webdataset",
+    "onnxruntime",
+    "scipy",
+    "timm",
+    "torchvision",
+    "img2dataset",
+    "cv2",
+)
 
 
 def imported(path: Path) -> list[tuple[str, int]]:
@@ -45,15 +57,19 @@ def loaded_after(statement: str) -> list[str]:
     return ast.literal_eval(result.stdout.strip().splitlines()[-1])
 
 
-@pytest.mark.parametrize("module", ["pipeline.cli", "pipeline.recipe", "pipeline.registry", "filters.base", "filters.scorers.catalog", "captioning.base"])
+@pytest.mark.parametrize(
+    "module", ["pipeline.cli", "pipeline.recipe", "pipeline.registry", "filters.base", "filters.scorers.catalog", "captioning.base"]
+)
 def test_light_modules_import_nothing_heavy(module):
     assert loaded_after(f"import {module}") == []
 
 
 def test_help_loads_neither_arrow_nor_pydantic():
     code = (
-        "import sys; from typer.testing import CliRunner; from pipeline.cli import app; r = CliRunner().invoke(app, ['--help']);"
-        "assert r.exit_code == 0 and 'pretokenize' in r.output; print([n for n in ('pyarrow', 'pydantic', 'numpy', 'duckdb') if n in sys.modules])"
+        "import sys; from typer.testing import CliRunner; from pipeline.cli import app;"
+        "r = CliRunner().invoke(app, ['--help']);"
+        "assert r.exit_code == 0 and 'pretokenize' in r.output;"
+        "print([n for n in ('pyarrow', 'pydantic', 'numpy', 'duckdb') if n in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert result.stdout.strip() == "[]"

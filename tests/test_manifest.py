@@ -41,7 +41,13 @@ def test_file_record(tmp_path):
 def test_digest_is_of_everything_but_versions(tmp_path):
     one = manifest()
     assert one.digest == manifest(versions={"python": "4"}).digest
-    for change in ({"recipe_digest": "s"}, {"tiers": {"a": 1}}, {"weights": [{"name": "w"}]}, {"facts": {"x": 1}}, {"losses": [{"name": "f"}]}):
+    for change in (
+        {"recipe_digest": "s"},
+        {"tiers": {"a": 1}},
+        {"weights": [{"name": "w"}]},
+        {"facts": {"x": 1}},
+        {"losses": [{"name": "f"}]},
+    ):
         assert manifest(**change).digest != one.digest
 
 

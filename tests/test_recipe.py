@@ -37,14 +37,25 @@ def test_bundled_recipes_are_valid(name):
 
 def test_defaults_are_the_designs(recipe):
     read = recipe()
-    assert (read.fetch.deadline_s, read.fetch.max_bytes, read.fetch.max_redirects, read.fetch.max_pixels) == (20, 50_000_000, 5, 100_000_000)
+    assert (read.fetch.deadline_s, read.fetch.max_bytes, read.fetch.max_redirects, read.fetch.max_pixels) == (
+        20,
+        50_000_000,
+        5,
+        100_000_000,
+    )
     assert read.pretokenize.vq == "VQ-16"
     assert read.train.model == "GPT-XL"
     assert read.dedup.radius == 6
 
 
 def test_set_reaches_values_tables_and_rules_by_name(recipe):
-    read = recipe("tier.pretrain.rules.aesthetic.min=5.0", "filter.rules.text.min_words=3", "caption.batch_size=64", "output.root=a/b", "tier.x.size=32")
+    read = recipe(
+        "tier.pretrain.rules.aesthetic.min=5.0",
+        "filter.rules.text.min_words=3",
+        "caption.batch_size=64",
+        "output.root=a/b",
+        "tier.x.size=32",
+    )
     assert read.tier["pretrain"].rules[0]["min"] == 5.0
     assert read.filter.rules[1]["min_words"] == 3
     assert read.caption.batch_size == 64
@@ -72,7 +83,7 @@ def test_store_side_is_eleven_tenths_of_the_largest_tier(recipe):
         (["tier.pretrain.rules.aesthetic.model=v3"], ["v3", "v1", "v2"]),
         (["score.use=[]"], ["'aesthetic_v2'", "neither the input has nor a head"]),
         (['score.use=["nohead"]'], ["no head 'nohead'", "conse"]),
-        (["fetch.allow_addresses=[\"house\"]"], ["fetch.allow_addresses", "house"]),
+        (['fetch.allow_addresses=["house"]'], ["fetch.allow_addresses", "house"]),
     ],
 )
 def test_faults_say_what_was_got_and_the_choices(recipe, sets, says):

@@ -33,7 +33,11 @@ def run(step, **options):
 
 
 def squares(root):
-    return {n: square for path in sorted((root / "out").glob("*.parquet")) for n, square in zip(*pq.read_table(path).to_pydict().values(), strict=True)}
+    return {
+        n: square
+        for path in sorted((root / "out").glob("*.parquet"))
+        for n, square in zip(*pq.read_table(path).to_pydict().values(), strict=True)
+    }
 
 
 def digest(root):

@@ -45,7 +45,8 @@ def sample_parts(row: Mapping[str, Any], tier: str, tokenizer: Tokenizer, parent
     """
     codes = np.asarray(row["codes"], np.uint16).reshape(row["n_crops"], -1)
     if codes.shape[1] != tokenizer.grid**2 or codes.max(initial=0) >= tokenizer.codebook:
-        raise ValueError(f"codes of {row['uid'].hex()}: shape {codes.shape}, largest {codes.max(initial=0)}; wanted {tokenizer.grid**2} below {tokenizer.codebook}")
+        got = f"{codes.shape[1]} codes up to {codes.max(initial=0)}"
+        raise ValueError(f"codes of {row['uid'].hex()}: got {got}, wanted {tokenizer.grid**2} below {tokenizer.codebook}")
     note = {
         "uid": row["uid"].hex(),
         "url": row["url"],
@@ -55,7 +56,12 @@ def sample_parts(row: Mapping[str, Any], tier: str, tokenizer: Tokenizer, parent
         "grid": tokenizer.grid,
         "crops": [{"crop": row["crop"], "flip": row["flip"]}],
         "image_sha256": row["sha256"].hex(),
-        "tokenizer": {"name": tokenizer.name, "fingerprint": tokenizer.fingerprint, "codebook": tokenizer.codebook, "stand_in": tokenizer.stand_in},
+        "tokenizer": {
+            "name": tokenizer.name,
+            "fingerprint": tokenizer.fingerprint,
+            "codebook": tokenizer.codebook,
+            "stand_in": tokenizer.stand_in,
+        },
         "parent_digest": parent,
     }
     return {"codes.npy": npy_bytes(codes), "json": json.dumps(note, ensure_ascii=False, allow_nan=False).encode()}

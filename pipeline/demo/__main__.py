@@ -42,7 +42,9 @@ def demo(
         times.append((shown, time.monotonic() - before))
         if code:
             raise typer.Exit(code)
-    print("\nthe demo took " + clock(time.monotonic() - started) + ": " + ", ".join(f"{shown} {clock(seconds)}" for shown, seconds in times))
+    print(
+        "\nthe demo took " + clock(time.monotonic() - started) + ": " + ", ".join(f"{shown} {clock(seconds)}" for shown, seconds in times)
+    )
 
 
 if __name__ == "__main__":
