@@ -1,6 +1,7 @@
 """Let foreign bytes become pixels: the one gate, which reads the header first and answers with a picture or a reason."""
 
 import io
+import math
 import threading
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Header", "ImageFault", "ImageLimits", "Stored", "inspect", "open_picture", "store"]
 
 MAX_JPEG_SIDE = 65_500  # libjpeg's limit, in pixels
+MARGIN = 1.25  # a JPEG may be decoded at a half, a quarter or an eighth that is still this much larger than what is stored
 MARKS: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], Outline]], ...] = (
     (lambda data: data.startswith(b"\xff\xd8\xff") or data == b"\xff\xd8", jpeg.outline),
     (lambda data: data.startswith(chunks.PNG_MARK), chunks.png),
@@ -128,11 +130,11 @@ def _is_srgb_jpeg(outline: Outline, limits: ImageLimits) -> bool:
 
 
 def _decode(outline: Outline, limits: ImageLimits, side: int | None = None) -> "tuple[Image.Image, tuple[int, int]]":
-    """Return (upright sRGB picture, its size as coded but upright). With `side` a JPEG may come smaller, yet twice that side or more."""
+    """Return (upright sRGB picture, its size as coded but upright). With `side` a JPEG may come smaller, yet MARGIN x side or more."""
     from filters.fetch.pixels import to_srgb, upright
     from filters.fetch.tiff import orientation
 
-    picture = _load(outline, limits, None if side is None else 2 * side)
+    picture = _load(outline, limits, None if side is None else math.ceil(MARGIN * side))
     is_avif = outline.format == "AVIF"
     turn = orientation(picture.info.get("exif", b"")) if is_avif else outline.orientation
     size = picture.size if is_avif else (outline.width, outline.height)
@@ -191,7 +193,7 @@ def _decoder(format_: str) -> "Callable[[io.BytesIO], ImageFile.ImageFile]":
 def _smaller(picture: "Image.Image", size: tuple[int, int]) -> "Image.Image":
     from PIL import Image
 
-    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def _jpeg(picture: "Image.Image", quality: int) -> bytes:
