@@ -52,7 +52,9 @@ def sweep(root: Path) -> int:
 
 def out_of_room(error: BaseException) -> bool:
     """Tell whether an error means that the disk, the quota or the file-size limit is used up."""
-    return isinstance(error, OSError) and (error.errno in NO_ROOM or "No space left on device" in str(error))
+    return (isinstance(error, OSError) and error.errno in NO_ROOM) or any(
+        text in str(error) for text in ("No space left on device", "File too large")
+    )
 
 
 def canonical_json(value: Any) -> bytes:

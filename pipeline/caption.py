@@ -107,9 +107,7 @@ class CaptionWorker:
         write_table(path, stamp(pa.Table.from_pylist(made, schema=CAPTIONED), self.made_by[name]))
         dropped = Counter(row["reason"] for row in made if row.get("reason"))
         record = FileRecord.of(root, path)
-        return ShardRecord(
-            unit.name, self.step.unit_key(unit), (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items()))
-        )
+        return ShardRecord(unit.name, unit.key, (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items())))
 
     def _caption(self, pairs: list[tuple[bytes, bytes]], name: str, captioner: "Captioner", rows: dict[bytes, dict[str, Any]]) -> None:
         images = []

@@ -65,7 +65,7 @@ class Decide(Step):
         for stale in set((self.root / "ledger" / "final").glob("*.parquet")) - set(written):
             stale.unlink()
         files = tuple(FileRecord.of(self.root, path) for path in written)
-        return ShardRecord("00000", self.unit_key(unit), files, rows, rows - reasons.total(), dict(sorted(reasons.items())))
+        return ShardRecord("00000", unit.key, files, rows, rows - reasons.total(), dict(sorted(reasons.items())))
 
 
 def final_values(scored: tuple[str, ...]) -> dict[str, tuple[str, str]]:

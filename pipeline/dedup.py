@@ -49,4 +49,4 @@ class Dedup(Step):
         made = pa.table([uids, uids.take(pa.array(labels))], schema=CLUSTERS)
         path = self.root / "dedup" / "00000.parquet"
         write_table(path, made)
-        return ShardRecord("00000", self.unit_key(unit), (FileRecord.of(self.root, path),), made.num_rows, made.num_rows)
+        return ShardRecord("00000", unit.key, (FileRecord.of(self.root, path),), made.num_rows, made.num_rows)

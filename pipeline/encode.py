@@ -123,9 +123,7 @@ class EncodeWorker:
         write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **{FINGERPRINT: self.encoders[tier].fingerprint}))
         dropped = Counter(row["reason"] for row in made if row.get("reason"))
         record = FileRecord.of(root, path)
-        return ShardRecord(
-            unit.name, self.step.unit_key(unit), (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items()))
-        )
+        return ShardRecord(unit.name, unit.key, (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items())))
 
     def _encode(self, pairs: list[tuple[bytes, bytes]], tier: str, rows: dict[bytes, dict[str, Any]]) -> None:
         size = self.step.recipe.tier[tier].size

@@ -138,9 +138,7 @@ class FetchWorker:
         self._log(unit)
         files = [pairs / f"{unit.name}.tar", pairs / f"{unit.name}.parquet", pairs / f"{unit.name}_stats.json", ledger]
         records = tuple(FileRecord.of(self.step.root, path) for path in files)
-        return ShardRecord(
-            unit.name, self.step.unit_key(unit), records, len(rows), len(rows) - dropped.total(), dict(sorted(dropped.items()))
-        )
+        return ShardRecord(unit.name, unit.key, records, len(rows), len(rows) - dropped.total(), dict(sorted(dropped.items())))
 
     def _fetch(self, unit: Unit, rows: list[dict[str, Any]], hands: Hands, spool: Spool) -> dict[bytes, Result]:
         from filters.fetch.client import Request, fetch_all

@@ -122,7 +122,7 @@ class PackWorker:
             )
             count = write_shard(path, samples, index=True)
         files = (FileRecord.of(root, path), FileRecord.of(root, index_path(path)))
-        return ShardRecord(unit.name, self.step.unit_key(unit), files, order.num_rows, count)
+        return ShardRecord(unit.name, unit.key, files, order.num_rows, count)
 
     @staticmethod
     def _codes(paths: list[Path], uids: pa.ChunkedArray) -> dict[bytes, dict[str, Any]]:

@@ -154,7 +154,7 @@ class Supervisor:
 
     def _record(self, unit: Unit) -> ShardRecord | None:
         record = self.step.journal.get(unit.name)
-        return record if record and record.key == self.step.unit_key(unit) else None
+        return record if record and record.key == unit.key else None
 
     def _look(self, child: Child, pending: dict[str, Unit]) -> Iterator[Child]:
         """Yield the child if it still runs, its successor if it died, nothing if it is done."""
@@ -240,7 +240,7 @@ def preflight(steps: Sequence[Step]) -> None:
 
     Weights inside the environment and stand-ins are known by their digests. Raises RecipeError.
     """
-    for step in steps[1:]:  # the first step loads its weights before it works anyway
+    for step in steps:
         own = [file for file in step.weights() if file.path and not file.stand_in and not Path(file.path).is_relative_to(sys.prefix)]
         if own:
             Supervisor(step, RunnerOptions(workers=1), Progress(step.name, 0)).check()

@@ -82,7 +82,7 @@ class ScoreWorker:
         dropped = Counter(reason for reason in table["reason"].to_pylist() if reason)
         return ShardRecord(
             unit.name,
-            self.step.unit_key(unit),
+            unit.key,
             (FileRecord.of(root, path),),
             len(keys),
             len(keys) - dropped.total(),

@@ -115,7 +115,7 @@ class SelectWorker:
         write_table(path, table)
         reasons = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["reason"].drop_null()).to_pylist()}
         kept = table["reason"].null_count
-        return ShardRecord(unit.name, self.step.unit_key(unit), (FileRecord.of(self.step.root, path),), table.num_rows, kept, reasons)
+        return ShardRecord(unit.name, unit.key, (FileRecord.of(self.step.root, path),), table.num_rows, kept, reasons)
 
     def _group(self, file: pq.ParquetFile, group: int, first_row: int, unit: Unit) -> pa.Table:
         count = file.metadata.row_group(group).num_rows

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import duckdb
 import tomli_w
 
 from manifests.files import FormatError, digest_of, out_of_room, read_json, write_bytes, write_json
@@ -71,7 +72,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         if options.dry_run:
             return None
         write_bytes(recipe.root / "recipe.toml", tomli_w.dumps(recipe.plain()).encode())
-        preflight(chosen)
+        preflight([step for step in chosen[1:] if states[step.name] != "unchanged"])  # the first loads its own before it works
         done = Done()
         for step in chosen:
             _run_step(step, options.runner, done)
@@ -89,7 +90,7 @@ def _clear_errors() -> Iterator[None]:
     """Turn a full disk, wherever it shows, into a RunFailed that says how to go on."""
     try:
         yield
-    except OSError as error:
+    except (OSError, duckdb.Error) as error:
         if not out_of_room(error):
             raise
         raise RunFailed(f"no room left to write ({error}); make room and run the same command again: finished shards stay") from error
@@ -168,10 +169,10 @@ def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:
 
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     """Plan a step, run the units that are not done, drop what the plan no longer holds."""
-    units = step.plan()
+    units = step.units()
     before: dict[str, ShardRecord] = {}
     for unit in units:
-        record = step.journal.done(unit.name, step.unit_key(unit))
+        record = step.journal.done(unit.name, unit.key)
         if record is not None:
             before[unit.name] = record
     pending = [unit for unit in units if unit.name not in before]

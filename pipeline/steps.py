@@ -1,7 +1,8 @@
 """Say what a step is: units of work planned by the driver, run by workers, each done under a key."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -14,11 +15,12 @@ from pipeline.recipe import Recipe
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit of work: a shard's name, where its input is, and a digest of what it will read."""
+    """One unit of work: a shard's name, where its input is, a digest of what it will read, and the key it is done under."""
 
     name: str
     reads: dict[str, Any]
     content: str
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,14 @@ class Step:
         """Load what a worker needs. Runs once in a worker process."""
         raise NotImplementedError
 
-    @property
+    @cached_property
     def own_key(self) -> str:
         """Return the digest of version, settings and weights: a step whose own key changed runs again."""
         return digest_of([self.name, self.version, self.settings(), [file.record() for file in self.weights()]])
 
-    def unit_key(self, unit: Unit) -> str:
-        """Return the key under which a unit is done: the step's own key and what the unit reads."""
-        return digest_of([self.own_key, unit.name, unit.content])
+    def units(self) -> list[Unit]:
+        """Return the planned units with their keys: the step's own key and what the unit reads."""
+        return [replace(unit, key=digest_of([self.own_key, unit.name, unit.content])) for unit in self.plan()]
 
     @property
     def journal(self) -> Journal:

@@ -39,8 +39,8 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
 
     def process(self, unit: Unit) -> Iterator[str]:
         """Do one unit unless another attempt has done it meanwhile."""
-        journal, key = self.step.journal, self.step.unit_key(unit)
-        if journal.done(unit.name, key) is None and self.worker is not None:
+        journal = self.step.journal
+        if journal.done(unit.name, unit.key) is None and self.worker is not None:
             try:
                 journal.record(self.worker.run(unit, Hands(Path(self.hands) if self.hands else None, self.strikes)))
             except Exception as error:

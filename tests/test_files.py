@@ -85,4 +85,5 @@ def test_tables_are_the_same_bytes_and_name_their_format(tmp_path):
 @pytest.mark.parametrize(("error", "is_room"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EFBIG, True), (errno.EACCES, False)])
 def test_out_of_room(error, is_room):
     assert out_of_room(OSError(error, "x")) is is_room
-    assert not out_of_room(ValueError("No space left on device"))
+    assert out_of_room(RuntimeError("spill: No space left on device"))
+    assert not out_of_room(ValueError("bad"))

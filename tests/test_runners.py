@@ -26,9 +26,9 @@ def tests_on_path(monkeypatch):
 
 
 def run(step, **options):
-    units = step.plan()
+    units = step.units()
     supervisor = Supervisor(step, RunnerOptions(**options), Progress(step.name, len(units)))
-    supervisor.run([unit for unit in units if step.journal.done(unit.name, step.unit_key(unit)) is None])
+    supervisor.run([unit for unit in units if step.journal.done(unit.name, unit.key) is None])
     return supervisor
 
 
