@@ -9,7 +9,7 @@ import torch
 from vq_oracle import ORACLE, needs_oracle
 
 from manifests.weights import WeightsError
-from tokenize_shards.text import MAX_TOKENS, T5Features, clean_caption, t5_weights
+from tokenize_shards.text import MAX_CHARACTERS, MAX_TOKENS, T5Features, clean_caption, t5_weights
 
 
 @needs_oracle
@@ -119,6 +119,12 @@ def test_features_do_not_depend_on_neighbours_or_order(tiny_t5: Path) -> None:
     backwards = encoder.features(CAPTIONS[::-1])[::-1]
     assert all(np.array_equal(one, other) for one, other in zip(features, backwards, strict=True))
     assert encoder.features([]) == []
+
+
+def test_endless_captions_are_cut_before_cleaning(tiny_t5: Path) -> None:
+    hostile = "a." * 500_000
+    encoder = T5Features(str(tiny_t5))
+    assert np.array_equal(encoder.features([hostile])[0], encoder.features([hostile[:MAX_CHARACTERS]])[0])
 
 
 def test_bf16_is_near(tiny_t5: Path) -> None:
