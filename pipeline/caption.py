@@ -14,7 +14,7 @@ from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import schema
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
-from pipeline.kept import fresh, kept_by_shard, pair_jpegs, shard_content
+from pipeline.kept import fresh, kept_by_shard, pair_jpegs, shard_contents
 from pipeline.plans import write_plan
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.steps import Step, Unit
@@ -40,6 +40,7 @@ class CaptionStep(Step):
 
     name: ClassVar[str] = "caption"
     version: ClassVar[int] = 1
+    carries: ClassVar[bool] = True
 
     def captioners(self) -> dict[str, list[str]]:
         """Return captioner -> the tiers that ask for it."""
@@ -51,6 +52,11 @@ class CaptionStep(Step):
 
     def _settings_of(self, captioner: str) -> dict[str, Any]:
         return captioner_settings(captioner, self.recipe.caption.options(captioner), self.recipe.caption.batch_size)
+
+    def made_by(self, captioner: str) -> str:
+        """Return the digest of what a captioner's words depend on beside the picture."""
+        weights = captioner_weights(captioner, self.recipe.caption.options(captioner))
+        return digest_of([self.version, self._settings_of(captioner), [file.record() for file in weights]])
 
     def settings(self) -> dict[str, Any]:
         """Return who captions which tiers, and each captioner's settings."""
@@ -65,22 +71,23 @@ class CaptionStep(Step):
         tables = [
             (f"{name}-{shard}", table) for name, tiers in self.captioners().items() for shard, table in kept_by_shard(self.root, tiers)
         ]
-        units = []
+        contents, units = shard_contents(self.root), []
         for name, path, sha256 in write_plan(self.root, self.name, tables):
             captioner, _, shard = name.rpartition("-")
-            reads = {"plan": path.relative_to(self.root).as_posix(), "tar": f"pairs/{shard}.tar", "captioner": captioner}
-            units.append(Unit(name, reads, digest_of([sha256, shard_content(self.root, shard)])))
+            reads = {
+                "plan": path.relative_to(self.root).as_posix(),
+                "tar": f"pairs/{shard}.tar",
+                "captioner": captioner,
+                "made_by": self.made_by(captioner),
+            }
+            units.append(Unit(name, reads, digest_of([sha256, contents[shard]])))
         return units
 
     def open(self) -> "CaptionWorker":
         """Load every captioner in use."""
         size = self.recipe.caption.batch_size
         built = {name: build_captioner(name, self.recipe.caption.options(name), size) for name in self.captioners()}
-        made_by = {
-            name: digest_of([self._settings_of(name), [f.record() for f in captioner_weights(name, self.recipe.caption.options(name))]])
-            for name in built
-        }
-        return CaptionWorker(self, built, made_by)
+        return CaptionWorker(self, built)
 
 
 @dataclass(frozen=True)
@@ -89,22 +96,21 @@ class CaptionWorker:
 
     step: CaptionStep
     captioners: "dict[str, Captioner]"
-    made_by: dict[str, str]
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
         """Write `captions/NAME.parquet`."""
-        root, name = self.step.root, unit.reads["captioner"]
+        root, name, made_by = self.step.root, unit.reads["captioner"], unit.reads["made_by"]
         captioner = self.captioners[name]
         wanted = read_table(root / unit.reads["plan"])["uid"].to_pylist()
         path = root / "captions" / f"{unit.name}.parquet"
-        earlier = earlier_rows(path, self.made_by[name])
+        earlier = earlier_rows(root, "caption", made_by, wanted)
         rows: dict[bytes, dict[str, Any]] = {}
         jpegs = fresh(pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier, rows)
         for batch in batches(jpegs, self.step.recipe.caption.batch_size, hands):
             with hands.holding(unit.name, [uid for uid, _ in batch]):
                 self._caption([pair for pair in batch if not hands.deadly(pair[0])], name, captioner, rows)
         made = [rows.get(uid, {"uid": uid, "captioner": name, "reason": "worker_died"}) for uid in wanted]
-        write_table(path, stamp(pa.Table.from_pylist(made, schema=CAPTIONED), self.made_by[name]))
+        write_table(path, stamp(pa.Table.from_pylist(made, schema=CAPTIONED), made_by))
         dropped = Counter(row["reason"] for row in made if row.get("reason"))
         record = FileRecord.of(root, path)
         return ShardRecord(unit.name, unit.key, (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items())))

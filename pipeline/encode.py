@@ -15,7 +15,7 @@ from manifests.schema import schema
 from manifests.uid import uid_hash
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
-from pipeline.kept import fresh, kept_by_shard, pair_jpegs, shard_content
+from pipeline.kept import fresh, kept_by_shard, pair_jpegs, shard_contents
 from pipeline.plans import write_plan
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.steps import Step, Unit
@@ -47,6 +47,7 @@ class Encode(Step):
 
     name: ClassVar[str] = "encode"
     version: ClassVar[int] = 1
+    carries: ClassVar[bool] = True
 
     def tokenizer(self, tier: str) -> WeightsFile:
         """Return the identity of a tier's tokenizer."""
@@ -74,11 +75,16 @@ class Encode(Step):
     def plan(self) -> list[Unit]:
         """Write who is to be encoded to `manifests/plan/encode/`."""
         tables = [(f"{tier}-{shard}", table) for tier in self.recipe.tier for shard, table in self._chosen(tier)]
-        units = []
+        contents, units = shard_contents(self.root), []
         for name, path, sha256 in write_plan(self.root, self.name, tables):
             tier, _, shard = name.rpartition("-")
-            reads = {"plan": path.relative_to(self.root).as_posix(), "tar": f"pairs/{shard}.tar", "tier": tier}
-            units.append(Unit(name, reads, digest_of([sha256, shard_content(self.root, shard), self.made_by(tier)])))
+            reads = {
+                "plan": path.relative_to(self.root).as_posix(),
+                "tar": f"pairs/{shard}.tar",
+                "tier": tier,
+                "made_by": self.made_by(tier),
+            }
+            units.append(Unit(name, reads, digest_of([sha256, contents[shard], self.made_by(tier)])))
         return units
 
     def _chosen(self, tier: str) -> list[tuple[str, pa.Table]]:
@@ -110,12 +116,11 @@ class EncodeWorker:
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
         """Write `codes/encoded/NAME.parquet`."""
-        root, tier = self.step.root, unit.reads["tier"]
-        made_by = self.step.made_by(tier)
+        root, tier, made_by = self.step.root, unit.reads["tier"], unit.reads["made_by"]
         wanted = read_table(root / unit.reads["plan"])["uid"].to_pylist()
         path = root / "codes" / "encoded" / f"{unit.name}.parquet"
         rows: dict[bytes, dict[str, Any]] = {}
-        jpegs = fresh(pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier_rows(path, made_by), rows)
+        jpegs = fresh(pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier_rows(root, "encode", made_by, wanted), rows)
         for batch in batches(jpegs, self.step.recipe.pretokenize.batch_size, hands):
             with hands.holding(unit.name, [uid for uid, _ in batch]):
                 self._encode([pair for pair in batch if not hands.deadly(pair[0])], tier, rows)

@@ -15,17 +15,18 @@ from filters.fetch.images import ImageFault, ImageLimits, Stored, store
 from manifests.files import read_table, write_json, write_table, writing
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import schema
-from manifests.shards import write_shard
+from manifests.shards import read_shard, write_shard
 from pipeline.hands import Hands
 from pipeline.plans import connect, files_sql, write_plan
-from pipeline.select import CARRIED
+from pipeline.reuse import earlier_rows, stamp
+from pipeline.select import CARRIED, SCORES
 from pipeline.steps import Step, Unit, records_of
 
 PLANNED = ("uid", "source", "source_row", "url", *CARRIED)
-METADATA = ("top_caption", "similarity", "pwatermark", "punsafe")
+METADATA = ("top_caption", *SCORES)
 ATTEMPTS = pa.schema([*schema("uid"), pa.field("attempt", pa.int16()), pa.field("http_status", pa.int16()), *schema("reason")])
 """`ledger/fetch/*.parquet`: a row per attempt; reason null where a picture came through."""
-NOT_IN_DIGEST = {"connect_to", "concurrency", "user_agent"}
+NOT_IN_DIGEST = {"connect_to", "concurrency", "user_agent", "retries"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Fetch(Step):
 
     name: ClassVar[str] = "fetch"
     version: ClassVar[int] = 1
+    carries: ClassVar[bool] = True
 
     def settings(self) -> dict[str, Any]:
         """Return the recipe's [fetch] without what only says how to get there."""
@@ -44,7 +46,8 @@ class Fetch(Step):
         """Write the shards' rows to `manifests/plan/fetch/`."""
         ledgers = [self.root / record.files[0].path for record in records_of(self.root, "select")]
         planned = write_plan(self.root, self.name, self._shards(ledgers)) if ledgers else []
-        return [Unit(name, {"plan": path.relative_to(self.root).as_posix()}, sha256) for name, path, sha256 in planned]
+        reads = {"made_by": self.own_key}
+        return [Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, sha256) for name, path, sha256 in planned]
 
     def _shards(self, ledgers: list[Path]) -> Iterator[tuple[str, pa.Table]]:
         query = f"""
@@ -62,7 +65,7 @@ class Fetch(Step):
         config = self.recipe.fetch
         if self.runtime.connect_to:
             config = config.model_copy(update={"connect_to": {**dict(config.connect_to), **self.runtime.connect_to}})
-        return FetchWorker(self, config, ImageLimits(max_pixels=config.max_pixels, store_side=self.recipe.store_side))
+        return FetchWorker(self, config, ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality))
 
 
 def regroup(batches: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:
@@ -134,7 +137,7 @@ class FetchWorker:
         dropped = Counter(result.reason for result in results.values() if result.reason)
         write_json(pairs / f"{unit.name}_stats.json", _stats(len(rows), dropped))
         ledger = self.step.root / "ledger" / "fetch" / f"{unit.name}.parquet"
-        write_table(ledger, _attempts(rows, results))
+        write_table(ledger, stamp(_attempts(rows, results), unit.reads["made_by"]))
         self._log(unit)
         files = [pairs / f"{unit.name}.tar", pairs / f"{unit.name}.parquet", pairs / f"{unit.name}_stats.json", ledger]
         records = tuple(FileRecord.of(self.step.root, path) for path in files)
@@ -143,7 +146,8 @@ class FetchWorker:
     def _fetch(self, unit: Unit, rows: list[dict[str, Any]], hands: Hands, spool: Spool) -> dict[bytes, Result]:
         from filters.fetch.client import Request, fetch_all
 
-        results = {row["uid"]: Result("worker_died") for row in rows if hands.deadly(row["uid"])}
+        earlier = earlier_rows(self.step.root, "fetch", unit.reads["made_by"], [row["uid"] for row in rows])
+        results = {**_carried(earlier, spool), **{row["uid"]: Result("worker_died") for row in rows if hands.deadly(row["uid"])}}
         wanted = [Request(row["uid"], row["url"]) for row in rows if row["uid"] not in results]
         for answer in fetch_all(wanted, self.config):
             with hands.holding(unit.name, [answer.uid]):
@@ -185,6 +189,19 @@ class FetchWorker:
             for entry in sorted(self.details, key=lambda entry: entry["uid"]):
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self.details.clear()
+
+
+def _carried(earlier: Mapping[bytes, dict[str, Any]], spool: Spool) -> dict[bytes, Result]:
+    """Return what an earlier plan's shards already hold of these rows: their pictures, or why there is none."""
+    results = {uid: Result(row["reason"], row["http_status"]) for uid, row in earlier.items() if row["reason"]}
+    for ledger in sorted({row["file"] for row in earlier.values() if row["reason"] is None}):
+        for key, sample in read_shard(ledger.with_name(ledger.name.replace("-ledger.parquet", "-pairs.tar"))):
+            uid = bytes.fromhex(key)
+            if uid in earlier and uid not in results:
+                note = json.loads(sample["json"])
+                stored = Stored(b"", *(note[name] for name in ("width", "height", "original_width", "original_height")))
+                results[uid] = Result(None, earlier[uid]["http_status"], stored, *spool.put(sample["jpg"]))
+    return results
 
 
 def _pair(row: Mapping[str, Any], result: Result) -> dict[str, Any]:

@@ -35,9 +35,9 @@ def pair_jpegs(path: Path, wanted: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
             yield uid, sample["jpg"]
 
 
-def shard_content(root: Path, shard: str) -> str:
-    """Return the digest of a shard of pairs."""
-    return next(record.content for record in records_of(root, "fetch") if record.shard == shard)
+def shard_contents(root: Path) -> dict[str, str]:
+    """Return shard of pairs -> digest of its files."""
+    return {record.shard: record.content for record in records_of(root, "fetch")}
 
 
 def fresh(
@@ -47,6 +47,6 @@ def fresh(
     for uid, jpeg in jpegs:
         before = earlier.get(uid)
         if before and before["sha256"] == hashlib.sha256(jpeg).digest():
-            rows[uid] = before
+            rows[uid] = {name: value for name, value in before.items() if name != "file"}
         else:
             yield uid, jpeg

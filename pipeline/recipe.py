@@ -195,9 +195,11 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError("recipe: " + "; ".join(_explain(data, fault) for fault in error.errors()[:5])) from error
-    from pipeline.rules import check_rules  # the registry of filters is needed only here
+    from pipeline.models import check_models  # the catalogues are needed only here
+    from pipeline.rules import check_rules
 
     check_rules(recipe)
+    check_models(recipe)
     return recipe
 
 

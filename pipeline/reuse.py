@@ -1,11 +1,21 @@
-"""Carry rows over from a shard that an earlier plan left, so that a new threshold computes nothing again."""
+"""Carry rows over from shards that another plan left, so that new thresholds fetch nothing and run no model again.
 
+A shard whose plan changed is set aside (hard links below `.earlier/STEP/`) before it is made anew; workers look there for
+rows made the same way. What is carried over is what would be made again, so that the bytes do not depend on it.
+"""
+
+import os
+import shutil
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from manifests.files import FormatError, read_table
+from manifests.files import read_table
+from manifests.manifest import ShardRecord
 
 MADE_BY = "tessera_made_by"
 """Parquet metadata: the digest of everything but the rows that the values depend on."""
@@ -16,12 +26,33 @@ def stamp(table: pa.Table, made_by: str, **facts: str) -> pa.Table:
     return table.replace_schema_metadata({**(table.schema.metadata or {}), MADE_BY: made_by, **facts})
 
 
-def earlier_rows(path: Path, made_by: str) -> dict[bytes, dict[str, Any]]:
-    """Return uid -> row of the file at `path` if its values were made the same way; rows without a value are left out."""
-    try:
+def _folder(root: Path, step: str) -> Path:
+    return root / ".earlier" / step
+
+
+def set_aside(root: Path, step: str, records: Iterable[ShardRecord]) -> None:
+    """Keep the files of these records under `.earlier/STEP/RECORD.EXTENSION` while their shards are made anew."""
+    for record in records:
+        for file in record.files:
+            kept = _folder(root, step) / f"{record.content[:24]}-{Path(file.path).parts[0]}{Path(file.path).suffix}"
+            if file.is_whole(root) and not kept.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                os.link(root / file.path, kept)
+
+
+def let_go(root: Path, step: str) -> None:
+    """Drop what was set aside for a step."""
+    shutil.rmtree(_folder(root, step), ignore_errors=True)
+
+
+def earlier_rows(root: Path, step: str, made_by: str, uids: Collection[bytes]) -> dict[bytes, dict[str, Any]]:
+    """Return uid -> row of what was set aside and made the same way; `file` tells where. Rows whose worker died stay out."""
+    wanted, rows = pa.array(list(uids), pa.binary(16)), {}
+    for path in sorted(_folder(root, step).glob("*.parquet")) if len(wanted) else ():
+        if (pq.read_schema(path).metadata or {}).get(MADE_BY.encode(), b"").decode() != made_by:
+            continue
         table = read_table(path)
-    except (OSError, FormatError, pa.ArrowInvalid):
-        return {}
-    if (table.schema.metadata or {}).get(MADE_BY.encode(), b"").decode() != made_by:
-        return {}
-    return {row["uid"]: row for row in table.to_pylist() if row.get("reason") is None}
+        for row in table.filter(pc.is_in(table["uid"], wanted)).to_pylist():
+            if row["reason"] != "worker_died":
+                rows[row["uid"]] = {**row, "file": path}
+    return rows

@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from filters.scorers.catalog import HEADS, scorer_specs, scorer_weights
 
 from filters.fetch.images import ImageFault, ImageLimits, open_picture
+from filters.scorers.catalog import HEADS, scorer_specs, scorer_weights
 from manifests.files import read_table, write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import schema
 from manifests.shards import read_shard
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
+from pipeline.kept import fresh
+from pipeline.reuse import earlier_rows, stamp
 from pipeline.rules import scored_columns
 from pipeline.steps import Step, Unit, records_of
 
 if TYPE_CHECKING:
-    from filters.scorers.panel import Panel
     from PIL.Image import Image
+
+    from filters.scorers.panel import Panel
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Score(Step):
 
     name: ClassVar[str] = "score"
     version: ClassVar[int] = 1
+    carries: ClassVar[bool] = True
 
     def settings(self) -> dict[str, Any]:
         """Return the heads with their options, without where their files lie."""
@@ -49,7 +53,7 @@ class Score(Step):
     def plan(self) -> list[Unit]:
         """Take every finished shard of pairs."""
         return [
-            Unit(record.shard, {"tar": record.files[0].path, "table": record.files[1].path}, record.content)
+            Unit(record.shard, {"tar": record.files[0].path, "table": record.files[1].path, "made_by": self.own_key}, record.content)
             for record in records_of(self.root, "fetch")
         ]
 
@@ -73,12 +77,15 @@ class ScoreWorker:
         given = {row["key"]: row for row in read_table(root / unit.reads["table"]).to_pylist()}
         keys: list[bytes] = []
         rows: dict[bytes, dict[str, Any]] = {}
-        for batch in batches(_jpegs(root / unit.reads["tar"], keys), self.step.recipe.score.batch_size, hands):
+        made_by = unit.reads["made_by"]
+        earlier = earlier_rows(root, "score", made_by, [bytes.fromhex(key) for key in given])
+        jpegs = fresh(_jpegs(root / unit.reads["tar"], keys), earlier, rows)
+        for batch in batches(jpegs, self.step.recipe.score.batch_size, hands):
             with hands.holding(unit.name, [uid for uid, _ in batch]):
                 self._score([(uid, jpeg) for uid, jpeg in batch if not hands.deadly(uid)], given, rows)
         table = self._table([rows.get(key, {"uid": key, "reason": "worker_died"}) for key in keys])
         path = root / "scores" / f"{unit.name}.parquet"
-        write_table(path, table)
+        write_table(path, stamp(table, made_by))
         dropped = Counter(reason for reason in table["reason"].to_pylist() if reason)
         return ShardRecord(
             unit.name,
@@ -105,8 +112,7 @@ class ScoreWorker:
             return
         facts = [given[uid.hex()] for uid in scored]
         needs = {
-            name: np.array([HEADS[name].stands_in_for is None or fact.get(HEADS[name].stands_in_for) is None for fact in facts])
-            for name in self.step.recipe.score.use
+            name: np.array([fact.get(HEADS[name].stands_in_for or "") is None for fact in facts]) for name in self.step.recipe.score.use
         }
         columns = self.panel.score(images, [fact["caption"] for fact in facts], needs)
         for position, (uid, value) in enumerate(zip(scored, phash(images), strict=True)):

@@ -18,6 +18,7 @@ from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.registry import STAGES
+from pipeline.reuse import let_go, set_aside
 from pipeline.rules import input_columns
 from pipeline.runners import RunFailed, RunnerOptions, Supervisor, preflight
 from pipeline.steps import Runtime, Step, records_of
@@ -176,6 +177,8 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
         if record is not None:
             before[unit.name] = record
     pending = [unit for unit in units if unit.name not in before]
+    if step.carries and pending:
+        set_aside(step.root, step.name, [record for record in records_of(step.root, step.name) if record.shard not in before])
     progress = Progress(step.name, len(units), len(before))
     if pending and step.beam:
         Supervisor(step, options, progress).run(pending)
@@ -184,6 +187,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
         step.journal.record(record)
         progress.add(record)
     step.journal.forget_others(unit.name for unit in units)
+    let_go(step.root, step.name)
     write_json(step.journal.folder / "step.json", {"own_key": step.own_key, "settings": _plain(step.settings())})
     done.made, done.before = done.made + len(pending), done.before + len(before)
     progress.show(last=True)

@@ -48,6 +48,8 @@ class Step:
     version: ClassVar[int] = 1
     beam: ClassVar[bool] = True
     """False: one unit, done by the driver itself in DuckDB."""
+    carries: ClassVar[bool] = False
+    """True: rows of shards whose plan changed are carried over (see reuse.py)."""
 
     def settings(self) -> dict[str, Any]:
         """Return the recipe values that this step reads: part of its key."""
