@@ -153,10 +153,9 @@ def test_the_recipe_page_covers_every_table() -> None:
 
 
 def test_every_filter_head_and_prompt_stands_in_the_recipe_page() -> None:
-    from filters.scorers.catalog import HEADS
-
     from captioning.prompts import PROMPTS
     from filters.base import known_filters
+    from filters.scorers.catalog import HEADS
     from tokenize_shards.catalog import VQ_SPECS
 
     text = (ROOT / "docs" / "recipe.md").read_text()
@@ -164,12 +163,21 @@ def test_every_filter_head_and_prompt_stands_in_the_recipe_page() -> None:
     assert [name for name in names if f"`{name}`" not in text] == []
 
 
+def test_every_option_of_a_scorer_stands_in_the_recipe_page() -> None:
+    from filters.scorers.catalog import ENCODERS, HEADS
+
+    rows = re.findall(r"^\| `\[score\.(\w+)\]` \| `(\w+)` \| `(.*?)` \|", (ROOT / "docs" / "recipe.md").read_text(), re.MULTILINE)
+    models = {name: entry.options for name, entry in (HEADS | ENCODERS).items()}
+    wanted = {(name, key, json.dumps(field.default)) for name, model in models.items() for key, field in model.model_fields.items()}
+    assert set(rows) == wanted
+
+
 def reasons() -> tuple[set[str], set[str]]:
     """Return (reasons that docs/reasons.md explains, those among them that it calls reserved)."""
     text = (ROOT / "docs" / "reasons.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     assert len(listed) == len(set(listed))
-    return set(listed), {name for line in text.splitlines() if "reserved" in line for name in re.findall(r"`(\w+)`", line)}
+    return set(listed), {name for line in text.splitlines() if "are reserved:" in line for name in re.findall(r"`(\w+)`", line)}
 
 
 def test_every_reason_is_explained_and_none_is_made_up() -> None:
