@@ -15,7 +15,7 @@ from typing import Any
 
 from manifests.manifest import ShardRecord
 from manifests.uid import uid_hash
-from pipeline.hands import held_by, last_sign
+from pipeline.hands import DEADLY, held_by, last_sign
 from pipeline.job import DONE, MISUSED, NO_ROOM, Job, error_path
 from pipeline.progress import Progress
 from pipeline.recipe import RecipeError
@@ -23,7 +23,7 @@ from pipeline.steps import Step, Unit
 
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
 FRUITLESS_DEATHS = 12
-"""Deaths in one step, beyond one per 10,000 rows done, after which the run gives up."""
+"""Deaths in one step, beyond one per 10,000 rows done, after which the run gives up; three at one shard without a row in hand do too."""
 
 
 class RunFailed(RuntimeError):
@@ -185,11 +185,12 @@ class Supervisor:
             )
         unit, uids = held_by(child.hands)
         self.deaths += 1
-        self.strikes.update(uids)
+        self.strikes.update(uids or [f"shard {unit}"])
         how = f"ended by signal {-code}" if code < 0 else f"failed ({message or f'exit code {code}'})"
         blame = f"{len(uids)} rows in hand" if uids else "no row in hand"
         print(f"\n  {self.step.name}: a worker {how} at shard {unit or '?'}, {blame}; starting it again", flush=True)
-        if self.options.runner != "local" or self.deaths > FRUITLESS_DEATHS + self.progress.rows // 10_000:
+        hopeless = not uids and self.strikes[f"shard {unit}"] >= DEADLY
+        if hopeless or self.options.runner != "local" or self.deaths > FRUITLESS_DEATHS + self.progress.rows // 10_000:
             raise RunFailed(f"{self.step.name}: {self.deaths} workers died, the last {how}; its log: {child.log}")
 
 

@@ -146,10 +146,17 @@ class SelectWorker:
         reason = pc.if_else(is_url, pa.scalar(None, pa.string()), "bad_url")
         if detects(self.rules, self.rules.columns):
             table = with_language(table, pc.is_null(reason))
-        batch = conform(table).combine_chunks().to_batches()
+        batch = _with_columns(conform(table), self.rules.columns).combine_chunks().to_batches()
         judged = first_failure(self.rules.everywhere, batch[0], fillable(self.step.recipe)) if batch else pa.nulls(0, pa.string())
         reason = pc.coalesce(reason, judged)
         return conform(_without_dropped(table, reason).append_column("reason", reason))
+
+
+def _with_columns(table: pa.Table, columns: tuple[str, ...]) -> pa.Table:
+    """Add the columns that rules read and only a later step fills, all null."""
+    for name in set(columns) - set(table.column_names):
+        table = table.append_column(COLUMNS[name], pa.nulls(table.num_rows, COLUMNS[name].type))
+    return table
 
 
 def _without_dropped(table: pa.Table, reason: pa.ChunkedArray) -> pa.Table:
