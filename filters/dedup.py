@@ -90,7 +90,7 @@ def _cost(count: int, radius: int, k: int) -> float:
     if k == 0:
         return count * count / 2
     bits = k * HASH_BITS / (radius + k)
-    return comb(radius + k, k) * (8 * count * log2(count) + count * count / 2.0 ** (bits - 2))
+    return float(comb(radius + k, k) * (8 * count * log2(count) + count * count / 2 ** (bits - 2)))
 
 
 def _tables(radius: int, k: int) -> Iterator[np.uint64]:

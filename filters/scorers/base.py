@@ -1,0 +1,106 @@
+"""Say what encoders and heads are, and how pictures and texts come in batches."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+from manifests.weights import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Encoded = Mapping[str, Array]
+"""What an encoder computed: name -> array whose first axis is the pictures."""
+Item = TypeVar("Item")
+
+
+class Encoder(Protocol):
+    """Pictures and texts to embeddings or raw outputs: the expensive part, loaded once and run once for all heads that name it."""
+
+    @property
+    def name(self) -> str:
+        """Its name, and that of its table [score.NAME]."""
+
+    def encode(self, images: "Sequence[Image]", texts: Sequence[str | None]) -> Encoded:
+        """Return the arrays that were asked for, a row per picture; NaN where a text was needed and is missing.
+
+        Images are RGB, any number of them. On a CPU a row does not depend on the rows beside it.
+        """
+        ...
+
+
+class Head(Protocol):
+    """What an encoder computed to score columns: cheap."""
+
+    @property
+    def name(self) -> str:
+        """Its name in a recipe's `score.use`."""
+
+    def score(self, encoded: Encoded) -> dict[str, Array]:
+        """Return column -> (N,) float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Head of an encoder whose output is the column itself."""
+
+    name: str
+    column: str
+
+    def score(self, encoded: Encoded) -> dict[str, Array]:
+        """Pass the encoder's array on."""
+        return {self.column: encoded[self.column].astype(np.float32)}
+
+
+def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield runs of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def padded(rows: "Sequence[torch.Tensor]", size: int) -> "torch.Tensor":
+    """Return the rows stacked and filled with zeros to `size` rows: equal shapes are added up in one order, so a row keeps its bits."""
+    import torch
+
+    stacked = torch.stack(list(rows))
+    return torch.cat([stacked, stacked.new_zeros(size - len(rows), *stacked.shape[1:])])
+
+
+def load_exactly(model: "torch.nn.Module", state: Mapping[str, Any], name: str) -> None:
+    """Load a state dict whose names and shapes must be the model's. Raises WeightsError naming the first few that are not."""
+    wanted = model.state_dict()
+    faults = [f"no {key!r}" for key in wanted if key not in state] + [f"unknown {key!r}" for key in state if key not in wanted]
+    for key in wanted.keys() & state.keys():
+        got = tuple(getattr(state[key], "shape", ()))
+        if got != tuple(wanted[key].shape):
+            faults.append(f"{key!r} is {got}, wanted {tuple(wanted[key].shape)}")
+    if faults:
+        raise WeightsError(f"weights of {name} have another form: {'; '.join(sorted(faults)[:4])}" + ("; …" if len(faults) > 4 else ""))
+    model.load_state_dict(dict(state))
+
+
+def read_state(path: str, name: str) -> dict[str, Any]:
+    """Return the tensors of a .safetensors file or of a PyTorch file of plain tensors; nothing in it is executed.
+
+    Raises WeightsError for a file that is neither.
+    """
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path) if path.endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise WeightsError(
+            f"weights of {name}: {path} holds no plain tensors ({type(error).__name__}); wanted a state dict, not a script"
+        ) from error
+    if not isinstance(state, dict):
+        raise WeightsError(f"weights of {name}: {path} holds a {type(state).__name__}, wanted a state dict")
+    return state

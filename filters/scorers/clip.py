@@ -1,0 +1,145 @@
+"""Embed pictures and texts with CLIP through open_clip, from local weights only."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from filters.scorers.base import Array, Encoded, batches, load_exactly, padded, read_state
+from filters.scorers.options import STAND_IN_CLIP, ClipOptions, ScorerError
+from filters.scorers.stand_in import seeded
+from manifests.weights import STAND_IN
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+STAND_IN_GAIN = 2.0
+"""Deviation of the stand-in's matrices: pictures come out about 0.2 apart in cosine."""
+
+
+@dataclass
+class Clip:
+    """The encoder `clip`. `wants` says which towers are run: image, text or both."""
+
+    name = "clip"
+
+    options: ClipOptions
+    batch_size: int
+    wants: frozenset[str]
+
+    def __post_init__(self) -> None:
+        import torch
+
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model, self.transform, self.tokenizer = load_clip(self.options)
+        self.model.to(self.device)
+        self.width = int(self.model.visual.output_dim)
+        """Numbers in an embedding."""
+
+    def encode(self, images: "Sequence[Image]", texts: Sequence[str | None]) -> Encoded:
+        """Return `image` and `text` as wanted: (N, width) float32 of length 1; text is NaN where there is none."""
+        encoded: dict[str, Array] = {}
+        if "image" in self.wants:
+            encoded["image"] = self._embed(self.model.encode_image, [self.transform(image) for image in images])
+        if "text" in self.wants:
+            encoded["text"] = self._embed(self.model.encode_text, list(self.tokenizer([text or "" for text in texts])))
+            encoded["text"][[text is None for text in texts]] = np.nan
+        return encoded
+
+    def _embed(self, tower: Any, rows: "list[torch.Tensor]") -> Array:
+        """Run one tower over padded batches. (N, width), normalised."""
+        import torch
+
+        found = []
+        with torch.inference_mode():
+            for batch in batches(rows, self.batch_size):
+                vectors = tower(padded(batch, self.batch_size).to(self.device))[: len(batch)].float()
+                found.append(torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy())
+        return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class ClipSimilarity:
+    """The head `clip_similarity`: cosine of picture and text."""
+
+    name = "clip_similarity"
+
+    def score(self, encoded: Encoded) -> dict[str, Array]:
+        """Return `similarity`, -1..1."""
+        cosine = (encoded["image"].astype(np.float64) * encoded["text"]).sum(axis=1)
+        return {"similarity": cosine.astype(np.float32)}
+
+
+def load_clip(options: ClipOptions) -> tuple[Any, Any, Any]:
+    """Return (model in eval mode, picture -> tensor, texts -> tokens).
+
+    Raises ScorerError for a model that cannot be had offline or whose activation is not the weights',
+    WeightsError for weights that are missing or of another form.
+    """
+    import open_clip
+
+    if options.weights == STAND_IN:
+        return _load_stand_in()
+    if options.model not in open_clip.list_models():
+        raise ScorerError(f"score.clip.model: open_clip knows no model {options.model!r}; known: {', '.join(open_clip.list_models())}")
+    config = open_clip.get_model_config(options.model)
+    if config.keys() & {"custom_text", "multimodal_cfg"} or config["text_cfg"].keys() & {"hf_model_name", "hf_tokenizer_name"}:
+        raise ScorerError(f"score.clip.model: {options.model!r} has another text tower than CLIP's; take one such as ViT-L-14-quickgelu")
+    trained = open_clip.get_pretrained_cfg(options.model, options.pretrained)
+    if not trained:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(options.model)) or "none"
+        raise ScorerError(f"score.clip.pretrained: model {options.model!r} has no weights {options.pretrained!r}; known: {tags}")
+    return _load(options.model, config, options.weights, trained)
+
+
+def _load(model_name: str, config: dict[str, Any], path: str, trained: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Build the model, check its activation, and load the file; `trained` is open_clip's description of the weights."""
+    from open_clip import SimpleTokenizer
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    model = _build(config)
+    _check_activation(model, model_name, bool(trained.get("quick_gelu")))
+    state = read_state(path, "clip")
+    state = state["state_dict"] if isinstance(state.get("state_dict"), dict) else state
+    load_exactly(model, {key.removeprefix("module."): value for key, value in state.items()}, f"clip ({model_name})")
+    look = {key: trained[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in trained}
+    transform = image_transform_v2(PreprocessCfg(size=model.visual.image_size, **look), is_train=False)
+    return model.eval(), transform, SimpleTokenizer(context_length=model.context_length)
+
+
+def _build(config: dict[str, Any]) -> Any:
+    """Return the architecture of one of open_clip's configurations; nothing is fetched, the numbers in it mean nothing yet."""
+    from open_clip import CLIP
+
+    vision = dict(config["vision_cfg"])
+    if "timm_model_name" in vision:
+        vision["timm_model_pretrained"] = False
+    return CLIP(**{**config, "vision_cfg": vision})
+
+
+def _check_activation(model: Any, model_name: str, quick: bool) -> None:
+    """Raise ScorerError where the model computes another GELU than its weights were trained with: aesthetic scores would shift by 0.6."""
+    import torch
+    from open_clip.transformer import QuickGELU
+
+    computed = {type(layer) for layer in model.modules() if isinstance(layer, torch.nn.GELU | QuickGELU)}
+    wanted = QuickGELU if quick else torch.nn.GELU
+    if computed != {wanted}:
+        got = " and ".join(sorted(kind.__name__ for kind in computed)) or "neither"
+        other = f"{model_name}-quickgelu" if quick else model_name.removesuffix("-quickgelu")
+        raise ScorerError(f"score.clip: these weights want {wanted.__name__}, but model {model_name!r} computes {got}; take {other!r}")
+
+
+def _load_stand_in() -> tuple[Any, Any, Any]:
+    """Write a small CLIP with seeded weights as a file, and load it as any other."""
+    from safetensors.torch import save_file
+
+    name, config = STAND_IN_CLIP["name"], STAND_IN_CLIP["config"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "open_clip_model.safetensors"
+        save_file(seeded(_build(config).state_dict(), name, STAND_IN_GAIN), path)
+        return _load(name, config, str(path), {"quick_gelu": True})

@@ -1,0 +1,92 @@
+"""Score watermarks with LAION's detector: an EfficientNet-B3 with a three-layer head."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from filters.scorers.base import Encoded, batches, load_exactly, padded, read_state
+from filters.scorers.stand_in import seeded
+from manifests.weights import STAND_IN
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+SIDE = 256
+"""Pixels; the picture is squeezed into a square (LAION-5B-WatermarkDetection, example_use.py)."""
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's, RGB, of values in 0..1."""
+WATERMARK = 0
+"""Index of the class 'watermark'; 1 is 'clear'."""
+STAND_IN_GAIN = 1.48
+"""Deviation of the stand-in's matrices at which signals neither die out nor explode on their way through the layers."""
+
+
+@dataclass
+class WatermarkLaion:
+    """The encoder `watermark_laion`."""
+
+    name = "watermark_laion"
+
+    weights: str
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        import torch
+
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = load_detector(self.weights).to(self.device)
+
+    def encode(self, images: "Sequence[Image]", texts: Sequence[str | None]) -> Encoded:
+        """Return `pwatermark`: (N,) float32, probability of a watermark."""
+        import torch
+
+        found = []
+        with torch.inference_mode():
+            for batch in batches([pixels(image) for image in images], self.batch_size):
+                logits = self.model(padded(batch, self.batch_size).to(self.device))[: len(batch)]
+                found.append(logits.softmax(dim=1)[:, WATERMARK].cpu().numpy())
+        return {"pwatermark": np.concatenate(found)}
+
+
+def pixels(image: "Image") -> "torch.Tensor":
+    """Return an RGB picture as the detector sees it: (3, 256, 256), normalised, aspect not kept."""
+    import torch
+    from PIL import Image
+
+    squeezed = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32) / 255
+    return torch.from_numpy((squeezed - np.array(MEAN, np.float32)) / np.array(STD, np.float32)).permute(2, 0, 1)
+
+
+def load_detector(weights: str) -> Any:
+    """Return the detector in eval mode. The file is a state dict, or holds one under 'weights'. Raises WeightsError for another form."""
+    if weights == STAND_IN:
+        return _load_stand_in()
+    state = read_state(weights, "watermark_laion")
+    model = build_detector()
+    load_exactly(model, state["weights"] if isinstance(state.get("weights"), dict) else state, "watermark_laion")
+    return model.eval()
+
+
+def build_detector() -> Any:
+    """Return the published architecture: timm's EfficientNet-B3, its last layer replaced by 625, 256 and 2 units."""
+    import timm
+    from torch.nn import Dropout, Linear, ReLU, Sequential
+
+    model = timm.create_model("efficientnet_b3", pretrained=False, num_classes=2)
+    model.classifier = Sequential(Linear(model.num_features, 625), ReLU(), Dropout(0.3), Linear(625, 256), ReLU(), Linear(256, 2))
+    return model
+
+
+def _load_stand_in() -> Any:
+    """Write a detector with seeded weights as a file, and load it as any other."""
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "watermark.pt"
+        torch.save(seeded(build_detector().state_dict(), "watermark_laion", STAND_IN_GAIN), path)
+        return load_detector(str(path))
