@@ -29,14 +29,23 @@ def jpeg(image: Image.Image, quality: int = 90) -> bytes:
     return buffer.getvalue()
 
 
+class Web(str):
+    """Where the small web is, as host:port; `hits` is every path that it was asked for."""
+
+    hits: list[str]
+
+
 @pytest.fixture(scope="session")
 def web():
     """Serve pictures on 127.0.0.1: /N.jpg, /small.jpg, /page.jpg, /twin.jpg; anything else is 404. Yields host:port."""
     pages = {f"/{n}.jpg": jpeg(picture(n)) for n in range(40)}
     pages |= {"/small.jpg": jpeg(picture(100, 20, 20)), "/page.jpg": b"<html>sorry</html>", "/twin.jpg": jpeg(picture(3), quality=60)}
 
+    hits: list[str] = []
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
+            hits.append(self.path)
             body = pages.get(self.path)
             self.send_response(200 if body else 404)
             self.send_header("Content-Length", str(len(body or b"")))
@@ -48,7 +57,9 @@ def web():
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}"
+    address = Web(f"127.0.0.1:{server.server_port}")
+    address.hits = hits
+    yield address
     server.shutdown()
     server.server_close()
 

@@ -150,6 +150,21 @@ def test_another_threshold_runs_decide_and_what_follows(place, tmp_path):
     assert not list((tmp_path / "run" / "codes" / "finetune").glob("*.tar"))
 
 
+def test_another_threshold_at_select_fetches_nothing_again(place, tmp_path, web):
+    """Every row's place in its shard changes; pictures and scores are carried over, and the bytes are those of a fresh run."""
+    recipe, root = place
+    shutil.copytree(root, tmp_path / "old")
+    change = ("--set", "filter.rules.size.min_side=97")
+    before = len(web.hits)
+    said = run(recipe, "filter", *change, "--out", tmp_path / "old").stdout
+    assert "select changed (rules); decide changed (filter); runs again: select, fetch, score, dedup, decide" in said
+    assert web.hits[before:] == []
+    run(recipe, "filter", *change, "--out", tmp_path / "new")
+    assert web.hits[before:] != []
+    assert manifest(tmp_path / "old", "filter").digest == manifest(tmp_path / "new", "filter").digest
+    assert not (tmp_path / "old" / ".earlier").exists() or not list((tmp_path / "old" / ".earlier").iterdir())
+
+
 @pytest.mark.parametrize("stage", ["filter", "pretokenize"])
 def test_kill_nine_of_the_whole_group_then_the_same_digest(place, tmp_path, stage):
     recipe, root = place
