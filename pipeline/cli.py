@@ -1,6 +1,7 @@
 """The command line: `pipeline run`, `pipeline why`, `pipeline report`; it teaches, and answers --help without heavy imports."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -60,6 +61,12 @@ def _toml_text(text: str) -> str:
     import json
 
     return json.dumps(text)
+
+
+def recipe_of(out: str | None) -> str | None:
+    """Return the resolved recipe of a run folder, for commands that only look at one."""
+    path = Path(out or "") / "recipe.toml"
+    return str(path) if out and path.is_file() else None
 
 
 @app.callback()
@@ -159,18 +166,19 @@ def after(recipe: Any, stage: str, options: Any) -> None:
 
 @app.command()
 def why(
-    run: Annotated[str, typer.Argument(metavar="UID_OR_URL", help="uid (32 hex digits) or URL of a row.")],
+    row: Annotated[str, typer.Argument(metavar="UID_OR_URL", help="uid (32 hex digits) or URL of a row.")],
     recipe: RecipeOption = None,
     out: OutOption = None,
     set_: SetOption = None,
 ) -> None:
     """Tell a row's story: where it came from, each value with its origin, its fate and the reason."""
+    from pipeline.recipe import RecipeError
     from pipeline.why import NotFound, print_story
 
-    read = open_recipe(recipe, out, set_)
+    read = open_recipe(recipe or recipe_of(out), out, set_)
     try:
-        print_story(read, run)
-    except NotFound as error:
+        print_story(read, row)
+    except (NotFound, RecipeError) as error:
         fail(str(error), 2)
 
 
@@ -179,7 +187,10 @@ def report(recipe: RecipeOption = None, out: OutOption = None, set_: SetOption =
     """Write RUN/report.html: the funnel, examples of each fate, scores, codes, training."""
     from pipeline.demo.report import write_report
 
-    typer.echo(f"report: {write_report(open_recipe(recipe, out, set_).root)}")
+    read = open_recipe(recipe or recipe_of(out), out, set_)
+    if not read.root.is_dir():
+        fail(f"report: no run folder {str(read.root)!r}; first: pipeline run --stage filter", 2)
+    typer.echo(f"report: {write_report(read.root)}")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Tell one row's story from the run folder: source, values with their origins, every rule's verdict, fate."""
 
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,19 @@ def _verdicts(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
     for place, some in (("filter", rules.everywhere), *rules.tiers.items()):
         for rule in some:
             verdict = rule.keep(_typed(batch, rule.inputs))[0].as_py()
-            yield f"  rule      {place}: {rule}: {'missing value' if verdict is None else 'passes' if verdict else 'fails'}"
+            says = "missing value" if verdict is None else "passes" if verdict else "fails"
+            yield f"  rule      {place}: {rule.name} {thresholds(rule)}: {says}"
+
+
+def thresholds(rule: Any) -> str:
+    """Return a rule's thresholds as the recipe writes them."""
+    found = []
+    for field in fields(rule):
+        value = getattr(rule, field.name)
+        if field.name == "name" or value is None:
+            continue
+        found.append(f"{field.name} = {{{thresholds(value)}}}" if is_dataclass(value) else f"{field.name} = {value!r}")
+    return ", ".join(found)
 
 
 def _typed(batch: pa.RecordBatch, columns: tuple[str, ...]) -> pa.RecordBatch:
