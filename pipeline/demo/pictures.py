@@ -49,12 +49,11 @@ class Artwork:
 
     @property
     def caption(self) -> str:
-        """Return an alt text made of the museum's record: title, artist, medium, what is depicted."""
+        """Return an alt text in the museum's words: the title and what is depicted; without tags, who made it of what."""
         title = " ".join(self.title.split())
-        by = f" by {self.artist}" if self.artist and self.artist != "Unidentified artist" else ""
-        medium = f", {self.medium[:1].lower()}{self.medium[1:]}" if self.medium else ""
-        depicted = f", with {', '.join(tag.lower() for tag in self.tags[:4])}" if self.tags else ""
-        return f"{title}{by}{medium}{depicted}"
+        if self.tags:
+            return f"{title}, with {', '.join(tag.lower() for tag in self.tags[:4])}"
+        return ", ".join(part for part in (title, self.artist, self.medium.lower()) if part)
 
 
 def cache_folder() -> Path:

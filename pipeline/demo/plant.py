@@ -98,8 +98,7 @@ def plan_rows(artworks: Sequence[Artwork], emoji: Sequence[Emoji], counts: Count
         *_aspect_rows(_take(museum, 6)),
         *_marked_rows(_take(museum, 6 * counts.marks)),
         *_near_rows([*_take(museum, counts.bases), *_take(drawings, counts.emoji_bases)]),
-        *_swapped_rows(_take(museum, counts.swapped)),
-        *_swapped_rows(_take(drawings, counts.emoji_swapped)),
+        *_swapped_rows([*_take(museum, counts.swapped), *_take(drawings, counts.emoji_swapped)]),
         *_clean_rows(_take(museum, counts.artworks)),
         *_clean_rows(_take(drawings, counts.emoji)),
     ]
@@ -248,7 +247,8 @@ def _near_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
 
 
 def _swapped_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
-    """Every picture gets the words of the next one."""
+    """Every picture gets the words of the next one, in an order that a hash shuffles over both sources."""
+    pictures = sorted(pictures, key=lambda one: _hash(f"swap:{one.name}"))
     for number, picture in enumerate(pictures):
         text = pictures[(number + 1) % len(pictures)].caption
         yield replace(picture.row("swapped-caption", text), target="similarity", exact=False, matched=False)
