@@ -90,17 +90,18 @@ def read_state(path: str, name: str) -> dict[str, Any]:
     Raises WeightsError for a file that is neither.
     """
     import pickle
+    import zipfile
 
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if zipfile.is_zipfile(path) and any(member.endswith("/constants.pkl") for member in zipfile.ZipFile(path).namelist()):
+        raise WeightsError(f"weights of {name}: {path} is a TorchScript program, wanted a state dict; get the model's safetensors file")
     try:
         state = load_file(path) if path.endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise WeightsError(
-            f"weights of {name}: {path} holds no plain tensors ({type(error).__name__}); wanted a state dict, not a script"
-        ) from error
+        raise WeightsError(f"weights of {name}: {path} holds no plain tensors ({type(error).__name__}); wanted a state dict") from error
     if not isinstance(state, dict):
         raise WeightsError(f"weights of {name}: {path} holds a {type(state).__name__}, wanted a state dict")
     return state

@@ -12,8 +12,8 @@ EVERYDAY = ("stockholm", "stocking", "livestock", "woodstock")
 MARKS = ("sample", "preview", "watermark", "proof", "copyright", "unlicensed")
 """What drafts are stamped with, found as whole words."""
 WRONG = 1 / 3
-"""Of 29 artworks under a mark of alpha 90 of 255, exact names alone are read on 12, a third wrong on 22; of 10,000 alt texts and
-captions without a name, it takes fewer than 1 in 100 for one."""
+"""Share of letters. Of 29 artworks under a centred mark of alpha 90 of 255, exact names alone are read on 12, a third wrong on 22; of
+3,132 captions from COCO and PartiPrompts it takes 5 for marks."""
 LOOKALIKES = str.maketrans("01", "ol")
 
 
