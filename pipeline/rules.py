@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from filters.scorers.catalog import HEADS
 
 from filters.base import Filter, build_filter
+from filters.scorers.catalog import HEADS, scorer_specs
+from manifests.weights import STAND_IN
 from pipeline.recipe import Recipe, RecipeError
 
 LAION_COCO = {
@@ -47,6 +48,16 @@ def input_columns(recipe: Recipe) -> dict[str, str]:
 def scored_columns(recipe: Recipe) -> tuple[str, ...]:
     """Return the columns that the recipe's heads fill."""
     return tuple(dict.fromkeys(column for name in recipe.score.use for column in HEADS[name].columns))
+
+
+def origins(recipe: Recipe) -> dict[str, str]:
+    """Return scored column -> the head that fills it, as the ledger names it: a stand-in always says so."""
+    named: dict[str, str] = {}
+    for spec in scorer_specs(recipe.score.use, recipe.score.model_extra or {}):
+        weights = {getattr(options, "weights", None) for options in (spec.options, spec.encoder_options)}
+        label = f"{spec.name} (stand-in weights)" if STAND_IN in weights else spec.name
+        named.update(dict.fromkeys(HEADS[spec.name].columns, label))
+    return named
 
 
 def fillable(recipe: Recipe) -> frozenset[str]:

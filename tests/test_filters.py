@@ -39,6 +39,11 @@ def test_every_filter_of_the_design_is_there():
         ),
         ({"use": "language"}, {"language": ["en", "de", None]}, [True, False, None]),
         (
+            {"use": "language", "sure": 0.7},
+            {"language": ["en", "fr", "fr", "fr", None], "language_score": [0.3, 0.9, 0.7, 0.4, 0.9]},
+            [True, False, False, True, None],
+        ),
+        (
             {"use": "language", "allow": ["en", "de"], "min_score": 0.5},
             {"language": ["en", "de", "fr", "fr", "en", None], "language_score": [0.5, 0.4, 0.9, None, None, 0.9]},
             [True, False, False, False, None, None],

@@ -2,8 +2,8 @@
 
 Shapes: B pictures, C channels, H W pixels, h w the code grid, P = B*h*w positions, D width of a code vector, K codes.
 Two cores and ten minutes: a plain autoencoder for the first fifth of the time, then k-means on its latents makes the
-codebook, which follows the latents as a running average. The recipe's numbers come from short
-trials on held-out drawings. On a busy machine set OMP_NUM_THREADS=1: two threads that wait for one another are five times slower.
+codebook, which follows the latents as a running average. The recipe's numbers come from short trials on held-out
+drawings. On a busy machine set OMP_NUM_THREADS=1: two threads that wait for one another were seen to be five times slower.
 """
 
 import argparse
@@ -282,6 +282,7 @@ def card(recipe: Recipe, pictures: Pictures, trained: Trained, path: Path) -> st
     spec, size = loaded.vq.spec, sum(parameter.numel() for parameter in loaded.vq.parameters())
     unseen, seen = measure(loaded.vq, pictures.held_out), measure(loaded.vq, pictures.train)
     widths = ", ".join(str(spec.channels * mult) for mult in spec.channel_mult)
+    took = f"about {round(trained.seconds, -1):.0f} s, of them {round(trained.cpu_seconds, -1):.0f} s of CPU time"
     drawings = "CC BY-SA 4.0, as the drawings: OpenMoji, the open-source emoji and icon project (openmoji.org)"
     rows = {
         "file": f"`{path.name}`, float16, sha256 `{loaded.weights.sha256}`",
@@ -293,8 +294,7 @@ def card(recipe: Recipe, pictures: Pictures, trained: Trained, path: Path) -> st
         "held-out PSNR": f"{unseen.psnr:.2f} dB, mean over pictures (training pictures: {seen.psnr:.2f} dB)",
         "codes used": f"{unseen.used} by the held-out pictures, {seen.used} by the training pictures",
         "recipe": ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if key not in ("seconds", "steps")),
-        "training": f"{trained.steps} steps, about {round(trained.seconds, -1):.0f} s, of them {round(trained.cpu_seconds, -1):.0f} s of CPU time; "
-        f"torch {torch.__version__}, CPU threads: {torch.get_num_threads()}",
+        "training": f"{trained.steps} steps, {took}; torch {torch.__version__}, CPU threads: {torch.get_num_threads()}",
         "again": f"`python -m pipeline.demo.tokenizer --steps {trained.steps} --seed {recipe.seed}`",
         "licence": drawings if pictures.source.startswith(OPENMOJI) else "that of the pictures",
     }
