@@ -39,7 +39,8 @@ class Score(Step):
 
     def settings(self) -> dict[str, Any]:
         """Return the heads with their options, without where their files lie."""
-        return {"use": list(self.recipe.score.use), "options": {s.name: s.identity() for s in self.specs()}}
+        batch_size = self.recipe.score.batch_size  # some encoders' last bits depend on it
+        return {"use": list(self.recipe.score.use), "batch_size": batch_size, "options": {s.name: s.identity() for s in self.specs()}}
 
     def specs(self) -> Sequence[Any]:
         """Return the heads of the recipe with their options."""

@@ -28,6 +28,8 @@ GROUPS = 8
 PER_GROUP = 4
 SIDE = 200
 """Long side of a shown picture, in pixels."""
+UNSAFE = {"punsafe": 0.5, "opennsfw": 0.5}
+"""Pictures that score above these, or that rule `nsfw` dropped, are not shown: a report gets passed around."""
 CURVE_POINTS = 400
 PICTURE_BYTES = 600_000
 WIDEST = 1600
@@ -229,7 +231,12 @@ def _fill(facts: Facts, shards: Sequence[Path], recaptions: dict[str, str]) -> N
     for shots in places:
         for number, shot in enumerate(shots):
             jpeg, text = found.get(shot.uid, (b"", ""))
+            jpeg = b"" if _is_unsafe(shot) else jpeg
             shots[number] = replace(shot, jpeg=jpeg, text=shot.text or text, recaption=told.get(shot.uid, ""))
+
+
+def _is_unsafe(shot: Shot) -> bool:
+    return shot.reason == "nsfw" or any(shot.scores.get(name, (0.0, ""))[0] > most for name, most in UNSAFE.items())
 
 
 def _samples(shards: Sequence[Path]) -> Iterator[tuple[str, dict[str, bytes]]]:

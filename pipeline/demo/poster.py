@@ -94,7 +94,7 @@ def _heading(figure: Any, facts: Facts) -> None:
         figure.text(x, 0.757, words, fontsize=10.5, color=SOFT)
         x += max(0.095, 0.0072 * len(words) + 0.03)
     if any(one.stand_in for one in facts.weights):
-        figure.text(0.965, 0.757, f"some scores come from {STAND_IN}", fontsize=10.5, color=AMBER, ha="right")
+        figure.text(0.965, 0.829, f"some scores come from {STAND_IN}", fontsize=10.5, color=AMBER, ha="right")
 
 
 def _funnel(figure: Any, facts: Facts) -> None:

@@ -162,7 +162,7 @@ def _dropped(facts: Facts) -> str:
         else:
             unseen += f'<div class="reason">{name}<div>{_lines(shots)}</div></div>'
     cards = "".join(f'<div class="card{wide}">{rows}</div>' for rows, wide in ((seen, ""), (unseen, " pairs")) if rows)
-    words = "A few rows of each reason; where the picture never came, its address."
+    words = "A few rows of each reason; the address alone where the picture never came or might offend."
     return f'<h2>Dropped</h2><p class="soft">{words}</p>{cards}' if cards else ""
 
 
