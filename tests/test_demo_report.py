@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -173,6 +175,32 @@ def test_facts_choose_few_rows_each_with_its_picture(tmp_path: Path) -> None:
     }
     assert len(facts.groups) == 8
     assert all([shot.fate for shot in group] == ["kept", "dropped"] for group in facts.groups)
+
+
+def test_pictures_that_might_offend_are_not_shown(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "run")
+    path = root / "ledger" / "final" / "00000.parquet"
+    table = pq.read_table(path)
+    unsafe = [0.9 if reason == "near_duplicate" else 0.1 for reason in table["reason"].to_pylist()]
+    renamed = pc.replace_substring(table["reason"], "similarity", "nsfw")
+    table = table.append_column("opennsfw", pa.array(unsafe, pa.float32())).append_column("opennsfw_origin", pa.array(["opennsfw"] * 60))
+    write_table(path, table.set_column(table.column_names.index("reason"), "reason", renamed))
+    facts = gather(root)
+    assert not any(shot.jpeg for reason in ("nsfw", "near_duplicate") for shot in facts.dropped_shots[reason])
+    assert all(shot.jpeg for shots in facts.kept_shots.values() for shot in shots)
+
+
+def test_numbers_say_where_they_come_from(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "run")
+    path = root / "ledger" / "final" / "00000.parquet"
+    assert "the number means nothing" not in write_report(root).read_text(encoding="utf-8")
+    table = pq.read_table(path).drop_columns("conse_origin")
+    origins = ["input" if n % 3 else "conse (stand-in weights)" for n in range(60)]
+    write_table(path, table.append_column("conse_origin", pa.array(origins)))
+    page = Page(write_report(root).read_text(encoding="utf-8"))
+    assert "\u2020 scored with stand-in weights: the number means nothing. * came with the input." in page.text
+    assert "conse\u2020 0.00" in page.text
+    assert "conse* 0.01" in page.text
 
 
 def test_a_ledger_without_a_manifest_is_counted(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,15 +16,16 @@ from PIL import Image
 
 from manifests.files import FormatError, read_json
 from manifests.shards import ShardError, read_shard
-from manifests.weights import STAND_IN, WeightsFile
+from manifests.weights import WeightsFile
 from pipeline.demo.truth import joined
 
-SHARDS = 4
-"""Pictures come from this many shards at most, so that a report of a huge run stays small and quick."""
+ROWS = 50_000
+"""Pictures and examples come from the first files with about this many rows, so that a report of a huge run stays small and quick."""
 PER_REASON = 5
 PER_TIER = 20
 GROUPS = 8
 PER_GROUP = 4
+NO_SCORES = frozenset({"width_origin", "height_origin", "language_origin", "language_score_origin"})
 SIDE = 200
 """Long side of a shown picture, in pixels."""
 UNSAFE = {"punsafe": 0.5, "opennsfw": 0.5}
@@ -69,7 +69,6 @@ class Facts:
     pictures: list[tuple[str, bytes]] = field(default_factory=list)
     memorised: dict[str, dict[str, Any]] = field(default_factory=dict)
     truth: list[dict[str, Any]] = field(default_factory=list)
-    stand_in_heads: frozenset[str] = frozenset()
     stand_in_captions: bool = False
 
 
@@ -77,7 +76,6 @@ def gather(root: Path, truth: Path | None = None) -> Facts:
     """Read the run folder `root`, and the demo's truth table where one is given. Missing parts stay empty."""
     facts = Facts("/".join(root.resolve().parts[-2:]))
     _read_manifests(root, facts)
-    facts.stand_in_heads = _stand_in_heads(root)
     ledgers = sorted((root / "ledger" / "final").glob("*.parquet"))
     if ledgers:
         _read_ledger(root, ledgers, facts)
@@ -107,23 +105,9 @@ def _read_manifest(stage: str, manifest: dict[str, Any], facts: Facts) -> None:
         facts.losses = [" ".join(str(value) for value in loss.values()) for loss in manifest.get("losses", [])]
 
 
-def _stand_in_heads(root: Path) -> frozenset[str]:
-    """Return the heads whose scores come from stand-in weights, their own or their encoder's, by the run's resolved recipe."""
-    try:
-        score = tomllib.loads((root / "recipe.toml").read_text(encoding="utf-8"))["score"]
-    except (OSError, tomllib.TOMLDecodeError, KeyError):
-        return frozenset()
-    from filters.scorers.catalog import HEADS  # only a run that scored needs it
-
-    def random(name: str) -> bool:
-        return STAND_IN in score.get(name, {}).values()
-
-    return frozenset(head for head in score.get("use", []) if random(head) or (head in HEADS and random(HEADS[head].encoder)))
-
-
 def _read_ledger(root: Path, ledgers: Sequence[Path], facts: Facts) -> None:
-    """Choose rows to show by the head of their uid (which is a hash), then read their pictures out of the first shards."""
-    shards = sorted((root / "pairs").glob("*.tar"))[:SHARDS]
+    """Choose rows to show by a hash of their uid, then read their pictures out of the first shards."""
+    shards = [path.with_suffix(".tar") for path in _first(sorted((root / "pairs").glob("*.parquet")))]
     with duckdb.connect() as connection:
         connection.register("here", pa.table({"uid": pa.array(_uids(shards), pa.binary(16))}))
         connection.execute("CREATE VIEW final AS SELECT * FROM read_parquet(?)".replace("?", _sql_list(ledgers)))
@@ -131,12 +115,24 @@ def _read_ledger(root: Path, ledgers: Sequence[Path], facts: Facts) -> None:
             _count(connection, facts)
         kept = _kept_shots(connection)
         facts.kept_shots = {tier: kept[tier] for tier in [*facts.tiers, *sorted(set(kept) - set(facts.tiers))] if tier in kept}
-        facts.dropped_shots = _dropped_shots(connection, ledgers[:SHARDS])
+        facts.dropped_shots = _dropped_shots(connection, _first(ledgers))
         clusters = sorted((root / "dedup").glob("*.parquet"))
         facts.groups = _groups(connection, clusters) if clusters else []
         captions = sorted((root / "captions").rglob("*.parquet"))
         written = _recaptions(connection, captions, [shot for shots in facts.kept_shots.values() for shot in shots]) if captions else {}
     _fill(facts, shards, written)
+
+
+def _first(paths: Sequence[Path]) -> list[Path]:
+    """Return the first of these Parquet files that hold about ROWS rows, at least one."""
+    chosen: list[Path] = []
+    rows = 0
+    for path in paths:
+        if rows >= ROWS:
+            break
+        chosen.append(path)
+        rows += pq.read_metadata(path).num_rows
+    return chosen
 
 
 def _sql_list(paths: Iterable[Path]) -> str:
@@ -210,7 +206,7 @@ def _recaptions(connection: duckdb.DuckDBPyConnection, captions: Sequence[Path],
 
 
 def _shot(row: dict[str, Any]) -> Shot:
-    columns = [name.removesuffix("_origin") for name in row if name.endswith("_origin")]
+    columns = [name.removesuffix("_origin") for name in row if name.endswith("_origin") and name not in NO_SCORES]
     scores = {name: (float(row[name]), str(row[f"{name}_origin"] or "")) for name in columns if isinstance(row.get(name), float)}
     uid = bytes(row["uid"]).hex() if row["uid"] else ""
     return Shot(uid, row.get("text") or "", row["url"] or "", row["fate"], row["reason"] or "", tuple(row["tiers"] or ()), scores)

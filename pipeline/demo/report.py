@@ -23,6 +23,7 @@ STEPS = {
     "set": "it is the first of its kind",
 }
 GROUP_NAMES = {"input": "input", "fetch": "fetch", "image": "picture", "rules": "rule", "set": "duplicates and set"}
+SIGNS = {"\u2020": f"\u2020 scored with {STAND_IN}: the number means nothing.", "*": "* came with the input."}
 TILES = 40
 MOSAIC_LEAST = 16
 SHOWN_SCORES = 5
@@ -128,24 +129,30 @@ def _funnel(facts: Facts) -> str:
     return f'<h2>From rows to pairs</h2><p class="soft">{words}</p><div class="card funnel">{rows}</div>{losses}'
 
 
-def _card(shot: Shot, stand_ins: frozenset[str], label: str = "", survivor: bool = False) -> str:
+def _card(shot: Shot, label: str = "", survivor: bool = False) -> str:
     picture = f'<div class="pic">{image(shot.jpeg, shot.text[:80])}</div>' if shot.jpeg else ""
     words = f'<div class="words">{esc(shot.text or "(no text)")}</div>'
     recaption = f'<div class="words soft" style="margin-top:4px">{esc(shot.recaption)}</div>' if shot.recaption else ""
     scores = "".join(
-        f"<span>{esc(name)}{'†' if origin in stand_ins else ''}{' (input)' if origin == 'input' else ''} <b>{value:.2f}</b></span>"
-        for name, (value, origin) in list(shot.scores.items())[:SHOWN_SCORES]
+        f"<span>{esc(name)}{_mark(origin)} <b>{value:.2f}</b></span>" for name, (value, origin) in list(shot.scores.items())[:SHOWN_SCORES]
     )
     below = f'<div class="scores">{scores}</div>' if scores else ""
     return f"<figure{' class=survivor' if survivor else ''}>{picture}<figcaption>{label}{words}{recaption}{below}</figcaption></figure>"
 
 
+def _mark(origin: str) -> str:
+    """Return the sign that tells where a number came from: a dagger for stand-in weights, an asterisk for the input."""
+    return "\u2020" if STAND_IN in origin else "*" if origin == "input" else ""
+
+
 def _kept(facts: Facts) -> str:
     out = ""
     for tier, shots in facts.kept_shots.items():
-        cards = "".join(_card(shot, facts.stand_in_heads) for shot in shots[:CARDS])
+        cards = "".join(_card(shot) for shot in shots[:CARDS])
         out += f"<h3>{chip(tier, 'keep')} {count(facts.tiers.get(tier, len(shots)))} pairs</h3><div class=grid>{cards}</div>"
-    note = f'<p class="small soft">† scored with {STAND_IN}: the number means nothing.</p>' if facts.stand_in_heads else ""
+    signs = {_mark(origin) for shots in facts.kept_shots.values() for shot in shots for _, origin in shot.scores.values()}
+    notes = " ".join(words for sign, words in SIGNS.items() if sign in signs)
+    note = f'<p class="small soft">{notes}</p>' if notes else ""
     return f"<h2>Kept</h2>{note}{out}" if out else ""
 
 
@@ -167,7 +174,7 @@ def _dropped(facts: Facts) -> str:
 
 
 def _thumbs(shots: Sequence[Shot]) -> str:
-    return f'<div class="thumbs">{"".join(_card(_bare(shot), frozenset()) for shot in shots)}</div>'
+    return f'<div class="thumbs">{"".join(_card(_bare(shot)) for shot in shots)}</div>'
 
 
 def _bare(shot: Shot) -> Shot:
@@ -190,7 +197,7 @@ def _groups(facts: Facts) -> str:
         return ""
     out = ""
     for group in groups:
-        cards = "".join(_card(_bare(shot), frozenset(), _fate(shot) + " ", shot.fate == "kept") for shot in group)
+        cards = "".join(_card(_bare(shot), _fate(shot) + " ", shot.fate == "kept") for shot in group)
         out += f'<div class="thumbs">{cards}</div>'
     words = "Pictures within a few bits of one another in perceptual hash; the best that passes the rules stays (framed)."
     return f'<h2>Near duplicates</h2><p class="soft">{words}</p><div class="card pairs">{out}</div>'
