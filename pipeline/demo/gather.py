@@ -81,8 +81,16 @@ def gather(root: Path, truth: Path | None = None) -> Facts:
         _read_ledger(root, ledgers, facts)
     if ledgers and truth is not None and truth.is_file():
         facts.truth = joined(pa.concat_tables(pq.read_table(path) for path in ledgers), pq.read_table(truth))
+        _add_texts(facts)
     _read_training(root, facts)
     return facts
+
+
+def _add_texts(facts: Facts) -> None:
+    """Give rows whose picture never came the text that the truth table has of them: the ledger keeps none of dropped rows."""
+    texts = {row["uid"].hex(): row["text"] or "" for row in facts.truth if row["uid"]}
+    for shots in facts.dropped_shots.values():
+        shots[:] = [replace(shot, text=shot.text or texts.get(shot.uid, "")) for shot in shots]
 
 
 def _read_manifests(root: Path, facts: Facts) -> None:

@@ -146,10 +146,13 @@ def _mark(origin: str) -> str:
 
 
 def _kept(facts: Facts) -> str:
-    out = ""
+    out, seen = "", set[str]()
     for tier, shots in facts.kept_shots.items():
-        cards = "".join(_card(shot) for shot in shots[:CARDS])
-        out += f"<h3>{chip(tier, 'keep')} {count(facts.tiers.get(tier, len(shots)))} pairs</h3><div class=grid>{cards}</div>"
+        fresh = [shot for shot in shots if shot.uid not in seen][:CARDS]
+        seen |= {shot.uid for shot in fresh}
+        others = '<p class="small soft">Its pairs here are shown above.</p>' if not fresh else ""
+        cards = "".join(_card(shot) for shot in fresh)
+        out += f'<h3>{chip(tier, "keep")} {count(facts.tiers.get(tier, len(shots)))} pairs</h3>{others}<div class="grid">{cards}</div>'
     signs = {_mark(origin) for shots in facts.kept_shots.values() for shot in shots for _, origin in shot.scores.values()}
     notes = " ".join(words for sign, words in SIGNS.items() if sign in signs)
     note = f'<p class="small soft">{notes}</p>' if notes else ""
