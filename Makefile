@@ -30,7 +30,7 @@ demo: setup  ## Run the whole chain on real pictures, CPU only, then show the re
 	$(BIN)/python -m pipeline.demo $(ARGS)
 
 test: setup  ## Run every test, offline
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: setup  ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Generated pictures, a small web on 127.0.0.1, and an input table with one row per kind of trouble."""
 
 import io
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +28,9 @@ def jpeg(image: Image.Image, quality: int = 90) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
+
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads spin against each other when test processes share cores
 
 
 class Web(str):
