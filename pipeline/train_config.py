@@ -68,6 +68,9 @@ class TrainConfig(BaseModel):
 
     # machine
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the layers; auto: bf16 on a GPU, fp32 on a CPU")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads; none: torch's choice. A fixed number gives the same bytes on any number of cores"
+    )
     compile: bool = Field(False, description="torch.compile")
 
     # what it leaves

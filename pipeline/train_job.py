@@ -36,7 +36,7 @@ from tokenize_shards.catalog import vq_weights
 from tokenize_shards.pack import Tokenizer
 
 FREE_TO_CHANGE = {
-    *("epochs", "seconds", "micro_batch", "precision", "compile", "verify", "on_change", "init_from"),
+    *("epochs", "seconds", "micro_batch", "precision", "threads", "compile", "verify", "on_change", "init_from"),
     *("log_every", "checkpoint_every", "keep_checkpoints", "sample_every", "sample_prompts", "recall_pictures"),
     *("sample_cfg_scale", "sample_top_k", "sample_temperature", "sample_top_p"),
 }
@@ -111,6 +111,8 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     config = recipe.train
     if config.tier not in recipe.tier:
         raise RecipeError(f"train.tier: no tier {config.tier!r} in the recipe; its tiers are {', '.join(recipe.tier)}")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     share = _share(config, machine)
     shards = find_shards(recipe.root / "codes", config.tier)
     check_shards(shards[machine.rank :: machine.world], config.verify)

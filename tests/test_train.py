@@ -27,6 +27,16 @@ from pipeline.train_job import Machine, prepare
 HERE = Machine(0, 1, torch.device("cpu"))
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    """Models this small are faster on one thread, and do not spin against other tests' processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def run(tmp_path):
     """A run folder with twelve pictures in two shards, and its recipe."""
@@ -113,7 +123,9 @@ def test_streamed_shards_train_too(run):
 
 
 def test_epochs_end_the_run(run):
-    assert train(run, "train.steps=1000", "train.epochs=2") == 0
+    torch.set_num_threads(2)
+    assert train(run, "train.steps=1000", "train.epochs=2", "train.threads=1") == 0
+    assert torch.get_num_threads() == 1
     assert latest_checkpoint(folder_of(run) / "checkpoints").step == 6  # 2 x 12 pictures in batches of 4
 
 
@@ -204,7 +216,7 @@ def test_two_processes_train_as_one(run, tmp_path):
     write_codes(tmp_path / "two")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=0"]
     launch += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", *command(run, *NO_DROPOUT)[2:], "--out", str(tmp_path / "two")]
-    subprocess.run(launch, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"})
+    subprocess.run(launch, check=True, timeout=300, env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"})
     two = load_file(tmp_path / "two" / "train" / "pretrain" / "checkpoints" / "0000004" / "model.safetensors")
     assert max(float((alone[name] - two[name]).abs().max()) for name in alone) < 2e-3  # Adam's first steps amplify the last bits
     assert np.mean([float((alone[name] - two[name]).abs().mean()) for name in alone]) < 2e-5
