@@ -26,6 +26,10 @@ FRUITLESS_DEATHS = 12
 """Deaths in one step, beyond one per 10,000 rows done, after which the run gives up; three at one shard without a row in hand do too."""
 
 
+START_S = 900.0
+"""Seconds that a worker may take to load its models before it counts as dead."""
+
+
 class RunFailed(RuntimeError):
     """A run ended before its work was done; the message says why and how to go on."""
 
@@ -160,8 +164,9 @@ class Supervisor:
         """Yield the child if it still runs, its successor if it died, nothing if it is done."""
         code = child.process.poll()
         if code is None:
-            silent = time.time() - max(last_sign(child.hands), child.started)
-            if self.options.runner != "local" or silent < self.options.stall_s:
+            sign = last_sign(child.hands)
+            limit = self.options.stall_s if sign > child.started else max(self.options.stall_s, START_S)
+            if self.options.runner != "local" or time.time() - max(sign, child.started) < limit:
                 yield child
                 return
             code = -signal.SIGKILL
@@ -176,7 +181,8 @@ class Supervisor:
     def _charge(self, child: Child, code: int) -> None:
         """Charge a death to the rows in hand, or give up when no row can be blamed any more."""
         left = error_path(str(child.hands))
-        message = left.read_text().partition("\n")[2] if left.is_file() else ""
+        said, _, message = left.read_text().partition("\n") if left.is_file() else ("", "", "")
+        code = int(said) if said.isdigit() else code  # a full disk can cost the exit code too: the log is on it
         if code == MISUSED:
             raise RecipeError(message)
         if code == NO_ROOM:

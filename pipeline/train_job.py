@@ -32,8 +32,8 @@ from pipeline.loader import (
 from pipeline.optim import make_optimizers
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.train_config import TrainConfig
-from tokenize_shards.catalog import vq_weights
 from tokenize_shards.pack import Tokenizer
+from tokenize_shards.vq import load_vq
 
 FREE_TO_CHANGE = {
     *("epochs", "seconds", "micro_batch", "precision", "threads", "compile", "verify", "on_change", "init_from"),
@@ -162,7 +162,7 @@ def _check_tokenizer(recipe: Recipe, sample: CodeSample, machine: Machine) -> No
         )
     name, weights = recipe.tokenizer(recipe.train.tier)
     try:
-        fingerprint = vq_weights(name, weights).sha256
+        fingerprint = load_vq(name, weights).fingerprint
     except WeightsError:
         if recipe.train.sample_every or recipe.train.recall_pictures:
             raise

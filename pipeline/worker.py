@@ -33,6 +33,8 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         """Load the step's models once per process."""
         try:
             self.worker = self.step.open()
+            if self.hands:
+                Path(self.hands).touch()  # ready: from now on silence counts
         except Exception as error:
             self._leave(error)
             raise

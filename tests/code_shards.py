@@ -1,12 +1,14 @@
 """Code shards for tests: seeded random codes of the stand-in VQ-demo, packed as the pipeline packs them."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from manifests.shards import write_shard
-from tokenize_shards.catalog import vq_spec, vq_weights
+from tokenize_shards.catalog import vq_spec
 from tokenize_shards.pack import Tokenizer, sample_parts
+from tokenize_shards.vq import load_vq
 
 GRID = 8
 CODEBOOK = vq_spec("VQ-demo").codebook_size
@@ -38,9 +40,10 @@ lr = 3e-3
 """
 
 
+@cache
 def tokenizer() -> Tokenizer:
-    weights = vq_weights("VQ-demo", "stand-in")
-    return Tokenizer("VQ-demo", weights.sha256, CODEBOOK, GRID, weights.stand_in)
+    loaded = load_vq("VQ-demo", "stand-in")
+    return Tokenizer("VQ-demo", loaded.fingerprint, CODEBOOK, GRID, loaded.weights.stand_in)
 
 
 def row_of(number: int, crops: int = 1) -> dict[str, object]:
