@@ -1,20 +1,17 @@
 """caption: describe the kept pictures of the tiers that ask for it, as sidecars beside the pairs."""
 
-import hashlib
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 from captioning.base import build_captioner, captioner_settings, captioner_weights
-from filters.fetch.images import ImageFault, ImageLimits, open_picture
 from manifests.files import digest_of, read_table, write_table
-from manifests.manifest import FileRecord, ShardRecord
+from manifests.manifest import ShardRecord
 from manifests.schema import schema
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
-from pipeline.kept import fresh, kept_by_shard, pair_jpegs, shard_contents
+from pipeline.kept import decode, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
 from pipeline.plans import write_plan
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.steps import Step, Unit
@@ -111,18 +108,10 @@ class CaptionWorker:
                 self._caption([pair for pair in batch if not hands.deadly(pair[0])], name, captioner, rows)
         made = [rows.get(uid, {"uid": uid, "captioner": name, "reason": "worker_died"}) for uid in wanted]
         write_table(path, stamp(pa.Table.from_pylist(made, schema=CAPTIONED), made_by))
-        dropped = Counter(row["reason"] for row in made if row.get("reason"))
-        record = FileRecord.of(root, path)
-        return ShardRecord(unit.name, unit.key, (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items())))
+        return record_of(root, unit, path, made)
 
     def _caption(self, pairs: list[tuple[bytes, bytes]], name: str, captioner: "Captioner", rows: dict[bytes, dict[str, Any]]) -> None:
-        images = []
-        for uid, jpeg in pairs:
-            rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "captioner": name, "reason": None}
-            try:
-                images.append((uid, open_picture(jpeg, ImageLimits(max_pixels=self.step.recipe.fetch.max_pixels))))
-            except ImageFault as fault:
-                rows[uid]["reason"] = fault.reason
+        images = decode(pairs, rows, self.step.recipe.fetch.max_pixels, captioner=name)
         said = captioner.caption([image for _, image in images]) if images else []
         for (uid, _), caption in zip(images, said, strict=True):
             rows[uid].update(caption=caption.text, short_caption=caption.short, flags=list(caption.flags))

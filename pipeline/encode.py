@@ -1,21 +1,18 @@
 """pretokenize / encode: kept pictures of each tier to VQ codes, keyed by picture, tokenizer and crop."""
 
-import hashlib
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.fetch.images import ImageFault, ImageLimits, open_picture
 from manifests.files import digest_of, read_table, write_table
-from manifests.manifest import FileRecord, ShardRecord
+from manifests.manifest import ShardRecord
 from manifests.schema import schema
 from manifests.uid import uid_hash
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
-from pipeline.kept import fresh, kept_by_shard, pair_jpegs, shard_contents
+from pipeline.kept import decode, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
 from pipeline.plans import write_plan
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.steps import Step, Unit
@@ -126,19 +123,11 @@ class EncodeWorker:
                 self._encode([pair for pair in batch if not hands.deadly(pair[0])], tier, rows)
         made = [rows.get(uid, {"uid": uid, "reason": "worker_died"}) for uid in wanted]
         write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **{FINGERPRINT: self.encoders[tier].fingerprint}))
-        dropped = Counter(row["reason"] for row in made if row.get("reason"))
-        record = FileRecord.of(root, path)
-        return ShardRecord(unit.name, unit.key, (record,), len(made), len(made) - dropped.total(), dict(sorted(dropped.items())))
+        return record_of(root, unit, path, made)
 
     def _encode(self, pairs: list[tuple[bytes, bytes]], tier: str, rows: dict[bytes, dict[str, Any]]) -> None:
         size = self.step.recipe.tier[tier].size
-        images = []
-        for uid, jpeg in pairs:
-            rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "size": size, "crop": CROP, "flip": False, "reason": None}
-            try:
-                images.append((uid, open_picture(jpeg, ImageLimits(max_pixels=self.step.recipe.fetch.max_pixels))))
-            except ImageFault as fault:
-                rows[uid]["reason"] = fault.reason
+        images = decode(pairs, rows, self.step.recipe.fetch.max_pixels, size=size, crop=CROP, flip=False)
         if images:
             codes = self.encoders[tier].encode_images([image for _, image in images], size, self.step.recipe.pretokenize.batch_size)
             for (uid, _), crops in zip(images, codes, strict=True):

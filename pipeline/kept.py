@@ -1,17 +1,25 @@
 """Find the kept rows of a tier and their pictures, shard by shard of pairs."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.fetch.images import ImageFault, ImageLimits, open_picture
+from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import schema
 from manifests.shards import read_shard
 from pipeline.plans import connect, files_sql
-from pipeline.steps import records_of
+from pipeline.steps import Unit, records_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Row = dict[str, Any]
 
 
 def kept_by_shard(root: Path, tiers: list[str]) -> Iterator[tuple[str, pa.Table]]:
@@ -40,9 +48,7 @@ def shard_contents(root: Path) -> dict[str, str]:
     return {record.shard: record.content for record in records_of(root, "fetch")}
 
 
-def fresh(
-    jpegs: Iterator[tuple[bytes, bytes]], earlier: dict[bytes, dict[str, Any]], rows: dict[bytes, dict[str, Any]]
-) -> Iterator[tuple[bytes, bytes]]:
+def fresh(jpegs: Iterator[tuple[bytes, bytes]], earlier: dict[bytes, Row], rows: dict[bytes, Row]) -> Iterator[tuple[bytes, bytes]]:
     """Pass on the pictures that have no earlier row of the same bytes; the others' rows are carried over."""
     for uid, jpeg in jpegs:
         before = earlier.get(uid)
@@ -50,3 +56,22 @@ def fresh(
             rows[uid] = {name: value for name, value in before.items() if name != "file"}
         else:
             yield uid, jpeg
+
+
+def decode(pairs: list[tuple[bytes, bytes]], rows: dict[bytes, Row], max_pixels: int, **facts: Any) -> "list[tuple[bytes, Image]]":
+    """Return (uid, RGB picture) of the JPEGs that open; every pair gets its row, with a reason where it does not."""
+    images = []
+    for uid, jpeg in pairs:
+        rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "reason": None, **facts}
+        try:
+            images.append((uid, open_picture(jpeg, ImageLimits(max_pixels=max_pixels))))
+        except ImageFault as fault:
+            rows[uid]["reason"] = fault.reason
+    return images
+
+
+def record_of(root: Path, unit: Unit, path: Path, rows: list[Row]) -> ShardRecord:
+    """Return the record of a written sidecar: rows with a reason are dropped."""
+    dropped = Counter(row["reason"] for row in rows if row.get("reason"))
+    kept = len(rows) - dropped.total()
+    return ShardRecord(unit.name, unit.key, (FileRecord.of(root, path),), len(rows), kept, dict(sorted(dropped.items())))

@@ -1,7 +1,5 @@
 """filter / score: one decode and one pass per encoder turn the pairs into score columns and perceptual hashes."""
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from filters.fetch.images import ImageFault, ImageLimits, open_picture
 from filters.scorers.catalog import HEADS, scorer_specs, scorer_weights
 from manifests.files import read_table, write_table
-from manifests.manifest import FileRecord, ShardRecord
+from manifests.manifest import ShardRecord
 from manifests.schema import schema
 from manifests.shards import read_shard
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
-from pipeline.kept import fresh
+from pipeline.kept import decode, fresh, record_of
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.rules import scored_columns
 from pipeline.steps import Step, Unit, records_of
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from filters.scorers.panel import Panel
 
 
@@ -84,33 +79,18 @@ class ScoreWorker:
         for batch in batches(jpegs, self.step.recipe.score.batch_size, hands):
             with hands.holding(unit.name, [uid for uid, _ in batch]):
                 self._score([(uid, jpeg) for uid, jpeg in batch if not hands.deadly(uid)], given, rows)
-        table = self._table([rows.get(key, {"uid": key, "reason": "worker_died"}) for key in keys])
+        made = [rows.get(key, {"uid": key, "reason": "worker_died"}) for key in keys]
         path = root / "scores" / f"{unit.name}.parquet"
-        write_table(path, stamp(table, made_by))
-        dropped = Counter(reason for reason in table["reason"].to_pylist() if reason)
-        return ShardRecord(
-            unit.name,
-            unit.key,
-            (FileRecord.of(root, path),),
-            len(keys),
-            len(keys) - dropped.total(),
-            dict(sorted(dropped.items())),
-        )
+        write_table(path, stamp(self._table(made), made_by))
+        return record_of(root, unit, path, made)
 
     def _score(self, pairs: list[tuple[bytes, bytes]], given: dict[str, dict[str, Any]], rows: dict[bytes, dict[str, Any]]) -> None:
         from filters.dedup import phash
 
-        images: list[Image] = []
-        scored: list[bytes] = []
-        for uid, jpeg in pairs:
-            rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "reason": None}
-            try:
-                images.append(open_picture(jpeg, ImageLimits(max_pixels=self.step.recipe.fetch.max_pixels)))
-                scored.append(uid)
-            except ImageFault as fault:
-                rows[uid]["reason"] = fault.reason
-        if not images:
+        opened = decode(pairs, rows, self.step.recipe.fetch.max_pixels)
+        if not opened:
             return
+        scored, images = [uid for uid, _ in opened], [image for _, image in opened]
         facts = [given[uid.hex()] for uid in scored]
         needs = {
             name: np.array([fact.get(HEADS[name].stands_in_for or "") is None for fact in facts]) for name in self.step.recipe.score.use
