@@ -37,7 +37,8 @@ class Language(Rule):
         language = batch.column("language")
         allowed = pc.if_else(pc.is_null(language), None, pc.is_in(language, value_set=pa.array(self.allow, pa.string())))
         if self.sure > 0:
-            allowed = pc.or_kleene(allowed, pc.invert(at_least(batch, "language_score", self.sure)))
+            unsure = pc.fill_null(pc.invert(at_least(batch, "language_score", self.sure)), False)  # an input may give no probability
+            allowed = pc.or_kleene(allowed, unsure)
         return pc.and_kleene(allowed, at_least(batch, "language_score", self.min_score)) if self.min_score > 0 else allowed
 
 

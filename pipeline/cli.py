@@ -117,14 +117,15 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
     """Run one stage or all of them; print errors without a traceback; return the exit code."""
     from manifests.weights import WeightsError
     from pipeline.recipe import RecipeError
-    from pipeline.runners import RunFailed, sigterm_is_ctrl_c
+    from pipeline.runners import RunFailed, stoppable
     from pipeline.stages import TooManyLosses, run_stage
 
     stages = ("filter", "caption", "pretokenize") if stage == "all" else (stage,)
     try:
-        with sigterm_is_ctrl_c(), surroundings(recipe, stages) as runtime:
+        with surroundings(recipe, stages) as runtime:
             for name in stages:
-                run_stage(recipe, name, options, runtime)
+                with stoppable():
+                    run_stage(recipe, name, options, runtime)
                 after(recipe, name, options)
     except (RecipeError, WeightsError) as error:
         typer.echo(f"error: {error}", err=True)

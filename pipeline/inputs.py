@@ -15,6 +15,8 @@ from pipeline.recipe import Recipe, RecipeError
 from pipeline.rules import input_columns
 
 LEDGER = "input.json"
+UNREADABLE = (pa.ArrowException, ValueError, NotImplementedError, OSError, EOFError)
+"""What pyarrow raises for a damaged Parquet file, names that are not UTF-8 included."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,15 @@ def _look(url: str, name: str, recipe: Recipe) -> InputFile:
             try:
                 file.seek(0)
                 footer = pq.ParquetFile(file).metadata
-                columns = set(footer.schema.to_arrow_schema().names)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError) as error:
+                names = footer.schema.to_arrow_schema().names
+            except UNREADABLE as error:
                 return InputFile(url, name, size, sha256, fault=f"not a readable Parquet file: {_first_line(error)}")
     except OSError as error:
         return InputFile(url, name, 0, "", fault=f"cannot be opened: {_first_line(error)}")
-    wanted = input_columns(recipe)["url"]
+    columns, wanted = set(names), input_columns(recipe)["url"]
+    twice = sorted(column for column in {*input_columns(recipe).values()} if names.count(column) > 1)
+    if twice:
+        return InputFile(url, name, size, sha256, fault=f"column {twice[0]!r} stands in it twice")
     if wanted not in columns:
         raise RecipeError(
             f"input: {name} has no column {wanted!r} for the URLs; its columns are {', '.join(sorted(columns))};"

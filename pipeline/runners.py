@@ -229,17 +229,29 @@ def stop(process: "subprocess.Popen[Any]") -> None:
 
 
 @contextmanager
-def sigterm_is_ctrl_c() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C while the block runs, so that schedulers stop a run cleanly too."""
+def stoppable() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the block with KeyboardInterrupt, also where a library caught it on the way.
+
+    An import that is cut short can swallow the interrupt, or turn it into another error.
+    """
+    seen: list[int] = []
 
     def interrupt(signum: int, frame: Any) -> None:
+        seen.append(signum)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
+    except Exception as error:
+        if seen:
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if seen:
+        raise KeyboardInterrupt
 
 
 def preflight(steps: Sequence[Step]) -> None:

@@ -14,7 +14,7 @@ from manifests.schema import COLUMNS, schema
 from manifests.uid import UID_SQL, fraction_bound, uid_hash_sql
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands
-from pipeline.inputs import InputFile, claimed, open_input
+from pipeline.inputs import UNREADABLE, InputFile, claimed, open_input
 from pipeline.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns
 from pipeline.steps import Step, Unit
 
@@ -129,7 +129,7 @@ class SelectWorker:
             if read.num_rows != count:
                 raise pa.ArrowInvalid(f"{read.num_rows} rows where the footer promises {count}")
             read.validate(full=True)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError):
+        except UNREADABLE:
             broken = pa.table({**source, "reason": pa.array(["broken_row_group"] * count, pa.string())})
             return conform(broken)
         return self._judge(pa.table({**source, **self._columns(read)}), unit.reads["bound"])
@@ -231,13 +231,16 @@ def with_uids(table: pa.Table, bound: int | None, seed: int) -> pa.Table:
 
 
 def with_language(table: pa.Table, wanted: pa.ChunkedArray) -> pa.Table:
-    """Add language and language_score of the text for the wanted rows."""
+    """Add language and language_score of the text for the wanted rows; what the input says of a language stands."""
     from filters.language import detect
 
-    asked = [text if want else None for text, want in zip(table["text"].to_pylist(), wanted.to_pylist(), strict=True)]
+    given = [table[name] if name in table.column_names else pa.nulls(table.num_rows, COLUMNS[name].type) for name in DETECTED]
+    unknown = pc.and_(wanted, pc.is_null(given[0])).to_pylist()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        codes, scores = detect(asked)
-    return table.append_column("language", pa.array(codes, pa.string())).append_column(
-        "language_score", pa.array(scores, pa.float32(), from_pandas=True)
-    )
+        codes, scores = detect([text if want else None for text, want in zip(table["text"].to_pylist(), unknown, strict=True)])
+    found = pa.array(codes, pa.string()), pa.array(scores, pa.float32(), from_pandas=True)
+    table = table.drop_columns([name for name in DETECTED if name in table.column_names])
+    for name, mine, theirs in zip(DETECTED, given, found, strict=True):
+        table = table.append_column(name, pc.coalesce(mine, theirs))
+    return table

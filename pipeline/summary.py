@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from filters.scorers.catalog import HEADS
-
 from manifests.manifest import Manifest, ShardRecord, total_dropped
 from pipeline.inputs import InputFile
 from pipeline.plans import connect, files_sql

@@ -40,8 +40,8 @@ def test_every_filter_of_the_design_is_there():
         ({"use": "language"}, {"language": ["en", "de", None]}, [True, False, None]),
         (
             {"use": "language", "sure": 0.7},
-            {"language": ["en", "fr", "fr", "fr", None], "language_score": [0.3, 0.9, 0.7, 0.4, 0.9]},
-            [True, False, False, True, None],
+            {"language": ["en", "fr", "fr", "fr", None, "fr"], "language_score": [0.3, 0.9, 0.7, 0.4, 0.9, None]},
+            [True, False, False, True, None, False],
         ),
         (
             {"use": "language", "allow": ["en", "de"], "min_score": 0.5},
