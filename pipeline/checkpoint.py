@@ -6,14 +6,16 @@ A checkpoint is a folder `STEP/` with `model.safetensors`, `optimizer.pt` (tenso
 """
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -49,8 +51,8 @@ def save_checkpoint(root: Path, model: nn.Module, optimizers: list[torch.optim.O
     temporary = root / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{folder.name}"
     try:
         temporary.mkdir()
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL)
-        torch.save([optimizer.state_dict() for optimizer in optimizers], temporary / OPTIMIZER)
+        _save_model({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL)
+        _save_states([optimizer.state_dict() for optimizer in optimizers], temporary / OPTIMIZER)
         digests = {name: sha256_file(temporary / name) for name in (MODEL, OPTIMIZER)}
         write_json(temporary / STATE, {**state, "sha256": digests})
         _sync(temporary)
@@ -62,6 +64,50 @@ def save_checkpoint(root: Path, model: nn.Module, optimizers: list[torch.optim.O
     for old in _folders(root)[keep:]:
         shutil.rmtree(old)
     return folder
+
+
+def _save_model(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write safetensors; its own error for a failed write names the system's only in its text."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+class _Sink:
+    """A file that remembers why a write failed: torch.save raises a RuntimeError that does not say it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write all bytes; keep the error of a write that fails."""
+        try:
+            rest = memoryview(data)
+            while rest:  # a disk that fills up takes a part first, without an error
+                rest = rest[self.file.write(rest) :]
+            return len(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        """Do nothing: the file is not buffered."""
+
+
+def _save_states(states: list[dict[str, Any]], path: Path) -> None:
+    with open(path, "wb", buffering=0) as file:
+        sink = _Sink(file)
+        try:
+            torch.save(states, sink)  # type: ignore[arg-type]  # write and flush are all it asks for
+        except RuntimeError as error:
+            if sink.failure is not None:
+                raise sink.failure from error
+            raise
 
 
 def _sync(folder: Path) -> None:

@@ -211,13 +211,19 @@ class GPT(nn.Module):
     def logits(self, codes_BN: Tensor, condition: Condition) -> Tensor:
         """Return float32 (B, N, V): position i predicts code i, having read the condition and the codes before i.
 
-        Raises ValueError for codes or a condition of the wrong shape.
+        Raises ValueError for codes or a condition of the wrong shape or range.
         """
         limit = self.spec.grid**2
         if codes_BN.ndim != 2 or not 1 <= codes_BN.shape[1] <= limit:
             raise ValueError(f"codes have shape {tuple(codes_BN.shape)}, wanted (B, N) with N from 1 to {limit} (grid {self.spec.grid})")
-        prompt = self.embed(condition)
         codes_BN = codes_BN.to(self.tok_embeddings.weight.device).long()
+        _check_range("codes", codes_BN, self.spec.vocab - 1)
+        content, lengths_B = condition if isinstance(condition, tuple) else (condition, None)
+        if len(content) != len(codes_BN):
+            raise ValueError(f"{len(codes_BN)} rows of codes with {len(content)} conditions")
+        if lengths_B is not None:
+            _check_range("lengths", lengths_B, content.shape[1])
+        prompt = self.embed(condition)
         x_BSD = torch.cat((prompt.x_BTD, self.tok_embeddings(codes_BN[:, :-1])), dim=1)
         return self._read(x_BSD, prompt, None, keep=codes_BN.shape[1])
 
@@ -302,6 +308,12 @@ def build_gpt(name: str, condition: str = "text", grid: int = 16, rope_cond: str
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=INIT_STD)
+
+
+def _check_range(what: str, values: Tensor, most: int) -> None:
+    """Raise ValueError for whole numbers outside 0..most."""
+    if values.numel() and not 0 <= int(values.min()) <= int(values.max()) <= most:
+        raise ValueError(f"{what} from {int(values.min())} to {int(values.max())}, wanted 0 to {most}")
 
 
 def _check_condition(spec: GPTSpec, content: Tensor, lengths_B: Tensor | None) -> None:

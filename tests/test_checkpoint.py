@@ -1,7 +1,6 @@
 import argparse
-import errno
-import os
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import pipeline.checkpoint
+from manifests.files import out_of_room
 from manifests.weights import WeightsError
 from pipeline.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, start_from, sweep_checkpoints
 
@@ -66,15 +65,18 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
     assert latest_checkpoint(tmp_path / "nowhere") is None
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
-    save(tmp_path, 1)
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(pipeline.checkpoint.torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
-        save(tmp_path, 2)
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt"])
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, file):
+    """A real failed write, in safetensors and in torch: neither library raises an OSError by itself."""
+    size = (save(tmp_path, 1) / file).stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            save(tmp_path, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert out_of_room(raised.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0000001", "latest"]
     (tmp_path / ".tmp-1-a-0000002").mkdir()  # what a killed attempt leaves
     sweep_checkpoints(tmp_path)

@@ -251,3 +251,30 @@ def test_a_changed_file_changes_its_identity(tmp_path: Path) -> None:
 def test_catalog_does_not_import_torch() -> None:
     code = "import sys, tokenize_shards.catalog; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_codes_of_a_shard_decode_as_they_are() -> None:
+    codes_BN = torch.arange(64)[None]
+    vq = demo(0)
+    assert torch.equal(vq.decode(codes_BN.to(torch.uint16)), vq.decode(codes_BN))
+    with pytest.raises(ValueError, match="square grid"):
+        vq.decode(torch.zeros(1, 0, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta", "complex", "whole"])
+def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, kind: str) -> None:
+    state = dict(demo(0).state_dict())
+    weight = state["post_quant_conv.bias"]
+    odd = {"sparse": weight.to_sparse(), "meta": weight.to("meta"), "complex": weight.to(torch.complex64), "whole": weight.to(torch.int64)}
+    torch.save({**state, "post_quant_conv.bias": odd[kind]}, tmp_path / "vq.pt")
+    with pytest.raises(WeightsError):
+        load_vq("VQ-demo", str(tmp_path / "vq.pt"))
+
+
+def test_a_refusal_repeats_no_advice_to_run_the_code(tmp_path: Path) -> None:
+    torch.save({"model": Path("x")}, tmp_path / "vq.pt")
+    with pytest.raises(WeightsError) as refused:
+        load_vq("VQ-demo", str(tmp_path / "vq.pt"))
+    assert "weights_only" not in str(refused.value)
+    assert "\x1b" not in str(refused.value)
+    assert "pathlib" in str(refused.value)

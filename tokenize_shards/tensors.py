@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     try:
         content = _safetensors(path) if Path(path).suffix == ".safetensors" else _torch(path)
     except BROKEN as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = _why(error)
         raise WeightsError(
             f"{path}: cannot be read as a checkpoint of tensors alone: it is cut short, altered, or holds code ({first})"
         ) from error
@@ -46,6 +47,14 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if not tensors:
         raise WeightsError(f"{path}: no tensors found, neither flat nor under {', '.join(HOLDERS)}; got {_outline(content)}")
     return _unwrapped(tensors)
+
+
+def _why(error: BaseException) -> str:
+    """Return one line on a broken file; of a pickle only what it asked for: torch's own text advises to run it."""
+    if isinstance(error, pickle.UnpicklingError):
+        asked = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:global|class) ([\w.]+)", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
+        return f"it asks for {asked[1] or asked[2]}" if asked else "its pickle is not of plain tensors"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _safetensors(path: str | Path) -> Any:
@@ -96,6 +105,9 @@ def fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], wh
     ]
     if misshapen:
         faults.append(f"{len(misshapen)} of another shape ({_few(misshapen)})")
+    unlike = [n for n in wanted if n in tensors and not _is_plain(tensors[n])]
+    if unlike:
+        faults.append(f"{len(unlike)} not dense real numbers ({_few([f'{n}: {tensors[n].dtype}, {tensors[n].layout}' for n in unlike])})")
     if faults:
         raise WeightsError(f"weights of {who} are not its own: of {len(wanted)} tensors wanted and {len(tensors)} got, {'; '.join(faults)}")
     fitted = {name: tensors[name].to(torch.float32).contiguous() for name in wanted}
@@ -103,6 +115,10 @@ def fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], wh
     if broken:
         raise WeightsError(f"weights of {who} hold NaN or infinite numbers in {len(broken)} tensors ({_few(broken)})")
     return fitted
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and tensor.device.type != "meta" and tensor.is_floating_point()
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -228,8 +228,9 @@ class VQ(nn.Module):
 
         Raises ValueError where N is not a square or a code is outside the codebook.
         """
-        side = math.isqrt(codes_BN.shape[-1])
-        if codes_BN.ndim != 2 or side * side != codes_BN.shape[-1]:
+        codes_BN = codes_BN.long()  # shards hold uint16, which torch can hardly compute with
+        side = math.isqrt(codes_BN.shape[-1]) if codes_BN.ndim == 2 else 0
+        if not side or side * side != codes_BN.shape[-1]:
             raise ValueError(f"{self.spec.name} decodes codes (B, N) on a square grid; got {tuple(codes_BN.shape)}")
         if codes_BN.numel() and not 0 <= int(codes_BN.min()) <= int(codes_BN.max()) < self.spec.codebook_size:
             raise ValueError(
