@@ -23,12 +23,21 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Receipt:
+    """What a refusal rests on: the `rule` ("robots.txt", "X-Robots-Tag", …) and the `value` found there, one printable line."""
+
+    rule: str
+    value: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """What became of a request.
 
     `reason` is None where `body` is there, else one of: bad_url blocked_scheme blocked_address dns connection tls timeout
-    bad_response http_NNN too_many_redirects too_large incomplete_body empty_body.
+    bad_response http_NNN too_many_redirects too_large incomplete_body empty_body robots opted_out.
     `status`: the last HTTP status seen, if any. `final_url`: the last URL asked for. `detail`: for logs only.
+    `receipt`: for `robots` and `opted_out`. `attempts`: how often the URL was tried, 0 where it was never asked for.
     """
 
     uid: bytes
@@ -37,6 +46,8 @@ class Answer:
     status: int | None
     final_url: str
     detail: str = ""
+    receipt: Receipt | None = None
+    attempts: int = 1
 
 
 def fetch_all(requests: Sequence[Request], config: FetchConfig) -> Iterator[Answer]:
