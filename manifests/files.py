@@ -21,8 +21,16 @@ ROW_GROUP_ROWS = 65_536
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+SEAL = "seal"
+"""The field of a sealed JSON object that holds the digest of its other fields."""
+
+
 class FormatError(ValueError):
     """A file is not what its name says, or of a format version that this code does not know."""
+
+
+class SealError(FormatError):
+    """A sealed JSON object was changed after it was written."""
 
 
 @contextlib.contextmanager
@@ -73,21 +81,37 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an indented JSON object, with its format version, by temporary name and rename."""
-    text = json.dumps({"format": FORMAT, **value}, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+def json_text(value: Mapping[str, Any]) -> bytes:
+    """Return the bytes that `write_json` writes for an object that has its format version."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def write_json(path: Path, value: Mapping[str, Any], sealed: bool = False) -> None:
+    """Write an indented JSON object, with its format version, by temporary name and rename.
+
+    `sealed` adds a digest of the object to it, for files that no other file names the sha256 of.
+    """
+    whole = {"format": FORMAT, **value}
+    write_bytes(path, json_text({**whole, SEAL: digest_of(whole)} if sealed else whole))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that `write_json` wrote. Raises FormatError for another file or version."""
+    """Read a JSON object that `write_json` wrote, without its seal. Raises FormatError for another file or version, SealError."""
+    return unsealed(path, path.read_bytes())[0]
+
+
+def unsealed(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
+    """Return (object without its seal, whether it had one) of a JSON file's bytes. Raises FormatError or SealError."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(data)
     except ValueError as error:
         raise FormatError(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FormatError(f"{path}: format {value.get('format') if isinstance(value, dict) else '?'}, this version reads {FORMAT}")
-    return value
+    seal = value.pop(SEAL, None)
+    if seal is not None and seal != digest_of(value):
+        raise SealError(f"{path}: its seal says {seal}, its content {digest_of(value)}: the file was changed after it was written")
+    return value, seal is not None
 
 
 def write_table(path: Path, table: pa.Table, row_group_rows: int = ROW_GROUP_ROWS) -> None:

@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manifests.files import FormatError, digest_of, read_json, write_json
+from manifests.files import FormatError, SealError, digest_of, read_json, write_json
 from manifests.weights import sha256_file
+
+DIGESTS = "digests.json"
+"""Beside the manifests: the digest of each, so that a manifest that went missing or was swapped is missed."""
 
 
 class ConservationError(AssertionError):
@@ -82,7 +85,7 @@ class Journal:
 
     def record(self, record: ShardRecord) -> None:
         """Write a shard's record: from now on the shard counts as done."""
-        write_json(self.folder / f"{record.shard}.json", asdict(record))
+        write_json(self.folder / f"{record.shard}.json", asdict(record), sealed=True)
 
     def get(self, shard: str) -> ShardRecord | None:
         """Return a shard's record, or None where there is none or it is damaged (the shard is then made again)."""
@@ -139,15 +142,20 @@ class Manifest:
         return digest_of({name: value for name, value in asdict(self).items() if name != "versions"})
 
     def write(self, root: Path) -> Path:
-        """Write the manifest below the run folder and return its path."""
+        """Write the manifest below the run folder, note its digest in `manifests/digests.json`, and return its path."""
         path = root / "manifests" / f"{self.stage}.json"
-        write_json(path, {"stage": self.stage, "digest": self.digest, **asdict(self)})
+        write_json(path, {"stage": self.stage, "digest": self.digest, **asdict(self)}, sealed=True)
+        known = {**read_digests(root), self.stage: {"digest": self.digest, "sha256": sha256_file(path)}}
+        write_json(path.with_name(DIGESTS), {"stages": dict(sorted(known.items()))}, sealed=True)
         return path
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
         """Read a manifest and check its digest. Raises ManifestError, FormatError or OSError."""
-        entry = read_json(path)
+        try:
+            entry = read_json(path)
+        except SealError as error:
+            raise ManifestError(str(error)) from error
         entry.pop("format")
         digest = entry.pop("digest", None)
         try:
@@ -159,6 +167,14 @@ class Manifest:
                 f"{path}: its digest says {digest}, its content {manifest.digest}: the file was changed after it was written"
             )
         return manifest
+
+
+def read_digests(root: Path) -> dict[str, dict[str, str]]:
+    """Return stage -> digest and file's sha256 of every manifest written last; nothing where that list is missing or damaged."""
+    try:
+        return dict(read_json(root / "manifests" / DIGESTS)["stages"])
+    except (OSError, FormatError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def shard_list(root_step: str, records: Iterable[ShardRecord]) -> list[dict[str, Any]]:

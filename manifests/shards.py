@@ -4,13 +4,64 @@ import io
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
+from types import TracebackType
+from typing import IO
 
-from manifests.files import read_json, write_json, writing
+from manifests.files import FormatError, read_json, write_json, writing
 from manifests.weights import sha256_file
 
 Sample = dict[str, bytes]
 """One sample: extension without its leading dot ("jpg", "codes.npy") -> bytes."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of a shard as its index says: name, byte offset of its data, length, CRC-32."""
+
+    name: str
+    offset: int
+    length: int
+    crc32: int
+
+    @property
+    def key(self) -> str:
+        """Return the sample that the member belongs to: its name up to the first dot."""
+        return self.name.partition(".")[0]
+
+    @property
+    def end(self) -> int:
+        """Return where the next member's header starts: data are padded to blocks of 512 bytes."""
+        return self.offset + -(-self.length // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+    @property
+    def header(self) -> bytes:
+        """Return the 512 bytes that `write_shard` puts before the data."""
+        return _info(self.name, self.length).tobuf(tarfile.USTAR_FORMAT)
+
+
+@dataclass(frozen=True)
+class Index:
+    """A shard's sidecar: what the tar beside it must be."""
+
+    shard: str
+    sha256: str
+    bytes: int
+    samples: int
+    members: tuple[Member, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "Index":
+        """Read the index file at `path`. Raises FormatError for one that is damaged or no index, OSError."""
+        entry = read_json(path)
+        try:
+            members = tuple(Member(str(name), int(offset), int(length), int(crc)) for name, offset, length, crc in entry["members"])
+            return cls(str(entry["shard"]), str(entry["sha256"]), int(entry["bytes"]), int(entry["samples"]), members)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{path}: not a shard's index ({type(error).__name__}: {error})") from error
 
 
 class ShardError(ValueError):
@@ -39,17 +90,23 @@ def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]], 
                 members += [_add(tar, f"{key}.{extension}", parts[extension]) for extension in sorted(parts)]
         sha256, size = sha256_file(temporary), temporary.stat().st_size
     if index:
-        write_json(index_path(path), {"shard": path.name, "sha256": sha256, "bytes": size, "samples": count, "members": members})
+        facts = {"shard": path.name, "sha256": sha256, "bytes": size, "samples": count, "members": members}
+        write_json(index_path(path), facts, sealed=True)
     return count
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> list[object]:
     """Append a member; return its line in the index: name, offset of the data, length, CRC-32."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(data), 0o644
+    info = _info(name, len(data))
     line: list[object] = [name, tar.offset + tarfile.BLOCKSIZE, len(data), zlib.crc32(data)]
     tar.addfile(info, io.BytesIO(data))
     return line
+
+
+def _info(name: str, length: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = length, 0o644
+    return info
 
 
 def index_path(path: Path) -> Path:
@@ -105,3 +162,66 @@ def verify_shard(path: Path) -> int:
     if got != index["sha256"]:
         raise ShardError(f"{path}: sha256 {got[:16]}…, its index says {index['sha256'][:16]}…")
     return int(index["samples"])
+
+
+class ShardReader:
+    """A shard opened through its index: any sample at once, or all from one on, each member checked by its CRC-32.
+
+    Use it with `with`. Opening reads the index alone; a damaged member is found when it is read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError or FormatError for a tar or index that is missing or no index."""
+        self.path, self.index = path, Index.read(index_path(path))
+        self._file: IO[bytes] = open(path, "rb")  # noqa: SIM115  closed by __exit__
+
+    def __enter__(self) -> "ShardReader":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @cached_property
+    def _samples(self) -> dict[str, list[Member]]:
+        return {key: list(members) for key, members in groupby(self.index.members, key=lambda member: member.key)}
+
+    @property
+    def keys(self) -> list[str]:
+        """Return the samples' keys in the shard's order."""
+        return list(self._samples)
+
+    def member(self, name: str) -> bytes:
+        """Return one member's bytes. Raises KeyError for a name that is not in the shard, ShardError for damaged bytes."""
+        for member in self._samples.get(name.partition(".")[0], ()):
+            if member.name == name:
+                return self._read(member)
+        raise KeyError(f"{self.path}: no member {name!r}")
+
+    def read(self, key: str) -> Sample:
+        """Return one sample. Raises KeyError for a key that is not in the shard, ShardError for damaged bytes."""
+        if key not in self._samples:
+            raise KeyError(f"{self.path}: no sample {key!r}")
+        return {member.name.partition(".")[2]: self._read(member) for member in self._samples[key]}
+
+    def samples(self, start: int = 0) -> Iterator[tuple[str, Sample]]:
+        """Yield (key, sample) from the sample at position `start` on: how a reader resumes without reading what it had."""
+        for key in self.keys[start:]:
+            yield key, self.read(key)
+
+    def _read(self, member: Member) -> bytes:
+        self._file.seek(member.offset)
+        data = self._file.read(member.length)
+        if len(data) != member.length:
+            raise ShardError(f"{self.path}: cut in member {member.name} at byte {member.offset + len(data)}")
+        if zlib.crc32(data) != member.crc32:
+            raise ShardError(f"{self.path}: member {member.name} at byte {member.offset} is damaged: its CRC-32 is not the index's")
+        return data
+
+
+def open_member(path: Path, name: str) -> bytes:
+    """Return one member of a shard by its index, such as "UID.codes.npy". Raises KeyError, ShardError, FormatError or OSError."""
+    with ShardReader(path) as reader:
+        return reader.member(name)

@@ -54,7 +54,7 @@ def save_checkpoint(root: Path, model: nn.Module, optimizers: list[torch.optim.O
         _save_model({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL)
         _save_states([optimizer.state_dict() for optimizer in optimizers], temporary / OPTIMIZER)
         digests = {name: sha256_file(temporary / name) for name in (MODEL, OPTIMIZER)}
-        write_json(temporary / STATE, {**state, "sha256": digests})
+        write_json(temporary / STATE, {**state, "sha256": digests}, sealed=True)
         _sync(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)

@@ -139,7 +139,7 @@ def claim(root: Path, files: list[InputFile]) -> None:
             continue
         what = "is not among the files now" if same is None else "has other content now"
         raise RecipeError(f"{root}: made from another input: {entry['name']} {what}; use another output.root (--out DIR) for another input")
-    write_json(path, {"files": [asdict(file) for file in files]})
+    write_json(path, {"files": [asdict(file) for file in files]}, sealed=True)
 
 
 def claimed(root: Path) -> list[InputFile]:

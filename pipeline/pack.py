@@ -32,7 +32,7 @@ class Pack(Step):
     """Units are (tier, `pretokenize.shard_rows` samples in the packed order)."""
 
     name: ClassVar[str] = "pack"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     @property
     def encode(self) -> Encode:

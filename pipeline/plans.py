@@ -6,8 +6,11 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from manifests.files import write_table
+from manifests.files import write_json, write_table
 from manifests.weights import sha256_file
+
+PLAN = "plan.json"
+"""Beside a step's planned shards: name -> sha256 of each."""
 
 
 def plan_folder(root: Path, step: str) -> Path:
@@ -42,4 +45,5 @@ def write_plan(root: Path, step: str, tables: Iterable[tuple[str, pa.Table]]) ->
     for path in folder.glob("*.parquet"):
         if path not in keep:
             path.unlink()
+    write_json(folder / PLAN, {"files": {path.name: sha256 for _, path, sha256 in written}}, sealed=True)
     return written

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
-import tomli_w
 
-from manifests.files import FormatError, digest_of, out_of_room, read_json, write_bytes, write_json
+from manifests.files import FormatError, digest_of, out_of_room, read_json, write_json
 from manifests.manifest import Manifest, ManifestError, ShardRecord, shard_list
-from pipeline.folder import locked
+from pipeline.folder import locked, write_recipe
 from pipeline.hands import Hands
 from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
 from pipeline.progress import Progress
@@ -21,7 +20,7 @@ from pipeline.registry import STAGES
 from pipeline.reuse import let_go, set_aside
 from pipeline.rules import input_columns
 from pipeline.runners import RunFailed, RunnerOptions, Supervisor, preflight
-from pipeline.steps import Runtime, Step, records_of
+from pipeline.steps import Runtime, Step, Unit, records_of
 from pipeline.summary import losses, print_summary, stage_figures, versions
 
 NEEDS = {"filter": None, "caption": "filter", "pretokenize": "filter"}
@@ -72,7 +71,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         _announce(stage, states, chosen)
         if options.dry_run:
             return None
-        write_bytes(recipe.root / "recipe.toml", tomli_w.dumps(recipe.plain()).encode())
+        write_recipe(recipe)
         preflight([step for step in chosen[1:] if states[step.name] != "unchanged"])  # the first loads its own before it works
         done = Done()
         for step in chosen:
@@ -80,7 +79,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         if chosen != steps:
             print(f"{stage}: ran {', '.join(step.name for step in chosen)} alone; the manifest is written when all of its steps have run")
             return None
-        manifest = _write_manifest(recipe, stage, steps)
+        manifest = write_manifest(recipe, stage, steps)
     print_summary(recipe, manifest, done.made, done.before, time.monotonic() - done.started)
     _limit(recipe, manifest)
     return manifest
@@ -180,20 +179,26 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     if step.carries and pending:
         set_aside(step.root, step.name, [record for record in records_of(step.root, step.name) if record.shard not in before])
     progress = Progress(step.name, len(units), len(before))
+    do_units(step, pending, options, progress)
+    step.journal.forget_others(unit.name for unit in units)
+    let_go(step.root, step.name)
+    write_json(step.journal.folder / "step.json", {"own_key": step.own_key, "settings": _plain(step.settings())}, sealed=True)
+    done.made, done.before = done.made + len(pending), done.before + len(before)
+    progress.show(last=True)
+
+
+def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progress: Progress) -> None:
+    """Do units of a step: in workers, or here where the step is one query. Raises RunFailed or RecipeError."""
     if pending and step.beam:
         Supervisor(step, options, progress).run(pending)
     for unit in pending if not step.beam else ():
         record = step.open().run(unit, Hands())
         step.journal.record(record)
         progress.add(record)
-    step.journal.forget_others(unit.name for unit in units)
-    let_go(step.root, step.name)
-    write_json(step.journal.folder / "step.json", {"own_key": step.own_key, "settings": _plain(step.settings())})
-    done.made, done.before = done.made + len(pending), done.before + len(before)
-    progress.show(last=True)
 
 
-def _write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
+def write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
+    """Put a stage's manifest together from its steps' journals and write it."""
     records = {step.name: records_of(recipe.root, step.name) for step in steps}
     figures = stage_figures(recipe, stage, records)
     weights = {(file.name, file.sha256): file.record() for step in steps for file in step.weights()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from code_shards import GRID, row_of, tokenizer, write_codes
 
-from manifests.files import write_json
+from manifests.files import read_json, write_json
 from manifests.shards import index_path, read_shard, write_shard
 from pipeline.loader import (
     CodeSample,
@@ -114,7 +114,7 @@ def test_a_damaged_shard_is_named(tmp_path, how):
 
 def test_an_index_that_is_missing_or_counts_otherwise_is_named(tmp_path):
     shards = shards_of(tmp_path, 3)
-    index = json.loads(index_path(shards[0].path).read_text())
+    index = read_json(index_path(shards[0].path))
     write_json(index_path(shards[0].path), {**index, "samples": 4})
     with pytest.raises(LoaderError, match=r"00000\.tar: 3 samples came out, its index says 4"):
         list(read_samples(find_shards(tmp_path / "codes", "pretrain")[0]))

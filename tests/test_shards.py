@@ -5,8 +5,8 @@ import zlib
 
 import pytest
 
-from manifests.files import read_json
-from manifests.shards import ShardError, index_path, read_shard, verify_shard, write_shard
+from manifests.files import FormatError, read_json
+from manifests.shards import Index, ShardError, ShardReader, index_path, open_member, read_shard, verify_shard, write_shard
 
 SAMPLES = [(f"k{i:02d}", {"jpg": bytes([i]) * 700 * (i + 1), "codes.npy": b"c" * i, "json": b"{}"}) for i in range(20)]
 
@@ -64,3 +64,36 @@ def test_a_flipped_bit_is_found(shard):
 def test_keys_that_webdataset_would_split(key, tmp_path):
     with pytest.raises(ValueError, match="sample key"):
         write_shard(tmp_path / "x.tar", [(key, {"txt": b""})])
+
+
+def test_any_member_is_read_at_once_and_a_reader_resumes(shard):
+    with ShardReader(shard) as reader:
+        assert (len(reader), reader.keys) == (20, [key for key, _ in SAMPLES])
+        assert reader.read("k07") == dict(SAMPLES)["k07"]
+        assert reader.member("k11.codes.npy") == b"c" * 11
+        assert list(reader.samples(start=13)) == SAMPLES[13:]
+        with pytest.raises(KeyError, match="no sample 'k20'"):
+            reader.read("k20")
+    assert open_member(shard, "k03.json") == b"{}"
+    with pytest.raises(KeyError, match=r"no member 'k03\.txt'"):
+        open_member(shard, "k03.txt")
+
+
+def test_random_access_checks_what_it_reads(shard):
+    index = Index.read(index_path(shard))
+    hit = next(member for member in index.members if member.name == "k05.jpg")
+    data = bytearray(shard.read_bytes())
+    data[hit.offset + 3] ^= 4
+    shard.write_bytes(data[: index.members[-1].offset])
+    assert open_member(shard, "k04.jpg") == dict(SAMPLES)["k04"]["jpg"]
+    with pytest.raises(ShardError, match=rf"member k05\.jpg at byte {hit.offset} is damaged"):
+        open_member(shard, "k05.jpg")
+    with pytest.raises(ShardError, match=r"cut in member k19\.json"):
+        open_member(shard, "k19.json")
+
+
+def test_an_edited_index_is_no_index(shard):
+    path = index_path(shard)
+    path.write_bytes(path.read_bytes().replace(b'"samples": 20', b'"samples": 21'))
+    with pytest.raises(FormatError, match="its seal says"):
+        Index.read(path)
