@@ -1,27 +1,38 @@
 """filter / decide: put stored values and thresholds together and give every input row its one fate."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from manifests.files import write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import COLUMNS, schema
 from pipeline.hands import Hands
+from pipeline.judge import MARKS, NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
 from pipeline.plans import connect, files_sql, plan_folder
-from pipeline.rules import DECODED, DETECTED, RuleSet, build_rules, first_failure, origins
+from pipeline.rules import DECODED, DETECTED, RuleSet, build_rules, origins
 from pipeline.select import SCORES
 from pipeline.steps import Step, Unit, records_of, upstream
 
 TIERS = pa.field("tiers", pa.list_(pa.string()), metadata={"says": "tiers that the pair is in; empty where dropped"})
-VERDICT = pa.schema([*schema("uid", "reason"), TIERS, pa.field("rank", pa.int16())])
 IMAGES = ("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt")
+BATCH = 1 << 18
+"""Rows judged at once: memory, not speed, sets it."""
+LAST = (
+    pa.field("shard", pa.string(), metadata={"says": "shard of pairs/ that the row was fetched into"}),
+    pa.field(
+        "step", pa.string(), metadata={"says": "step whose reason it is: select, fetch, score, dedup (removed), decide; null where kept"}
+    ),
+    pa.field("mark", pa.string(), metadata={"says": "placeholder, in_eval_set or removed, whatever the rules say"}),
+    pa.field("cluster", pa.binary(16), metadata={"says": "smallest uid of its near duplicates; null where it has none"}),
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class Decide(Step):
     """One unit: rules over all values, the best member of each cluster, one final row per input row."""
 
     name: ClassVar[str] = "decide"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     beam: ClassVar[bool] = False
 
     def settings(self) -> dict[str, Any]:
@@ -47,21 +58,22 @@ class Decide(Step):
         return self
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
-        """Write `ledger/final/NAME.parquet`, one for each shard of `ledger/select/`."""
+        """Write `ledger/final/NAME.parquet`, one for each shard of `ledger/select/`, its rows in the same order."""
         values = final_values(origins(self.recipe))
+        tiers = list(self.recipe.tier)
         written: list[Path] = []
         reasons: Counter[str] = Counter()
         rows = 0
         with connect(self.root) as connection:
             _judge(connection, self.root, build_rules(self.recipe), values)
             for record in records_of(self.root, "select"):
-                table = _final_rows(connection, self.root / record.files[0].path, values)
+                table = _final_rows(connection, self.root / record.files[0].path, values, tiers)
                 if table.num_rows != record.rows_in:
                     raise AssertionError(f"decide: {table.num_rows} final rows for the {record.rows_in} of {record.files[0].path}")
                 written.append(self.root / "ledger" / "final" / f"{record.shard}.parquet")
                 write_table(written[-1], table)
                 rows += table.num_rows
-                reasons.update(reason for reason in table["reason"].drop_null().to_pylist())
+                reasons.update({entry["values"]: entry["counts"] for entry in pc.value_counts(table["reason"].drop_null()).to_pylist()})
         for stale in set((self.root / "ledger" / "final").glob("*.parquet")) - set(written):
             stale.unlink()
         files = tuple(FileRecord.of(self.root, path) for path in written)
@@ -89,23 +101,20 @@ def final_values(scored: dict[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def _judge(connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, values: dict[str, tuple[str, str]]) -> None:
-    """Make table `facts` (a row per planned uid: fault, values, origins) and `judged` (uid, reason, tiers)."""
+    """Make table `facts` (a row per planned uid: fault, values, origins, mark, cluster), `judged` (place, reason, passed) and `removed`."""
+    _register_marks(connection, root)
     connection.execute(f"CREATE TABLE facts AS {_facts_sql(root, values)}")
-    verdicts = pa.Table.from_batches(_verdicts(connection, rules), schema=VERDICT)
-    connection.register("verdicts", verdicts)
-    clusters = _parquet([root / record.files[0].path for record in records_of(root, "dedup")], "uid BLOB, cluster BLOB")
-    connection.execute(f"""
-        CREATE TABLE judged AS
-        WITH passing AS (
-            SELECT v.uid, row_number() OVER (
-                PARTITION BY coalesce(d.cluster, v.uid)
-                ORDER BY v.rank DESC, coalesce(f.aesthetic_v2, f.aesthetic_v1) DESC NULLS LAST,
-                         f.width::BIGINT * f.height DESC NULLS LAST, v.uid
-            ) AS nth
-            FROM verdicts v JOIN facts f USING (uid) LEFT JOIN {clusters} d USING (uid) WHERE v.reason IS NULL)
-        SELECT f.uid, coalesce(f.fault, v.reason, if(p.nth > 1, 'near_duplicate', NULL)) AS reason, v.tiers
-        FROM facts f LEFT JOIN verdicts v USING (uid) LEFT JOIN passing p USING (uid)""")
+    connection.register("verdicts", _verdicts(connection, rules))
+    connection.execute("CREATE TABLE judged AS SELECT * FROM verdicts ORDER BY place")
     connection.unregister("verdicts")
+
+
+def _register_marks(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    paths = [root / file.path for record in records_of(root, "dedup") for file in record.files if Path(file.path).name == "marks.parquet"]
+    order = ", ".join(f"'{mark}'" for mark in MARKS)
+    connection.execute(f"""
+        CREATE TABLE marks AS SELECT uid, arg_min(reason, list_position([{order}], reason)) AS mark
+        FROM {_parquet(paths, "uid BLOB, reason VARCHAR")} WHERE list_contains([{order}], reason) GROUP BY uid""")
 
 
 def _facts_sql(root: Path, values: dict[str, tuple[str, str]]) -> str:
@@ -113,17 +122,28 @@ def _facts_sql(root: Path, values: dict[str, tuple[str, str]]) -> str:
     planned = _parquet(
         sorted(plan_folder(root, "fetch").glob("*.parquet")), _ddl("uid", "source", "source_row", "text", *DECODED, *DETECTED, *SCORES)
     )
-    attempts = _parquet([root / record.files[-1].path for record in fetched], "uid BLOB, reason VARCHAR, filename VARCHAR")
+    ledgers = [root / record.files[-1].path for record in fetched]
+    attempts = _parquet(ledgers, "uid BLOB, reason VARCHAR, filename VARCHAR")
+    if ledgers and "last" in pq.read_schema(ledgers[0]).names:
+        attempts = f"(SELECT * FROM {attempts} WHERE last)"
     pairs = _parquet([root / record.files[1].path for record in fetched], "key VARCHAR, original_width INTEGER, original_height INTEGER")
     scores = _parquet(
         [root / record.files[0].path for record in scored], _ddl("uid", "reason", *(c for c, (sql, _) in values.items() if "c." in sql))
     )
+    clusters = _parquet(
+        [root / f.path for r in records_of(root, "dedup") for f in r.files if Path(f.path).name != "marks.parquet"],
+        "uid BLOB, cluster BLOB",
+    )
     columns = ", ".join(f"{sql} AS {name}, if({sql} IS NULL, NULL, {origin}) AS {name}_origin" for name, (sql, origin) in values.items())
     return f"""
-        SELECT i.uid, i.source, i.source_row, i.text, coalesce(a.reason, c.reason) AS fault,
-               parse_filename(a.filename, true) AS shard, {columns}
+        WITH d AS MATERIALIZED (SELECT uid, cluster FROM {clusters}),
+             twins AS (SELECT uid, cluster FROM d WHERE cluster IN (SELECT cluster FROM d GROUP BY cluster HAVING count(*) > 1))
+        SELECT i.uid, i.source, i.source_row, i.text, coalesce(a.reason, c.reason) AS fault, if(a.reason IS NULL, 'score', 'fetch') AS step,
+               parse_filename(a.filename, true) AS shard, m.mark, t.cluster, {columns}
         FROM {planned} i JOIN {attempts} a USING (uid)
-        LEFT JOIN {pairs} p ON p.key = lower(hex(i.uid)) LEFT JOIN {scores} c ON c.uid = i.uid"""
+        LEFT JOIN {pairs} p ON p.key = lower(hex(i.uid)) LEFT JOIN {scores} c ON c.uid = i.uid
+        LEFT JOIN marks m ON m.uid = i.uid LEFT JOIN twins t ON t.uid = i.uid
+        ORDER BY i.source, i.source_row"""
 
 
 def _parquet(paths: list[Path], ddl: str) -> str:
@@ -138,34 +158,89 @@ def _ddl(*columns: str) -> str:
     return ", ".join(f"{column} {types.get(COLUMNS[column].type, 'BLOB')}" for column in columns)
 
 
-def _verdicts(connection: duckdb.DuckDBPyConnection, rules: RuleSet) -> Iterator[pa.RecordBatch]:
-    """Judge the decoded rows: reason of the first failing rule, or the tiers that the row passes."""
-    names = list(rules.tiers)
-    for batch in connection.execute("SELECT * FROM facts WHERE fault IS NULL ORDER BY uid").to_arrow_reader(65_536):
-        failures = [first_failure(tier, batch) for tier in rules.tiers.values()]
-        passes = [pc.is_null(failure).to_pylist() for failure in failures]
-        tiers = [[name for name, passed in zip(names, row, strict=True) if passed] for row in zip(*passes, strict=True)]
-        in_none = pa.array([not row for row in tiers], pa.bool_())
-        reason = pc.coalesce(first_failure(rules.everywhere, batch), pc.if_else(in_none, failures[0], pa.scalar(None, pa.string())))
-        rank = pa.array([names.index(row[-1]) if row else -1 for row in tiers], pa.int16())
-        yield pa.RecordBatch.from_arrays([batch["uid"].cast(pa.binary(16)), reason, pa.array(tiers, TIERS.type), rank], schema=VERDICT)
+def _verdicts(connection: duckdb.DuckDBPyConnection, rules: RuleSet) -> pa.Table:
+    """Judge the decoded rows; return place (of the row in `facts`), reason (null where it survives) and passed (bits of tiers)."""
+    known = {name for name, *_ in connection.execute("DESCRIBE facts").fetchall()}
+    columns = sorted({*rules.columns, "width", "height", "aesthetic_v1", "aesthetic_v2", "uid", "mark", "cluster"} & known)
+    reasons = reasons_of(rules)
+    places: list[Numbers] = []
+    codes: list[Numbers] = []
+    passed: list[Numbers] = []
+    rivals: list[pa.RecordBatch] = []
+    ranks: list[Numbers] = []
+    query = f"SELECT rowid AS place, {', '.join(columns)} FROM facts WHERE fault IS NULL"
+    for batch in connection.execute(query).to_arrow_reader(BATCH):
+        verdicts = judge(rules, batch)
+        code = marked(verdicts.code, batch["mark"], reasons)
+        rival = (code == PASSES) & flags(pc.is_valid(batch["cluster"]))
+        places.append(batch["place"].to_numpy())
+        codes.append(code)
+        passed.append(verdicts.tiers)
+        rivals.append(batch.filter(pa.array(rival)))
+        ranks.append(verdicts.rank[rival])
+    place, code = _join(places, np.int64), _join(codes, np.int16)
+    if rivals:
+        contest = pa.Table.from_batches(rivals)
+        lost = Contest.of(contest, _join(ranks, np.int16)).losers()
+        at = np.argsort(place, kind="stable")
+        losing = at[np.searchsorted(place, contest["place"].to_numpy()[lost], sorter=at)]
+        code[losing] = reasons.index(NEAR)
+    named = pa.DictionaryArray.from_arrays(pa.array(code, mask=code == PASSES), pa.array(reasons, pa.string()))
+    return pa.table({"place": place, "reason": named, "passed": _join(passed, np.uint64)})
 
 
-def _final_rows(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict[str, tuple[str, str]]) -> pa.Table:
+def marked(code: Numbers, marks: pa.Array, reasons: tuple[str, ...]) -> Numbers:
+    """Return the codes with a mark's reason where a marked row passes; `removed` beats the rules."""
+    for mark in MARKS:
+        here = flags(pc.fill_null(pc.equal(marks, mark), False))
+        code = np.where(here & ((code == PASSES) | (mark == "removed")), np.int16(reasons.index(mark)), code)
+    return code
+
+
+def _join(parts: list[Numbers], kind: Any) -> Numbers:
+    return np.concatenate(parts) if parts else np.empty(0, kind)
+
+
+def _final_rows(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict[str, tuple[str, str]], tiers: list[str]) -> pa.Table:
     """Return the final rows of one shard of the select ledger, in input order."""
-    columns = ", ".join(f"f.{name}, f.{name}_origin" for name in values)
-    query = f"""
-        SELECT source, source_row, uid, url, if(reason IS NULL, 'kept', 'dropped') AS fate, reason, if(reason IS NULL, tiers, []) AS tiers,
-               * EXCLUDE (source, source_row, uid, url, reason, tiers, place)
-        FROM (
-            SELECT s.source, s.source_row, s.uid, s.url, s.file_row_number AS place, {columns}, f.shard, j.tiers,
-                   CASE WHEN s.reason IS NOT NULL THEN s.reason WHEN f.uid IS NULL THEN 'exact_duplicate' ELSE j.reason END AS reason
-            FROM {files_sql([ledger])} s
-            LEFT JOIN facts f ON s.reason IS NULL AND f.uid = s.uid AND f.source = s.source AND f.source_row = s.source_row
-            LEFT JOIN judged j ON j.uid = f.uid)
-        ORDER BY place"""
+    found = connection.execute(_final_sql(ledger, values)).to_arrow_table()
+    kept = pc.is_null(found["reason"])
+    found = found.append_column("fate", pc.if_else(kept, "kept", "dropped"))
+    found = found.append_column("tiers", tier_lists(found["passed"], kept, tiers))
     origin = {"metadata": {"says": "where the value came from: input, decoded, or the head that made it"}}
     fields = [f for name in values for f in (COLUMNS[name], pa.field(f"{name}_origin", pa.string(), **origin))]
-    shard = pa.field("shard", pa.string(), metadata={"says": "shard of pairs/ that the row was fetched into"})
-    wanted = pa.schema([*schema("source", "source_row", "uid", "url", "fate", "reason"), TIERS, *fields, shard])
-    return connection.execute(query).to_arrow_table().cast(wanted)
+    wanted = pa.schema([*schema("source", "source_row", "uid", "url", "fate", "reason"), TIERS, *fields, *LAST])
+    return found.select(wanted.names).cast(wanted)
+
+
+def _final_sql(ledger: Path, values: dict[str, tuple[str, str]]) -> str:
+    """Return the join of one shard with what is known of its rows. `facts` has the input's order, so only a part of it is read."""
+    columns = ", ".join(f"f.{name}, f.{name}_origin" for name in values)
+    rows = files_sql([ledger])
+    return f"""
+        WITH span AS (SELECT min(source) AS a, max(source) AS b, min(source_row) AS c, max(source_row) AS d FROM {rows}),
+             near AS MATERIALIZED (
+                 SELECT rowid AS place, * FROM facts
+                 WHERE source BETWEEN (SELECT a FROM span) AND (SELECT b FROM span)
+                   AND source_row BETWEEN (SELECT c FROM span) AND (SELECT d FROM span)),
+             verdict AS (
+                 SELECT * FROM judged
+                 WHERE place BETWEEN (SELECT min(place) FROM near) AND (SELECT max(place) FROM near))
+        SELECT s.source, s.source_row, s.uid, s.url, {columns}, f.shard, m.mark, f.cluster, j.passed,
+               CASE WHEN m.mark = 'removed' THEN 'removed' WHEN s.reason IS NOT NULL THEN s.reason
+                    WHEN f.uid IS NULL THEN 'exact_duplicate' ELSE coalesce(f.fault, j.reason) END AS reason,
+               CASE WHEN m.mark = 'removed' THEN 'dedup' WHEN s.reason IS NOT NULL THEN 'select' WHEN f.uid IS NULL THEN 'fetch'
+                    WHEN f.fault IS NOT NULL THEN f.step WHEN j.reason IS NOT NULL THEN 'decide' END AS step
+        FROM {rows} s
+        LEFT JOIN near f ON s.reason IS NULL AND f.source = s.source AND f.source_row = s.source_row
+        LEFT JOIN marks m ON m.uid = s.uid
+        LEFT JOIN verdict j ON j.place = f.place
+        ORDER BY s.file_row_number"""
+
+
+def tier_lists(passed: pa.ChunkedArray, kept: pa.ChunkedArray, tiers: list[str]) -> pa.Array:
+    """Return the list of tiers of each kept row, an empty one of dropped rows, from the bits of `passed`."""
+    bits = np.where(flags(kept), pc.fill_null(passed, 0).to_numpy().astype(np.uint64), np.uint64(0))
+    kinds, place = np.unique(bits, return_inverse=True)
+    lists = [[name for n, name in enumerate(tiers) if int(kind) >> n & 1] for kind in kinds]
+    return pa.array(lists, TIERS.type).take(pa.array(place))
