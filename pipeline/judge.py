@@ -16,7 +16,7 @@ PASSES = -1
 MISSING = "missing_value"
 NEAR = "near_duplicate"
 MARKS = ("removed", "placeholder", "in_eval_set")
-"""Reasons of `dedup/marks.parquet`, by precedence. `removed` beats every other reason, the others come after the rules."""
+"""Reasons of `ledger/marks.parquet`, by precedence. `removed` beats every other reason, the others come after the rules."""
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,13 @@ def test_marks_come_after_the_rules_but_removed_beats_all(place):
     }
     marks = [{"uid": uid_of(url, text), "reason": reason, "detail": ""} for url, (text, reason) in urls.items()]
     marks.append({"uid": uid_of("http://pictures.test/6.jpg", "picture number 6"), "reason": "in_eval_set", "detail": ""})
-    path = root / "dedup" / "marks.parquet"
+    path = root / "ledger" / "marks.parquet"
     write_table(
         path, pa.Table.from_pylist(marks, schema=pa.schema([("uid", pa.binary(16)), ("reason", pa.string()), ("detail", pa.string())]))
     )
     journal = Journal(root, "dedup")
     record = journal.get("00000")
-    clusters = tuple(file for file in record.files if file.path != "dedup/marks.parquet")
+    clusters = tuple(file for file in record.files if file.path != "ledger/marks.parquet")
     journal.record(type(record)(**{**vars(record), "files": (*clusters, FileRecord.of(root, path))}))
     step = Decide(load_recipe(recipe), root)
     made = step.run(step.units()[0], Hands())
