@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -50,15 +50,22 @@ def register(use: str) -> Callable[[AnyRule], AnyRule]:
     """Make a filter known to recipes as `use`. Raises ValueError for a name that another filter has."""
 
     def enter(filter_class: AnyRule) -> AnyRule:
-        if FILTERS.get(use, filter_class).__qualname__ != filter_class.__qualname__:
-            raise ValueError(f"two filters are called {use!r}: {FILTERS[use].__qualname__} and {filter_class.__qualname__}")
-        if not is_dataclass(filter_class):
+        other = FILTERS.get(use, filter_class)
+        if (other.__module__, other.__qualname__) != (filter_class.__module__, filter_class.__qualname__):
+            raise ValueError(f"two filters are called {use!r}: {other.__qualname__} and {filter_class.__qualname__}")
+        if "__dataclass_fields__" not in vars(filter_class):  # inherited ones do not count
             raise TypeError(f"filter {use!r}: put @dataclass(frozen=True, kw_only=True) under @register")
         filter_class.use = use
         FILTERS[use] = filter_class
         return filter_class
 
     return enter
+
+
+def forget(module: str) -> None:
+    """Drop the filters that this module registered."""
+    for use in [use for use, filter_class in FILTERS.items() if filter_class.__module__ == module]:
+        del FILTERS[use]
 
 
 def known_filters() -> tuple[str, ...]:

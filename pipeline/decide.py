@@ -17,12 +17,14 @@ from manifests.schema import COLUMNS, schema
 from pipeline.hands import Hands
 from pipeline.judge import MARKS, NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
 from pipeline.plans import connect, files_sql, plan_folder
-from pipeline.rules import DECODED, DETECTED, RuleSet, build_rules, origins
+from pipeline.rules import DECODED, DETECTED, RuleSet, build_rules, origins, own_filters
 from pipeline.select import SCORES
 from pipeline.steps import Step, Unit, records_of, upstream
 
 TIERS = pa.field("tiers", pa.list_(pa.string()), metadata={"says": "tiers that the pair is in; empty where dropped"})
 IMAGES = ("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt")
+TEXTS = ("url", "text", "top_caption")
+"""Long columns that rules may read: held in memory only where one does."""
 BATCH = 1 << 18
 """Rows judged at once: memory, not speed, sets it."""
 LAST = (
@@ -47,7 +49,7 @@ class Decide(Step):
         """Return all rules, in order."""
         plain = self.recipe.plain()
         tiers = [[name, tier["rules"]] for name, tier in plain["tier"].items()]
-        return {"filter": plain["filter"]["rules"], "tiers": tiers, "origins": origins(self.recipe)}
+        return {"filter": plain["filter"]["rules"], "tiers": tiers, "origins": origins(self.recipe), **own_filters(self.recipe)}
 
     def plan(self) -> list[Unit]:
         """Take everything at once."""
@@ -103,7 +105,7 @@ def final_values(scored: dict[str, str]) -> dict[str, tuple[str, str]]:
 def _judge(connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, values: dict[str, tuple[str, str]]) -> None:
     """Make table `facts` (a row per planned uid: fault, values, origins, mark, cluster), `judged` (place, reason, passed) and `removed`."""
     _register_marks(connection, root)
-    connection.execute(f"CREATE TABLE facts AS {_facts_sql(root, values)}")
+    connection.execute(f"CREATE TABLE facts AS {_facts_sql(root, values, [name for name in TEXTS if name in rules.columns])}")
     connection.register("verdicts", _verdicts(connection, rules))
     connection.execute("CREATE TABLE judged AS SELECT * FROM verdicts ORDER BY place")
     connection.unregister("verdicts")
@@ -117,10 +119,11 @@ def _register_marks(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
         FROM {_parquet(paths, "uid BLOB, reason VARCHAR")} WHERE list_contains([{order}], reason) GROUP BY uid""")
 
 
-def _facts_sql(root: Path, values: dict[str, tuple[str, str]]) -> str:
+def _facts_sql(root: Path, values: dict[str, tuple[str, str]], texts: list[str]) -> str:
     fetched, scored = records_of(root, "fetch"), records_of(root, "score")
     planned = _parquet(
-        sorted(plan_folder(root, "fetch").glob("*.parquet")), _ddl("uid", "source", "source_row", "text", *DECODED, *DETECTED, *SCORES)
+        sorted(plan_folder(root, "fetch").glob("*.parquet")),
+        _ddl("uid", "source", "source_row", *TEXTS, *DECODED, *DETECTED, *SCORES),
     )
     ledgers = [root / record.files[-1].path for record in fetched]
     attempts = _parquet(ledgers, "uid BLOB, reason VARCHAR, filename VARCHAR")
@@ -138,8 +141,8 @@ def _facts_sql(root: Path, values: dict[str, tuple[str, str]]) -> str:
     return f"""
         WITH d AS MATERIALIZED (SELECT uid, cluster FROM {clusters}),
              twins AS (SELECT uid, cluster FROM d WHERE cluster IN (SELECT cluster FROM d GROUP BY cluster HAVING count(*) > 1))
-        SELECT i.uid, i.source, i.source_row, i.text, coalesce(a.reason, c.reason) AS fault, if(a.reason IS NULL, 'score', 'fetch') AS step,
-               parse_filename(a.filename, true) AS shard, m.mark, t.cluster, {columns}
+        SELECT i.uid, i.source, i.source_row, coalesce(a.reason, c.reason) AS fault, if(a.reason IS NULL, 'score', 'fetch') AS step,
+               parse_filename(a.filename, true) AS shard, m.mark, t.cluster, {", ".join([*(f"i.{name}" for name in texts), columns])}
         FROM {planned} i JOIN {attempts} a USING (uid)
         LEFT JOIN {pairs} p ON p.key = lower(hex(i.uid)) LEFT JOIN {scores} c ON c.uid = i.uid
         LEFT JOIN marks m ON m.uid = i.uid LEFT JOIN twins t ON t.uid = i.uid

@@ -69,6 +69,7 @@ class FilterSection(Section):
     """[filter]: rules that every pair must pass, in order; the first that fails is the row's reason."""
 
     rules: list[Rule] = Field([], description="{use = NAME, threshold = value, …}; a rule's name is its `use` unless `name` is given")
+    python: str | list[str] = Field([], description="Python files with filters of your own, beside the recipe or in the current folder")
 
 
 class ScoreSection(OpenSection):
@@ -186,6 +187,9 @@ def load_recipe(path: Path | str | None = None, sets: Sequence[str] = ()) -> Rec
         raise RecipeError(f"recipe: {file} is not TOML: {error}") from error
     for setting in sets:
         apply_set(data, setting)
+    from pipeline.user_filters import find_beside
+
+    find_beside(data, file.parent)
     return parse_recipe(data)
 
 

@@ -1,7 +1,8 @@
 """Turn the recipe's rules into filters, check that each column they read can be had, and find each row's first failure."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +11,7 @@ from filters.base import Filter, build_filter
 from filters.scorers.catalog import HEADS, scorer_specs
 from manifests.weights import STAND_IN
 from pipeline.recipe import Recipe, RecipeError
+from pipeline.user_filters import load_user_filters, user_files
 
 LAION_COCO = {
     "url": "URL",
@@ -66,7 +68,8 @@ def fillable(recipe: Recipe) -> frozenset[str]:
 
 
 def build_rules(recipe: Recipe) -> RuleSet:
-    """Build every filter of the recipe. Raises RecipeError naming the place of the faulty rule."""
+    """Build every filter of the recipe, those of the user's own files too. Raises RecipeError naming the place of the faulty rule."""
+    load_user_filters(recipe)
     return RuleSet(
         _build_list("filter.rules", recipe.filter.rules),
         {name: _build_list(f"tier.{name}.rules", tier.rules) for name, tier in recipe.tier.items()},
@@ -85,6 +88,23 @@ def _build_list(place: str, rules: Sequence[dict[str, object]]) -> tuple[Filter,
     if twice:
         raise RecipeError(f"recipe: {place}: two rules are named {twice[0]!r}; give one of them another name = …")
     return tuple(built)
+
+
+def every_rule(recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the rules of [filter] and of every tier."""
+    return [*recipe.filter.rules, *(rule for tier in recipe.tier.values() for rule in tier.rules)]
+
+
+def files_behind(recipe: Recipe, rules: Sequence[Mapping[str, Any]] | None = None) -> list[tuple[str, str]]:
+    """Return (name, sha256) of the user's Python files whose filters these rules use; by default every rule."""
+    load_user_filters(recipe)
+    return user_files({str(rule.get("use")) for rule in (every_rule(recipe) if rules is None else rules)})
+
+
+def own_filters(recipe: Recipe, rules: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """Return `files_behind` as settings of a step, for its key: nothing where no rule uses a file of the user's."""
+    files = files_behind(recipe, rules)
+    return {"python": [[name, sha256] for name, sha256 in files]} if files else {}
 
 
 def check_rules(recipe: Recipe) -> None:

@@ -15,7 +15,7 @@ from manifests.uid import UID_SQL, fraction_bound, uid_hash_sql
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands
 from pipeline.inputs import UNREADABLE, InputFile, claimed, open_input
-from pipeline.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns
+from pipeline.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
 from pipeline.steps import Step, Unit
 
 HEAD = ("uid", "source", "source_row", "url", "reason")
@@ -41,6 +41,7 @@ class Select(Step):
             "columns": input_columns(recipe),
             "sample": [recipe.input.sample, recipe.input.limit, recipe.input.seed],
             "rules": recipe.plain()["filter"]["rules"],
+            **own_filters(recipe, recipe.filter.rules),
             "fillable": sorted(fillable(recipe)),
             "detect": detects(recipe_rules := build_rules(recipe), recipe_rules.columns),
         }

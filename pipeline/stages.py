@@ -18,7 +18,7 @@ from pipeline.progress import Progress
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.registry import STAGES
 from pipeline.reuse import let_go, set_aside
-from pipeline.rules import input_columns
+from pipeline.rules import files_behind, input_columns
 from pipeline.runners import RunFailed, RunnerOptions, Supervisor, preflight
 from pipeline.steps import Runtime, Step, Unit, records_of
 from pipeline.summary import losses, print_summary, stage_figures, versions
@@ -207,10 +207,11 @@ def write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
         {"name": f"manifests/{before}.json", "digest": Manifest.read(recipe.root / "manifests" / f"{before}.json").digest}
         for before in _parents(recipe, stage)
     ]
+    own = [{"name": name, "sha256": sha256} for name, sha256 in files_behind(recipe)] if stage == "filter" else []
     manifest = Manifest(
         stage=stage,
         recipe_digest=digest_of([[step.name, step.version, step.settings()] for step in steps]),
-        inputs=[file.record() for file in files if not file.fault] + parents,
+        inputs=[file.record() for file in files if not file.fault] + [*parents, *own],
         weights=[weights[key] for key in sorted(weights)],
         shards=[entry for name, found in records.items() for entry in shard_list(name, found)],
         losses=losses(recipe.root, files),

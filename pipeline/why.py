@@ -59,13 +59,12 @@ def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
 
 
 def _verdicts(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
-    """Ask every rule again; the alt text is in the planned rows."""
+    """Ask every rule again; the texts are in the planned rows."""
     plan = recipe.root / "manifests" / "plan" / "fetch" / f"{row['shard']}.parquet"
     with connect(recipe.root) as connection:
-        text = connection.execute(f"SELECT text FROM {files_sql([plan])} WHERE uid = ?", [row["uid"]]).fetchone()
-    batch = pa.RecordBatch.from_pylist(
-        [{**{name: value for name, value in row.items() if name != "tiers"}, "text": text[0] if text else None}]
-    )
+        texts = connection.execute(f"SELECT text, top_caption FROM {files_sql([plan])} WHERE uid = ?", [row["uid"]]).fetchone()
+    said = dict(zip(("text", "top_caption"), texts or (None, None), strict=True))
+    batch = pa.RecordBatch.from_pylist([{**{name: value for name, value in row.items() if name != "tiers"}, **said}])
     rules = build_rules(recipe)
     for place, some in (("filter", rules.everywhere), *rules.tiers.items()):
         for rule in some:

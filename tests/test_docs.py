@@ -213,7 +213,7 @@ def test_the_filter_of_contributing_works(tmp_path: Path, monkeypatch: pytest.Mo
 
     import filters.base
 
-    module_text, test_text = [block for language, block in blocks((ROOT / "CONTRIBUTING.md").read_text()) if language == "python"]
+    module_text, test_text, _ = [block for language, block in blocks((ROOT / "CONTRIBUTING.md").read_text()) if language == "python"]
     assert len(module_text.splitlines()) <= 30
     monkeypatch.setattr(filters.base, "FILTERS", dict(filters.base.FILTERS))
     (tmp_path / "letters.py").write_text(module_text)
@@ -226,3 +226,29 @@ def test_the_filter_of_contributing_works(tmp_path: Path, monkeypatch: pytest.Mo
     names: dict[str, Any] = {}
     exec(test_text, names)
     names["test_letters"]()
+
+
+def test_the_users_own_filter_of_contributing_works(tmp_path: Path) -> None:
+    import tomllib
+
+    import pyarrow as pa
+
+    from pipeline.recipe import load_recipe
+    from pipeline.rules import build_rules
+
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    module_text = [block for language, block in blocks(text) if language == "python"][2]
+    recipe_text = next(block for language, block in blocks(text) if language == "toml")
+    assert len(module_text.splitlines()) <= 30
+    (tmp_path / tomllib.loads(recipe_text)["filter"]["python"][0]).write_text(module_text)
+    (tmp_path / "recipe.toml").write_text(f"{recipe_text}[tier.all]\nsize = 64\n")
+    (rule,) = build_rules(load_recipe(tmp_path / "recipe.toml")).everywhere
+    load_recipe("laion_coco")  # lets the filter go: other tests list all that are known
+    urls = [
+        "http://pictures.example/1.jpg",
+        "https://pictures.example:8/1.jpg",
+        "http://elsewhere.example/pictures.example",
+        "no url",
+        None,
+    ]
+    assert rule.keep(pa.RecordBatch.from_pydict({"url": urls})).to_pylist() == [False, False, True, None, None]
