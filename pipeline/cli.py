@@ -1,10 +1,12 @@
-"""The command line: `pipeline run`, `pipeline why`, `pipeline report`; it teaches, and answers --help without heavy imports."""
+"""The command line: run, report and the commands of cli_*.py; it teaches, and answers --help without heavy imports."""
 
 import sys
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
+
+from pipeline import cli_ask
+from pipeline.cli_options import OutOption, RecipeOption, SetOption, fail, open_recipe, recipe_of
 
 STAGES = ("filter", "caption", "pretokenize", "all")
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
@@ -27,46 +29,6 @@ app = typer.Typer(
 
     With no --recipe they use recipe.toml of this folder, else the bundled demo, and say which.""",
 )
-
-RecipeOption = Annotated[
-    str | None, typer.Option("--recipe", metavar="FILE", help="Recipe: a TOML file, or a bundled one (demo, demo_artworks, laion_coco).")
-]
-OutOption = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Run folder, instead of the recipe's output.root.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value, e.g. tier.pretrain.rules.aesthetic.min=5.0; repeatable."),
-]
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Print an error without a traceback and end with this exit code."""
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(code)
-
-
-def open_recipe(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
-    """Read the recipe that a command names, say which it is, and return it. Ends with code 2 for a fault in it."""
-    from pipeline.recipe import RecipeError, choose_recipe, load_recipe
-
-    try:
-        path, says = (recipe, f"recipe: {recipe}") if recipe else choose_recipe()
-        read = load_recipe(path, [*(sets or []), *([f"output.root={_toml_text(out)}"] if out else [])])
-    except RecipeError as error:
-        fail(str(error), 2)
-    typer.echo(says)
-    return read
-
-
-def _toml_text(text: str) -> str:
-    import json
-
-    return json.dumps(text)
-
-
-def recipe_of(out: str | None) -> str | None:
-    """Return the resolved recipe of a run folder, for commands that only look at one."""
-    path = Path(out or "") / "recipe.toml"
-    return str(path) if out and path.is_file() else None
 
 
 @app.callback()
@@ -166,24 +128,6 @@ def after(recipe: Any, stage: str, options: Any) -> None:
 
 
 @app.command()
-def why(
-    row: Annotated[str, typer.Argument(metavar="UID_OR_URL", help="uid (32 hex digits) or URL of a row.")],
-    recipe: RecipeOption = None,
-    out: OutOption = None,
-    set_: SetOption = None,
-) -> None:
-    """Tell a row's story: where it came from, each value with its origin, its fate and the reason."""
-    from pipeline.recipe import RecipeError
-    from pipeline.why import NotFound, print_story
-
-    read = open_recipe(recipe or recipe_of(out), out, set_)
-    try:
-        print_story(read, row)
-    except (NotFound, RecipeError) as error:
-        fail(str(error), 2)
-
-
-@app.command()
 def report(recipe: RecipeOption = None, out: OutOption = None, set_: SetOption = None) -> None:
     """Write RUN/report.html: the funnel, examples of each fate, scores, codes, training."""
     from pipeline.demo.report import write_report
@@ -192,6 +136,9 @@ def report(recipe: RecipeOption = None, out: OutOption = None, set_: SetOption =
     if not read.root.is_dir():
         fail(f"report: no run folder {str(read.root)!r}; first: pipeline run --stage filter", 2)
     typer.echo(f"report: {write_report(read.root)}")
+
+
+cli_ask.register(app)
 
 
 def main() -> None:

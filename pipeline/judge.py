@@ -58,12 +58,18 @@ def judge(rules: RuleSet, batch: pa.RecordBatch, settled: frozenset[str] = froze
     return Verdicts(code, passed)
 
 
-def first_failing(rules: Sequence[Filter], batch: pa.RecordBatch, reasons: Sequence[str]) -> Numbers:
-    """Return per row the place in `reasons` of the first rule that fails (of MISSING where its verdict is null), PASSES where none does."""
+def first_failing(
+    rules: Sequence[Filter], batch: pa.RecordBatch, reasons: Sequence[str], fillable: frozenset[str] = frozenset()
+) -> Numbers:
+    """Return per row the place in `reasons` of the first rule that fails (of MISSING where its verdict is null), PASSES where none does.
+
+    A null verdict passes for the time being when one of the rule's columns is fillable.
+    """
     code = np.full(batch.num_rows, PASSES, np.int16)
     missing = reasons.index(MISSING)
     for rule in rules:
         passes, null = ask(rule, batch)
+        passes = passes | null if fillable & {*rule.inputs} else passes
         here = np.where(null, np.int16(missing), np.int16(reasons.index(rule.name)))
         code = np.where((code == PASSES) & ~passes, here, code)
     return code

