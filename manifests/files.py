@@ -121,6 +121,42 @@ def write_table(path: Path, table: pa.Table, row_group_rows: int = ROW_GROUP_ROW
         pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_rows)
 
 
+class TableWriter:
+    """Writes tables that come in pieces of any size: row groups hold ROW_GROUP_ROWS rows, the last one fewer.
+
+    The bytes depend on the rows alone, not on how they were cut; memory holds one row group.
+    """
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer, self._waiting, self._rows = writer, list[pa.Table](), 0
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows."""
+        while table.num_rows:
+            part = table.slice(0, ROW_GROUP_ROWS - self._rows)
+            self._waiting.append(part)
+            self._rows += part.num_rows
+            table = table.slice(part.num_rows)
+            if self._rows == ROW_GROUP_ROWS:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what waits as one row group, in one piece: pages end where pieces do."""
+        if self._rows:
+            self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+        self._waiting, self._rows = [], 0
+
+
+@contextlib.contextmanager
+def writing_table(path: Path, schema: pa.Schema, **encoding: Any) -> Iterator[TableWriter]:
+    """Yield a TableWriter for a file as `write_table` makes it; `encoding` are pyarrow's writer options (use_dictionary …)."""
+    schema = schema.with_metadata({**(schema.metadata or {}), "tessera_format": str(FORMAT)})
+    with writing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd", **encoding) as writer:
+        rows = TableWriter(writer)
+        yield rows
+        rows.flush()
+
+
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a Parquet file that `write_table` wrote. Raises FormatError for another format version."""
     with pq.ParquetFile(path) as file:

@@ -44,7 +44,10 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What one unit of work read and wrote. `dropped` counts rows by reason; rows_in = rows_out + all dropped."""
+    """What one unit of work read and wrote. `dropped` counts rows by reason; rows_in = rows_out + all dropped.
+
+    `read` says which foreign bytes the unit read, with their sha256: it tells another input, and stays out of manifests and digests.
+    """
 
     shard: str
     key: str
@@ -52,6 +55,7 @@ class ShardRecord:
     rows_in: int
     rows_out: int
     dropped: dict[str, int] = field(default_factory=dict)
+    read: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         conserve(f"shard {self.shard}", self.rows_in, self.rows_out, self.dropped)

@@ -3,11 +3,13 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from filters.fetch.config import FetchConfig
@@ -17,6 +19,7 @@ from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import schema
 from manifests.shards import read_shard, write_shard
 from pipeline.hands import Hands
+from pipeline.inputs import input_batches
 from pipeline.plans import connect, files_sql, write_plan
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.select import CARRIED, SCORES
@@ -31,7 +34,10 @@ NOT_IN_DIGEST = {"connect_to", "concurrency", "user_agent", "retries"}
 
 @dataclass(frozen=True)
 class Fetch(Step):
-    """Units are `fetch.shard_rows` survivors in input order, the first row of each uid."""
+    """Units are `fetch.shard_rows` survivors in input order, the first row of each uid.
+
+    Files that were added to the data set later begin a shard of their own, so that shards that were there stay as they are.
+    """
 
     name: ClassVar[str] = "fetch"
     version: ClassVar[int] = 1
@@ -51,14 +57,15 @@ class Fetch(Step):
 
     def _shards(self, ledgers: list[Path]) -> Iterator[tuple[str, pa.Table]]:
         query = f"""
-            SELECT {", ".join(PLANNED)} FROM (
+            SELECT {", ".join(PLANNED)}, batch FROM (
                 SELECT *, row_number() OVER (PARTITION BY uid ORDER BY filename, file_row_number) AS nth
                 FROM {files_sql(ledgers)} WHERE reason IS NULL
-            ) WHERE nth = 1 ORDER BY filename, file_row_number"""
+            ) JOIN inputs USING (source) WHERE nth = 1 ORDER BY filename, file_row_number"""
         with connect(self.root) as connection:
+            connection.register("inputs", input_batches(self.root))
             rows = connection.execute(query).to_arrow_reader(self.recipe.fetch.shard_rows)
-            for number, table in enumerate(regroup(rows, self.recipe.fetch.shard_rows)):
-                yield f"{number:05d}", table.cast(schema(*PLANNED))
+            for number, table in enumerate(regroup(one_batch_each(rows), self.recipe.fetch.shard_rows)):
+                yield f"{number:05d}", table.select(PLANNED).cast(schema(*PLANNED))
 
     def open(self) -> "FetchWorker":
         """Fix limits and the map of hosts."""
@@ -68,11 +75,23 @@ class Fetch(Step):
         return FetchWorker(self, config, ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality))
 
 
-def regroup(batches: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:
-    """Yield tables of exactly `rows` rows, the last one shorter, from batches of any size."""
+def one_batch_each(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Cut record batches where the column `batch` changes; rows stay in order."""
+    for rows in batches:
+        numbers = rows["batch"].to_numpy()
+        ends = [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), rows.num_rows]
+        for start, end in pairwise([0, *ends]):
+            yield rows.slice(start, end - start)
+
+
+def regroup(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Yield tables of exactly `rows` rows from batches of any size; the last one, and the last before `batch` changes, is shorter."""
     waiting: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
+        if waiting and batch.num_rows and batch["batch"][0] != waiting[0]["batch"][0]:
+            yield pa.Table.from_batches(waiting)
+            waiting, count = [], 0
         while batch.num_rows:
             part = batch.slice(0, rows - count)
             waiting.append(part)

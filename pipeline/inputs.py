@@ -1,8 +1,9 @@
-"""Find the input's Parquet files and name them by content, so that a run folder belongs to one input."""
+"""Find the input's Parquet files and name them by size and footer, so that a run folder belongs to one data set, which may grow."""
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,24 +13,35 @@ import pyarrow.parquet as pq
 
 from manifests.files import FormatError, read_json, write_json
 from pipeline.recipe import Recipe, RecipeError
+from pipeline.row_groups import UNREADABLE, RowGroups, open_input
 from pipeline.rules import input_columns
+from pipeline.steps import records_of
 
 LEDGER = "input.json"
-UNREADABLE = (pa.ArrowException, ValueError, NotImplementedError, OSError, EOFError)
-"""What pyarrow raises for a damaged Parquet file, names that are not UTF-8 included."""
+TAIL = 64 * 1024
+"""Bytes at a file's end that stand for its footer where it has none that can be read."""
+LOOKERS = 8
+"""Footers read at a time: a remote store answers slowly."""
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """One input file: `name` without its folder, `groups` = rows of each row group; `fault` where it cannot be opened."""
+    """One input file: `name` without its folder, `groups` = rows of each row group; `fault` where it cannot be opened.
+
+    `footer` is the sha256 of its Parquet footer, which holds place, size and extremes of every column of every row group.
+    `seen` is what the file system says of it (time, inode, ETag): as long as that stays, nothing is read to know it again.
+    `batch` counts the times that files were added to the run folder: 0 for those it began with.
+    """
 
     url: str
     name: str
     bytes: int
-    sha256: str
+    footer: str
     groups: tuple[int, ...] = ()
     columns: tuple[str, ...] = ()
     fault: str = ""
+    seen: str = ""
+    batch: int = 0
 
     def missing(self, wanted: Iterable[str]) -> list[str]:
         """Return the wanted columns that a readable file does not have."""
@@ -42,7 +54,7 @@ class InputFile:
 
     def record(self) -> dict[str, Any]:
         """Return the manifest entry: what the file holds, not where it lies."""
-        return {"name": self.name, "bytes": self.bytes, "sha256": self.sha256, "rows": self.rows}
+        return {"name": self.name, "bytes": self.bytes, "footer_sha256": self.footer, "rows": self.rows}
 
 
 def find_files(recipe: Recipe) -> list[str]:
@@ -59,12 +71,6 @@ def find_files(recipe: Recipe) -> list[str]:
     return sorted(found)
 
 
-def open_input(url: str) -> Any:
-    """Open one input file for reading, local or remote, as a binary file with random access."""
-    filesystem, path = fsspec.url_to_fs(url)
-    return filesystem.open(path, "rb")
-
-
 def look_at_inputs(recipe: Recipe) -> list[InputFile]:
     """Open every footer once; a file that cannot be opened keeps its `fault`.
 
@@ -72,8 +78,8 @@ def look_at_inputs(recipe: Recipe) -> list[InputFile]:
     """
     urls = find_files(recipe)
     names = _short_names(urls)
-    files = [_look(url, name, recipe) for url, name in zip(urls, names, strict=True)]
-    return files
+    with ThreadPoolExecutor(LOOKERS) as pool:
+        return list(pool.map(lambda url, name: _look(url, name, recipe), urls, names))
 
 
 def _short_names(urls: list[str]) -> list[str]:
@@ -87,62 +93,122 @@ def _short_names(urls: list[str]) -> list[str]:
 
 def _look(url: str, name: str, recipe: Recipe) -> InputFile:
     try:
+        filesystem, path = fsspec.url_to_fs(url)
+        seen = str(filesystem.ukey(path))
         with open_input(url) as file:
-            size, sha256 = _measure(file)
+            size, footer_sha256 = _footer(file)
+            file.seek(0)
             try:
-                file.seek(0)
                 footer = pq.ParquetFile(file).metadata
                 names = footer.schema.to_arrow_schema().names
             except UNREADABLE as error:
-                return InputFile(url, name, size, sha256, fault=f"not a readable Parquet file: {_first_line(error)}")
+                return InputFile(url, name, size, footer_sha256, fault=f"not a readable Parquet file: {_first_line(error)}")
     except OSError as error:
         return InputFile(url, name, 0, "", fault=f"cannot be opened: {_first_line(error)}")
     columns, wanted = set(names), input_columns(recipe)["url"]
     twice = sorted(column for column in {*input_columns(recipe).values()} if names.count(column) > 1)
     if twice:
-        return InputFile(url, name, size, sha256, fault=f"column {twice[0]!r} stands in it twice")
+        return InputFile(url, name, size, footer_sha256, fault=f"column {twice[0]!r} stands in it twice")
     if wanted not in columns:
         raise RecipeError(
             f"input: {name} has no column {wanted!r} for the URLs; its columns are {', '.join(sorted(columns))};"
             ' say which one holds them: [input.columns] url = "…"'
         )
     groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
-    return InputFile(url, name, size, sha256, groups, tuple(sorted(columns)))
+    return InputFile(url, name, size, footer_sha256, groups, tuple(sorted(columns)), seen=seen)
 
 
-def _measure(file: Any) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    while block := file.read(1 << 20):
-        digest.update(block)
-        size += len(block)
-    return size, digest.hexdigest()
+def _footer(file: Any) -> tuple[int, str]:
+    """Return the file's size and the sha256 of its footer (length of the footer and magic included), else of its tail."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - 8))
+    length = int.from_bytes(file.read(8)[:4], "little") + 8
+    file.seek(max(0, size - (length if length <= size else TAIL)))
+    return size, hashlib.sha256(file.read()).hexdigest()
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def claim(root: Path, files: list[InputFile]) -> None:
-    """Tie the run folder to this input, or raise RecipeError if it was made from another one.
+def claim(root: Path, files: list[InputFile]) -> list[InputFile]:
+    """Tie the run folder to this input and return its files in the folder's order, or raise RecipeError for another input.
 
-    Files may be added; a file that was there before must be there unchanged, unless it could not be read.
+    Files may be added: they come after those that were there, as a batch of their own. A file that was there before
+    must be there unchanged, unless it could not be read: then it counts as added when it can.
     """
-    path = root / "manifests" / LEDGER
-    now = {file.name: file for file in files}
+    before = _read_ledger(root)
+    known = [file for file in before if not file.fault]
+    left = {file.name: file for file in files}
+    stay: list[InputFile] = []
+    for file in known:
+        found = left.pop(_find(file, left), None)
+        if found is None:
+            what = "has other content now" if file.name in left else "is not among the files now"
+            raise _another(root, file.name, what)
+        _check_content(root, file, found)
+        stay.append(replace(found, name=file.name, batch=file.batch))
+    batch = 1 + max((file.batch for file in before), default=-1)
+    still_faulty = {file.name: file.batch for file in before if file.fault and file.name in left and left[file.name].fault}
+    taken = {file.name for file in stay}
+    added = [
+        replace(file, name=_free(file, taken), batch=still_faulty.get(name, batch))
+        for name, file in sorted(left.items(), key=lambda item: (bool(item[1].fault), item[0]))
+    ]
+    write_json(root / "manifests" / LEDGER, {"files": [asdict(file) for file in (*stay, *added)]}, sealed=True)
+    return [*stay, *added]
+
+
+def _another(root: Path, name: str, what: str) -> RecipeError:
+    return RecipeError(f"{root}: made from another input: {name} {what}; use another output.root (--out DIR) for another input")
+
+
+def _find(file: InputFile, among: dict[str, InputFile]) -> str:
+    """Return the name of the file that this one is now: its own, else one that ends with it (files in other folders were added)."""
+    names = [file.name, *sorted(name for name in among if name.endswith(f"/{file.name}"))]
+    same = [name for name in names if name in among and (among[name].bytes, among[name].footer) == (file.bytes, file.footer)]
+    return same[0] if same else ""
+
+
+def _free(file: InputFile, taken: set[str]) -> str:
+    """Return a name that no other file has, with as many folders as that takes."""
+    path = PurePosixPath(file.url.split("://", 1)[-1])
+    names = [file.name, *("/".join(path.parts[-count:]) for count in range(1, len(path.parts) + 1)), file.url]
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name
+
+
+def _check_content(root: Path, before: InputFile, now: InputFile) -> None:
+    """Raise RecipeError when the bytes that finished units have read are others now.
+
+    Where the file system says that nothing has changed, none are read; remote files are known by their footer alone.
+    """
+    if now.seen == before.seen:
+        return
+    runs = [record.read for record in records_of(root, "select") if record.read.get("name") == before.name]
+    with RowGroups(now.url) as file:
+        for read in runs:
+            if file.digest(range(*read["groups"]), read["columns"]) != read["sha256"]:
+                raise _another(root, before.name, "has other content now")
+
+
+def _read_ledger(root: Path) -> list[InputFile]:
     try:
-        before = read_json(path)["files"]
-    except (OSError, FormatError, KeyError):
-        before = []
-    for entry in before:
-        same = now.get(entry["name"])
-        if entry["fault"] or (same and same.sha256 == entry["sha256"]):
-            continue
-        what = "is not among the files now" if same is None else "has other content now"
-        raise RecipeError(f"{root}: made from another input: {entry['name']} {what}; use another output.root (--out DIR) for another input")
-    write_json(path, {"files": [asdict(file) for file in files]}, sealed=True)
+        return claimed(root)
+    except (OSError, FormatError, KeyError, TypeError):
+        return []
 
 
 def claimed(root: Path) -> list[InputFile]:
-    """Return the files that the run folder belongs to."""
+    """Return the files that the run folder belongs to, in its order."""
     entries = read_json(root / "manifests" / LEDGER)["files"]
     return [InputFile(**{**entry, "groups": tuple(entry["groups"]), "columns": tuple(entry["columns"])}) for entry in entries]
+
+
+def input_batches(root: Path) -> pa.Table:
+    """Return a table of source (the file's name) and batch (see InputFile) of the run folder's files."""
+    files = claimed(root)
+    return pa.table(
+        {"source": pa.array([file.name for file in files], pa.string()), "batch": pa.array([file.batch for file in files], pa.int64())}
+    )

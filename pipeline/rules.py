@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -134,11 +135,22 @@ def first_failure(rules: Sequence[Filter], batch: pa.RecordBatch, fillable: Set[
 
     A null verdict passes for the time being when one of the rule's columns can still be filled.
     """
-    reason = pa.nulls(batch.num_rows, pa.string())
-    for rule in rules:
-        verdict = rule.keep(batch)
-        may_pass = any(column in fillable for column in rule.inputs)
-        here = pc.if_else(verdict, pa.scalar(None, pa.string()), pa.scalar(rule.name))
-        here = pc.if_else(pc.is_null(verdict), pa.scalar(None if may_pass else "missing_value", pa.string()), here)
-        reason = pc.coalesce(reason, here)
-    return reason
+    first = np.full(batch.num_rows, -1, np.int16)
+    left = np.arange(batch.num_rows)
+    for number, rule in enumerate(rules):
+        verdict = rule.keep(_rows(batch, rule.inputs, left))
+        judged = pc.fill_null(verdict, True).to_numpy(zero_copy_only=False)
+        unknown = pc.is_null(verdict).to_numpy(zero_copy_only=False)
+        first[left[~judged]] = number
+        if not any(column in fillable for column in rule.inputs):
+            first[left[unknown]] = len(rules)
+            judged = judged & ~unknown
+        left = left[judged]
+    names = pa.array([*(rule.name for rule in rules), "missing_value"], pa.string())
+    return names.take(pa.array(first, mask=first < 0))
+
+
+def _rows(batch: pa.RecordBatch, columns: Sequence[str], rows: np.ndarray) -> pa.RecordBatch:
+    """Return the rows that no rule before has dropped, and of their columns those that the rule reads."""
+    some = batch.select(list(columns))
+    return some if len(rows) == batch.num_rows else some.take(pa.array(rows))

@@ -1,20 +1,26 @@
 """filter / select: read the input row group by row group, give every row a uid, drop what metadata alone can drop."""
 
 import warnings
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from manifests.files import digest_of, write_table
+from manifests.files import digest_of, writing_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import COLUMNS, schema
-from manifests.uid import UID_SQL, fraction_bound, uid_hash_sql
+from manifests.uid import Uids, fraction_bound
 from manifests.weights import WeightsFile
+from pipeline.columns import coerce
 from pipeline.hands import Hands
-from pipeline.inputs import UNREADABLE, InputFile, claimed, open_input
+from pipeline.inputs import InputFile, claimed
+from pipeline.row_groups import BrokenGroup, RowGroups
 from pipeline.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
 from pipeline.steps import Step, Unit
 
@@ -23,8 +29,19 @@ SCORES = ("similarity", "pwatermark", "punsafe", "aesthetic_v1", "aesthetic_v2")
 CARRIED = ("text", "top_caption", "width", "height", *SCORES, *DETECTED)
 SELECTED = schema(*HEAD, *CARRIED)
 """`ledger/select/*.parquet`: a row per input row; CARRIED is null where the row was dropped."""
-URL_LIKE = r"^(?i:https?)://[^\s/?#]+|^(?i:[a-z][a-z0-9+.-]*):."
-"""An http(s) URL with a host, or another scheme: which schemes may be fetched is the fetch step's business."""
+URL_LIKE = r"^[A-Za-z][A-Za-z0-9+.-]*:."
+"""Something behind a scheme: which schemes may be fetched, and whether a host is in it, is the fetch step's business."""
+ENCODING: dict[str, Any] = {
+    "use_dictionary": ["source", "reason", "width", "height", "language"],
+    "column_encoding": {"source_row": "DELTA_BINARY_PACKED"},
+}
+"""How the ledger is stored: no dictionaries for columns whose values hardly repeat."""
+BATCH_ROWS = 65_536
+"""Rows in hand at a time; nothing in the ledger depends on it."""
+HELD_ROWS = 1 << 18
+"""Row groups up to this size are judged whole before they are written; larger ones are streamed, the unit begun anew should one break."""
+Columns = dict[str, pa.Array]
+"""Our column -> its values, all of the same length."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +49,7 @@ class Select(Step):
     """Units are runs of row groups of one file, of about `input.unit_rows` rows."""
 
     name: ClassVar[str] = "select"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def settings(self) -> dict[str, Any]:
         """Return mapping, sample and the rules that metadata can judge."""
@@ -61,7 +78,7 @@ class Select(Step):
         for file in (file for file in files if not file.fault):
             for start, stop, first_row in _runs(file, self.recipe.input.unit_rows):
                 reads = {"url": file.url, "name": file.name, "groups": [start, stop], "first_row": first_row, "bound": bound}
-                content = digest_of([file.name, file.sha256, start, stop, bound])
+                content = digest_of([file.name, file.footer, start, stop, bound])
                 units.append(Unit(f"{len(units):05d}", reads, content))
         return units
 
@@ -69,7 +86,7 @@ class Select(Step):
         share = self.recipe.input.sample
         if self.recipe.input.limit is not None:
             share = min(share or 1.0, self.recipe.input.limit / max(rows, 1))
-        return None if share is None else fraction_bound(share)
+        return None if share is None or share >= 1 else fraction_bound(share)
 
     def open(self) -> "SelectWorker":
         """Build the rules once."""
@@ -94,161 +111,133 @@ def _runs(file: InputFile, unit_rows: int) -> list[tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class SelectWorker:
-    """Reads a unit's row groups one at a time; a broken one becomes as many dropped rows as its footer promises."""
+    """Streams a unit's row groups; a broken one becomes as many dropped rows as its footer promises."""
 
     step: Select
     rules: RuleSet
     mapping: dict[str, str]
+    batch_rows: int = BATCH_ROWS
+
+    @cached_property
+    def uids(self) -> Uids:
+        """Return the hasher of this process."""
+        return Uids(self.step.recipe.input.seed)
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
         """Write `ledger/select/NAME.parquet`."""
-        reads = unit.reads
-        tables: list[pa.Table] = []
-        with hands.holding(unit.name, ()), open_input(reads["url"]) as raw:
-            file = pq.ParquetFile(raw)
-            row = reads["first_row"]
-            for group in range(*reads["groups"]):
-                count = file.metadata.row_group(group).num_rows
-                tables.append(self._group(file, group, row, unit))
-                row += count
-        table = pa.concat_tables(tables) if tables else SELECTED.empty_table()
         path = self.step.root / "ledger" / "select" / f"{unit.name}.parquet"
-        write_table(path, table)
-        reasons = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["reason"].drop_null()).to_pylist()}
-        kept = table["reason"].null_count
-        return ShardRecord(unit.name, unit.key, (FileRecord.of(self.step.root, path),), table.num_rows, kept, reasons)
+        broken: set[int] = set()
+        with hands.holding(unit.name, ()), RowGroups(unit.reads["url"]) as file:
+            while True:
+                try:
+                    return self._write(unit, path, file, broken)
+                except BrokenGroup as fault:  # a large one, found out after some of its rows were written
+                    broken.add(fault.group)
 
-    def _group(self, file: pq.ParquetFile, group: int, first_row: int, unit: Unit) -> pa.Table:
-        count = file.metadata.row_group(group).num_rows
-        source = {
-            "source": pa.array([unit.reads["name"]] * count, pa.string()),
-            "source_row": pa.array(range(first_row, first_row + count), pa.int64()),
-        }
-        try:
-            names = [theirs for theirs in self.mapping.values() if theirs in file.schema_arrow.names]
-            read = file.read_row_group(group, columns=names)
-            if read.num_rows != count:
-                raise pa.ArrowInvalid(f"{read.num_rows} rows where the footer promises {count}")
-            read.validate()
-        except UNREADABLE:
-            broken = pa.table({**source, "reason": pa.array(["broken_row_group"] * count, pa.string())})
-            return conform(broken)
-        return self._judge(pa.table({**source, **self._columns(read)}), unit.reads["bound"])
+    def _write(self, unit: Unit, path: Path, file: RowGroups, broken: set[int]) -> ShardRecord:
+        rows, reasons = 0, Counter[str]()
+        with writing_table(path, SELECTED, **ENCODING) as writer:
+            for table in self._tables(unit, file, broken):
+                writer.write(table)
+                rows += table.num_rows
+                for entry in pc.value_counts(table["reason"].drop_null()):
+                    reasons[entry["values"].as_py()] += entry["counts"].as_py()
+        files = (FileRecord.of(self.step.root, path),)
+        return ShardRecord(unit.name, unit.key, files, rows, rows - reasons.total(), dict(sorted(reasons.items())), self._read(unit, file))
 
-    def _columns(self, read: pa.Table) -> dict[str, pa.Array]:
-        return {
-            ours: coerce(read[theirs], COLUMNS[ours].type) if theirs in read.column_names else pa.nulls(read.num_rows, COLUMNS[ours].type)
-            for ours, theirs in self.mapping.items()
-        }
+    def _read(self, unit: Unit, file: RowGroups) -> dict[str, Any]:
+        names, groups = self._names(file), unit.reads["groups"]
+        sha256 = file.digest(range(*groups), names)
+        return {"name": unit.reads["name"], "groups": groups, "columns": names, "sha256": sha256} if sha256 else {}
 
-    def _judge(self, table: pa.Table, bound: int | None) -> pa.Table:
-        table = with_uids(table, bound, self.step.recipe.input.seed)
-        is_url = pc.fill_null(pc.match_substring_regex(table["url"], URL_LIKE), False)
-        reason = pc.if_else(is_url, pa.scalar(None, pa.string()), "bad_url")
+    def _names(self, file: RowGroups) -> list[str]:
+        return [theirs for theirs in dict.fromkeys(self.mapping.values()) if theirs in file.names]
+
+    def _tables(self, unit: Unit, file: RowGroups, broken: set[int]) -> Iterator[pa.Table]:
+        """Yield the unit's rows, judged, in order. Raises BrokenGroup for a large group that is not in `broken` and should be."""
+        first_row = unit.reads["first_row"]
+        for group in range(*unit.reads["groups"]):
+            count = file.rows[group]
+            if group in broken:
+                yield self._lost(unit, first_row, count)
+            elif count > HELD_ROWS:
+                yield from self._judged(unit, file, group, first_row)
+            else:
+                try:
+                    held = list(self._judged(unit, file, group, first_row))
+                except BrokenGroup:
+                    held = [self._lost(unit, first_row, count)]
+                yield from held
+            first_row += count
+
+    def _judged(self, unit: Unit, file: RowGroups, group: int, first_row: int) -> Iterator[pa.Table]:
+        for batch in file.batches(group, self._names(file), self.batch_rows):
+            columns = {**_place(unit, first_row, batch.num_rows), **self._columns(batch)}
+            yield self._judge(columns, unit.reads["bound"])
+            first_row += batch.num_rows
+
+    def _lost(self, unit: Unit, first_row: int, count: int) -> pa.Table:
+        return conform({**_place(unit, first_row, count), "reason": pa.repeat("broken_row_group", count)})
+
+    def _columns(self, batch: pa.RecordBatch) -> Columns:
+        names = batch.schema.names
+        return {ours: coerce(batch[theirs], COLUMNS[ours].type) for ours, theirs in self.mapping.items() if theirs in names}
+
+    def _judge(self, columns: Columns, bound: int | None) -> pa.Table:
+        """Return the ledger's rows of one batch: uid, the first reason that hits, and what survivors carry."""
+        columns = self._with_uids(columns, bound)
+        reason = pc.if_else(looks_like_url(columns["url"]), pa.scalar(None, pa.string()), "bad_url")
         if detects(self.rules, self.rules.columns):
-            table = with_language(table, pc.is_null(reason))
-        batch = _with_columns(conform(table), self.rules.columns).combine_chunks().to_batches()
-        judged = first_failure(self.rules.everywhere, batch[0], fillable(self.step.recipe)) if batch else pa.nulls(0, pa.string())
-        reason = pc.coalesce(reason, judged)
-        return conform(_without_dropped(table, reason).append_column("reason", reason))
+            columns = with_language(columns, pc.is_null(reason))
+        batch = _batch(columns, self.rules.columns)
+        reason = pc.coalesce(reason, first_failure(self.rules.everywhere, batch, fillable(self.step.recipe)))
+        return conform({**_without_dropped(columns, pc.is_null(reason)), "reason": reason})
+
+    def _with_uids(self, columns: Columns, bound: int | None) -> Columns:
+        """Add the uid; with a bound, keep only the rows whose uid_hash falls below it."""
+        uid, chosen = self.uids.of(columns["url"], columns.get("text"), bound)
+        columns = {**columns, "uid": uid}
+        return columns if chosen is None else {name: values.filter(chosen) for name, values in columns.items()}
 
 
-def _with_columns(table: pa.Table, columns: tuple[str, ...]) -> pa.Table:
-    """Add the columns that rules read and only a later step fills, all null."""
-    for name in set(columns) - set(table.column_names):
-        table = table.append_column(COLUMNS[name], pa.nulls(table.num_rows, COLUMNS[name].type))
-    return table
+def _place(unit: Unit, first_row: int, count: int) -> Columns:
+    """Return where rows came from."""
+    return {"source": pa.repeat(unit.reads["name"], count), "source_row": pa.array(np.arange(first_row, first_row + count, dtype=np.int64))}
 
 
-def _without_dropped(table: pa.Table, reason: pa.ChunkedArray) -> pa.Table:
+def looks_like_url(url: pa.Array) -> pa.BooleanArray:
+    """Tell of each value whether it is URL_LIKE."""
+    return pc.fill_null(pc.match_substring_regex(url, URL_LIKE), False)
+
+
+def _batch(columns: Columns, names: tuple[str, ...]) -> pa.RecordBatch:
+    """Return the columns that rules read; those that only a later step fills are null."""
+    names = tuple(dict.fromkeys(("url", *names)))
+    nulls = {name: pa.nulls(len(columns["url"]), COLUMNS[name].type) for name in names if name not in columns}
+    return pa.RecordBatch.from_arrays([nulls[name] if name in nulls else columns[name] for name in names], names=list(names))
+
+
+def _without_dropped(columns: Columns, kept: pa.BooleanArray) -> Columns:
     """Null the carried columns of dropped rows: the ledger needs who they were, not what they held."""
-    kept = pc.is_null(reason)
-    for name in set(CARRIED) & set(table.column_names):
-        position = table.column_names.index(name)
-        table = table.set_column(position, name, pc.if_else(kept, table[name], pa.scalar(None, table[name].type)))
-    return table
+    return {name: pc.if_else(kept, values, pa.scalar(None, values.type)) if name in CARRIED else values for name, values in columns.items()}
 
 
-def conform(table: pa.Table) -> pa.Table:
-    """Return the table with exactly SELECTED's columns; those it lacks are null."""
-    arrays = [table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in SELECTED]
-    return pa.table(arrays, schema=SELECTED)
+def conform(columns: Columns) -> pa.Table:
+    """Return a table with exactly SELECTED's columns; those that are not given are null."""
+    rows = len(columns["reason"])
+    return pa.table([columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in SELECTED], schema=SELECTED)
 
 
-def coerce(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
-    """Return a column in our type, whatever its drift: what cannot be said in it is null.
-
-    Floats become whole pixels only where finite and in range; text that is not UTF-8 keeps its place with U+FFFD.
-    """
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_string(type_):
-        return _text(array)
-    if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
-        array = _numbers(array)
-    wide = array.cast(pa.float64(), safe=False)
-    if pa.types.is_integer(type_):
-        fits = pc.and_(pc.is_finite(wide), pc.less(pc.abs(wide), 2.0**31))
-        return pc.if_else(fits, wide, pa.scalar(None, pa.float64())).cast(type_, safe=False)
-    return pc.if_else(pc.is_nan(wide), pa.scalar(None, pa.float64()), wide).cast(type_, safe=False)
-
-
-def _numbers(array: pa.Array) -> pa.Array:
-    """Return the numbers that texts spell; other kinds of values are no numbers."""
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_decimal(array.type)):
-        return pa.nulls(len(array), pa.float64())
-    return pa.array([_number(value) for value in array.to_pylist()], pa.float64())
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _text(array: pa.Array) -> pa.Array:
-    """Return texts as they are, plain values as they are written, and null for what is no text (lists, tables)."""
-    if pa.types.is_nested(array.type):
-        return pa.nulls(len(array), pa.string())
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_binary(array.type)):
-        try:
-            return array.cast(pa.string())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            return pa.nulls(len(array), pa.string())
-    try:
-        text = array.cast(pa.binary()).cast(pa.string())
-        text.validate(full=True)
-        return text
-    except pa.ArrowInvalid:
-        raw = array.cast(pa.binary()).to_pylist()
-        return pa.array([None if value is None else value.decode("utf-8", "replace") for value in raw], pa.string())
-
-
-def with_uids(table: pa.Table, bound: int | None, seed: int) -> pa.Table:
-    """Add the uid column; with a bound, keep only the rows whose uid_hash falls below it."""
-    import duckdb
-
-    with duckdb.connect() as connection:
-        connection.register("rows", table)
-        where = "" if bound is None else f"WHERE {uid_hash_sql('uid', seed)} < {bound}"
-        query = f"SELECT * FROM (SELECT *, {UID_SQL} AS uid FROM rows) {where} ORDER BY source_row"
-        found = connection.execute(query).to_arrow_table()
-    return found.set_column(found.column_names.index("uid"), "uid", found["uid"].cast(pa.binary(16)))
-
-
-def with_language(table: pa.Table, wanted: pa.ChunkedArray) -> pa.Table:
+def with_language(columns: Columns, wanted: pa.BooleanArray) -> Columns:
     """Add language and language_score of the text for the wanted rows; what the input says of a language stands."""
     from filters.language import detect
 
-    given = [table[name] if name in table.column_names else pa.nulls(table.num_rows, COLUMNS[name].type) for name in DETECTED]
-    unknown = pc.and_(wanted, pc.is_null(given[0])).to_pylist()
+    rows = len(wanted)
+    given = [columns[name] if name in columns else pa.nulls(rows, COLUMNS[name].type) for name in DETECTED]
+    text = columns["text"] if "text" in columns else pa.nulls(rows, pa.string())
+    unknown = pc.and_(wanted, pc.is_null(given[0]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        codes, scores = detect([text if want else None for text, want in zip(table["text"].to_pylist(), unknown, strict=True)])
+        codes, scores = detect(pc.if_else(unknown, text, pa.scalar(None, pa.string())).to_pylist())
     found = pa.array(codes, pa.string()), pa.array(scores, pa.float32(), from_pandas=True)
-    table = table.drop_columns([name for name in DETECTED if name in table.column_names])
-    for name, mine, theirs in zip(DETECTED, given, found, strict=True):
-        table = table.append_column(name, pc.coalesce(mine, theirs))
-    return table
+    return {**columns, **{name: pc.coalesce(mine, theirs) for name, mine, theirs in zip(DETECTED, given, found, strict=True)}}

@@ -97,7 +97,9 @@ def _tiers(recipe: Recipe) -> dict[str, int]:
 def losses(root: Path, files: Sequence[InputFile]) -> list[dict[str, Any]]:
     """Return what could not be read: whole files, outside rows_in, and row groups, whose rows are counted as dropped."""
     lost: list[dict[str, Any]] = [
-        {"kind": "file", "name": file.name, "fault": file.fault, "sha256": file.sha256} for file in files if file.fault
+        {"kind": "file", "name": file.name, "fault": file.fault, "bytes": file.bytes, "footer_sha256": file.footer}
+        for file in files
+        if file.fault
     ]
     if not files:
         return lost
