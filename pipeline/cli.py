@@ -57,10 +57,14 @@ def run(
 
     Exit codes: 0 done, 1 could not go on, 2 wrong use or recipe, 3 more losses than the recipe allows, 130 interrupted.
     """
+    from pipeline.nursery import nursery
+
     if stage not in STAGES:
         fail(f"--stage {stage!r}: no such stage; choices: {', '.join(STAGES)}", 2)
     if runner not in RUNNERS:
         fail(f"--runner {runner!r}: no such runner; choices: {', '.join(RUNNERS)}", 2)
+    if not dry_run:
+        nursery()  # workers' imports begin now, beside ours
     sets = [*(set_ or []), *([f"input.limit={limit}"] if limit else []), *([f"input.sample={sample}"] if sample is not None else [])]
     read = open_recipe(recipe, out, sets)
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from manifests.manifest import ShardRecord
 from manifests.uid import uid_hash
 from pipeline.hands import DEADLY, held_by, last_sign
 from pipeline.job import DONE, MISUSED, NO_ROOM, Job, error_path
+from pipeline.nursery import Nursling, gpus, nursery, worker_environment
 from pipeline.progress import Progress
 from pipeline.recipe import RecipeError
 from pipeline.steps import Step, Unit
@@ -49,21 +49,12 @@ class RunnerOptions:
         return self.workers or len(gpus()) or len(os.sched_getaffinity(0))
 
 
-def gpus() -> list[str]:
-    """Return the indices of this machine's NVIDIA GPUs, without importing torch."""
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        return [index for index in listed.split(",") if index.strip()]
-    folder = Path("/proc/driver/nvidia/gpus")
-    return [str(i) for i, _ in enumerate(sorted(folder.iterdir()))] if folder.is_dir() else []
-
-
 @dataclass
 class Child:
     """One worker process and what it was given."""
 
     number: int
-    process: subprocess.Popen[bytes]
+    process: Nursling
     units: list[Unit]
     hands: Path
     log: Path
@@ -94,7 +85,7 @@ class Supervisor:
                 children = [after for child in children for after in self._look(child, pending)]
         finally:
             for child in children:
-                stop(child.process)
+                child.process.stop()
             for scratch in self.folder.glob("*.tmp"):
                 shutil.rmtree(scratch, ignore_errors=True)
         if pending:
@@ -109,7 +100,7 @@ class Supervisor:
         try:
             code = child.process.wait()
         finally:
-            stop(child.process)
+            child.process.stop()
         if code != DONE:
             self._charge(child, code)
             raise RunFailed(f"{self.step.name}: its models cannot be loaded; its log: {child.log}")
@@ -134,14 +125,9 @@ class Supervisor:
         scratch = stem.with_suffix(".tmp")  # what Beam leaves behind when its process is killed
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        with open(log, "ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.worker", str(stem.with_suffix(".job"))],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                env={**worker_environment(number), "TMPDIR": str(scratch)},
-            )
+        process = nursery().start(
+            stem.with_suffix(".job").resolve(), log.resolve(), {**worker_environment(number), "TMPDIR": str(scratch.resolve())}
+        )
         return Child(number, process, units, hands, log)
 
     def _collect(self, pending: dict[str, Unit]) -> None:
@@ -170,7 +156,7 @@ class Supervisor:
                 yield child
                 return
             code = -signal.SIGKILL
-        stop(child.process)
+        child.process.stop()
         self._collect(pending)
         left = [unit for unit in child.units if unit.name in pending]
         if code == DONE or not left:
@@ -198,34 +184,6 @@ class Supervisor:
         hopeless = not uids and self.strikes[f"shard {unit}"] >= DEADLY
         if hopeless or self.options.runner != "local" or self.deaths > FRUITLESS_DEATHS + self.progress.rows // 10_000:
             raise RunFailed(f"{self.step.name}: {self.deaths} workers died, the last {how}; its log: {child.log}")
-
-
-def worker_environment(number: int) -> dict[str, str]:
-    """Return a worker's environment: one thread per maths library, so that numbers do not depend on the machine's load; its GPU; no hub."""
-    fixed = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
-    cards = gpus()
-    return {
-        **os.environ,
-        **fixed,
-        **({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}),
-        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),
-        "TOKENIZERS_PARALLELISM": "false",
-        "NO_ALBUMENTATIONS_UPDATE": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def stop(process: "subprocess.Popen[Any]") -> None:
-    """End a process we started: ask, wait three seconds, then kill."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(3)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process.stdin:
-        process.stdin.close()
 
 
 @contextmanager

@@ -1,9 +1,6 @@
 """Run one worker process: a Beam pipeline of one ParDo over the units it was given."""
 
-import os
 import signal
-import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +8,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from manifests.files import out_of_room, write_bytes
 from manifests.weights import WeightsError
@@ -61,8 +59,6 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
 def pipeline_options(job: Job) -> tuple[Any, PipelineOptions]:
     """Return (runner, options): FnApiRunner by name for `local`, since Beam's own default downloads a binary and runs it."""
     if job.runner == "local":
-        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-
         return FnApiRunner(), PipelineOptions([*job.beam_options, "--direct_num_workers=1", "--direct_running_mode=in_memory"])
     return None, PipelineOptions([f"--runner={CLUSTERS[job.runner]}", *job.beam_options])
 
@@ -79,22 +75,10 @@ def run(job: Job) -> None:
         _ = units | job.step >> beam.ParDo(RunUnit(job.make_step(), hands, job.strikes))
 
 
-def end_with_parent() -> None:
-    """End this process as soon as the supervisor's end of the pipe on standard input closes, however that came."""
-
-    def wait() -> None:
-        while os.read(0, 1024):
-            pass
-        os._exit(FAILED)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def main() -> int:
-    """Run the job named on the command line; return the exit code."""
+def work(path: Path) -> int:
+    """Run the job in this file; return the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    end_with_parent()
-    job = Job.read(Path(sys.argv[1]))
+    job = Job.read(path)
     try:
         run(job)
     except Exception:
@@ -102,10 +86,3 @@ def main() -> int:
         left = error_path(job.hands)
         return int(left.read_text().partition("\n")[0]) if left.is_file() else FAILED
     return DONE
-
-
-if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # Beam and onnxruntime threads must not hold a finished worker

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -114,3 +115,24 @@ class FullDisk(Counting):
     def work(self, n: int) -> None:
         if n == 23:
             raise OSError(28, "No space left on device")
+
+
+@dataclass(frozen=True)
+class KillsNursery(Counting):
+    """Row 23 kills the process that its worker was forked from, the first time only."""
+
+    def work(self, n: int) -> None:
+        mark = self.root / "killed-once"
+        if n == 23 and not mark.exists():
+            mark.touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(3600)
+
+
+@dataclass(frozen=True)
+class Telling(Counting):
+    """Says where it works."""
+
+    def open(self) -> "Telling":
+        print(os.environ["TESSERA_TEST"], os.getcwd(), tempfile.gettempdir())
+        return self

@@ -1,7 +1,6 @@
 """The supervised local runner: a death is charged to the row in hand, and the same bytes come out whatever dies."""
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -11,9 +10,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.nursery import worker_environment
 from pipeline.progress import Progress, clock
 from pipeline.recipe import RecipeError, parse_recipe
-from pipeline.runners import RUNNERS, RunFailed, RunnerOptions, Supervisor, worker_environment
+from pipeline.runners import RUNNERS, RunFailed, RunnerOptions, Supervisor
 from tests import steps
 
 pytestmark = pytest.mark.slow
@@ -104,14 +104,30 @@ def test_workers_end_with_their_supervisor(tmp_path):
         f"run(steps.Hanging(RECIPE, Path({str(tmp_path)!r})), workers=1)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[1])
-    job = tmp_path / "logs" / "workers" / "counting-0.job"
     try:
-        wait_for(lambda: (tmp_path / "out" / "00001.parquet").exists() or (tmp_path / "out").exists())
-        assert processes_with(str(job))
+        wait_for(lambda: len(descendants(parent.pid)) == 2)  # the nursery and a worker
+        family = descendants(parent.pid)
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    wait_for(lambda: not processes_with(str(job)))
+    wait_for(lambda: not family & running())
+
+
+def test_workers_end_with_their_nursery_and_the_run_goes_on(tmp_path):
+    """A kill of the process that forks workers costs no row: a new one is started."""
+    run(steps.Counting(RECIPE, tmp_path / "calm"), workers=1)
+    step = steps.KillsNursery(RECIPE, tmp_path / "shaken")
+    supervisor = run(step, workers=1)
+    assert supervisor.deaths == 1
+    assert digest(tmp_path / "calm") == digest(tmp_path / "shaken")
+
+
+def test_workers_know_their_folder_environment_and_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_TEST", "seen")
+    monkeypatch.chdir(tmp_path)
+    run(steps.Telling(RECIPE, Path("here")), workers=1)
+    log = (tmp_path / "here" / "logs" / "workers" / "counting-0.log").read_text()
+    assert f"seen {tmp_path} {tmp_path / 'here' / 'logs' / 'workers' / 'counting-0.tmp'}" in log
 
 
 def wait_for(condition, seconds=60):
@@ -121,17 +137,31 @@ def wait_for(condition, seconds=60):
         time.sleep(0.05)
 
 
-def processes_with(argument):
-    found = []
+def running():
+    """Return the numbers of all processes that are not zombies."""
+    return set(parents())
+
+
+def parents():
+    """Return process -> its parent."""
+    found = {}
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and int(folder.name) != os.getpid():
+        if folder.name.isdigit():
             try:
-                parts = (folder / "cmdline").read_bytes().split(b"\0")
+                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
             except OSError:
                 continue
-            if argument.encode() in parts:
-                found.append(folder.name)
+            if state != "Z":
+                found[int(folder.name)] = int(parent)
     return found
+
+
+def descendants(pid):
+    """Return the processes below this one."""
+    known, found = parents(), {pid}
+    for _ in range(3):
+        found |= {child for child, parent in known.items() if parent in found}
+    return found - {pid}
 
 
 def test_numbers_do_not_depend_on_the_machines_threads():
