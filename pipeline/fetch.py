@@ -29,7 +29,8 @@ PLANNED = ("uid", "source", "source_row", "url", *CARRIED)
 METADATA = ("top_caption", *SCORES)
 ATTEMPTS = pa.schema([*schema("uid"), pa.field("attempt", pa.int16()), pa.field("http_status", pa.int16()), *schema("reason")])
 """`ledger/fetch/*.parquet`: a row per attempt; reason null where a picture came through."""
-NOT_IN_DIGEST = {"connect_to", "concurrency", "user_agent", "retries"}
+PACE = {"host_connections", "host_rate", "max_crawl_delay_s", "max_wait_s", "breaker_faults", "breaker_rest_s"}
+NOT_IN_DIGEST = {"connect_to", "concurrency", "user_agent", "retries", *PACE}
 
 
 @dataclass(frozen=True)

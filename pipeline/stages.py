@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 
+from filters.fetch.config import require_contact
 from manifests.files import FormatError, digest_of, out_of_room, read_json, write_json
 from manifests.manifest import Manifest, ManifestError, ShardRecord, shard_list
 from pipeline.folder import locked, write_recipe
@@ -64,6 +65,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
     chosen = _chosen(steps, options.steps)
     files = look_at_inputs(recipe) if stage == "filter" else []
     _need(recipe, stage)
+    _contact(recipe, chosen)
     with _clear_errors(), locked(recipe.root):
         states = {step.name: _state(step) for step in steps}
         if stage == "filter":
@@ -118,6 +120,16 @@ def _need(recipe: Recipe, stage: str) -> None:
     changed = [step.name for step in stage_steps(recipe, before, Runtime()) if _settings_changed(step)]
     if changed:
         print(f"note: {before} ran here with other settings of {', '.join(changed)} than this recipe's; {stage} takes what it left")
+
+
+def _contact(recipe: Recipe, chosen: list[Step]) -> None:
+    """Raise RecipeError where strangers' sites are about to be asked without a contact address."""
+    if recipe.input.dataset.startswith("demo") or all(step.name != "fetch" for step in chosen):
+        return
+    try:
+        require_contact(recipe.fetch)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
 
 
 def _settings_changed(step: Step) -> bool:

@@ -92,7 +92,8 @@ def test_connect_to_takes_a_table() -> None:
         ({"allow_addresses": ["localhost"]}, "wanted a network"),
         ({"user_agent": "two\r\nlines"}, "printable ASCII"),
         ({"deadline": 3}, "Extra inputs"),
-        ({"retries": 2}, "less than or equal to 1"),
+        ({"retries": 11}, "less than or equal to 10"),
+        ({"opt_outs": ["noai", "nothing"]}, "wanted some of noai, noimageai"),
         ({"deadline_s": 0}, "greater than 0"),
     ],
 )

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from filters.fetch.config import FetchConfig
+from filters.fetch.optout import Receipt
+from filters.fetch.url import UrlFault, normalise
 
 if TYPE_CHECKING:
     from filters.fetch.download import Downloader, Outcome
+    from filters.fetch.politeness import Job, Traffic
+    from filters.fetch.sites import Memory
 
 
 @dataclass(frozen=True)
@@ -20,14 +24,6 @@ class Request:
 
     uid: bytes
     url: str
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a refusal rests on: the `rule` ("robots.txt", "X-Robots-Tag", …) and the `value` found there, one printable line."""
-
-    rule: str
-    value: str
 
 
 @dataclass(frozen=True)
@@ -50,28 +46,30 @@ class Answer:
     attempts: int = 1
 
 
-def fetch_all(requests: Sequence[Request], config: FetchConfig) -> Iterator[Answer]:
+def fetch_all(requests: Sequence[Request], config: FetchConfig, memory: "Memory | None" = None) -> Iterator[Answer]:
     """Yield one answer for every request, in the order in which they finish.
 
     The requests run in a thread of their own, so deadlines hold while the caller works on an answer. At most
     `config.concurrency` requests are in flight or wait to be taken; of each at most 1 MiB is in memory, the rest in a
     temporary file, until it is yielded. Works in any thread; closing the iterator early ends what is in flight.
+    `memory`: what was learned of sites and names in earlier calls, in one thread at a time.
     Raises ValueError for wrong settings, and OSError where this machine is at fault (disk full, no more sockets).
     """
     from filters.fetch.guard import ConnectMap, Guard
 
     ConnectMap.of(config.connect_to)  # wrong settings raise here, in the caller, before a thread starts
     Guard.of(config.allow_addresses)
-    return _answers(list(requests), config)
+    return _answers(list(requests), config, memory)
 
 
-def _answers(requests: list[Request], config: FetchConfig) -> Iterator[Answer]:
-    engine = _Engine(requests, config)
+def _answers(requests: list[Request], config: FetchConfig, memory: "Memory | None") -> Iterator[Answer]:
+    engine = _Engine(requests, config, memory)
     try:
         for _ in requests:
-            request, outcome = engine.next()
+            request, outcome, attempts = engine.next()
             body = outcome.body.take() if outcome.body else None
-            yield Answer(request.uid, outcome.reason, body, outcome.status, outcome.final_url, outcome.detail)
+            parts = (outcome.reason, body, outcome.status, outcome.final_url, outcome.detail, outcome.receipt, attempts)
+            yield Answer(request.uid, *parts)
     finally:
         engine.stop()
 
@@ -79,9 +77,9 @@ def _answers(requests: list[Request], config: FetchConfig) -> Iterator[Answer]:
 class _Engine:
     """An event loop in a thread of its own, and the queue through which outcomes come to the caller."""
 
-    def __init__(self, requests: list[Request], config: FetchConfig) -> None:
-        self.requests, self.config = requests, config
-        self.done: queue.SimpleQueue[tuple[Request, Outcome] | BaseException] = queue.SimpleQueue()
+    def __init__(self, requests: list[Request], config: FetchConfig, memory: "Memory | None") -> None:
+        self.requests, self.config, self.memory = requests, config, memory
+        self.done: queue.SimpleQueue[tuple[Request, Outcome, int] | BaseException] = queue.SimpleQueue()
         self.slots = asyncio.Semaphore(config.concurrency)
         self.ready = threading.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -89,12 +87,13 @@ class _Engine:
         self.thread = threading.Thread(target=self._run, name="fetch", daemon=True)
         self.thread.start()
 
-    def next(self) -> "tuple[Request, Outcome]":
+    def next(self) -> "tuple[Request, Outcome, int]":
         """Wait for the next outcome and free its slot. Raises what ended the loop."""
         item = self.done.get()
         if isinstance(item, BaseException):
             raise item
-        self._tell(self.slots.release)
+        if item[2]:  # what was never asked for took no slot
+            self._tell(self.slots.release)
         return item
 
     def stop(self) -> None:
@@ -125,13 +124,44 @@ class _Engine:
 
     async def _all(self) -> None:
         from filters.fetch.download import Downloader
+        from filters.fetch.politeness import Traffic
+        from filters.fetch.sites import Memory
 
         self.loop, self.main = asyncio.get_running_loop(), asyncio.current_task()
         self.ready.set()
-        async with Downloader(self.config) as downloader, asyncio.TaskGroup() as group:
-            for request in self.requests:
+        traffic = Traffic(self.config)
+        async with Downloader(self.config, self.memory or Memory(), traffic) as downloader, asyncio.TaskGroup() as group:
+            await self._queue(traffic)
+            while True:
                 await self.slots.acquire()
-                group.create_task(self._one(downloader, request))
+                job = await traffic.next()
+                if job is None:
+                    return
+                group.create_task(self._one(downloader, traffic, job))
 
-    async def _one(self, downloader: "Downloader", request: Request) -> None:
-        self.done.put((request, await downloader.get(request.url)))
+    async def _queue(self, traffic: "Traffic") -> None:
+        """Queue every URL that may be asked for, and answer the others."""
+        from filters.fetch.download import Outcome
+        from filters.fetch.politeness import Job
+
+        for number, request in enumerate(self.requests):
+            try:
+                url = normalise(request.url)
+            except UrlFault as fault:
+                self.done.put((request, Outcome(request.url, reason=fault.reason, detail=fault.detail), 0))
+                continue
+            traffic.add(Job(request, url, url, self.config.deadline_s, self.config.retries))
+            if number % 256 == 0:
+                await asyncio.sleep(0)
+
+    async def _one(self, downloader: "Downloader", traffic: "Traffic", job: "Job") -> None:
+        """Make one request of a job, and either hand its outcome over or queue the job again."""
+        from filters.fetch.faults import PASSING, turn_of
+
+        outcome = await downloader.request(job)
+        if outcome.location is not None:
+            traffic.moved(job, outcome.location)
+        elif traffic.ended(job, turn_of(outcome.reason, outcome.wait_s, outcome.passing), outcome.reason in PASSING, outcome.wait_s):
+            self.done.put((job.request, outcome, job.attempts))
+            return
+        self.slots.release()

@@ -6,6 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from filters.fetch.optout import OPT_OUTS
+
+CONTACT = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|https?://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+"""An e-mail address or a web page."""
 PART = r"(\[[^\]]*\]|[^:\[\]]*)"
 CURL_FORM = re.compile(f"{PART}:(\\d*):{PART}:(\\d*)")
 HOST_PORT = re.compile(f"{PART}(?::(\\d*))?")
@@ -49,7 +53,7 @@ class FetchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    deadline_s: float = Field(20, gt=0, description="seconds for one URL in all: DNS, redirects, header, body, retries")
+    deadline_s: float = Field(20, gt=0, description="seconds for one URL: DNS, redirects, header, body, retries; not the wait for its turn")
     max_bytes: int = Field(50_000_000, ge=1, description="cap on the body, as sent and after decompression, in bytes")
     max_redirects: int = Field(5, ge=0, description="redirects followed for one URL")
     max_pixels: int = Field(100_000_000, ge=1, description="width x height above which a picture is refused from its header")
@@ -58,9 +62,17 @@ class FetchConfig(BaseModel):
     shard_rows: int = Field(10_000, ge=1, description="rows in a shard of pairs")
     store_side: int | None = Field(None, ge=1, description="short side of stored pictures, in pixels; none: 1.1 x the largest tier")
     concurrency: int = Field(64, ge=1, le=4096, description="URLs in flight at once")
-    user_agent: str = Field("tessera-t2i/0.1", min_length=1, description="what the fetcher calls itself; give a contact address")
+    host_connections: int = Field(8, ge=1, description="URLs in flight at once at one host")
+    host_rate: float = Field(20, gt=0, le=100_000, description="URLs a second at one host; `Crawl-delay` may ask for fewer")
+    max_crawl_delay_s: float = Field(2, ge=0, description="cap on a robots.txt's `Crawl-delay`, in seconds")
+    max_wait_s: float = Field(60, ge=0, description="seconds in all that a host is left alone because it asks for it or fails")
+    breaker_faults: int = Field(10, ge=1, description="faults in a row after which a host is left alone for a while")
+    breaker_rest_s: float = Field(5, ge=0, description="seconds of its first rest; each next one takes twice as long")
+    robots: bool = Field(True, description="obey robots.txt")
+    opt_outs: list[str] = Field(list(OPT_OUTS), description="refusals that are obeyed: words of `X-Robots-Tag`, and `tdmrep`")
+    user_agent: str = Field("tessera-t2i/0.1", min_length=1, description="what the fetcher calls itself; outside the demo with a contact")
     jpeg_quality: int = Field(95, ge=1, le=100, description="quality of pictures that must be encoded again")
-    retries: int = Field(0, ge=0, le=1, description="further attempts after a passing fault, within the same deadline")
+    retries: int = Field(0, ge=0, le=10, description="further attempts after a passing fault, within the same deadline")
 
     @field_validator("allow_addresses")
     @classmethod
@@ -72,9 +84,30 @@ class FetchConfig(BaseModel):
                 raise ValueError(f"got {text!r}, wanted a network such as '127.0.0.0/8' or '::1/128' ({error})") from error
         return value
 
+    @field_validator("opt_outs")
+    @classmethod
+    def _known_opt_outs(cls, value: list[str]) -> list[str]:
+        if unknown := [text for text in value if text not in OPT_OUTS]:
+            raise ValueError(f"got {unknown[0]!r}, wanted some of {', '.join(OPT_OUTS)}")
+        return [text for text in OPT_OUTS if text in value]  # one order, so that the digest does not depend on the recipe's
+
+    @property
+    def asks_first(self) -> bool:
+        """Say whether sites are asked for their rules before their pictures."""
+        return self.robots or "tdmrep" in self.opt_outs
+
     @field_validator("user_agent")
     @classmethod
     def _one_line(cls, value: str) -> str:
         if not (value.isascii() and value.isprintable()):
             raise ValueError(f"got {value!r}, wanted one line of printable ASCII")
         return value
+
+
+def require_contact(config: FetchConfig) -> None:
+    """Check that the user agent says whom a site may write to. Raises ValueError where it does not."""
+    if not CONTACT.search(config.user_agent):
+        raise ValueError(
+            f"fetch.user_agent: got {config.user_agent!r}, wanted a name and a contact that sites can reach: an e-mail address or "
+            "a web page, such as 'my-crawler/1.0 (+https://my.site/crawler; me@my.site)'"
+        )

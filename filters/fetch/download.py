@@ -1,60 +1,71 @@
-"""Get one URL under one deadline: redirects followed by hand, caps kept, cookies, proxies and .netrc off."""
+"""Ask for one URL under its deadline: redirects handed back, caps kept, refusals obeyed, cookies, proxies and .netrc off."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
 import aiohttp
 from yarl import URL
 
-from filters.fetch.body import Body
+from filters.fetch.body import Body, BodyFault
 from filters.fetch.config import FetchConfig
 from filters.fetch.connector import Connector
-from filters.fetch.faults import PASSING, Fault, before_header, in_body, is_ours, of_redirect
+from filters.fetch.dns import Resolver
+from filters.fetch.faults import Fault, Refusal, before_header, in_body, is_ours, of_redirect
 from filters.fetch.guard import ConnectMap, Guard
-from filters.fetch.url import UrlFault, follow, normalise
+from filters.fetch.optout import Receipt, header_refusal
+from filters.fetch.politeness import Job, Traffic, retry_after
+from filters.fetch.sites import Memory, Page, Sites
+from filters.fetch.url import UrlFault, follow
 
 HEADERS = {"Accept": "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.5", "Accept-Encoding": "identity"}
 REDIRECTS = {301, 302, 303, 307, 308}
 MAX_HEADER_LINE = 16_384  # bytes of one header line; 128 lines (aiohttp's default) may come
 BLOCK = 1 << 16  # bytes taken from a connection at a time
+SITE_DEADLINE_S = 10.0  # for robots.txt and tdmrep.json each, where the URL's own deadline is longer
+SITE_REDIRECTS = 5  # RFC 9309: at least five
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Outcome:
-    """What became of a URL: `reason` None and a `body`, or a reason and none."""
+    """What became of one request: a `body`, a `location` to go on to, or a `reason`."""
 
     final_url: str
     status: int | None = None
     reason: str | None = None
     detail: str = ""
     body: Body | None = None
+    location: str | None = None
+    receipt: Receipt | None = None
+    passing: bool = False  # whether a Refusal may turn out otherwise in a moment
+    wait_s: float | None = None  # what Retry-After said
 
 
 class Downloader:
     """A session: one pool of guarded connections for many URLs. Use it with `async with`, in one event loop.
 
-    Every request leaves through `_hop`, so what must be asked before a host is (its pace, its robots.txt) has one place.
+    Every request leaves through `_ask`; a picture's only once `sites` let its URL pass.
     """
 
-    def __init__(self, config: FetchConfig) -> None:
+    def __init__(self, config: FetchConfig, memory: Memory, traffic: Traffic) -> None:
         """Fix the settings. Raises ValueError for wrong ones."""
-        self.config = config
+        self.config, self.traffic = config, traffic
         self.guard = Guard.of(config.allow_addresses)
         self.connect_to = ConnectMap.of(config.connect_to)
+        self.resolver = Resolver(self.guard, 2 * config.concurrency, memory.names)
+        self.sites = Sites(config, memory, self._page)
 
     async def __aenter__(self) -> "Downloader":
         # asyncio reports stray TLS and socket errors of peers to the loop; they are no news of ours.
         asyncio.get_running_loop().set_exception_handler(lambda _, context: logger.debug("%s", context))
-        connector = Connector(self.guard, self.connect_to, self.config.concurrency)
-        self.resolver = connector.resolver
         self.session = aiohttp.ClientSession(
-            connector=connector,
+            connector=Connector(self.guard, self.connect_to, self.resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={**HEADERS, "User-Agent": self.config.user_agent},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the one deadline is around all of it
@@ -66,49 +77,73 @@ class Downloader:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.sites.close()
         await self.session.close()
         await self.resolver.close()
 
-    async def get(self, url: str) -> Outcome:
-        """Return the outcome for one URL as written in a table, within the deadline.
+    async def request(self, job: Job) -> Outcome:
+        """Return the outcome of one request of a job, within what is left of its deadline.
 
         Whatever the server does becomes a reason. Raises OSError where this machine is at fault.
         """
-        outcome = Outcome(final_url=url)
+        outcome = Outcome(final_url=job.url, status=job.status)
+        job.attempts += job.hops == 0
         try:
-            async with asyncio.timeout(self.config.deadline_s):
-                outcome.body = await self._attempts(url, outcome)
+            if self.config.asks_first:
+                self.traffic.learned(job.url, await self.sites.check(job.url))
+            async with asyncio.timeout(job.left_s), _clock(job):
+                answer = await self._hop(job.url, outcome)
+            if isinstance(answer, Body):
+                outcome.body = answer
+            elif job.hops >= self.config.max_redirects:
+                raise Fault("too_many_redirects", f"more than {self.config.max_redirects}, the last to {answer[:200]}")
+            else:
+                outcome.location = _next(job.url, answer)
         except TimeoutError:
             outcome.reason, outcome.detail = "timeout", f"not done after {self.config.deadline_s:g} s"
-        except (Fault, UrlFault) as fault:
+        except Refusal as refusal:
+            outcome.receipt, outcome.passing = refusal.receipt, refusal.passing
+            outcome.reason, outcome.detail = refusal.reason, refusal.detail
+        except Fault as fault:
             outcome.reason, outcome.detail = fault.reason, fault.detail
+        job.status = outcome.status
         return outcome
 
-    async def _attempts(self, url: str, outcome: Outcome) -> Body:
-        start = normalise(url)
-        for _ in range(self.config.retries):
-            try:
-                return await self._follow(start, outcome)
-            except Fault as fault:
-                if fault.reason not in PASSING:
-                    raise
-                outcome.status = None
-        return await self._follow(start, outcome)
-
-    async def _follow(self, url: str, outcome: Outcome) -> Body:
-        for _ in range(self.config.max_redirects + 1):
-            outcome.final_url = url
-            answer = await self._hop(url, outcome)
-            if isinstance(answer, Body):
-                return answer
-            try:
-                url = follow(url, answer)
-            except UrlFault as fault:
-                raise of_redirect(fault) from fault
-        raise Fault("too_many_redirects", f"more than {self.config.max_redirects}, the last to {url[:200]}")
+    async def _page(self, url: str, size: int) -> Page:
+        """Ask for a site's file through the same guard, caps and redirects, within a small deadline of its own."""
+        seconds, moved = min(self.config.deadline_s, SITE_DEADLINE_S), False
+        try:
+            async with asyncio.timeout(seconds):
+                for _ in range(SITE_REDIRECTS + 1):
+                    async with self._ask(url) as response:
+                        moved = moved or response.status in REDIRECTS
+                        location = _location(response)
+                        if location is None:
+                            return Page((await self._read(response, size, cut=True)).take(), moved=moved)
+                    url = _next(url, location)
+            raise Fault("too_many_redirects", f"more than {SITE_REDIRECTS}")
+        except TimeoutError:
+            return Page(fault=Fault("timeout", f"not done after {seconds:g} s"), moved=moved)
+        except Fault as fault:
+            return Page(fault=fault, moved=moved)
 
     async def _hop(self, url: str, outcome: Outcome) -> Body | str:
         """Ask for one URL. Return its body, or the Location it names. Raises Fault."""
+        async with self._ask(url) as response:
+            outcome.status = response.status
+            outcome.wait_s = retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
+            try:
+                location = _location(response)
+                self._obey(response)
+                return location or await self._read(response, self.config.max_bytes)
+            except Fault as fault:
+                if not fault.is_http:  # whether the header came through first depends on packets: the ledger must not
+                    outcome.status = None
+                raise
+
+    @contextlib.asynccontextmanager
+    async def _ask(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send one request and hand over the answer, its header read. Raises Fault."""
         try:
             response = await self.session.get(URL(url, encoded=True), allow_redirects=False)
         except Exception as error:
@@ -116,33 +151,55 @@ class Downloader:
                 raise
             raise before_header(error) from error
         try:
-            outcome.status = response.status
-            return _location(response) or await self._read(response)
-        except Fault as fault:
-            if not fault.is_http:  # whether the header came through first depends on packets: the ledger must not
-                outcome.status = None
-            raise
+            yield response
         finally:
             response.release()  # a connection whose body was not read to its end is closed, not used again
 
-    async def _read(self, response: aiohttp.ClientResponse) -> Body:
+    def _obey(self, response: aiohttp.ClientResponse) -> None:
+        """Raise Refusal where an answer's headers refuse use of what it holds or leads to."""
+        tags, tdm = response.headers.getall("X-Robots-Tag", ()), response.headers.getall("tdm-reservation", ())
+        if (tags or tdm) and (receipt := header_refusal(tags, tdm, self.sites.names, self.config.opt_outs)):
+            raise Refusal("opted_out", receipt)
+
+    async def _read(self, response: aiohttp.ClientResponse, size: int, cut: bool = False) -> Body:
+        """Return an answer's body of at most `size` bytes; `cut`: what is longer is cut a little above that. Raises Fault."""
         length = response.content_length
-        if length is not None and length > self.config.max_bytes:
-            raise Fault("too_large", f"Content-Length {length}, at most {self.config.max_bytes} bytes are taken")
+        if length is not None and length > size and not cut:
+            raise Fault("too_large", f"Content-Length {length}, at most {size} bytes are taken")
         body: Body | None = None
         try:
-            body = Body(self.config.max_bytes, response.headers.get("Content-Encoding", ""))
+            body = Body(size + BLOCK * cut, response.headers.get("Content-Encoding", ""))
             with _woken_by_close(response):
                 async for block in response.content.iter_chunked(BLOCK):
                     body.feed(block)
             body.end()
             return body
         except BaseException as error:
+            if cut and body is not None and isinstance(error, BodyFault) and error.reason == "too_large":
+                return body
             if body is not None:
                 body.close()
             if not isinstance(error, Exception) or is_ours(error):
                 raise
             raise in_body(error) from error
+
+
+@contextlib.asynccontextmanager
+async def _clock(job: Job) -> AsyncIterator[None]:
+    """Take the time spent inside from what is left of a job's deadline."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        job.left_s -= time.monotonic() - started
+
+
+def _next(url: str, location: str) -> str:
+    """Return where a redirect leads. Raises Fault."""
+    try:
+        return follow(url, location)
+    except UrlFault as fault:
+        raise of_redirect(fault) from fault
 
 
 @contextlib.contextmanager

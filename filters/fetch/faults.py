@@ -8,6 +8,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from filters.fetch.body import BodyFault
 from filters.fetch.connector import blocked
+from filters.fetch.optout import Receipt
+from filters.fetch.politeness import Turn
 from filters.fetch.url import UrlFault
 
 OURS = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EROFS}
@@ -22,6 +24,23 @@ class Fault(Exception):
     def __init__(self, reason: str, detail: str, is_http: bool = True) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail, self.is_http = reason, detail, is_http
+
+
+class Refusal(Fault):
+    """What a site does not want. `reason`: robots or opted_out; `passing`: whether it may turn out otherwise in a moment."""
+
+    def __init__(self, reason: str, receipt: Receipt, passing: bool = False) -> None:
+        super().__init__(reason, f"{receipt.rule}: {receipt.value}")
+        self.receipt, self.passing = receipt, passing
+
+
+def turn_of(reason: str | None, wait_s: float | None, passing: bool) -> Turn:
+    """Return what an attempt's end says of its host. `wait_s`: what Retry-After said; `passing`: of a Refusal."""
+    if reason == "http_429" or (reason == "http_503" and wait_s is not None) or passing:
+        return Turn.BUSY
+    if reason in ("connection", "timeout") or (reason or "").startswith("http_5"):
+        return Turn.FAILED
+    return Turn.FINE
 
 
 def is_ours(error: BaseException) -> bool:

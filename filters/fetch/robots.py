@@ -1,0 +1,149 @@
+"""Read robots.txt as RFC 9309 has it, and say which line of it forbids a path.
+
+Own code because the line that forbids is kept as a receipt, which no library tells; Protego is the reference in the tests. Patterns come
+from strangers, so matching is by plain searches, never by a regular expression.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+MAX_BYTES = 500 * 1024
+"""Bytes of a robots.txt that are read: as many as RFC 9309 asks for at least. What follows is passed over."""
+OURS = "tessera"
+"""What a site may call us, whatever product name the recipe's user agent begins with."""
+PRODUCT = re.compile(r"(?:^|[\s;(])([A-Za-z][A-Za-z0-9_-]*)(?=/\d)")
+TOKEN = re.compile(r"\*|[A-Za-z0-9_-]+")
+QUOTED = re.compile(r"%([0-9A-Fa-f]{2})")
+UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+SAFE = frozenset(range(0x21, 0x7F))
+AGENT = {"user-agent", "useragent", "user agent"}
+
+
+def agent_names(user_agent: str) -> frozenset[str]:
+    """Return the names, in lower case, under which a site may address the sender of this User-Agent header."""
+    leading = TOKEN.match(user_agent)
+    found = {name.lower() for name in PRODUCT.findall(user_agent)} - {"mozilla"}
+    return frozenset({OURS, *found, *([leading[0].lower()] if leading and leading[0].lower() != "mozilla" else [])})
+
+
+def spelled(path: str) -> str:
+    """Return a path or pattern with one spelling for each octet: unreserved ones plain, the rest of ASCII as it is, others %XX."""
+
+    def plain(match: re.Match[str]) -> str:
+        char = chr(int(match[1], 16))
+        return char if char in UNRESERVED else f"%{match[1].upper()}"
+
+    if not path.isascii() or not path.isprintable():
+        path = "".join(chr(octet) if octet in SAFE else f"%{octet:02X}" for octet in path.encode("utf-8", "surrogateescape"))
+    return QUOTED.sub(plain, path) if "%" in path else path
+
+
+def path_of(url: str) -> str:
+    """Return what rules are matched with: path and query of a URL, spelled as patterns are."""
+    parts = urlsplit(url)
+    return spelled(f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}")
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Say whether a pattern, with `*` for anything and a `$` at its end, matches the beginning (with `$`: all) of a path.
+
+    Each piece between stars is looked for once, from where the last one ended, so the time is linear in the path for each piece.
+    """
+    whole = pattern.endswith("$")
+    first, *rest = pattern.removesuffix("$").split("*")
+    if not path.startswith(first):
+        return False
+    if not rest:
+        return not whole or path == first
+    at, last = len(first), rest.pop() if whole else ""
+    for piece in rest:
+        found = path.find(piece, at)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return not whole or (path.endswith(last) and len(path) - len(last) >= at)
+
+
+@dataclass(frozen=True)
+class RobotsRules:
+    """The rules of one robots.txt that are meant for us. `delay_s`: its Crawl-delay in seconds, if it names one."""
+
+    plain: dict[str, tuple[bool, str]] = field(default_factory=dict)
+    lengths: tuple[int, ...] = ()
+    wild: tuple[tuple[str, bool, str], ...] = ()
+    delay_s: float | None = None
+    size: int = 0
+
+    @classmethod
+    def of(cls, text: bytes, names: frozenset[str]) -> "RobotsRules":
+        """Read a robots.txt: the groups that name us, or else those for everybody. Whatever is no rule is passed over."""
+        found, named = _groups(text[:MAX_BYTES], names)
+        mine = found[True] if named else found[False]
+        plain: dict[str, tuple[bool, str]] = {}
+        wild: dict[str, tuple[bool, str]] = {}
+        delay: float | None = None
+        for key, value in mine:
+            if key == "crawl-delay":
+                delay = _seconds(value) if delay is None else delay
+            elif value.startswith(("/", "*", "$")):
+                pattern, allowed = spelled(value), key == "allow"
+                place = wild if "*" in pattern or pattern.endswith("$") else plain
+                if allowed or pattern not in place:  # the least restrictive of two equal rules counts
+                    place[pattern] = (allowed, f"{key.capitalize()}: {value}")
+        ordered = tuple((pattern, *rule) for pattern, rule in sorted(wild.items(), key=lambda item: -len(item[0])))
+        size = sum(2 * len(pattern) + 200 for pattern in (*plain, *wild))
+        return cls(plain, tuple(sorted({len(pattern) for pattern in plain})), ordered, delay, size)
+
+    def refusal(self, path: str) -> str | None:
+        """Return the line that forbids a path (from `path_of`), or None: the longest match counts, Allow where two are equal."""
+        best, allowed, line = -1, True, ""
+        for length in reversed(self.lengths[: bisect_left(self.lengths, len(path) + 1)]):
+            if rule := self.plain.get(path[:length]):
+                best, (allowed, line) = length, rule
+                break
+        for pattern, permits, says in self.wild:
+            if len(pattern) < best or (len(pattern) == best and allowed):
+                break
+            if (len(pattern) > best or permits) and matches(pattern, path):
+                best, allowed, line = len(pattern), permits, says
+        return None if allowed or path == "/robots.txt" else line
+
+
+def _groups(text: bytes, names: frozenset[str]) -> tuple[dict[bool, list[tuple[str, str]]], bool]:
+    """Return the rules for us (True) and for everybody (False), and whether any group names us."""
+    rules: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
+    agents: set[str] = set()
+    named = in_rules = False
+    for key, value in _lines(text):
+        if key in AGENT:
+            agents = set() if in_rules else agents
+            in_rules = False
+            token = TOKEN.match(value)
+            agents.add(token[0].lower() if token else "")
+            named = named or bool(agents & names)
+        elif key in ("allow", "disallow", "crawl-delay"):
+            in_rules = True
+            if agents & names:
+                rules[True].append((key, value))
+            if "*" in agents:
+                rules[False].append((key, value))
+    return rules, named
+
+
+def _lines(text: bytes) -> Iterator[tuple[str, str]]:
+    """Yield (key in lower case, value) of each line that has both."""
+    for line in text.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").replace("\r", "\n").split("\n"):
+        key, colon, value = line.partition("#")[0].partition(":")
+        if colon and len(key) < 40:
+            yield key.strip().lower(), value.strip()
+
+
+def _seconds(value: str) -> float | None:
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < 1e9 else None
