@@ -3,6 +3,7 @@
 import socket
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import aiohttp
 from aiohttp.abc import ResolveResult
@@ -17,6 +18,10 @@ from filters.fetch.guard import BlockedAddress, ConnectMap, Guard
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]
 MAX_IDLE = 256
 """Connections kept open for a next request: with thousands of hosts in a shard they would take all the sockets there are."""
+
+
+REUSED: ContextVar[bool] = ContextVar("reused", default=False)
+"""Whether this task's request goes out on a connection that was used before: its server may have ended that at the same moment."""
 
 
 class Connector(aiohttp.TCPConnector):
@@ -45,6 +50,7 @@ class Connector(aiohttp.TCPConnector):
         connection = await super()._get(key, traces)
         if connection is not None and connection.protocol is not None:
             self.idle.pop(connection.protocol, None)
+            REUSED.set(True)
         return connection
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:

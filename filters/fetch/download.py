@@ -13,7 +13,7 @@ from yarl import URL
 
 from filters.fetch.body import Body, BodyFault
 from filters.fetch.config import FetchConfig
-from filters.fetch.connector import Connector
+from filters.fetch.connector import REUSED, Connector
 from filters.fetch.dns import Resolver
 from filters.fetch.faults import Fault, Refusal, before_header, in_body, is_ours, of_redirect
 from filters.fetch.guard import ConnectMap, Guard
@@ -74,6 +74,7 @@ class Downloader:
             max_line_size=MAX_HEADER_LINE,
             max_field_size=MAX_HEADER_LINE,
         )
+        self.session._retry_connection = False  # aiohttp would ask a failing server twice for each attempt; see _send
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -144,16 +145,23 @@ class Downloader:
     @contextlib.asynccontextmanager
     async def _ask(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send one request and hand over the answer, its header read. Raises Fault."""
-        try:
-            response = await self.session.get(URL(url, encoded=True), allow_redirects=False)
-        except Exception as error:
-            if is_ours(error):
-                raise
-            raise before_header(error) from error
+        response = await self._send(url)
         try:
             yield response
         finally:
             response.release()  # a connection whose body was not read to its end is closed, not used again
+
+    async def _send(self, url: str) -> aiohttp.ClientResponse:
+        """Send one request: on a fresh connection once more where one that was kept turns out to be closed. Raises Fault."""
+        while True:
+            REUSED.set(False)
+            try:
+                return await self.session.get(URL(url, encoded=True), allow_redirects=False)
+            except Exception as error:
+                if is_ours(error):
+                    raise
+                if not (REUSED.get() and isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)):
+                    raise before_header(error) from error
 
     def _obey(self, response: aiohttp.ClientResponse) -> None:
         """Raise Refusal where an answer's headers refuse use of what it holds or leads to."""
