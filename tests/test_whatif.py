@@ -26,6 +26,8 @@ root = "{root}"
 allow_addresses = ["127.0.0.0/8"]
 connect_to = {{ "pictures.test" = "{web}" }}
 shard_rows = 8
+user_agent = "tessera-tests/0.1 (tests@example.org)"
+host_rate = 10_000
 [filter]
 rules = [
     {{ use = "size", min_side = 64 }},
