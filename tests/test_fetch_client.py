@@ -20,6 +20,21 @@ EXPECTED: dict[str, str | None] = {
         ("/good", "/good-chunked", "/good-to-the-end", "/gzip", "/deflate", "/deflate-raw", "/mislabelled-coding", "/html", "/echo")
     ),
     **dict.fromkeys(("/redirect-good", "/redirect-utf8", "/sets-cookie")),
+    **dict.fromkeys(("/good-early-hints", "/good-http10", "/good-chunk-extension", "/good-trailers", "/gzip-two-headers")),
+    **dict.fromkeys(("/redirect-307", "/redirect-userinfo", "/redirect-long", "/redirect-two-locations", "/space-before-colon")),
+    **dict.fromkeys(("/noai-for-others", "/tdm-free")),
+    **dict.fromkeys(("/noai", "/noai-for-us", "/noai-redirect", "/tdm-reserved"), "opted_out"),
+    **dict.fromkeys(("/http09", "/chunk-size-bomb", "/chunk-size-negative", "/endless-trailers", "/zstd", "/gzip-twice"), "bad_response"),
+    **dict.fromkeys(("/two-lengths", "/length-and-chunks", "/length-plus", "/length-absurd", "/nul-in-header"), "bad_response"),
+    **dict.fromkeys(("/status-99", "/status-1000", "/redirect-port-0", "/redirect-port-65536"), "bad_response"),
+    **{f"/{status}": f"http_{status}" for status in (101, 300, 304, 500)},
+    "/status-999": "http_999",
+    "/429-no-word": "http_429",
+    "/endless-tiny-chunks": "too_large",
+    **dict.fromkeys(("/redirect-ftp", "/redirect-javascript"), "blocked_scheme"),
+    **dict.fromkeys(("/redirect-nat64", "/redirect-6to4", "/redirect-aws6", "/redirect-alibaba"), "blocked_address"),
+    **dict.fromkeys(("/redirect-zero", "/redirect-octal"), "blocked_address"),
+    "/redirect-idn-nowhere": "dns",
     "/403": "http_403",
     "/404": "http_404",
     "/429": "http_429",
@@ -36,7 +51,7 @@ EXPECTED: dict[str, str | None] = {
     **dict.fromkeys(("/redirect-metadata", "/redirect-decimal", "/redirect-mapped", "/redirect-localhost"), "blocked_address"),
     **dict.fromkeys(("/redirect-file", "/redirect-data"), "blocked_scheme"),
 }
-SLOW = ("/slow-header", "/slow-body", "/silent", "/endless-continue")
+SLOW = ("/slow-header", "/slow-body", "/silent", "/endless-continue", "/chunk-extension-bomb")
 
 SILENT = {"robots": False, "opt_outs": []}  # sites are not asked for their rules, so that every request is a test's own
 
@@ -50,6 +65,7 @@ def server() -> Iterator[HostileServer]:
 
 def config(server: HostileServer, **settings: object) -> FetchConfig:
     known = {"connect_to": server.connect_to, "allow_addresses": ["127.0.0.2/32"], "deadline_s": 60, "max_bytes": 2_000_000}
+    known |= {"host_rate": 10_000, "host_connections": 64, "breaker_faults": 1000}
     return FetchConfig.model_validate({**known, **settings})
 
 
@@ -92,7 +108,7 @@ def test_bodies_statuses_and_last_urls(server: HostileServer) -> None:
 
 def test_slow_answers_end_at_the_one_deadline(server: HostileServer) -> None:
     answers = fetch(server, *SLOW, *SLOW, "/good", deadline_s=1)
-    assert [answer.reason for answer in answers] == ["timeout"] * 8 + [None]
+    assert [answer.reason for answer in answers] == ["timeout"] * 10 + [None]
 
 
 def test_the_deadline_holds_while_the_caller_works(server: HostileServer) -> None:
@@ -114,8 +130,12 @@ def test_urls_that_are_never_asked_for(server: HostileServer) -> None:
         "http://nowhere.invalid/x",
         "http://x.INVALID./",
         "https://\x00/",
+        "http://hostile.example:0/",
+        "http://hostile.example:65536/",
+        "javascript:alert(1)",
+        "http://user:secret@bücher.invalid/",
     )
-    reasons = ["bad_url"] * 3 + ["blocked_scheme"] * 3 + ["dns", "dns", "bad_url"]
+    reasons = ["bad_url"] * 3 + ["blocked_scheme"] * 3 + ["dns", "dns", "bad_url", "bad_url", "bad_url", "blocked_scheme", "dns"]
     assert [answer.reason for answer in fetch(server, *urls)] == reasons
 
 
@@ -245,6 +265,34 @@ def test_what_is_sent(server: HostileServer, monkeypatch: pytest.MonkeyPatch, tm
         assert "authorization" not in head
 
 
+def test_bytes_that_nobody_asked_for_are_no_answer_to_the_next_request() -> None:
+    """Keep-alive poison: after a whole answer comes another one, unasked, which must not pass for the next URL's."""
+
+    def poisoned(x: Exchange) -> None:
+        x.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nTRUE")
+        if x.target.endswith("late"):
+            threading.Event().wait(0.1)
+        x.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON")
+        threading.Event().wait(1.0)  # the connection stays open meanwhile
+
+    with HostileServer("127.0.0.2", {"/poison": poisoned}) as other:
+        for kind in ("early", "late"):
+            answers = fetch(other, f"/poison?{kind}", "/good", concurrency=1, host_rate=2, **SILENT)
+            assert [answer.body for answer in answers] == [b"TRUE", GOOD]
+
+
+def test_a_kept_connection_that_was_closed_meanwhile_costs_no_attempt() -> None:
+    """The server ends a connection that it promised to keep: the next URL goes out on a fresh one and is no `connection`."""
+
+    def closing(x: Exchange) -> None:
+        x.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nTRUE")
+        x.sock.recv(65536)  # the next request comes, and the connection is closed without an answer
+
+    with HostileServer("127.0.0.2", {"/closing": closing}) as other:
+        answers = fetch(other, "/closing", "/good", concurrency=1, **SILENT)
+        assert [(answer.body, answer.attempts) for answer in answers] == [(b"TRUE", 1), (GOOD, 1)]
+
+
 def test_redirect_cap(server: HostileServer) -> None:
     assert [answer.reason for answer in fetch(server, "/redirect-good", max_redirects=0)] == ["too_many_redirects"]
     assert [answer.reason for answer in fetch(server, "/redirect-good", max_redirects=1)] == [None]
@@ -349,7 +397,8 @@ from hostile_server import HostileServer
 from filters.fetch.client import FetchConfig, Request, fetch_all
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 table = {{"hostile.example": "127.0.0.2:{port}"}}
-config = FetchConfig(connect_to=table, allow_addresses=["127.0.0.2/32"], deadline_s=120, max_bytes=20_000_000)
+config = FetchConfig(connect_to=table, allow_addresses=["127.0.0.2/32"], deadline_s=120, max_bytes=20_000_000,
+    host_connections=64, breaker_faults=1000)
 list(fetch_all([Request(b"warm", "http://hostile.example/good")], config))
 before = peak()
 paths = ["/endless-body", "/endless-chunks", "/gzip-bomb", "/endless-header-line", "/endless-header-lines"] * 8

@@ -143,7 +143,7 @@ def test_connections_and_rate_of_a_host() -> None:
         assert most["b.example"] <= 3
         asked.clear()
         ask(server, ["http://c.example/counted"] * 6, host_rate=10)
-    assert asked[-1] - asked[0] >= 0.3  # five gaps of 0.1 s, less what a late start may make up for, and a slow machine
+    assert asked[-1] - asked[0] >= 0.4  # five gaps of 0.1 s, less what a slow machine adds to the first
 
 
 def test_every_row_of_a_dead_host_gets_its_own_reason_in_bounded_time() -> None:

@@ -25,7 +25,8 @@ PATIENCE = 2
 """Further attempts of a URL whose host asked for patience (429, 503 with Retry-After), on top of `fetch.retries`."""
 FIRST_WAIT_S = 1.0  # seconds after a first 429 without Retry-After; doubled each time
 RETRY_WAIT_S = 0.5  # seconds before a first retry of a passing fault; doubled each time
-CATCH_UP_S = 0.1  # seconds by which a late start may be made up for, so that timers that ring late do not lower the rate
+CATCH_UP_S = 0.1
+"""Seconds, less the pause between two requests, by which late starts may be made up for: timers that ring late do not lower a high rate."""
 
 
 class Turn(Enum):
@@ -71,6 +72,7 @@ class Host:
     met: bool = False  # whether its rules are known: until then one job at a time
     humble: bool = False  # told to stay away for longer than we wait: one at a time
     spent: bool = False  # no time left for rests: what waits is asked for at half the connections
+    asked_at: float = 0.0
     next_at: float = 0.0
     rest_until: float = 0.0
     rested_s: float = 0.0
@@ -98,8 +100,9 @@ class Host:
         """Return the next job and count it as on its way."""
         while self.later and self.later[0][0] <= now:
             self.waiting.append(heapq.heappop(self.later)[2])
-        self.active += 1
-        self.next_at = max(self.next_at, now - CATCH_UP_S) + max(1 / self.config.host_rate, self.delay_s)
+        self.active, self.asked_at = self.active + 1, now
+        pause = max(1 / self.config.host_rate, self.delay_s)
+        self.next_at = max(self.next_at, now - max(0.0, CATCH_UP_S - pause)) + pause
         return self.waiting.popleft()
 
     def rest(self, now: float, seconds: float) -> bool:
@@ -182,7 +185,7 @@ class Traffic:
         host = self.host(url)
         if delay_s:
             pause = min(delay_s, self.config.max_crawl_delay_s)
-            host.next_at += max(0.0, pause - max(host.delay_s, 1 / self.config.host_rate))
+            host.next_at = max(host.next_at, host.asked_at + pause)
             host.delay_s = max(host.delay_s, pause)
         if not host.met:
             host.met = True

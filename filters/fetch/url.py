@@ -43,6 +43,8 @@ def normalise(text: str) -> str:
         parts = urlsplit(text)
         host, port = _host(parts.hostname or ""), parts.port
         path, query = _quote(parts.path), _quote(parts.query)
+        if port == 0:
+            raise ValueError("port 0 is no port")
     except ValueError as error:
         raise UrlFault("bad_url", f"{_show(text)}: {error}") from error
     place = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
