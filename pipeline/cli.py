@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import cli_ask
+from pipeline import cli_ask, cli_keep
 from pipeline.cli_options import OutOption, RecipeOption, SetOption, fail, open_recipe, recipe_of
 
 STAGES = ("filter", "caption", "pretokenize", "all")
@@ -143,6 +143,7 @@ def report(recipe: RecipeOption = None, out: OutOption = None, set_: SetOption =
 
 
 cli_ask.register(app)
+cli_keep.register(app)
 
 
 def main() -> None:

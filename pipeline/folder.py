@@ -6,27 +6,20 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import tomli_w
 
-from manifests.files import digest_of, sweep, write_bytes, write_json
+from manifests.files import sweep, write_bytes, write_json
+from manifests.recipe_file import headed
 from pipeline.recipe import Recipe, RecipeError
-
-RECIPE_HEAD = "# The recipe of this run, every value resolved. Its digest: "
-"""First line of RUN/recipe.toml, before the digest of the values: edit a copy, not this file."""
-
-
-def recipe_text(plain: dict[str, Any]) -> bytes:
-    """Return the bytes of `recipe.toml` for a resolved recipe."""
-    return f"{RECIPE_HEAD}{digest_of(plain)}\n{tomli_w.dumps(plain)}".encode()
 
 
 def write_recipe(recipe: Recipe) -> None:
     """Write `recipe.toml` and, to make it again from, `manifests/recipe.json` into the run folder."""
     plain = recipe.plain()
     write_json(recipe.root / "manifests" / "recipe.json", {"recipe": plain}, sealed=True)
-    write_bytes(recipe.root / "recipe.toml", recipe_text(plain))
+    write_bytes(recipe.root / "recipe.toml", headed(tomli_w.dumps(plain).encode()))
 
 
 @contextlib.contextmanager

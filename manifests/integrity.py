@@ -1,0 +1,220 @@
+"""Verify a run folder: every file against its record, every record against the others, and nothing that no record names."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests.damage import explain
+from manifests.files import TEMPORARY, FormatError, read_json
+from manifests.manifest import FileRecord, Manifest, read_digests
+from manifests.measure import Measured, Watch, measure_all
+from manifests.records import DIGESTS_PATH, STEP, Claim, Finding, Records, Stages, read_records, shard_entries
+from manifests.shards import Index, index_path
+
+FREE = ("logs", "train")
+"""Folders whose files no digest covers; checkpoints in train/ are checked by their own records."""
+LOOSE = (".lock", "report.html", "truth.txt", "ATTRIBUTION.md")
+"""Files beside the data that commands write over at any time."""
+TOMBSTONES = "tombstones.parquet"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What verify found: how much it measured, and every finding in order of paths."""
+
+    files: int
+    bytes: int
+    findings: tuple[Finding, ...]
+    said: tuple[str, ...] = field(default=())
+
+    @property
+    def wrong(self) -> list[Finding]:
+        """Return the findings that are faults."""
+        return [finding for finding in self.findings if finding.wrong]
+
+
+def is_run(root: Path) -> bool:
+    """Tell whether a folder is a run folder, damaged or not: it has journals, manifests or a resolved recipe."""
+    return any((root / name).exists() for name in ("manifests/journal", "manifests/filter.json", "manifests/input.json")) or (
+        (root / "manifests").is_dir() and (root / "recipe.toml").is_file()
+    )
+
+
+def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = None) -> Report:
+    """Verify the run folder at `root`; `jobs` threads measure its files (0: one per core). Writes nothing."""
+    watch = watch or Watch()
+    records = read_records(root, stages)
+    said = [line for stage, steps in stages.items() for line in _stage(records, stage, steps)]
+    _digests(records)
+    _inputs(records)
+    _measure(records, jobs, watch)
+    _foreign(records)
+    _tombstones(records)
+    findings = sorted(set(records.findings), key=lambda finding: (finding.path, finding.kind))
+    return Report(watch.files, watch.done, tuple(findings), tuple(said))
+
+
+def _stage(records: Records, stage: str, steps: Sequence[str]) -> list[str]:
+    """Compare a stage's manifest with its journals and parents; return what to say where there is none."""
+    name = f"manifests/{stage}.json"
+    manifest = records.manifests.get(stage)
+    if manifest is None:
+        return _without_manifest(records, stage, list(steps))
+    for step in steps:
+        if not (records.root / "manifests" / "journal" / step / STEP).exists():
+            records.find(f"manifests/journal/{step}/{STEP}", "missing", f"not there, though {name} is", step)
+        _compare(records, manifest, step)
+    for entry in manifest.inputs:
+        _parent(records, stage, str(entry.get("name")), str(entry.get("digest")))
+    return []
+
+
+def _without_manifest(records: Records, stage: str, steps: list[str]) -> list[str]:
+    name = f"manifests/{stage}.json"
+    if records.found(name):
+        return []
+    children = [child for child, manifest in records.manifests.items() if any(entry.get("name") == name for entry in manifest.inputs)]
+    if stage in read_digests(records.root) or children:
+        records.find(name, "missing", f"not there, though {children[0] if children else DIGESTS_PATH} names it")
+        return []
+    done = sum(len(records.journal.get(step, {})) for step in steps)
+    begun = [step for step in steps if records.journal.get(step)]
+    return [f"{stage}: no manifest: " + (f"unfinished, {done} shards done in {', '.join(begun)}" if begun else "it has not run")]
+
+
+def _compare(records: Records, manifest: Manifest, step: str) -> None:
+    """Hold a step's entries in the manifest against its journal."""
+    listed: dict[str, set[tuple[str, str, int, int, int]]] = {}
+    for shard, *entry in shard_entries(manifest, step):
+        listed.setdefault(shard, set()).add(tuple(entry))  # type: ignore[arg-type]
+    journal = records.journal.get(step, {})
+    for shard in sorted(set(listed) - set(journal)):
+        name = f"manifests/journal/{step}/{shard}.json"
+        if not records.found(name):
+            records.find(name, "missing", f"not there, though manifests/{manifest.stage}.json lists the shard", step, shard)
+    others = [
+        shard
+        for shard, record in journal.items()
+        if {(f.path, f.sha256, f.bytes, record.rows_in, record.rows_out) for f in record.files} != listed.get(shard, set())
+    ]
+    if others:
+        says = f"lists other files than the journal of {step} for {len(others)} shards, such as {min(others)}: made again since"
+        ends = f"pipeline run --stage {manifest.stage} ends what was begun"
+        records.find(f"manifests/{manifest.stage}.json", "stale", f"{says}; {ends}", step)
+
+
+def _parent(records: Records, stage: str, name: str, digest: str) -> None:
+    parent = records.manifests.get(name.removeprefix("manifests/").removesuffix(".json"))
+    if name.startswith("manifests/") and parent is not None and parent.digest != digest:
+        says = f"made from {name} of digest {digest[:16]}…, which is {parent.digest[:16]}… now"
+        records.find(f"manifests/{stage}.json", "stale", f"{says}; pipeline run --stage {stage} brings it up to date")
+
+
+def _digests(records: Records) -> None:
+    """Hold the list of digests against the manifests."""
+    if not (records.root / DIGESTS_PATH).exists():
+        if records.manifests:
+            records.find(DIGESTS_PATH, "missing", "not there, though there are manifests")
+        return
+    known = read_digests(records.root)
+    for stage, manifest in records.manifests.items():
+        listed = known.get(stage, {}).get("digest")
+        if listed != manifest.digest and not records.found(DIGESTS_PATH):
+            records.find(DIGESTS_PATH, "stale", f"{stage} has digest {manifest.digest[:16]}…, listed {str(listed)[:16]}…")
+
+
+def _inputs(records: Records) -> None:
+    """Hold the input list against the filter's manifest."""
+    name = "manifests/input.json"
+    manifest = records.manifests.get("filter")
+    path = records.root / name
+    if not path.exists():
+        if manifest or records.journal.get("select"):
+            records.find(name, "missing", "not there, though filter has begun")
+        return
+    if manifest is None or records.found(name):
+        return
+    files = {entry.get("name"): entry.get("sha256") for entry in read_json(path).get("files", []) if not entry.get("fault")}
+    wanted = {entry["name"]: entry["sha256"] for entry in manifest.inputs if "sha256" in entry}
+    if files != wanted:
+        records.find(name, "stale", f"names {len(files)} readable files, manifests/filter.json {len(wanted)}, or others")
+
+
+def _measure(records: Records, jobs: int, watch: Watch) -> None:
+    """Measure every claimed file, and explain those that differ."""
+    claims = {records.root / name: claim for name, claim in sorted(records.claims.items())}
+    there = [path for path in claims if path.exists()]
+    for path in sorted(set(claims) - set(there)):
+        claim = claims[path]
+        records.find(path, "missing", f"not there, though {claim.by} names it", claim.step, claim.shard)
+    measured = measure_all(there, jobs, watch)
+    damaged = [path for path in there if _differs(claims[path].file, measured[path])]
+    for path in damaged:
+        claim = claims[path]
+        wanted = Measured(claim.file.sha256, claim.file.bytes if claim.file.bytes >= 0 else measured[path].bytes)
+        index, pictures = _sidecars(path, damaged)
+        records.find(path, "damaged", explain(path, wanted, measured[path], index, pictures), claim.step, claim.shard)
+
+
+def _differs(wanted: FileRecord, got: Measured) -> bool:
+    return bool(got.error) or got.sha256 != wanted.sha256 or wanted.bytes not in (-1, got.bytes)
+
+
+def _sidecars(path: Path, damaged: list[Path]) -> tuple[Index | None, Mapping[str, str] | None]:
+    """Return what a damaged tar's whole sidecars say of its members."""
+    if path.suffix != ".tar":
+        return None, None
+    table = path.with_suffix(".parquet")
+    try:
+        if index_path(path).exists() and index_path(path) not in damaged:
+            return Index.read(index_path(path)), None
+        if table.exists() and table not in damaged:
+            rows = pq.read_table(table, columns=["key", "sha256"]).to_pylist()
+            return None, {f"{row['key']}.jpg": row["sha256"] for row in rows if row["sha256"]}
+    except (OSError, FormatError, pa.ArrowException, ValueError):
+        pass
+    return None, None
+
+
+def _foreign(records: Records) -> None:
+    """Name every file that no record accounts for."""
+    accounted = {*records.claims, *records.known, *LOOSE, TOMBSTONES}
+    walk_foreign(records.root, lambda name: name in accounted, records.find)
+
+
+def walk_foreign(root: Path, known: Callable[[str], bool], find: Callable[[str, str, str], None]) -> None:
+    """Call `find(path, kind, says)` for each file below `root` that is not known; leftovers of dead attempts are told apart."""
+    for folder, names, files in os.walk(root):
+        here = Path(folder).relative_to(root)
+        if here == Path():
+            names[:] = [name for name in names if name not in FREE]
+        for name in sorted(names):
+            if name.startswith(TEMPORARY) or (here == Path() and name == ".earlier"):
+                find((here / name).as_posix(), "leftover", "left by a run that ended early; the next run sweeps or uses it")
+        names[:] = [name for name in names if not name.startswith(TEMPORARY) and not (here == Path() and name == ".earlier")]
+        for name in sorted(files):
+            path = (here / name).as_posix()
+            if name.startswith(TEMPORARY):
+                find(path, "leftover", "left by an attempt that died; the next run sweeps it")
+            elif not known(path):
+                find(path, "foreign", "no record names it")
+
+
+def _tombstones(records: Records) -> None:
+    path = records.root / TOMBSTONES
+    if not path.exists() or TOMBSTONES in records.claims:
+        return
+    try:
+        pq.read_table(path)
+        records.find(TOMBSTONES, "unproved", "can be read, but no record names its sha256")
+    except (OSError, pa.ArrowException, ValueError) as error:
+        records.find(TOMBSTONES, "damaged", f"cannot be read ({(str(error).splitlines() or ['?'])[0][:120]})")
+
+
+def claims_of(root: Path, stages: Stages) -> dict[str, Claim]:
+    """Return path -> claim of every file that the folder's records name."""
+    return read_records(root, stages).claims

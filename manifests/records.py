@@ -1,0 +1,217 @@
+"""Read every record of a run folder — journals, manifests, plans, checkpoints — and say which of them is damaged."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from manifests.files import SEAL, FormatError, json_text, unsealed
+from manifests.manifest import DIGESTS, ConservationError, FileRecord, Manifest, ManifestError, ShardRecord
+from manifests.recipe_file import read_headed
+
+STEP = "step.json"
+Stages = Mapping[str, Sequence[str]]
+"""Stage -> its steps, in order."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with one file. `step` and `shard` say whose output it is.
+
+    kind: missing, damaged, foreign (no record names it), stale (whole, but not what another record says); or a note that
+    is no fault: leftover (of a dead attempt; the next run sweeps it), unproved (no record of its bytes), unfinished.
+    """
+
+    path: str
+    kind: str
+    says: str
+    step: str = ""
+    shard: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        """Tell whether verify ends with exit code 1 for it."""
+        return self.kind not in ("leftover", "unproved", "unfinished")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A file that a record names, and what its bytes must be; bytes -1: not recorded."""
+
+    file: FileRecord
+    by: str
+    step: str = ""
+    shard: str = ""
+
+
+@dataclass
+class Records:
+    """What the folder's records say: whole records by place, claims on files, findings so far, paths accounted for."""
+
+    root: Path
+    journal: dict[str, dict[str, ShardRecord]] = field(default_factory=dict)
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)
+
+    def find(self, path: Path | str, kind: str, says: str, step: str = "", shard: str = "") -> None:
+        """Note a finding about a path in the folder."""
+        name = path if isinstance(path, str) else path.relative_to(self.root).as_posix()
+        self.findings.append(Finding(name, kind, says, step, shard))
+
+    def found(self, name: str) -> bool:
+        """Tell whether something wrong is already noted about a file."""
+        return any(finding.path == name and finding.wrong for finding in self.findings)
+
+    def json(self, path: Path, step: str = "", shard: str = "") -> dict[str, Any] | None:
+        """Return a record's content without its seal, or None with a finding where it is missing or not byte for byte what was written."""
+        name = path.relative_to(self.root).as_posix()
+        self.known.add(name)
+        try:
+            data = path.read_bytes()
+            value, sealed = unsealed(path, data)
+        except FileNotFoundError:
+            self.find(name, "missing", "not there", step, shard)
+            return None
+        except (OSError, FormatError) as error:
+            self.find(name, "damaged", _reason(error, path), step, shard)
+            return None
+        import json
+
+        if data != json_text(json.loads(data)):
+            self.find(name, "damaged", "its content can be read, but its bytes are not those that were written", step, shard)
+            return None
+        if not sealed:
+            self.find(name, "unproved", f"has no {SEAL}: it was written by an earlier version", step, shard)
+        return value
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror})"
+    return "empty" if path.stat().st_size == 0 else str(error).removeprefix(f"{path}: ")
+
+
+def read_records(root: Path, stages: Stages) -> Records:
+    """Read every record below `root`; never raises for a damaged one."""
+    records = Records(root)
+    _journals(records)
+    for stage in stages:
+        _manifest(records, stage)
+    _other_manifests(records)
+    _plans(records)
+    _recipe(records)
+    _checkpoints(records)
+    return records
+
+
+def _journals(records: Records) -> None:
+    for path in sorted((records.root / "manifests" / "journal").glob("*/*.json")):
+        step, shard = path.parent.name, path.stem
+        entry = records.json(path, step, "" if path.name == STEP else shard)
+        if entry is None or path.name == STEP:
+            continue
+        try:
+            entry.pop("format")
+            record = ShardRecord(**{**entry, "files": tuple(FileRecord(**file) for file in entry["files"])})
+        except (KeyError, TypeError, ConservationError) as error:
+            records.find(path, "damaged", f"not a shard's record ({error})", step, shard)
+            continue
+        if record.shard != shard:
+            records.find(path, "damaged", f"the record of shard {record.shard}, not of {shard}", step, shard)
+            continue
+        records.journal.setdefault(step, {})[shard] = record
+        for file in record.files:
+            records.claims[file.path] = Claim(file, "its journal", step, shard)
+
+
+def _manifest(records: Records, stage: str) -> None:
+    path = records.root / "manifests" / f"{stage}.json"
+    if not path.exists():
+        return
+    if records.json(path) is None:
+        return
+    try:
+        manifest = Manifest.read(path)
+        entries = [(FileRecord(e["path"], e["sha256"], e["bytes"]), e["step"], e["shard"]) for e in manifest.shards]
+    except (ManifestError, FormatError, ConservationError, OSError, KeyError, TypeError) as error:
+        records.find(path, "damaged", str(error).removeprefix(f"{path}: "))
+        return
+    records.manifests[stage] = manifest
+    for file, step, shard in entries:
+        records.claims.setdefault(file.path, Claim(file, f"manifests/{stage}.json", step, shard))
+
+
+def _other_manifests(records: Records) -> None:
+    """Read what else lies in manifests/: a sealed record is known, whoever wrote it."""
+    for path in sorted((records.root / "manifests").glob("*.json")):
+        name = path.relative_to(records.root).as_posix()
+        if name not in records.known and not path.name.startswith("."):
+            records.json(path)
+
+
+def _plans(records: Records) -> None:
+    for folder in sorted((records.root / "manifests" / "plan").glob("*/")):
+        entry = records.json(folder / "plan.json", folder.name)
+        for path in folder.glob("*.parquet"):
+            records.known.add(path.relative_to(records.root).as_posix())
+        for name, sha256 in (entry or {}).get("files", {}).items():
+            file = FileRecord((folder / name).relative_to(records.root).as_posix(), str(sha256), -1)
+            records.claims[file.path] = Claim(file, "its plan", folder.name)
+        if entry is not None:
+            listed = set(entry.get("files", {}))
+            for path in sorted(path for path in folder.glob("*.parquet") if path.name not in listed):
+                records.find(path, "foreign", "its plan does not name it", folder.name)
+
+
+def _recipe(records: Records) -> None:
+    path, copy = records.root / "recipe.toml", records.root / "manifests" / "recipe.json"
+    records.known.add("recipe.toml")
+    if not path.exists() and not copy.exists() and not records.manifests:
+        return
+    if not copy.exists():
+        records.find(copy, "missing", "not there")
+    if not path.exists():
+        records.find(path, "missing", "not there")
+        return
+    try:
+        values = read_headed(path)
+    except (FormatError, OSError) as error:
+        records.find(path, "damaged", str(error).removeprefix(f"{path}: "))
+        return
+    if records.found("manifests/recipe.json"):
+        return
+    saved = unsealed(copy, copy.read_bytes())[0]
+    if saved.get("recipe") != values:
+        records.find(path, "stale", "not the recipe of manifests/recipe.json: run the stage again")
+
+
+def _checkpoints(records: Records) -> None:
+    """Training leaves folders with state.json, which names the sha256 of the other files."""
+    for folder in sorted(path for path in (records.root / "train").glob("*/checkpoints/*/") if path.name.isdigit()):
+        entry = records.json(folder / "state.json", "train", folder.name)
+        digests = (entry or {}).get("sha256")
+        for name, sha256 in (digests if isinstance(digests, dict) else {}).items():
+            file = FileRecord((folder / name).relative_to(records.root).as_posix(), str(sha256), -1)
+            records.claims[file.path] = Claim(file, "its state.json", "train", folder.name)
+    for pointer in sorted((records.root / "train").glob("*/checkpoints/latest")):
+        if not (name := _text(pointer)).isdigit() or not (pointer.parent / name).is_dir():
+            records.find(pointer, "damaged", f"names no checkpoint beside it ({name[:40]!r})", "train")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("ascii", "replace").strip()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def shard_entries(manifest: Manifest, step: str) -> Iterator[tuple[str, str, str, int, int, int]]:
+    """Yield (shard, path, sha256, bytes, rows in, rows out) of a step's files in a manifest."""
+    for entry in manifest.shards:
+        if entry["step"] == step:
+            yield entry["shard"], entry["path"], entry["sha256"], entry["bytes"], entry["rows_in"], entry["rows_out"]
+
+
+DIGESTS_PATH = f"manifests/{DIGESTS}"

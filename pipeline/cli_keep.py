@@ -1,0 +1,119 @@
+"""The commands that keep a run whole: `pipeline verify` and `pipeline repair`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from manifests.integrity import Report
+
+WIDTH = 100
+"""Findings that are printed; the rest is counted."""
+
+
+def _fail(message: str) -> typer.Exit:
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(2)
+
+
+def _watch(quiet: bool) -> Any:
+    """Return a Watch that prints bytes, rate and time left: one live line on a terminal, a line every 5 s elsewhere."""
+    from manifests.measure import Watch
+    from pipeline.progress import EVERY_S, clock
+
+    started, shown = time.monotonic(), [time.monotonic()]
+
+    class Shown(Watch):
+        def show(self, last: bool = False) -> None:
+            live, now = sys.stdout.isatty(), time.monotonic()
+            if quiet or (not last and now - shown[0] < (0.2 if live else EVERY_S)):
+                return
+            shown[0] = now
+            rate = self.done / max(now - started, 1e-6)
+            left = clock((self.total - self.done) / rate) if rate else "?"
+            line = f"  verify   {self.done / 1e9:,.2f}/{self.total / 1e9:,.2f} GB  {rate / 1e9:.2f} GB/s  ETA {left}  {self.files:,} files"
+            print(f"\r\x1b[K{line}" if live else line, end="\n" if last or not live else "", flush=True)
+
+    return Shown()
+
+
+def look(root: Path, jobs: int, quiet: bool = False) -> "Report":
+    """Verify a run folder or a bare folder of shards. Raises ValueError for a folder that is neither."""
+    from manifests.bare import is_bare, verify_folder
+    from manifests.integrity import is_run, verify_run
+    from pipeline.registry import STAGES
+
+    if not root.is_dir():
+        raise ValueError(f"{str(root)!r}: no such folder; wanted a run folder or a folder of shards with their indexes")
+    watch = _watch(quiet)
+    if is_run(root):
+        report = verify_run(root, {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}, jobs, watch)
+    elif is_bare(root):
+        report = verify_folder(root, jobs, watch)
+    else:
+        raise ValueError(f"{str(root)!r}: neither a run folder (no manifests/) nor a folder of shards (no .tar, no .index.json)")
+    watch.show(last=True)
+    return report
+
+
+def print_report(root: Path, report: "Report", every: bool) -> None:
+    """Print each finding, then one line that sums up."""
+    for line in report.said:
+        print(f"  note: {line}")
+    notes = [finding for finding in report.findings if not finding.wrong]
+    for finding in [*report.wrong, *notes][: None if every else WIDTH]:
+        print(f"  {'' if finding.wrong else 'note: '}{finding.kind:<8} {finding.path}: {finding.says}")
+    hidden = 0 if every else max(0, len(report.findings) - WIDTH)
+    if hidden:
+        print(f"  and {hidden} more (--all names them)")
+    files = len({finding.path for finding in report.wrong})
+    verdict = f"{files} files are not as they should be" if files else "whole"
+    print(f"{root}: {verdict}; {report.files:,} files, {report.bytes:,} bytes checked", flush=True)
+
+
+def verify(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A run folder, or a bare folder of shards with their sidecars.")],
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Threads that read and hash; 0: one per core.")] = 0,
+    every: Annotated[bool, typer.Option("--all", help="Name every finding, however many.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Check every file of a run, or of a bare folder of shards, against its record; writes nothing.
+
+    Finds files that are damaged, missing or foreign, and records that contradict one another, and names each.
+
+    Exit codes: 0 whole, 1 something is wrong, 2 no run folder and no shards, 130 interrupted.
+    """
+    from pipeline.runners import stoppable
+
+    try:
+        with stoppable():
+            _note_runner(Path(folder))
+            report = look(Path(folder), jobs, quiet)
+    except ValueError as error:
+        raise _fail(str(error)) from error
+    except KeyboardInterrupt as error:
+        typer.echo("\nstopped; nothing was changed", err=True)
+        raise typer.Exit(130) from error
+    print_report(Path(folder), report, every)
+    raise typer.Exit(1 if report.wrong else 0)
+
+
+def _note_runner(root: Path) -> None:
+    """Say so when a run is writing into the folder: its newest files may be reported."""
+    import fcntl
+
+    try:
+        with open(root / ".lock", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("note: a run holds this folder now; what it is writing may be reported")
+    except OSError:
+        pass
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command()(verify)
