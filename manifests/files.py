@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -52,6 +53,8 @@ def writing(path: Path) -> Iterator[Path]:
 
 def sweep(root: Path) -> int:
     """Remove what dead attempts left below `root`; return how many files that were."""
+    for folder in [path for path in root.glob(f"{TEMPORARY}*") if path.is_dir()]:
+        shutil.rmtree(folder, ignore_errors=True)
     leftovers = [path for path in root.rglob(f"{TEMPORARY}*") if path.is_file()]
     for path in leftovers:
         path.unlink(missing_ok=True)

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manifests.files import SEAL, FormatError, json_text, unsealed
+from manifests.files import SEAL, FormatError, SealError, json_text, unsealed
 from manifests.manifest import DIGESTS, ConservationError, FileRecord, Manifest, ManifestError, ShardRecord
 from manifests.recipe_file import read_headed
 
 STEP = "step.json"
+ALWAYS = (DIGESTS, "input.json", "recipe.json")
+"""Records in manifests/ that every run has."""
 Stages = Mapping[str, Sequence[str]]
 """Stage -> its steps, in order."""
 
@@ -144,11 +146,22 @@ def _manifest(records: Records, stage: str) -> None:
 
 
 def _other_manifests(records: Records) -> None:
-    """Read what else lies in manifests/: a sealed record is known, whoever wrote it."""
-    for path in sorted((records.root / "manifests").glob("*.json")):
+    """Read what else lies in manifests/: a record of this format is known, whoever wrote it; other JSON is foreign."""
+    folder = records.root / "manifests"
+    for path in sorted([*folder.glob("*.json"), *folder.glob("plan/*.json")]):
         name = path.relative_to(records.root).as_posix()
-        if name not in records.known and not path.name.startswith("."):
+        if name not in records.known and not path.name.startswith(".") and (path.name in ALWAYS or _is_record(path)):
             records.json(path)
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        unsealed(path, path.read_bytes())
+    except SealError:
+        return True
+    except (OSError, FormatError):
+        return False
+    return True
 
 
 def _plans(records: Records) -> None:

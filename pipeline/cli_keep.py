@@ -101,6 +101,80 @@ def verify(
     raise typer.Exit(1 if report.wrong else 0)
 
 
+def repair(
+    folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
+    recipe: Annotated[str | None, typer.Option("--recipe", metavar="FILE", help="Recipe, instead of the one in the run folder.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value; repeatable.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core, or per GPU.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Threads that read and hash; 0: one per core.")] = 0,
+    other_versions: Annotated[
+        bool, typer.Option("--other-versions", help="Try with other packages or another processor than the manifest names.")
+    ] = False,
+) -> None:
+    """Make the damaged and missing files of a run again from their inputs, byte for byte; pictures are fetched again.
+
+    Only files of the recorded sha256 are taken. What cannot be repaired is named and left as it is; nothing is deleted.
+
+    Exit codes: 0 whole again, 1 something could not be repaired, 2 no run folder, or recipe, weights or versions that
+    would not make the same bytes, 130 interrupted.
+    """
+    from manifests.files import out_of_room
+    from manifests.weights import WeightsError
+    from pipeline.recipe import RecipeError
+    from pipeline.runners import RunFailed, RunnerOptions, stoppable
+
+    root = Path(folder)
+    try:
+        with stoppable():
+            from pipeline.repair import RepairOptions
+
+            options = RepairOptions(RunnerOptions(workers=workers), jobs, other_versions, _watch(False))
+            code = _repair(root, recipe, set_ or [], options)
+    except (RecipeError, WeightsError) as error:
+        raise _fail(str(error)) from error
+    except (RunFailed, OSError) as error:
+        if isinstance(error, OSError) and not out_of_room(error):
+            raise
+        typer.echo(f"error: {error}; what was repaired stays, run the same command again", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("\nstopped; what was repaired stays. Go on with the same command.", err=True)
+        raise typer.Exit(130) from error
+    raise typer.Exit(code)
+
+
+def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> int:
+    from manifests.integrity import is_run
+    from pipeline.cli import surroundings
+    from pipeline.recipe import RecipeError, apply_set, load_recipe, parse_recipe
+    from pipeline.repair import recipe_values, repair_run
+
+    if not root.is_dir() or not is_run(root):
+        raise RecipeError(f"{str(root)!r}: no run folder: shards alone cannot be made again, their sidecars do not say from what")
+    if recipe:
+        read = load_recipe(recipe, sets)
+    else:
+        values = recipe_values(root)
+        if values is None:
+            raise RecipeError(f"{root}: recipe.toml and its copy are damaged or missing; give the recipe (--recipe FILE)")
+        for setting in sets:
+            apply_set(values, setting)
+        read = parse_recipe(values)
+    read = read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
+    with surroundings(read, ("filter",)) as runtime:
+        report, work = repair_run(root, read, runtime, options)
+    if work is None:
+        print(f"{root}: whole, nothing to repair; {report.files:,} files, {report.bytes:,} bytes checked")
+        return 0
+    for name, how in work.repaired.items():
+        print(f"  repaired  {name}: {work.found[name].says if name in work.found else 'not as planned'}; {how}")
+    for name, why in work.left.items():
+        print(f"  left      {name}: {work.found[name].kind}, {why}")
+    left = f", {len(work.left)} left as they are" if work.left else "; whole again"
+    print(f"{root}: {len(work.repaired)} files repaired{left}", flush=True)
+    return 1 if work.left else 0
+
+
 def _note_runner(root: Path) -> None:
     """Say so when a run is writing into the folder: its newest files may be reported."""
     import fcntl
@@ -117,3 +191,4 @@ def _note_runner(root: Path) -> None:
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
     app.command()(verify)
+    app.command()(repair)

@@ -194,7 +194,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     do_units(step, pending, options, progress)
     step.journal.forget_others(unit.name for unit in units)
     let_go(step.root, step.name)
-    write_json(step.journal.folder / "step.json", {"own_key": step.own_key, "settings": _plain(step.settings())}, sealed=True)
+    note_step(step)
     done.made, done.before = done.made + len(pending), done.before + len(before)
     progress.show(last=True)
 
@@ -207,6 +207,11 @@ def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progre
         record = step.open().run(unit, Hands())
         step.journal.record(record)
         progress.add(record)
+
+
+def note_step(step: Step) -> None:
+    """Note under which settings a step was done last."""
+    write_json(step.journal.folder / "step.json", {"own_key": step.own_key, "settings": _plain(step.settings())}, sealed=True)
 
 
 def write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:

@@ -2,6 +2,7 @@
 
 import tarfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 BLOCK = 512
@@ -42,7 +43,7 @@ def _hole(path: Path) -> None:
 
 def _at_sample(path: Path) -> None:
     members = _members(path)
-    at = next((start for (before, _, _), (key, start, _) in zip(members, members[1:], strict=False) if before != key), BLOCK)
+    at = next((start for (before, _, _), (key, start, _) in pairwise(members) if before != key), BLOCK)
     _cut(path, at)
 
 

@@ -1,0 +1,111 @@
+"""Save what is whole of a damaged shard of pairs, so that only the pictures that are lost are fetched again."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.damage import scan
+from manifests.files import read_table, write_table
+from manifests.shards import write_shard
+from pipeline.fetch import ATTEMPTS
+from pipeline.reuse import stamp
+from pipeline.steps import Unit
+
+SIZES = ("width", "height", "original_width", "original_height")
+
+
+def carry_pairs(root: Path, shadow: Path, unit: Unit) -> Unit:
+    """Set aside, where the fetch step looks for earlier rows, every pair of the shard that is proved whole, and every failure.
+
+    A picture is whole when its sha256 is the recorded one: in the table beside the tar, else in the shard's scores, else in
+    the note that stands beside it in the tar. Returns the unit to run: it asks again for nothing but what is missing.
+    """
+    name = unit.name
+    table = _rows(shadow / "pairs" / f"{name}.parquet")
+    known = {row["key"]: row["sha256"] for row in table.values() if row["sha256"]} or scored(shadow, name)
+    saved = dict(_whole(root / "pairs" / f"{name}.tar", known, table))
+    ledger = _ledger(shadow / "ledger" / "fetch" / f"{name}.parquet", table, saved)
+    folder = shadow / ".earlier" / "fetch"
+    write_table(folder / f"saved-{name}-ledger.parquet", stamp(ledger, str(unit.reads["made_by"])))
+    write_shard(folder / f"saved-{name}-pairs.tar", sorted(saved.items()))
+    return replace(unit, reads={key: value for key, value in unit.reads.items() if key != "again"})
+
+
+def scored(root: Path, shard: str) -> dict[str, str]:
+    """Return key -> sha256 in hex of the shard's pictures as its scores have them; nothing where there are none."""
+    path = root / "scores" / f"{shard}.parquet"
+    if not path.exists():
+        return {}
+    return {row["uid"].hex(): row["sha256"].hex() for row in read_table(path, ["uid", "sha256"]).to_pylist() if row["sha256"]}
+
+
+def _rows(path: Path) -> dict[str, dict[str, Any]]:
+    return {row["key"]: row for row in read_table(path).to_pylist()} if path.exists() else {}
+
+
+def _whole(path: Path, known: Mapping[str, str], table: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield (key, parts) of the pairs in a damaged tar whose picture has its recorded sha256."""
+    parts: dict[str, dict[str, bytes]] = {}
+    for piece in scan(path) if path.exists() else ():
+        key, _, extension = piece.name.partition(".")
+        if not piece.fault:
+            parts.setdefault(key, {})[extension] = piece.data
+    for key, found in parts.items():
+        note = table.get(key) or _note(found.get("json", b""))
+        wanted = known.get(key) or str(note.get("sha256"))
+        if "jpg" in found and hashlib.sha256(found["jpg"]).hexdigest() == wanted and all(note.get(size) for size in SIZES):
+            text = str(note.get("caption") or "").encode()
+            yield key, {"jpg": found["jpg"], "txt": text, "json": json.dumps(note, ensure_ascii=False).encode()}
+
+
+def _note(data: bytes) -> dict[str, Any]:
+    try:
+        note = json.loads(data)
+    except ValueError:
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str, Any]) -> pa.Table:
+    """Return the attempts that need no repeating: of saved pictures, and of rows that failed."""
+    if path.exists():
+        ledger = read_table(path)
+        succeeded = pc.unique(ledger.filter(pc.is_null(ledger["reason"]))["uid"])
+        lost = [uid for uid in succeeded.to_pylist() if uid.hex() not in saved]
+        return ledger.filter(pc.invert(pc.is_in(ledger["uid"], pa.array(lost, pa.binary(16)))))
+    rows = [
+        {"uid": bytes.fromhex(key), "attempt": 1, "http_status": _status(row["error_message"]), "reason": row["error_message"]}
+        for key, row in table.items()
+        if row["error_message"] or key in saved
+    ]
+    if not table:
+        rows = [{"uid": bytes.fromhex(key), "attempt": 1, "http_status": 200, "reason": None} for key in saved]
+    return pa.Table.from_pylist(rows, schema=ATTEMPTS)
+
+
+def _status(reason: str | None) -> int | None:
+    """Return the HTTP status that goes with a reason: what the table does not hold, and the lost ledger did."""
+    if reason is None or reason in ("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"):
+        return 200
+    return int(reason[5:]) if reason.startswith("http_") and reason[5:].isdigit() else None
+
+
+def changed(old: Mapping[str, str], path: Path) -> list[str]:
+    """Return what became of pictures (key -> recorded sha256) that a shard's new table does not hold as they were."""
+    said = []
+    for key, row in _rows(path).items():
+        if old.get(key) and row["sha256"] != old[key]:
+            said.append(f"{row['url']} ({row['error_message'] or 'another picture now'})")
+    return said
+
+
+def recorded(root: Path, shard: str, damaged: bool) -> dict[str, str]:
+    """Return key -> recorded sha256 of a shard's pictures, from its table, else from its scores."""
+    rows = {} if damaged else _rows(root / "pairs" / f"{shard}.parquet")
+    return {key: row["sha256"] for key, row in rows.items() if row["sha256"]} or scored(root, shard)

@@ -1,0 +1,59 @@
+"""Work on a run folder without touching it: a tree of links to its whole files, from which finished files are moved over."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from manifests.files import TEMPORARY
+
+LEFT_OUT = ("logs", "train", ".earlier")
+
+
+@contextlib.contextmanager
+def shadow_of(root: Path, without: Collection[str]) -> Iterator[Path]:
+    """Yield a folder below `root` with a link to each of its files but `without`; it goes when the block ends.
+
+    Steps write by temporary name and rename, so that a link is replaced and what it led to stays as it was. A shadow that
+    a killed process left is swept when the folder is locked the next time.
+    """
+    shadow = root / f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        shadow.mkdir()
+        for folder, names, files in os.walk(root):
+            here = Path(folder).relative_to(root)
+            names[:] = [name for name in names if not name.startswith(TEMPORARY) and not (here == Path() and name in LEFT_OUT)]
+            (shadow / here).mkdir(exist_ok=True)
+            for name in files:
+                if (here / name).as_posix() not in without and not name.startswith((TEMPORARY, ".lock")):
+                    link(root / here / name, shadow / here / name)
+        yield shadow
+    finally:
+        shutil.rmtree(shadow, ignore_errors=True)
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` lead to the file `source`, in place of what was there: a hard link where the disk has them."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        target.symlink_to(source.resolve())
+
+
+def move_over(shadow: Path, root: Path, name: str) -> None:
+    """Put the shadow's file in the place of the root's, in one rename; the shadow keeps it too."""
+    target = root / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
+    try:
+        try:
+            os.link(shadow / name, temporary)
+        except OSError:
+            shutil.copyfile(shadow / name, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
