@@ -61,7 +61,7 @@ def verify_folder(root: Path, jobs: int = 0, watch: Watch | None = None) -> Repo
     _pairs_without_tar(folder)
     _repeated(folder)
     walk_foreign(root, lambda name: name in folder.known, folder.find)
-    findings = sorted(set(folder.findings), key=lambda finding: (finding.path, finding.kind))
+    findings = sorted(set(folder.findings), key=lambda finding: (finding.path, finding.kind, finding.says))
     return Report(watch.files + len(indexes), watch.done, tuple(findings), tuple(folder.said))
 
 

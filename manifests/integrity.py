@@ -54,7 +54,7 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
     _measure(records, jobs, watch)
     _foreign(records)
     _tombstones(records)
-    findings = sorted(set(records.findings), key=lambda finding: (finding.path, finding.kind))
+    findings = sorted(set(records.findings), key=lambda finding: (finding.path, finding.kind, finding.says))
     return Report(watch.files, watch.done, tuple(findings), tuple(said))
 
 
@@ -138,8 +138,8 @@ def _inputs(records: Records) -> None:
         return
     if manifest is None or records.found(name):
         return
-    files = {entry.get("name"): entry.get("sha256") for entry in read_json(path).get("files", []) if not entry.get("fault")}
-    wanted = {entry["name"]: entry["sha256"] for entry in manifest.inputs if "sha256" in entry}
+    files = {(entry.get("name"), entry.get("bytes")) for entry in read_json(path).get("files", []) if not entry.get("fault")}
+    wanted = {(entry["name"], entry.get("bytes")) for entry in manifest.inputs if "rows" in entry}
     if files != wanted:
         records.find(name, "stale", f"names {len(files)} readable files, manifests/filter.json {len(wanted)}, or others")
 

@@ -1,6 +1,5 @@
 """Repair a run folder: make just the damaged files again from their inputs, byte for byte, and touch nothing else."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,20 +23,16 @@ from pipeline.plans import PLAN
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.registry import STAGES
+from pipeline.repair_checks import same_settings, same_versions
 from pipeline.runners import RunFailed, RunnerOptions
 from pipeline.salvage import carry_pairs, changed, recorded
 from pipeline.shadow import link, move_over, shadow_of
 from pipeline.stages import do_units, note_step, write_manifest
-from pipeline.steps import Runtime, Step, Unit
-from pipeline.summary import versions
+from pipeline.steps import Runtime, Step, Unit, records_of
 
 STAGE_STEPS = {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}
 FAULTS = (OSError, ValueError, KeyError, TypeError, IndexError, AssertionError, duckdb.Error, pa.ArrowException)
 """What planning or running a step raises when its own inputs are damaged and could not be repaired."""
-
-
-class Refused(RecipeError):
-    """What is at hand would not make the same bytes: other settings, weights or versions (exit code 2)."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +122,9 @@ def _same_everything(work: Repair) -> None:
     for stage, steps in STAGES.items():
         for step in steps:
             if work.open(step.name):
-                _same_settings(step(work.recipe, work.shadow, work.runtime))
-                _same_versions(work, stage)
+                same_settings(step(work.recipe, work.shadow, work.runtime))
+                if not work.options.other_versions:
+                    same_versions(stage, work.manifests.get(stage) or next(iter(work.manifests.values()), None))
 
 
 def _recipe(work: Repair) -> None:
@@ -154,11 +150,17 @@ def _inputs(work: Repair) -> None:
         work.leave([name], f"the input cannot be read again: {error}")
         return
     manifest = work.manifests.get("filter")
-    wanted = None if manifest is None else [entry for entry in manifest.inputs if "sha256" in entry]
+    wanted = None if manifest is None else [entry for entry in manifest.inputs if "rows" in entry]
     if wanted is not None and [file.record() for file in files if not file.fault] != wanted:
         work.leave([name], f"the input is not what it was: got {len(files)} files, manifests/filter.json names {len(wanted)} or others")
         return
     claim(work.shadow, files)
+    step = STAGES["filter"][0](work.recipe, work.shadow, work.runtime)
+    keys = {unit.key for unit in step.units()}
+    if others := [record.shard for record in records_of(work.shadow, step.name) if record.key not in keys]:
+        work.leave([name], f"the input, read again, is not what shard {others[0]} of {step.name} was made from")
+        (work.shadow / name).unlink()
+        return
     work.give(name, "from the input files")
 
 
@@ -175,39 +177,6 @@ def _step(work: Repair, stage: str, step: Step) -> None:
     _plans(work, step, units)
     if shards := sorted({finding.shard for finding in work.open(step.name) if finding.shard}):
         _shards(work, stage, step, [(shard, units.get(shard)) for shard in shards])
-
-
-def _same_settings(step: Step) -> None:
-    """Raise Refused where the recipe or the weights at hand are not those that the step was done with."""
-    own_key = step.own_key
-    try:
-        before = read_json(step.journal.folder / STEP)
-    except (OSError, FormatError):
-        return  # the keys of its shards tell
-    if before["own_key"] == own_key:
-        return
-    now, then = json.loads(json.dumps(step.settings())), before["settings"]
-    others = [
-        f"{name}: got {now.get(name)!r}, wanted {then.get(name)!r}" for name in sorted({*now, *then}) if now.get(name) != then.get(name)
-    ]
-    what = "; ".join(others) or f"weights or version: key {own_key[:16]}…, wanted {before['own_key'][:16]}…"
-    raise Refused(
-        f"repair: {step.name} was made with other settings than this recipe's ({what}); give the recipe it was made with (--recipe FILE)"
-    )
-
-
-def _same_versions(work: Repair, stage: str) -> None:
-    """Raise Refused where packages or processor are not those of the manifest: the same bytes are promised for one set of versions."""
-    manifest = work.manifests.get(stage) or next(iter(work.manifests.values()), None)
-    if manifest is None or work.options.other_versions:
-        return
-    now = versions()
-    others = [f"{name}: got {now.get(name)}, wanted {then}" for name, then in manifest.versions.items() if now.get(name) != then]
-    if others:
-        raise Refused(
-            f"repair: {stage} was made with other versions ({'; '.join(others)}); install those, or add --other-versions to try: "
-            "only files of the recorded sha256 are taken"
-        )
 
 
 def _plans(work: Repair, step: Step, units: dict[str, Unit]) -> None:
@@ -334,7 +303,7 @@ def _manifest(work: Repair, stage: str) -> None:
     wanted = _digest_of(work, stage)
     try:
         for step in steps:
-            _same_settings(step)
+            same_settings(step)
         made = write_manifest(work.recipe, stage, steps)
     except FAULTS as error:
         work.leave([name], f"it cannot be put together again: {_line(error)}")

@@ -230,10 +230,13 @@ def test_samples_that_stand_twice_or_lack_a_member(bare):
     lacking = [(key, parts if n != 4 else {"json": b"{}"}) for n, (key, parts) in enumerate(SAMPLES)]
     write_shard(bare / "00004.tar", lacking, index=True)
     write_shard(bare / "00005.tar", [("a", {"json": b"1"}), ("a", {"json": b"2"})], index=True)
-    found = bare_wrong(bare)
-    assert found["."].says == "2 samples stand in more than one shard or twice in one"
-    assert "sample k04 lacks codes.npy" in found["00004.index.json"].says
-    assert "member a.json stands in it twice" in found["00005.index.json"].says
+    found = {(finding.path, finding.says) for finding in verify_folder(bare, 1).wrong}
+    assert found == {
+        (".", "2 samples stand in more than one shard or twice in one"),
+        ("00004.index.json", "sample k04 lacks codes.npy, which the others have"),
+        ("00005.index.json", "member a.json stands in it twice"),
+        ("00005.index.json", "1 samples in its members, 2 in its count"),
+    }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
