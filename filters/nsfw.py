@@ -11,7 +11,7 @@ from filters.measured import AtMost
 class Nsfw(AtMost):
     """Bound on the probability of unsafe content."""
 
-    columns = ("punsafe", "opennsfw")
+    columns = ("punsafe", "clip_nsfw", "opennsfw")
 
     max: float
     """Probability, 0..1, kept when equal. The two detectors have different scales; LAION's sets were cut at punsafe 0.5."""

@@ -3,9 +3,14 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -58,15 +63,57 @@ def fresh(jpegs: Iterator[tuple[bytes, bytes]], earlier: dict[bytes, Row], rows:
             yield uid, jpeg
 
 
-def decode(pairs: list[tuple[bytes, bytes]], rows: dict[bytes, Row], max_pixels: int, **facts: Any) -> "list[tuple[bytes, Image]]":
-    """Return (uid, RGB picture) of the JPEGs that open; every pair gets its row, with a reason where it does not."""
-    images = []
-    for uid, jpeg in pairs:
-        rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "reason": None, **facts}
+class Decoders:
+    """Processes that decode pictures for a worker, started when first asked; none, and the worker decodes them itself.
+
+    A picture that kills its decoder is decoded again by the worker, so that the death is charged to the rows in hand.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def opened(self, jpegs: list[bytes], max_pixels: int) -> Iterator[Any]:
+        """Yield a picture as RGB array (H, W, 3) uint8, or the reason why there is none, in order."""
+        if self.count and self._pool is None:
+            self._pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"))
         try:
-            images.append((uid, open_picture(jpeg, ImageLimits(max_pixels=max_pixels))))
-        except ImageFault as fault:
-            rows[uid]["reason"] = fault.reason
+            if self._pool is not None:
+                each = max(1, len(jpegs) // (4 * self.count))
+                yield from list(self._pool.map(_opened, jpegs, repeat(max_pixels), chunksize=each))
+                return
+        except BrokenProcessPool:
+            self.close()
+        yield from (_opened(jpeg, max_pixels) for jpeg in jpegs)
+
+    def close(self) -> None:
+        """End the processes; the next call starts new ones."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+def _opened(jpeg: bytes, max_pixels: int) -> Any:
+    try:
+        return np.asarray(open_picture(jpeg, ImageLimits(max_pixels=max_pixels)))
+    except ImageFault as fault:
+        return fault.reason
+
+
+IN_WORKER = Decoders(0)
+
+
+def decode(
+    pairs: list[tuple[bytes, bytes]], rows: dict[bytes, Row], max_pixels: int, decoders: Decoders = IN_WORKER, **facts: Any
+) -> "list[tuple[bytes, Image]]":
+    """Return (uid, RGB picture) of the JPEGs that open; every pair gets its row, with a reason where it does not."""
+    from PIL import Image
+
+    images = []
+    for (uid, jpeg), found in zip(pairs, decoders.opened([jpeg for _, jpeg in pairs], max_pixels), strict=True):
+        rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "reason": found if isinstance(found, str) else None, **facts}
+        if not isinstance(found, str):
+            images.append((uid, Image.fromarray(found)))
     return images
 
 

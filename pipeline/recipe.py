@@ -76,7 +76,10 @@ class ScoreSection(OpenSection):
     """[score]: which heads compute columns that the input lacks; [score.NAME] holds a head's or encoder's options."""
 
     use: list[str] = Field([], description="heads to run")
-    batch_size: int = Field(32, ge=1, description="pictures per model batch; batches are padded to it")
+    batch_size: int = Field(32, ge=1, description="pictures per model batch; batches are padded to it; 256 or more on a GPU")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of CLIP and LAION's watermark detector; bf16 for a GPU")
+    embeddings: bool = Field(False, description="keep CLIP's picture embeddings in scores/ as float16, for semantic duplicates")
+    decoders: int = Field(0, ge=0, description="processes that decode pictures beside each worker; 0: the worker itself")
 
 
 class DedupSection(Section):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import Filter, build_filter
-from filters.scorers.catalog import HEADS, scorer_specs
+from filters.scorers.catalog import HEADS, clip_scale, scorer_specs
 from manifests.weights import STAND_IN
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.user_filters import load_user_filters, user_files
@@ -113,6 +113,9 @@ def check_rules(recipe: Recipe) -> None:
     unknown = [name for name in recipe.score.use if name not in HEADS]
     if unknown:
         raise RecipeError(f"recipe: score.use: no head {unknown[0]!r}; known: {', '.join(sorted(HEADS))}")
+    if recipe.score.embeddings and not any(HEADS[name].encoder == "clip" for name in recipe.score.use):
+        with_clip = ", ".join(name for name, head in HEADS.items() if head.encoder == "clip")
+        raise RecipeError(f"recipe: score.embeddings: no head of score.use runs CLIP; heads that do: {with_clip}")
     columns = input_columns(recipe)
     for ours in recipe.input.columns:
         if ours not in LAION_COCO and ours not in {c for head in HEADS.values() for c in head.columns} | set(DETECTED):
@@ -121,6 +124,7 @@ def check_rules(recipe: Recipe) -> None:
     rules = build_rules(recipe)
     for place, some in (("filter.rules", rules.everywhere), *((f"tier.{name}.rules", tier) for name, tier in rules.tiers.items())):
         for rule in some:
+            _check_scale(recipe, place, rule)
             missing = [column for column in rule.inputs if column not in provided]
             if missing:
                 heads = [name for name, head in HEADS.items() if missing[0] in head.columns]
@@ -128,6 +132,18 @@ def check_rules(recipe: Recipe) -> None:
                     f"recipe: {place}: rule {rule.name!r} reads {missing[0]!r}, which neither the input has nor a head of score.use fills;"
                     f" heads that do: {', '.join(heads) or 'none'}"
                 )
+
+
+def _check_scale(recipe: Recipe, place: str, rule: Any) -> None:
+    """Raise RecipeError where a bound names the scale of another CLIP than the one that fills its column."""
+    own = clip_scale(recipe.score.model_extra or {})
+    while rule is not None:
+        if str(getattr(rule, "column", "")).startswith("clip_similarity") and rule.scale != own:
+            raise RecipeError(
+                f"recipe: {place}: rule {rule.name!r} means the scale of {rule.model!r}, but score.clip.model fills {rule.column!r}"
+                f" with {own!r}; scales differ: give the bound for {own!r}, or another score.clip.model"
+            )
+        rule = getattr(rule, "otherwise", None)
 
 
 def first_failure(rules: Sequence[Filter], batch: pa.RecordBatch, fillable: Set[str] = frozenset()) -> pa.StringArray:

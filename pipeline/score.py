@@ -1,5 +1,6 @@
 """filter / score: one decode and one pass per encoder turn the pairs into score columns and perceptual hashes."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,15 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from filters.scorers.catalog import HEADS, scorer_specs, scorer_weights
-from manifests.files import read_table, write_table
+from manifests.files import canonical_json, read_table, write_table
 from manifests.manifest import ShardRecord
-from manifests.schema import schema
+from manifests.schema import COLUMNS, schema
 from manifests.shards import read_shard
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
-from pipeline.kept import decode, fresh, record_of
+from pipeline.kept import Decoders, decode, fresh, record_of
+from pipeline.recipe import Recipe
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.rules import scored_columns
 from pipeline.steps import Step, Unit, records_of
@@ -23,19 +26,27 @@ from pipeline.steps import Step, Unit, records_of
 if TYPE_CHECKING:
     from filters.scorers.panel import Panel
 
+EMBEDDING = "embedding"
+"""Column of `scores/*.parquet` where the recipe keeps embeddings: CLIP's, of length 1, float16."""
+PREPROCESSING = "tessera_preprocessing"
+"""Parquet metadata: encoder -> what becomes of a picture before it sees it."""
+HALVED = ("clip", "watermark_laion")
+"""Encoders that `score.precision` is about; the others compute in float32."""
+
 
 @dataclass(frozen=True)
 class Score(Step):
     """Units are the shards of pairs."""
 
     name: ClassVar[str] = "score"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     carries: ClassVar[bool] = True
 
     def settings(self) -> dict[str, Any]:
         """Return the heads with their options, without where their files lie."""
-        batch_size = self.recipe.score.batch_size  # some encoders' last bits depend on it
-        return {"use": list(self.recipe.score.use), "batch_size": batch_size, "options": {s.name: s.identity() for s in self.specs()}}
+        values = self.recipe.score  # some encoders' last bits depend on the batch
+        settings = {"use": list(values.use), "batch_size": values.batch_size, "options": {s.name: s.identity() for s in self.specs()}}
+        return {**settings, "precision": values.precision, "embeddings": values.embeddings}
 
     def specs(self) -> Sequence[Any]:
         """Return the heads of the recipe with their options."""
@@ -55,9 +66,12 @@ class Score(Step):
 
     def open(self) -> "ScoreWorker":
         """Load the models."""
+        from filters.scorers.base import Compute
         from filters.scorers.panel import load_panel
 
-        return ScoreWorker(self, load_panel(self.specs(), self.recipe.score.batch_size))
+        values = self.recipe.score
+        panel = load_panel(self.specs(), Compute(values.batch_size, values.precision), embeddings=values.embeddings)
+        return ScoreWorker(self, panel, Decoders(values.decoders))
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,7 @@ class ScoreWorker:
 
     step: Score
     panel: "Panel"
+    decoders: Decoders
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
         """Write `scores/NAME.parquet`."""
@@ -81,13 +96,14 @@ class ScoreWorker:
                 self._score([(uid, jpeg) for uid, jpeg in batch if not hands.deadly(uid)], given, rows)
         made = [rows.get(key, {"uid": key, "reason": "worker_died"}) for key in keys]
         path = root / "scores" / f"{unit.name}.parquet"
-        write_table(path, stamp(self._table(made), made_by))
+        facts = {PREPROCESSING: canonical_json(self.panel.preprocessing).decode()}
+        write_table(path, stamp(self._table(made), made_by, **facts))
         return record_of(root, unit, path, made)
 
     def _score(self, pairs: list[tuple[bytes, bytes]], given: dict[str, dict[str, Any]], rows: dict[bytes, dict[str, Any]]) -> None:
         from filters.dedup import phash
 
-        opened = decode(pairs, rows, self.step.recipe.fetch.max_pixels)
+        opened = decode(pairs, rows, self.step.recipe.fetch.max_pixels, self.decoders)
         if not opened:
             return
         scored, images = [uid for uid, _ in opened], [image for _, image in opened]
@@ -95,13 +111,20 @@ class ScoreWorker:
         needs = {
             name: np.array([fact.get(HEADS[name].stands_in_for or "") is None for fact in facts]) for name in self.step.recipe.score.use
         }
-        columns = self.panel.score(images, [fact["caption"] for fact in facts], needs)
+        texts = {"text": [fact["caption"] for fact in facts], "caption": [fact.get("top_caption") for fact in facts]}
+        found = self.panel.score(images, texts, needs)
         for position, (uid, value) in enumerate(zip(scored, phash(images), strict=True)):
             rows[uid]["phash"] = int(value)
-            rows[uid].update({name: _number(values[position]) for name, values in columns.items()})
+            rows[uid].update({name: _number(values[position]) for name, values in found.columns.items()})
+            if found.embeddings is not None:
+                rows[uid]["embedding"] = found.embeddings[position]
 
     def _table(self, rows: list[dict[str, Any]]) -> pa.Table:
-        return pa.Table.from_pylist(rows, schema=schema("uid", "sha256", "phash", *scored_columns(self.step.recipe), "reason"))
+        wanted = schema("uid", "sha256", "phash", *scored_columns(self.step.recipe), "reason")
+        table = pa.Table.from_pylist(rows, schema=wanted)
+        if self.step.recipe.score.embeddings:
+            table = table.append_column(EMBEDDING, _embeddings([row.get("embedding") for row in rows]))
+        return table
 
 
 def _jpegs(path: Path, keys: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -112,4 +135,38 @@ def _jpegs(path: Path, keys: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _number(value: Any) -> float | None:
-    return None if np.isnan(value) else float(value)
+    """Return a score, or null for what is no number: a rule that needs it then says `missing_value`."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _embeddings(rows: list[Any]) -> pa.Array:
+    """Return embeddings as a column of fixed-size lists of float16, null where a picture did not open."""
+    width = next((len(row) for row in rows if row is not None), 0)
+    flat = np.zeros((len(rows), width), np.float16)
+    for position, row in enumerate(rows):
+        if row is not None:
+            flat[position] = row
+    if not width:
+        return pa.nulls(len(rows), pa.list_(pa.float16(), 1))
+    mask = pa.array([row is None for row in rows], pa.bool_())
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1), pa.float16()), width, mask=mask)
+
+
+def score_facts(recipe: Recipe) -> dict[str, Any]:
+    """Return score column -> what its numbers mean and what made them, for the manifest."""
+    records = records_of(recipe.root, "score")
+    metadata = pq.read_schema(recipe.root / records[0].files[0].path).metadata if records else {}
+    preprocessing = json.loads(metadata.get(PREPROCESSING.encode(), b"{}"))
+    facts: dict[str, Any] = {}
+    for spec in scorer_specs(recipe.score.use, recipe.score.model_extra or {}):
+        head = HEADS[spec.name]
+        made = {
+            "head": spec.name,
+            "encoder": {"name": head.encoder, **spec.encoder_options.identity()},
+            "weights": [file.sha256 for file in scorer_weights(spec)],
+            "preprocessing": preprocessing.get(head.encoder, ""),
+            "precision": recipe.score.precision if head.encoder in HALVED else "fp32",
+            "stands_in_for": head.stands_in_for,
+        }
+        facts.update({column: {"scale": COLUMNS[column].metadata[b"says"].decode(), **made} for column in head.columns})
+    return facts

@@ -7,12 +7,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from filters.scorers.catalog import HEADS
 from manifests.manifest import Manifest, ShardRecord, total_dropped
 from pipeline.inputs import InputFile
 from pipeline.plans import connect, files_sql
 from pipeline.progress import clock
 from pipeline.recipe import Recipe
+from pipeline.score import score_facts
 from pipeline.steps import records_of
 
 PACKAGES = (
@@ -55,17 +55,12 @@ def stage_figures(recipe: Recipe, stage: str, records: Mapping[str, Sequence[Sha
     """Return the manifest's rows_in, kept, dropped, tiers and facts."""
     if stage == "filter":
         final = records["decide"][0]
-        scores = {
-            column: {"head": name, "stands_in_for": HEADS[name].stands_in_for}
-            for name in recipe.score.use
-            for column in HEADS[name].columns
-        }
         return {
             "rows_in": final.rows_in,
             "kept": final.rows_out,
             "dropped": total_dropped([final]),
             "tiers": _tiers(recipe),
-            "facts": {"scores": scores},
+            "facts": {"scores": score_facts(recipe)},
         }
     last = records["caption" if stage == "caption" else "pack"]
     first = records["caption" if stage == "caption" else "encode"]

@@ -106,7 +106,12 @@ def test_a_rule_records_its_own_name():
         ({"use": "similarity"}, r"needs 'min'; it has .*min: a finite number \(required\)"),
         ({"use": "similarity", "min": float("nan")}, "min = nan, wanted a finite number"),
         ({"use": "similarity", "min": float("inf")}, "min = inf, wanted a finite number"),
-        ({"use": "similarity", "min": 0.1, "column": "pwatermark"}, "column = 'pwatermark', wanted one of similarity, conse"),
+        (
+            {"use": "similarity", "min": 0.1, "column": "pwatermark"},
+            "column = 'pwatermark', wanted one of similarity, clip_similarity, .*conse",
+        ),
+        ({"use": "similarity", "min": 0.3, "model": "ViT-L-14"}, "column 'similarity' is on the scale of 'ViT-B-32'"),
+        ({"use": "similarity", "min": 0.3, "column": "clip_similarity"}, "say which one the bound means"),
         ({"use": "similarity", "min": 0.1, "otherwise": {"column": "conse"}}, "needs 'min'"),
         ({"use": "similarity", "min": 0.1, "otherwise": {"min": 0.2}}, "otherwise reads 'similarity' again"),
         ({"use": "similarity", "min": 0.1, "otherwise": 0.2}, "otherwise = 0.2, wanted a table of the same thresholds"),

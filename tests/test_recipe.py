@@ -127,3 +127,21 @@ def test_plain_values_go_through_toml_again(recipe, tmp_path):
     path = tmp_path / "resolved.toml"
     path.write_text(tomli_w.dumps(read.plain()))
     assert load_recipe(path) == read
+
+
+CLIP = 'score.use=["clip_similarity"]', "score.clip.weights=stand-in"
+
+
+def bound(model):
+    return f"filter.rules=[{{use='similarity', column='clip_similarity', min=0.2, model='{model}'}}]"
+
+
+def test_a_bound_names_the_scale_of_the_clip_that_runs():
+    assert load_recipe("laion_coco", [*CLIP, bound("ViT-L-14")]).score.use == ["clip_similarity"]
+    load_recipe("laion_coco", [*CLIP, bound("ViT-B-32"), "score.clip.model=ViT-B-32-quickgelu"])
+    with pytest.raises(RecipeError, match=r"means the scale of 'ViT-B-32', but score\.clip\.model fills 'clip_similarity' with 'ViT-L-14'"):
+        load_recipe("laion_coco", [*CLIP, bound("ViT-B-32")])
+    with pytest.raises(RecipeError, match="no head of score.use runs CLIP; heads that do: .*clip_similarity"):
+        load_recipe(
+            "laion_coco", ["score.embeddings=true", 'score.use=["watermark_laion"]', "tier.pretrain.rules=[]", "tier.finetune.rules=[]"]
+        )

@@ -11,18 +11,28 @@ from filters.scorers.options import ScorerError
 from manifests.schema import COLUMNS
 from manifests.weights import STAND_IN, WeightsError
 
-STAND_INS = {name: {"weights": STAND_IN} for name in ("clip", "aesthetic_v1", "aesthetic_v2", "watermark_laion")}
+STAND_INS = {name: {"weights": STAND_IN} for name in ("clip", "aesthetic_v1", "aesthetic_v2", "clip_nsfw", "watermark_laion")}
 
 
 def test_every_head_has_an_encoder_and_defined_columns():
-    assert sorted(HEADS) == ["aesthetic_v1", "aesthetic_v2", "clip_similarity", "conse", "opennsfw", "stock_mark", "watermark_laion"]
+    assert sorted(HEADS) == [
+        "aesthetic_v1",
+        "aesthetic_v2",
+        "clip_nsfw",
+        "clip_similarity",
+        "conse",
+        "opennsfw",
+        "stock_mark",
+        "watermark_laion",
+    ]
     for head in HEADS.values():
         assert head.encoder in ENCODERS
         assert head.schema.names == list(head.columns)
-        assert head.stands_in_for in COLUMNS
-    assert HEADS["conse"].stands_in_for == HEADS["clip_similarity"].stands_in_for == "similarity"
+        assert head.stands_in_for is None or head.stands_in_for in COLUMNS
+    assert HEADS["clip_similarity"].stands_in_for is None  # its scale is that of the recipe's CLIP, never the input's
+    assert HEADS["conse"].stands_in_for == "similarity"
     assert HEADS["stock_mark"].stands_in_for == HEADS["watermark_laion"].stands_in_for == "pwatermark"
-    assert HEADS["opennsfw"].stands_in_for == "punsafe"
+    assert HEADS["opennsfw"].stands_in_for == HEADS["clip_nsfw"].stands_in_for == "punsafe"
 
 
 def test_stand_ins_say_so():
@@ -37,7 +47,7 @@ def test_identity_holds_what_changes_scores_and_no_folder(tmp_path):
     for file in files:
         file.write_bytes(b"weights")
     specs = [scorer_specs(["clip_similarity"], {"clip": {"weights": str(file)}})[0] for file in files]
-    assert specs[0].identity() == {"version": 1, "clip": {"version": 1, "model": "ViT-L-14-quickgelu", "pretrained": "openai"}}
+    assert specs[0].identity() == {"version": 2, "clip": {"version": 1, "model": "ViT-L-14-quickgelu", "pretrained": "openai"}}
     assert specs[1].identity() == specs[0].identity()
     assert [scorer_weights(spec)[0].record() for spec in specs] == [scorer_weights(specs[0])[0].record()] * 2
     side = [scorer_specs(["stock_mark"], {"stock_mark": {"side": side}})[0].identity() for side in (512, 640)]
@@ -56,7 +66,7 @@ def test_a_changed_file_is_hashed_again(tmp_path):
 @pytest.mark.parametrize(
     ("use", "tables", "says"),
     [
-        (["clip"], {}, "score.use: no head 'clip'; known: aesthetic_v1, aesthetic_v2, clip_similarity"),
+        (["clip"], {}, "score.use: no head 'clip'; known: aesthetic_v1, aesthetic_v2, clip_nsfw, clip_similarity"),
         (["conse", "conse"], {}, "both 'conse' and 'conse' fill 'conse'"),
         ([], {"blip": {}}, r"no table \[score.blip\]; known: aesthetic_v1"),
         (["aesthetic_v2"], {"clip": {"weight": "x"}}, "score.clip: unknown key 'weight'; known keys: model: open_clip's name.*, weights: "),
@@ -70,7 +80,7 @@ def test_a_faulty_table_raises(use, tables, says):
         scorer_specs(use, tables)
 
 
-@pytest.mark.parametrize("name", ["clip_similarity", "aesthetic_v1", "aesthetic_v2", "watermark_laion"])
+@pytest.mark.parametrize("name", ["clip_similarity", "aesthetic_v1", "aesthetic_v2", "clip_nsfw", "watermark_laion"])
 def test_missing_files_say_what_to_get_and_where_to_put_it(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match=r"no file at .*Get .* repository .* set score\.\w+\.weights to its path"):

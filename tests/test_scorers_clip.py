@@ -102,4 +102,6 @@ def test_similarity_is_the_cosine():
     import numpy as np
 
     image, text = np.array([[1, 0], [0.6, 0.8]], np.float32), np.array([[0, 1], [0.8, 0.6]], np.float32)
-    np.testing.assert_allclose(ClipSimilarity().score({"image": image, "text": text})["similarity"], [0, 0.96], atol=1e-6)
+    scores = ClipSimilarity().score({"image": image, "text": text, "caption": image})
+    np.testing.assert_allclose(scores["clip_similarity"], [0, 0.96], atol=1e-6)
+    np.testing.assert_allclose(scores["clip_similarity_caption"], [1, 1], atol=1e-6)

@@ -18,6 +18,18 @@ Encoded = Mapping[str, Array]
 Item = TypeVar("Item")
 
 
+Texts = Mapping[str, Sequence[str | None]]
+"""The pictures' texts by what they are: `text`, the alt text; `caption`, the input's generated caption. None where there is none."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How models run: pictures per batch, and arithmetic ("fp32", or "bf16" for autocast). Both are part of the scores' last bits."""
+
+    batch_size: int = 32
+    precision: str = "fp32"
+
+
 class Encoder(Protocol):
     """Pictures and texts to embeddings or raw outputs: the expensive part, loaded once and run once for all heads that name it."""
 
@@ -25,7 +37,11 @@ class Encoder(Protocol):
     def name(self) -> str:
         """Its name, and that of its table [score.NAME]."""
 
-    def encode(self, images: "Sequence[Image]", texts: Sequence[str | None]) -> Encoded:
+    @property
+    def preprocessing(self) -> str:
+        """What becomes of a picture before the model sees it, for the manifest."""
+
+    def encode(self, images: "Sequence[Image]", texts: Texts) -> Encoded:
         """Return the arrays that were asked for, a row per picture; NaN where a text was needed and is missing.
 
         Images are RGB, any number of them. On a CPU a row does not depend on the rows beside it.
@@ -69,6 +85,23 @@ def padded(rows: "Sequence[torch.Tensor]", size: int) -> "torch.Tensor":
 
     stacked = torch.stack(list(rows))
     return torch.cat([stacked, stacked.new_zeros(size - len(rows), *stacked.shape[1:])])
+
+
+def device_of() -> "torch.device":
+    """Return the GPU, where torch sees one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def to_device(batch: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+    """Return a batch on the device: to a GPU from pinned memory, pictures with their channels last in memory."""
+    import torch
+
+    if device.type == "cpu":
+        return batch
+    moved = batch.pin_memory().to(device, non_blocking=True)
+    return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
 
 
 def load_exactly(model: "torch.nn.Module", state: Mapping[str, Any], name: str) -> None:

@@ -10,6 +10,7 @@ from filters.scorers.options import (
     STAND_IN_CLIP,
     AestheticV1Options,
     AestheticV2Options,
+    ClipNsfwOptions,
     ClipOptions,
     Options,
     ScorerError,
@@ -23,7 +24,7 @@ from manifests.schema import schema
 from manifests.weights import STAND_IN, WeightsFile, stand_in
 
 if TYPE_CHECKING:
-    from filters.scorers.base import Encoder, Head
+    from filters.scorers.base import Compute, Encoder, Head
 
 GET_CLIP = (
     "Get open_clip_model.safetensors of the model repository timm/vit_large_patch14_clip_224.openai (with `hf download`), put it"
@@ -33,6 +34,10 @@ GET_V1 = 'Get it from the code repository LAION-AI/aesthetic-predictor and set s
 GET_V2 = (
     "Get it from the code repository christophschuhmann/improved-aesthetic-predictor and set score.aesthetic_v2.weights to its path;"
     ' or to "stand-in".'
+)
+GET_NSFW = (
+    "Get clip_autokeras_binary_nsfw.pth from issue 7 of the code repository LAION-AI/CLIP-based-NSFW-Detector and set"
+    ' score.clip_nsfw.weights to its path; or to "stand-in".'
 )
 GET_WATERMARK = (
     "Get it from the code repository LAION-AI/LAION-5B-WatermarkDetection and set score.watermark_laion.weights to its path;"
@@ -44,13 +49,13 @@ GET_WATERMARK = (
 class EncoderEntry:
     """One encoder. `version` is part of the score step's key: bump it when the same weights would give other numbers.
 
-    `weights` names the bytes behind checked options (raises WeightsError); `load` takes them, the batch size and the arrays wanted.
+    `weights` names the bytes behind checked options (raises WeightsError); `load` takes them, how to compute, and the arrays wanted.
     """
 
     version: int
     options: type[Options]
     weights: Callable[[Any], tuple[WeightsFile, ...]]
-    load: "Callable[[Any, int, frozenset[str]], Encoder]"
+    load: "Callable[[Any, Compute, frozenset[str]], Encoder]"
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,12 @@ def scorer_specs(use: Sequence[str], tables: Mapping[str, Mapping[str, Any]]) ->
     return tuple(_spec(name, tables) for name in use)
 
 
+def clip_scale(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the scale of what the encoder `clip` computes: its architecture, whichever activation it is written with."""
+    options = read_options(ClipOptions, "clip", tables.get("clip", {}))
+    return str(getattr(options, "model", "")).removesuffix("-quickgelu")
+
+
 def _spec(name: str, tables: Mapping[str, Mapping[str, Any]]) -> ScorerSpec:
     head = HEADS[name]
     own = {} if name in ENCODERS else tables.get(name, {})
@@ -156,40 +167,46 @@ def _stock_mark_weights(options: StockMarkOptions) -> tuple[WeightsFile, ...]:
     return stock_mark.weights()
 
 
-def _load_clip(options: ClipOptions, batch_size: int, wants: frozenset[str]) -> "Encoder":
+def _load_clip(options: ClipOptions, compute: "Compute", wants: frozenset[str]) -> "Encoder":
     from filters.scorers.clip import Clip
 
-    return Clip(options, batch_size, wants)
+    return Clip(options, compute, wants)
 
 
-def _load_conse(options: Options, batch_size: int, wants: frozenset[str]) -> "Encoder":
+def _load_conse(options: Options, compute: "Compute", wants: frozenset[str]) -> "Encoder":
     from filters.scorers.conse import Conse
 
     return Conse()
 
 
-def _load_opennsfw(options: Options, batch_size: int, wants: frozenset[str]) -> "Encoder":
+def _load_opennsfw(options: Options, compute: "Compute", wants: frozenset[str]) -> "Encoder":
     from filters.scorers.opennsfw import OpenNsfw
 
     return OpenNsfw()
 
 
-def _load_stock_mark(options: StockMarkOptions, batch_size: int, wants: frozenset[str]) -> "Encoder":
+def _load_stock_mark(options: StockMarkOptions, compute: "Compute", wants: frozenset[str]) -> "Encoder":
     from filters.scorers.stock_mark import StockMark
 
     return StockMark(options.side)
 
 
-def _load_watermark(options: WatermarkOptions, batch_size: int, wants: frozenset[str]) -> "Encoder":
+def _load_watermark(options: WatermarkOptions, compute: "Compute", wants: frozenset[str]) -> "Encoder":
     from filters.scorers.watermark_laion import WatermarkLaion
 
-    return WatermarkLaion(options.weights, batch_size)
+    return WatermarkLaion(options.weights, compute)
 
 
 def _load_similarity(options: Options, encoder: Any) -> "Head":
     from filters.scorers.clip import ClipSimilarity
 
     return ClipSimilarity()
+
+
+def _load_nsfw(options: Any, encoder: Any) -> "Head":
+    from filters.scorers.clip_nsfw import load_head
+
+    return load_head(options.weights, encoder.width)
 
 
 def _load_aesthetic(name: str) -> "Callable[[Any, Any], Head]":
@@ -218,7 +235,8 @@ ENCODERS: dict[str, EncoderEntry] = {
     "watermark_laion": EncoderEntry(1, WatermarkOptions, _file("watermark_laion", GET_WATERMARK), _load_watermark),
 }
 HEADS: dict[str, HeadEntry] = {
-    "clip_similarity": HeadEntry(1, "clip", ("similarity",), ("image", "text"), _load_similarity, "similarity"),
+    "clip_similarity": HeadEntry(2, "clip", ("clip_similarity", "clip_similarity_caption"), ("image", "text", "caption"), _load_similarity),
+    "clip_nsfw": HeadEntry(1, "clip", ("clip_nsfw",), ("image",), _load_nsfw, "punsafe", ClipNsfwOptions, _file("clip_nsfw", GET_NSFW)),
     "aesthetic_v1": HeadEntry(
         1,
         "clip",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.scorers.base import Array, Encoded, batches, load_exactly, padded, read_state
+from filters.scorers.base import Array, Compute, Encoded, Texts, batches, device_of, load_exactly, padded, read_state, to_device
 from filters.scorers.options import STAND_IN_CLIP, ClipOptions, ScorerError
 from filters.scorers.stand_in import seeded
 from manifests.weights import STAND_IN
@@ -23,55 +23,66 @@ STAND_IN_GAIN = 2.0
 
 @dataclass
 class Clip:
-    """The encoder `clip`. `wants` says which towers are run: image, text or both."""
+    """The encoder `clip`. `wants` says which arrays are made: image, text, caption."""
 
     name = "clip"
 
     options: ClipOptions
-    batch_size: int
+    compute: Compute
     wants: frozenset[str]
 
     def __post_init__(self) -> None:
-        import torch
-
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device_of()
         self.model, self.transform, self.tokenizer = load_clip(self.options)
         self.model.to(self.device)
         self.width = int(self.model.visual.output_dim)
         """Numbers in an embedding."""
 
-    def encode(self, images: "Sequence[Image]", texts: Sequence[str | None]) -> Encoded:
-        """Return `image` and `text` as wanted: (N, width) float32 of length 1; text is NaN where there is none."""
+    @property
+    def preprocessing(self) -> str:
+        """What becomes of a picture before the model sees it: open_clip's own description of its transforms."""
+        named = [part for part in self.transform.transforms if not hasattr(part, "__code__")]  # plain functions have no description
+        return "; ".join(str(part).replace("\n", " ") for part in named)
+
+    def encode(self, images: "Sequence[Image]", texts: Texts) -> Encoded:
+        """Return `image`, `text` and `caption` as wanted: (N, width) float32 of length 1; a text's is NaN where there is none."""
         encoded: dict[str, Array] = {}
         if "image" in self.wants:
             encoded["image"] = self._embed(self.model.encode_image, [self.transform(image) for image in images])
-        if "text" in self.wants:
-            encoded["text"] = self._embed(self.model.encode_text, list(self.tokenizer([text or "" for text in texts])))
-            encoded["text"][[text is None for text in texts]] = np.nan
+        for kind in sorted(self.wants & texts.keys()):
+            encoded[kind] = self._embed_texts(texts[kind])
         return encoded
 
+    def _embed_texts(self, texts: Sequence[str | None]) -> Array:
+        there = [row for row, text in enumerate(texts) if text is not None]
+        found = np.full((len(texts), self.width), np.nan, np.float32)
+        if there:
+            found[there] = self._embed(self.model.encode_text, list(self.tokenizer([texts[row] or "" for row in there])))
+        return found
+
     def _embed(self, tower: Any, rows: "list[torch.Tensor]") -> Array:
-        """Run one tower over padded batches. (N, width), normalised."""
+        """Run one tower over padded batches. (N, width), normalised in float32."""
         import torch
 
-        found = []
-        with torch.inference_mode():
-            for batch in batches(rows, self.batch_size):
-                vectors = tower(padded(batch, self.batch_size).to(self.device))[: len(batch)].float()
+        found, size = [], self.compute.batch_size
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"):
+            for batch in batches(rows, size):
+                vectors = tower(to_device(padded(batch, size), self.device))[: len(batch)].float()
                 found.append(torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy())
         return np.concatenate(found)
 
 
 @dataclass(frozen=True)
 class ClipSimilarity:
-    """The head `clip_similarity`: cosine of picture and text."""
+    """The head `clip_similarity`: cosines of the picture with its alt text and with its generated caption."""
 
     name = "clip_similarity"
 
     def score(self, encoded: Encoded) -> dict[str, Array]:
-        """Return `similarity`, -1..1."""
-        cosine = (encoded["image"].astype(np.float64) * encoded["text"]).sum(axis=1)
-        return {"similarity": cosine.astype(np.float32)}
+        """Return `clip_similarity` and `clip_similarity_caption`, -1..1; NaN where there is no such text."""
+        image = encoded["image"].astype(np.float64)
+        kinds = {"clip_similarity": "text", "clip_similarity_caption": "caption"}
+        return {column: (image * encoded[kind]).sum(axis=1).astype(np.float32) for column, kind in kinds.items()}
 
 
 def load_clip(options: ClipOptions) -> tuple[Any, Any, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.scorers.base import Array, Encoded, batches, load_exactly, read_state
+from filters.scorers.base import Array, Encoded, Texts, batches, load_exactly, read_state
 from filters.weights import packaged
 from manifests.weights import WeightsFile
 
@@ -43,6 +43,7 @@ class Conse:
     """The encoder `conse`: picture by picture and text by text, since a batch is no faster on a CPU."""
 
     name = "conse"
+    preprocessing = "short side 232 px bilinear, centre crop 224 px, ImageNet mean and deviation"
 
     def __post_init__(self) -> None:
         from torchvision.models import MobileNet_V2_Weights
@@ -54,10 +55,10 @@ class Conse:
         self.centre_D = classes_CD.mean(axis=0)
         self.classes_CD = classes_CD - self.centre_D
 
-    def encode(self, images: "Sequence[Image]", texts: Sequence[str | None]) -> Encoded:
+    def encode(self, images: "Sequence[Image]", texts: Texts) -> Encoded:
         """Return `conse`: (N,) float32, -1..1; NaN without a text."""
         found = np.full(len(images), np.nan, np.float32)
-        for row, (image, text) in enumerate(zip(images, texts, strict=True)):
+        for row, (image, text) in enumerate(zip(images, texts["text"], strict=True)):
             if text is not None:
                 found[row] = _cosine(self.guess(image), self.words.embed([text])[0] - self.centre_D)
         return {"conse": found}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from filters.scorers.base import Array, Encoded
+from filters.scorers.base import Array, Encoded, Texts
 from filters.scorers.onnx import open_session
 from filters.weights import packaged
 from manifests.weights import WeightsFile
@@ -33,12 +33,13 @@ class OpenNsfw:
     """The encoder `opennsfw`: picture by picture, since a batch is no faster on a CPU."""
 
     name = "opennsfw"
+    preprocessing = "256 x 256 px bilinear, aspect not kept, centre crop 224 px, JPEG once more, BGR less the mean"
 
     def __post_init__(self) -> None:
         self.session = open_session(weights().path)
         self.input = self.session.get_inputs()[0].name
 
-    def encode(self, images: "Sequence[Image]", texts: Sequence[str | None]) -> Encoded:
+    def encode(self, images: "Sequence[Image]", texts: Texts) -> Encoded:
         """Return `opennsfw`: (N,) float32, probability of unsafe content."""
         found = [self.session.run(None, {self.input: pixels(image)[None]})[0][0, NSFW] for image in images]
         return {"opennsfw": np.array(found, np.float32)}

@@ -59,6 +59,12 @@ class AestheticV2Options(Options):
     weights: str = Field("sac+logos+ava1-l14-linearMSE.pth", description="the improved predictor's head, a local file; or 'stand-in'")
 
 
+class ClipNsfwOptions(Options):
+    """[score.clip_nsfw]."""
+
+    weights: str = Field("clip_autokeras_binary_nsfw.pth", description="LAION's NSFW head for ViT-L/14, a local file; or 'stand-in'")
+
+
 class WatermarkOptions(Options):
     """[score.watermark_laion]."""
 

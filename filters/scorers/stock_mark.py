@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.scorers.base import Array, Encoded
+from filters.scorers.base import Array, Encoded, Texts
 from filters.scorers.stock_words import is_stock_mark
 from filters.weights import packaged
 from manifests.weights import WeightsFile
@@ -45,6 +45,11 @@ class StockMark:
 
     side: int
 
+    @property
+    def preprocessing(self) -> str:
+        """What becomes of a picture before the model sees it."""
+        return f"long side {self.side} px bilinear, BGR"
+
     def __post_init__(self) -> None:
         import cv2
         from rapidocr_onnxruntime.ch_ppocr_det import TextDetector
@@ -55,7 +60,7 @@ class StockMark:
         self.find: Any = TextDetector({"model_path": finder.path, **ONE_THREAD, **FINDER_SETTINGS})
         self.read: Any = TextRecognizer({"model_path": reader.path, **ONE_THREAD, **READER_SETTINGS})
 
-    def encode(self, images: "Sequence[Image]", texts: Sequence[str | None]) -> Encoded:
+    def encode(self, images: "Sequence[Image]", texts: Texts) -> Encoded:
         """Return `stock_mark`: (N,) float32, 1 for a stock agency's word, else 0.49 x the share of the picture that is text."""
         return {"stock_mark": np.array([self.judge(image) for image in images], np.float32)}
 

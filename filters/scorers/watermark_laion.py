@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.scorers.base import Encoded, batches, load_exactly, padded, read_state
+from filters.scorers.base import Compute, Encoded, Texts, batches, device_of, load_exactly, padded, read_state, to_device
 from filters.scorers.stand_in import seeded
 from manifests.weights import STAND_IN
 
@@ -32,24 +32,28 @@ class WatermarkLaion:
 
     name = "watermark_laion"
 
+    preprocessing = f"{SIDE} x {SIDE} px bilinear, aspect not kept, ImageNet mean and deviation"
+
     weights: str
-    batch_size: int
+    compute: Compute
 
     def __post_init__(self) -> None:
         import torch
 
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device_of()
         self.model = load_detector(self.weights).to(self.device)
+        if self.device.type == "cuda":
+            self.model = self.model.to(memory_format=torch.channels_last)
 
-    def encode(self, images: "Sequence[Image]", texts: Sequence[str | None]) -> Encoded:
+    def encode(self, images: "Sequence[Image]", texts: Texts) -> Encoded:
         """Return `pwatermark`: (N,) float32, probability of a watermark."""
         import torch
 
-        found = []
-        with torch.inference_mode():
-            for batch in batches([pixels(image) for image in images], self.batch_size):
-                logits = self.model(padded(batch, self.batch_size).to(self.device))[: len(batch)]
-                found.append(logits.softmax(dim=1)[:, WATERMARK].cpu().numpy())
+        found, size = [], self.compute.batch_size
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"):
+            for batch in batches([pixels(image) for image in images], size):
+                logits = self.model(to_device(padded(batch, size), self.device))[: len(batch)]
+                found.append(logits.float().softmax(dim=1)[:, WATERMARK].cpu().numpy())
         return {"pwatermark": np.concatenate(found)}
 
 
