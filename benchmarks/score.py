@@ -62,9 +62,8 @@ def clip(model: str, compute: Compute) -> Encoder:
     finally:
         module.load_clip = real
     side = config["vision_cfg"]["image_size"]
-    return Encoder(
-        model, lambda images: encoder.encode(images, {}), flops_of(encoder.model.encode_image, (1, 3, side, side), encoder.device)
-    )
+    cost = flops_of(encoder.model.encode_image, (1, 3, side, side), encoder.device)
+    return Encoder(model, lambda images: encoder.encode(images, {}), cost)
 
 
 def flops_of(tower: Any, shape: tuple[int, ...], device: Any) -> float:
@@ -72,8 +71,11 @@ def flops_of(tower: Any, shape: tuple[int, ...], device: Any) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see inside fused attention
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         tower(torch.zeros(shape, device=device))
+    torch.backends.mha.set_fastpath_enabled(fast)
     return float(counter.get_total_flops())
 
 

@@ -129,7 +129,8 @@ def test_plain_values_go_through_toml_again(recipe, tmp_path):
     assert load_recipe(path) == read
 
 
-CLIP = 'score.use=["clip_similarity"]', "score.clip.weights=stand-in"
+NO_TIERS = "tier.pretrain.rules=[]", "tier.finetune.rules=[]"
+CLIP = 'score.use=["clip_similarity"]', "score.clip.weights=stand-in", *NO_TIERS
 
 
 def bound(model):
@@ -141,7 +142,5 @@ def test_a_bound_names_the_scale_of_the_clip_that_runs():
     load_recipe("laion_coco", [*CLIP, bound("ViT-B-32"), "score.clip.model=ViT-B-32-quickgelu"])
     with pytest.raises(RecipeError, match=r"means the scale of 'ViT-B-32', but score\.clip\.model fills 'clip_similarity' with 'ViT-L-14'"):
         load_recipe("laion_coco", [*CLIP, bound("ViT-B-32")])
-    with pytest.raises(RecipeError, match="no head of score.use runs CLIP; heads that do: .*clip_similarity"):
-        load_recipe(
-            "laion_coco", ["score.embeddings=true", 'score.use=["watermark_laion"]', "tier.pretrain.rules=[]", "tier.finetune.rules=[]"]
-        )
+    with pytest.raises(RecipeError, match=r"no head of score\.use runs CLIP; heads that do: .*clip_similarity"):
+        load_recipe("laion_coco", ["score.embeddings=true", 'score.use=["watermark_laion"]', *NO_TIERS])
