@@ -1,0 +1,229 @@
+"""Read exclusion lists (takedowns, opt-outs, LAION's removals) and tell which rows they name."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+KINDS = ("uid", "url", "host", "hash", "phash")
+OF_ROWS = ("uid", "url", "host", "hash")
+"""Kinds that metadata alone can judge: their rows are dropped before anything is fetched."""
+TYPES: dict[str, pa.DataType] = {
+    "uid": pa.binary(16),
+    "url": pa.string(),
+    "host": pa.string(),
+    "hash": pa.int64(),
+    "phash": pa.uint64(),
+}
+LOOKS = {
+    "url": r"(?i)https?://[^\s/?#]+\S*",
+    "uid": r"[0-9a-fA-F]{32}",
+    "phash": r"[0-9a-fA-F]{16}",
+    "hash": r"-?[0-9]{1,19}",
+    "host": r"[^\s/?#@:,]+\.[^\s/?#@:,]+",
+}
+"""What a line of each kind looks like; of several that fit, the user must say which is meant."""
+PARTS = r"^\s*(?i:https?)://(?:[^/?#@\s]*@)?(?P<host>\[[^\]]*\]|[^/?#:\s]*)(?P<port>:[0-9]*)?(?P<rest>[^#]*)"
+
+
+class ListError(ValueError):
+    """A list cannot be read as what it should be; the message names file and line."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One list: its kind, the name of its file, and its values in canonical form; `radius` in bits counts for pHashes alone."""
+
+    kind: str
+    name: str
+    values: pa.Array
+    radius: int = 0
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """All lists that rows are held against by what the input says of them."""
+
+    lists: tuple[Listed, ...]
+
+    @cached_property
+    def by_kind(self) -> dict[str, pa.Array]:
+        """Return kind -> distinct values of all its lists."""
+        kinds = {one.kind for one in self.lists} & set(OF_ROWS)
+        return {kind: pa.concat_arrays([one.values for one in self.lists if one.kind == kind]).unique() for kind in sorted(kinds)}
+
+    def hits(self, columns: Mapping[str, pa.Array]) -> pa.BooleanArray:
+        """Tell of each row whether a list names it, from `uid`, `url`, `text` and, where the input has it, `hash`. Never null."""
+        rows = len(columns["uid"])
+        hit = pa.array(np.zeros(rows, np.bool_))
+        for kind, values in self.by_kind.items():
+            found = _is_in_hosts(columns["url"], values) if kind == "host" else pc.is_in(_of_rows(kind, columns), value_set=values)
+            hit = pc.or_(hit, pc.fill_null(found, False))
+        return hit
+
+
+def _of_rows(kind: str, columns: Mapping[str, pa.Array]) -> pa.Array:
+    if kind == "url":
+        return normal_urls(columns["url"])
+    if kind == "hash":
+        computed = laion_hashes(columns["url"], columns.get("text"))
+        return pc.coalesce(columns["hash"], computed) if "hash" in columns else computed
+    return columns[kind]
+
+
+def laion_hashes(url: pa.Array, text: pa.Array | None) -> pa.Array:
+    """Return LAION's `hash` of each row, int64: the first half of MurmurHash3 x64/128 of utf8(URL + TEXT), seed 0.
+
+    The formula is that of LAION-5B-WatermarkDetection's inference.py; null where there is no URL.
+    """
+    from mmh3 import hash64
+
+    texts = [None] * len(url) if text is None else text.to_pylist()
+    found = [None if one is None else hash64((one + (two or "")).encode())[0] for one, two in zip(url.to_pylist(), texts, strict=True)]
+    return pa.array(found, pa.int64())
+
+
+def normal_urls(urls: pa.Array) -> pa.Array:
+    """Return http(s) URLs as they are compared, others null: without scheme, user, default port and fragment, the host in lower case.
+
+    http and https are one, so that a takedown of either form counts.
+    """
+    parts = pc.extract_regex(urls, PARTS)
+    host, port, rest = (pc.struct_field(parts, name) for name in ("host", "port", "rest"))
+    rest = pc.utf8_rtrim_whitespace(rest)
+    port = pc.if_else(pc.is_in(port, value_set=pa.array(["", ":", ":80", ":443"])), "", port)
+    rest = pc.if_else(pc.starts_with(rest, "/"), rest, pc.binary_join_element_wise("/", rest, ""))
+    return pc.binary_join_element_wise(_normal_hosts(host), port, rest, "")
+
+
+def _normal_hosts(hosts: pa.Array) -> pa.Array:
+    """Return hosts in lower case, in ASCII (IDNA), without the root's dot."""
+    lower = pc.utf8_rtrim(pc.utf8_lower(hosts), ".")
+    if pc.all(pc.string_is_ascii(lower)).as_py() in (True, None):
+        return lower
+    return pa.array([_ascii_host(host) for host in lower.to_pylist()], pa.string())
+
+
+def _ascii_host(host: str | None) -> str | None:
+    if host is None or host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        return host
+
+
+def _is_in_hosts(urls: pa.Array, listed: pa.Array) -> pa.BooleanArray:
+    """Tell whether a URL's host is listed, or lies below a listed one."""
+    coded = _normal_hosts(pc.struct_field(pc.extract_regex(urls, PARTS), "host")).dictionary_encode()
+    domain = coded.dictionary
+    hit = pc.is_in(domain, value_set=listed)
+    while len(domain) and pc.any(pc.match_substring(domain, ".")).as_py():
+        domain = pc.replace_substring_regex(domain, r"^[^.]*\.?", "")
+        hit = pc.or_(hit, pc.is_in(domain, value_set=listed))
+    return hit.take(coded.indices)
+
+
+def read_list(path: Path, kind: str | None = None, radius: int = 0) -> Listed:
+    """Read one list: Parquet, CSV or TSV with a column named after its kind, or text with one value a line and `#` comments.
+
+    Raises ListError, with the line where there is one, for values that are not of the kind, or a kind that cannot be told.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ListError(f"{path}: kind {kind!r}; kinds are {', '.join(KINDS)}")
+    try:
+        found = _read_parquet(path, kind) if path.suffix == ".parquet" else _read_text(path, kind)
+    except OSError as error:
+        raise ListError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise ListError(f"{path}: not UTF-8 text ({error})") from error
+    except (pa.ArrowException, csv.Error) as error:
+        raise ListError(f"{path}: {str(error).splitlines()[0]}") from error
+    return Listed(found[0], path.name, found[1], radius)
+
+
+def _read_parquet(path: Path, kind: str | None) -> tuple[str, pa.Array]:
+    names = pq.read_schema(path).names
+    kind, column = _column(path, names, kind)
+    array = pq.read_table(path, columns=[names[column]])[0].combine_chunks()
+    array = array.drop_null()
+    if array.type == TYPES[kind] and kind in ("uid", "hash", "phash"):
+        return kind, array
+    if kind == "uid" and pa.types.is_binary(array.type):
+        return kind, array.cast(pa.binary(16))
+    return kind, _canonical(path, kind, enumerate(array.cast(pa.string()).to_pylist(), 1), "row")
+
+
+def _column(path: Path, names: Sequence[str], kind: str | None) -> tuple[str, int]:
+    """Return (kind, place) of the column that holds the list."""
+    lower = [name.strip().lower() for name in names]
+    found = [name for name in (KINDS if kind is None else (kind,)) if name in lower]
+    if len(found) == 1:
+        return found[0], lower.index(found[0])
+    what = f"columns {' and '.join(found)}; say which one is meant" if found else f"no column named {kind or ', '.join(KINDS)}"
+    raise ListError(f'{path}: {what}: {{ file = "…", kind = "{found[0] if found else kind or "url"}" }} (its columns: {", ".join(names)})')
+
+
+def _read_text(path: Path, kind: str | None) -> tuple[str, pa.Array]:
+    lines = list(_lines(path))
+    if not lines:
+        if kind is None and path.suffix in (".csv", ".tsv"):
+            raise ListError(f"{path}: line 1: no header with a column named {', '.join(KINDS)}")
+        return kind or "url", pa.array([], TYPES[kind or "url"])
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    if path.suffix in (".csv", ".tsv"):
+        rows = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in lines]
+        kind, column = _column(path, rows[0][1], kind)
+        cells = [(number, row[column] if column < len(row) else "") for number, row in rows[1:]]
+        return kind, _canonical(path, kind, cells)
+    if lines[0][1].lower() in KINDS and kind in (None, lines[0][1].lower()):
+        kind = lines.pop(0)[1].lower()
+    kind = kind or _told(path, lines)
+    return kind, _canonical(path, kind, lines)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number, text) of what is neither empty nor a comment; a comment starts a line or follows white space."""
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            text = re.sub(r"(^|\s)#.*", "", line.rstrip("\r\n")).strip(" ")
+            if text.strip():
+                yield number, text if path.suffix == ".tsv" else text.strip()
+
+
+def _told(path: Path, lines: Sequence[tuple[int, str]]) -> str:
+    """Return the kind that every line looks like."""
+    fits = [kind for kind, looks in LOOKS.items() if all(re.fullmatch(looks, text) for _, text in lines)]
+    if len(fits) == 1:
+        return fits[0]
+    number, text = lines[0]
+    first = [kind for kind, looks in LOOKS.items() if re.fullmatch(looks, text)]
+    if not fits and first:
+        number, text = next((n, t) for n, t in lines if not re.fullmatch(LOOKS[first[0]], t))
+        raise ListError(f"{path}: line {number}: {text[:80]!r} is no {first[0]}, as the lines before are")
+    what = f"may be {' or '.join(fits)}" if fits else f"is none of {', '.join(KINDS)}"
+    raise ListError(f'{path}: line {number}: {text[:80]!r} {what}; say which: {{ file = "…", kind = "…" }}')
+
+
+def _canonical(path: Path, kind: str, lines: Iterator[tuple[int, str]] | Sequence[tuple[int, str]], place: str = "line") -> pa.Array:
+    """Return the values as they are compared. Raises ListError at the first that is not of its kind."""
+    values: list[Any] = []
+    for number, text in lines:
+        text = text.strip()
+        if not re.fullmatch(LOOKS[kind], text) and not (kind == "host" and re.fullmatch(r"localhost|\[?[0-9a-fA-F:]+\]?", text)):
+            raise ListError(f"{path}: {place} {number}: {text[:80]!r} is no {kind}")
+        values.append(bytes.fromhex(text) if kind == "uid" else int(text, 16 if kind == "phash" else 10) if "hash" in kind else text)
+    if kind == "hash" and any(not -(1 << 63) <= value < 1 << 63 for value in values):
+        raise ListError(f"{path}: a hash is outside 64 signed bits")
+    array = pa.array(values, TYPES[kind])
+    if kind == "host":
+        return _normal_hosts(pc.replace_substring_regex(array, r"^(\*\.|\.)", ""))
+    return normal_urls(array) if kind == "url" else array
