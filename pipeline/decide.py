@@ -134,7 +134,7 @@ def _facts_sql(root: Path, values: dict[str, tuple[str, str]], texts: list[str])
         [root / record.files[0].path for record in scored], _ddl("uid", "reason", *(c for c, (sql, _) in values.items() if "c." in sql))
     )
     clusters = _parquet(
-        [root / f.path for r in records_of(root, "dedup") for f in r.files if Path(f.path).name != "marks.parquet"],
+        [root / f.path for r in records_of(root, "dedup") for f in r.files if f.path.startswith("dedup/") and f.path.endswith(".parquet")],
         "uid BLOB, cluster BLOB",
     )
     columns = ", ".join(f"{sql} AS {name}, if({sql} IS NULL, NULL, {origin}) AS {name}_origin" for name, (sql, origin) in values.items())

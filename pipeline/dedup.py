@@ -1,25 +1,24 @@
 """filter / dedup: cluster near duplicates by perceptual hash. Clusters only: who survives is a decision."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.files import read_table, write_table
+from manifests.files import read_table, write_json, write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import schema
 from pipeline.hands import Hands
+from pipeline.lists import dedup_key
 from pipeline.steps import Step, Unit, records_of, upstream
+
+if TYPE_CHECKING:
+    from pipeline.marks import Marked
 
 CLUSTERS = pa.schema([*schema("uid"), pa.field("cluster", pa.binary(16))])
 """`dedup/*.parquet`: a row per decoded picture; `cluster` is the smallest uid of its connected component."""
-MARKS = pa.schema([*schema("uid", "reason"), pa.field("detail", pa.string(), metadata={"says": "which list, hash or item, and how near"})])
-"""`ledger/marks.parquet`: what lists and evaluation sets say of fetched rows, by uid and reason; a marked row never wins a cluster.
-
-`reason` is `removed`, `placeholder` or `in_eval_set`; a row may have several marks. decide gives a row its first mark.
-"""
 
 
 @dataclass(frozen=True)
@@ -27,24 +26,25 @@ class Dedup(Step):
     """One unit: connected components of pHashes within the radius, over all decoded pictures."""
 
     name: ClassVar[str] = "dedup"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     beam: ClassVar[bool] = False
 
     def settings(self) -> dict[str, Any]:
-        """Return [dedup]."""
-        return dict(self.recipe.plain()["dedup"])
+        """Return [dedup], [decontaminate] and the lists of pHashes: what they hold, not where they lie."""
+        return dedup_key(self.recipe)
 
     def plan(self) -> list[Unit]:
         """Take all scores at once."""
-        return [Unit("00000", {}, upstream(self.root, "score"))]
+        return [Unit("00000", {}, upstream(self.root, "fetch", "score"))]
 
     def open(self) -> "Dedup":
         """Return itself: nothing to load."""
         return self
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
-        """Write `dedup/00000.parquet` and `ledger/marks.parquet`."""
+        """Write clusters (`dedup/00000.parquet`), marks and matches (`ledger/`), and `dedup/top_hashes.json`."""
         from filters.dedup import clusters
+        from pipeline.marks import mark_rows
 
         tables = [read_table(self.root / r.files[0].path, ["uid", "phash"]) for r in records_of(self.root, "score")]
         table = pa.concat_tables(tables) if tables else schema("uid", "phash").empty_table()
@@ -52,8 +52,34 @@ class Dedup(Step):
         labels = clusters(table["phash"].to_numpy().astype(np.uint64), self.recipe.dedup.radius)
         uids = table["uid"].combine_chunks()
         made = pa.table([uids, uids.take(pa.array(labels))], schema=CLUSTERS)
-        marks = MARKS.empty_table()
-        paths = self.root / "dedup" / "00000.parquet", self.root / "ledger" / "marks.parquet"
-        for path, table in zip(paths, (made, marks), strict=True):
-            write_table(path, table)
-        return ShardRecord("00000", unit.key, tuple(FileRecord.of(self.root, path) for path in paths), made.num_rows, made.num_rows)
+        marked = mark_rows(self.recipe, self.root, table)
+        ledger = self.root / "ledger"
+        written = {
+            self.root / "dedup" / "00000.parquet": made,
+            ledger / "marks.parquet": marked.marks,
+            ledger / "eval_matches.parquet": marked.matches,
+        }
+        for path, content in written.items():
+            write_table(path, content)
+        report = self.root / "dedup" / "top_hashes.json"
+        write_json(report, {"hashes": marked.top})
+        _say(labels, marked)
+        files = tuple(FileRecord.of(self.root, path) for path in (*written, report))
+        return ShardRecord("00000", unit.key, files, made.num_rows, made.num_rows)
+
+
+def _say(labels: "np.ndarray[Any, np.dtype[Any]]", marked: "Marked") -> None:
+    """Print what the step found, in a line or two."""
+    sizes = np.unique(labels, return_counts=True)[1]
+    several = sizes[sizes > 1]
+    largest = f", the largest of {several.max():,}" if len(several) else ""
+    print(f"\n  dedup: {len(labels):,} pictures, {len(several):,} clusters of two and more{largest}")
+    if marked.top:
+        first = marked.top[0]
+        print(
+            f"  most frequent pHash {first['phash']}: {first['pictures']:,} pictures under {first['urls']:,} URLs (dedup/top_hashes.json)"
+        )
+    for entry in pc.value_counts(marked.marks["reason"]).to_pylist():
+        print(f"  marked {entry['values']}: {entry['counts']:,}")
+    if marked.matches.num_rows:
+        print(f"  matches with evaluation sets: {marked.matches.num_rows:,} (ledger/eval_matches.parquet)")

@@ -65,10 +65,21 @@ class OutputSection(Section):
     root: str = Field("runs/laion-coco", description="run folder")
 
 
+class ExcludeFile(Section):
+    """One list of [filter] exclude whose kind is said."""
+
+    file: str = Field(description="the list")
+    kind: Literal["uid", "url", "host", "hash", "phash"] | None = Field(None, description="what its values are")
+    radius: int = Field(0, ge=0, le=16, description="for pHashes: the Hamming distance up to which a picture is one of them, in bits")
+
+
 class FilterSection(Section):
     """[filter]: rules that every pair must pass, in order; the first that fails is the row's reason."""
 
     rules: list[Rule] = Field([], description="{use = NAME, threshold = value, …}; a rule's name is its `use` unless `name` is given")
+    exclude: str | list[str | ExcludeFile] = Field(
+        [], description="files of uids, URLs, hosts, LAION hashes or pHashes whose rows are `removed`; {file, kind, radius} where needed"
+    )
     python: str | list[str] = Field([], description="Python files with filters of your own, beside the recipe or in the current folder")
 
 
@@ -86,6 +97,21 @@ class DedupSection(Section):
     """[dedup]: near duplicates by perceptual hash."""
 
     radius: int = Field(6, ge=0, le=16, description="pictures within this Hamming distance of 64-bit pHashes are one cluster, in bits")
+    placeholders: str | list[str] = Field([], description="stand-in pictures: picture files, lists of pHashes, or pHashes of 16 hex digits")
+    placeholder_min: int = Field(
+        100, ge=0, description="a pHash under this many different URLs and as many different texts is a placeholder; 0: only listed ones"
+    )
+
+
+class DecontaminateSection(Section):
+    """[decontaminate]: what evaluation sets hold must not be trained on."""
+
+    images: str | list[str] = Field([], description="pictures of evaluation sets: folders of any depth, tars, single files")
+    radius: int = Field(4, ge=0, le=16, description="pictures within this Hamming distance of an evaluation picture's pHash match, in bits")
+    prompts: str | list[str] = Field([], description="prompts of evaluation sets: CSV, TSV, JSON lines or plain lines")
+    ngram: int = Field(8, ge=2, description="words in a row that a text shares with a prompt; whole prompts where they are shorter")
+    whole: int = Field(4, ge=1, description="words from which on a shorter prompt may stand within a text; below, it must be all of it")
+    action: Literal["drop", "report"] = Field("drop", description="'report': matches are only listed in ledger/eval_matches.parquet")
 
 
 class TierSection(Section):
@@ -125,6 +151,7 @@ class Recipe(Section):
     filter: FilterSection = FilterSection()
     score: ScoreSection = ScoreSection()
     dedup: DedupSection = DedupSection()
+    decontaminate: DecontaminateSection = DecontaminateSection()
     tier: dict[str, TierSection] = Field(min_length=1)
     caption: CaptionSection = CaptionSection()
     pretokenize: PretokenizeSection = PretokenizeSection()
@@ -190,9 +217,11 @@ def load_recipe(path: Path | str | None = None, sets: Sequence[str] = ()) -> Rec
         raise RecipeError(f"recipe: {file} is not TOML: {error}") from error
     for setting in sets:
         apply_set(data, setting)
+    from pipeline.lists import find_lists
     from pipeline.user_filters import find_beside
 
     find_beside(data, file.parent)
+    find_lists(data, file.parent)
     return parse_recipe(data)
 
 

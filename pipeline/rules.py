@@ -118,7 +118,7 @@ def check_rules(recipe: Recipe) -> None:
         raise RecipeError(f"recipe: score.embeddings: no head of score.use runs CLIP; heads that do: {with_clip}")
     columns = input_columns(recipe)
     for ours in recipe.input.columns:
-        if ours not in LAION_COCO and ours not in {c for head in HEADS.values() for c in head.columns} | set(DETECTED):
+        if ours not in LAION_COCO and ours not in {c for head in HEADS.values() for c in head.columns} | {*DETECTED, "hash"}:
             raise RecipeError(f"recipe: input.columns: nothing reads a column {ours!r}")
     provided = {*columns, *DECODED, *DETECTED, *scored_columns(recipe)}
     rules = build_rules(recipe)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.exclude import OF_ROWS, Exclusions
 from manifests.files import digest_of, writing_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import COLUMNS, schema
@@ -20,6 +21,7 @@ from manifests.weights import WeightsFile
 from pipeline.columns import coerce
 from pipeline.hands import Hands
 from pipeline.inputs import InputFile, claimed
+from pipeline.lists import exclusions_key, row_exclusions
 from pipeline.row_groups import BrokenGroup, RowGroups
 from pipeline.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
 from pipeline.steps import Step, Unit
@@ -54,7 +56,9 @@ class Select(Step):
     def settings(self) -> dict[str, Any]:
         """Return mapping, sample and the rules that metadata can judge."""
         recipe = self.recipe
+        named = exclusions_key(recipe, *OF_ROWS)
         return {
+            **({"exclude": named} if named else {}),
             "columns": input_columns(recipe),
             "sample": [recipe.input.sample, recipe.input.limit, recipe.input.seed],
             "rules": recipe.plain()["filter"]["rules"],
@@ -89,8 +93,10 @@ class Select(Step):
         return None if share is None or share >= 1 else fraction_bound(share)
 
     def open(self) -> "SelectWorker":
-        """Build the rules once."""
-        return SelectWorker(self, build_rules(self.recipe), input_columns(self.recipe))
+        """Build the rules and read the exclusion lists once; LAION's hash is read where a list needs it."""
+        named = row_exclusions(self.recipe)
+        hashes = {"hash": "hash"} if named and "hash" in named.by_kind else {}
+        return SelectWorker(self, build_rules(self.recipe), {**hashes, **input_columns(self.recipe)}, exclusions=named)
 
 
 def detects(rules: RuleSet, columns: tuple[str, ...]) -> bool:
@@ -117,6 +123,7 @@ class SelectWorker:
     rules: RuleSet
     mapping: dict[str, str]
     batch_rows: int = BATCH_ROWS
+    exclusions: Exclusions | None = None
 
     @cached_property
     def uids(self) -> Uids:
@@ -187,6 +194,8 @@ class SelectWorker:
         """Return the ledger's rows of one batch: uid, the first reason that hits, and what survivors carry."""
         columns = self._with_uids(columns, bound)
         reason = pc.if_else(looks_like_url(columns["url"]), pa.scalar(None, pa.string()), "bad_url")
+        if self.exclusions:
+            reason = pc.if_else(self.exclusions.hits(columns), "removed", reason)
         if detects(self.rules, self.rules.columns):
             columns = with_language(columns, pc.is_null(reason))
         batch = _batch(columns, self.rules.columns)

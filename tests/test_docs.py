@@ -132,7 +132,8 @@ def recipe_tables() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "table", ["input", "output", "fetch", "filter", "score", "dedup", "tier", "caption", "caption.llava", "pretokenize", "train"]
+    "table",
+    ["input", "output", "fetch", "filter", "score", "dedup", "decontaminate", "tier", "caption", "caption.llava", "pretokenize", "train"],
 )
 def test_every_recipe_key_stands_in_its_table_with_its_default(table: str) -> None:
     text = (ROOT / "docs" / "recipe.md").read_text()

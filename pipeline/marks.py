@@ -1,0 +1,135 @@
+"""Mark the rows that lists and evaluation sets name, and report the most frequent pictures."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from filters.dedup import Array, nearest
+from manifests.schema import schema
+from pipeline.lists import Pictures, evaluation_pictures, evaluation_prompts, exclusions, placeholders
+from pipeline.plans import connect, files_sql, plan_folder
+from pipeline.recipe import Recipe
+from pipeline.steps import records_of
+
+MARKS = pa.schema([*schema("uid", "reason"), pa.field("detail", pa.string(), metadata={"says": "which list, hash or item, and how near"})])
+"""`ledger/marks.parquet`: what lists and evaluation sets say of fetched rows, by uid and reason; a marked row never wins a cluster.
+
+`reason` is `removed`, `placeholder` or `in_eval_set`; a row may have several marks. decide gives a row its first mark.
+"""
+MATCHES = pa.schema(
+    [
+        *schema("uid"),
+        pa.field("by", pa.string(), metadata={"says": "phash: the picture; ngram: the alt text or the caption that came with it"}),
+        pa.field("item", pa.string(), metadata={"says": "picture of the evaluation set, or file of prompts and line"}),
+        pa.field("detail", pa.string(), metadata={"says": "distance in bits, or the words that both have"}),
+    ]
+)
+"""`ledger/eval_matches.parquet`: every match with an evaluation set, whatever becomes of the row."""
+TOP = 100
+"""Hashes in the report of the most frequent ones."""
+Mark = tuple[bytes, str, str]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What the dedup step found beside clusters."""
+
+    marks: pa.Table
+    matches: pa.Table
+    top: list[dict[str, Any]]
+
+
+def mark_rows(recipe: Recipe, root: Path, pictures: pa.Table) -> Marked:
+    """Return the marks of the decoded pictures, a table of (uid, phash) in order of uid."""
+    uids, hashes = pictures["uid"].combine_chunks(), pictures["phash"].to_numpy().astype(np.uint64)
+    top, frequent = frequent_hashes(root, recipe.dedup.placeholder_min)
+    listed = placeholders(recipe)
+    stand_ins = Pictures(
+        np.concatenate([listed.hashes, frequent]),
+        (*listed.names, *(f"pHash {int(value):016x}, one of the most frequent" for value in frequent)),
+    )
+    marks = list(_removed(recipe, uids, hashes))
+    marks += [(uid, "placeholder", f"{name}, {bits} bits apart") for uid, name, bits in _near(uids, hashes, stand_ins, recipe.dedup.radius)]
+    matches = [*_eval_pictures(recipe, uids, hashes), *_eval_prompts(recipe, root)]
+    if recipe.decontaminate.action == "drop":
+        marks += [(uid, "in_eval_set", f"{by} {item}: {detail}") for uid, by, item, detail in matches]
+    for entry in top:
+        entry["placeholder"] = bool(
+            nearest(np.array([int(entry["phash"], 16)], np.uint64), stand_ins.hashes, recipe.dedup.radius)[0][0] >= 0
+        )
+    return Marked(_table(sorted(set(marks)), MARKS), _table(sorted(matches), MATCHES), top)
+
+
+def _table(rows: list[Any], wanted: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(wanted)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, wanted, strict=True)], schema=wanted)
+
+
+def _near(uids: pa.Array, hashes: Array, listed: Pictures, radius: int) -> Iterator[tuple[bytes, str, int]]:
+    """Yield (uid, name, distance) of the pictures that are near a listed one."""
+    if not len(listed.hashes):
+        return
+    places, distances = nearest(hashes, listed.hashes, radius)
+    for row in np.flatnonzero(places >= 0).tolist():
+        yield uids[row].as_py(), listed.names[places[row]], int(distances[row])
+
+
+def _removed(recipe: Recipe, uids: pa.Array, hashes: Array) -> Iterator[Mark]:
+    for one in exclusions(recipe):
+        if one.kind == "phash":
+            values = one.values.to_numpy(zero_copy_only=False).astype(np.uint64)
+            listed = Pictures(values, tuple(f"{int(value):016x}" for value in values))
+            for uid, name, bits in _near(uids, hashes, listed, one.radius):
+                yield uid, "removed", f"{one.name}: pHash {name}, {bits} bits apart"
+
+
+def _eval_pictures(recipe: Recipe, uids: pa.Array, hashes: Array) -> Iterator[tuple[bytes, str, str, str]]:
+    listed = evaluation_pictures(recipe)
+    for uid, name, bits in _near(uids, hashes, listed, recipe.decontaminate.radius):
+        yield uid, "phash", name, f"{bits} bits apart"
+
+
+def _eval_prompts(recipe: Recipe, root: Path) -> Iterator[tuple[bytes, str, str, str]]:
+    """Yield the matches of alt texts and captions of all fetched rows."""
+    prompts = evaluation_prompts(recipe)
+    plans = sorted(plan_folder(root, "fetch").glob("*.parquet"))
+    if prompts is None or not plans:
+        return
+    with connect(root) as connection:
+        reader = connection.execute(f"SELECT uid, text, top_caption FROM {files_sql(plans)}").to_arrow_reader(65_536)
+        for batch in reader:
+            for name in ("text", "top_caption"):
+                for uid, text in zip(batch["uid"].to_pylist(), batch[name].to_pylist(), strict=True):
+                    hit = prompts.hit(text)
+                    if hit:
+                        yield uid, "ngram", f"{hit.name} line {hit.line}", f"{name} has {hit.words!r}"
+
+
+def frequent_hashes(root: Path, least: int) -> tuple[list[dict[str, Any]], Array]:
+    """Return the most frequent pHashes with what stands under each, and those that make a placeholder.
+
+    A placeholder is one picture under `least` different URLs and as many different texts, and more; 0 makes none.
+    """
+    scores = [root / record.files[0].path for record in records_of(root, "score")]
+    plans = sorted(plan_folder(root, "fetch").glob("*.parquet"))
+    if not scores or not plans:
+        return [], np.zeros(0, np.uint64)
+    with connect(root) as connection:
+        connection.execute(f"""
+            CREATE TABLE frequent AS
+            WITH s AS (SELECT uid, phash FROM {files_sql(scores)} WHERE phash IS NOT NULL),
+                 often AS (SELECT phash FROM s GROUP BY phash HAVING count(*) > 1)
+            SELECT phash, count(*) AS pictures, count(DISTINCT url) AS urls, count(DISTINCT text) AS texts,
+                   count(DISTINCT lower(regexp_extract(url, '^[^:]+://(?:[^/?#@]*@)?([^/?#:]*)', 1))) AS hosts,
+                   lower(hex(min(uid))) AS example
+            FROM s JOIN (SELECT uid, url, text FROM {files_sql(plans)}) p USING (uid) WHERE phash IN (SELECT phash FROM often)
+            GROUP BY phash""")
+        columns = "printf('%016x', phash) AS phash, pictures, urls, hosts, texts, example"
+        top = connection.execute(f"SELECT {columns} FROM frequent f ORDER BY f.pictures DESC, f.phash LIMIT {TOP}").to_arrow_table()
+        query = f"SELECT phash FROM frequent WHERE {int(least)} > 0 AND urls >= {int(least)} AND texts >= {int(least)} ORDER BY phash"
+        found = [value for (value,) in connection.execute(query).fetchall()]
+    return top.to_pylist(), np.array(found, np.uint64)
