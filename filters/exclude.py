@@ -168,8 +168,9 @@ def _column(path: Path, names: Sequence[str], kind: str | None) -> tuple[str, in
     found = [name for name in (KINDS if kind is None else (kind,)) if name in lower]
     if len(found) == 1:
         return found[0], lower.index(found[0])
-    what = f"columns {' and '.join(found)}; say which one is meant" if found else f"no column named {kind or ', '.join(KINDS)}"
-    raise ListError(f'{path}: {what}: {{ file = "…", kind = "{found[0] if found else kind or "url"}" }} (its columns: {", ".join(names)})')
+    if not found:
+        raise ListError(f"{path}: no column named {kind or ', '.join(KINDS)}; its columns: {', '.join(names)}")
+    raise ListError(f'{path}: columns {" and ".join(found)}; say which one is meant: {{ file = "…", kind = "{found[0]}" }}')
 
 
 def _read_text(path: Path, kind: str | None) -> tuple[str, pa.Array]:

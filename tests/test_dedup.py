@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-import filters.dedup
-from filters.dedup import clusters, phash
+from filters.dedup import clusters, nearest, phash
 
 
 def pictures() -> list[Image.Image]:
@@ -78,19 +77,6 @@ def test_clusters_equal_brute_force(radius):
     assert got.tolist() == by_brute_force(hashes, radius)
 
 
-@pytest.mark.parametrize("k", [0, 1, 2, 3, 4])
-@pytest.mark.parametrize("spread", ["first bits", "last bits", "one a band", "random"])
-def test_every_pair_at_the_radius_is_found_with_any_number_of_bands(monkeypatch, k, spread):
-    radius = 6
-    monkeypatch.setattr(filters.dedup, "_cost", lambda count, radius, bands: abs(bands - k))
-    rng = np.random.default_rng(7)
-    seeds = rng.integers(0, 2**64, 400, dtype=np.uint64)
-    flips = {"first bits": [63, 62, 61, 60, 59, 58], "last bits": [0, 1, 2, 3, 4, 5], "one a band": [0, 11, 22, 33, 44, 55]}
-    mask = np.uint64(sum(1 << bit for bit in flips.get(spread, [])))
-    twins = with_errors(rng, seeds, radius) if spread == "random" else seeds ^ mask
-    assert clusters(np.concatenate([seeds, twins]), radius).tolist() == [*range(400), *range(400)]
-
-
 def test_a_chain_is_one_cluster_and_a_gap_parts_it():
     chain = np.array([0, 0b11, 0b1111, 0b111111, 0xFF00000000000000], np.uint64)
     assert clusters(chain, 2).tolist() == [0, 0, 0, 0, 4]
@@ -117,3 +103,30 @@ def test_many_hashes_in_seconds():
     hashes = np.concatenate([seeds, with_errors(rng, seeds[:3000], 4)])
     got = clusters(hashes, 4)
     assert got[60_000:].tolist() == list(range(3000))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_clusters_do_not_depend_on_order_or_workers(workers):
+    rng = np.random.default_rng(3)
+    seeds = rng.integers(0, 2**64, 3000, dtype=np.uint64)
+    hashes = np.concatenate([seeds, with_errors(rng, seeds[:500], 6), with_errors(rng, seeds[:50], 3), seeds[:20]])
+    wanted = clusters(hashes, 6, workers=1)
+    order = rng.permutation(len(hashes))
+    got = clusters(hashes[order], 6, workers=workers)
+    members = {frozenset(np.flatnonzero(wanted == label).tolist()) for label in set(wanted.tolist())}
+    assert {frozenset(order[np.flatnonzero(got == label)].tolist()) for label in set(got.tolist())} == members
+
+
+@pytest.mark.parametrize("count", [5, 200])  # compared with each one; by bands
+def test_nearest_equals_brute_force(count):
+    rng = np.random.default_rng(count)
+    listed = rng.integers(0, 2**64, count, dtype=np.uint64)
+    listed[1] = listed[0]
+    hashes = np.concatenate([with_errors(rng, listed[:5], bits) for bits in range(8)] + [rng.integers(0, 2**64, 3000, dtype=np.uint64)])
+    for radius in (0, 1, 4, 6):
+        distances = np.bitwise_count(hashes[:, None] ^ listed[None, :]).astype(int)
+        least = distances.min(axis=1)
+        place, distance = nearest(hashes, listed, radius)
+        assert distance.tolist() == [d if d <= radius else -1 for d in least.tolist()]
+        assert place.tolist() == [int(p) if d <= radius else -1 for p, d in zip(distances.argmin(axis=1), least, strict=True)]
+    assert nearest(hashes, listed[:0], 6)[0].max() == -1
