@@ -23,11 +23,16 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One output file: path relative to the run folder, sha256 in hex, size in bytes."""
+    """One output file: path relative to the run folder, sha256 in hex, size in bytes.
+
+    `counted`: what stands for the file in digests where it also holds what no digest may depend on (the history of a fetch);
+    empty where all of its bytes count.
+    """
 
     path: str
     sha256: str
     bytes: int
+    counted: str = ""
 
     @classmethod
     def of(cls, root: Path, path: Path) -> "FileRecord":
@@ -63,7 +68,7 @@ class ShardRecord:
     @property
     def content(self) -> str:
         """Return a digest of the outputs' bytes: what a later step's key is made of."""
-        return digest_of([[file.path, file.sha256] for file in self.files])
+        return digest_of([[file.path, file.counted or file.sha256] for file in self.files])
 
 
 def conserve(what: str, rows_in: int, kept: int, dropped: Mapping[str, int]) -> None:
@@ -143,7 +148,8 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Return the sha256 over recipe, inputs, weights and output bytes: everything here but `versions`."""
-        return digest_of({name: value for name, value in asdict(self).items() if name != "versions"})
+        facts = {name: value for name, value in asdict(self).items() if name != "versions"}
+        return digest_of({**facts, "shards": [_counted(entry) for entry in self.shards]})
 
     def write(self, root: Path) -> Path:
         """Write the manifest below the run folder, note its digest in `manifests/digests.json`, and return its path."""
@@ -179,6 +185,13 @@ def read_digests(root: Path) -> dict[str, dict[str, str]]:
         return dict(read_json(root / "manifests" / DIGESTS)["stages"])
     except (OSError, FormatError, KeyError, TypeError, ValueError):
         return {}
+
+
+def _counted(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a shard's entry as it counts in the digest: with `counted` in the place of the bytes where there is one."""
+    if not entry.get("counted"):
+        return {name: value for name, value in entry.items() if name != "counted"}
+    return {**{name: value for name, value in entry.items() if name not in ("counted", "bytes")}, "sha256": entry["counted"]}
 
 
 def shard_list(root_step: str, records: Iterable[ShardRecord]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import typer
 
 from pipeline import cli_ask, cli_keep
 from pipeline.cli_options import OutOption, RecipeOption, SetOption, fail, open_recipe, recipe_of
+from pipeline.retry_option import RetryOption, RunCommand, retry_reasons
 
 STAGES = ("filter", "caption", "pretokenize", "all")
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
@@ -36,7 +37,7 @@ def top() -> None:
     """Show the help of the whole command."""
 
 
-@app.command(context_settings={"ignore_unknown_options": False})
+@app.command(cls=RunCommand, context_settings={"ignore_unknown_options": False})
 def run(
     context: typer.Context,
     stage: Annotated[str, typer.Option(help=f"What to run: {', '.join(STAGES)}.")],
@@ -48,6 +49,7 @@ def run(
     workers: Annotated[int, typer.Option(min=0, help="Worker processes of the local runner; 0: one per core, or per GPU.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="About this many input rows, chosen by hash(uid, seed).")] = None,
     sample: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="This share of the input rows, chosen by hash(uid, seed).")] = None,
+    retry_failed: RetryOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say which steps would run.")] = False,
     beam_options: Annotated[
         list[str] | None, typer.Argument(metavar="[-- BEAM OPTIONS]", help="Options for Beam's runner, after --.")
@@ -63,6 +65,7 @@ def run(
         fail(f"--stage {stage!r}: no such stage; choices: {', '.join(STAGES)}", 2)
     if runner not in RUNNERS:
         fail(f"--runner {runner!r}: no such runner; choices: {', '.join(RUNNERS)}", 2)
+    retry = retry_reasons(retry_failed, stage, steps := tuple(name.strip() for name in (step or "").split(",") if name.strip()))
     if not dry_run:
         nursery()  # workers' imports begin now, beside ours
     sets = [*(set_ or []), *([f"input.limit={limit}"] if limit else []), *([f"input.sample={sample}"] if sample is not None else [])]
@@ -71,11 +74,7 @@ def run(
     from pipeline.runners import RunnerOptions
     from pipeline.stages import StageOptions
 
-    options = StageOptions(
-        RunnerOptions(runner, workers, tuple(beam_options or ())),
-        tuple(name.strip() for name in (step or "").split(",") if name.strip()),
-        dry_run,
-    )
+    options = StageOptions(RunnerOptions(runner, workers, tuple(beam_options or ())), steps, dry_run, retry)
     raise typer.Exit(run_stages(read, stage, options))
 
 

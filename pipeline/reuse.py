@@ -6,7 +6,7 @@ rows made the same way. What is carried over is what would be made again, so tha
 
 import os
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests.files import read_table
+from manifests.files import digest_of, read_table
 from manifests.manifest import ShardRecord
 
 MADE_BY = "tessera_made_by"
@@ -33,8 +33,9 @@ def _folder(root: Path, step: str) -> Path:
 def set_aside(root: Path, step: str, records: Iterable[ShardRecord]) -> None:
     """Keep the files of these records under `.earlier/STEP/RECORD.EXTENSION` while their shards are made anew."""
     for record in records:
+        name = digest_of([[file.path, file.sha256] for file in record.files])[:24]
         for file in record.files:
-            kept = _folder(root, step) / f"{record.content[:24]}-{Path(file.path).parts[0]}{Path(file.path).suffix}"
+            kept = _folder(root, step) / f"{name}-{Path(file.path).parts[0]}{Path(file.path).suffix}"
             if file.is_whole(root) and not kept.exists():
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 os.link(root / file.path, kept)
@@ -45,13 +46,17 @@ def let_go(root: Path, step: str) -> None:
     shutil.rmtree(_folder(root, step), ignore_errors=True)
 
 
+def earlier_tables(root: Path, step: str, made_by: str) -> Iterator[tuple[Path, pa.Table]]:
+    """Yield (path, table) of what was set aside and made the same way."""
+    for path in sorted(_folder(root, step).glob("*.parquet")):
+        if (pq.read_schema(path).metadata or {}).get(MADE_BY.encode(), b"").decode() == made_by:
+            yield path, read_table(path)
+
+
 def earlier_rows(root: Path, step: str, made_by: str, uids: Collection[bytes]) -> dict[bytes, dict[str, Any]]:
-    """Return uid -> row of what was set aside and made the same way; `file` tells where. Rows whose worker died stay out."""
+    """Return uid -> row of what was set aside and made the same way. Rows whose worker died stay out."""
     wanted, rows = pa.array(list(uids), pa.binary(16)), {}
-    for path in sorted(_folder(root, step).glob("*.parquet")) if len(wanted) else ():
-        if (pq.read_schema(path).metadata or {}).get(MADE_BY.encode(), b"").decode() != made_by:
-            continue
-        table = read_table(path)
+    for path, table in earlier_tables(root, step, made_by) if len(wanted) else ():
         for row in table.filter(pc.is_in(table["uid"], wanted)).to_pylist():
             if row["reason"] != "worker_died":
                 rows[row["uid"]] = {**row, "file": path}

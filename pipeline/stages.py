@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -18,6 +18,7 @@ from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.registry import STAGES
+from pipeline.retry import tell_retry
 from pipeline.reuse import let_go, set_aside
 from pipeline.rules import files_behind, input_columns
 from pipeline.runners import RunFailed, RunnerOptions, Supervisor, preflight
@@ -38,6 +39,8 @@ class StageOptions:
     runner: RunnerOptions = field(default_factory=RunnerOptions)
     steps: tuple[str, ...] = ()
     dry_run: bool = False
+    retry: tuple[str, ...] = ()
+    """Reasons of failed fetches that are asked again."""
 
 
 @dataclass
@@ -61,7 +64,8 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
 
     Raises RecipeError before any work, RunFailed when the work cannot go on, TooManyLosses after it.
     """
-    steps = stage_steps(recipe, stage, runtime or Runtime())
+    runtime = runtime or Runtime()
+    steps = stage_steps(recipe, stage, replace(runtime, retry=options.retry if stage == "filter" else ()))
     chosen = _chosen(steps, options.steps)
     files = look_at_inputs(recipe) if stage == "filter" else []
     _need(recipe, stage)
@@ -70,7 +74,11 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         states = {step.name: _state(step) for step in steps}
         if stage == "filter":
             _check_claim(recipe, files, options.dry_run)
+        for note in [note for step in chosen for note in step.notes()]:
+            print(note)
         _announce(stage, states, chosen)
+        if steps[0].runtime.retry:
+            tell_retry(recipe.root, steps[0].runtime.retry)
         if options.dry_run:
             return None
         write_recipe(recipe)

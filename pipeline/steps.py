@@ -25,9 +25,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What this invocation knows and no digest may depend on: where host names lead to."""
+    """What this invocation knows and no digest may depend on: where host names lead to, which failed fetches are asked again."""
 
     connect_to: dict[str, str] = field(default_factory=dict)
+    retry: tuple[str, ...] = ()
 
 
 class Worker(Protocol):
@@ -74,7 +75,15 @@ class Step:
 
     def units(self) -> list[Unit]:
         """Return the planned units with their keys: the step's own key and what the unit reads."""
-        return [replace(unit, key=digest_of([self.own_key, unit.name, unit.content])) for unit in self.plan()]
+        return [replace(unit, key=self.key_of(unit)) for unit in self.plan()]
+
+    def key_of(self, unit: Unit) -> str:
+        """Return the key that a planned unit is done under."""
+        return digest_of([self.own_key, unit.name, unit.content])
+
+    def notes(self) -> list[str]:
+        """Return what the user is told before any work starts. Raises RecipeError where the step cannot run here."""
+        return []
 
     @property
     def journal(self) -> Journal:

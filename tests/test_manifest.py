@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from manifests.manifest import ConservationError, FileRecord, Journal, Manifest, ManifestError, ShardRecord, total_dropped
+from manifests.manifest import ConservationError, FileRecord, Journal, Manifest, ManifestError, ShardRecord, shard_list, total_dropped
 
 
 def record_of(tmp_path, name="00000", key="k", **kwargs):
@@ -99,3 +99,16 @@ def test_content_and_totals(tmp_path):
     assert one.content != two.content
     assert one.content == replace(one, key="other").content
     assert total_dropped([one, two, two]) == {"nsfw": 2, "size": 1}
+
+
+def test_what_a_file_counts_as_stands_for_its_bytes(tmp_path):
+    """The history of a fetch is in its ledger, but only its end is in digests."""
+    record = record_of(tmp_path)
+    one, two = (
+        replace(record, files=(replace(record.files[0], sha256=sha256, bytes=n, counted="end"),)) for sha256, n in (("a", 1), ("b", 2))
+    )
+    assert one.content == two.content != record.content
+    assert manifest(shards=shard_list("fetch", [one])).digest == manifest(shards=shard_list("fetch", [two])).digest
+    assert manifest(shards=shard_list("fetch", [one])).digest != manifest(shards=shard_list("fetch", [record])).digest
+    other = replace(one, files=(replace(one.files[0], counted="another end"),))
+    assert manifest(shards=shard_list("fetch", [one])).digest != manifest(shards=shard_list("fetch", [other])).digest

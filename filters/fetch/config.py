@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
@@ -53,6 +53,9 @@ class FetchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    engine: Literal["tessera", "img2dataset"] = Field(
+        "tessera", description="who downloads; img2dataset's own downloader lacks most guards (a warning says which)"
+    )
     deadline_s: float = Field(20, gt=0, description="seconds for one URL: DNS, redirects, header, body, retries; not the wait for its turn")
     max_bytes: int = Field(50_000_000, ge=1, description="cap on the body, as sent and after decompression, in bytes")
     max_redirects: int = Field(5, ge=0, description="redirects followed for one URL")

@@ -88,7 +88,7 @@ def store(data: bytes, limits: ImageLimits) -> Stored:
         return Stored(data, outline.width, outline.height, outline.width, outline.height)
     picture, (width, height) = _decode(outline, limits, side)
     if side is not None and min(width, height) > side:
-        picture = _smaller(picture, _fitted(width, height, side))
+        picture = _smaller(picture, _fitted(width, height, side), picture.width * picture.height < width * height)
     if max(picture.size) > MAX_JPEG_SIDE:
         raise ImageFault("too_many_pixels", f"{picture.width} x {picture.height}: a side of a JPEG has at most {MAX_JPEG_SIDE} pixels")
     return Stored(_jpeg(picture, limits.jpeg_quality), picture.width, picture.height, width, height)
@@ -190,10 +190,24 @@ def _decoder(format_: str) -> "Callable[[io.BytesIO], ImageFile.ImageFile]":
     }[format_]
 
 
-def _smaller(picture: "Image.Image", size: tuple[int, int]) -> "Image.Image":
+def _smaller(picture: "Image.Image", size: tuple[int, int], is_averaged: bool) -> "Image.Image":
+    """Make an RGB picture smaller: by area, as img2dataset does; bicubic where the decoder has averaged pixels already.
+
+    By area takes half the time of Pillow's bicubic on a whole picture. After a scaled decode a second averaging would blur, and bicubic
+    on the fewer pixels costs little.
+    """
     from PIL import Image
 
-    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    if is_averaged:
+        return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    import cv2
+    import numpy as np
+
+    cv2.setNumThreads(1)  # workers are processes
+    steps = min(picture.width // (2 * size[0]), picture.height // (2 * size[1]))
+    if steps > 1:  # whole blocks first, in place: an array of the large picture would double its memory
+        picture = picture.reduce(steps)
+    return Image.fromarray(cv2.resize(np.asarray(picture), size, interpolation=cv2.INTER_AREA))
 
 
 def _jpeg(picture: "Image.Image", quality: int) -> bytes:

@@ -9,6 +9,7 @@ from PIL import Image, ImageCms
 from filters.fetch.outline import ImageFault
 
 MAX_PROFILE = 4 << 20  # bytes; the largest profiles of printing presses have 3 MB
+STRIP_PIXELS = 1 << 21  # of a large picture turned at a time: 8 MB for each stage on the way
 SAME = 2  # levels of 255: a profile that moves no colour further is sRGB
 SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC's names of colour spaces, and Pillow's modes
 TURNS = {
@@ -31,8 +32,22 @@ def upright(picture: Image.Image, orientation: int) -> Image.Image:
 def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     """Return RGB pixels in sRGB, transparent ones on white. `profile`: ICC bytes; one that fits neither mode nor standard is ignored.
 
+    Large pictures are turned strip by strip, so that one copy of them is in memory and not one for each stage on the way.
     Raises ImageFault for modes that are no pictures (32-bit and Lab samples).
     """
+    if picture.mode == "RGB" and "transparency" not in picture.info and is_srgb(profile):
+        return picture
+    rows = max(1, STRIP_PIXELS // picture.width)
+    if rows >= picture.height:
+        return _strip_to_srgb(picture, profile)
+    whole = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, rows):
+        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        whole.paste(_strip_to_srgb(strip, profile), (0, top))
+    return whole
+
+
+def _strip_to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     colour, alpha = _apart(_eight_bit(picture))
     colour = _from_profile(colour, profile).convert("RGB")
     if alpha is None:

@@ -1,0 +1,97 @@
+"""Keep the ledger of fetch attempts: a row for each, those of earlier invocations too, and what is carried over from them."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.files import digest_of, write_table
+from manifests.manifest import FileRecord
+from manifests.schema import schema
+from pipeline.pairs import Attempt, Result, Spool, stored_pictures
+from pipeline.reuse import earlier_tables, stamp
+from pipeline.steps import Unit
+
+ATTEMPTS = pa.schema(
+    [
+        *schema("uid"),
+        pa.field("attempt", pa.int16(), metadata={"says": "1, 2, … in the order in which they were made"}),
+        pa.field("last", pa.bool_(), metadata={"says": "the attempt that counts"}),
+        pa.field("http_status", pa.int16(), metadata={"says": "last HTTP status seen, if any"}),
+        *schema("reason"),
+        pa.field("rule", pa.string(), metadata={"says": "receipt of a refusal: which rule of the site"}),
+        pa.field("value", pa.string(), metadata={"says": "receipt of a refusal: what it says, word for word"}),
+    ]
+)
+"""`ledger/fetch/*.parquet`: a row per attempt; reason null where a picture came through."""
+HTTP = re.compile(r"http_[1-9](\d\d|xx)")
+
+
+def is_among(reason: str | None, wanted: Collection[str]) -> bool:
+    """Say whether a reason is one of these; `http_5xx` stands for http_500 to http_599."""
+    return reason is not None and (reason in wanted or (bool(HTTP.fullmatch(reason)) and f"{reason[:6]}xx" in wanted))
+
+
+def attempts_table(rows: list[dict[str, Any]], results: Mapping[bytes, Result]) -> pa.Table:
+    """Return the ledger's rows in the planned order, the attempts of each row in theirs."""
+    entries = [
+        {
+            "uid": row["uid"],
+            "attempt": number,
+            "last": number == len(results[row["uid"]].attempts),
+            "http_status": attempt.http_status,
+            "reason": attempt.reason,
+            "rule": attempt.rule,
+            "value": attempt.value,
+        }
+        for row in rows
+        for number, attempt in enumerate(results[row["uid"]].attempts, 1)
+    ]
+    return pa.Table.from_pylist(entries, schema=ATTEMPTS)
+
+
+def write_ledger(root: Path, unit: Unit, rows: list[dict[str, Any]], results: Mapping[bytes, Result]) -> FileRecord:
+    """Write `ledger/fetch/NAME.parquet`. What counts in digests are the last attempts: how many there were before is the web's mood."""
+    path = root / "ledger" / "fetch" / f"{unit.name}.parquet"
+    write_table(path, stamp(attempts_table(rows, results), unit.reads["made_by"]))
+    last = [results[row["uid"]].last for row in rows]
+    facts = [[row["uid"].hex(), a.http_status, a.reason, a.rule, a.value] for row, a in zip(rows, last, strict=True)]
+    return replace(FileRecord.of(root, path), counted=digest_of(facts))
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is known of a row from before: its attempts, and the ledger that its last one stands in."""
+
+    attempts: tuple[Attempt, ...]
+    ledger: Path
+
+
+def history(root: Path, made_by: str, uids: Collection[bytes]) -> dict[bytes, Past]:
+    """Return uid -> its past, from what was set aside and made the same way."""
+    wanted, found = pa.array(list(uids), pa.binary(16)), dict[bytes, Past]()
+    for path, table in earlier_tables(root, "fetch", made_by) if len(wanted) else ():
+        attempts: dict[bytes, list[Attempt]] = {}
+        for row in table.filter(pc.is_in(table["uid"], wanted)).to_pylist():
+            attempts.setdefault(row["uid"], []).append(Attempt(row["http_status"], row["reason"], row["rule"], row["value"]))
+        for uid, made in attempts.items():
+            if uid not in found or len(made) > len(found[uid].attempts):
+                found[uid] = Past(tuple(made), path)
+    return found
+
+
+def carried(past: Mapping[bytes, Past], again: Collection[str], spool: Spool) -> dict[bytes, Result]:
+    """Return the rows that are not asked again: their pictures, or why there is none. A row whose worker died is always asked again."""
+    settled = {uid: known for uid, known in past.items() if not is_among(known.attempts[-1].reason, {*again, "worker_died"})}
+    results = {uid: Result(known.attempts) for uid, known in settled.items() if known.attempts[-1].reason}
+    pictures = {uid: known for uid, known in settled.items() if uid not in results}
+    for ledger in sorted({known.ledger for known in pictures.values()}):
+        tar = ledger.with_name(ledger.name.replace("-ledger.parquet", "-pairs.tar"))
+        for uid, jpeg, stored in stored_pictures(tar, pictures) if tar.is_file() else ():
+            if uid not in results:
+                results[uid] = Result(pictures[uid].attempts, stored, *spool.put(jpeg))
+    return results

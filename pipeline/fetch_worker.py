@@ -1,0 +1,107 @@
+"""Fetch one shard: every row asked for, carried over or refused, its picture spooled, its outputs written in the planned order."""
+
+import datetime
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from filters.fetch.client import Request, fetch_all
+from filters.fetch.config import FetchConfig
+from filters.fetch.images import ImageFault, ImageLimits, store
+from filters.fetch.img2dataset import Download, download
+from manifests.files import read_table, write_json, write_table
+from manifests.manifest import FileRecord, ShardRecord
+from manifests.shards import write_shard
+from pipeline.attempts import Past, carried, history, write_ledger
+from pipeline.hands import Hands, batches
+from pipeline.pairs import Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
+from pipeline.steps import Unit
+
+THEIR_ROWS = 1000
+"""Rows that img2dataset gets at a time: when a decoder takes the worker along, these are under suspicion."""
+
+
+@dataclass(frozen=True)
+class FetchWorker:
+    """Fetches a shard's URLs, in any order, and writes its outputs in the planned order."""
+
+    root: Path
+    config: FetchConfig
+    limits: ImageLimits
+    details: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+        """Write `pairs/NAME.{tar,parquet}`, `pairs/NAME_stats.json` and `ledger/fetch/NAME.parquet`."""
+        root = self.root
+        rows = read_table(root / unit.reads["plan"]).to_pylist()
+        pairs = root / "pairs"
+        pairs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=pairs) as file:
+            spool = Spool(file)
+            results = self._fetch(unit, rows, hands, spool)
+            write_shard(pairs / f"{unit.name}.tar", samples(rows, results, spool))
+        write_table(pairs / f"{unit.name}.parquet", pairs_table(rows, results))
+        dropped = dropped_of(results.values())
+        write_json(pairs / f"{unit.name}_stats.json", stats(len(rows), dropped))
+        ledger = write_ledger(root, unit, rows, results)
+        self._log(unit)
+        made = [FileRecord.of(root, pairs / f"{unit.name}{end}") for end in (".tar", ".parquet", "_stats.json")]
+        return ShardRecord(unit.name, unit.key, (*made, ledger), len(rows), len(rows) - dropped.total(), dict(sorted(dropped.items())))
+
+    def _fetch(self, unit: Unit, rows: list[dict[str, Any]], hands: Hands, spool: Spool) -> dict[bytes, Result]:
+        """Return a result for every row: carried over, or asked for now."""
+        past = history(self.root, unit.reads["made_by"], [row["uid"] for row in rows])
+        results = carried(past, unit.reads.get("again", ()), spool)
+        deadly = [row["uid"] for row in rows if row["uid"] not in results and hands.deadly(row["uid"])]
+        results.update({uid: Result((*_before(past, uid), Attempt(reason="worker_died"))) for uid in deadly})
+        wanted = [Request(row["uid"], row["url"]) for row in rows if row["uid"] not in results]
+        engine = self._ours if self.config.engine == "tessera" else self._theirs
+        for got in engine(unit, wanted, hands):
+            results[got.uid] = self._result(got, past, spool)
+        missing = [row["uid"].hex() for row in rows if row["uid"] not in results]
+        if missing:
+            raise AssertionError(f"fetch {unit.name}: no answer for {len(missing)} rows, the first is {missing[0]}")
+        return results
+
+    def _ours(self, unit: Unit, wanted: list[Request], hands: Hands) -> Iterator[Download]:
+        """Yield what our client and our image gate make of the requests, as they come."""
+        for answer in fetch_all(wanted, self.config):
+            with hands.holding(unit.name, [answer.uid]):
+                got = Download(answer.uid, answer.reason, answer.status, answer.detail, receipt=answer.receipt)
+                try:
+                    yield got if answer.body is None else replace(got, stored=store(answer.body, self.limits))
+                except ImageFault as fault:
+                    yield replace(got, reason=fault.reason, detail=fault.detail)
+
+    def _theirs(self, unit: Unit, wanted: list[Request], hands: Hands) -> Iterator[Download]:
+        """Yield what img2dataset makes of the requests."""
+        for batch in batches(((request.uid, request) for request in wanted), THEIR_ROWS, hands):
+            with hands.holding(unit.name, [uid for uid, _ in batch]):
+                yield from download([request for _, request in batch], self.config, self.limits)
+
+    def _result(self, got: Download, past: Mapping[bytes, Past], spool: Spool) -> Result:
+        """Spool the picture, or note in the log why there is none."""
+        receipt = got.receipt
+        attempt = Attempt(got.status, got.reason, receipt.rule if receipt else None, receipt.value if receipt else None)
+        attempts = (*_before(past, got.uid), attempt)
+        if got.stored is not None:
+            return Result(attempts, replace(got.stored, jpeg=b""), *spool.put(got.stored.jpeg))
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self.details.append({"uid": got.uid.hex(), "reason": got.reason, "at": now, "detail": got.detail[:300]})
+        return Result(attempts)
+
+    def _log(self, unit: Unit) -> None:
+        """Append what failed, and when, to the shard's log: it is no output, and a retry does not wipe out what was before."""
+        path = self.root / "logs" / "fetch" / f"{unit.name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            for entry in sorted(self.details, key=lambda entry: entry["uid"]):
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self.details.clear()
+
+
+def _before(past: Mapping[bytes, Past], uid: bytes) -> tuple[Attempt, ...]:
+    return past[uid].attempts if uid in past else ()

@@ -1,0 +1,107 @@
+"""Ask again only what failed: which reasons of which shards `pipeline run --retry-failed` means, kept until they are done.
+
+`manifests/plan/fetch-retry.json` notes for each shard which reasons are asked again; the note is part of the shard's key, so a
+retry that was killed goes on, and a shard without such rows stays done.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.files import FormatError, digest_of, read_json, read_table, write_json
+from manifests.manifest import ShardRecord
+from pipeline.attempts import HTTP, is_among
+from pipeline.pairs import IMAGE_REASONS
+from pipeline.recipe import RecipeError
+from pipeline.steps import Step, Unit, records_of
+
+PASSING = ("connection", "dns", "timeout", "tls", "bad_response", "incomplete_body", "http_408", "http_425", "http_429", "http_5xx")
+"""What `--retry-failed` asks again when no reason is named: faults that may have passed."""
+REASONS = (
+    "blocked_scheme", "blocked_address", "dns", "connection", "tls", "timeout", "bad_response", "too_many_redirects", "too_large",
+    "incomplete_body", "empty_body", "robots", "opted_out", "bad_url", *IMAGE_REASONS, "worker_died",
+)  # fmt: skip
+
+
+def parse_reasons(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the reasons that `--retry-failed` names, PASSING where it names none. Raises RecipeError for an unknown one."""
+    named = [word.strip() for text in words for word in re.split(r"[,\s]+", text) if word.strip()]
+    unknown = [word for word in named if word not in REASONS and not HTTP.fullmatch(word)]
+    if unknown:
+        raise RecipeError(
+            f"--retry-failed {unknown[0]!r}: no such reason of fetch; choices: {', '.join(sorted(REASONS))}, "
+            "http_404 (any status), http_5xx (any status of that hundred)"
+        )
+    return tuple(dict.fromkeys(named)) or PASSING
+
+
+def failed(root: Path, record: ShardRecord, again: Collection[str]) -> Counter[str]:
+    """Count a shard's rows whose last attempt failed for one of these reasons."""
+    path = root / record.files[-1].path
+    try:
+        table = read_table(path, ["last", "reason"])
+    except (OSError, FormatError, pa.ArrowException):
+        return Counter()
+    reasons = table.filter(pc.and_(table["last"], pc.is_valid(table["reason"])))["reason"].to_pylist()
+    return Counter(reason for reason in reasons if is_among(reason, again))
+
+
+def tell_retry(root: Path, again: Sequence[str]) -> None:
+    """Print what will be asked again, by reason."""
+    found = [counts for record in records_of(root, "fetch") if (counts := failed(root, record, again))]
+    total = sum(found, Counter())
+    if not total:
+        print(f"retry: no row failed with {', '.join(again)}: nothing is asked again")
+        return
+    listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(total.items(), key=lambda item: (-item[1], item[0])))
+    print(f"retry: {total.total():,} rows in {len(found):,} shards are asked again ({listed}); pictures that came stay")
+
+
+def with_retries(step: Step, units: list[Unit]) -> list[Unit]:
+    """Return the units with what is asked again in each, by an earlier `--retry-failed` that the plan still fits, or by this one's.
+
+    Raises nothing; writes the note of it.
+    """
+    path = step.root / "manifests" / "plan" / "fetch-retry.json"
+    noted = _notes(path)
+    notes = {unit.name: note for unit in units if (note := noted.get(unit.name)) and note["content"] == unit.content}
+    if step.runtime.retry:
+        records = {record.shard: record for record in records_of(step.root, "fetch")}
+        for unit in units if records else ():
+            record = records.get(unit.name)
+            if record is None or failed(step.root, record, step.runtime.retry):
+                notes[unit.name] = _note(step, unit, notes.get(unit.name))
+    if notes != noted:
+        write_json(path, {"shards": dict(sorted(notes.items()))}, sealed=True)
+    return list(_marked(units, notes))
+
+
+def _notes(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return dict(read_json(path)["shards"])
+    except (OSError, FormatError, KeyError):
+        return {}
+
+
+def _note(step: Step, unit: Unit, before: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a shard's note. One whose last retry is not done yet keeps its round, for more reasons."""
+    reasons = list(step.runtime.retry)
+    if before is None:
+        return {"content": unit.content, "round": 1, "reasons": reasons}
+    (marked,) = _marked([unit], {unit.name: before})
+    if step.journal.done(unit.name, step.key_of(marked)) is None:
+        return {**before, "reasons": sorted({*before["reasons"], *reasons})}
+    return {**before, "round": before["round"] + 1, "reasons": reasons}
+
+
+def _marked(units: list[Unit], notes: Mapping[str, dict[str, Any]]) -> Iterator[Unit]:
+    for unit in units:
+        if note := notes.get(unit.name):
+            unit = replace(unit, reads={**unit.reads, "again": note["reasons"]}, content=digest_of([unit.content, note["round"]]))
+        yield unit
