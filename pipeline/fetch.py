@@ -71,10 +71,12 @@ class Fetch(Step):
 
     def open(self) -> FetchWorker:
         """Fix limits and the map of hosts."""
+        from filters.fetch.sites import Memory
+
         config = self.recipe.fetch
         if self.runtime.connect_to:
             config = config.model_copy(update={"connect_to": {**dict(config.connect_to), **self.runtime.connect_to}})
-        return FetchWorker(self.root, config, ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality))
+        return FetchWorker(self.root, config, ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality), Memory())
 
 
 def one_batch_each(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

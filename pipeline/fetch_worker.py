@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filters.fetch.client import Request, fetch_all
 from filters.fetch.config import FetchConfig
@@ -20,17 +20,24 @@ from pipeline.hands import Hands, batches
 from pipeline.pairs import Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
 from pipeline.steps import Unit
 
+if TYPE_CHECKING:
+    from filters.fetch.sites import Memory
+
 THEIR_ROWS = 1000
 """Rows that img2dataset gets at a time: when a decoder takes the worker along, these are under suspicion."""
 
 
 @dataclass(frozen=True)
 class FetchWorker:
-    """Fetches a shard's URLs, in any order, and writes its outputs in the planned order."""
+    """Fetches a shard's URLs, in any order, and writes its outputs in the planned order.
+
+    `memory`: what was learned of sites, kept from shard to shard.
+    """
 
     root: Path
     config: FetchConfig
     limits: ImageLimits
+    memory: "Memory"
     details: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
@@ -68,9 +75,9 @@ class FetchWorker:
 
     def _ours(self, unit: Unit, wanted: list[Request], hands: Hands) -> Iterator[Download]:
         """Yield what our client and our image gate make of the requests, as they come."""
-        for answer in fetch_all(wanted, self.config):
+        for answer in fetch_all(wanted, self.config, self.memory):
             with hands.holding(unit.name, [answer.uid]):
-                got = Download(answer.uid, answer.reason, answer.status, answer.detail, receipt=answer.receipt)
+                got = Download(answer.uid, answer.reason, answer.status, answer.detail, receipt=answer.receipt, tries=answer.attempts)
                 try:
                     yield got if answer.body is None else replace(got, stored=store(answer.body, self.limits))
                 except ImageFault as fault:
@@ -90,7 +97,7 @@ class FetchWorker:
         if got.stored is not None:
             return Result(attempts, replace(got.stored, jpeg=b""), *spool.put(got.stored.jpeg))
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.details.append({"uid": got.uid.hex(), "reason": got.reason, "at": now, "detail": got.detail[:300]})
+        self.details.append({"uid": got.uid.hex(), "reason": got.reason, "at": now, "tries": got.tries, "detail": got.detail[:300]})
         return Result(attempts)
 
     def _log(self, unit: Unit) -> None:

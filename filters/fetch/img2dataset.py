@@ -18,10 +18,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 
-from filters.fetch.client import Receipt, Request
+from filters.fetch.client import Request
 from filters.fetch.config import FetchConfig
 from filters.fetch.guard import ConnectMap, Guard
 from filters.fetch.images import ImageLimits, Stored
+from filters.fetch.optout import Receipt
 from filters.fetch.url import UrlFault, normalise
 
 LACKS = (
@@ -53,7 +54,7 @@ PICTURES: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Download:
-    """What became of a request: a picture as img2dataset stores it, or a reason."""
+    """What became of a request: a picture as it is stored, or a reason. `tries`: how often it was asked for, for logs."""
 
     uid: bytes
     reason: str | None
@@ -61,6 +62,7 @@ class Download:
     detail: str = ""
     stored: Stored | None = None
     receipt: Receipt | None = None
+    tries: int = 1
 
 
 def missing() -> str | None:
