@@ -65,10 +65,11 @@ def write_ledger(root: Path, unit: Unit, rows: list[dict[str, Any]], results: Ma
 
 @dataclass(frozen=True)
 class Past:
-    """What is known of a row from before: its attempts, and the ledger that its last one stands in."""
+    """What is known of a row from before: its attempts, the ledger they stand in, and whether the last one is among them."""
 
     attempts: tuple[Attempt, ...]
     ledger: Path
+    settled: bool = True
 
 
 def history(root: Path, made_by: str, uids: Collection[bytes]) -> dict[bytes, Past]:
@@ -76,17 +77,20 @@ def history(root: Path, made_by: str, uids: Collection[bytes]) -> dict[bytes, Pa
     wanted, found = pa.array(list(uids), pa.binary(16)), dict[bytes, Past]()
     for path, table in earlier_tables(root, "fetch", made_by) if len(wanted) else ():
         attempts: dict[bytes, list[Attempt]] = {}
+        settled = set()
         for row in table.filter(pc.is_in(table["uid"], wanted)).to_pylist():
+            settled.update([row["uid"]] if row["last"] else [])
             attempts.setdefault(row["uid"], []).append(Attempt(row["http_status"], row["reason"], row["rule"], row["value"]))
         for uid, made in attempts.items():
             if uid not in found or len(made) > len(found[uid].attempts):
-                found[uid] = Past(tuple(made), path)
+                found[uid] = Past(tuple(made), path, uid in settled)
     return found
 
 
 def carried(past: Mapping[bytes, Past], again: Collection[str], spool: Spool) -> dict[bytes, Result]:
     """Return the rows that are not asked again: their pictures, or why there is none. A row whose worker died is always asked again."""
-    settled = {uid: known for uid, known in past.items() if not is_among(known.attempts[-1].reason, {*again, "worker_died"})}
+    asked = {*again, "worker_died"}
+    settled = {uid: known for uid, known in past.items() if known.settled and not is_among(known.attempts[-1].reason, asked)}
     results = {uid: Result(known.attempts) for uid, known in settled.items() if known.attempts[-1].reason}
     pictures = {uid: known for uid, known in settled.items() if uid not in results}
     for ledger in sorted({known.ledger for known in pictures.values()}):

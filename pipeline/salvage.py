@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from manifests.damage import scan
 from manifests.files import read_table, write_table
 from manifests.shards import write_shard
-from pipeline.fetch import ATTEMPTS
+from pipeline.attempts import ATTEMPTS
 from pipeline.reuse import stamp
 from pipeline.steps import Unit
 
@@ -78,14 +78,21 @@ def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str,
         ledger = read_table(path)
         succeeded = pc.unique(ledger.filter(pc.is_null(ledger["reason"]))["uid"])
         lost = [uid for uid in succeeded.to_pylist() if uid.hex() not in saved]
-        return ledger.filter(pc.invert(pc.is_in(ledger["uid"], pa.array(lost, pa.binary(16)))))
+        is_lost = pc.and_(pc.is_in(ledger["uid"], pa.array(lost, pa.binary(16))), ledger["last"])
+        return ledger.filter(pc.invert(is_lost))  # what failed before it came stays: the ledger's bytes must come out the same
     rows = [
-        {"uid": bytes.fromhex(key), "attempt": 1, "http_status": _status(row["error_message"]), "reason": row["error_message"]}
+        {
+            "uid": bytes.fromhex(key),
+            "attempt": 1,
+            "last": True,
+            "http_status": _status(row["error_message"]),
+            "reason": row["error_message"],
+        }
         for key, row in table.items()
         if row["error_message"] or key in saved
     ]
     if not table:
-        rows = [{"uid": bytes.fromhex(key), "attempt": 1, "http_status": 200, "reason": None} for key in saved]
+        rows = [{"uid": bytes.fromhex(key), "attempt": 1, "last": True, "http_status": 200, "reason": None} for key in saved]
     return pa.Table.from_pylist(rows, schema=ATTEMPTS)
 
 
