@@ -41,6 +41,7 @@ COLUMNS: dict[str, pa.Field] = {
         _column("aesthetic_v2", pa.float32(), "improved aesthetic predictor v2 (sac+logos+ava1), about 1..10; not v1's scale"),
         _column("phash", pa.uint64(), "64-bit perceptual hash, bit for bit imagehash.phash"),
         _column("sha256", pa.binary(32), "sha256 of the stored picture's bytes"),
+        _column("fault", pa.string(), "why a row cannot be used, where the reader of the input says so: a reason"),
         _column("fate", pa.string(), "kept | dropped"),
         _column("reason", pa.string(), "first rule or fault that hit; null where kept"),
     )

@@ -12,8 +12,10 @@ import pyarrow as pa
 from filters.fetch.images import ImageLimits
 from filters.fetch.img2dataset import LACKS, missing
 from manifests.schema import schema
+from pipeline.datasets import DATASETS
 from pipeline.fetch_worker import FetchWorker
 from pipeline.inputs import input_batches
+from pipeline.own_pictures import OwnPictures
 from pipeline.plans import connect, files_sql, write_plan
 from pipeline.recipe import RecipeError
 from pipeline.retry import with_retries
@@ -63,7 +65,7 @@ class Fetch(Step):
 
     def notes(self) -> list[str]:
         """Warn of the other engine. Raises RecipeError where it cannot run."""
-        if self.recipe.fetch.engine == "tessera":
+        if self.recipe.fetch.engine == "tessera" or DATASETS[self.recipe.input.dataset].local:
             return []
         if why := missing():
             raise RecipeError(f'fetch.engine = "img2dataset": {why}; the other choice is "tessera"')
@@ -76,7 +78,9 @@ class Fetch(Step):
         config = self.recipe.fetch
         if self.runtime.connect_to:
             config = config.model_copy(update={"connect_to": {**dict(config.connect_to), **self.runtime.connect_to}})
-        return FetchWorker(self.root, config, ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality), Memory())
+        own = OwnPictures.of(self.root, config.max_bytes) if DATASETS[self.recipe.input.dataset].local else None
+        limits = ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality)
+        return FetchWorker(self.root, config, limits, Memory(), own)
 
 
 def one_batch_each(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -17,6 +17,7 @@ from manifests.manifest import FileRecord, ShardRecord
 from manifests.shards import write_shard
 from pipeline.attempts import Past, carried, history, write_ledger
 from pipeline.hands import Hands, batches
+from pipeline.own_pictures import OwnPictures
 from pipeline.pairs import Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
 from pipeline.steps import Unit
 
@@ -38,6 +39,8 @@ class FetchWorker:
     config: FetchConfig
     limits: ImageLimits
     memory: "Memory"
+    own: OwnPictures | None = None
+    """Where the pictures are when they came with the input; None: on the web."""
     details: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
@@ -64,8 +67,8 @@ class FetchWorker:
         results = carried(past, unit.reads.get("again", ()), spool)
         deadly = [row["uid"] for row in rows if row["uid"] not in results and hands.deadly(row["uid"])]
         results.update({uid: Result((*_before(past, uid), Attempt(reason="worker_died"))) for uid in deadly})
-        wanted = [Request(row["uid"], row["url"]) for row in rows if row["uid"] not in results]
-        engine = self._ours if self.config.engine == "tessera" else self._theirs
+        wanted = [row for row in rows if row["uid"] not in results]
+        engine = self._ours if self.own or self.config.engine == "tessera" else self._theirs
         for got in engine(unit, wanted, hands):
             results[got.uid] = self._result(got, past, spool)
         missing = [row["uid"].hex() for row in rows if row["uid"] not in results]
@@ -73,9 +76,9 @@ class FetchWorker:
             raise AssertionError(f"fetch {unit.name}: no answer for {len(missing)} rows, the first is {missing[0]}")
         return results
 
-    def _ours(self, unit: Unit, wanted: list[Request], hands: Hands) -> Iterator[Download]:
-        """Yield what our client and our image gate make of the requests, as they come."""
-        for answer in fetch_all(wanted, self.config, self.memory):
+    def _ours(self, unit: Unit, wanted: list[dict[str, Any]], hands: Hands) -> Iterator[Download]:
+        """Yield what our client, or the folder that came with the input, and our image gate make of the rows, as they come."""
+        for answer in self.own.answers(wanted) if self.own else fetch_all(_requests(wanted), self.config, self.memory):
             with hands.holding(unit.name, [answer.uid]):
                 got = Download(answer.uid, answer.reason, answer.status, answer.detail, receipt=answer.receipt, tries=answer.attempts)
                 try:
@@ -83,9 +86,9 @@ class FetchWorker:
                 except ImageFault as fault:
                     yield replace(got, reason=fault.reason, detail=fault.detail)
 
-    def _theirs(self, unit: Unit, wanted: list[Request], hands: Hands) -> Iterator[Download]:
-        """Yield what img2dataset makes of the requests."""
-        for batch in batches(((request.uid, request) for request in wanted), THEIR_ROWS, hands):
+    def _theirs(self, unit: Unit, wanted: list[dict[str, Any]], hands: Hands) -> Iterator[Download]:
+        """Yield what img2dataset makes of the rows."""
+        for batch in batches(((request.uid, request) for request in _requests(wanted)), THEIR_ROWS, hands):
             with hands.holding(unit.name, [uid for uid, _ in batch]):
                 yield from download([request for _, request in batch], self.config, self.limits)
 
@@ -108,6 +111,10 @@ class FetchWorker:
             for entry in sorted(self.details, key=lambda entry: entry["uid"]):
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self.details.clear()
+
+
+def _requests(rows: list[dict[str, Any]]) -> list[Request]:
+    return [Request(row["uid"], row["url"]) for row in rows]
 
 
 def _before(past: Mapping[bytes, Past], uid: bytes) -> tuple[Attempt, ...]:

@@ -1,6 +1,8 @@
 """Find the input's Parquet files and name them by size and footer, so that a run folder belongs to one data set, which may grow."""
 
 import hashlib
+import os
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import FormatError, read_json, write_json
+from pipeline.datasets import DATASETS, SAYS, kind_of, readers_of
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.row_groups import UNREADABLE, RowGroups, open_input
 from pipeline.rules import input_columns
@@ -20,6 +23,7 @@ from pipeline.steps import records_of
 LEDGER = "input.json"
 TAIL = 64 * 1024
 """Bytes at a file's end that stand for its footer where it has none that can be read."""
+BLOCK = 1 << 20
 LOOKERS = 8
 """Footers read at a time: a remote store answers slowly."""
 
@@ -30,6 +34,7 @@ class InputFile:
 
     `footer` is the sha256 of its Parquet footer, which holds place, size and extremes of every column of every row group.
     `seen` is what the file system says of it (time, inode, ETag): as long as that stays, nothing is read to know it again.
+    `raw` is the kind of a file that is no table yet (tables.py makes one). `pictures`: the tar, or the folder, that holds its pictures.
     `batch` counts the times that files were added to the run folder: 0 for those it began with.
     """
 
@@ -42,10 +47,12 @@ class InputFile:
     fault: str = ""
     seen: str = ""
     batch: int = 0
+    raw: str = ""
+    pictures: str = ""
 
     def missing(self, wanted: Iterable[str]) -> list[str]:
         """Return the wanted columns that a readable file does not have."""
-        return [] if self.fault else [name for name in wanted if name not in self.columns]
+        return [] if self.fault or self.raw else [name for name in wanted if name not in self.columns]
 
     @property
     def rows(self) -> int:
@@ -58,28 +65,66 @@ class InputFile:
 
 
 def find_files(recipe: Recipe) -> list[str]:
-    """Return the input's files as URLs, sorted. Raises RecipeError when there are none."""
+    """Return the input's files as URLs, sorted; of a tar and its table the table. Raises RecipeError when there are none."""
     patterns = [recipe.input.files] if isinstance(recipe.input.files, str) else recipe.input.files
+    dataset = DATASETS[recipe.input.dataset]
     found: set[str] = set()
     for pattern in patterns:
         filesystem, path = fsspec.url_to_fs(pattern)
-        if filesystem.isdir(path):
-            path = f"{path.rstrip('/')}/*.parquet"
-        found.update(filesystem.unstrip_protocol(match) for match in filesystem.glob(path) if not filesystem.isdir(match))
+        paths = [f"{path.rstrip('/')}/*{ending}" for ending in dataset.endings] if filesystem.isdir(path) else [path]
+        matches = {match for each in paths for match in filesystem.glob(each) if not filesystem.isdir(match)}
+        found.update(filesystem.unstrip_protocol(match) for match in matches)
+    if dataset.kind == "tar":
+        found = {_table_of_tar(url) for url in found if url.endswith(dataset.endings)}
     if not found:
-        raise RecipeError(f"input.files: no file matches {', '.join(map(repr, patterns))}; give Parquet files, a folder or a glob")
+        wanted = " or ".join(dataset.endings)
+        raise RecipeError(
+            f"input.files: no file matches {', '.join(map(repr, patterns))};"
+            f" {recipe.input.dataset!r} wants {SAYS[dataset.kind]} ({wanted}): give files, a folder or a glob"
+        )
     return sorted(found)
 
 
-def look_at_inputs(recipe: Recipe) -> list[InputFile]:
-    """Open every footer once; a file that cannot be opened keeps its `fault`.
+def _table_of_tar(url: str) -> str:
+    """Return the table beside a tar, or the tar where there is none."""
+    table = f"{url.rpartition('.')[0]}.parquet"
+    filesystem, path = fsspec.url_to_fs(table)
+    return table if filesystem.exists(path) else url
 
-    Raises RecipeError when a readable file has no column for the URLs: that is the recipe's mapping, not a data fault.
+
+def look_at_inputs(recipe: Recipe) -> list[InputFile]:
+    """Open every file once; one that cannot be opened keeps its `fault`.
+
+    Raises RecipeError when a readable file has no column for the URLs, or all files are of another kind: that is the recipe's
+    mapping, not a data fault.
     """
     urls = find_files(recipe)
     names = _short_names(urls)
     with ThreadPoolExecutor(LOOKERS) as pool:
-        return list(pool.map(lambda url, name: _look(url, name, recipe), urls, names))
+        kinds = list(pool.map(_kind, urls))
+        _check_kinds(recipe, names, kinds)
+        return list(pool.map(lambda url, name, kind: _look(url, name, recipe, kind), urls, names, kinds))
+
+
+def _kind(url: str) -> str:
+    """Return what a file is, by its first bytes; "?" where it cannot be opened."""
+    try:
+        with open_input(url) as file:
+            return kind_of(file.read(512))
+    except OSError:
+        return "?"
+
+
+def _check_kinds(recipe: Recipe, names: list[str], kinds: list[str]) -> None:
+    """Raise RecipeError when every file is of a known kind that this data set is not made of."""
+    dataset = DATASETS[recipe.input.dataset]
+    fits = {"parquet": {"parquet"}, "jsonl": {"jsonl", "text"}, "tar": {"parquet", "tar"}}[dataset.kind]
+    if all(kind in SAYS and kind not in {*fits, "text", "empty", "?"} for kind in kinds):
+        others = readers_of(kinds[0])
+        raise RecipeError(
+            f"input: {names[0]} is {SAYS[kinds[0]]}; input.dataset = {recipe.input.dataset!r} wants {SAYS[dataset.kind]}"
+            + (f"; data sets of that kind: {others}" if others else "; unpack it first" if kinds[0] in ("gzip", "zip") else "")
+        )
 
 
 def _short_names(urls: list[str]) -> list[str]:
@@ -91,20 +136,36 @@ def _short_names(urls: list[str]) -> list[str]:
     return [path.relative_to(shared).as_posix() for path in paths]
 
 
-def _look(url: str, name: str, recipe: Recipe) -> InputFile:
+def _look(url: str, name: str, recipe: Recipe, kind: str) -> InputFile:
+    dataset = DATASETS[recipe.input.dataset]
     try:
         filesystem, path = fsspec.url_to_fs(url)
         seen = str(filesystem.ukey(path))
-        with open_input(url) as file:
-            size, footer_sha256 = _footer(file)
-            file.seek(0)
-            try:
-                footer = pq.ParquetFile(file).metadata
-                names = footer.schema.to_arrow_schema().names
-            except UNREADABLE as error:
-                return InputFile(url, name, size, footer_sha256, fault=f"not a readable Parquet file: {_first_line(error)}")
+        if dataset.kind == "jsonl" and kind in ("jsonl", "text", "empty", "?"):
+            return InputFile(url, name, *_measure(url), seen=seen, raw="jsonl", pictures=data_folder(recipe))
+        if dataset.kind == "tar" and kind != "parquet" and not url.endswith(".parquet"):
+            return InputFile(url, name, *_ends(url), seen=seen, raw="tar", pictures=url)
+        looked = _look_at_table(url, name, recipe)
+        if looked.fault or dataset.kind != "tar":
+            return replace(looked, seen=seen)
+        tar = f"{url.removesuffix('.parquet')}.tar"
+        size, ends = _ends(tar) if filesystem.exists(path.removesuffix(".parquet") + ".tar") else (0, "")
+        both = hashlib.sha256(f"{looked.footer} {ends}".encode()).hexdigest()
+        return replace(looked, seen=seen, bytes=looked.bytes + size, footer=both, pictures=tar)
     except OSError as error:
         return InputFile(url, name, 0, "", fault=f"cannot be opened: {_first_line(error)}")
+
+
+def _look_at_table(url: str, name: str, recipe: Recipe) -> InputFile:
+    """Read a table's footer. Raises OSError, and RecipeError for one without URLs."""
+    with open_input(url) as file:
+        size, footer_sha256 = _footer(file)
+        file.seek(0)
+        try:
+            footer = pq.ParquetFile(file).metadata
+            names = footer.schema.to_arrow_schema().names
+        except UNREADABLE as error:
+            return InputFile(url, name, size, footer_sha256, fault=f"not a readable Parquet file: {_first_line(error)}")
     columns, wanted = set(names), input_columns(recipe)["url"]
     twice = sorted(column for column in {*input_columns(recipe).values()} if names.count(column) > 1)
     if twice:
@@ -115,7 +176,48 @@ def _look(url: str, name: str, recipe: Recipe) -> InputFile:
             ' say which one holds them: [input.columns] url = "…"'
         )
     groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
-    return InputFile(url, name, size, footer_sha256, groups, tuple(sorted(columns)), seen=seen)
+    return InputFile(url, name, size, footer_sha256, groups, tuple(sorted(columns)))
+
+
+def look_at_made(file: InputFile, table: Path) -> InputFile:
+    """Return a raw file with the table that was made of it."""
+    footer = pq.read_metadata(table)
+    groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
+    return replace(file, url=str(table.absolute()), raw="", groups=groups, columns=tuple(sorted(footer.schema.to_arrow_schema().names)))
+
+
+def data_folder(recipe: Recipe) -> str:
+    """Return the folder, as a URL, that holds the data set: `input.images`, else the part of `files` before any wildcard."""
+    if recipe.input.images is not None:
+        filesystem, path = fsspec.url_to_fs(recipe.input.images)
+        return str(filesystem.unstrip_protocol(path.rstrip("/") or "/"))
+    patterns = [recipe.input.files] if isinstance(recipe.input.files, str) else recipe.input.files
+    folders = []
+    for pattern in patterns:
+        filesystem, path = fsspec.url_to_fs(pattern)
+        fixed = path if filesystem.isdir(path) else re.split(r"[*?\[]", path)[0].rpartition("/")[0]
+        folders.append(str(filesystem.unstrip_protocol(fixed.rstrip("/") or "/")))
+    return str(os.path.commonpath(folders)) if len({url.partition("://")[0] for url in folders}) == 1 and len(folders) > 1 else folders[0]
+
+
+def _measure(url: str) -> tuple[int, str]:
+    """Return a file's size and the sha256 of its content."""
+    size, digest = 0, hashlib.sha256()
+    with open_input(url) as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+            size += len(block)
+    return size, digest.hexdigest()
+
+
+def _ends(url: str) -> tuple[int, str]:
+    """Return a tar's size and the sha256 of its first and last TAIL bytes: its middle is read when its pictures are."""
+    with open_input(url) as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        head = file.read(TAIL)
+        file.seek(max(0, size - TAIL))
+        return size, hashlib.sha256(head + file.read(TAIL)).hexdigest()
 
 
 def _footer(file: Any) -> tuple[int, str]:

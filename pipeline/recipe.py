@@ -45,10 +45,11 @@ class OpenSection(BaseModel):
 class InputSection(Section):
     """[input]: which rows."""
 
-    dataset: Literal["laion-coco", "demo", "demo-artworks"] = Field(
-        "laion-coco", description="column mapping; the demo's make their own pictures and table"
+    dataset: Literal["laion-coco", "img2dataset", "jsonl", "coyo", "datacomp", "columns", "demo", "demo-artworks"] = Field(
+        "laion-coco", description="what the input is; the demo's make their own pictures and table"
     )
-    files: str | list[str] = Field("data/*.parquet", description="Parquet files: local globs or fsspec URLs")
+    files: str | list[str] = Field("data/*.parquet", description="its files: folders or globs, local or any fsspec URL")
+    images: str | None = Field(None, description="jsonl: the folder that pictures must lie in; none: the fixed part of `files`")
     columns: dict[str, str] = Field({}, description="our column = the input's column, on top of the data set's mapping")
     unit_rows: int = Field(100_000, ge=1, description="row groups are joined into units of about this many rows")
     sample: float | None = Field(

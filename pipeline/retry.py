@@ -26,6 +26,7 @@ PASSING = ("connection", "dns", "timeout", "tls", "bad_response", "incomplete_bo
 REASONS = (
     "blocked_scheme", "blocked_address", "dns", "connection", "tls", "timeout", "bad_response", "too_many_redirects", "too_large",
     "incomplete_body", "empty_body", "robots", "opted_out", "bad_url", *IMAGE_REASONS, "worker_died",
+    "missing_file", "blocked_path", "broken_tar",
 )  # fmt: skip
 
 

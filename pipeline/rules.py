@@ -11,20 +11,10 @@ import pyarrow.compute as pc
 from filters.base import Filter, build_filter
 from filters.scorers.catalog import HEADS, clip_scale, scorer_specs
 from manifests.weights import STAND_IN
+from pipeline.datasets import DATASETS, LAION_COCO
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.user_filters import load_user_filters, user_files
 
-LAION_COCO = {
-    "url": "URL",
-    "text": "TEXT",
-    "top_caption": "top_caption",
-    "width": "WIDTH",
-    "height": "HEIGHT",
-    "similarity": "similarity",
-    "pwatermark": "pwatermark",
-    "punsafe": "punsafe",
-}
-DATASETS = {"laion-coco": LAION_COCO, "demo": LAION_COCO, "demo-artworks": LAION_COCO}
 DECODED = ("width", "height")
 DETECTED = ("language", "language_score")
 
@@ -45,7 +35,7 @@ class RuleSet:
 
 def input_columns(recipe: Recipe) -> dict[str, str]:
     """Return our column -> the input's column."""
-    return {**DATASETS[recipe.input.dataset], **recipe.input.columns}
+    return {**DATASETS[recipe.input.dataset].columns, **recipe.input.columns}
 
 
 def scored_columns(recipe: Recipe) -> tuple[str, ...]:
@@ -117,8 +107,10 @@ def check_rules(recipe: Recipe) -> None:
         with_clip = ", ".join(name for name, head in HEADS.items() if head.encoder == "clip")
         raise RecipeError(f"recipe: score.embeddings: no head of score.use runs CLIP; heads that do: {with_clip}")
     columns = input_columns(recipe)
+    if "url" not in columns:
+        raise RecipeError('recipe: input.dataset = "columns" needs a map of your columns: [input.columns] url = "…", text = "…"')
     for ours in recipe.input.columns:
-        if ours not in LAION_COCO and ours not in {c for head in HEADS.values() for c in head.columns} | {*DETECTED, "hash"}:
+        if ours not in LAION_COCO.columns and ours not in {c for head in HEADS.values() for c in head.columns} | {*DETECTED, "hash"}:
             raise RecipeError(f"recipe: input.columns: nothing reads a column {ours!r}")
     provided = {*columns, *DECODED, *DETECTED, *scored_columns(recipe)}
     rules = build_rules(recipe)

@@ -19,8 +19,10 @@ from manifests.schema import COLUMNS, schema
 from manifests.uid import Uids, fraction_bound
 from manifests.weights import WeightsFile
 from pipeline.columns import coerce
+from pipeline.datasets import DATASETS
 from pipeline.hands import Hands
 from pipeline.inputs import InputFile, claimed
+from pipeline.lines import FAULT, FAULT_COLUMN
 from pipeline.lists import exclusions_key, row_exclusions
 from pipeline.row_groups import BrokenGroup, RowGroups
 from pipeline.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
@@ -42,6 +44,8 @@ BATCH_ROWS = 65_536
 """Rows in hand at a time; nothing in the ledger depends on it."""
 HELD_ROWS = 1 << 18
 """Row groups up to this size are judged whole before they are written; larger ones are streamed, the unit begun anew should one break."""
+NO_ROW = pa.array(["broken_line", "broken_tar"])
+"""Faults of the input that leave nothing of a row: its uid is null."""
 Columns = dict[str, pa.Array]
 """Our column -> its values, all of the same length."""
 
@@ -96,7 +100,9 @@ class Select(Step):
         """Build the rules and read the exclusion lists once; LAION's hash is read where a list needs it."""
         named = row_exclusions(self.recipe)
         hashes = {"hash": "hash"} if named and "hash" in named.by_kind else {}
-        return SelectWorker(self, build_rules(self.recipe), {**hashes, **input_columns(self.recipe)}, exclusions=named)
+        local = DATASETS[self.recipe.input.dataset].local
+        mapping = {**hashes, **input_columns(self.recipe), **({FAULT: FAULT_COLUMN} if local else {})}
+        return SelectWorker(self, build_rules(self.recipe), mapping, local, exclusions=named)
 
 
 def detects(rules: RuleSet, columns: tuple[str, ...]) -> bool:
@@ -122,6 +128,7 @@ class SelectWorker:
     step: Select
     rules: RuleSet
     mapping: dict[str, str]
+    local: bool = False
     batch_rows: int = BATCH_ROWS
     exclusions: Exclusions | None = None
 
@@ -193,9 +200,13 @@ class SelectWorker:
     def _judge(self, columns: Columns, bound: int | None) -> pa.Table:
         """Return the ledger's rows of one batch: uid, the first reason that hits, and what survivors carry."""
         columns = self._with_uids(columns, bound)
-        reason = pc.if_else(looks_like_url(columns["url"]), pa.scalar(None, pa.string()), "bad_url")
+        fine = pc.fill_null(pc.not_equal(columns["url"], ""), False) if self.local else looks_like_url(columns["url"])
+        reason = pc.if_else(fine, pa.scalar(None, pa.string()), "bad_url")
+        if FAULT in columns:
+            reason = pc.coalesce(columns[FAULT], reason)
+            columns["uid"] = pc.if_else(pc.is_in(reason, NO_ROW), pa.scalar(None, columns["uid"].type), columns["uid"])
         if self.exclusions:
-            reason = pc.if_else(self.exclusions.hits(columns), "removed", reason)
+            reason = pc.if_else(pc.fill_null(self.exclusions.hits(columns), False), "removed", reason)
         if detects(self.rules, self.rules.columns):
             columns = with_language(columns, pc.is_null(reason))
         batch = _batch(columns, self.rules.columns)

@@ -12,6 +12,7 @@ import duckdb
 from filters.fetch.config import require_contact
 from manifests.files import FormatError, digest_of, out_of_room, read_json, write_json
 from manifests.manifest import Manifest, ManifestError, ShardRecord, shard_list
+from pipeline.datasets import DATASETS
 from pipeline.folder import locked, write_recipe
 from pipeline.hands import Hands
 from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
@@ -24,6 +25,7 @@ from pipeline.rules import files_behind, input_columns
 from pipeline.runners import RunFailed, RunnerOptions, Supervisor, preflight
 from pipeline.steps import Runtime, Step, Unit, records_of
 from pipeline.summary import losses, print_summary, stage_figures, versions
+from pipeline.tables import with_tables
 
 NEEDS = {"filter": None, "caption": "filter", "pretokenize": "filter"}
 
@@ -132,7 +134,8 @@ def _need(recipe: Recipe, stage: str) -> None:
 
 def _contact(recipe: Recipe, chosen: list[Step]) -> None:
     """Raise RecipeError where strangers' sites are about to be asked without a contact address."""
-    if recipe.input.dataset.startswith("demo") or all(step.name != "fetch" for step in chosen):
+    own = DATASETS[recipe.input.dataset].local  # its pictures are here: nobody is asked
+    if own or recipe.input.dataset.startswith("demo") or all(step.name != "fetch" for step in chosen):
         return
     try:
         require_contact(recipe.fetch)
@@ -173,7 +176,7 @@ def _check_claim(recipe: Recipe, files: list[InputFile], dry_run: bool) -> None:
         if file.fault:
             print(f"warning: {file.name}: {file.fault}; it is counted as a loss")
     if not dry_run:
-        claim(recipe.root, files)
+        claim(recipe.root, with_tables(recipe, files))
 
 
 def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:

@@ -200,7 +200,7 @@ def test_the_vocabulary_of_faults_is_the_designs() -> None:
 
     listed, _ = reasons()
     assert listed - set(known_filters()) == {
-        *("bad_url", "missing_value", "broken_row_group"),
+        *("bad_url", "missing_value", "broken_row_group", "broken_line", "broken_tar", "missing_file", "blocked_path"),
         *("blocked_scheme", "blocked_address", "dns", "connection", "tls", "timeout", "bad_response", "http_404", "too_many_redirects"),
         *("too_large", "incomplete_body", "empty_body", "robots", "opted_out"),
         *("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"),

@@ -1,0 +1,77 @@
+"""Make a Parquet table of an input that is none (JSON lines, tars without their table), once, inside the run folder."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow.parquet as pq
+
+from manifests.files import FORMAT, digest_of, writing
+from pipeline.inputs import InputFile, look_at_made
+from pipeline.lines import FAULT, Folder, lines, read_line, table_of
+from pipeline.recipe import Recipe, RecipeError
+from pipeline.row_groups import is_local
+from pipeline.rules import input_columns
+from pipeline.tars import BrokenTar, sample_rows
+
+VERSION = 1
+"""Bump it when the tables made here change."""
+GROUP_ROWS = 65_536
+
+
+def with_tables(recipe: Recipe, files: list[InputFile]) -> list[InputFile]:
+    """Return the input's files, each raw one with a table in `manifests/input/` that says what it holds, a row group in memory.
+
+    A table is named by what it is made of and made once. Raises RecipeError where all pictures of a file lie outside the data set.
+    """
+    return [_with_table(recipe, file) if file.raw else file for file in files]
+
+
+def _with_table(recipe: Recipe, file: InputFile) -> InputFile:
+    mapping = input_columns(recipe)
+    root = fsspec.url_to_fs(file.pictures)[1] if file.raw == "jsonl" else ""
+    name = digest_of([VERSION, file.name, file.footer, file.bytes, mapping, file.url, root])[:32]
+    path = recipe.root / "manifests" / "input" / f"{name}.parquet"
+    try:
+        if not path.exists():
+            _write(path, _line_rows(file, root, mapping) if file.raw == "jsonl" else sample_rows(file.url, file.name, mapping), mapping)
+    except BrokenTar as error:
+        return replace(file, raw="", fault=f"not a readable tar: {error}"[:200])
+    return look_at_made(file, path)
+
+
+def _write(path: Path, rows: Iterator[dict[str, Any]], mapping: Mapping[str, str]) -> None:
+    with writing(path) as temporary:
+        table = table_of(list(islice(rows, GROUP_ROWS)), mapping, ("key",))
+        schema = table.schema.with_metadata({"tessera_format": str(FORMAT)})
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            while table.num_rows:
+                writer.write_table(table.cast(schema), row_group_size=GROUP_ROWS)
+                table = table_of(list(islice(rows, GROUP_ROWS)), mapping, ("key",))
+
+
+def _line_rows(file: InputFile, root: str, mapping: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    filesystem, path = fsspec.url_to_fs(file.url)
+    start = root if os.path.commonpath([path, root]) != root else path.rpartition("/")[0]
+    folder = Folder(start, root, os.path.realpath(root) if is_local(file.pictures) else "")
+    with filesystem.open(path, "rb") as raw:
+        rows = (read_line(line, folder, mapping) for line in lines(raw))
+        head = list(islice(rows, GROUP_ROWS))
+        _check_folder(file, head, root)
+        yield from head
+        yield from rows
+
+
+def _check_folder(file: InputFile, rows: list[dict[str, Any]], root: str) -> None:
+    """Raise RecipeError when every path is absolute and leads elsewhere: the recipe does not say where the pictures are."""
+    paths = [row for row in rows if row[FAULT] != "broken_line"]
+    outside = [row for row in paths if row[FAULT] == "blocked_path" and os.path.isabs(row["url"])]
+    if outside and len(outside) == len(paths):
+        raise RecipeError(
+            f"input: every picture of {file.name} lies outside {root}, the first is {outside[0]['url']!r};"
+            ' say which folder holds them: [input] images = "…"'
+        )
