@@ -25,8 +25,9 @@ def text(body: bytes, status: str = "200 OK", *headers: str) -> Behaviour:
 
 
 def ask(server: HostileServer, *urls: str, memory: Memory | None = None, **settings: object) -> list[Answer]:
-    """Return the answers in the order of the URLs; every host name leads to the server."""
-    config = FetchConfig.model_validate({**PLAIN, "connect_to": {":": f"{server.address}:{server.port}"}, **settings})
+    """Return the answers in the order of the URLs; every host name but one leads to the server."""
+    table = {":": f"{server.address}:{server.port}", "dead.example": "127.0.0.2:1"}
+    config = FetchConfig.model_validate({**PLAIN, "connect_to": table, **settings})
     requests = [Request(number.to_bytes(16, "big"), url) for number, url in enumerate(urls)]
     return sorted(fetch_all(requests, config, memory), key=lambda answer: answer.uid)
 
@@ -80,7 +81,7 @@ ROBOTS: dict[str, tuple[Behaviour, str | None]] = {
     "loop": (text(b"", "302 Found", "Location: /robots.txt"), None),
     "to-metadata": (text(b"", "302 Found", "Location: http://169.254.169.254/robots.txt"), None),
     "to-file": (text(b"", "302 Found", "Location: file:///etc/passwd"), None),
-    "to-no-tls": (text(b"", "302 Found", "Location: https://a.example/robots.txt"), "robots"),
+    "to-nowhere": (text(b"", "302 Found", "Location: http://dead.example/robots.txt"), "robots"),
     "reset": (lambda x: x.reset(), "connection"),
     "cut": (lambda x: x.answer(DENY, length=1000), "incomplete_body"),
     "garbage": (lambda x: x.send(b"\0\1\2 garbage\r\n\r\n"), "bad_response"),

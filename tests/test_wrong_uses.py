@@ -18,6 +18,8 @@ pytestmark = pytest.mark.slow
         (["--stage", "filter", "--step", "fetsch"], "choices: select, fetch, score, dedup, decide"),
         (["--stage", "filter", "--set", "fetch.deadline=1"], "deadline_s"),
         (["--stage", "filter", "--set", "input.files=nowhere/*.parquet"], "no file matches"),
+        (["--stage", "filter", "--set", "fetch.user_agent=tessera"], "wanted a name and a contact"),
+        (["--stage", "filter", "--set", "fetch.opt_outs=['noai', 'no']"], "wanted some of noai"),
         (["--stage", "caption"], "filter has not run"),
         (["--stage", "pretokenize"], "first: pipeline run --stage filter"),
         (["--stage", "filter", "--recipe", "nowhere.toml"], "cannot read 'nowhere.toml'"),

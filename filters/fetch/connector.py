@@ -1,5 +1,6 @@
 """Open connections only to addresses that the guard allows, and use one again only where nothing unasked came through it."""
 
+import resource
 import socket
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,8 +17,8 @@ from filters.fetch.dns import Resolver
 from filters.fetch.guard import BlockedAddress, ConnectMap, Guard
 
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]
-MAX_IDLE = 256
-"""Connections kept open for a next request: with thousands of hosts in a shard they would take all the sockets there are."""
+IDLE_SHARE, MOST_IDLE = 4, 4096
+"""Connections kept open for a next request: a quarter of the files that may be open, 4096 at most. A shard has thousands of hosts."""
 
 
 REUSED: ContextVar[bool] = ContextVar("reused", default=False)
@@ -30,6 +31,7 @@ class Connector(aiohttp.TCPConnector):
     def __init__(self, guard: Guard, connect_to: ConnectMap, resolver: Resolver) -> None:
         self.guard, self.connect_to, self.resolver = guard, connect_to, resolver
         self.idle: OrderedDict[ResponseHandler, None] = OrderedDict()
+        self.most_idle = min(MOST_IDLE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // IDLE_SHARE)
         super().__init__(resolver=resolver, use_dns_cache=False, limit=0, socket_factory=self._socket)
 
     def _socket(self, info: AddrInfo) -> socket.socket:
@@ -58,7 +60,7 @@ class Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close)
         if protocol.is_connected():
             self.idle[protocol] = None
-        while len(self.idle) > MAX_IDLE:
+        while len(self.idle) > self.most_idle:
             self.idle.popitem(last=False)[0].close()
 
 
