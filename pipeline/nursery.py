@@ -17,10 +17,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 FIXED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+OPTIONAL = ("pandas", "pymongo")
+"""What Beam imports where it is installed, half of its time; nothing here reaches them through Beam."""
 LOST = -signal.SIGKILL
 """Exit code of a worker whose nursery died."""
 
@@ -279,11 +282,26 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     answers = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no answer
-    import pipeline.registry
-    import pipeline.worker  # noqa: F401
+    gc.disable()
+    with hidden(*OPTIONAL):
+        import pipeline.worker
+    import pipeline.registry  # noqa: F401
 
+    gc.enable()
     gc.freeze()
     Server(answers).serve()
+
+
+@contextlib.contextmanager
+def hidden(*names: str) -> Iterator[None]:
+    """Let packages that are not imported yet seem to be missing while the block runs."""
+    names = tuple(name for name in names if name not in sys.modules)
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]  # None: the import system's sign for what is not there
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 if __name__ == "__main__":
