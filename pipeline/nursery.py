@@ -23,7 +23,7 @@ from typing import IO, Any, NoReturn
 
 FIXED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 OPTIONAL = ("pandas", "pymongo")
-"""What Beam imports where it is installed, half of its time; nothing here reaches them through Beam."""
+"""What Beam and pyarrow import where it is installed, half of their time; no worker has a use for them."""
 LOST = -signal.SIGKILL
 """Exit code of a worker whose nursery died."""
 
@@ -283,8 +283,12 @@ def main() -> NoReturn:
     answers = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no answer
     gc.disable()
+    import pyarrow as pa
+
     with hidden(*OPTIONAL):
         import pipeline.worker
+
+        pa.scalar("")  # pyarrow looks for pandas at the first value that it makes, once
     import pipeline.registry  # noqa: F401
 
     gc.enable()
