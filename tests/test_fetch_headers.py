@@ -108,6 +108,29 @@ def test_hungry_metadata_is_not_fed(name: str, expected: str) -> None:
     assert int(grown_mib) < 96
 
 
+LARGE = [
+    ("RGB", "PNG", {}),
+    ("RGBA", "PNG", {}),
+    ("P", "PNG", {}),
+    ("I;16", "PNG", {}),
+    ("RGB", "JPEG", {"progressive": True}),
+    ("CMYK", "JPEG", {}),
+    ("RGB", "WEBP", {"lossless": True, "method": 0}),
+    ("RGB", "TIFF", {"compression": "tiff_lzw"}),
+]
+
+
+@pytest.mark.parametrize(("mode", "format_", "options"), LARGE)
+def test_memory_for_large_pictures_is_bounded(mode: str, format_: str, options: dict[str, Any]) -> None:
+    """16 million pixels: 4 bytes each decoded, as much again where they must be turned, three times that in libwebp; nothing more."""
+    data = encode(Image.new(mode, (4000, 4000)), format_, **options)
+    script = MEMORY.replace("(open_picture, store)", "(store,)").replace("import filters", "import cv2, numpy, filters")
+    done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, timeout=120, check=True)
+    said, grown_mib = done.stdout.decode().rsplit(maxsplit=1)
+    assert said == "picture"
+    assert int(grown_mib) < (20 if format_ == "WEBP" else 10) * 16_000_000 / (1 << 20) + 32
+
+
 def test_tags_that_claim_more_than_the_file() -> None:
     assert reason(tiff([*ONE_PIXEL, *((tag, 7, 900, 0) for tag in (320, 336, 347, 34675))], bytes(1000))) == "corrupt"
     assert reason(tiff([*ONE_PIXEL, (34675, 7, 10_000, 0)], bytes(1000))) == "truncated"
