@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.manifest import Manifest, ShardRecord, total_dropped
+from pipeline.forecast import beside
 from pipeline.inputs import InputFile
 from pipeline.plans import connect, files_sql
 from pipeline.progress import clock
@@ -124,6 +125,10 @@ def print_summary(recipe: Recipe, manifest: Manifest, made: int, before: int, se
     print(f"  {'dropped':<24}{sum(manifest.dropped.values()):>10,}")
     for reason, count in manifest.dropped.items():
         print(f"    {reason:<22}{count:>10,}")
+    for what, predicted, actual in (
+        beside(recipe.root, manifest.rows_in, manifest.kept, manifest.dropped, manifest.tiers) if (stage == "filter") else ()
+    ):
+        print(f"  predicted {what:<20} {predicted:>28}   actual {actual:>12}")
     for loss in manifest.losses:
         what = loss["fault"] if loss["kind"] == "file" else f"row group {loss['row_group']} is broken, {loss['rows']} rows"
         print(f"  lost: {loss['name']}: {what}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.plans import connect, files_sql
+from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.rules import build_rules
 from pipeline.steps import records_of
@@ -29,15 +29,20 @@ def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
     finals = [root / file.path for record in records_of(root, "decide") for file in record.files]
     if not finals:
         raise RecipeError(f"why: filter has not run in {root}; first: pipeline run --stage filter")
-    is_uid = len(asked) == 32 and all(digit in "0123456789abcdefABCDEF" for digit in asked)
-    where = "uid = unhex(?)" if is_uid else "url = ?"
+    is_uid = 8 <= len(asked) <= 32 and all(digit in "0123456789abcdefABCDEF" for digit in asked)
+    where, given = ("uid BETWEEN unhex(?) AND unhex(?)", [asked.ljust(32, "0"), asked.ljust(32, "f")]) if is_uid else ("url = ?", [asked])
     with connect(root) as connection:
         found = connection.execute(
-            f"SELECT * FROM {files_sql(finals)} WHERE {where} ORDER BY filename, file_row_number", [asked]
+            f"SELECT * FROM {files_sql(finals)} WHERE {where} ORDER BY filename, file_row_number", given
         ).to_arrow_table()
     if not found.num_rows:
-        raise NotFound(f"why: no row of {root} has the {'uid' if is_uid else 'URL'} {asked!r}; give 32 hex digits or the input's URL")
+        what = "uid" if is_uid else "URL"
+        wanted = "give 32 hex digits, the first 8 or more of them, or the URL as in the input"
+        raise NotFound(f"why: no row of {root} has the {what} {asked!r}; {wanted}")
     rows: list[dict[str, Any]] = found.to_pylist()
+    uids = sorted({row["uid"].hex() for row in rows})
+    if is_uid and len(uids) > 1:
+        raise NotFound(f"why: {len(uids)} uids begin with {asked!r}: {', '.join(uids[:5])}; give more digits")
     return rows
 
 
@@ -52,7 +57,10 @@ def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
         if row[name] is not None:
             value = f"{row[name]:.4g}" if isinstance(row[name], float) else row[name]
             yield f"  {name:<15} {value}  ({row[f'{name}_origin']})"
+    if row.get("mark"):
+        yield f"  mark      {row['mark']}"
     if row["shard"]:
+        yield from _fetched(recipe.root, row)
         yield from _verdicts(recipe, row)
         yield from _family(recipe.root, row)
         yield from _sidecars(recipe.root, row)
@@ -70,7 +78,30 @@ def _verdicts(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
         for rule in some:
             verdict = rule.keep(_typed(batch, rule.inputs))[0].as_py()
             says = "missing value" if verdict is None else "passes" if verdict else "fails"
-            yield f"  rule      {place}: {rule.name} {thresholds(rule)}: {says}"
+            values = ", ".join(f"{name} = {_short(batch[name][0].as_py())}" for name in rule.inputs)
+            yield f"  rule      {place}: {rule.name} {thresholds(rule)}: {says} ({values})"
+
+
+def _short(value: Any) -> str:
+    return (
+        "null" if value is None else f"{value:.4g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else str(value)
+    )
+
+
+def _fetched(root: Path, row: dict[str, Any]) -> Iterator[str]:
+    """Tell every attempt to fetch the row, and what its picture is."""
+    ledgers = [
+        root / f.path for r in records_of(root, "fetch") for f in r.files if r.shard == row["shard"] and f.path.startswith("ledger/")
+    ]
+    if not ledgers:
+        return
+    with connect(root) as connection:
+        attempts = connection.execute(f"SELECT * FROM {files_sql(ledgers)} WHERE uid = ? ORDER BY attempt", [row["uid"]]).to_arrow_table()
+    for attempt in attempts.to_pylist():
+        facts = [f"{name} {attempt[name]}" for name in ("http_status", "rule", "value") if attempt.get(name) is not None]
+        yield f"  fetch     attempt {attempt['attempt']}: {attempt['reason'] or 'a picture came'}" + (
+            f" ({', '.join(facts)})" if facts else ""
+        )
 
 
 def thresholds(rule: Any) -> str:
@@ -91,16 +122,18 @@ def _typed(batch: pa.RecordBatch, columns: tuple[str, ...]) -> pa.RecordBatch:
 
 
 def _family(root: Path, row: dict[str, Any]) -> Iterator[str]:
-    paths = [root / record.files[0].path for record in records_of(root, "dedup")]
-    if not paths:
+    paths = [root / file.path for record in records_of(root, "decide") for file in record.files]
+    if not row.get("cluster"):
         return
     with connect(root) as connection:
         query = f"""
-            WITH d AS (SELECT * FROM {files_sql(paths)})
-            SELECT lower(hex(uid)) FROM d WHERE cluster = (SELECT cluster FROM d WHERE uid = ?) ORDER BY uid"""
-        family = [uid for (uid,) in connection.execute(query, [row["uid"]]).fetchall() if uid != row["uid"].hex()]
-    if family:
-        yield f"  twins     {', '.join(family[:8])}" + (f" and {len(family) - 8} more" if len(family) > 8 else "")
+            SELECT lower(hex(uid)), url, coalesce(reason, 'survives') FROM {files_sql(paths)}
+            WHERE cluster = ? AND uid <> ? AND reason IS DISTINCT FROM 'exact_duplicate' ORDER BY reason NULLS FIRST, uid"""
+        family = connection.execute(query, [row["cluster"], row["uid"]]).fetchall()
+    yield from (f"  twin      {uid} {url}: {fate}" for uid, url, fate in family[:8])
+    if len(family) > 8:
+        yield f"  twins     and {len(family) - 8} more"
+    yield "  of twins  the best that passes the rules survives: tier, then aesthetic score, then pixels, then the smaller uid"
 
 
 def _sidecars(root: Path, row: dict[str, Any]) -> Iterator[str]:
@@ -113,3 +146,10 @@ def _sidecars(root: Path, row: dict[str, Any]) -> Iterator[str]:
             query = f"SELECT {what} FROM {files_sql(paths)} WHERE uid = ? AND reason IS NULL ORDER BY filename"
             for found in connection.execute(query, [row["uid"]]).fetchall():
                 yield f"  {step:<9} {found[0]}: " + ", ".join(f"{name} {value}" for name, value in zip(columns, found[1:], strict=True))
+    shards = sorted(plan_folder(root, "pack").glob("*.parquet"))
+    if shards and records_of(root, "pack"):
+        with connect(root) as connection:
+            query = f"SELECT parse_filename(filename, true) FROM {files_sql(shards)} WHERE uid = ? ORDER BY 1"
+            for (name,) in connection.execute(query, [row["uid"]]).fetchall():
+                tier, _, number = name.rpartition("-")
+                yield f"  codes     codes/{tier}/{number}.tar: {row['uid'].hex()}.codes.npy"

@@ -18,6 +18,7 @@ from manifests.files import FormatError, read_json
 from manifests.shards import ShardError, read_shard
 from manifests.weights import WeightsFile
 from pipeline.demo.truth import joined
+from pipeline.forecast import beside
 
 ROWS = 50_000
 """Pictures and examples come from the first files with about this many rows, so that a report of a huge run stays small and quick."""
@@ -70,6 +71,7 @@ class Facts:
     memorised: dict[str, dict[str, Any]] = field(default_factory=dict)
     truth: list[dict[str, Any]] = field(default_factory=list)
     stand_in_captions: bool = False
+    predicted: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 def gather(root: Path, truth: Path | None = None) -> Facts:
@@ -83,6 +85,8 @@ def gather(root: Path, truth: Path | None = None) -> Facts:
         facts.truth = joined(pa.concat_tables(pq.read_table(path) for path in ledgers), pq.read_table(truth))
         _add_texts(facts)
     _read_training(root, facts)
+    if facts.rows_in:
+        facts.predicted = beside(root, facts.rows_in, facts.kept, facts.dropped, facts.tiers)
     return facts
 
 
@@ -193,15 +197,15 @@ def _groups(connection: duckdb.DuckDBPyConnection, clusters: Sequence[Path]) -> 
     """Return a few clusters of near duplicates, the survivor first."""
     query = f"""
         WITH members AS (
-            SELECT cluster, final.* FROM read_parquet({_sql_list(clusters)}) AS dedup JOIN final USING (uid)
+            SELECT dedup.cluster AS family, final.* FROM read_parquet({_sql_list(clusters)}) AS dedup JOIN final USING (uid)
             WHERE uid IN (SELECT uid FROM here) AND reason IS DISTINCT FROM 'exact_duplicate'
-            QUALIFY count(*) OVER (PARTITION BY cluster) > 1 AND bool_or(reason = 'near_duplicate') OVER (PARTITION BY cluster)
-        ), chosen AS (SELECT cluster FROM members GROUP BY cluster ORDER BY count(*) > 2 DESC, md5(cluster::VARCHAR) LIMIT {GROUPS})
-        SELECT * FROM members WHERE cluster IN (SELECT cluster FROM chosen) ORDER BY cluster, fate DESC, md5(hex(uid))"""
+            QUALIFY count(*) OVER (PARTITION BY family) > 1 AND bool_or(reason = 'near_duplicate') OVER (PARTITION BY family)
+        ), chosen AS (SELECT family FROM members GROUP BY family ORDER BY count(*) > 2 DESC, md5(family::VARCHAR) LIMIT {GROUPS})
+        SELECT * FROM members WHERE family IN (SELECT family FROM chosen) ORDER BY family, fate DESC, md5(hex(uid))"""
     groups: dict[Any, list[Shot]] = defaultdict(list)
     for row in connection.execute(query).to_arrow_table().to_pylist():
-        if len(groups[row["cluster"]]) < PER_GROUP:
-            groups[row["cluster"]].append(_shot(row))
+        if len(groups[row["family"]]) < PER_GROUP:
+            groups[row["family"]].append(_shot(row))
     return list(groups.values())
 
 

@@ -74,7 +74,7 @@ def _credits(run: Path) -> str:
 
 def render_report(facts: Facts, attribution: str = "") -> str:
     """Return the page. Parts that the run has not reached are left out."""
-    parts: list[Callable[[Facts], str]] = [_head, _funnel, _kept, _truth, _dropped, _groups, _pictures, _training, _weights]
+    parts: list[Callable[[Facts], str]] = [_head, _funnel, _predicted, _kept, _truth, _dropped, _groups, _pictures, _training, _weights]
     body = "\n".join(part(facts) for part in parts)
     credit = f"<footer>{esc(attribution.replace('# ', '', 1))}</footer>" if attribution else ""
     return page.page(f"Tessera: {facts.name}", body + credit)
@@ -127,6 +127,16 @@ def _funnel(facts: Facts) -> str:
     losses = "".join(f'<p class="drop small">{esc(loss)}</p>' for loss in facts.losses)
     words = "Every row has one fate: kept, or dropped with one reason."
     return f'<h2>From rows to pairs</h2><p class="soft">{words}</p><div class="card funnel">{rows}</div>{losses}'
+
+
+def _predicted(facts: Facts) -> str:
+    """Show what `pipeline plan` had predicted beside what came out."""
+    if not facts.predicted:
+        return ""
+    words = "From a sample of the input, before the run; the range is from the low to the high end of the estimate."
+    rows = [[esc(cell) for cell in line] for line in facts.predicted]
+    table = page.table(("rows", "predicted", "actual"), rows, frozenset((1, 2)))
+    return f'<h2>Predicted and actual</h2><p class="soft">{words}</p><div class="card">{table}</div>'
 
 
 def _card(shot: Shot, label: str = "", survivor: bool = False) -> str:
