@@ -206,7 +206,7 @@ def _join(parts: list[Numbers], kind: Any) -> Numbers:
 
 def _final_rows(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict[str, tuple[str, str]], tiers: list[str]) -> pa.Table:
     """Return the final rows of one shard of the select ledger, in input order."""
-    found = connection.execute(_final_sql(ledger, values)).to_arrow_table()
+    found = connection.execute(_final_sql(connection, ledger, values)).to_arrow_table()
     kept = pc.is_null(found["reason"])
     found = found.append_column("fate", pc.if_else(kept, "kept", "dropped"))
     found = found.append_column("tiers", tier_lists(found["passed"], kept, tiers))
@@ -216,29 +216,32 @@ def _final_rows(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dic
     return found.select(wanted.names).cast(wanted)
 
 
-def _final_sql(ledger: Path, values: dict[str, tuple[str, str]]) -> str:
+def _final_sql(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict[str, tuple[str, str]]) -> str:
     """Return the join of one shard with what is known of its rows. `facts` has the input's order, so only a part of it is read."""
     columns = ", ".join(f"f.{name}, f.{name}_origin" for name in values)
     rows = files_sql([ledger])
+    spans = connection.execute(f"SELECT source, min(source_row), max(source_row) FROM {rows} GROUP BY source").fetchall()
+    quoted = [("'" + source.replace("'", "''") + "'", low, high) for source, low, high in spans]
+    near = " OR ".join(f"(source = {source} AND source_row BETWEEN {low} AND {high})" for source, low, high in quoted) or "false"
+    first, last = connection.execute(f"SELECT coalesce(min(rowid), 0), coalesce(max(rowid), -1) FROM facts WHERE {near}").fetchone() or (
+        0,
+        -1,
+    )
     return f"""
-        WITH span AS (SELECT min(source) AS a, max(source) AS b, min(source_row) AS c, max(source_row) AS d FROM {rows}),
-             near AS MATERIALIZED (
-                 SELECT rowid AS place, * FROM facts
-                 WHERE source BETWEEN (SELECT a FROM span) AND (SELECT b FROM span)
-                   AND source_row BETWEEN (SELECT c FROM span) AND (SELECT d FROM span)),
-             verdict AS (
-                 SELECT * FROM judged
-                 WHERE place BETWEEN (SELECT min(place) FROM near) AND (SELECT max(place) FROM near))
+        WITH s AS (
+                 SELECT source, source_row, uid, url, reason, file_row_number AS place, if(reason IS NULL, source_row, NULL) AS planned
+                 FROM {rows}),
+             f AS (SELECT rowid AS fact, * FROM facts WHERE rowid BETWEEN {first} AND {last}),
+             j AS (SELECT * FROM judged WHERE place BETWEEN {first} AND {last})
         SELECT s.source, s.source_row, s.uid, s.url, {columns}, f.shard, m.mark, f.cluster, j.passed,
                CASE WHEN m.mark = 'removed' THEN 'removed' WHEN s.reason IS NOT NULL THEN s.reason
                     WHEN f.uid IS NULL THEN 'exact_duplicate' ELSE coalesce(f.fault, j.reason) END AS reason,
                CASE WHEN m.mark = 'removed' THEN 'dedup' WHEN s.reason IS NOT NULL THEN 'select' WHEN f.uid IS NULL THEN 'fetch'
                     WHEN f.fault IS NOT NULL THEN f.step WHEN j.reason IS NOT NULL THEN 'decide' END AS step
-        FROM {rows} s
-        LEFT JOIN near f ON s.reason IS NULL AND f.source = s.source AND f.source_row = s.source_row
+        FROM s LEFT JOIN f ON f.source_row = s.planned AND f.source = s.source
         LEFT JOIN marks m ON m.uid = s.uid
-        LEFT JOIN verdict j ON j.place = f.place
-        ORDER BY s.file_row_number"""
+        LEFT JOIN j ON j.place = f.fact
+        ORDER BY s.place"""
 
 
 def tier_lists(passed: pa.ChunkedArray, kept: pa.ChunkedArray, tiers: list[str]) -> pa.Array:
