@@ -26,9 +26,10 @@ from manifests.files import FORMAT, digest_of, write_json
 from manifests.manifest import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
 from pipeline.decide import Decide
-from pipeline.dedup import CLUSTERS, MARKS, Dedup
+from pipeline.dedup import CLUSTERS, Dedup
 from pipeline.fetch import PLANNED, Fetch
 from pipeline.hands import Hands
+from pipeline.marks import MARKS
 from pipeline.recipe import Recipe, parse_recipe
 from pipeline.score import Score
 from pipeline.select import SELECTED, Select

@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def _sample(recipe: Recipe, files: list[InputFile], rows: int) -> Iterator[pa.Ta
             return
         unit = Unit("sample", {"name": file.name, "bound": None}, "")
         with RowGroups(file.url) as source:
-            reader = SelectWorker(worker.step, worker.rules, worker.mapping, min(each, rows - taken))
+            reader = replace(worker, batch_rows=min(each, rows - taken))
             try:
                 table = next(reader._judged(unit, source, group, first), None)
             except BrokenGroup:
