@@ -121,3 +121,21 @@ def nearest(hashes: Array, listed: Array, radius: int) -> tuple[Array, Array]:
             better = (distance[near] < least[place]) | ((distance[near] == least[place]) & (order < found[place]))
             found[place[better]], least[place[better]] = order[better], distance[near][better]
     return found, np.where(found < 0, -1, least)
+
+
+def most_alike(embeddings: Array, listed: Array) -> tuple[Array, Array]:
+    """Return, per embedding (N, D), the place of the most alike of `listed` (M, D), (N,) int64, and their cosine, (N,) float32.
+
+    Lengths do not count. Raises ValueError for another D: embeddings of two models have no angle.
+    """
+    if embeddings.shape[1:] != listed.shape[1:]:
+        raise ValueError(f"embeddings of {embeddings.shape[1:]} numbers against {listed.shape[1:]}")
+    one, other = (np.asarray(some, np.float32) for some in (embeddings, listed))
+    one, other = (some / np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12) for some in (one, other))
+    place, cosine = np.zeros(len(one), np.int64), np.full(len(one), -2, np.float32)
+    for start in range(0, len(other), 4096):
+        found = one @ other[start : start + 4096].T
+        nearest_, best = found.argmax(axis=1), found.max(axis=1)
+        better = best > cosine
+        place[better], cosine[better] = nearest_[better] + start, best[better]
+    return place, cosine

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from filters.fetch.images import ImageFault, ImageLimits, open_picture, store
 from manifests.files import digest_of
 from manifests.weights import sha256_file
 from pipeline.recipe import ExcludeFile, Recipe, RecipeError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 Stamp = tuple[str, int, int]
@@ -131,7 +134,7 @@ def evaluation_pictures(recipe: Recipe) -> Pictures:
 def _pictures(key: str, entry: str, recipe: Recipe) -> Pictures:
     _stamp(key, entry)
     files = tuple(_stamp(key, str(path)) for path in _files(Path(entry)))
-    found = _hashed(entry, files, ImageLimits(recipe.fetch.max_pixels, recipe.store_side, recipe.fetch.jpeg_quality))
+    found = _hashed(entry, files, _limits(recipe))
     if not found.names:
         raise RecipeError(
             f"recipe: {key}: no picture in {entry!r} ({len(files)} files, {len(found.faults)} of them damaged); "
@@ -152,18 +155,37 @@ def _hashed(entry: str, files: tuple[Stamp, ...], limits: ImageLimits) -> Pictur
     hashes: list[int] = []
     names: list[str] = []
     faults: list[str] = []
-    for path in (Path(stamp[0]) for stamp in files):
-        name = path.relative_to(entry).as_posix() if Path(entry).is_dir() else path.name
+    for name, found in _through_the_gate(Path(entry), [Path(stamp[0]) for stamp in files], limits):
+        if isinstance(found, ImageFault):
+            faults.append(f"{name}: {found.reason}")
+        else:
+            hashes.append(int(phash([found])[0]))
+            names.append(name)
+    return Pictures(np.array(hashes, np.uint64), tuple(names), tuple(faults))
+
+
+def evaluation_images(recipe: Recipe) -> "Iterator[tuple[str, Image]]":
+    """Yield (name, RGB picture) of [decontaminate] images, as they look once stored."""
+    for entry in _many(recipe.decontaminate.images):
+        for name, found in _through_the_gate(Path(entry), _files(Path(entry)), _limits(recipe)):
+            if not isinstance(found, ImageFault):
+                yield name, found
+
+
+def _limits(recipe: Recipe) -> ImageLimits:
+    return ImageLimits(recipe.fetch.max_pixels, recipe.store_side, recipe.fetch.jpeg_quality)
+
+
+def _through_the_gate(entry: Path, files: list[Path], limits: ImageLimits) -> "Iterator[tuple[str, Image | ImageFault]]":
+    """Yield (name, picture as stored or its fault) of files and of pictures in tars; names are relative to a folder."""
+    for path in files:
+        name = path.relative_to(entry).as_posix() if entry.is_dir() else path.name
         for inner, data in _bodies(path):
             full = f"{name}/{inner}" if inner else name
             try:
-                picture = open_picture(store(data, limits).jpeg, ImageLimits(limits.max_pixels))
+                yield full, open_picture(store(data, limits).jpeg, ImageLimits(limits.max_pixels))
             except ImageFault as fault:
-                faults.append(f"{full}: {fault.reason}")
-                continue
-            hashes.append(int(phash([picture])[0]))
-            names.append(full)
-    return Pictures(np.array(hashes, np.uint64), tuple(names), tuple(faults))
+                yield full, fault
 
 
 def _bodies(path: Path) -> Iterator[tuple[str, bytes]]:

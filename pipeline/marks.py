@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from filters.dedup import Array, nearest
+from filters.dedup import Array, most_alike, nearest
+from manifests.files import read_table
 from manifests.schema import schema
-from pipeline.lists import Pictures, evaluation_pictures, evaluation_prompts, exclusions, placeholders
+from pipeline.lists import Pictures, evaluation_images, evaluation_pictures, evaluation_prompts, exclusions, placeholders
 from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.recipe import Recipe
+from pipeline.score import EMBEDDING, Score
 from pipeline.steps import records_of
 
 MARKS = pa.schema([*schema("uid", "reason"), pa.field("detail", pa.string(), metadata={"says": "which list, hash or item, and how near"})])
@@ -23,7 +27,7 @@ MARKS = pa.schema([*schema("uid", "reason"), pa.field("detail", pa.string(), met
 MATCHES = pa.schema(
     [
         *schema("uid"),
-        pa.field("by", pa.string(), metadata={"says": "phash: the picture; ngram: the alt text or the caption that came with it"}),
+        pa.field("by", pa.string(), metadata={"says": "phash, cosine: the picture; ngram: the alt text or the caption that came with it"}),
         pa.field("item", pa.string(), metadata={"says": "picture of the evaluation set, or file of prompts and line"}),
         pa.field("detail", pa.string(), metadata={"says": "distance in bits, or the words that both have"}),
     ]
@@ -54,7 +58,7 @@ def mark_rows(recipe: Recipe, root: Path, pictures: pa.Table) -> Marked:
     )
     marks = list(_removed(recipe, uids, hashes))
     marks += [(uid, "placeholder", f"{name}, {bits} bits apart") for uid, name, bits in _near(uids, hashes, stand_ins, recipe.dedup.radius)]
-    matches = [*_eval_pictures(recipe, uids, hashes), *_eval_prompts(recipe, root)]
+    matches = [*_eval_pictures(recipe, uids, hashes), *_eval_embeddings(recipe, root), *_eval_prompts(recipe, root)]
     if recipe.decontaminate.action == "drop":
         marks += [(uid, "in_eval_set", f"{by} {item}: {detail}") for uid, by, item, detail in matches]
     for entry in top:
@@ -91,6 +95,41 @@ def _eval_pictures(recipe: Recipe, uids: pa.Array, hashes: Array) -> Iterator[tu
     listed = evaluation_pictures(recipe)
     for uid, name, bits in _near(uids, hashes, listed, recipe.decontaminate.radius):
         yield uid, "phash", name, f"{bits} bits apart"
+
+
+def _eval_embeddings(recipe: Recipe, root: Path) -> Iterator[tuple[bytes, str, str, str]]:
+    """Yield the matches of embeddings, where the recipe keeps them: CLIP sees the evaluation pictures as it saw the fetched ones."""
+    records = records_of(root, "score")
+    if not recipe.score.embeddings or not records or not recipe.decontaminate.images:
+        return
+    names, listed = _embedded(recipe, root)
+    for record in records:
+        table = read_table(root / record.files[0].path, ["uid", EMBEDDING])
+        table = table.filter(pc.is_valid(table[EMBEDDING]))
+        if not table.num_rows:
+            continue
+        column = table[EMBEDDING].combine_chunks()
+        values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+        place, cosine = most_alike(values, listed)
+        for row in np.flatnonzero(cosine >= recipe.decontaminate.cosine).tolist():
+            yield table["uid"][row].as_py(), "cosine", names[place[row]], f"cosine {cosine[row]:.3f}"
+
+
+def _embedded(recipe: Recipe, root: Path) -> tuple[list[str], Array]:
+    """Return the names and embeddings (M, D) of the evaluation pictures, by the score step's own panel."""
+    panel = Score(recipe, root).open().panel
+    size, nobody = recipe.score.batch_size, np.zeros(recipe.score.batch_size, np.bool_)
+    names: list[str] = []
+    found: list[Array] = []
+    pictures = evaluation_images(recipe)
+    while batch := list(islice(pictures, size)):
+        needs = dict.fromkeys(recipe.score.use, nobody[: len(batch)])
+        texts: dict[str, list[str | None]] = {kind: [None] * len(batch) for kind in ("text", "caption")}
+        scored = panel.score([picture for _, picture in batch], texts, needs)
+        names += [name for name, _ in batch]
+        if scored.embeddings is not None:
+            found.append(scored.embeddings)
+    return names, np.concatenate(found)
 
 
 def _eval_prompts(recipe: Recipe, root: Path) -> Iterator[tuple[bytes, str, str, str]]:

@@ -109,6 +109,7 @@ class DecontaminateSection(Section):
 
     images: str | list[str] = Field([], description="pictures of evaluation sets: folders of any depth, tars, single files")
     radius: int = Field(4, ge=0, le=16, description="pictures within this Hamming distance of an evaluation picture's pHash match, in bits")
+    cosine: float = Field(0.95, ge=0, le=1, description="where scores/ holds embeddings: this cosine to an evaluation picture matches too")
     prompts: str | list[str] = Field([], description="prompts of evaluation sets: CSV, TSV, JSON lines or plain lines")
     ngram: int = Field(8, ge=2, description="words in a row that a text shares with a prompt; whole prompts where they are shorter")
     whole: int = Field(4, ge=1, description="words from which on a shorter prompt may stand within a text; below, it must be all of it")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from filters.dedup import clusters, nearest, phash
+from filters.dedup import clusters, most_alike, nearest, phash
 
 
 def pictures() -> list[Image.Image]:
@@ -130,3 +130,13 @@ def test_nearest_equals_brute_force(count):
         assert distance.tolist() == [d if d <= radius else -1 for d in least.tolist()]
         assert place.tolist() == [int(p) if d <= radius else -1 for p, d in zip(distances.argmin(axis=1), least, strict=True)]
     assert nearest(hashes, listed[:0], 6)[0].max() == -1
+
+
+def test_the_most_alike_by_cosine():
+    listed = np.array([[1, 0], [0, 2], [-1, -1]], np.float16)
+    place, cosine = most_alike(np.array([[3, 3.1], [5, 0], [-2, -1]], np.float16), listed)
+    assert place.tolist() == [1, 0, 2]
+    # 3.1/sqrt(3^2 + 3.1^2), 1, 3/sqrt(2 * 5)
+    assert np.allclose(cosine, [0.7186, 1.0, 0.9487], atol=1e-3)
+    with pytest.raises(ValueError, match="embeddings of"):
+        most_alike(np.zeros((1, 3)), listed)

@@ -214,3 +214,26 @@ def test_faults_of_lists_stop_the_run_before_any_work(place, tmp_path, setting, 
     with pytest.raises(RecipeError, match=says):
         run_stage(load_recipe(recipe, (setting, f'output.root="{tmp_path / "run"}"')), "filter", StageOptions())
     assert not (tmp_path / "run" / "ledger").exists()
+
+
+def test_embeddings_find_evaluation_pictures_too(place, tmp_path):
+    """A stand-in CLIP sees the same stored picture in the same way, and another picture in another."""
+    recipe, root = place
+    shutil.copytree(root, tmp_path / "run")
+    (tmp_path / "six.jpg").write_bytes(jpeg(picture(6)))
+    sets = (
+        f'output.root="{tmp_path / "run"}"',
+        f'decontaminate.images=["{tmp_path / "six.jpg"}"]',
+        "decontaminate.prompts=[]",
+        "decontaminate.cosine=0.9999",
+        'score.use=["aesthetic_v2"]',
+        "score.embeddings=true",
+        'score.clip.weights="stand-in"',
+        'score.aesthetic_v2.weights="stand-in"',
+    )
+    run_stage(load_recipe(recipe, sets), "filter", StageOptions())
+    matches = pq.read_table(tmp_path / "run" / "ledger" / "eval_matches.parquet").to_pylist()
+    assert [(row["uid"].hex(), row["by"], row["item"], row["detail"]) for row in matches] == [
+        (uid(*ROWS[6]), "cosine", "six.jpg", "cosine 1.000"),
+        (uid(*ROWS[6]), "phash", "six.jpg", "0 bits apart"),
+    ]
