@@ -151,7 +151,16 @@ def _other_manifests(records: Records) -> None:
     for path in sorted([*folder.glob("*.json"), *folder.glob("plan/*.json")]):
         name = path.relative_to(records.root).as_posix()
         if name not in records.known and not path.name.startswith(".") and (path.name in ALWAYS or _is_record(path)):
-            records.json(path)
+            entry = records.json(path)
+            if name == "manifests/input.json":
+                _made_tables(records, entry or {})
+
+
+def _made_tables(records: Records, entry: Mapping[str, Any]) -> None:
+    """The input list names the tables that were made of files that are none."""
+    for file in entry.get("files", []):
+        if made := file.get("made"):
+            records.claims[made[0]] = Claim(FileRecord(*made), "manifests/input.json")
 
 
 def _is_record(path: Path) -> bool:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import FormatError, read_json, write_json
+from manifests.manifest import FileRecord
 from pipeline.datasets import DATASETS, SAYS, kind_of, readers_of
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.row_groups import UNREADABLE, RowGroups, open_input
@@ -49,6 +50,8 @@ class InputFile:
     batch: int = 0
     raw: str = ""
     pictures: str = ""
+    made: tuple[str, str, int] | tuple[()] = ()
+    """The table that was made of a raw file: path in the run folder, sha256, bytes."""
 
     def missing(self, wanted: Iterable[str]) -> list[str]:
         """Return the wanted columns that a readable file does not have."""
@@ -179,11 +182,14 @@ def _look_at_table(url: str, name: str, recipe: Recipe) -> InputFile:
     return InputFile(url, name, size, footer_sha256, groups, tuple(sorted(columns)))
 
 
-def look_at_made(file: InputFile, table: Path) -> InputFile:
+def look_at_made(file: InputFile, root: Path, table: Path) -> InputFile:
     """Return a raw file with the table that was made of it."""
+    record = FileRecord.of(root, table)
     footer = pq.read_metadata(table)
     groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
-    return replace(file, url=str(table.absolute()), raw="", groups=groups, columns=tuple(sorted(footer.schema.to_arrow_schema().names)))
+    columns = tuple(sorted(footer.schema.to_arrow_schema().names))
+    made = (record.path, record.sha256, record.bytes)
+    return replace(file, url=str(table.absolute()), raw="", groups=groups, columns=columns, made=made)
 
 
 def data_folder(recipe: Recipe) -> str:
@@ -196,8 +202,9 @@ def data_folder(recipe: Recipe) -> str:
     for pattern in patterns:
         filesystem, path = fsspec.url_to_fs(pattern)
         fixed = path if filesystem.isdir(path) else re.split(r"[*?\[]", path)[0].rpartition("/")[0]
-        folders.append(str(filesystem.unstrip_protocol(fixed.rstrip("/") or "/")))
-    return str(os.path.commonpath(folders)) if len({url.partition("://")[0] for url in folders}) == 1 and len(folders) > 1 else folders[0]
+        folders.append((filesystem, fixed.rstrip("/") or "/"))
+    (filesystem, first), protocols = folders[0], {type(filesystem) for filesystem, _ in folders}
+    return str(filesystem.unstrip_protocol(os.path.commonpath([path for _, path in folders]) if len(protocols) == 1 else first))
 
 
 def _measure(url: str) -> tuple[int, str]:
@@ -305,7 +312,10 @@ def _read_ledger(root: Path) -> list[InputFile]:
 def claimed(root: Path) -> list[InputFile]:
     """Return the files that the run folder belongs to, in its order."""
     entries = read_json(root / "manifests" / LEDGER)["files"]
-    return [InputFile(**{**entry, "groups": tuple(entry["groups"]), "columns": tuple(entry["columns"])}) for entry in entries]
+    return [
+        InputFile(**{**entry, "groups": tuple(entry["groups"]), "columns": tuple(entry["columns"]), "made": tuple(entry.get("made", ()))})
+        for entry in entries
+    ]
 
 
 def input_batches(root: Path) -> pa.Table:

@@ -41,7 +41,7 @@ def _with_table(recipe: Recipe, file: InputFile) -> InputFile:
             _write(path, _line_rows(file, root, mapping) if file.raw == "jsonl" else sample_rows(file.url, file.name, mapping), mapping)
     except BrokenTar as error:
         return replace(file, raw="", fault=f"not a readable tar: {error}"[:200])
-    return look_at_made(file, path)
+    return look_at_made(file, recipe.root, path)
 
 
 def _write(path: Path, rows: Iterator[dict[str, Any]], mapping: Mapping[str, str]) -> None:
@@ -56,7 +56,7 @@ def _write(path: Path, rows: Iterator[dict[str, Any]], mapping: Mapping[str, str
 
 def _line_rows(file: InputFile, root: str, mapping: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     filesystem, path = fsspec.url_to_fs(file.url)
-    start = root if os.path.commonpath([path, root]) != root else path.rpartition("/")[0]
+    start = path.rpartition("/")[0] if path.startswith(f"{root.rstrip('/')}/") else root
     folder = Folder(start, root, os.path.realpath(root) if is_local(file.pictures) else "")
     with filesystem.open(path, "rb") as raw:
         rows = (read_line(line, folder, mapping) for line in lines(raw))

@@ -13,7 +13,7 @@ from manifests.manifest import Manifest
 from manifests.shards import read_shard
 from manifests.uid import uid_of
 from tests.conftest import jpeg, picture
-from tests.test_chain import run
+from tests.test_chain import pipeline, run
 
 pytestmark = pytest.mark.slow
 RECIPE = """
@@ -119,6 +119,11 @@ def test_llamagens_lines(llamagen, tmp_path):
     assert json.loads(first["json"])["top_caption"] == "A long caption. It goes on."
     assert "nothing to do" in run(recipe, "filter").stdout
     assert "warning" not in done.stdout
+    checked = pipeline("verify", root)
+    assert checked.returncode == 0, checked.stdout
+    (table,) = (root / "manifests" / "input").iterdir()
+    table.write_bytes(table.read_bytes()[:-1])
+    assert f"manifests/input/{table.name}" in pipeline("verify", root).stdout
 
 
 def test_the_digest_of_lines_does_not_depend_on_folder_or_workers(llamagen, tmp_path):
