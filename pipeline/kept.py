@@ -1,12 +1,13 @@
 """Find the kept rows of a tier and their pictures, shard by shard of pairs."""
 
 import hashlib
+import os
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import repeat
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Row = dict[str, Any]
+Pair = tuple[bytes, bytes]
+"""uid, JPEG."""
+Opening = Callable[[], list[Any]]
+"""Waits for pictures: each an RGB array (H, W, 3) uint8, or the reason why there is none, in order."""
 
 
 def kept_by_shard(root: Path, tiers: list[str]) -> Iterator[tuple[str, pa.Table]]:
@@ -73,18 +78,41 @@ class Decoders:
         self.count = count
         self._pool: ProcessPoolExecutor | None = None
 
-    def opened(self, jpegs: list[bytes], max_pixels: int) -> Iterator[Any]:
-        """Yield a picture as RGB array (H, W, 3) uint8, or the reason why there is none, in order."""
-        if self.count and self._pool is None:
-            self._pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"))
+    def ahead(self, some: Iterable[list[Pair]], max_pixels: int) -> Iterator[tuple[list[Pair], Opening]]:
+        """Yield each batch with its opening; the next batch is being decoded by then, while models work on this one."""
+        before = None
+        for batch in some:
+            begun = batch, self.begin([jpeg for _, jpeg in batch], max_pixels)
+            if before:
+                yield before
+            before = begun
+        if before:
+            yield before
+
+    def begin(self, jpegs: list[bytes], max_pixels: int) -> Opening:
+        """Start decoding, and return what waits for it; without processes the worker decodes when it is called."""
+        if not self.count or not jpegs:
+            return lambda: _opened(jpegs, max_pixels)
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"), initializer=_end_with_parent)
+        pool, each = self._pool, max(1, len(jpegs) // (4 * self.count))
         try:
-            if self._pool is not None:
-                each = max(1, len(jpegs) // (4 * self.count))
-                yield from list(self._pool.map(_opened, jpegs, repeat(max_pixels), chunksize=each))
-                return
+            begun = [pool.submit(_opened, jpegs[start : start + each], max_pixels) for start in range(0, len(jpegs), each)]
         except BrokenProcessPool:
+            begun = []
+
+        def wait() -> list[Any]:
+            try:
+                return [found for future in begun for found in future.result()] if begun else self._alone(pool, jpegs, max_pixels)
+            except BrokenProcessPool:
+                return self._alone(pool, jpegs, max_pixels)
+
+        return wait
+
+    def _alone(self, broken: ProcessPoolExecutor, jpegs: list[bytes], max_pixels: int) -> list[Any]:
+        if self._pool is broken:
             self.close()
-        yield from (_opened(jpeg, max_pixels) for jpeg in jpegs)
+        return _opened(jpegs, max_pixels)
 
     def close(self) -> None:
         """End the processes; the next call starts new ones."""
@@ -93,24 +121,41 @@ class Decoders:
             self._pool = None
 
 
-def _opened(jpeg: bytes, max_pixels: int) -> Any:
+def _end_with_parent() -> None:
+    """End this decoder when its worker is gone, however it went: a killed worker leaves nobody behind."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _opened(jpegs: list[bytes], max_pixels: int) -> list[Any]:
+    return [_opened_one(jpeg, max_pixels) for jpeg in jpegs]
+
+
+def _opened_one(jpeg: bytes, max_pixels: int) -> Any:
     try:
         return np.asarray(open_picture(jpeg, ImageLimits(max_pixels=max_pixels)))
     except ImageFault as fault:
         return fault.reason
 
 
-IN_WORKER = Decoders(0)
-
-
 def decode(
-    pairs: list[tuple[bytes, bytes]], rows: dict[bytes, Row], max_pixels: int, decoders: Decoders = IN_WORKER, **facts: Any
+    pairs: list[Pair], rows: dict[bytes, Row], max_pixels: int, opening: Opening | None = None, **facts: Any
 ) -> "list[tuple[bytes, Image]]":
-    """Return (uid, RGB picture) of the JPEGs that open; every pair gets its row, with a reason where it does not."""
+    """Return (uid, RGB picture) of the JPEGs that open; every pair gets its row, with a reason where it does not.
+
+    `opening` is what `Decoders` has begun for these pairs; without it they are decoded here.
+    """
     from PIL import Image
 
     images = []
-    for (uid, jpeg), found in zip(pairs, decoders.opened([jpeg for _, jpeg in pairs], max_pixels), strict=True):
+    opened = opening() if opening else _opened([jpeg for _, jpeg in pairs], max_pixels)
+    for (uid, jpeg), found in zip(pairs, opened, strict=True):
         rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "reason": found if isinstance(found, str) else None, **facts}
         if not isinstance(found, str):
             images.append((uid, Image.fromarray(found)))

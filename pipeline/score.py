@@ -1,6 +1,7 @@
 """filter / score: one decode and one pass per encoder turn the pairs into score columns and perceptual hashes."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +18,25 @@ from manifests.schema import COLUMNS, schema
 from manifests.shards import read_shard
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
-from pipeline.kept import Decoders, decode, fresh, record_of
+from pipeline.kept import Decoders, Row, decode, fresh, record_of
 from pipeline.recipe import Recipe
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.rules import scored_columns
 from pipeline.steps import Step, Unit, records_of
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from filters.scorers.panel import Panel
 
 EMBEDDING = "embedding"
 """Column of `scores/*.parquet` where the recipe keeps embeddings: CLIP's, of length 1, float16."""
 PREPROCESSING = "tessera_preprocessing"
 """Parquet metadata: encoder -> what becomes of a picture before it sees it."""
+NO_NUMBER = "tessera_no_number"
+"""Parquet metadata: score column -> rows for which its model gave NaN or infinity. They are null, and no rule passes them."""
+TEXT_OF = {"clip_similarity": "caption", "clip_similarity_caption": "top_caption", "conse": "caption"}
+"""Columns that need a text -> where `pairs/` has it: without it a null is no fault of the model."""
 HALVED = ("clip", "watermark_laion")
 """Encoders that `score.precision` is about; the others compute in float32."""
 
@@ -39,7 +46,7 @@ class Score(Step):
     """Units are the shards of pairs."""
 
     name: ClassVar[str] = "score"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     carries: ClassVar[bool] = True
 
     def settings(self) -> dict[str, Any]:
@@ -76,7 +83,7 @@ class Score(Step):
 
 @dataclass(frozen=True)
 class ScoreWorker:
-    """Decodes and scores a shard in batches, one batch of pictures in memory."""
+    """Decodes and scores a shard in batches: one batch of pictures in memory, with decoders two."""
 
     step: Score
     panel: "Panel"
@@ -91,19 +98,31 @@ class ScoreWorker:
         made_by = unit.reads["made_by"]
         earlier = earlier_rows(root, "score", made_by, [bytes.fromhex(key) for key in given])
         jpegs = fresh(_jpegs(root / unit.reads["tar"], keys), earlier, rows)
-        for batch in batches(jpegs, self.step.recipe.score.batch_size, hands):
+        some = batches(jpegs, self.step.recipe.score.batch_size, hands)
+        alive = ([(uid, jpeg) for uid, jpeg in batch if not hands.deadly(uid)] for batch in some)
+        for batch, opening in self.decoders.ahead(filter(None, alive), self.step.recipe.fetch.max_pixels):
             with hands.holding(unit.name, [uid for uid, _ in batch]):
-                self._score([(uid, jpeg) for uid, jpeg in batch if not hands.deadly(uid)], given, rows)
+                self._score(decode(batch, rows, self.step.recipe.fetch.max_pixels, opening), given, rows)
         made = [rows.get(key, {"uid": key, "reason": "worker_died"}) for key in keys]
         path = root / "scores" / f"{unit.name}.parquet"
-        facts = {PREPROCESSING: canonical_json(self.panel.preprocessing).decode()}
+        found = {PREPROCESSING: self.panel.preprocessing, NO_NUMBER: self._no_numbers(made, given)}
+        facts = {name: canonical_json(value).decode() for name, value in found.items()}
         write_table(path, stamp(self._table(made), made_by, **facts))
         return record_of(root, unit, path, made)
 
-    def _score(self, pairs: list[tuple[bytes, bytes]], given: dict[str, dict[str, Any]], rows: dict[bytes, dict[str, Any]]) -> None:
+    def _no_numbers(self, rows: list[Row], given: dict[str, Row]) -> dict[str, int]:
+        """Return score column -> rows whose picture opened and whose model gave no finite number; columns without any stay out."""
+        counts: Counter[str] = Counter()
+        for row in rows:
+            fact = given[row["uid"].hex()]
+            for name in self.step.recipe.score.use if row.get("reason") is None else ():
+                if fact.get(HEADS[name].stands_in_for or "") is None:
+                    counts.update(c for c in HEADS[name].columns if row.get(c) is None and fact.get(TEXT_OF.get(c, "key")) is not None)
+        return dict(counts)
+
+    def _score(self, opened: "list[tuple[bytes, Image]]", given: dict[str, Row], rows: dict[bytes, Row]) -> None:
         from filters.dedup import phash
 
-        opened = decode(pairs, rows, self.step.recipe.fetch.max_pixels, self.decoders)
         if not opened:
             return
         scored, images = [uid for uid, _ in opened], [image for _, image in opened]
@@ -123,7 +142,7 @@ class ScoreWorker:
         wanted = schema("uid", "sha256", "phash", *scored_columns(self.step.recipe), "reason")
         table = pa.Table.from_pylist(rows, schema=wanted)
         if self.step.recipe.score.embeddings:
-            table = table.append_column(EMBEDDING, _embeddings([row.get("embedding") for row in rows]))
+            table = table.append_column(EMBEDDING, _embeddings([row.get("embedding") for row in rows], self.panel.width))
         return table
 
 
@@ -139,24 +158,26 @@ def _number(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _embeddings(rows: list[Any]) -> pa.Array:
-    """Return embeddings as a column of fixed-size lists of float16, null where a picture did not open."""
-    width = next((len(row) for row in rows if row is not None), 0)
+def _embeddings(rows: list[Any], width: int) -> pa.Array:
+    """Return embeddings as a column of fixed-size lists of float16; zeros where a picture did not open.
+
+    Not null: Arrow writes null lists of a fixed size to Parquet, but cannot read them back.
+    """
     flat = np.zeros((len(rows), width), np.float16)
     for position, row in enumerate(rows):
         if row is not None:
             flat[position] = row
-    if not width:
-        return pa.nulls(len(rows), pa.list_(pa.float16(), 1))
-    mask = pa.array([row is None for row in rows], pa.bool_())
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1), pa.float16()), width, mask=mask)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1), pa.float16()), width)
 
 
 def score_facts(recipe: Recipe) -> dict[str, Any]:
     """Return score column -> what its numbers mean and what made them, for the manifest."""
     records = records_of(recipe.root, "score")
-    metadata = pq.read_schema(recipe.root / records[0].files[0].path).metadata if records else {}
-    preprocessing = json.loads(metadata.get(PREPROCESSING.encode(), b"{}"))
+    told = [pq.read_schema(recipe.root / record.files[0].path).metadata for record in records]
+    preprocessing = json.loads(told[0].get(PREPROCESSING.encode(), b"{}")) if told else {}
+    no_number: Counter[str] = Counter()
+    for metadata in told:
+        no_number.update(json.loads(metadata.get(NO_NUMBER.encode(), b"{}")))
     facts: dict[str, Any] = {}
     for spec in scorer_specs(recipe.score.use, recipe.score.model_extra or {}):
         head = HEADS[spec.name]
@@ -168,5 +189,6 @@ def score_facts(recipe: Recipe) -> dict[str, Any]:
             "precision": recipe.score.precision if head.encoder in HALVED else "fp32",
             "stands_in_for": head.stands_in_for,
         }
-        facts.update({column: {"scale": COLUMNS[column].metadata[b"says"].decode(), **made} for column in head.columns})
+        for column in head.columns:
+            facts[column] = {"scale": COLUMNS[column].metadata[b"says"].decode(), **made, "no_number": no_number[column]}
     return facts

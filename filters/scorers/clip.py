@@ -32,9 +32,13 @@ class Clip:
     wants: frozenset[str]
 
     def __post_init__(self) -> None:
+        import torch
+
         self.device = device_of()
         self.model, self.transform, self.tokenizer = load_clip(self.options)
         self.model.to(self.device)
+        if self.device.type == "cuda":
+            self.model.to(memory_format=torch.channels_last)
         self.width = int(self.model.visual.output_dim)
         """Numbers in an embedding."""
 

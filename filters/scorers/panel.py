@@ -61,6 +61,11 @@ class Panel:
         return Scored(columns, embeddings)
 
     @property
+    def width(self) -> int:
+        """Return how many numbers an embedding has that is kept; 0 where none is."""
+        return next((int(getattr(encoder, "width", 0)) for encoder, _ in self.groups if encoder.name == EMBEDS), 0)
+
+    @property
     def preprocessing(self) -> dict[str, str]:
         """Return encoder -> what becomes of a picture before it sees it."""
         return {encoder.name: encoder.preprocessing for encoder, _ in self.groups}
