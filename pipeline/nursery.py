@@ -296,16 +296,27 @@ def main() -> NoReturn:
     Server(answers).serve()
 
 
+class Hidden:
+    """Finds none of these packages and lets nobody else: `import` raises as where they are not installed."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Raise ModuleNotFoundError for a hidden package."""
+        if name in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r} (hidden while the nursery imports)", name=name)
+
+
 @contextlib.contextmanager
 def hidden(*names: str) -> Iterator[None]:
     """Let packages that are not imported yet seem to be missing while the block runs."""
-    names = tuple(name for name in names if name not in sys.modules)
-    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]  # None: the import system's sign for what is not there
+    finder = Hidden(names)
+    sys.meta_path.insert(0, finder)  # type: ignore[arg-type]
     try:
         yield
     finally:
-        for name in names:
-            del sys.modules[name]
+        sys.meta_path.remove(finder)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
