@@ -97,6 +97,8 @@ class Made:
         kept = (reason == "") & ~copies
         kept[0] = True
         reason[0] = ""
+        width = rng.integers(400, 2048, rows)
+        height = (width * rng.uniform(0.7, 1.4, rows)).astype(np.int64)
         values = {
             "uid": binary(uids),
             "source": pa.array([f"part-{number:05d}.parquet"] * rows),
@@ -104,11 +106,11 @@ class Made:
             "url": pa.array([f"http://h{n % 977}.test/{number}/{n}.jpg" for n in range(rows)]),
             "reason": pa.array(reason, mask=reason == ""),
             "text": pa.array([f"alt text of picture {n} in shard {number}" for n in range(rows)], mask=reason != ""),
-            "width": pa.array(rng.integers(256, 2048, rows), mask=reason != ""),
-            "height": pa.array(rng.integers(256, 2048, rows), mask=reason != ""),
-            "similarity": pa.array(rng.normal(0.32, 0.03, rows), mask=reason != ""),
-            "pwatermark": pa.array(rng.random(rows) ** 2, mask=reason != ""),
-            "punsafe": pa.array(rng.random(rows) ** 8, mask=reason != ""),
+            "width": pa.array(width, mask=reason != ""),
+            "height": pa.array(height, mask=reason != ""),
+            "similarity": pa.array(0.28 + np.abs(rng.normal(0, 0.05, rows)), mask=reason != ""),
+            "pwatermark": pa.array(rng.random(rows) / 2, mask=reason != ""),
+            "punsafe": pa.array(rng.random(rows) / 2, mask=reason != ""),
         }
         arrays = [values[f.name].cast(f.type) if f.name in values else pa.nulls(rows, f.type) for f in SELECTED]
         table = pa.table(arrays, schema=SELECTED)
@@ -137,6 +139,7 @@ class Made:
             "uid": planned["uid"].filter(pa.array(live)),
             "aesthetic_v2": pa.array(rng.normal(5.2, 0.7, live.sum()).astype(np.float32)),
         }
+        scores["phash"] = pa.array(rng.integers(0, 1 << 63, int(live.sum()), dtype=np.uint64))
         path = self.root / "scores" / f"{name}.parquet"
         put(path, pa.table({**scores, "reason": pa.nulls(int(live.sum()), pa.string())}))
         self.record("score", name, [path], int(live.sum()))
