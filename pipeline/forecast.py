@@ -96,7 +96,8 @@ def forecast(recipe: Recipe, rows: int) -> Forecast:
     kept = {end: int(reach[end] * getattr(tiers["*"], end)) for end in reach}
     by_tier = {name: {end: int(reach[end] * getattr(share, end)) for end in reach} for name, share in tiers.items() if name != "*"}
     dropped = {str(reason): _counts(wilson(count, sampled), total) for reason, count in reasons.most_common()}
-    dropped["fetch"] = {end: int(total * getattr(steps["select"], end) * (1 - getattr(live, end))) for end in ("low", "mid", "high")}
+    dead = {"low": 1 - live.high, "mid": 1 - live.mid, "high": 1 - live.low}
+    dropped["fetch"] = {end: int(total * getattr(steps["select"], end) * share) for end, share in dead.items()}
     notes = ["intervals are 95 % and take sampled rows as independent; copies of one pair are not seen in a sample"]
     notes += [
         f"{name}: its values are not in the input, only a scorer knows them: 0 to 100 %"

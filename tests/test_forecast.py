@@ -42,6 +42,7 @@ def test_a_sample_predicts_select_and_touches_no_url(recipe, web):
     assert made.steps["select"]["low"] < 0.6 < made.steps["select"]["high"]
     assert made.dropped["size"]["mid"] == 400
     assert (made.steps["fetch"]["low"], made.steps["fetch"]["high"], made.steps["fetch"]["source"]) == (0.5, 0.75, "assumed")
+    assert made.dropped["fetch"]["low"] < made.dropped["fetch"]["mid"] == 450 < made.dropped["fetch"]["high"]  # 2000 x 0.6 x 0.375
     assert made.kept["low"] < made.kept["mid"] < made.kept["high"] <= 2000
     assert set(made.stages) == {"select", "fetch", "score", "caption", "pretokenize"}
     assert made == forecast(load_recipe(recipe), 2000) or made.steps == forecast(load_recipe(recipe), 2000).steps
