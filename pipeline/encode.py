@@ -1,12 +1,14 @@
 """pretokenize / encode: kept pictures of each tier to VQ codes, keyed by picture, tokenizer and crop."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from manifests.files import digest_of, read_table, write_table
+from manifests.files import canonical_json, digest_of, read_table, write_table
 from manifests.manifest import ShardRecord
 from manifests.schema import schema
 from manifests.uid import uid_hash
@@ -14,23 +16,39 @@ from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
 from pipeline.kept import decode, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
 from pipeline.plans import write_plan
+from pipeline.recipe import Recipe
 from pipeline.reuse import earlier_rows, stamp
-from pipeline.steps import Step, Unit
+from pipeline.steps import Step, Unit, records_of
 from tokenize_shards.catalog import VQ_SPECS, vq_weights
+from tokenize_shards.crops import CropPlan, crops_of
 
 if TYPE_CHECKING:
+    from tokenize_shards.agreement import Agreement
     from tokenize_shards.encode import Encoder
 
-CROP = "center"
 FINGERPRINT = "tessera_tokenizer"
 """Parquet metadata: sha256 over the tokenizer's tensors."""
+ROW_GROUP_ROWS = 512
+"""A packed shard takes a narrow range of `draw` from every encoded file, and reads only the row groups that hold it."""
+AGREEMENT = "tessera_agreement"
+"""Parquet metadata: share of codes that float32 gives too, over how many, measured on fixed pictures as the step started."""
+CROP = pa.struct(
+    [
+        pa.field("place", pa.string()),
+        pa.field("scale", pa.float64()),
+        pa.field("scaled", pa.list_(pa.int32()), metadata={"says": "width and height that the picture was scaled to, pixels"}),
+        pa.field("box", pa.list_(pa.int32()), metadata={"says": "left, top, right, bottom in the scaled picture, pixels"}),
+        pa.field("flip", pa.bool_(), metadata={"says": "mirrored after the cut"}),
+    ]
+)
 ENCODED = pa.schema(
     [
         *schema("uid", "sha256"),
+        pa.field("draw", pa.uint64(), metadata={"says": "uid_hash under pretokenize.seed: rows stand in this order, the packed one"}),
         pa.field("size", pa.int16(), metadata={"says": "side of the crop, pixels"}),
-        pa.field("crop", pa.string(), metadata={"says": "center: ADM centre crop"}),
-        pa.field("flip", pa.bool_()),
+        pa.field("crop", pa.string(), metadata={"says": "center, center+flip, or ten_SCALE joined by +"}),
         pa.field("n_crops", pa.int16()),
+        pa.field("crops", pa.list_(CROP), metadata={"says": "where each code array was cut"}),
         pa.field("codes", pa.list_(pa.uint16()), metadata={"says": "n_crops x n_tokens codes, raster order"}),
         *schema("reason"),
     ]
@@ -43,7 +61,7 @@ class Encode(Step):
     """Units are (tier, shard of pairs)."""
 
     name: ClassVar[str] = "encode"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     carries: ClassVar[bool] = True
 
     def tokenizer(self, tier: str) -> WeightsFile:
@@ -53,8 +71,13 @@ class Encode(Step):
     def made_by(self, tier: str) -> str:
         """Return the digest of what a picture's codes in this tier depend on beside the picture."""
         name, _ = self.recipe.tokenizer(tier)
-        size, precision = self.recipe.tier[tier].size, self.recipe.pretokenize.precision
-        return digest_of([self.version, name, self.tokenizer(tier).record(), size, CROP, precision, self.recipe.pretokenize.batch_size])
+        size = self.recipe.tier[tier].size
+        return digest_of([self.version, name, self.tokenizer(tier).record(), size, crop_plan(self.recipe).label, self._arithmetic()])
+
+    def _arithmetic(self) -> dict[str, Any]:
+        """Return what the last bits of latents depend on."""
+        values = self.recipe.pretokenize
+        return {"precision": values.precision, "batch_size": values.batch_size, "fused": values.fused}
 
     def settings(self) -> dict[str, Any]:
         """Return each tier's tokenizer, size and number of pairs."""
@@ -63,7 +86,8 @@ class Encode(Step):
             for name, tier in self.recipe.tier.items()
         }
         values = self.recipe.pretokenize
-        return {"tiers": tiers, "crop": CROP, "precision": values.precision, "batch_size": values.batch_size, "seed": values.seed}
+        limits = {"min_agreement": values.min_agreement} if values.precision != "fp32" else {}
+        return {"tiers": tiers, "crop": crop_plan(self.recipe).label, "seed": values.seed, **self._arithmetic(), **limits}
 
     def weights(self) -> tuple[WeightsFile, ...]:
         """Return every tier's tokenizer, once each."""
@@ -95,13 +119,20 @@ class Encode(Step):
         return [(shard, table) for shard, table in cut if table.num_rows]
 
     def open(self) -> "EncodeWorker":
-        """Load every tier's tokenizer, once each."""
+        """Load every tier's tokenizer, once each, and measure what the chosen arithmetic does to its codes."""
+        from tokenize_shards.agreement import check, measure
         from tokenize_shards.encode import Encoder
         from tokenize_shards.vq import load_vq
 
-        kinds = {self.recipe.tokenizer(tier) for tier in self.recipe.tier}
-        encoders = {kind: Encoder(load_vq(*kind), self.recipe.pretokenize.precision) for kind in sorted(kinds)}
-        return EncodeWorker(self, {tier: encoders[self.recipe.tokenizer(tier)] for tier in self.recipe.tier})
+        values = self.recipe.pretokenize
+        loaded = {kind: load_vq(*kind) for kind in sorted({self.recipe.tokenizer(tier) for tier in self.recipe.tier})}
+        encoders = {kind: Encoder(one, values.precision, fused=values.fused) for kind, one in loaded.items()}
+        agreements = {}
+        for tier, section in self.recipe.tier.items():
+            kind = self.recipe.tokenizer(tier)
+            agreements[tier] = measure(loaded[kind], encoders[kind], section.size, values.batch_size)
+            check(agreements[tier], values.min_agreement, stand_in=loaded[kind].weights.stand_in)
+        return EncodeWorker(self, {tier: encoders[self.recipe.tokenizer(tier)] for tier in self.recipe.tier}, agreements)
 
 
 @dataclass(frozen=True)
@@ -110,6 +141,7 @@ class EncodeWorker:
 
     step: Encode
     encoders: "dict[str, Encoder]"
+    agreements: "dict[str, Agreement]"
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
         """Write `codes/encoded/NAME.parquet`."""
@@ -121,17 +153,39 @@ class EncodeWorker:
         for batch in batches(jpegs, self.step.recipe.pretokenize.batch_size, hands):
             with hands.holding(unit.name, [uid for uid, _ in batch]):
                 self._encode([pair for pair in batch if not hands.deadly(pair[0])], tier, rows)
-        made = [rows.get(uid, {"uid": uid, "reason": "worker_died"}) for uid in wanted]
-        write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **{FINGERPRINT: self.encoders[tier].fingerprint}))
+        drawn = sorted((uid_hash(uid, self.step.recipe.pretokenize.seed), uid) for uid in wanted)
+        made = [{**rows.get(uid, {"uid": uid, "reason": "worker_died"}), "draw": draw} for draw, uid in drawn]
+        facts = {FINGERPRINT: self.encoders[tier].fingerprint, AGREEMENT: canonical_json(asdict(self.agreements[tier])).decode()}
+        write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **facts), ROW_GROUP_ROWS)
         return record_of(root, unit, path, made)
 
     def _encode(self, pairs: list[tuple[bytes, bytes]], tier: str, rows: dict[bytes, dict[str, Any]]) -> None:
-        size = self.step.recipe.tier[tier].size
-        images = decode(pairs, rows, self.step.recipe.fetch.max_pixels, size=size, crop=CROP, flip=False)
-        if images:
-            codes = self.encoders[tier].encode_images([image for _, image in images], size, self.step.recipe.pretokenize.batch_size)
-            for (uid, _), crops in zip(images, codes, strict=True):
-                rows[uid].update(n_crops=len(crops), codes=crops.reshape(-1))
+        size, plan = self.step.recipe.tier[tier].size, crop_plan(self.step.recipe)
+        images = decode(pairs, rows, self.step.recipe.fetch.max_pixels, size=size, crop=plan.label)
+        cut = [list(crops_of(image, size, plan)) for _, image in images]
+        if cut:
+            pixels = [pixels for crops in cut for _, pixels in crops]
+            codes_MN = self.encoders[tier].encode_crops(pixels, size, self.step.recipe.pretokenize.batch_size)
+            for (uid, _), crops, codes in zip(images, cut, codes_MN.reshape(len(cut), -1), strict=True):
+                rows[uid].update(n_crops=len(crops), crops=[crop.note() for crop, _ in crops], codes=codes)
+
+
+def crop_plan(recipe: Recipe) -> CropPlan:
+    """Return which crops of a picture are encoded."""
+    values = recipe.pretokenize
+    return CropPlan(values.crop, tuple(values.scales), values.flip)
+
+
+def tokenizer_facts(recipe: Recipe) -> dict[str, Any]:
+    """Return tier -> what made its codes, for the manifest: tokenizer, fingerprint of its tensors, arithmetic and its agreement."""
+    facts: dict[str, Any] = {}
+    for record in records_of(recipe.root, "encode"):
+        tier = record.shard.rpartition("-")[0]
+        if tier not in facts:
+            metadata = pq.read_schema(recipe.root / record.files[0].path).metadata
+            found = {"fingerprint": metadata[FINGERPRINT.encode()].decode(), "agreement": json.loads(metadata[AGREEMENT.encode()])}
+            facts[tier] = {"tokenizer": recipe.tokenizer(tier)[0], "crop": crop_plan(recipe).label, **found}
+    return facts
 
 
 def grid_of(vq: str, size: int) -> int:

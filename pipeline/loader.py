@@ -14,7 +14,7 @@ import numpy.typing as npt
 from manifests.files import digest_of, read_json
 from manifests.shards import index_path, verify_shard
 from pipeline.features import Features
-from tokenize_shards.pack import Tokenizer
+from tokenize_shards.pack import Tokenizer, unpack_numbers
 
 Codes = npt.NDArray[np.uint16]
 
@@ -152,7 +152,7 @@ def _decode(part: Mapping[str, Any], path: Path) -> CodeSample:
             stand_in=bool(record["tokenizer"].get("stand_in", False)),
         )
         captions = tuple((str(caption["source"]), str(caption["text"])) for caption in record["captions"])
-        features = np.load(io.BytesIO(part["t5.npy"]), allow_pickle=False).astype(np.float32) if "t5.npy" in part else None
+        features = unpack_numbers(np.load(io.BytesIO(part["t5.npy"]), allow_pickle=False)) if "t5.npy" in part else None
         sample = CodeSample(
             uid=str(record["uid"]),
             codes_KN=codes_KN,

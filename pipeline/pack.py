@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -13,18 +14,23 @@ from manifests.files import digest_of, read_table
 from manifests.manifest import FileRecord, Manifest, ShardRecord
 from manifests.schema import schema
 from manifests.shards import index_path, write_shard
-from manifests.uid import uid_hash_sql
+from manifests.uid import uid_hash, uid_hash_sql
 from pipeline.encode import FINGERPRINT, Encode, grid_of
-from pipeline.fetch import regroup
 from pipeline.hands import Hands
-from pipeline.plans import connect, files_sql, plan_folder, write_plan
+from pipeline.plans import connect, files_sql, write_plan
 from pipeline.steps import Step, Unit, records_of
+from pipeline.t5 import CHUNK, T5
+from pipeline.texts import SAID, texts_sql
 from tokenize_shards.catalog import VQ_SPECS
 from tokenize_shards.pack import Tokenizer, sample_parts
 
-TEXTS = ("captioner", "caption", "short_caption", "model", "prompt")
-SAID = pa.list_(pa.struct([pa.field(name, pa.string()) for name in TEXTS]))
 PACKED = pa.schema([*schema("uid", "url", "text", "top_caption"), pa.field("said", SAID), pa.field("encoded", pa.string())])
+OVERHEAD_BYTES = 6 * 1024
+"""At most of a sample beside its codes, captions and features: tar headers and their padding, .npy headers, the rest of the JSON."""
+CROP_BYTES = 200
+"""At most of a crop's entry in the JSON."""
+JSON_BYTES = r"""coalesce(strlen({0}) + 5 * length(regexp_replace({0}, '[^\x00-\x1f"\\]', '', 'g')), 0)"""
+"""SQL of an upper bound on a text's bytes in JSON: quotes, backslashes and control characters take up to six bytes."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,12 @@ class Pack(Step):
     """Units are (tier, `pretokenize.shard_rows` samples in the packed order)."""
 
     name: ClassVar[str] = "pack"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+
+    @property
+    def t5(self) -> T5:
+        """Return the step whose features are packed, where there are any."""
+        return T5(self.recipe, self.root, self.runtime)
 
     @property
     def encode(self) -> Encode:
@@ -44,6 +55,7 @@ class Pack(Step):
         values = self.recipe.pretokenize
         return {
             "shard_rows": values.shard_rows,
+            "shard_bytes": values.shard_bytes,
             "seed": values.seed,
             "captions": {name: tier.caption for name, tier in self.recipe.tier.items()},
         }
@@ -57,12 +69,14 @@ class Pack(Step):
         """Write the packed order to `manifests/plan/pack/`."""
         tables = [(f"{tier}-{number:05d}", table) for tier in self.recipe.tier for number, table in enumerate(self._order(tier))]
         contents = {record.shard: record.content for record in records_of(self.root, "encode")}
+        features = {record.shard: record.content for record in records_of(self.root, "t5")}
         units = []
         for name, path, sha256 in write_plan(self.root, self.name, tables):
             tier, _, number = name.rpartition("-")
             encoded = sorted(set(read_table(path, ["encoded"])["encoded"].to_pylist()))
             reads = {"plan": path.relative_to(self.root).as_posix(), "tier": tier, "number": number, "encoded": encoded}
-            units.append(Unit(name, reads, digest_of([sha256, [contents[shard] for shard in encoded], self.parent])))
+            read = [[contents[shard], features.get(shard)] for shard in encoded]
+            units.append(Unit(name, reads, digest_of([sha256, read, self.parent])))
         return units
 
     def _order(self, tier: str) -> Iterator[pa.Table]:
@@ -71,23 +85,27 @@ class Pack(Step):
         ]
         if not encoded:
             return
-        captions = [
-            self.root / r.files[0].path
-            for r in records_of(self.root, "caption")
-            if r.shard.rpartition("-")[0] == self.recipe.tier[tier].caption
-        ]
-        said = f"(SELECT NULL::BLOB AS uid, NULL::STRUCT({', '.join(f'{name} VARCHAR' for name in TEXTS)})[] AS said WHERE false)"
-        if captions:
-            packed = ", ".join(f"'{name}': {name}" for name in TEXTS)
-            said = f"(SELECT uid, list({{{packed}}}) AS said FROM {files_sql(captions)} WHERE reason IS NULL GROUP BY uid)"
+        values = self.recipe.pretokenize
         query = f"""
-            SELECT e.uid, i.url, i.text, i.top_caption, c.said, parse_filename(e.filename, true) AS encoded
-            FROM {files_sql(encoded)} e JOIN {files_sql(sorted(plan_folder(self.root, "fetch").glob("*.parquet")))} i USING (uid)
-            LEFT JOIN {said} c USING (uid) WHERE e.reason IS NULL ORDER BY {uid_hash_sql("e.uid", self.recipe.pretokenize.seed)}, e.uid"""
+            SELECT e.uid, t.url, t.text, t.top_caption, t.said, parse_filename(e.filename, true) AS encoded, {self._size_sql(tier)} AS bytes
+            FROM {files_sql(encoded)} e JOIN {texts_sql(self.root, self.recipe.tier[tier].caption)} t USING (uid){self._features_sql(tier)}
+            WHERE e.reason IS NULL ORDER BY {uid_hash_sql("e.uid", values.seed)}, e.uid"""
         with connect(self.root) as connection:
-            rows = connection.execute(query).to_arrow_reader(self.recipe.pretokenize.shard_rows)
-            for table in regroup(rows, self.recipe.pretokenize.shard_rows):
-                yield table.cast(PACKED)
+            rows = connection.execute(query).to_arrow_reader(values.shard_rows)
+            for table in cut_shards(rows, values.shard_rows, values.shard_bytes):
+                yield table.drop_columns("bytes").cast(PACKED)
+
+    def _features_sql(self, tier: str) -> str:
+        sidecars = [self.root / r.files[0].path for r in records_of(self.root, "t5") if r.shard.rpartition("-")[0] == tier]
+        return f" LEFT JOIN (SELECT uid, tokens FROM {files_sql(sidecars)}) f USING (uid)" if sidecars else ""
+
+    def _size_sql(self, tier: str) -> str:
+        """Return SQL of an upper bound on a sample's bytes in the tar."""
+        codes = 2 * grid_of(self.recipe.tokenizer(tier)[0], self.recipe.tier[tier].size) ** 2
+        texts = " + ".join(JSON_BYTES.format(text) for text in ("t.text", "t.top_caption", "t.url"))
+        said = JSON_BYTES.format("t.said::VARCHAR")  # model and prompt stand there once, in the sample once per caption
+        features = f"coalesce(f.tokens, 0) * {2 * self.t5.width}" if self.t5.wanted else "0"
+        return f"e.n_crops::BIGINT * {codes + CROP_BYTES} + {texts} + 2 * {said} + {features} + {OVERHEAD_BYTES}"
 
     def open(self) -> "PackWorker":
         """Return a worker; nothing to load."""
@@ -116,16 +134,62 @@ class PackWorker:
         with hands.holding(unit.name, ()):
             order = read_table(root / unit.reads["plan"])
             encoded = [root / "codes" / "encoded" / f"{name}.parquet" for name in unit.reads["encoded"]]
-            codes, tokenizer = self._codes(encoded, order["uid"]), self.step.tokenizer(tier, encoded[0])
+            parts = self._codes(encoded, order["uid"])
+            if self.step.t5.wanted:
+                self._add_features([root / "codes" / "t5" / file.name for file in encoded], parts)
+            tokenizer = self.step.tokenizer(tier, encoded[0])
             samples = (
-                (row["uid"].hex(), sample_parts({**row, **codes[row["uid"]]}, tier, tokenizer, self.parent)) for row in order.to_pylist()
+                (row["uid"].hex(), sample_parts({**row, **parts[row["uid"]]}, tier, tokenizer, self.parent)) for row in order.to_pylist()
             )
             count = write_shard(path, samples, index=True)
         files = (FileRecord.of(root, path), FileRecord.of(root, index_path(path)))
         return ShardRecord(unit.name, unit.key, files, order.num_rows, count)
 
-    @staticmethod
-    def _codes(paths: list[Path], uids: pa.ChunkedArray) -> dict[bytes, dict[str, Any]]:
-        wanted = uids.combine_chunks()
-        tables = (read_table(path) for path in paths)
+    def _codes(self, paths: list[Path], uids: pa.ChunkedArray) -> dict[bytes, dict[str, Any]]:
+        """Return the encoded rows of this shard: of each file only the row groups whose draws can hold them."""
+        wanted, seed = uids.combine_chunks(), self.step.recipe.pretokenize.seed
+        first, last = uid_hash(wanted[0].as_py(), seed), uid_hash(wanted[-1].as_py(), seed)
+        tables = (read_range(path, "draw", first, last) for path in paths)
         return {row["uid"]: row for table in tables for row in table.filter(pc.is_in(table["uid"], wanted)).to_pylist()}
+
+    def _add_features(self, paths: list[Path], parts: dict[bytes, dict[str, Any]]) -> None:
+        """Add `t5`: numbers of 16 bits (tokens, width), and a note of what made them, where a pair has its caption."""
+        values = self.step.recipe.pretokenize
+        note = {"source": values.t5_caption, "dtype": values.t5_dtype, "weights": self.step.t5.weights()[0].sha256}
+        dtype = {"fp16": "<f2", "bf16": "<u2"}[values.t5_dtype]
+        wanted = pa.array(list(parts), pa.binary(16))
+        for path in paths:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(CHUNK, columns=["uid", "tokens", "features"]):
+                    for row in batch.filter(pc.is_in(batch["uid"], wanted)).to_pylist():
+                        if row["features"] is not None:
+                            numbers = np.frombuffer(row["features"], dtype).reshape(row["tokens"], -1)
+                            parts[row["uid"]]["t5"] = {"numbers": numbers, "note": {**note, "tokens": row["tokens"]}}
+
+
+def read_range(path: Path, column: str, first: int, last: int) -> pa.Table:
+    """Return the row groups of a Parquet file whose statistics say that `column` may lie in first..last."""
+    with pq.ParquetFile(path) as file:
+        place = file.schema_arrow.get_field_index(column)
+        groups = []
+        for number in range(file.num_row_groups):
+            found = file.metadata.row_group(number).column(place).statistics
+            if found is None or not found.has_min_max or (found.min <= last and found.max >= first):
+                groups.append(number)
+        return file.read_row_groups(groups)
+
+
+def cut_shards(batches: pa.RecordBatchReader, rows: int, most: int) -> Iterator[pa.Table]:
+    """Yield tables of at most `rows` rows whose column `bytes` adds up to at most `most`; a row larger than that stands alone."""
+    waiting: list[pa.RecordBatch] = []
+    count = size = 0
+    for batch in batches:
+        start = 0
+        for number, weight in enumerate(batch["bytes"].to_pylist()):
+            if count and (count == rows or size + weight > most):
+                yield pa.Table.from_batches([*waiting, batch.slice(start, number - start)])
+                waiting, start, count, size = [], number, 0, 0
+            count, size = count + 1, size + weight
+        waiting.append(batch.slice(start))
+    if count:
+        yield pa.Table.from_batches(waiting)

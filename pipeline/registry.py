@@ -9,9 +9,10 @@ from pipeline.pack import Pack
 from pipeline.score import Score
 from pipeline.select import Select
 from pipeline.steps import Step
+from pipeline.t5 import T5
 
 STAGES: dict[str, tuple[type[Step], ...]] = {
     "filter": (Select, Fetch, Score, Dedup, Decide),
     "caption": (CaptionStep,),
-    "pretokenize": (Encode, Pack),
+    "pretokenize": (Encode, T5, Pack),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.manifest import Manifest, ShardRecord, total_dropped
+from pipeline.encode import tokenizer_facts
 from pipeline.forecast import beside
 from pipeline.inputs import InputFile
 from pipeline.plans import connect, files_sql
@@ -74,7 +75,7 @@ def stage_figures(recipe: Recipe, stage: str, records: Mapping[str, Sequence[Sha
         "kept": sum(record.rows_out for record in last),
         "dropped": total_dropped(first),
         "tiers": counts if stage == "pretokenize" else {},
-        "facts": {"captioners": counts} if stage == "caption" else {},
+        "facts": {"captioners": counts} if stage == "caption" else {"codes": tokenizer_facts(recipe)},
     }
 
 
@@ -132,6 +133,9 @@ def print_summary(recipe: Recipe, manifest: Manifest, made: int, before: int, se
     for loss in manifest.losses:
         what = loss["fault"] if loss["kind"] == "file" else f"row group {loss['row_group']} is broken, {loss['rows']} rows"
         print(f"  lost: {loss['name']}: {what}")
+    for tier, codes in manifest.facts.get("codes", {}).items():
+        precision, share = codes["agreement"]["precision"], codes["agreement"]["share"]
+        print(f"  {tier}: {codes['crop']} crops by {codes['tokenizer']}, {precision}: {share:.2%} of codes as in fp32")
     for entry in manifest.weights:
         if entry["stand_in"]:
             print(f"  {entry['name']}: stand-in weights (seeded random): its values mean nothing")

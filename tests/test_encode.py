@@ -84,7 +84,7 @@ def test_cuda_arithmetic_is_set_while_encoding_and_put_back(monkeypatch: pytest.
             seen.append((*(place.fp32_precision for place in places), torch.backends.cudnn.deterministic))
             return latents(x_BCHW)
 
-        monkeypatch.setattr(encoder._vq, "latents", spy)
+        monkeypatch.setattr(encoder, "_latents", spy)
         encoder.encode_images(pictures(1), 64, 1)
     assert seen == [("ieee", "ieee", True), ("tf32", "tf32", True)]
     assert [place.fp32_precision for place in places] == before

@@ -1,13 +1,14 @@
 """Encode pictures into VQ codes so that a picture's codes never depend on its neighbours."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
 
-from tokenize_shards.images import center_crop, to_tensor
+from tokenize_shards.catalog import VQSpec
+from tokenize_shards.crops import CropPlan, crops_of
 from tokenize_shards.vq import LoadedVQ
 
 if TYPE_CHECKING:
@@ -16,53 +17,84 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 """fp32 is exact; tf32 is what LlamaGen's extraction uses and differs on CUDA alone; bf16 is autocast in the encoder."""
+CENTER = CropPlan()
+GREY = 128  # what fills up a GPU's last batch
 
 
 class Encoder:
     """A loaded tokenizer, ready to encode; on a GPU where torch sees one, unless `device` says otherwise."""
 
-    def __init__(self, loaded: LoadedVQ, precision: Precision = "fp32", device: str = "auto") -> None:
-        """Move the tokenizer to its device. Raises ValueError for an unknown precision."""
+    def __init__(self, loaded: LoadedVQ, precision: Precision = "fp32", device: str = "auto", *, fused: bool = False) -> None:
+        """Move the tokenizer to its device; `fused` compiles the encoder there, a CPU aside. Raises ValueError for an unknown precision."""
         import torch
 
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is not known; the choices are: {', '.join(PRECISIONS)}")
         self.precision: Precision = precision
         self.weights, self.fingerprint = loaded.weights, loaded.fingerprint
-        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self._vq = loaded.vq.to(self._device).eval()
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self._vq = loaded.vq.to(self.device).eval()
+        self._latents: Callable[[Tensor], Tensor] = self._vq.latents
+        if self.device.type == "cuda":
+            self._vq = self._vq.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if fused:
+                self._latents = torch.compile(self._vq.latents, dynamic=False)
 
-    def encode_images(self, images: Sequence[Image.Image], size: int, batch_size: int) -> np.ndarray:
-        """Return the codes of the pictures' centre crops, uint16 (n, 1 crop, N), raster order.
+    @property
+    def spec(self) -> VQSpec:
+        """Return the tokenizer's layout."""
+        return self._vq.spec
 
-        On a GPU every batch has `batch_size` pictures, the last one filled up with grey. On a CPU pictures go one by one: batches
+    def encode_images(self, images: Sequence[Image.Image], size: int, batch_size: int, plan: CropPlan = CENTER) -> np.ndarray:
+        """Return the codes of the pictures' crops, uint16 (n, n_crops, N), raster order. Raises ValueError as `encode_crops`."""
+        self._check(size, batch_size)
+        crops = [pixels for image in images for _, pixels in crops_of(image.convert("RGB"), size, plan)]
+        codes_MN = self.encode_crops(crops, size, batch_size)
+        return codes_MN.reshape(len(images), plan.count, codes_MN.shape[1])
+
+    def encode_crops(self, crops: Sequence[Image.Image], size: int, batch_size: int) -> np.ndarray:
+        """Return the codes of squares of `size` pixels, uint16 (M, N), raster order.
+
+        On a GPU every batch has `batch_size` squares, the last one filled up with grey. On a CPU squares go one by one: batches
         are no faster there, and their size moves latents by about 3e-6, enough to turn a code. Raises ValueError where `size` does
         not fit the tokenizer or `batch_size` is below 1.
         """
-        step = self._vq.spec.downsampling
-        if size < step or size % step or batch_size < 1:
-            raise ValueError(f"{self._vq.spec.name}: got size {size} and batch {batch_size}, wanted a multiple of {step} and at least 1")
-        at_once = 1 if self._device.type == "cpu" else batch_size
-        codes_nN = np.empty((len(images), (size // step) ** 2), np.uint16)
-        for start in range(0, len(images), at_once):
-            crops = [center_crop(image.convert("RGB"), size) for image in images[start : start + at_once]]
-            codes_nN[start : start + len(crops)] = self._codes(crops, at_once)
-        return codes_nN[:, None, :]
+        self._check(size, batch_size)
+        at_once = 1 if self.device.type == "cpu" else batch_size
+        codes_MN = np.empty((len(crops), (size // self.spec.downsampling) ** 2), np.uint16)
+        for start in range(0, len(crops), at_once):
+            batch = crops[start : start + at_once]
+            codes_MN[start : start + len(batch)] = self._codes(batch, at_once)
+        return codes_MN
 
-    def _codes(self, crops: list[Image.Image], at_once: int) -> np.ndarray:
+    def _check(self, size: int, batch_size: int) -> None:
+        step = self.spec.downsampling
+        if size < step or size % step or batch_size < 1:
+            raise ValueError(f"{self.spec.name}: got size {size} and batch {batch_size}, wanted a multiple of {step} and at least 1")
+
+    def _codes(self, crops: Sequence[Image.Image], at_once: int) -> np.ndarray:
         import torch
 
-        x_BCHW = torch.zeros(at_once, 3, crops[0].height, crops[0].width)
-        x_BCHW[: len(crops)] = to_tensor(crops)
+        bytes_BHWC = torch.full((at_once, crops[0].height, crops[0].width, 3), GREY, dtype=torch.uint8, pin_memory=self._pins)
+        for row_HWC, crop in zip(bytes_BHWC.numpy(), crops, strict=False):
+            row_HWC[:] = np.asarray(crop)
+        x_BHWC = bytes_BHWC.to(self.device, non_blocking=True)  # bytes travel, floats are made where they are used
+        x_BCHW = x_BHWC.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)  # channels last in memory, as a GPU wants them
+        if self.device.type == "cpu":
+            x_BCHW = x_BCHW.contiguous()
         with torch.inference_mode(), _arithmetic(self.precision):
-            codes_BN = self._encode(x_BCHW.to(self._device))
+            codes_BN = self._encode(x_BCHW)
         return codes_BN[: len(crops)].cpu().numpy().astype(np.uint16)
+
+    @property
+    def _pins(self) -> bool:
+        return self.device.type == "cuda"
 
     def _encode(self, x_BCHW: "Tensor") -> "Tensor":
         import torch
 
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            z_BDhw = self._vq.latents(x_BCHW)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            z_BDhw = self._latents(x_BCHW)
         z_PD = z_BDhw.float().permute(0, 2, 3, 1).flatten(0, 2)  # the comparison itself is always float32
         return self._vq.quantize.nearest(z_PD).view(len(x_BCHW), -1)
 

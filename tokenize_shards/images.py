@@ -17,14 +17,24 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     is at least twice `size`, bring it to `size` with a bicubic filter, then cut; an odd pixel is left on the right and below.
     Raises ValueError for a size below 1.
     """
-    if size < 1:
-        raise ValueError(f"center_crop: size {size}, wanted at least 1 pixel")
-    while min(image.size) >= 2 * size:
+    scaled = scale_to(image, size)
+    return scaled.crop(middle(scaled, size))
+
+
+def scale_to(image: Image.Image, side: int) -> Image.Image:
+    """Return the picture with a short side of `side` pixels, scaled as ADM does. Raises ValueError for a side below 1."""
+    if side < 1:
+        raise ValueError(f"center_crop: size {side}, wanted at least 1 pixel")
+    while min(image.size) >= 2 * side:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    scale = side / min(image.size)
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+
+
+def middle(image: Image.Image, size: int) -> tuple[int, int, int, int]:
+    """Return the box (left, top, right, bottom) of ADM's middle square; an odd pixel is left on the right and below."""
     left, top = (image.width - size) // 2, (image.height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    return left, top, left + size, top + size
 
 
 def to_tensor(images: Sequence[Image.Image | np.ndarray]) -> "Tensor":

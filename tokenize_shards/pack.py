@@ -27,6 +27,21 @@ def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def pack_numbers(features: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    """Return float32 features as fp16, or as bf16's upper 16 bits in uint16 (rounded to nearest even)."""
+    if dtype == "fp16":
+        return features.astype(np.float16)
+    bits = np.ascontiguousarray(features, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def unpack_numbers(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return stored features as float32: half floats, or bfloat16's bits in uint16."""
+    if numbers.dtype == np.uint16:
+        return (numbers.astype(np.uint32) << 16).view(np.float32)
+    return numbers.astype(np.float32)
+
+
 def captions_of(row: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the captions of a packed row with their sources: alt text, the input's own, then each captioner's."""
     found = [{"source": source, "text": row[name]} for source, name in (("alt", "text"), ("top_caption", "top_caption")) if row.get(name)]
@@ -38,9 +53,10 @@ def captions_of(row: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def sample_parts(row: Mapping[str, Any], tier: str, tokenizer: Tokenizer, parent: str) -> dict[str, bytes]:
-    """Return the members of one sample: `codes.npy` uint16 (n_crops, n_tokens), raster order, and `json`.
+    """Return the members of one sample: `codes.npy` uint16 (n_crops, n_tokens), raster order, `json`, and perhaps `t5.npy`.
 
-    `row` has uid (16 bytes), url, codes (flat), n_crops, size, crop, flip, sha256 (of the picture), text, top_caption, said.
+    `row` has uid (16 bytes), url, codes (flat), n_crops, size, crops, sha256 (of the picture), text, top_caption, said; t5 where wanted:
+    `numbers` (tokens, width), fp16 or bf16's bits in uint16, and a `note` of what made them.
     Raises ValueError when the codes are not n_crops grids or a code is outside the codebook.
     """
     codes = np.asarray(row["codes"], np.uint16).reshape(row["n_crops"], -1)
@@ -54,7 +70,7 @@ def sample_parts(row: Mapping[str, Any], tier: str, tokenizer: Tokenizer, parent
         "tier": tier,
         "size": row["size"],
         "grid": tokenizer.grid,
-        "crops": [{"crop": row["crop"], "flip": row["flip"]}],
+        "crops": row["crops"],
         "image_sha256": row["sha256"].hex(),
         "tokenizer": {
             "name": tokenizer.name,
@@ -64,4 +80,7 @@ def sample_parts(row: Mapping[str, Any], tier: str, tokenizer: Tokenizer, parent
         },
         "parent_digest": parent,
     }
-    return {"codes.npy": npy_bytes(codes), "json": json.dumps(note, ensure_ascii=False, allow_nan=False).encode()}
+    parts = {"codes.npy": npy_bytes(codes)}
+    if row.get("t5"):
+        note["t5"], parts["t5.npy"] = row["t5"]["note"], npy_bytes(row["t5"]["numbers"])
+    return {**parts, "json": json.dumps(note, ensure_ascii=False, allow_nan=False).encode()}

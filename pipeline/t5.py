@@ -1,0 +1,167 @@
+"""pretokenize / t5: flan-T5 features of one caption of each encoded pair, where the recipe wants them stored."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests.files import FORMAT, digest_of, read_table, writing
+from manifests.manifest import FileRecord, ShardRecord
+from manifests.schema import schema
+from manifests.weights import WeightsFile
+from pipeline.hands import Hands
+from pipeline.plans import connect, files_sql, write_plan
+from pipeline.reuse import MADE_BY, earlier_rows
+from pipeline.steps import Step, Unit, records_of
+from pipeline.texts import texts_sql
+from tokenize_shards.pack import captions_of, pack_numbers
+from tokenize_shards.text import MAX_TOKENS, T5Features, t5_weights
+
+PLANNED = pa.schema([*schema("uid"), pa.field("caption", pa.string())])
+FEATURES = pa.schema(
+    [
+        *schema("uid"),
+        pa.field("caption_sha256", pa.binary(32)),
+        pa.field("tokens", pa.int16(), metadata={"says": f"real tokens, the closing one included, at most {MAX_TOKENS}"}),
+        pa.field("features", pa.binary(), metadata={"says": "tokens x width numbers of 16 bits, little endian"}),
+        *schema("reason"),
+    ]
+)
+"""`codes/t5/*.parquet`: a row per encoded pair; reason `missing_value` where it lacks the caption that the recipe names."""
+CHUNK = 256  # rows written at a time: 60 MB of flan-t5-xl's
+TOKENS_PER_CHARACTER = 0.25  # of English captions, for the estimate alone
+
+
+@dataclass(frozen=True)
+class T5(Step):
+    """Units are the encoded shards; there are none where features are computed online, as the trainer needs them."""
+
+    name: ClassVar[str] = "t5"
+    version: ClassVar[int] = 1
+    carries: ClassVar[bool] = True
+
+    @property
+    def wanted(self) -> bool:
+        """Tell whether features are to be stored."""
+        return self.recipe.pretokenize.t5 == "precomputed"
+
+    def settings(self) -> dict[str, Any]:
+        """Return which caption is encoded, how, and what for."""
+        values = self.recipe.pretokenize
+        if not self.wanted:
+            return {"t5": values.t5}
+        return {"t5": values.t5, "caption": values.t5_caption, "dtype": values.t5_dtype, "batch_size": values.t5_batch_size}
+
+    def weights(self) -> tuple[WeightsFile, ...]:
+        """Return the T5, where it is used. Raises WeightsError."""
+        return (t5_weights(self.recipe.pretokenize.t5_weights),) if self.wanted else ()
+
+    @property
+    def width(self) -> int:
+        """Return the width of a feature vector, from the T5's config.json."""
+        folder = Path(self.weights()[0].path or "")
+        return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["d_model"])
+
+    def plan(self) -> list[Unit]:
+        """Write whose captions are encoded to `manifests/plan/t5/`, and say what the features will take."""
+        if not self.wanted:
+            return []
+        tables = [table for tier in self.recipe.tier for table in self._captions(tier)]
+        print(estimate([text for _, table in tables for text in table["caption"].to_pylist()], self.width))
+        planned = write_plan(self.root, self.name, tables)
+        reads = {"made_by": self.own_key}
+        return [
+            Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, digest_of([sha256])) for name, path, sha256 in planned
+        ]
+
+    def _captions(self, tier: str) -> Iterator[tuple[str, pa.Table]]:
+        encoded = [
+            self.root / record.files[0].path for record in records_of(self.root, "encode") if record.shard.rpartition("-")[0] == tier
+        ]
+        query = """
+            SELECT e.uid, t.url, t.text, t.top_caption, t.said FROM {0} e JOIN {1} t USING (uid)
+            WHERE e.reason IS NULL ORDER BY e.file_row_number"""
+        with connect(self.root) as connection:
+            for path in encoded:
+                rows = connection.execute(query.format(files_sql([path]), texts_sql(self.root, self.recipe.tier[tier].caption)))
+                found = [{"uid": row["uid"], "caption": self._chosen(row)} for row in rows.to_arrow_table().to_pylist()]
+                yield path.stem, pa.Table.from_pylist(found, schema=PLANNED)
+
+    def _chosen(self, row: dict[str, Any]) -> str | None:
+        captions = {caption["source"]: caption["text"] for caption in captions_of(row)}
+        return captions.get(self.recipe.pretokenize.t5_caption)
+
+    def open(self) -> "T5Worker":
+        """Load the T5, on a GPU where there is one."""
+        import torch
+
+        values, on_gpu = self.recipe.pretokenize, torch.cuda.is_available()
+        device = "cuda" if on_gpu else "cpu"
+        encoder = T5Features(values.t5_weights, "bf16" if on_gpu else "fp32", batch_size=values.t5_batch_size, device=device)
+        return T5Worker(self, encoder)
+
+
+def estimate(captions: Sequence[str | None], width: int) -> str:
+    """Return one line that says what the features of these captions will take on disk, and what padding would."""
+    there = [caption for caption in captions if caption]
+    tokens = sum(min(MAX_TOKENS, 2 + int(len(caption) * TOKENS_PER_CHARACTER)) for caption in there)
+    about, padded = tokens * width * 2, len(there) * MAX_TOKENS * width * 2
+    return (
+        f"t5: features of {len(there):,} captions will take about {about / 1e9:,.3f} GB ({padded / 1e9:,.3f} GB if padded to {MAX_TOKENS} "
+        "tokens; 50 million padded captions of flan-t5-xl would take 24.6 TB): pretokenize.t5 = 'online' stores none"
+    )
+
+
+@dataclass(frozen=True)
+class T5Worker:
+    """Encodes a shard's captions, shortest bucket first, and writes them in the planned order."""
+
+    step: T5
+    encoder: T5Features
+
+    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+        """Write `codes/t5/NAME.parquet`."""
+        root, made_by = self.step.root, unit.reads["made_by"]
+        plan = read_table(root / unit.reads["plan"]).to_pylist()
+        path = root / "codes" / "t5" / f"{unit.name}.parquet"
+        earlier = earlier_rows(root, "t5", made_by, [row["uid"] for row in plan])
+        facts = {MADE_BY: made_by, "tessera_format": str(FORMAT), "width": str(self.encoder.dim)}
+        dropped: Counter[str] = Counter()
+        with writing(path) as temporary, pq.ParquetWriter(temporary, FEATURES.with_metadata(facts), compression="zstd") as file:
+            for start in range(0, len(plan), CHUNK):
+                made = self._rows(unit, hands, plan[start : start + CHUNK], earlier)
+                dropped.update(row["reason"] for row in made if row["reason"])
+                file.write_table(pa.Table.from_pylist(made, schema=FEATURES.with_metadata(facts)))
+        return ShardRecord(unit.name, unit.key, (FileRecord.of(root, path),), len(plan), len(plan) - dropped.total(), dict(dropped))
+
+    def _rows(self, unit: Unit, hands: Hands, rows: list[dict[str, Any]], earlier: dict[bytes, dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the finished rows of a chunk; after a worker's death its rows are encoded one by one."""
+        made = {row["uid"]: _carried(row, earlier.get(row["uid"])) for row in rows}
+        new = [row for row in rows if made[row["uid"]]["reason"] is None and made[row["uid"]]["features"] is None]
+        safe = [row for row in new if not hands.alone(row["uid"])]
+        for batch in [safe, *([row] for row in new if hands.alone(row["uid"]))]:
+            for row in batch:
+                made[row["uid"]]["reason"] = "worker_died" if hands.deadly(row["uid"]) else None
+            self._encode(unit, hands, [row for row in batch if not hands.deadly(row["uid"])], made)
+        return list(made.values())
+
+    def _encode(self, unit: Unit, hands: Hands, rows: list[dict[str, Any]], made: dict[bytes, dict[str, Any]]) -> None:
+        with hands.holding(unit.name, [row["uid"] for row in rows]):
+            for row, features in zip(rows, self.encoder.features([row["caption"] for row in rows]), strict=True):
+                numbers = pack_numbers(features, self.step.recipe.pretokenize.t5_dtype)
+                made[row["uid"]].update(tokens=len(numbers), features=numbers.tobytes())
+
+
+def _carried(row: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a planned row with its features where an earlier plan has made them, without a caption with its reason."""
+    if not row["caption"]:
+        return {"uid": row["uid"], "reason": "missing_value"}
+    sha256 = hashlib.sha256(row["caption"].encode()).digest()
+    same = before if before and before["caption_sha256"] == sha256 else {"tokens": None, "features": None}
+    return {"uid": row["uid"], "caption_sha256": sha256, "tokens": same["tokens"], "features": same["features"], "reason": None}

@@ -1,0 +1,108 @@
+"""Ten-crops, size caps and stored T5 features through the command line, on a filtered run that is made once."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from PIL import Image
+
+from manifests.manifest import Manifest
+from manifests.shards import read_shard
+from pipeline.loader import find_shards, read_samples
+from tests.conftest import write_input, write_recipe
+from tests.test_chain import run
+from tests.test_text import tiny_t5  # noqa: F401 (a fixture)
+from tokenize_shards.crops import CropPlan, crops_of
+from tokenize_shards.images import to_tensor
+from tokenize_shards.text import T5Features
+from tokenize_shards.vq import load_vq
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def filtered(tmp_path_factory, web):
+    folder = tmp_path_factory.mktemp("filtered")
+    write_input(folder / "in")
+    recipe = write_recipe(folder / "recipe.toml", web, folder / "in", folder / "run")
+    run(recipe, "filter")
+    return recipe, folder / "run"
+
+
+def codes(filtered, out, *sets):
+    recipe, root = filtered
+    if not out.exists():
+        shutil.copytree(root, out)
+    said = run(recipe, "pretokenize", "--out", out, *(word for setting in sets for word in ("--set", f"pretokenize.{setting}"))).stdout
+    samples = {key: sample for path in sorted((out / "codes" / "pretrain").glob("*.tar")) for key, sample in read_shard(path)}
+    return said, samples
+
+
+def test_ten_crops_are_those_of_the_stored_picture(filtered, tmp_path):
+    said, samples = codes(filtered, tmp_path / "run", "crop=ten", "scales=[1.05, 1.1]")
+    assert "pretrain: ten_1.05+ten_1.1 crops by VQ-demo, fp32: 100.00% of codes as in fp32" in said
+    pictures = {key: sample["jpg"] for path in sorted((tmp_path / "run" / "pairs").glob("*.tar")) for key, sample in read_shard(path)}
+    vq = load_vq("VQ-demo", "stand-in").vq
+    for key in sorted(samples)[:2]:
+        got, note = np.load(io.BytesIO(samples[key]["codes.npy"])), json.loads(samples[key]["json"])
+        assert (got.shape, got.dtype) == ((20, 64), np.uint16)
+        cut = list(crops_of(Image.open(io.BytesIO(pictures[key])), 64, CropPlan("ten", (1.05, 1.1))))
+        assert note["crops"] == [crop.note() for crop, _ in cut]
+        for one in (0, 7, 19):
+            assert np.array_equal(vq.encode(to_tensor([cut[one][1]]))[0].numpy(), got[one])
+    facts = Manifest.read(tmp_path / "run" / "manifests" / "pretokenize.json").facts["codes"]["pretrain"]
+    assert facts["agreement"] == {"precision": "fp32", "share": 1.0, "codes": 8 * 20 * 64} or facts["agreement"]["codes"] == 8 * 64
+    assert facts["crop"] == "ten_1.05+ten_1.1"
+
+
+def test_shards_stay_below_their_cap_and_hold_the_same_samples(filtered, tmp_path):
+    _, whole = codes(filtered, tmp_path / "whole")
+    _, parts = codes(filtered, tmp_path / "parts", "shard_bytes=30000")
+    assert parts == whole
+    assert list(parts) == list(whole)  # the packed order too
+    tars = sorted((tmp_path / "parts" / "codes" / "pretrain").glob("*.tar"))
+    assert len(tars) > len(list((tmp_path / "whole" / "codes" / "pretrain").glob("*.tar")))
+    assert max(path.stat().st_size for path in tars) <= 30000
+
+
+def test_features_of_one_caption_go_into_the_shards(filtered, tmp_path, tiny_t5):  # noqa: F811
+    features = ("t5=precomputed", f"t5_weights={tiny_t5}", "t5_dtype=bf16")
+    said, samples = codes(filtered, tmp_path / "run", *features)
+    assert "t5: features of 21 captions will take about 0.000 GB" in said.replace("42", "21")
+    encoder = T5Features(str(tiny_t5))
+    shards = find_shards(tmp_path / "run" / "codes", "pretrain")
+    read = [sample for shard in shards for sample in read_samples(shard)]
+    assert len(read) == len(samples) == 21
+    for sample in read:
+        wanted = encoder.features([dict(sample.captions)["alt"]])[0]
+        assert sample.features_of == "alt"
+        assert sample.features.shape == wanted.shape
+        assert np.allclose(sample.features, wanted, atol=0.02)
+    parts = list(webdataset.WebDataset([str(shards[0].path)], shardshuffle=False))
+    assert parts[0].keys() == {"__key__", "__url__", "__local_path__", "codes.npy", "json", "t5.npy"}
+    encoded = [path.stat().st_mtime_ns for path in sorted((tmp_path / "run" / "codes" / "encoded").glob("*.parquet"))]
+    said, again = codes(filtered, tmp_path / "run")  # online again: packs anew, encodes nothing
+    assert not list((tmp_path / "run" / "codes" / "t5").glob("*.parquet"))
+    assert all("t5.npy" not in sample for sample in again.values())
+    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "run" / "codes" / "encoded").glob("*.parquet"))] == encoded
+
+
+def test_a_pair_without_the_caption_is_counted_and_has_no_features(filtered, tmp_path, tiny_t5):  # noqa: F811
+    _, samples = codes(filtered, tmp_path / "run", "t5=precomputed", f"t5_weights={tiny_t5}", "t5_caption=top_caption")
+    assert all("t5.npy" not in sample for sample in samples.values())
+    tables = [pq.read_table(path) for path in sorted((tmp_path / "run" / "codes" / "t5").glob("pretrain-*.parquet"))]
+    assert set(pa.concat_tables(tables)["reason"].to_pylist()) == {"missing_value"}
+
+
+def test_bf16_of_real_weights_is_refused_below_the_limit(filtered, tmp_path):
+    recipe, root = filtered
+    shutil.copytree(root, tmp_path / "run")
+    sets = ("--set", "pretokenize.weights=demo", "--set", "pretokenize.precision=bf16", "--set", "pretokenize.min_agreement=1.0")
+    done = run(recipe, "pretokenize", "--out", tmp_path / "run", *sets, code=2)
+    assert "wanted pretokenize.min_agreement = 100.00%" in done.stderr + done.stdout
+    assert not list((tmp_path / "run" / "codes" / "encoded").glob("*.parquet"))
