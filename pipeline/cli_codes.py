@@ -1,0 +1,140 @@
+"""The commands that look at codes and carry them to and from LlamaGen: `pipeline show`, `pipeline export`, `pipeline import`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+show = typer.Typer(no_args_is_help=True, help="Look at what a run holds.")
+export = typer.Typer(no_args_is_help=True, help="Write a run's codes in another project's layout.")
+import_ = typer.Typer(no_args_is_help=True, help="Read codes from another project's layout.")
+
+Weights = Annotated[str | None, typer.Option(metavar="FILE", help="Tokenizer weights, instead of the run's recipe.")]
+
+
+def _guarded(work: Any) -> Any:
+    """Run a command's work; end with 2 for a wrong use and 1 for damaged files, without a traceback."""
+    from manifests.shards import ShardError
+    from pipeline.loader import LoaderError
+
+    try:
+        return work()
+    except (ShardError, LoaderError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except (ValueError, OSError) as error:  # RecipeError and WeightsError are ValueErrors
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+@show.command("codes")
+def show_codes_command(
+    shard: Annotated[Path, typer.Argument(metavar="SHARD", help="A shard of codes: RUN/codes/TIER/00000.tar.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many samples.")] = 16,
+    sheet: Annotated[Path | None, typer.Option(metavar="PNG", help="Where to write the sheet; else codes-TIER-NUMBER.png here.")] = None,
+    vq: Annotated[str | None, typer.Option(metavar="NAME", help="Tokenizer, instead of the run's recipe.")] = None,
+    weights: Weights = None,
+) -> None:
+    """Write a contact sheet: picture, what the codes make of it, difference, PSNR; and say how the codebook is used."""
+
+    def work() -> None:
+        from pipeline.show import show_codes
+        from tokenize_shards.vq import load_vq
+
+        if not shard.is_file():
+            raise FileNotFoundError(f"show: no shard {str(shard)!r}; wanted RUN/codes/TIER/NUMBER.tar")
+        name, file = _tokenizer_of(shard, vq, weights)
+        shown = show_codes(shard, load_vq(name, file), n, sheet or Path(f"codes-{shard.parent.name}-{shard.stem}.png"))
+        for uid, decibels in shown.psnr.items():
+            typer.echo(f"  {uid}  {decibels:6.2f} dB")
+        use = shown.use
+        typer.echo(f"{use.codes:,} codes, {use.used:,} of {use.size:,} used ({use.used / use.size:.1%}), perplexity {use.perplexity:,.1f}")
+        typer.echo(f"sheet: {shown.path}")
+
+    _guarded(work)
+
+
+def _tokenizer_of(shard: Path, vq: str | None, weights: str | None) -> tuple[str, str]:
+    """Return (name, weights) from the options, else from the recipe of the run that the shard lies in."""
+    from pipeline.recipe import RecipeError, load_recipe
+    from pipeline.show import run_of
+
+    path = run_of(shard) / "recipe.toml"
+    if vq and weights:
+        return vq, weights
+    if not path.is_file():
+        raise RecipeError(f"show: {path} is not there: the shard lies in no run folder; give --vq NAME and --weights FILE")
+    recipe = load_recipe(path)
+    name, file = (
+        recipe.tokenizer(shard.parent.name) if shard.parent.name in recipe.tier else (recipe.pretokenize.vq, recipe.pretokenize.weights)
+    )
+    return vq or name, weights or file
+
+
+@export.command("llamagen")
+def export_llamagen_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with codes.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
+    tier: Annotated[str, typer.Option(help="Which tier's codes.")] = "pretrain",
+    pictures: Annotated[bool, typer.Option(help="Write the pictures too: train_t2i reads them.")] = True,
+    t5: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Make T5 features with this model; else only stored ones are written.")
+    ] = None,
+) -> None:
+    """Write jsonl, codes and T5 features as LlamaGen's scripts read them."""
+
+    def work() -> None:
+        from pipeline.features import T5Text
+        from pipeline.llamagen_export import ExportOptions, export_llamagen
+
+        text = None
+        if t5:
+            from tokenize_shards.text import T5Features
+
+            text = T5Text(t5, T5Features(t5).dim, "cpu")
+        done = export_llamagen(ExportOptions(run, tier, to, pictures, text))
+        typer.echo(f"{done.lines:,} lines, {done.pictures:,} pictures, {done.features:,} features in {to}")
+        if done.without_llava:
+            typer.echo(f"note: {done.without_llava:,} lines have no captioner's text: text[1] and text[2] repeat another caption")
+        if done.without_features > 0:
+            typer.echo(f"note: {done.without_features:,} lines have no T5 features of text[0]: give --t5 FOLDER to make them")
+
+    _guarded(work)
+
+
+@import_.command("llamagen")
+def import_llamagen_command(
+    codes: Annotated[Path, typer.Option(metavar="DIR", help="STEM/LINE.npy folders, or ImageNet's …_codes.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder that gets codes/TIER/*.tar.")],
+    size: Annotated[int, typer.Option(help="Side of the encoded crops, pixels.")],
+    jsonl: Annotated[Path | None, typer.Option(metavar="PATH", help="A jsonl file or a folder of them (text-to-image).")] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="DIR", help="ImageNet's …_labels (class-conditional).")] = None,
+    t5: Annotated[Path | None, typer.Option(metavar="DIR", help="T5 features, STEM/LINE.npy.")] = None,
+    vq: Annotated[str, typer.Option(metavar="NAME", help="Tokenizer that made the codes.")] = "VQ-16",
+    weights: Annotated[str | None, typer.Option(metavar="FILE", help="Its weights: their fingerprint goes into every sample.")] = None,
+    tier: Annotated[str, typer.Option(help="Name of the tier to make.")] = "imported",
+    shard_rows: Annotated[int, typer.Option(min=1, help="Samples in a shard at most.")] = 10_000,
+) -> None:
+    """Read LlamaGen's codes into shards that the trainer reads."""
+
+    def work() -> None:
+        from pipeline.llamagen_import import ImportOptions, import_llamagen
+        from pipeline.recipe import RecipeError
+
+        if (jsonl is None) == (labels is None):
+            raise RecipeError("import: give --jsonl PATH for text-to-image codes or --labels DIR for ImageNet's, one of the two")
+        missing = [str(path) for path in (codes, jsonl, labels, t5) if path is not None and not path.exists()]
+        if missing:
+            raise RecipeError(f"import: {missing[0]!r} is not there")
+        fingerprint = "unknown"
+        if weights:
+            from tokenize_shards.vq import load_vq
+
+            fingerprint = load_vq(vq, weights).fingerprint
+        options = ImportOptions(codes, to, vq, fingerprint, size, jsonl, labels, t5, tier, shard_rows)
+        counts = import_llamagen(options)
+        typer.echo(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+        if not weights:
+            typer.echo("note: without --weights the tokenizer's fingerprint is 'unknown': nothing can check that it made these codes")
+
+    _guarded(work)
