@@ -65,9 +65,8 @@ def _tokenizer_of(shard: Path, vq: str | None, weights: str | None) -> tuple[str
     if not path.is_file():
         raise RecipeError(f"show: {path} is not there: the shard lies in no run folder; give --vq NAME and --weights FILE")
     recipe = load_recipe(path)
-    name, file = (
-        recipe.tokenizer(shard.parent.name) if shard.parent.name in recipe.tier else (recipe.pretokenize.vq, recipe.pretokenize.weights)
-    )
+    tier = shard.parent.name
+    name, file = recipe.tokenizer(tier) if tier in recipe.tier else (recipe.pretokenize.vq, recipe.pretokenize.weights)
     return vq or name, weights or file
 
 
@@ -77,9 +76,7 @@ def export_llamagen_command(
     to: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
     tier: Annotated[str, typer.Option(help="Which tier's codes.")] = "pretrain",
     pictures: Annotated[bool, typer.Option(help="Write the pictures too: train_t2i reads them.")] = True,
-    t5: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Make T5 features with this model; else only stored ones are written.")
-    ] = None,
+    t5: Annotated[str | None, typer.Option(metavar="FOLDER", help="Make T5 features with it; else stored ones are written.")] = None,
 ) -> None:
     """Write jsonl, codes and T5 features as LlamaGen's scripts read them."""
 

@@ -58,16 +58,17 @@ def export_llamagen(options: ExportOptions) -> Exported:
         done.pictures = _write_pictures(options.root, done.wanted)
         missing = len(done.wanted) - done.pictures
         if missing:
-            raise RecipeError(
-                f"export: {missing} of {len(done.wanted)} pictures are not in {options.root / 'pairs'}: run `pipeline verify` first"
-            )
+            where = options.root / "pairs"
+            raise RecipeError(f"export: {missing} of {len(done.wanted)} pictures are not in {where}: first `pipeline verify`")
     figures = {name: getattr(done, name) for name in ("lines", "pictures", "features", "without_llava", "without_features")}
     write_json(options.to / "export.json", {"layout": "llamagen", "tier": options.tier, **figures})
     return done
 
 
 def _export_shard(options: ExportOptions, shard: Shard, done: Exported) -> None:
-    stem, lines = shard.path.stem, []
+    stem = shard.path.stem
+    lines: list[dict[str, Any]] = []
+    spoken: list[list[str]] = []
     for number, (key, sample) in enumerate(read_shard(shard.path)):
         note = json.loads(sample["json"])
         codes_KN = np.load(io.BytesIO(sample["codes.npy"]), allow_pickle=False)
@@ -76,10 +77,11 @@ def _export_shard(options: ExportOptions, shard: Shard, done: Exported) -> None:
         path = (options.to / "images" / stem / f"{key}.jpg").absolute()
         done.wanted[bytes.fromhex(key)] = path
         lines.append({"image_path": str(path), "text": texts})
+        spoken.append(texts)
         write_bytes(options.to / "codes" / stem / f"{number}.npy", npy_bytes(codes_KN[:1].astype(np.int64)))
-        _stored_features(options, (stem, number), (note, sample, sources), done)
+        _stored_features(options, (stem, number), sample, done)
     if options.text:
-        _made_features(options, stem, [line["text"] for line in lines], done)
+        _made_features(options, stem, spoken, done)
     else:
         done.without_features += len(lines)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -91,19 +93,18 @@ def captions_by_position(captions: Sequence[dict[str, str]]) -> tuple[list[str],
     """Return LlamaGen's three texts [blip, llava, llava_first] and which source each came from; a gap takes the first there is."""
     by_source = {caption["source"]: caption["text"] for caption in captions}
     made = [source for source in by_source if source not in ("alt", "top_caption") and not source.endswith("_short")]
-    wanted = [("top_caption", "alt"), tuple(made), tuple(f"{name}_short" for name in made)]
+    wanted: list[tuple[str, ...]] = [("top_caption", "alt"), tuple(made), tuple(f"{name}_short" for name in made)]
     first = next(iter(by_source), "")
     sources = [next((source for source in choices if source in by_source), first) for choices in wanted]
     return [by_source.get(source, "") for source in sources], sources
 
 
-def _stored_features(
-    options: ExportOptions, place: tuple[str, int], found: tuple[dict[str, Any], dict[str, bytes], list[str]], done: Exported
-) -> None:
+def _stored_features(options: ExportOptions, place: tuple[str, int], sample: dict[str, bytes], done: Exported) -> None:
     """Write the features that a sample holds, where they are those of text[0] or text[2] and are not made anew."""
-    note, sample, sources = found
     if "t5.npy" not in sample or options.text:
         return
+    note = json.loads(sample["json"])
+    _, sources = captions_by_position(note["captions"])
     features = unpack_numbers(np.load(io.BytesIO(sample["t5.npy"]), allow_pickle=False))
     for folder, position in (("t5", 0), ("t5_short", 2)):
         if note["t5"]["source"] == sources[position]:

@@ -92,8 +92,9 @@ def _flush(options: ImportOptions, shard: int, waiting: list[tuple[str, dict[str
 
 
 def _lines(options: ImportOptions) -> Iterator[Found | None]:
-    """Yield each line of each jsonl, None for a broken one; its codes are CODES/STEM/LINE.npy, STEM ending at the first dot as LlamaGen has it."""
-    files = sorted(options.jsonl.glob("*.jsonl")) if options.jsonl and options.jsonl.is_dir() else [options.jsonl] if options.jsonl else []
+    """Yield each line of each jsonl, None for a broken one; its codes are CODES/STEM/LINE.npy, STEM ending at the first dot."""
+    assert options.jsonl is not None
+    files = sorted(options.jsonl.glob("*.jsonl")) if options.jsonl.is_dir() else [options.jsonl]
     stems = [path.name.partition(".")[0] for path in files]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:

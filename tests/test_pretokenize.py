@@ -56,7 +56,7 @@ def test_ten_crops_are_those_of_the_stored_picture(filtered, tmp_path):
         for one in (0, 7, 19):
             assert np.array_equal(vq.encode(to_tensor([cut[one][1]]))[0].numpy(), got[one])
     facts = Manifest.read(tmp_path / "run" / "manifests" / "pretokenize.json").facts["codes"]["pretrain"]
-    assert facts["agreement"] == {"precision": "fp32", "share": 1.0, "codes": 8 * 20 * 64} or facts["agreement"]["codes"] == 8 * 64
+    assert facts["agreement"] == {"precision": "fp32", "share": 1.0, "codes": 8 * 64}
     assert facts["crop"] == "ten_1.05+ten_1.1"
 
 
@@ -73,7 +73,7 @@ def test_shards_stay_below_their_cap_and_hold_the_same_samples(filtered, tmp_pat
 def test_features_of_one_caption_go_into_the_shards(filtered, tmp_path, tiny_t5):  # noqa: F811
     features = ("t5=precomputed", f"t5_weights={tiny_t5}", "t5_dtype=bf16")
     said, samples = codes(filtered, tmp_path / "run", *features)
-    assert "t5: features of 21 captions will take about 0.000 GB" in said.replace("42", "21")
+    assert "t5: features of 42 captions will take about" in said  # 21 pairs in each of two tiers
     encoder = T5Features(str(tiny_t5))
     shards = find_shards(tmp_path / "run" / "codes", "pretrain")
     read = [sample for shard in shards for sample in read_samples(shard)]
