@@ -24,6 +24,7 @@ from pipeline.hands import Hands
 from pipeline.inputs import InputFile, claimed
 from pipeline.lines import FAULT, FAULT_COLUMN
 from pipeline.lists import exclusions_key, row_exclusions
+from pipeline.recipe import Recipe
 from pipeline.row_groups import BrokenGroup, RowGroups
 from pipeline.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
 from pipeline.steps import Step, Unit
@@ -218,6 +219,30 @@ class SelectWorker:
         uid, chosen = self.uids.of(columns["url"], columns.get("text"), bound)
         columns = {**columns, "uid": uid}
         return columns if chosen is None else {name: values.filter(chosen) for name, values in columns.items()}
+
+
+def row_again(recipe: Recipe, source: str, source_row: int) -> dict[str, Any]:
+    """Return what one input row holds, as the rules see it: our column -> value, the language too where a rule reads it.
+
+    Raises LookupError for a file or row that is not of this run's input, OSError or ValueError where it cannot be read now.
+    """
+    step = Select(recipe, recipe.root)
+    worker = step.open()
+    file = next((file for file in claimed(recipe.root) if file.name == source), None)
+    if file is None or file.fault or not 0 <= source_row < file.rows:
+        raise LookupError(f"{source} row {source_row} is not in the input that this run knows")
+    with RowGroups(file.url) as groups:
+        group, first = 0, 0
+        while first + groups.rows[group] <= source_row:
+            group, first = group + 1, first + groups.rows[group]
+        for batch in groups.batches(group, worker._names(groups), BATCH_ROWS):
+            if source_row < first + batch.num_rows:
+                columns = worker._columns(batch.slice(source_row - first, 1))
+                if detects(worker.rules, worker.rules.columns):
+                    columns = with_language(columns, pa.array([True]))
+                return {name: values[0].as_py() for name, values in columns.items() if name in COLUMNS}
+            first += batch.num_rows
+    raise LookupError(f"{source} has no row {source_row} now")
 
 
 def _place(unit: Unit, first_row: int, count: int) -> Columns:

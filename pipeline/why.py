@@ -10,7 +10,11 @@ import pyarrow as pa
 from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.rules import build_rules
+from pipeline.select import row_again
 from pipeline.steps import records_of
+
+NOTHING_TO_TELL = ("removed", "broken_row_group", "broken_line", "broken_tar")
+"""Reasons of rows that are not read again: there is nothing to read, or it shall be forgotten."""
 
 
 class NotFound(LookupError):
@@ -59,6 +63,8 @@ def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
             yield f"  {name:<15} {value}  ({row[f'{name}_origin']})"
     if row.get("mark"):
         yield f"  mark      {row['mark']}"
+    if row.get("step") == "select" and row["reason"] not in NOTHING_TO_TELL:
+        yield from _at_select(recipe, row)
     if row["shard"]:
         yield from _fetched(recipe.root, row)
         yield from _verdicts(recipe, row)
@@ -72,14 +78,32 @@ def _verdicts(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
     with connect(recipe.root) as connection:
         texts = connection.execute(f"SELECT text, top_caption FROM {files_sql([plan])} WHERE uid = ?", [row["uid"]]).fetchone()
     said = dict(zip(("text", "top_caption"), texts or (None, None), strict=True))
-    batch = pa.RecordBatch.from_pylist([{**{name: value for name, value in row.items() if name != "tiers"}, **said}])
+    yield from _rule_lines(recipe, {**{name: value for name, value in row.items() if name != "tiers"}, **said})
+
+
+def _at_select(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
+    """Read a row that select dropped once more: the ledger keeps who it was, the input what it held."""
+    try:
+        values = row_again(recipe, row["source"], row["source_row"])
+    except (LookupError, OSError, ValueError) as error:  # BrokenGroup is a ValueError, pyarrow's faults are both
+        yield f"  input     cannot be read again: {error}"
+        return
+    for name, value in values.items():
+        if value is not None and name not in ("url", "uid"):
+            yield f"  {name:<15} {_short(value)}  (input, read again)"
+    yield from _rule_lines(recipe, values)
+
+
+def _rule_lines(recipe: Recipe, values: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each rule of [filter] and of every tier: its thresholds, its verdict, and the values that it looked at."""
     rules = build_rules(recipe)
+    batch = pa.RecordBatch.from_pylist([{**dict.fromkeys(rules.columns), **values}])
     for place, some in (("filter", rules.everywhere), *rules.tiers.items()):
         for rule in some:
             verdict = rule.keep(_typed(batch, rule.inputs))[0].as_py()
             says = "missing value" if verdict is None else "passes" if verdict else "fails"
-            values = ", ".join(f"{name} = {_short(batch[name][0].as_py())}" for name in rule.inputs)
-            yield f"  rule      {place}: {rule.name} {thresholds(rule)}: {says} ({values})"
+            seen = ", ".join(f"{name} = {_short(batch[name][0].as_py())}" for name in rule.inputs)
+            yield f"  rule      {place}: {rule.name} {thresholds(rule)}: {says} ({seen})"
 
 
 def _short(value: Any) -> str:

@@ -47,6 +47,21 @@ def test_a_row_that_never_came(recipe):
     assert "dropped: size" in told(recipe, "http://pictures.test/30.jpg")
 
 
+def test_a_row_that_select_dropped_is_read_again_from_the_input(recipe):
+    text = told(recipe, "http://pictures.test/30.jpg")
+    assert "dropped: size" in text
+    assert "width           30  (input, read again)" in text
+    assert "filter: size min_side = 64: fails (width = 30, height = 30)" in text
+    assert "filter: text" in text
+    assert "pretrain: aspect max = 2.0: passes" in text
+
+
+def test_an_input_that_is_gone_is_said(recipe, tmp_path):
+    (row,) = find_rows(recipe.root, "http://pictures.test/30.jpg")
+    assert "input     cannot be read again: gone.parquet row" in "\n".join(story(recipe, {**row, "source": "gone.parquet"}))
+    assert "read again" not in "\n".join(story(recipe, {**row, "reason": "removed"}))
+
+
 def test_unknown_rows_and_folders(recipe, tmp_path):
     with pytest.raises(NotFound, match="no row of"):
         find_rows(recipe.root, "f" * 32)
