@@ -32,8 +32,10 @@ from pipeline.steps import Step, Unit
 HEAD = ("uid", "source", "source_row", "url", "reason")
 SCORES = ("similarity", "pwatermark", "punsafe", "aesthetic_v1", "aesthetic_v2")
 CARRIED = ("text", "top_caption", "width", "height", *SCORES, *DETECTED)
-SELECTED = schema(*HEAD, *CARRIED)
-"""`ledger/select/*.parquet`: a row per input row; CARRIED is null where the row was dropped."""
+HELD = ("width", "height", *SCORES)
+"""What dropped rows keep: numbers are cheap, and with them `whatif` knows which rows looser rules would let in."""
+SELECTED = schema(*HEAD, *CARRIED).with_metadata({"tessera_held": ",".join(HELD)})
+"""`ledger/select/*.parquet`: a row per input row; CARRIED but HELD is null where the row was dropped, HELD too where it was removed."""
 URL_LIKE = r"^[A-Za-z][A-Za-z0-9+.-]*:."
 """Something behind a scheme: which schemes may be fetched, and whether a host is in it, is the fetch step's business."""
 ENCODING: dict[str, Any] = {
@@ -56,7 +58,7 @@ class Select(Step):
     """Units are runs of row groups of one file, of about `input.unit_rows` rows."""
 
     name: ClassVar[str] = "select"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def settings(self) -> dict[str, Any]:
         """Return mapping, sample and the rules that metadata can judge."""
@@ -212,7 +214,15 @@ class SelectWorker:
             columns = with_language(columns, pc.is_null(reason))
         batch = _batch(columns, self.rules.columns)
         reason = pc.coalesce(reason, first_failure(self.rules.everywhere, batch, fillable(self.step.recipe)))
-        return conform({**_without_dropped(columns, pc.is_null(reason)), "reason": reason})
+        return conform({**self._what_stays(columns, reason), "reason": reason})
+
+    def _what_stays(self, columns: Columns, reason: pa.Array) -> Columns:
+        """Null the texts of dropped rows, and all of removed ones: the ledger needs who they were, not what they said."""
+        kept = pc.is_null(reason)
+        columns = _nulled(columns, kept, set(CARRIED) - set(HELD))
+        if self.exclusions:
+            columns = _nulled(columns, pc.or_kleene(kept, pc.not_equal(reason, "removed")), set(HELD))
+        return columns
 
     def _with_uids(self, columns: Columns, bound: int | None) -> Columns:
         """Add the uid; with a bound, keep only the rows whose uid_hash falls below it."""
@@ -262,9 +272,9 @@ def _batch(columns: Columns, names: tuple[str, ...]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([nulls[name] if name in nulls else columns[name] for name in names], names=list(names))
 
 
-def _without_dropped(columns: Columns, kept: pa.BooleanArray) -> Columns:
-    """Null the carried columns of dropped rows: the ledger needs who they were, not what they held."""
-    return {name: pc.if_else(kept, values, pa.scalar(None, values.type)) if name in CARRIED else values for name, values in columns.items()}
+def _nulled(columns: Columns, kept: pa.BooleanArray, names: set[str]) -> Columns:
+    """Null these columns of the rows that are not kept."""
+    return {name: pc.if_else(kept, values, pa.scalar(None, values.type)) if name in names else values for name, values in columns.items()}
 
 
 def conform(columns: Columns) -> pa.Table:
