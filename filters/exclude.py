@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,14 +121,24 @@ def _ascii_host(host: str | None) -> str | None:
         return host
 
 
+def hosts_of(urls: pa.Array) -> pa.Array:
+    """Return the hosts of http(s) URLs as they are compared, others null."""
+    return _normal_hosts(pc.struct_field(pc.extract_regex(urls, PARTS), "host"))
+
+
 def _is_in_hosts(urls: pa.Array, listed: pa.Array) -> pa.BooleanArray:
     """Tell whether a URL's host is listed, or lies below a listed one."""
-    coded = _normal_hosts(pc.struct_field(pc.extract_regex(urls, PARTS), "host")).dictionary_encode()
+    return is_in_domains(hosts_of(urls), lambda domains: pc.is_in(domains, value_set=listed))
+
+
+def is_in_domains(hosts: pa.Array, among: Callable[[pa.Array], pa.Array]) -> pa.BooleanArray:
+    """Tell whether `among` says so of a host, or of a domain above it; each distinct one is asked once."""
+    coded = hosts.dictionary_encode()
     domain = coded.dictionary
-    hit = pc.is_in(domain, value_set=listed)
+    hit = among(domain)
     while len(domain) and pc.any(pc.match_substring(domain, ".")).as_py():
         domain = pc.replace_substring_regex(domain, r"^[^.]*\.?", "")
-        hit = pc.or_(hit, pc.is_in(domain, value_set=listed))
+        hit = pc.or_(hit, among(domain))
     return hit.take(coded.indices)
 
 

@@ -20,6 +20,10 @@ FREE = ("logs", "train")
 LOOSE = (".lock", "report.html", "truth.txt", "ATTRIBUTION.md")
 """Files beside the data that commands write over at any time."""
 TOMBSTONES = "tombstones.parquet"
+PENDING = ".removal"
+"""Where a removal keeps new files until all of them are whole."""
+PENDING_NOTE = "removal.json"
+"""In PENDING: which file belongs where. Once it is there, the removal is finished by whoever opens the folder next."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
     _measure(records, jobs, watch)
     _foreign(records)
     _tombstones(records)
+    if (root / PENDING / PENDING_NOTE).exists():
+        records.find(f"{PENDING}/{PENDING_NOTE}", "stale", "a removal was interrupted: pipeline remove RUN, or the next run, finishes it")
     findings = sorted(set(records.findings), key=lambda finding: (finding.path, finding.kind, finding.says))
     return Report(watch.files, watch.done, tuple(findings), tuple(said))
 
@@ -193,9 +199,9 @@ def walk_foreign(root: Path, known: Callable[[str], bool], find: Callable[[str, 
         if here == Path():
             names[:] = [name for name in names if name not in FREE]
         for name in sorted(names):
-            if name.startswith(TEMPORARY) or (here == Path() and name == ".earlier"):
+            if name.startswith(TEMPORARY) or (here == Path() and name in (".earlier", PENDING)):
                 find((here / name).as_posix(), "leftover", "left by a run that ended early; the next run sweeps or uses it")
-        names[:] = [name for name in names if not name.startswith(TEMPORARY) and not (here == Path() and name == ".earlier")]
+        names[:] = [n for n in names if not n.startswith(TEMPORARY) and not (here == Path() and n in (".earlier", PENDING))]
         for name in sorted(files):
             path = (here / name).as_posix()
             if name.startswith(TEMPORARY):

@@ -127,7 +127,10 @@ class Journal:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a stage made: the file `manifests/STAGE.json`. `facts` are fields that a stage adds (tiers, tokenizer …)."""
+    """What a stage made: the file `manifests/STAGE.json`. `facts` are fields that a stage adds (tiers, tokenizer …).
+
+    `parent`: the digest that the manifest had before rows were removed from what it lists; empty, and left out, where none were.
+    """
 
     stage: str
     recipe_digest: str
@@ -141,6 +144,7 @@ class Manifest:
     tiers: dict[str, int]
     versions: dict[str, str]
     facts: dict[str, Any] = field(default_factory=dict)
+    parent: str = ""
 
     def __post_init__(self) -> None:
         conserve(f"stage {self.stage}", self.rows_in, self.kept, self.dropped)
@@ -148,13 +152,16 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Return the sha256 over recipe, inputs, weights and output bytes: everything here but `versions`."""
-        facts = {name: value for name, value in asdict(self).items() if name != "versions"}
+        facts = {name: value for name, value in self._entry().items() if name != "versions"}
         return digest_of({**facts, "shards": [_counted(entry) for entry in self.shards]})
+
+    def _entry(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "parent" or value}
 
     def write(self, root: Path) -> Path:
         """Write the manifest below the run folder, note its digest in `manifests/digests.json`, and return its path."""
         path = root / "manifests" / f"{self.stage}.json"
-        write_json(path, {"stage": self.stage, "digest": self.digest, **asdict(self)}, sealed=True)
+        write_json(path, {"stage": self.stage, "digest": self.digest, **self._entry()}, sealed=True)
         known = {**read_digests(root), self.stage: {"digest": self.digest, "sha256": sha256_file(path)}}
         write_json(path.with_name(DIGESTS), {"stages": dict(sorted(known.items()))}, sealed=True)
         return path

@@ -148,7 +148,7 @@ def _manifest(records: Records, stage: str) -> None:
 def _other_manifests(records: Records) -> None:
     """Read what else lies in manifests/: a record of this format is known, whoever wrote it; other JSON is foreign."""
     folder = records.root / "manifests"
-    for path in sorted([*folder.glob("*.json"), *folder.glob("plan/*.json")]):
+    for path in sorted([*folder.glob("*.json"), *folder.glob("plan/*.json"), *folder.glob("removals/*.json")]):
         name = path.relative_to(records.root).as_posix()
         if name not in records.known and not path.name.startswith(".") and (path.name in ALWAYS or _is_record(path)):
             entry = records.json(path)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import cli_ask, cli_codes, cli_keep
+from pipeline import cli_ask, cli_codes, cli_keep, cli_remove
 from pipeline.cli_options import OutOption, RecipeOption, SetOption, fail, open_recipe, recipe_of
 from pipeline.retry_option import RetryOption, RunCommand, retry_reasons
 
@@ -143,6 +143,7 @@ def report(recipe: RecipeOption = None, out: OutOption = None, set_: SetOption =
 
 cli_ask.register(app)
 cli_keep.register(app)
+cli_remove.register(app)
 app.add_typer(cli_codes.show, name="show")
 app.add_typer(cli_codes.export, name="export")
 app.add_typer(cli_codes.import_, name="import")

@@ -44,6 +44,7 @@ def look(root: Path, jobs: int, quiet: bool = False) -> "Report":
     """Verify a run folder or a bare folder of shards. Raises ValueError for a folder that is neither."""
     from manifests.bare import is_bare, verify_folder
     from manifests.integrity import is_run, verify_run
+    from pipeline.absence import with_absence
     from pipeline.registry import STAGES
 
     if not root.is_dir():
@@ -51,6 +52,7 @@ def look(root: Path, jobs: int, quiet: bool = False) -> "Report":
     watch = _watch(quiet)
     if is_run(root):
         report = verify_run(root, {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}, jobs, watch)
+        report = with_absence(root, report, jobs)
     elif is_bare(root):
         report = verify_folder(root, jobs, watch)
     else:

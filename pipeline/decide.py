@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from manifests.files import write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import COLUMNS, schema
+from manifests.tombstones import read_tombstones
 from pipeline.hands import Hands
 from pipeline.judge import MARKS, NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
 from pipeline.plans import connect, files_sql, plan_folder
@@ -67,6 +68,7 @@ class Decide(Step):
         reasons: Counter[str] = Counter()
         rows = 0
         with connect(self.root) as connection:
+            connection.register("gone", read_tombstones(self.root).places)
             _judge(connection, self.root, build_rules(self.recipe), values)
             for record in records_of(self.root, "select"):
                 table = _final_rows(connection, self.root / record.files[0].path, values, tiers)
@@ -233,13 +235,14 @@ def _final_sql(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict
                  FROM {rows}),
              f AS (SELECT rowid AS fact, * FROM facts WHERE rowid BETWEEN {first} AND {last}),
              j AS (SELECT * FROM judged WHERE place BETWEEN {first} AND {last})
-        SELECT s.source, s.source_row, s.uid, s.url, {columns}, f.shard, m.mark, f.cluster, j.passed,
+        SELECT s.source, s.source_row, coalesce(s.uid, g.uid) AS uid, s.url, {columns}, f.shard, m.mark, f.cluster, j.passed,
                CASE WHEN m.mark = 'removed' THEN 'removed' WHEN s.reason IS NOT NULL THEN s.reason
                     WHEN f.uid IS NULL THEN 'exact_duplicate' ELSE coalesce(f.fault, j.reason) END AS reason,
                CASE WHEN m.mark = 'removed' THEN 'dedup' WHEN s.reason IS NOT NULL THEN 'select' WHEN f.uid IS NULL THEN 'fetch'
                     WHEN f.fault IS NOT NULL THEN f.step WHEN j.reason IS NOT NULL THEN 'decide' END AS step
         FROM s LEFT JOIN f ON f.source_row = s.planned AND f.source = s.source
         LEFT JOIN marks m ON m.uid = s.uid
+        LEFT JOIN gone g ON g.source_row = s.source_row AND g.source = s.source
         LEFT JOIN j ON j.place = f.fact
         ORDER BY s.place"""
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from manifests.files import read_table, write_json, write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import schema
+from manifests.tombstones import read_tombstones
 from pipeline.hands import Hands
 from pipeline.lists import dedup_key
 from pipeline.steps import Step, Unit, records_of, upstream
@@ -17,6 +18,7 @@ from pipeline.steps import Step, Unit, records_of, upstream
 if TYPE_CHECKING:
     from pipeline.marks import Marked
 
+Numbers = np.ndarray[Any, np.dtype[Any]]
 CLUSTERS = pa.schema([*schema("uid"), pa.field("cluster", pa.binary(16))])
 """`dedup/*.parquet`: a row per decoded picture; `cluster` is the smallest uid of its connected component."""
 
@@ -43,16 +45,15 @@ class Dedup(Step):
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
         """Write clusters (`dedup/00000.parquet`), marks and matches (`ledger/`), and `dedup/top_hashes.json`."""
-        from filters.dedup import clusters
         from pipeline.marks import mark_rows
 
         tables = [read_table(self.root / r.files[0].path, ["uid", "phash"]) for r in records_of(self.root, "score")]
         table = pa.concat_tables(tables) if tables else schema("uid", "phash").empty_table()
         table = table.filter(pc.is_valid(table["phash"])).sort_by("uid")
-        labels = clusters(table["phash"].to_numpy().astype(np.uint64), self.recipe.dedup.radius)
+        labels, barred = among_ghosts(table, read_tombstones(self.root).ghosts, self.recipe.dedup.radius)
         uids = table["uid"].combine_chunks()
         made = pa.table([uids, uids.take(pa.array(labels))], schema=CLUSTERS)
-        marked = mark_rows(self.recipe, self.root, table)
+        marked = mark_rows(self.recipe, self.root, table, uids.filter(pa.array(barred)))
         ledger = self.root / "ledger"
         written = {
             self.root / "dedup" / "00000.parquet": made,
@@ -66,6 +67,20 @@ class Dedup(Step):
         _say(labels, marked)
         files = tuple(FileRecord.of(self.root, path) for path in (*written, report))
         return ShardRecord("00000", unit.key, files, made.num_rows, made.num_rows)
+
+
+def among_ghosts(pictures: pa.Table, ghosts: pa.Table, radius: int) -> "tuple[Numbers, Numbers]":
+    """Cluster pictures as if removed ones were still there; return labels, and which pictures a removed one keeps out.
+
+    Labels are places among the pictures alone: the smallest of each component. Both tables are in order of uid.
+    """
+    from filters.dedup import clusters
+
+    count = pictures.num_rows
+    hashes = np.concatenate([table["phash"].to_numpy().astype(np.uint64) for table in (pictures, ghosts)])
+    labels = clusters(hashes, radius)
+    barring = np.unique(labels[count:][ghosts["bars"].to_numpy().astype(bool)])
+    return labels[:count], np.isin(labels[:count], barring)
 
 
 def _say(labels: "np.ndarray[Any, np.dtype[Any]]", marked: "Marked") -> None:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from manifests.files import canonical_json, digest_of, read_table, write_table
 from manifests.manifest import ShardRecord
 from manifests.schema import schema
+from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
@@ -113,7 +114,8 @@ class Encode(Step):
         most = self.recipe.tier[tier].max_pairs
         if most is None:
             return shards
-        ranked = sorted((uid_hash(uid, self.recipe.pretokenize.seed), uid) for _, table in shards for uid in table["uid"].to_pylist())
+        uids = {**read_tombstones(self.root).chosen(tier), **{uid: None for _, table in shards for uid in table["uid"].to_pylist()}}
+        ranked = sorted((uid_hash(uid, self.recipe.pretokenize.seed), uid) for uid in uids)  # removed ones hand their place to nobody
         chosen = pa.array([uid for _, uid in ranked[:most]], pa.binary(16))
         cut = [(shard, table.filter(pc.is_in(table["uid"], chosen))) for shard, table in shards]
         return [(shard, table) for shard, table in cut if table.num_rows]

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from filters.fetch.images import ImageLimits
 from filters.fetch.img2dataset import LACKS, missing
 from manifests.schema import schema
+from manifests.tombstones import read_tombstones
 from pipeline.datasets import DATASETS
 from pipeline.fetch_worker import FetchWorker
 from pipeline.inputs import input_batches
@@ -52,16 +54,19 @@ class Fetch(Step):
         return with_retries(self, units)
 
     def _shards(self, ledgers: list[Path]) -> Iterator[tuple[str, pa.Table]]:
+        gaps = read_tombstones(self.root).fetched  # a removed row leaves its place empty: the others stay in their shards
+        gone = f"UNION ALL BY NAME SELECT *, 1 AS nth, true AS gone FROM {files_sql(ledgers)} SEMI JOIN gaps USING (source, source_row)"
         query = f"""
-            SELECT {", ".join(PLANNED)}, batch FROM (
-                SELECT *, row_number() OVER (PARTITION BY uid ORDER BY filename, file_row_number) AS nth
-                FROM {files_sql(ledgers)} WHERE reason IS NULL
+            SELECT {", ".join(PLANNED)}, batch, gone FROM (
+                SELECT *, row_number() OVER (PARTITION BY uid ORDER BY filename, file_row_number) AS nth, false AS gone
+                FROM {files_sql(ledgers)} WHERE reason IS NULL {gone if gaps.num_rows else ""}
             ) JOIN inputs USING (source) WHERE nth = 1 ORDER BY filename, file_row_number"""
         with connect(self.root) as connection:
             connection.register("inputs", input_batches(self.root))
+            connection.register("gaps", gaps)
             rows = connection.execute(query).to_arrow_reader(self.recipe.fetch.shard_rows)
             for number, table in enumerate(regroup(one_batch_each(rows), self.recipe.fetch.shard_rows)):
-                yield f"{number:05d}", table.select(PLANNED).cast(schema(*PLANNED))
+                yield f"{number:05d}", without_gaps(table).select(PLANNED).cast(schema(*PLANNED))
 
     def notes(self) -> list[str]:
         """Warn of the other engine. Raises RecipeError where it cannot run."""
@@ -81,6 +86,11 @@ class Fetch(Step):
         own = OwnPictures.of(self.root, config.max_bytes) if DATASETS[self.recipe.input.dataset].local else None
         limits = ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality)
         return FetchWorker(self.root, config, limits, Memory(), own)
+
+
+def without_gaps(table: pa.Table) -> pa.Table:
+    """Drop the rows that only keep the place of removed ones."""
+    return table.filter(pc.invert(table["gone"])) if pc.any(table["gone"]).as_py() else table
 
 
 def one_batch_each(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -12,6 +12,7 @@ import tomli_w
 
 from manifests.files import sweep, write_bytes, write_json
 from manifests.recipe_file import headed
+from pipeline.pending import finish
 from pipeline.recipe import Recipe, RecipeError
 
 
@@ -35,6 +36,8 @@ def locked(root: Path) -> Iterator[None]:
     with open(root / ".lock", "a+", encoding="utf-8") as file:
         _take(file, root)
         sweep(root)
+        if finish(root):
+            print(f"{root}: finished a removal that was interrupted")
         yield
 
 

@@ -15,8 +15,11 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 PASSES = -1
 MISSING = "missing_value"
 NEAR = "near_duplicate"
-MARKS = ("removed", "placeholder", "in_eval_set")
-"""Reasons of `ledger/marks.parquet`, by precedence. `removed` beats every other reason, the others come after the rules."""
+MARKS = ("removed", "placeholder", "in_eval_set", NEAR)
+"""Reasons of `ledger/marks.parquet`, by precedence. `removed` beats every other reason, the others come after the rules.
+
+`near_duplicate` is the mark of a picture whose twin was kept and then removed.
+"""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.dedup import Array, most_alike, nearest
+from filters.tombstones import digests
 from manifests.files import read_table
 from manifests.schema import schema
+from manifests.tombstones import read_tombstones
 from pipeline.lists import Pictures, evaluation_images, evaluation_pictures, evaluation_prompts, exclusions, placeholders
 from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.recipe import Recipe
@@ -22,7 +24,8 @@ from pipeline.steps import records_of
 MARKS = pa.schema([*schema("uid", "reason"), pa.field("detail", pa.string(), metadata={"says": "which list, hash or item, and how near"})])
 """`ledger/marks.parquet`: what lists and evaluation sets say of fetched rows, by uid and reason; a marked row never wins a cluster.
 
-`reason` is `removed`, `placeholder` or `in_eval_set`; a row may have several marks. decide gives a row its first mark.
+`reason` is `removed`, `placeholder`, `in_eval_set`, or `near_duplicate` (of a removed picture); a row may
+have several marks. decide gives a row its first mark.
 """
 MATCHES = pa.schema(
     [
@@ -47,8 +50,8 @@ class Marked:
     top: list[dict[str, Any]]
 
 
-def mark_rows(recipe: Recipe, root: Path, pictures: pa.Table) -> Marked:
-    """Return the marks of the decoded pictures, a table of (uid, phash) in order of uid."""
+def mark_rows(recipe: Recipe, root: Path, pictures: pa.Table, barred: pa.Array) -> Marked:
+    """Return the marks of the decoded pictures, a table of (uid, phash) in order of uid; `barred`: uids of removed pictures' twins."""
     uids, hashes = pictures["uid"].combine_chunks(), pictures["phash"].to_numpy().astype(np.uint64)
     top, frequent = frequent_hashes(root, recipe.dedup.placeholder_min)
     listed = placeholders(recipe)
@@ -56,7 +59,8 @@ def mark_rows(recipe: Recipe, root: Path, pictures: pa.Table) -> Marked:
         np.concatenate([listed.hashes, frequent]),
         (*listed.names, *(f"pHash {int(value):016x}, one of the most frequent" for value in frequent)),
     )
-    marks = list(_removed(recipe, uids, hashes))
+    marks = [*_removed(recipe, uids, hashes), *_entombed(root, pictures)]
+    marks += [(uid, "near_duplicate", "its twin was kept and then removed") for uid in barred.to_pylist()]
     marks += [(uid, "placeholder", f"{name}, {bits} bits apart") for uid, name, bits in _near(uids, hashes, stand_ins, recipe.dedup.radius)]
     matches = [*_eval_pictures(recipe, uids, hashes), *_eval_embeddings(recipe, root), *_eval_prompts(recipe, root)]
     if recipe.decontaminate.action == "drop":
@@ -89,6 +93,20 @@ def _removed(recipe: Recipe, uids: pa.Array, hashes: Array) -> Iterator[Mark]:
             listed = Pictures(values, tuple(f"{int(value):016x}" for value in values))
             for uid, name, bits in _near(uids, hashes, listed, one.radius):
                 yield uid, "removed", f"{one.name}: pHash {name}, {bits} bits apart"
+
+
+def _entombed(root: Path, pictures: pa.Table) -> Iterator[Mark]:
+    """Yield the pictures that were removed by their sha256 or pHash, come back under another URL."""
+    tombstones = read_tombstones(root)
+    same = pictures.filter(pc.is_in(pictures["phash"], value_set=tombstones.phashes))
+    for row in same.to_pylist():
+        yield row["uid"], "removed", f"tombstone of pHash {row['phash']:016x}"
+    wanted = tombstones.values("sha256")
+    for record in records_of(root, "score") if len(wanted) else ():
+        table = read_table(root / record.files[0].path, ["uid", "sha256"])
+        hexes = pa.array([value.hex() if value else None for value in table["sha256"].to_pylist()], pa.string())
+        for uid in table["uid"].filter(pc.is_in(digests(hexes), value_set=wanted)).to_pylist():
+            yield uid, "removed", "tombstone of its sha256"
 
 
 def _eval_pictures(recipe: Recipe, uids: pa.Array, hashes: Array) -> Iterator[tuple[bytes, str, str, str]]:

@@ -1,6 +1,6 @@
 """pretokenize / pack: codes, captions and provenance into WebDataset shards, in an order drawn from hash(uid, seed)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,11 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import digest_of, read_table
+from manifests.lineage import origin
 from manifests.manifest import FileRecord, Manifest, ShardRecord
 from manifests.schema import schema
 from manifests.shards import index_path, write_shard
+from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash, uid_hash_sql
 from pipeline.encode import FINGERPRINT, Encode, grid_of
+from pipeline.fetch import without_gaps
 from pipeline.hands import Hands
 from pipeline.plans import connect, files_sql, write_plan
 from pipeline.steps import Step, Unit, records_of
@@ -62,8 +65,8 @@ class Pack(Step):
 
     @property
     def parent(self) -> str:
-        """Return the digest of the filter's manifest: where the samples come from."""
-        return Manifest.read(self.root / "manifests" / "filter.json").digest
+        """Return the digest of the filter's manifest: where the samples come from, before any were removed since."""
+        return origin(self.root, "filter", Manifest.read(self.root / "manifests" / "filter.json").digest)
 
     def plan(self) -> list[Unit]:
         """Write the packed order to `manifests/plan/pack/`."""
@@ -80,20 +83,41 @@ class Pack(Step):
         return units
 
     def _order(self, tier: str) -> Iterator[pa.Table]:
-        encoded = [
-            self.root / record.files[0].path for record in records_of(self.root, "encode") if record.shard.rpartition("-")[0] == tier
-        ]
+        encoded = self._encoded(tier)
         if not encoded:
             return
         values = self.recipe.pretokenize
-        query = f"""
-            SELECT e.uid, t.url, t.text, t.top_caption, t.said, parse_filename(e.filename, true) AS encoded, {self._size_sql(tier)} AS bytes
-            FROM {files_sql(encoded)} e JOIN {texts_sql(self.root, self.recipe.tier[tier].caption)} t USING (uid){self._features_sql(tier)}
-            WHERE e.reason IS NULL ORDER BY {uid_hash_sql("e.uid", values.seed)}, e.uid"""
+        gaps = read_tombstones(self.root).packed(tier)  # a removed sample leaves its place empty: the others stay in their shards
+        ghosts = pa.table({"uid": pa.array(gaps, pa.binary()), "bytes": pa.array(gaps.values(), pa.int64()), "gone": [True] * len(gaps)})
+        gone = "UNION ALL BY NAME SELECT * FROM ghosts" if gaps else ""
+        query = f"SELECT * FROM ({self._samples_sql(tier, encoded)} {gone}) ORDER BY {uid_hash_sql('uid', values.seed)}, uid"
         with connect(self.root) as connection:
+            connection.register("ghosts", ghosts)
             rows = connection.execute(query).to_arrow_reader(values.shard_rows)
             for table in cut_shards(rows, values.shard_rows, values.shard_bytes):
-                yield table.drop_columns("bytes").cast(PACKED)
+                yield without_gaps(table).drop_columns(["bytes", "gone"]).cast(PACKED)
+
+    def sizes(self, tier: str, uids: Collection[bytes]) -> dict[bytes, int]:
+        """Return uid -> bytes that each of these samples counts in the cutting of a tier's shards; those that are not packed stay out."""
+        encoded = self._encoded(tier)
+        if not encoded:
+            return {}
+        with connect(self.root) as connection:
+            connection.register("wanted", pa.table({"uid": pa.array(sorted(uids), pa.binary())}))
+            query = f"SELECT uid, bytes FROM ({self._samples_sql(tier, encoded)}) SEMI JOIN wanted USING (uid)"
+            return dict(connection.execute(query).fetchall())
+
+    def _encoded(self, tier: str) -> list[Path]:
+        records = records_of(self.root, "encode")
+        return [self.root / record.files[0].path for record in records if record.shard.rpartition("-")[0] == tier]
+
+    def _samples_sql(self, tier: str, encoded: list[Path]) -> str:
+        """Return SQL of a tier's samples in no order, with the bytes that each counts; `gone`: false."""
+        return f"""
+            SELECT e.uid::BLOB AS uid, t.url, t.text, t.top_caption, t.said, parse_filename(e.filename, true) AS encoded,
+                   {self._size_sql(tier)} AS bytes, false AS gone
+            FROM {files_sql(encoded)} e JOIN {texts_sql(self.root, self.recipe.tier[tier].caption)} t USING (uid){self._features_sql(tier)}
+            WHERE e.reason IS NULL"""
 
     def _features_sql(self, tier: str) -> str:
         sidecars = [self.root / r.files[0].path for r in records_of(self.root, "t5") if r.shard.rpartition("-")[0] == tier]
@@ -134,12 +158,14 @@ class PackWorker:
         with hands.holding(unit.name, ()):
             order = read_table(root / unit.reads["plan"])
             encoded = [root / "codes" / "encoded" / f"{name}.parquet" for name in unit.reads["encoded"]]
-            parts = self._codes(encoded, order["uid"])
+            parts = self._codes(encoded, order["uid"]) if encoded else {}
             if self.step.t5.wanted:
                 self._add_features([root / "codes" / "t5" / file.name for file in encoded], parts)
-            tokenizer = self.step.tokenizer(tier, encoded[0])
+            tokenizer = self.step.tokenizer(tier, encoded[0]) if encoded else None  # of a shard whose rows are all removed
             samples = (
-                (row["uid"].hex(), sample_parts({**row, **parts[row["uid"]]}, tier, tokenizer, self.parent)) for row in order.to_pylist()
+                (row["uid"].hex(), sample_parts({**row, **parts[row["uid"]]}, tier, tokenizer, self.parent))
+                for row in order.to_pylist()
+                if tokenizer
             )
             count = write_shard(path, samples, index=True)
         files = (FileRecord.of(root, path), FileRecord.of(root, index_path(path)))

@@ -105,17 +105,18 @@ class ScoreWorker:
                 self._score(decode(batch, rows, self.step.recipe.fetch.max_pixels, opening), given, rows)
         made = [rows.get(key, {"uid": key, "reason": "worker_died"}) for key in keys]
         path = root / "scores" / f"{unit.name}.parquet"
-        found = {PREPROCESSING: self.panel.preprocessing, NO_NUMBER: self._no_numbers(made, given)}
+        found = {PREPROCESSING: self.panel.preprocessing, NO_NUMBER: self.no_numbers(self.step, made, given)}
         facts = {name: canonical_json(value).decode() for name, value in found.items()}
         write_table(path, stamp(self._table(made), made_by, **facts))
         return record_of(root, unit, path, made)
 
-    def _no_numbers(self, rows: list[Row], given: dict[str, Row]) -> dict[str, int]:
+    @staticmethod
+    def no_numbers(step: Score, rows: list[Row], given: dict[str, Row]) -> dict[str, int]:
         """Return score column -> rows whose picture opened and whose model gave no finite number; columns without any stay out."""
         counts: Counter[str] = Counter()
         for row in rows:
             fact = given[row["uid"].hex()]
-            for name in self.step.recipe.score.use if row.get("reason") is None else ():
+            for name in step.recipe.score.use if row.get("reason") is None else ():
                 if fact.get(HEADS[name].stands_in_for or "") is None:
                     counts.update(c for c in HEADS[name].columns if row.get(c) is None and fact.get(TEXT_OF.get(c, "key")) is not None)
         return dict(counts)

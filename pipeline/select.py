@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.exclude import OF_ROWS, Exclusions
+from filters.tombstones import named_rows
 from manifests.files import digest_of, writing_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import COLUMNS, schema
+from manifests.tombstones import Tombstones, read_tombstones
 from manifests.uid import Uids, fraction_bound
 from manifests.weights import WeightsFile
 from pipeline.columns import coerce
@@ -105,7 +107,8 @@ class Select(Step):
         hashes = {"hash": "hash"} if named and "hash" in named.by_kind else {}
         local = DATASETS[self.recipe.input.dataset].local
         mapping = {**hashes, **input_columns(self.recipe), **({FAULT: FAULT_COLUMN} if local else {})}
-        return SelectWorker(self, build_rules(self.recipe), mapping, local, exclusions=named)
+        gone = read_tombstones(self.root)
+        return SelectWorker(self, build_rules(self.recipe), mapping, local, exclusions=named, tombstones=gone or None)
 
 
 def detects(rules: RuleSet, columns: tuple[str, ...]) -> bool:
@@ -134,6 +137,7 @@ class SelectWorker:
     local: bool = False
     batch_rows: int = BATCH_ROWS
     exclusions: Exclusions | None = None
+    tombstones: Tombstones | None = None
 
     @cached_property
     def uids(self) -> Uids:
@@ -210,6 +214,9 @@ class SelectWorker:
             columns["uid"] = pc.if_else(pc.is_in(reason, NO_ROW), pa.scalar(None, columns["uid"].type), columns["uid"])
         if self.exclusions:
             reason = pc.if_else(pc.fill_null(self.exclusions.hits(columns), False), "removed", reason)
+        if self.tombstones:
+            gone = named_rows(self.tombstones, columns)
+            reason, columns = pc.if_else(gone, "removed", reason), without_removed(columns, gone, self.tombstones)
         if detects(self.rules, self.rules.columns):
             columns = with_language(columns, pc.is_null(reason))
         batch = _batch(columns, self.rules.columns)
@@ -220,7 +227,7 @@ class SelectWorker:
         """Null the texts of dropped rows, and all of removed ones: the ledger needs who they were, not what they said."""
         kept = pc.is_null(reason)
         columns = _nulled(columns, kept, set(CARRIED) - set(HELD))
-        if self.exclusions:
+        if self.exclusions or self.tombstones:
             columns = _nulled(columns, pc.or_kleene(kept, pc.not_equal(reason, "removed")), set(HELD))
         return columns
 
@@ -275,6 +282,13 @@ def _batch(columns: Columns, names: tuple[str, ...]) -> pa.RecordBatch:
 def _nulled(columns: Columns, kept: pa.BooleanArray, names: set[str]) -> Columns:
     """Null these columns of the rows that are not kept."""
     return {name: pc.if_else(kept, values, pa.scalar(None, values.type)) if name in names else values for name, values in columns.items()}
+
+
+def without_removed(columns: Columns, gone: pa.BooleanArray, tombstones: Tombstones) -> Columns:
+    """Null what the ledger must not say of removed rows: URL, and the uid that stands in the tombstones."""
+    known = pc.and_(gone, pc.fill_null(pc.is_in(columns["uid"], value_set=tombstones.uids), False))
+    hidden = {"url": gone, "uid": known}
+    return {**columns, **{name: pc.if_else(mask, pa.scalar(None, columns[name].type), columns[name]) for name, mask in hidden.items()}}
 
 
 def conform(columns: Columns) -> pa.Table:

@@ -11,6 +11,7 @@ import duckdb
 
 from filters.fetch.config import require_contact
 from manifests.files import FormatError, digest_of, out_of_room, read_json, write_json
+from manifests.lineage import former
 from manifests.manifest import Manifest, ManifestError, ShardRecord, shard_list
 from pipeline.datasets import DATASETS
 from pipeline.folder import locked, write_recipe
@@ -127,7 +128,7 @@ def _need(recipe: Recipe, stage: str) -> None:
         raise RecipeError(f"{stage}: {before} has not run in {recipe.root}; first: pipeline run --stage {before}") from error
     except (FormatError, ManifestError, OSError) as error:
         raise RecipeError(f"{stage}: cannot trust {path} ({error}); first: pipeline run --stage {before}") from error
-    changed = [step.name for step in stage_steps(recipe, before, Runtime()) if _settings_changed(step)]
+    changed = [step.name for step in stage_steps(recipe, before, Runtime()) if settings_changed(step)]
     if changed:
         print(f"note: {before} ran here with other settings of {', '.join(changed)} than this recipe's; {stage} takes what it left")
 
@@ -143,7 +144,8 @@ def _contact(recipe: Recipe, chosen: list[Step]) -> None:
         raise RecipeError(str(error)) from error
 
 
-def _settings_changed(step: Step) -> bool:
+def settings_changed(step: Step) -> bool:
+    """Tell whether a step was done with other settings than the recipe's, or is not done."""
     try:
         return bool(read_json(step.journal.folder / "step.json")["settings"] != _plain(step.settings()))
     except (OSError, FormatError, KeyError):
@@ -244,6 +246,7 @@ def write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
         shards=[entry for name, found in records.items() for entry in shard_list(name, found)],
         losses=losses(recipe.root, files),
         versions=versions(),
+        parent=former(recipe.root, stage),
         **figures,
     )
     manifest.write(recipe.root)

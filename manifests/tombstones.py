@@ -1,0 +1,120 @@
+"""Keep what was removed from a run: which selector named it, hashes of it, and the ghost that it is to its near duplicates."""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.files import digest_of, read_table, write_table
+from manifests.manifest import FileRecord, Journal, ShardRecord
+from manifests.schema import schema
+
+TOMBSTONES = "tombstones.parquet"
+STEP = "remove"
+"""The journal's folder that names the file's sha256."""
+KINDS = ("url", "host", "uid", "sha256", "phash")
+TABLE = pa.schema(
+    [
+        pa.field("kind", pa.string(), metadata={"says": "what the selector was: url, host, uid, sha256 or phash"}),
+        pa.field("value_sha256", pa.string(), metadata={"says": "sha256 in hex of the selector's normalised value"}),
+        pa.field(
+            "phash", pa.uint64(), metadata={"says": "pHash of the removed picture, where it was fetched; of a phash selector its value"}
+        ),
+        pa.field("uid", pa.binary(16), metadata={"says": "uid of the removed row; null where the run had none"}),
+        *schema("source", "source_row"),
+        pa.field("shard", pa.string(), metadata={"says": "shard of pairs in which the row leaves a gap"}),
+        pa.field("tiers", pa.list_(pa.string()), metadata={"says": "tiers that the row was in"}),
+        pa.field("packed", pa.list_(pa.string()), metadata={"says": "tiers in whose packed order it leaves a gap"}),
+        pa.field("packed_bytes", pa.list_(pa.int64()), metadata={"says": "how much it counted towards the size of those shards"}),
+        pa.field("won", pa.bool_(), metadata={"says": "the row was kept: its near duplicates stay out"}),
+        pa.field("promote", pa.bool_(), metadata={"says": "its near duplicates may take its place after all"}),
+    ]
+)
+"""`tombstones.parquet`: a row per selector and removed row of the input, one without a row for a selector that named none."""
+ORDER = [(name, "ascending") for name in ("kind", "value_sha256", "source", "source_row")]
+
+
+def value_digest(value: str) -> str:
+    """Return what stands for a normalised value: the sha256 of its UTF-8 bytes, in hex."""
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Tombstones:
+    """The tombstones of a run."""
+
+    table: pa.Table
+
+    def __bool__(self) -> bool:
+        return bool(self.table.num_rows)
+
+    def values(self, kind: str) -> pa.Array:
+        """Return the distinct value_sha256 of a kind of selector."""
+        return self._where(pc.equal(self.table["kind"], kind))["value_sha256"].combine_chunks().unique()
+
+    @cached_property
+    def uids(self) -> pa.Array:
+        """Return the distinct uids of removed rows, binary(16)."""
+        return self.table["uid"].combine_chunks().drop_null().unique()
+
+    @cached_property
+    def phashes(self) -> pa.Array:
+        """Return the pHashes that selectors named, uint64."""
+        return self._where(pc.equal(self.table["kind"], "phash"))["phash"].combine_chunks().drop_null().unique()
+
+    @cached_property
+    def places(self) -> pa.Table:
+        """Return source, source_row and uid of the removed rows, each once."""
+        found = self._where(pc.is_valid(self.table["source_row"])).select(["source", "source_row", "uid"])
+        return found.group_by(["source", "source_row", "uid"], use_threads=False).aggregate([])
+
+    @cached_property
+    def ghosts(self) -> pa.Table:
+        """Return uid, phash and `bars` (whether its near duplicates stay out) of the removed pictures, in order of uid."""
+        found = self._where(pc.and_(pc.is_valid(self.table["uid"]), pc.is_valid(self.table["phash"])))
+        bars = pc.and_(found["won"], pc.invert(found["promote"]))
+        rows = pa.table({"uid": found["uid"], "phash": found["phash"], "bars": bars})
+        made = rows.group_by(["uid", "phash"], use_threads=False).aggregate([("bars", "max")]).rename_columns(["uid", "phash", "bars"])
+        return made.sort_by("uid")
+
+    @cached_property
+    def fetched(self) -> pa.Table:
+        """Return source and source_row of the rows that leave a gap in a shard of pairs."""
+        found = self._where(pc.is_valid(self.table["shard"])).select(["source", "source_row"])
+        return found.group_by(["source", "source_row"], use_threads=False).aggregate([])
+
+    def chosen(self, tier: str) -> dict[bytes, None]:
+        """Return the uids of rows that were in a tier."""
+        return {row["uid"]: None for row in self.table.select(["uid", "tiers"]).to_pylist() if tier in (row["tiers"] or ())}
+
+    def packed(self, tier: str) -> dict[bytes, int]:
+        """Return uid -> bytes of the rows that leave a gap in a tier's packed order."""
+        rows = self.table.select(["uid", "packed", "packed_bytes"]).to_pylist()
+        return {
+            row["uid"]: size
+            for row in rows
+            for name, size in zip(row["packed"] or (), row["packed_bytes"] or (), strict=True)
+            if name == tier
+        }
+
+    def _where(self, mask: pa.Array | pa.ChunkedArray) -> pa.Table:
+        return self.table.filter(pc.fill_null(mask, False))
+
+
+def read_tombstones(root: Path) -> Tombstones:
+    """Return the tombstones of the run at `root`, none where nothing was removed. Raises FormatError, OSError or ArrowException."""
+    path = root / TOMBSTONES
+    return Tombstones(read_table(path) if path.exists() else TABLE.empty_table())
+
+
+def write_tombstones(root: Path, rows: Collection[dict[str, Any]]) -> None:
+    """Write the tombstones in an order of their own, and the journal that says what their bytes are."""
+    table = pa.Table.from_pylist(list(rows), schema=TABLE).sort_by(ORDER).combine_chunks()
+    write_table(root / TOMBSTONES, table)
+    file = FileRecord.of(root, root / TOMBSTONES)
+    Journal(root, STEP).record(ShardRecord("tombstones", digest_of([STEP, file.sha256]), (file,), table.num_rows, table.num_rows))

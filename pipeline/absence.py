@@ -1,0 +1,144 @@
+"""Prove that what was removed is gone: no table, tar or record of a run says its uid, its URL or its host."""
+
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from filters.tombstones import in_hosts, url_digests
+from manifests.files import TEMPORARY, FormatError
+from manifests.integrity import Report
+from manifests.records import Finding
+from manifests.tombstones import TOMBSTONES, Tombstones, read_tombstones
+from pipeline.excise import HEX
+
+NOT_READ = ("train",)
+"""What a model has learned cannot be taken out of its checkpoints; everything else is looked at."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What must not be found."""
+
+    tombstones: Tombstones
+
+    @cached_property
+    def hexes(self) -> frozenset[str]:
+        """Return the removed uids in hex."""
+        return frozenset(uid.hex() for uid in self.tombstones.uids.to_pylist())
+
+    @cached_property
+    def _digests(self) -> tuple[pa.Array, pa.Array]:
+        return self.tombstones.values("url"), self.tombstones.values("host")
+
+    @property
+    def has_urls(self) -> bool:
+        """Tell whether any URL or host was removed."""
+        return any(len(values) for values in self._digests)
+
+    def urls(self, column: pa.Array | pa.ChunkedArray) -> int:
+        """Count the URLs whose own sha256, or their host's, has a tombstone."""
+        values = column.unique().drop_null()
+        urls, hosts = self._digests
+        hit = pc.is_in(url_digests(values), value_set=urls)
+        return int(pc.sum(pc.or_(hit, in_hosts(values, hosts)) if len(hosts) else hit).as_py() or 0)
+
+    def uids(self, column: pa.Array | pa.ChunkedArray) -> int:
+        """Count the values, 16 bytes or 32 hex digits, that are removed uids."""
+        if pa.types.is_string(column.type):
+            return int(pc.sum(pc.is_in(column, value_set=pa.array(sorted(self.hexes)))).as_py() or 0)
+        return int(pc.sum(pc.is_in(column, value_set=self.tombstones.uids.cast(column.type))).as_py() or 0)
+
+
+def with_absence(root: Path, report: Report, jobs: int = 0) -> Report:
+    """Return a report of verify with a finding for each file that still holds something removed. Nothing is read without tombstones."""
+    try:
+        wanted = Wanted(read_tombstones(root))
+    except (OSError, FormatError, pa.ArrowException):
+        return report  # verify has named the damage
+    if not wanted.tombstones:
+        return report
+    paths = [path for path in _paths(root) if path != root / TOMBSTONES]
+    with ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool:
+        said = list(pool.map(lambda path: _look(root, path, wanted), paths))
+    found = [
+        Finding(path.relative_to(root).as_posix(), "removed", f"holds {'; '.join(says)}, which was removed")
+        for path, says in zip(paths, said, strict=True)
+        if says
+    ]
+    line = f"removed: {len(wanted.hexes):,} uids, {len(paths):,} files searched for them, their URLs and hosts: in {len(found)} of them"
+    findings = sorted({*report.findings, *found}, key=lambda finding: (finding.path, finding.kind, finding.says))
+    return replace(report, findings=tuple(findings), said=(*report.said, line))
+
+
+def _paths(root: Path) -> Iterator[Path]:
+    for folder, names, files in os.walk(root):
+        here = Path(folder)
+        names[:] = sorted(n for n in names if not n.startswith(TEMPORARY) and not (here == root and n in NOT_READ))
+        yield from (here / name for name in sorted(files) if not name.startswith(TEMPORARY))
+
+
+def _look(root: Path, path: Path, wanted: Wanted) -> list[str]:
+    """Return what a file holds that it must not; nothing of one that cannot be read: verify has named it."""
+    final = path.parent == root / "ledger" / "final"
+    try:
+        if path.suffix == ".parquet":
+            return list(_in_table(path, wanted, final))
+        if path.suffix == ".tar":
+            return list(_in_tar(path, wanted))
+        return list(_in_text(path, wanted)) if path.suffix in (".json", ".jsonl", ".html", ".log", ".txt", ".toml") else []
+    except (OSError, pa.ArrowException, tarfile.TarError, ValueError):
+        return []
+
+
+def _in_table(path: Path, wanted: Wanted, final: bool) -> Iterator[str]:
+    """Look at the decoded columns: 16-byte ones, texts of 32 digits, URLs. `final`: the ledger that may say the uid."""
+    with pq.ParquetFile(path) as file:
+        fields = [field for field in file.schema_arrow if not (final and field.name == "uid")]
+        for field in fields:
+            of_uid = field.type == pa.binary(16) or field.name in ("uid", "key")
+            of_url = field.name == "url" and wanted.has_urls
+            if not of_uid and not of_url:
+                continue
+            found = sum(_count(batch.column(0), wanted, of_url) for batch in file.iter_batches(columns=[field.name]))
+            if found:
+                yield f"{found} {'URLs' if of_url else 'uids'} in column {field.name}"
+
+
+def _count(column: pa.Array, wanted: Wanted, of_url: bool) -> int:
+    return wanted.urls(column) if of_url else wanted.uids(column)
+
+
+def _in_tar(path: Path, wanted: Wanted) -> Iterator[str]:
+    urls: list[str] = []
+    with tarfile.open(path, "r:") as tar:
+        for info in tar:
+            if info.name.partition(".")[0] in wanted.hexes:
+                yield f"member {info.name}"
+            if wanted.has_urls and info.name.endswith(".json") and (file := tar.extractfile(info)):
+                urls += _urls(json.load(file))
+    if urls and (found := wanted.urls(pa.array(urls, pa.string()))):
+        yield f"{found} URLs in its members"
+
+
+def _urls(note: Any) -> list[str]:
+    return [note["url"]] if isinstance(note, dict) and isinstance(note.get("url"), str) else []
+
+
+def _in_text(path: Path, wanted: Wanted) -> Iterator[str]:
+    found = _hexes(path.read_bytes().splitlines(), wanted)
+    if found:
+        yield f"{found} uids"
+
+
+def _hexes(lines: Iterable[bytes], wanted: Wanted) -> int:
+    return sum(match.decode() in wanted.hexes for line in lines for match in HEX.findall(line.lower()))

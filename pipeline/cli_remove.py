@@ -1,0 +1,117 @@
+"""The command that takes rows out of a run: `pipeline remove`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.remove import Outcome
+
+Many = list[str] | None
+
+
+def remove(
+    folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
+    url: Annotated[Many, typer.Option("--url", metavar="URL", help="Rows of this URL; http and https are one. Repeatable.")] = None,
+    host: Annotated[Many, typer.Option("--host", metavar="HOST", help="Rows of this host and of those below it. Repeatable.")] = None,
+    uid: Annotated[Many, typer.Option("--uid", metavar="UID", help="The row with this uid, 32 hex digits. Repeatable.")] = None,
+    sha256: Annotated[
+        Many, typer.Option("--sha256", metavar="HEX", help="Rows whose stored JPEG has this sha256, 64 hex digits. Repeatable.")
+    ] = None,
+    phash: Annotated[
+        Many, typer.Option("--phash", metavar="HEX", help="Rows whose picture has this pHash, 16 hex digits. Repeatable.")
+    ] = None,
+    lists: Annotated[
+        Many, typer.Option("--list", metavar="FILE", help="What a CSV, TSV, Parquet or text file names, one kind a file. Repeatable.")
+    ] = None,
+    promote: Annotated[
+        bool, typer.Option("--promote-duplicates", help="Let near duplicates of a removed row take its place; else they stay dropped.")
+    ] = False,
+    recipe: Annotated[str | None, typer.Option("--recipe", metavar="FILE", help="Recipe, instead of the one in the run folder.")] = None,
+) -> None:
+    """Take rows out of every file of a run, for good: tombstones keep them from coming back with later input.
+
+    Only files that hold the rows are written anew; all new files are whole before the first old one goes, and a removal
+    that was killed is finished by the same command. Checkpoints in train/ cannot unlearn: they are named.
+
+    Exit codes: 0 done, or removed before; 2 no selector, a bad one, no run folder, or one that another run holds; 130 interrupted.
+    """
+    from manifests.weights import WeightsError
+    from pipeline.recipe import RecipeError
+    from pipeline.runners import stoppable
+
+    kinds = {"url": url or [], "host": host or [], "uid": uid or [], "sha256": sha256 or [], "phash": phash or []}
+    try:
+        with stoppable():
+            code = _remove(Path(folder), kinds, lists or [], promote, recipe)
+    except (RecipeError, WeightsError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        typer.echo("\nstopped. Go on with the same command.", err=True)
+        raise typer.Exit(130) from error
+    raise typer.Exit(code)
+
+
+def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> int:
+    from manifests.integrity import PENDING, PENDING_NOTE, is_run
+    from pipeline.folder import locked
+    from pipeline.recipe import RecipeError, load_recipe, parse_recipe
+    from pipeline.remove import remove_rows
+    from pipeline.repair import recipe_values
+    from pipeline.selectors import gather
+    from pipeline.steps import Runtime
+
+    if not root.is_dir() or not is_run(root):
+        raise RecipeError(f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)")
+    selectors = gather(kinds, lists)
+    if not selectors:
+        if (root / PENDING / PENDING_NOTE).exists():
+            with locked(root):
+                return 0
+        raise RecipeError("nothing to remove: give --url, --host, --uid, --sha256, --phash or --list (each may be given several times)")
+    if recipe:
+        read = load_recipe(recipe, [])
+    else:
+        values = recipe_values(root)
+        if values is None:
+            raise RecipeError(f"{root}: recipe.toml and its copy are damaged or missing; give the recipe (--recipe FILE)")
+        read = parse_recipe(values)
+    read = read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
+    _print(root, remove_rows(root, read, Runtime(), selectors, promote))
+    return 0
+
+
+def _print(root: Path, done: "Outcome") -> None:
+    """Print what each selector meant, what was written anew, and the manifests' digests before and after."""
+    for one, uids in done.found.items():
+        if one in done.known:
+            says = "already removed"
+        elif uids:
+            says = f"{uids:,} uids"
+        else:
+            says = "no row here; a tombstone keeps it out of later input"
+        print(f"  {one.kind:<8} {one.value}: {says}")
+    if not done.record:
+        print(f"{root}: already removed, nothing to do")
+        return
+    for what, count in sorted(done.counts.items()):
+        print(f"  taken out of {what:<28}{count:>8,}")
+    for place, count in done.files.items():
+        print(f"  files changed in {place:<24}{count:>8,}")
+    for stage, digests in done.stages.items():
+        print(f"  {stage}: digest {digests['before'][:16]}… -> {digests['after'][:16]}…, which names it as its parent")
+    for what in done.later:
+        print(f"  note: {what} has other rows to do now: run its stage again")
+    train = sorted(path.relative_to(root).as_posix() for path in (root / "train").glob("*") if path.is_dir())
+    for name in train if done.uids else ():
+        print(f"  note: {name}: what was trained on removed rows stays in its checkpoints, samples and prompts; train again without them")
+    if done.uids:
+        print("  note: copies of shards or reports that you have given away are not reached; report.html was dropped, make it again")
+    print(f"{root}: removed {done.rows:,} rows of {done.uids:,} uids; recorded in {done.record} and tombstones.parquet", flush=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module to the command line."""
+    app.command()(remove)

@@ -1,0 +1,94 @@
+"""Say of the rows that go what their tombstones keep: place, pHash, tiers, and where they leave gaps."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from manifests.files import read_table
+from pipeline.pack import Pack
+from pipeline.plans import plan_folder
+from pipeline.selectors import Selector
+from pipeline.steps import records_of
+
+Row = dict[str, Any]
+NOBODY: Row = {"phash": None, "uid": None, "source": None, "source_row": None, "shard": None, "tiers": [], "packed": [], "packed_bytes": []}
+
+
+def urls_of(root: Path, uids: Collection[bytes]) -> frozenset[str]:
+    """Return the URLs of the rows with these uids."""
+    rows = (row for record in records_of(root, "select") for row in _rows(root / record.files[0].path, uids, ["uid", "url"]))
+    return frozenset(row["url"] for row in rows if row["url"])
+
+
+def graves(pack: Pack, found: Mapping[Selector, Collection[bytes]], promote: bool) -> list[Row]:
+    """Return the tombstones of what selectors found: a row per selector and input row, one alone where it found nothing."""
+    uids = {uid for hit in found.values() for uid in hit}
+    people = _people(pack, uids) if uids else {}
+    made = []
+    for one, hit in found.items():
+        head = {"kind": one.kind, "value_sha256": one.digest, "won": False, "promote": promote}
+        rows = [row for uid in sorted(hit) for row in people[uid]]
+        of_picture = {"phash": int(one.value, 16)} if one.kind == "phash" else {}
+        made += [{**NOBODY, **head, **row, **of_picture} for row in rows or [{}]]
+    return made
+
+
+def _people(pack: Pack, uids: Collection[bytes]) -> dict[bytes, list[Row]]:
+    """Return uid -> its rows of the input, with what later steps made of them."""
+    root = pack.root
+    hashes = {
+        row["uid"]: row["phash"]
+        for record in records_of(root, "score")
+        for row in _rows(root / record.files[0].path, uids, ["uid", "phash"])
+    }
+    planned = {
+        (row["source"], row["source_row"]): path.stem
+        for path in sorted(plan_folder(root, "fetch").glob("*.parquet"))
+        for row in _rows(path, uids, ["uid", "source", "source_row"])
+    }
+    finals = [root / file.path for record in records_of(root, "decide") for file in record.files]
+    kept = {
+        (row["source"], row["source_row"]): row["tiers"]
+        for path in finals
+        for row in _rows(path, uids, ["uid", "source", "source_row", "fate", "tiers"])
+        if row["fate"] == "kept"
+    }
+    packed = _packed(pack, uids)
+    people: dict[bytes, list[Row]] = {uid: [] for uid in uids}
+    for record in records_of(root, "select"):
+        for row in _rows(root / record.files[0].path, uids, ["uid", "source", "source_row"]):
+            place = (row["source"], row["source_row"])
+            gap = packed.get(row["uid"], {}) if place in planned else {}
+            people[row["uid"]].append(
+                {
+                    **row,
+                    "phash": hashes.get(row["uid"]),
+                    "shard": planned.get(place),
+                    "tiers": kept.get(place, []),
+                    "packed": list(gap),
+                    "packed_bytes": list(gap.values()),
+                    "won": place in kept,
+                }
+            )
+    return people
+
+
+def _packed(pack: Pack, uids: Collection[bytes]) -> dict[bytes, dict[str, int]]:
+    """Return uid -> tier -> bytes that a sample counts in the tier's packed order."""
+    found: dict[bytes, dict[str, int]] = {}
+    for tier in pack.recipe.tier if records_of(pack.root, "pack") else ():
+        for uid, size in pack.sizes(tier, uids).items():
+            found.setdefault(uid, {})[tier] = size
+    return found
+
+
+def _rows(path: Path, uids: Collection[bytes], columns: list[str]) -> list[Row]:
+    names = set(pq.read_schema(path).names)
+    table = read_table(path, [name for name in columns if name in names])
+    wanted = pa.array(sorted(uids), table.schema.field("uid").type)
+    found: list[Row] = table.filter(pc.is_in(table["uid"], value_set=wanted)).to_pylist()
+    return found

@@ -1,0 +1,271 @@
+"""Remove rows from a run: every file that holds them is written anew, and tombstones keep them from coming back."""
+
+import contextlib
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.files import read_table, write_json
+from manifests.lineage import FOLDER
+from manifests.manifest import Manifest, ShardRecord, shard_list
+from manifests.tombstones import Tombstones, read_tombstones, write_tombstones
+from manifests.weights import sha256_file
+from pipeline.cut import cut_record
+from pipeline.decide import Decide
+from pipeline.dedup import Dedup
+from pipeline.excise import Gone, from_lines, from_table, from_tar
+from pipeline.folder import locked
+from pipeline.graves import graves, urls_of
+from pipeline.hands import Hands
+from pipeline.pack import Pack
+from pipeline.pending import Changes, changes, commit
+from pipeline.plans import PLAN, plan_folder
+from pipeline.recipe import Recipe, RecipeError
+from pipeline.registry import STAGES
+from pipeline.selectors import Selector, hit_by
+from pipeline.shadow import link, shadow_of
+from pipeline.stages import settings_changed
+from pipeline.steps import Runtime, Step, Unit, records_of
+from pipeline.summary import stage_figures
+
+CARRIED = (".earlier", "logs")
+"""Folders that no record names, and rows may stand in."""
+
+
+@dataclass
+class Removal:
+    """One removal under way: what is asked, what goes, and what each stage's digest was and is."""
+
+    root: Path
+    shadow: Path
+    recipe: Recipe
+    runtime: Runtime
+    gone: Gone
+    promotes: bool
+    valid: dict[str, set[str]] = field(default_factory=dict)
+    stages: dict[str, dict[str, str]] = field(default_factory=dict)
+    later: list[str] = field(default_factory=list)
+
+    @property
+    def steps(self) -> list[Step]:
+        """Return the steps that have left anything, in order."""
+        made = [step(self.recipe, self.shadow, self.runtime) for steps in STAGES.values() for step in steps]
+        return [step for step in made if records_of(self.shadow, step.name)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a removal did. `found`: selector -> rows of the input it named now; `known`: selectors that had a tombstone before."""
+
+    found: dict[Selector, int]
+    known: tuple[Selector, ...] = ()
+    rows: int = 0
+    uids: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, dict[str, str]] = field(default_factory=dict)
+    later: tuple[str, ...] = ()
+    record: str = ""
+
+
+def remove_rows(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Selector], promote: bool = False) -> Outcome:
+    """Remove every row that a selector names from the run at `root`; without one that has a tombstone nothing changes.
+
+    All new files are whole before the first old one goes. Raises RecipeError before any work, or while another run holds the folder.
+    """
+    with locked(root):
+        before = read_tombstones(root)
+        found = hit_by(selectors, root)
+        uids = frozenset(uid for hit in found.values() for uid in hit)
+        known = tuple(one for one in selectors if not found[one] and _is_known(before, one))
+        promotes = promote and bool(_barring(before, known))
+        if not uids and not promotes and len(known) == len(selectors):
+            return Outcome(dict.fromkeys(selectors, 0), known)
+        with shadow_of(root, ()) as shadow:
+            inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(shadow)})})
+            work = Removal(root, shadow, inside, runtime, Gone(uids, urls_of(root, uids)), promotes)
+            names = _all_of(root, shadow)
+            rows = graves(Pack(recipe, root, runtime), {one: found[one] for one in selectors if one not in known}, promote)
+            kept = [{**row, "promote": row["promote"] or (promote and _is_of(row, known))} for row in before.table.to_pylist()]
+            if uids or promotes:
+                _look(work)
+            write_tombstones(shadow, [*kept, *rows])
+            if uids or promotes:
+                _excise(work)
+            places = {(row["source"], row["source_row"]) for row in rows if row["uid"]}
+            outcome = Outcome({one: len(found[one]) for one in selectors}, known, len(places), len(uids), dict(work.gone.counts))
+            record = _record(work, outcome, promote)
+            made = changes(root, shadow, names)
+            commit(root, shadow, made)
+    return replace(outcome, files=_by_folder(made), stages=work.stages, later=tuple(work.later), record=record)
+
+
+def _is_known(before: Tombstones, one: Selector) -> bool:
+    if one.kind == "uid" and pc.any(pc.equal(before.uids, pa.scalar(bytes.fromhex(one.value), pa.binary(16)))).as_py():
+        return True
+    return one.digest in before.values(one.kind).to_pylist()
+
+
+def _is_of(row: dict[str, Any], selectors: Sequence[Selector]) -> bool:
+    return any((row["kind"], row["value_sha256"]) == (one.kind, one.digest) or row["uid"] == _uid(one) for one in selectors if row["uid"])
+
+
+def _uid(one: Selector) -> bytes | None:
+    return bytes.fromhex(one.value) if one.kind == "uid" else None
+
+
+def _barring(before: Tombstones, selectors: Sequence[Selector]) -> list[dict[str, Any]]:
+    """Return the tombstones of these selectors that keep near duplicates out."""
+    return [row for row in before.table.to_pylist() if row["won"] and not row["promote"] and _is_of(row, selectors)]
+
+
+def _all_of(root: Path, shadow: Path) -> list[str]:
+    """Add what the shadow leaves out and rows may stand in; return the paths of all its files."""
+    for folder in CARRIED:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file():
+                link(path, shadow / path.relative_to(root))
+    return [path.relative_to(shadow).as_posix() for path in shadow.rglob("*") if path.is_file()]
+
+
+def _look(work: Removal) -> None:
+    """Note which shards are done as planned. Raises RecipeError where who survives was decided by other settings than the recipe's."""
+    for step in work.steps:
+        other = settings_changed(step)
+        if other and isinstance(step, Dedup | Decide):
+            raise RecipeError(
+                f"{work.root}: {step.name} ran with other settings than recipe.toml's; end that first: pipeline run --stage filter"
+            )
+        if not other:
+            work.valid[step.name] = {unit.name for unit in _units(step) if step.journal.done(unit.name, unit.key)}
+
+
+def _excise(work: Removal) -> None:
+    """Take the rows out of everything in the shadow, step after step, and put the manifests together again."""
+    for step in work.steps:
+        _again(work, step) if isinstance(step, Dedup | Decide) else _cut(work, step)
+    for path in sorted((work.shadow / ".earlier").rglob("*")):
+        if path.suffix == ".parquet":
+            from_table(path, work.gone, "earlier")
+        elif path.suffix == ".tar":
+            from_tar(path, work.gone, "earlier")
+    for path in sorted(path for path in (work.shadow / "logs").rglob("*") if path.is_file()):
+        from_lines(path, work.gone, "logs")
+    if work.gone.uids:
+        (work.shadow / "report.html").unlink(missing_ok=True)
+    for stage in STAGES:
+        _manifest(work, stage)
+
+
+def _units(step: Step) -> list[Unit]:
+    """Return a step's units without what planning says to a user who is about to run it."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return step.units()
+
+
+def _again(work: Removal, step: Step) -> None:
+    """Run a step that looks at all rows at once: it reads tombstones itself."""
+    (record,) = records_of(work.shadow, step.name)
+    (unit,) = _units(step)
+    if unit.key == record.key and not (work.promotes and isinstance(step, Dedup)):
+        return
+    with contextlib.redirect_stdout(io.StringIO()):
+        made = step.open().run(unit, Hands())
+    step.journal.record(made)
+
+
+def _cut(work: Removal, step: Step) -> None:
+    """Take the rows out of a step's plan and outputs; shards that were done as planned are so afterwards."""
+    units = {unit.name: unit for unit in _units(step)} if step.name in work.valid else None
+    if units is None:
+        _cut_plan(work, step)
+    for record in records_of(work.shadow, step.name):
+        cut = cut_record(step, record, work.root, work.gone)
+        planned = units is not None and record.shard in work.valid[step.name]
+        made = _keyed(work, step, (units or {}).get(record.shard), cut) if planned else cut
+        if made is not None and made != record:
+            step.journal.record(made)
+
+
+def _keyed(work: Removal, step: Step, unit: Unit | None, made: ShardRecord) -> ShardRecord | None:
+    """Return the record under the key that the planner asks for now; drop the shard that it asks for no more."""
+    if unit is None:
+        for file in made.files:
+            (work.shadow / file.path).unlink(missing_ok=True)
+        (step.journal.folder / f"{made.shard}.json").unlink()
+        return None
+    if not _as_planned(work, unit):
+        work.later.append(f"{step.name} {unit.name}")
+        return made
+    return replace(made, key=unit.key)
+
+
+def _as_planned(work: Removal, unit: Unit) -> bool:
+    """Tell whether the plan differs from the one before by the removed rows alone."""
+    name = unit.reads.get("plan")
+    if not isinstance(name, str) or not (work.root / name).exists():
+        return name is None
+    old, new = (read_table(folder / name, ["uid"]) for folder in (work.root, work.shadow))
+    return bool(old.filter(pc.invert(work.gone.rows(old)))["uid"].equals(new["uid"]))
+
+
+def _cut_plan(work: Removal, step: Step) -> None:
+    """Take the rows out of the plan of a step that other settings would plan anew."""
+    folder = plan_folder(work.shadow, step.name)
+    tables = sorted(folder.glob("*.parquet"))
+    cut = [path for path in tables if from_table(path, work.gone, f"plan/{step.name}") is not None]
+    if cut:
+        write_json(folder / PLAN, {"files": {path.name: sha256_file(path) for path in tables}}, sealed=True)
+
+
+def _manifest(work: Removal, stage: str) -> None:
+    """Write a stage's manifest anew where anything it lists has changed; it names its former digest as its parent."""
+    path = work.shadow / "manifests" / f"{stage}.json"
+    if not path.exists():
+        return
+    old = Manifest.read(path)
+    records = {step.name: records_of(work.shadow, step.name) for step in STAGES[stage]}
+    inputs = [{**entry, "digest": _digest_now(work, entry)} if "digest" in entry else entry for entry in old.inputs]
+    shards = [entry for name, found in records.items() for entry in shard_list(name, found)]
+    made = replace(old, inputs=inputs, shards=shards, **stage_figures(work.recipe, stage, records))
+    if made == old:
+        return
+    made = replace(made, parent=old.digest)
+    made.write(work.shadow)
+    work.stages[stage] = {"before": old.digest, "after": made.digest}
+
+
+def _digest_now(work: Removal, entry: dict[str, Any]) -> Any:
+    changed = work.stages.get(str(entry["name"]).removeprefix("manifests/").removesuffix(".json"), {})
+    return changed["after"] if changed and entry["digest"] == changed["before"] else entry["digest"]
+
+
+def _record(work: Removal, outcome: Outcome, promote: bool) -> str:
+    """Write what the removal changed; return the record's path."""
+    folder = work.shadow / "manifests" / FOLDER
+    path = folder / f"{1 + len(list(folder.glob('*.json'))):04d}.json"
+    entry = {
+        "selectors": [{"kind": one.kind, "value_sha256": one.digest, "uids": count} for one, count in outcome.found.items()],
+        "promote_duplicates": promote,
+        "rows": outcome.rows,
+        "uids": outcome.uids,
+        "taken_out": dict(sorted(outcome.counts.items())),
+        "stages": work.stages,
+    }
+    write_json(path, entry, sealed=True)
+    return path.relative_to(work.shadow).as_posix()
+
+
+def _by_folder(made: Changes) -> dict[str, int]:
+    """Return folder -> files written anew or dropped."""
+    counts: dict[str, int] = {}
+    for name in (*made.put, *made.drop):
+        folder = os.path.dirname(name) or "."
+        counts[folder] = counts.get(folder, 0) + 1
+    return dict(sorted(counts.items()))

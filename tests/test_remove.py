@@ -1,0 +1,401 @@
+"""Removed rows are in no file of a run but the final ledger's uid and the tombstones; nothing else changes, and they never come back."""
+
+import json
+import os
+import re
+import shutil
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from filters.exclude import normal_urls
+from manifests.integrity import verify_run
+from manifests.manifest import Manifest
+from manifests.shards import read_shard
+from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest
+from manifests.uid import uid_of
+from pipeline.absence import with_absence
+from pipeline.recipe import RecipeError, apply_set, parse_recipe
+from pipeline.remove import remove_rows
+from pipeline.repair import STAGE_STEPS, RepairOptions, recipe_values, repair_run
+from pipeline.selectors import gather, selector
+from pipeline.stages import StageOptions, run_stage
+from pipeline.steps import Runtime
+from tests.conftest import SIDE
+from tests.keep_runs import files_of, make_run, without_beam
+
+URL = "http://pictures.test/{}.jpg"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, web):
+    return make_run(tmp_path_factory.mktemp("remove"), web)
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    shutil.copytree(made, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def recipe_of(root, *sets):
+    values = recipe_values(root)
+    for setting in sets:
+        apply_set(values, setting)
+    read = parse_recipe(values)
+    return read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
+
+
+def remove(root, promote=False, lists=(), **kinds):
+    selectors = gather({kind: [value] if isinstance(value, str) else value for kind, value in kinds.items()}, lists)
+    return remove_rows(root, recipe_of(root), Runtime(), selectors, promote)
+
+
+def rerun(root, *stages, recipe=None):
+    with without_beam():
+        return [run_stage(recipe or recipe_of(root), stage, StageOptions()) for stage in stages or STAGE_STEPS]
+
+
+def uid(number, text="picture number {}"):
+    return uid_of(URL.format(number), text.format(number))
+
+
+def final(root):
+    return pa.concat_tables(pq.read_table(path) for path in sorted((root / "ledger" / "final").glob("*.parquet")))
+
+
+def fate(root, name):
+    rows = final(root).filter(pc.equal(final(root)["uid"], pa.scalar(name, pa.binary(16)))).to_pylist()
+    return [(row["fate"], row["reason"]) for row in rows]
+
+
+def digests(root):
+    return {stage: Manifest.read(root / "manifests" / f"{stage}.json").digest for stage in STAGE_STEPS}
+
+
+def contents(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files_of(root)}
+
+
+def holding(root, uids, urls):
+    """Return the files that hold a uid or URL: decoded columns, members, raw bytes, whatever the file."""
+    found = set()
+    needles = [n for one in uids for n in (one, one.hex().encode())] + [url.encode() for url in urls]
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        name = path.relative_to(root).as_posix()
+        data = [path.read_bytes()]
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            data += [
+                str(table.to_pylist()).encode(),
+                *(v for c in table.columns if pa.types.is_fixed_size_binary(c.type) for v in c.to_pylist() if v),
+            ]
+        if path.suffix == ".tar":
+            data += [key.encode() + b"".join(sample.values()) for key, sample in read_shard(path)]
+        if any(needle in piece for piece in data for needle in needles):
+            found.add(name)
+    return found
+
+
+def whole(root):
+    report = with_absence(root, verify_run(root, STAGE_STEPS))
+    return [finding for finding in report.findings if finding.wrong]
+
+
+def test_a_url_is_gone_from_every_file(run, made):
+    gone = uid(5)
+    assert len(holding(run, [gone], [URL.format(5)])) > 8
+    before = digests(run)
+    done = remove(run, url=URL.format(5))
+    assert (done.rows, done.uids) == (1, 1)
+    left = holding(run, [gone], [URL.format(5)])
+    assert {re.sub(r"\d+", "N", name) for name in left} == {"ledger/final/N.parquet", "tombstones.parquet"}
+    assert holding(run, [], [URL.format(5)]) == set()
+    assert whole(run) == []
+    assert fate(run, gone) == [("dropped", "removed")]
+    row = next(row for row in final(run).to_pylist() if row["uid"] == gone)
+    assert {name for name, value in row.items() if value not in (None, [])} == {"source", "source_row", "uid", "fate", "reason", "step"}
+    after = digests(run)
+    for stage, digest in before.items():
+        manifest = Manifest.read(run / "manifests" / f"{stage}.json")
+        assert manifest.digest != digest
+        assert manifest.parent == digest
+        assert manifest.recipe_digest == Manifest.read(made / "manifests" / f"{stage}.json").recipe_digest
+    rerun(run)
+    assert digests(run) == after
+    assert whole(run) == []
+
+
+def stats(root):
+    return {name: (root / name).stat() for name in contents(root)}
+
+
+def test_only_files_that_hold_the_rows_are_written(run):
+    before, old = stats(run), contents(run)
+    holds = holding(run, [uid(5)], [URL.format(5)])
+    assert "pairs/00000.tar" in holds
+    remove(run, url=URL.format(5))
+    now = contents(run)
+    for name in old:
+        if name in now and now[name] == old[name]:
+            assert (run / name).stat().st_mtime_ns == before[name].st_mtime_ns, name
+            assert (run / name).stat().st_ino == before[name].st_ino, name
+    data = {name for name in old if now.get(name) != old[name] and not name.startswith("manifests/")}
+    said = {"pairs/00000_stats.json", "dedup/top_hashes.json", "ledger/marks.parquet", "ledger/eval_matches.parquet"}
+    assert data - said <= holds
+    assert {"pairs/00001.tar", "pairs/00002.parquet", "scores/00001.parquet", "ledger/select/00001.parquet"} <= set(old) - data
+    assert len([name for name in data if name.startswith("codes/pretrain/")]) == 2  # one of the two shards, with its index
+
+
+def test_a_rerun_makes_no_shard_again(run, capsys, web):
+    remove(run, url=[URL.format(5), URL.format(6)], uid=uid(9).hex())
+    before, hits = stats(run), len(web.hits)
+    capsys.readouterr()
+    rerun(run)
+    said = capsys.readouterr().out
+    assert said.count("nothing to do, all") == len(STAGE_STEPS)
+    assert len(web.hits) == hits
+    data = [name for name in before if not name.startswith("manifests/") and name != "recipe.toml"]
+    assert all((run / name).stat().st_mtime_ns == before[name].st_mtime_ns for name in data)
+    assert whole(run) == []
+
+
+def test_rows_in_are_kept_and_dropped_everywhere(run):
+    remove(run, host="pictures.test")
+    for stage in STAGE_STEPS:
+        manifest = Manifest.read(run / "manifests" / f"{stage}.json")
+        assert manifest.rows_in == manifest.kept + sum(manifest.dropped.values())
+    manifest = Manifest.read(run / "manifests" / "filter.json")
+    assert (manifest.rows_in, manifest.kept) == (52, 0)
+    assert manifest.dropped == {"removed": 39, "broken_row_group": 10, "bad_url": 2, "blocked_scheme": 1}
+    assert sum(json.loads(path.read_text())["count"] for path in (run / "pairs").glob("*_stats.json")) == 1
+    assert [key for path in (run / "codes").glob("*/*.tar") for key, _ in read_shard(path)] == []
+    assert {re.sub(r"\d+", "N", name) for name in holding(run, [], ["pictures.test/"])} == set()
+    assert whole(run) == []
+    after = digests(run)
+    rerun(run)
+    assert digests(run) == after
+    assert whole(run) == []
+
+
+def picture_of(root, name):
+    table = pa.concat_tables(pq.read_table(path) for path in sorted((root / "scores").glob("*.parquet")))
+    return table.filter(pc.equal(table["uid"], pa.scalar(name, pa.binary(16)))).to_pylist()[0]
+
+
+@pytest.mark.parametrize("kind", ["url", "host", "uid", "sha256", "phash", "list"])
+def test_every_kind_of_selector(run, tmp_path, kind):
+    gone = uid(7)
+    found = picture_of(run, gone)
+    values = {"url": "HTTPS://PICTURES.test:443/7.jpg#top", "host": "Pictures.TEST", "uid": gone.hex().upper()}
+    values |= {"sha256": found["sha256"].hex(), "phash": f"{found['phash']:016x}"}
+    if kind == "list":
+        (tmp_path / "gone.csv").write_text(f"url,why\n{URL.format(7)},asked\n{URL.format(8)},asked\n")
+        done = remove(run, lists=[tmp_path / "gone.csv"])
+    else:
+        done = remove(run, **{kind: values[kind]})
+    assert done.rows == {"host": 39, "list": 2}.get(kind, 1)
+    assert fate(run, gone) == [("dropped", "removed")]
+    left = holding(run, [gone], [URL.format(7)])
+    assert {re.sub(r"\d+", "N", name) for name in left} == {"ledger/final/N.parquet", "tombstones.parquet"}
+    table = read_tombstones(run).table
+    row = next(row for row in table.to_pylist() if row["uid"] == gone)
+    assert (row["kind"], row["phash"]) == ("url" if kind == "list" else kind, found["phash"])
+    canonical = {"url": normal_urls(pa.array([URL.format(7)]))[0].as_py(), "host": "pictures.test", "uid": gone.hex()}
+    canonical |= {"sha256": values["sha256"], "phash": values["phash"]}
+    assert row["value_sha256"] == value_digest(canonical["url" if kind == "list" else kind])
+    assert whole(run) == []
+    before = contents(run)
+    again = remove(run, lists=[tmp_path / "gone.csv"]) if kind == "list" else remove(run, **{kind: values[kind]})
+    assert (again.record, len(again.known)) == ("", len(again.found))
+    assert contents(run) == before
+
+
+def test_rows_of_one_uid_go_together(run):
+    done = remove(run, url=URL.format(0))
+    assert (done.rows, done.uids) == (2, 1)
+    assert fate(run, uid(0)) == [("dropped", "removed")] * 2
+    assert holding(run, [uid(0)], [URL.format(0)]) <= {"tombstones.parquet", *(f"ledger/final/0000{n}.parquet" for n in range(9))}
+
+
+def test_rows_that_were_dropped_are_removed_too(run):
+    done = remove(run, url="http://pictures.test/30.jpg")  # dropped at select, for its size
+    assert done.rows == 1
+    assert fate(run, uid_of("http://pictures.test/30.jpg", "claims to be small")) == [("dropped", "removed")]
+    assert holding(run, [], ["http://pictures.test/30.jpg"]) == set()
+    assert whole(run) == []
+
+
+TWIN = uid_of("http://pictures.test/twin.jpg", "picture number three again")
+
+
+def test_a_ghost_keeps_its_twins_out(run):
+    assert fate(run, TWIN) == [("dropped", "near_duplicate")]
+    assert fate(run, uid(3)) == [("kept", None)]
+    remove(run, url=URL.format(3))
+    assert fate(run, TWIN) == [("dropped", "near_duplicate")]
+    rerun(run, "filter", recipe=recipe_of(run, "dedup.radius=8", "tier.pretrain.rules.aspect.max=3.0"))
+    assert fate(run, TWIN) == [("dropped", "near_duplicate")]
+    assert fate(run, uid(3)) == [("dropped", "removed")]
+    assert fate(run, uid(4)) == [("kept", None)]
+
+
+def test_a_ghost_that_had_not_won_keeps_nobody_out(run):
+    remove(run, uid=TWIN.hex())
+    assert fate(run, uid(3)) == [("kept", None)]
+    rerun(run, "filter", recipe=recipe_of(run, "dedup.radius=8"))
+    assert fate(run, uid(3)) == [("kept", None)]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_twin_is_promoted_when_asked_for(run, late):
+    if late:
+        remove(run, url=URL.format(3))
+        assert fate(run, TWIN) == [("dropped", "near_duplicate")]
+    done = remove(run, promote=True, url=URL.format(3))
+    assert fate(run, TWIN) == [("kept", None)]
+    assert any(what.startswith("encode pretrain-") for what in done.later)
+    assert whole(run) == []
+    rerun(run, "caption", "pretokenize")
+    assert TWIN.hex() in {key for path in (run / "codes" / "pretrain").glob("*.tar") for key, _ in read_shard(path)}
+    assert fate(run, uid(3)) == [("dropped", "removed")]
+    assert whole(run) == []
+    assert remove(run, promote=True, url=URL.format(3)).record == ""
+
+
+def test_later_input_obeys(run, tmp_path, made, web):
+    hashes = {n: picture_of(run, uid(n)) for n in (10, 11)}
+    remove(run, url=URL.format(5), host="gone.test", sha256=hashes[10]["sha256"].hex(), phash=f"{hashes[11]['phash']:016x}")
+    remove(run, uid=uid(6).hex())
+    shutil.copytree(made.parent / "in", tmp_path / "in")
+    rows = [
+        ("https://pictures.test/5.jpg", "the same picture in other words"),
+        ("http://cdn.gone.test/1.jpg", "a host below the removed one"),
+        ("http://mirror.test/10.jpg", "the same bytes from elsewhere"),
+        ("http://mirror.test/11.jpg", "the same hash from elsewhere"),
+        (URL.format(6), "picture number 6"),
+        ("http://mirror.test/35.jpg", "a picture that may stay"),
+        ("http://mirror.test/5.jpg", "the picture of a removed URL"),
+    ]
+    columns = {"URL": [u for u, _ in rows], "TEXT": [t for _, t in rows], "WIDTH": [float(SIDE)] * 7, "HEIGHT": [float(SIDE)] * 7}
+    pq.write_table(pa.table(columns), tmp_path / "in" / "d.parquet")
+    recipe = recipe_of(
+        run, f"input.files={tmp_path}/in/*.parquet", f'fetch.connect_to={{"pictures.test" = "{web}", "mirror.test" = "{web}"}}'
+    )
+    rerun(run, "filter", recipe=recipe)
+    found = final(run).filter(pc.equal(final(run)["source"], "d.parquet")).to_pylist()
+    assert [row["reason"] for row in found] == ["removed", "removed", "removed", "removed", "removed", None, "near_duplicate"]
+    assert [row["url"] for row in found[:2]] == [None, None]
+    assert fate(run, uid(5)) == [("dropped", "removed")]
+    assert {finding.path for finding in whole(run)} == {"manifests/caption.json", "manifests/pretokenize.json"}  # of the filter before
+
+
+def test_nothing_found_leaves_a_tombstone(run):
+    before = digests(run)
+    done = remove(run, url="http://elsewhere.test/1.jpg", host="elsewhere.test")
+    assert (done.rows, set(done.found.values())) == (0, {0})
+    assert digests(run) == before
+    assert read_tombstones(run).table["uid"].null_count == 2
+    assert whole(run) == []
+    rerun(run)
+    assert digests(run) == before
+
+
+def test_what_was_removed_is_repaired_as_it_is(run):
+    remove(run, url=[URL.format(5), URL.format(3)])
+    before = contents(run)
+    names = ["ledger/select/00000.parquet", "ledger/final/00000.parquet", "dedup/00000.parquet", "scores/00000.parquet"]
+    names += ["pairs/00000.parquet", "pairs/00000_stats.json", "ledger/fetch/00000.parquet", "codes/pretrain/00000.tar"]
+    names += ["codes/encoded/pretrain-00000.parquet", "captions/llava-00000.parquet", "manifests/filter.json"]
+    names += ["manifests/plan/fetch/00000.parquet", "manifests/plan/pack/pretrain-00000.parquet"]
+    for some in (names, ["manifests/journal/score/00000.json"]):
+        for name in some:
+            (run / name).write_bytes(b"")
+        with without_beam():
+            _, work = repair_run(run, recipe_of(run), Runtime(), RepairOptions())
+        assert work.left == {}
+        assert contents(run) == before
+    (run / TOMBSTONES).write_bytes(b"PAR1")
+    assert [(finding.path, finding.kind) for finding in whole(run)] == [(TOMBSTONES, "damaged")]
+
+
+def test_verify_finds_what_should_be_gone(run, made):
+    remove(run, url=URL.format(5))
+    shutil.copy(made / "pairs" / "00000.tar", run / "pairs" / "00000.tar")
+    shutil.copy(made / "scores" / "00000.parquet", run / "scores" / "00000.parquet")
+    (run / "logs" / "fetch").mkdir(parents=True, exist_ok=True)
+    (run / "logs" / "fetch" / "x.jsonl").write_text(json.dumps({"uid": uid(5).hex()}) + "\n")
+    found = {finding.path: finding.says for finding in whole(run) if finding.kind == "removed"}
+    assert set(found) == {"pairs/00000.tar", "scores/00000.parquet", "logs/fetch/x.jsonl"}
+    assert f"member {uid(5).hex()}.jpg" in found["pairs/00000.tar"]
+
+
+def test_leftovers_and_logs_are_scrubbed(run):
+    (run / ".earlier" / "score").mkdir(parents=True)
+    os.link(run / "scores" / "00000.parquet", run / ".earlier" / "score" / "abc-scores.parquet")
+    (run / "logs" / "fetch").mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"uid": uid(n).hex(), "detail": "?"}) + "\n" for n in (4, 5)] + [f"asked {URL.format(5)}\n"]
+    (run / "logs" / "fetch" / "00000.jsonl").write_text("".join(lines))
+    (run / "report.html").write_text("<img>")
+    remove(run, url=URL.format(5))
+    assert (run / "logs" / "fetch" / "00000.jsonl").read_text() == lines[0]
+    assert not (run / "report.html").exists()
+    assert {re.sub(r"\d+", "N", name) for name in holding(run, [uid(5)], [URL.format(5)])} == {
+        "ledger/final/N.parquet",
+        "tombstones.parquet",
+    }
+    assert pq.read_table(run / ".earlier" / "score" / "abc-scores.parquet").num_rows == 7
+
+
+@pytest.mark.parametrize("moment", [0, 3, 30, 45, 60])
+def test_a_kill_loses_nothing_and_the_same_command_finishes(run, tmp_path, monkeypatch, moment):
+    shutil.copytree(run, tmp_path / "twin")
+    remove(tmp_path / "twin", url=[URL.format(5), URL.format(3)])
+    wanted, before, calls = contents(tmp_path / "twin"), contents(run), [0]
+    real = os.replace
+
+    def stop(source, target):
+        calls[0] += 1
+        if calls[0] > moment:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr("pipeline.pending.os.replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        remove(run, url=[URL.format(5), URL.format(3)])
+    monkeypatch.undo()
+    if (run / ".removal" / "removal.json").exists():
+        assert ".removal/removal.json" in {finding.path for finding in whole(run)}
+    else:
+        assert {name: data for name, data in contents(run).items() if not name.startswith(".")} == before
+    remove(run, url=[URL.format(5), URL.format(3)])
+    assert contents(run) == wanted
+    assert not (run / ".removal").exists()
+    assert whole(run) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("uid", "abc"), ("uid", "g" * 32), ("sha256", "0" * 63), ("phash", "12"), ("host", "a/b"), ("url", " "), ("host", "http://a.test/")],
+)
+def test_bad_selectors_are_refused(kind, value):
+    with pytest.raises(RecipeError, match=rf"--{kind} .*wanted "):
+        selector(kind, value)
+
+
+def test_lists_are_read_as_exclusion_lists_are(tmp_path):
+    (tmp_path / "a.txt").write_text(f"# asked\n{'a' * 64}\n")
+    assert gather({}, [tmp_path / "a.txt"]) == [selector("sha256", "A" * 64)]
+    (tmp_path / "b.txt").write_text("http://a.test/x.jpg\nhttp://b.test/y.jpg\n")
+    assert [one.kind for one in gather({}, [tmp_path / "b.txt"])] == ["url", "url"]
+    (tmp_path / "c.csv").write_text("phash\n00000000000000ff\n")
+    assert gather({}, [tmp_path / "c.csv"]) == [selector("phash", "00000000000000FF")]
+    pq.write_table(pa.table({"sha256": ["b" * 64]}), tmp_path / "d.parquet")
+    assert gather({}, [tmp_path / "d.parquet"]) == [selector("sha256", "b" * 64)]
+    for name, text in (("e.txt", "???\n"), ("f.csv", "hash\n12\n"), ("missing.txt", None)):
+        if text:
+            (tmp_path / name).write_text(text)
+        with pytest.raises(RecipeError, match="--list"):
+            gather({}, [tmp_path / name])
