@@ -119,7 +119,7 @@ def unsealed(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
 
 def write_table(path: Path, table: pa.Table, row_group_rows: int = ROW_GROUP_ROWS) -> None:
     """Write a Parquet file with fixed row groups and the format version in its metadata, by temporary name and rename."""
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), "tessera_format": str(FORMAT)})
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"tessera_format": str(FORMAT).encode()})
     with writing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_rows)
 
@@ -153,7 +153,7 @@ class TableWriter:
 @contextlib.contextmanager
 def writing_table(path: Path, schema: pa.Schema, **encoding: Any) -> Iterator[TableWriter]:
     """Yield a TableWriter for a file as `write_table` makes it; `encoding` are pyarrow's writer options (use_dictionary …)."""
-    schema = schema.with_metadata({**(schema.metadata or {}), "tessera_format": str(FORMAT)})
+    schema = schema.with_metadata({**(schema.metadata or {}), b"tessera_format": str(FORMAT).encode()})
     with writing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd", **encoding) as writer:
         rows = TableWriter(writer)
         yield rows

@@ -78,12 +78,12 @@ def _follow(step: Step, made: ShardRecord) -> None:
 
 def _no_numbers(step: Score, path: Path, shard: str) -> None:
     table = read_table(path)
-    metadata: dict[Any, Any] = {key.decode(): value for key, value in table.schema.metadata.items()}
-    if not json.loads(metadata.get(NO_NUMBER, b"{}")):
+    metadata: dict[Any, Any] = dict(table.schema.metadata)
+    if not json.loads(metadata.get(NO_NUMBER.encode(), b"{}")):
         return
     given = {row["key"]: row for row in read_table(step.root / "pairs" / f"{shard}.parquet").to_pylist()}
     counts = ScoreWorker.no_numbers(step, table.to_pylist(), given)
-    write_table(path, table.replace_schema_metadata({**metadata, NO_NUMBER: canonical_json(counts)}))
+    write_table(path, table.replace_schema_metadata({**metadata, NO_NUMBER.encode(): canonical_json(counts)}))
 
 
 def _blank(step: Step, record: ShardRecord, gone: Gone) -> ShardRecord:
@@ -101,9 +101,8 @@ def _blank(step: Step, record: ShardRecord, gone: Gone) -> ShardRecord:
         else (pc.if_else(hit, "removed", table["reason"]) if f.name == "reason" else table[f.name])
         for f in fields
     ]
-    metadata = {key.decode(): value for key, value in (fields.metadata or {}).items()}
     made = pa.table(columns, schema=fields)
-    with writing_table(path, fields.with_metadata(metadata), **ENCODING) as writer:
+    with writing_table(path, fields, **ENCODING) as writer:
         writer.write(made.replace_schema_metadata(None))
     reasons = Counter(made["reason"].drop_null().to_pylist())
     gone.counts["ledger/select/*.parquet"] += int(pc.sum(hit).as_py())

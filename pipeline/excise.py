@@ -68,8 +68,7 @@ def from_table(path: Path, gone: Gone, what: str) -> pa.Table | None:
         groups, first = file.num_row_groups, file.metadata.row_group(0).num_rows
         table = file.read().cast(written_schema(file))
     hit = gone.rows(table)
-    metadata = {key.decode(): value for key, value in (table.schema.metadata or {}).items()}
-    kept = table.filter(pc.invert(hit)).combine_chunks().replace_schema_metadata(metadata)
+    kept = table.filter(pc.invert(hit)).combine_chunks()
     write_table(path, kept, first if groups > 1 else ROW_GROUP_ROWS)
     taken = table.filter(hit)
     gone.counts[what] += taken.num_rows
