@@ -1,13 +1,17 @@
 """pretokenize / encode: kept pictures of each tier to VQ codes, keyed by picture, tokenizer and crop."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from filters.fetch.images import ImageFault, ImageLimits, open_picture
 from manifests.files import canonical_json, digest_of, read_table, write_table
 from manifests.manifest import ShardRecord
 from manifests.schema import schema
@@ -15,7 +19,7 @@ from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
-from pipeline.kept import decode, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
+from pipeline.kept import Decoders, Pair, Row, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
 from pipeline.plans import write_plan
 from pipeline.recipe import Recipe
 from pipeline.reuse import earlier_rows, stamp
@@ -42,6 +46,8 @@ CROP = pa.struct(
         pa.field("flip", pa.bool_(), metadata={"says": "mirrored after the cut"}),
     ]
 )
+Cut = tuple[dict[str, Any], "np.ndarray[Any, Any]"]
+"""A crop: what is noted of it, and its pixels (size, size, 3) uint8."""
 ENCODED = pa.schema(
     [
         *schema("uid", "sha256"),
@@ -134,7 +140,9 @@ class Encode(Step):
             kind = self.recipe.tokenizer(tier)
             agreements[tier] = measure(loaded[kind], encoders[kind], section.size, values.batch_size)
             check(agreements[tier], values.min_agreement, stand_in=loaded[kind].weights.stand_in)
-        return EncodeWorker(self, {tier: encoders[self.recipe.tokenizer(tier)] for tier in self.recipe.tier}, agreements)
+        return EncodeWorker(
+            self, {tier: encoders[self.recipe.tokenizer(tier)] for tier in self.recipe.tier}, agreements, Decoders(values.decoders)
+        )
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,7 @@ class EncodeWorker:
     step: Encode
     encoders: "dict[str, Encoder]"
     agreements: "dict[str, Agreement]"
+    decoders: Decoders
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
         """Write `codes/encoded/NAME.parquet`."""
@@ -152,24 +161,42 @@ class EncodeWorker:
         path = root / "codes" / "encoded" / f"{unit.name}.parquet"
         rows: dict[bytes, dict[str, Any]] = {}
         jpegs = fresh(pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier_rows(root, "encode", made_by, wanted), rows)
-        for batch in batches(jpegs, self.step.recipe.pretokenize.batch_size, hands):
+        some = batches(jpegs, self.step.recipe.pretokenize.batch_size, hands)
+        alive = ([pair for pair in batch if not hands.deadly(pair[0])] for batch in some)
+        size, plan = self.step.recipe.tier[tier].size, crop_plan(self.step.recipe)
+        work = partial(cut, max_pixels=self.step.recipe.fetch.max_pixels, size=size, plan=plan)
+        for batch, cutting in self.decoders.ahead(filter(None, alive), work):
             with hands.holding(unit.name, [uid for uid, _ in batch]):
-                self._encode([pair for pair in batch if not hands.deadly(pair[0])], tier, rows)
+                self._encode(batch, cutting(), tier, rows)
         drawn = sorted((uid_hash(uid, self.step.recipe.pretokenize.seed), uid) for uid in wanted)
         made = [{**rows.get(uid, {"uid": uid, "reason": "worker_died"}), "draw": draw} for draw, uid in drawn]
         facts = {FINGERPRINT: self.encoders[tier].fingerprint, AGREEMENT: canonical_json(asdict(self.agreements[tier])).decode()}
         write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **facts), ROW_GROUP_ROWS)
         return record_of(root, unit, path, made)
 
-    def _encode(self, pairs: list[tuple[bytes, bytes]], tier: str, rows: dict[bytes, dict[str, Any]]) -> None:
-        size, plan = self.step.recipe.tier[tier].size, crop_plan(self.step.recipe)
-        images = decode(pairs, rows, self.step.recipe.fetch.max_pixels, size=size, crop=plan.label)
-        cut = [list(crops_of(image, size, plan)) for _, image in images]
-        if cut:
-            pixels = [pixels for crops in cut for _, pixels in crops]
+    def _encode(self, pairs: list[Pair], found: list[Any], tier: str, rows: dict[bytes, Row]) -> None:
+        """Encode the crops of a batch; `found` has, per pair, its crops or the reason why there are none."""
+        size, label = self.step.recipe.tier[tier].size, crop_plan(self.step.recipe).label
+        whole: list[tuple[bytes, list[Cut]]] = []
+        for (uid, jpeg), crops in zip(pairs, found, strict=True):
+            reason = crops if isinstance(crops, str) else None
+            rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "reason": reason, "size": size, "crop": label}
+            if reason is None:
+                whole.append((uid, crops))
+        if whole:
+            pixels = [pixels for _, crops in whole for _, pixels in crops]
             codes_MN = self.encoders[tier].encode_crops(pixels, size, self.step.recipe.pretokenize.batch_size)
-            for (uid, _), crops, codes in zip(images, cut, codes_MN.reshape(len(cut), -1), strict=True):
-                rows[uid].update(n_crops=len(crops), crops=[crop.note() for crop, _ in crops], codes=codes)
+            for (uid, crops), codes in zip(whole, codes_MN.reshape(len(whole), -1), strict=True):
+                rows[uid].update(n_crops=len(crops), crops=[note for note, _ in crops], codes=codes)
+
+
+def cut(jpeg: bytes, max_pixels: int, size: int, plan: CropPlan) -> list[Cut] | str:
+    """Return a picture's crops as (note, RGB array (size, size, 3) uint8), or the reason why it does not open."""
+    try:
+        picture = open_picture(jpeg, ImageLimits(max_pixels=max_pixels))
+    except ImageFault as fault:
+        return fault.reason
+    return [(crop.note(), np.asarray(pixels)) for crop, pixels in crops_of(picture, size, plan)]
 
 
 def crop_plan(recipe: Recipe) -> CropPlan:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Pair = tuple[bytes, bytes]
 """uid, JPEG."""
+Work = Callable[[bytes], Any]
+"""What becomes of a JPEG in a decoder: a function that can be sent to another process."""
 Opening = Callable[[], list[Any]]
 """Waits for pictures: each an RGB array (H, W, 3) uint8, or the reason why there is none, in order."""
 
@@ -78,41 +80,41 @@ class Decoders:
         self.count = count
         self._pool: ProcessPoolExecutor | None = None
 
-    def ahead(self, some: Iterable[list[Pair]], max_pixels: int) -> Iterator[tuple[list[Pair], Opening]]:
+    def ahead(self, some: Iterable[list[Pair]], work: Work) -> Iterator[tuple[list[Pair], Opening]]:
         """Yield each batch with its opening; the next batch is being decoded by then, while models work on this one."""
         before = None
         for batch in some:
-            begun = batch, self.begin([jpeg for _, jpeg in batch], max_pixels)
+            begun = batch, self.begin([jpeg for _, jpeg in batch], work)
             if before:
                 yield before
             before = begun
         if before:
             yield before
 
-    def begin(self, jpegs: list[bytes], max_pixels: int) -> Opening:
-        """Start decoding, and return what waits for it; without processes the worker decodes when it is called."""
+    def begin(self, jpegs: list[bytes], work: Work) -> Opening:
+        """Start the work on each JPEG, and return what waits for it; without processes the worker does it when it is called."""
         if not self.count or not jpegs:
-            return lambda: _opened(jpegs, max_pixels)
+            return lambda: _done(work, jpegs)
         if self._pool is None:
             self._pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"), initializer=_end_with_parent)
         pool, each = self._pool, max(1, len(jpegs) // (4 * self.count))
         try:
-            begun = [pool.submit(_opened, jpegs[start : start + each], max_pixels) for start in range(0, len(jpegs), each)]
+            begun = [pool.submit(_done, work, jpegs[start : start + each]) for start in range(0, len(jpegs), each)]
         except BrokenProcessPool:
             begun = []
 
         def wait() -> list[Any]:
             try:
-                return [found for future in begun for found in future.result()] if begun else self._alone(pool, jpegs, max_pixels)
+                return [found for future in begun for found in future.result()] if begun else self._alone(pool, jpegs, work)
             except BrokenProcessPool:
-                return self._alone(pool, jpegs, max_pixels)
+                return self._alone(pool, jpegs, work)
 
         return wait
 
-    def _alone(self, broken: ProcessPoolExecutor, jpegs: list[bytes], max_pixels: int) -> list[Any]:
+    def _alone(self, broken: ProcessPoolExecutor, jpegs: list[bytes], work: Work) -> list[Any]:
         if self._pool is broken:
             self.close()
-        return _opened(jpegs, max_pixels)
+        return _done(work, jpegs)
 
     def close(self) -> None:
         """End the processes; the next call starts new ones."""
@@ -133,11 +135,12 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _opened(jpegs: list[bytes], max_pixels: int) -> list[Any]:
-    return [_opened_one(jpeg, max_pixels) for jpeg in jpegs]
+def _done(work: Work, jpegs: list[bytes]) -> list[Any]:
+    return [work(jpeg) for jpeg in jpegs]
 
 
-def _opened_one(jpeg: bytes, max_pixels: int) -> Any:
+def opened(jpeg: bytes, max_pixels: int) -> Any:
+    """Return the picture as RGB array (H, W, 3) uint8, or the reason why there is none."""
     try:
         return np.asarray(open_picture(jpeg, ImageLimits(max_pixels=max_pixels)))
     except ImageFault as fault:
@@ -154,8 +157,8 @@ def decode(
     from PIL import Image
 
     images = []
-    opened = opening() if opening else _opened([jpeg for _, jpeg in pairs], max_pixels)
-    for (uid, jpeg), found in zip(pairs, opened, strict=True):
+    found_all = opening() if opening else [opened(jpeg, max_pixels) for _, jpeg in pairs]
+    for (uid, jpeg), found in zip(pairs, found_all, strict=True):
         rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "reason": found if isinstance(found, str) else None, **facts}
         if not isinstance(found, str):
             images.append((uid, Image.fromarray(found)))

@@ -144,6 +144,7 @@ class PretokenizeSection(Section):
     )
     fused: bool = Field(False, description="compile the encoder on a GPU")
     batch_size: int = Field(8, ge=1, description="crops per batch; batches are padded to it")
+    decoders: int = Field(0, ge=0, description="processes that decode and crop pictures beside each worker; 0: the worker itself")
     crop: Literal["center", "ten"] = Field("center", description="ADM centre crop, or ten-crop: corners, centre, and all mirrored")
     scales: list[Annotated[float, Field(ge=1, le=2)]] = Field(
         [1.1], min_length=1, description="short side of the square that ten-crops are cut from, in sides of a crop"

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +19,7 @@ from manifests.schema import COLUMNS, schema
 from manifests.shards import read_shard
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
-from pipeline.kept import Decoders, Row, decode, fresh, record_of
+from pipeline.kept import Decoders, Row, decode, fresh, opened, record_of
 from pipeline.recipe import Recipe
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.rules import scored_columns
@@ -100,7 +101,7 @@ class ScoreWorker:
         jpegs = fresh(_jpegs(root / unit.reads["tar"], keys), earlier, rows)
         some = batches(jpegs, self.step.recipe.score.batch_size, hands)
         alive = ([(uid, jpeg) for uid, jpeg in batch if not hands.deadly(uid)] for batch in some)
-        for batch, opening in self.decoders.ahead(filter(None, alive), self.step.recipe.fetch.max_pixels):
+        for batch, opening in self.decoders.ahead(filter(None, alive), partial(opened, max_pixels=self.step.recipe.fetch.max_pixels)):
             with hands.holding(unit.name, [uid for uid, _ in batch]):
                 self._score(decode(batch, rows, self.step.recipe.fetch.max_pixels, opening), given, rows)
         made = [rows.get(key, {"uid": key, "reason": "worker_died"}) for key in keys]
@@ -121,12 +122,12 @@ class ScoreWorker:
                     counts.update(c for c in HEADS[name].columns if row.get(c) is None and fact.get(TEXT_OF.get(c, "key")) is not None)
         return dict(counts)
 
-    def _score(self, opened: "list[tuple[bytes, Image]]", given: dict[str, Row], rows: dict[bytes, Row]) -> None:
+    def _score(self, pictures: "list[tuple[bytes, Image]]", given: dict[str, Row], rows: dict[bytes, Row]) -> None:
         from filters.dedup import phash
 
-        if not opened:
+        if not pictures:
             return
-        scored, images = [uid for uid, _ in opened], [image for _, image in opened]
+        scored, images = [uid for uid, _ in pictures], [image for _, image in pictures]
         facts = [given[uid.hex()] for uid in scored]
         needs = {
             name: np.array([fact.get(HEADS[name].stands_in_for or "") is None for fact in facts]) for name in self.step.recipe.score.use

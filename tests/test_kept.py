@@ -2,12 +2,15 @@
 
 import os
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
 from conftest import jpeg, picture
 
-from pipeline.kept import Decoders, decode
+from pipeline.kept import Decoders, decode, opened
+
+WORK = partial(opened, max_pixels=10_000)
 
 JPEGS = [(bytes([n]) * 16, jpeg(picture(n, 40 + n, 50))) for n in range(5)] + [
     (b"x" * 16, b"no picture"),
@@ -17,7 +20,7 @@ JPEGS = [(bytes([n]) * 16, jpeg(picture(n, 40 + n, 50))) for n in range(5)] + [
 
 def outcome(decoders):
     rows = {}
-    images = decode(JPEGS, rows, 10_000, decoders.begin([data for _, data in JPEGS], 10_000))
+    images = decode(JPEGS, rows, 10_000, decoders.begin([data for _, data in JPEGS], WORK))
     return [(uid, np.asarray(image).tobytes()) for uid, image in images], {uid: row["reason"] for uid, row in rows.items()}
 
 
@@ -46,19 +49,19 @@ def test_the_next_batch_is_decoded_before_this_one_is_done():
     begun = []
 
     class Noting(Decoders):
-        def begin(self, jpegs, max_pixels):
+        def begin(self, jpegs, work):
             begun.append(len(jpegs))
-            return super().begin(jpegs, max_pixels)
+            return super().begin(jpegs, work)
 
-    seen = [(list(begun), [uid for uid, _ in batch]) for batch, _ in Noting(0).ahead([JPEGS[:2], JPEGS[2:3], JPEGS[3:]], 10_000)]
+    seen = [(list(begun), [uid for uid, _ in batch]) for batch, _ in Noting(0).ahead([JPEGS[:2], JPEGS[2:3], JPEGS[3:]], WORK)]
     assert [counts for counts, _ in seen] == [[2, 1], [2, 1, 4], [2, 1, 4]]
     assert [uid for _, uids in seen for uid in uids] == [uid for uid, _ in JPEGS]
 
 
 def test_a_broken_pool_does_not_take_the_next_one_along(beside):
     jpegs = [data for _, data in JPEGS]
-    whole = beside.begin(jpegs, 10_000)()
+    whole = beside.begin(jpegs, WORK)()
     os.kill(next(iter(beside._pool._processes)), signal.SIGKILL)
-    waits = [beside.begin(jpegs, 10_000) for _ in range(3)]
+    waits = [beside.begin(jpegs, WORK) for _ in range(3)]
     for wait in waits:
         assert [str(found) for found in wait()] == [str(found) for found in whole]

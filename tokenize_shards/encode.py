@@ -52,8 +52,8 @@ class Encoder:
         codes_MN = self.encode_crops(crops, size, batch_size)
         return codes_MN.reshape(len(images), plan.count, codes_MN.shape[1])
 
-    def encode_crops(self, crops: Sequence[Image.Image], size: int, batch_size: int) -> np.ndarray:
-        """Return the codes of squares of `size` pixels, uint16 (M, N), raster order.
+    def encode_crops(self, crops: Sequence[Image.Image | np.ndarray], size: int, batch_size: int) -> np.ndarray:
+        """Return the codes of squares of `size` pixels, RGB pictures or (size, size, 3) uint8, as uint16 (M, N), raster order.
 
         On a GPU every batch has `batch_size` squares, the last one filled up with grey. On a CPU squares go one by one: batches
         are no faster there, and their size moves latents by about 3e-6, enough to turn a code. Raises ValueError where `size` does
@@ -72,10 +72,10 @@ class Encoder:
         if size < step or size % step or batch_size < 1:
             raise ValueError(f"{self.spec.name}: got size {size} and batch {batch_size}, wanted a multiple of {step} and at least 1")
 
-    def _codes(self, crops: Sequence[Image.Image], at_once: int) -> np.ndarray:
+    def _codes(self, crops: Sequence[Image.Image | np.ndarray], at_once: int) -> np.ndarray:
         import torch
 
-        bytes_BHWC = torch.full((at_once, crops[0].height, crops[0].width, 3), GREY, dtype=torch.uint8, pin_memory=self._pins)
+        bytes_BHWC = torch.full((at_once, *np.asarray(crops[0]).shape), GREY, dtype=torch.uint8, pin_memory=self._pins)
         for row_HWC, crop in zip(bytes_BHWC.numpy(), crops, strict=False):
             row_HWC[:] = np.asarray(crop)
         x_BHWC = bytes_BHWC.to(self.device, non_blocking=True)  # bytes travel, floats are made where they are used
