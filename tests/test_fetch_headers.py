@@ -200,3 +200,19 @@ def test_random_damage_is_always_a_reason() -> None:
                 reasons.add(fault.reason)
     assert reasons <= {"not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"}
     assert len(reasons) >= 4
+
+
+def test_a_complaint_of_the_parser_is_one_whether_it_comes_bare_or_wrapped():
+    """A connection that ends in the same moment wraps it: endless trailers were `incomplete_body` on a busy machine."""
+    import aiohttp
+    from aiohttp.http_exceptions import BadHttpMessage, TransferEncodingError
+
+    from filters.fetch.faults import in_body
+
+    def wrapped(cause):
+        error = aiohttp.ClientPayloadError("Response payload is not completed")
+        error.__cause__ = cause
+        return in_body(error).reason
+
+    assert in_body(BadHttpMessage("Too many headers")).reason == wrapped(BadHttpMessage("Too many headers")) == "bad_response"
+    assert wrapped(TransferEncodingError("not enough data")) == wrapped(None) == "incomplete_body"

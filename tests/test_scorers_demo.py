@@ -33,9 +33,9 @@ def test_opennsfw_is_its_package_s_classifier():
 
     images = [*works(6), picture(1, 300, 40), picture(2).resize((224, 224))]
     classifier = package.NSFWClassifier(providers=["CPUExecutionProvider"])
-    got = OpenNsfw().encode(images, [None] * len(images))["opennsfw"]
+    got = OpenNsfw().encode(images, {})["opennsfw"]
     np.testing.assert_allclose(got, [classifier.classify(image).nsfw for image in images], atol=1e-6)
-    assert OpenNsfw().encode(images[3:4], [None])["opennsfw"].tobytes() == got[3:4].tobytes()
+    assert OpenNsfw().encode(images[3:4], {})["opennsfw"].tobytes() == got[3:4].tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +90,10 @@ def test_conse_ranks_matching_captions_above_swapped_ones(conse):
 
 def test_conse_without_text_and_alone(conse):
     images, texts = [picture(1), picture(2), picture(1)], ["a dog", None, "a cat on a mat"]
-    scores = conse.encode(images, texts)["conse"]
+    scores = conse.encode(images, {"text": texts})["conse"]
     assert np.isnan(scores).tolist() == [False, True, False]
     assert (np.abs(scores[[0, 2]]) <= 1).all()
-    assert conse.encode(images[2:], texts[2:])["conse"].tobytes() == scores[2:].tobytes()
+    assert conse.encode(images[2:], {"text": texts[2:]})["conse"].tobytes() == scores[2:].tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +109,10 @@ def test_marks_are_read_and_clean_pictures_are_not(stock_mark, tiled):
     from pipeline.demo.edits import decode, stamped
 
     some = works(8)
-    clean = stock_mark.encode(some, [None] * 8)["stock_mark"]
+    clean = stock_mark.encode(some, {})["stock_mark"]
     assert (clean < 0.5).all()
     marked = [decode(stamped(work, word, 200, tiled)) for work, word in zip(some, ("shutterstock", "dreamstime") * 4, strict=True)]
-    assert (stock_mark.encode(marked, [None] * 8)["stock_mark"] == 1).mean() >= 0.75  # measured on 29: 0.93 tiled, 1.0 centred
+    assert (stock_mark.encode(marked, {})["stock_mark"] == 1).mean() >= 0.75  # measured on 29: 0.93 tiled, 1.0 centred
 
 
 def test_text_that_is_no_mark_stays_below_a_half(stock_mark):

@@ -6,6 +6,7 @@ import torch
 from conftest import picture
 from PIL import Image
 
+from filters.scorers.base import Compute
 from filters.scorers.stand_in import seeded
 from filters.scorers.watermark_laion import STAND_IN_GAIN, WatermarkLaion, build_detector, load_detector, pixels
 from manifests.weights import WeightsError
@@ -35,7 +36,7 @@ def test_both_published_wrappings_give_the_probability_of_class_0(state, tmp_pat
     torch.save(state, paths[0])
     torch.save({"weights": state, "step": 3}, paths[1])
     images = [picture(n, 120, 80) for n in range(3)]
-    raw, wrapped = (WatermarkLaion(str(path), 2).encode(images, ["", None, ""])["pwatermark"] for path in paths)
+    raw, wrapped = (WatermarkLaion(str(path), Compute(2)).encode(images, {})["pwatermark"] for path in paths)
     assert raw.tobytes() == wrapped.tobytes()
     with torch.inference_mode():
         logits = load_detector(str(paths[0]))(torch.stack([pixels(image) for image in images]))

@@ -4,7 +4,7 @@ import errno
 import ssl
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 
 from filters.fetch.body import BodyFault
 from filters.fetch.connector import blocked
@@ -80,7 +80,9 @@ def in_body(error: Exception) -> Fault:
     """Return the fault of an error raised while the body arrived."""
     if isinstance(error, BodyFault):
         return Fault(error.reason, error.detail)
-    is_http = not isinstance(error, HttpProcessingError)
+    # A parser's complaint can come bare, or wrapped when the connection went first; that a body is cut is no such complaint.
+    complaint = error.__cause__ if isinstance(error, aiohttp.ClientPayloadError) else error
+    is_http = not isinstance(complaint, HttpProcessingError) or (complaint is not error and isinstance(complaint, PayloadEncodingError))
     cut = isinstance(error, aiohttp.ClientError | OSError)
     return Fault("incomplete_body" if cut and is_http else "bad_response", f"{type(error).__name__}: {error}", is_http)
 
