@@ -16,6 +16,7 @@ from manifests.lineage import FOLDER
 from manifests.manifest import Manifest, ShardRecord, shard_list
 from manifests.tombstones import Tombstones, read_tombstones, write_tombstones
 from manifests.weights import sha256_file
+from pipeline.blank import blank_input
 from pipeline.cut import cut_record
 from pipeline.decide import Decide
 from pipeline.dedup import Dedup
@@ -28,6 +29,7 @@ from pipeline.pending import Changes, changes, commit
 from pipeline.plans import PLAN, plan_folder
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.registry import STAGES
+from pipeline.rules import input_columns
 from pipeline.selectors import Selector, hit_by
 from pipeline.shadow import link, shadow_of
 from pipeline.stages import settings_changed
@@ -148,6 +150,8 @@ def _look(work: Removal) -> None:
 
 def _excise(work: Removal) -> None:
     """Take the rows out of everything in the shadow, step after step, and put the manifests together again."""
+    blanked = blank_input(work.shadow, input_columns(work.recipe), read_tombstones(work.shadow))
+    work.gone.counts.update({"manifests/input/*.parquet": blanked} if blanked else {})
     for step in work.steps:
         _again(work, step) if isinstance(step, Dedup | Decide) else _cut(work, step)
     for path in sorted((work.shadow / ".earlier").rglob("*")):

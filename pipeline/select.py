@@ -49,7 +49,7 @@ BATCH_ROWS = 65_536
 """Rows in hand at a time; nothing in the ledger depends on it."""
 HELD_ROWS = 1 << 18
 """Row groups up to this size are judged whole before they are written; larger ones are streamed, the unit begun anew should one break."""
-NO_ROW = pa.array(["broken_line", "broken_tar"])
+NO_ROW = pa.array(["broken_line", "broken_tar", "removed"])
 """Faults of the input that leave nothing of a row: its uid is null."""
 Columns = dict[str, pa.Array]
 """Our column -> its values, all of the same length."""

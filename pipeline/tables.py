@@ -11,6 +11,8 @@ import fsspec
 import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, digest_of, writing
+from manifests.tombstones import read_tombstones
+from pipeline.blank import blank_rows
 from pipeline.inputs import InputFile, look_at_made
 from pipeline.lines import FAULT, Folder, lines, read_line, table_of
 from pipeline.recipe import Recipe, RecipeError
@@ -39,6 +41,8 @@ def _with_table(recipe: Recipe, file: InputFile) -> InputFile:
     try:
         if not path.exists():
             _write(path, _line_rows(file, root, mapping) if file.raw == "jsonl" else sample_rows(file.url, file.name, mapping), mapping)
+            if tombstones := read_tombstones(recipe.root):
+                blank_rows(path, file.name, mapping, tombstones)
     except BrokenTar as error:
         return replace(file, raw="", fault=f"not a readable tar: {error}"[:200])
     return look_at_made(file, recipe.root, path)

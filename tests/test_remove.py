@@ -1,32 +1,52 @@
 """Removed rows are in no file of a run but the final ledger's uid and the tombstones; nothing else changes, and they never come back."""
 
+import fcntl
 import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from filters.exclude import normal_urls
+from manifests.files import read_json
 from manifests.integrity import verify_run
 from manifests.manifest import Manifest
 from manifests.shards import read_shard
 from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest
 from manifests.uid import uid_of
 from pipeline.absence import with_absence
-from pipeline.recipe import RecipeError, apply_set, parse_recipe
+from pipeline.cli import app
+from pipeline.recipe import RecipeError, apply_set, load_recipe, parse_recipe
 from pipeline.remove import remove_rows
 from pipeline.repair import STAGE_STEPS, RepairOptions, recipe_values, repair_run
 from pipeline.selectors import gather, selector
 from pipeline.stages import StageOptions, run_stage
 from pipeline.steps import Runtime
-from tests.conftest import SIDE
+from tests.conftest import SIDE, jpeg, picture
 from tests.keep_runs import files_of, make_run, without_beam
+from tests.test_text import tiny_t5  # noqa: F401 (a fixture)
 
 URL = "http://pictures.test/{}.jpg"
+LINES = """
+[input]
+dataset = "jsonl"
+files = "{folder}/in/*.jsonl"
+[output]
+root = "{folder}/run"
+[filter]
+rules = [{{ use = "text", min_words = 2 }}]
+[tier.pretrain]
+size = 64
+rules = [{{ use = "size", min_side = 64 }}]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -374,6 +394,135 @@ def test_a_kill_loses_nothing_and_the_same_command_finishes(run, tmp_path, monke
     assert contents(run) == wanted
     assert not (run / ".removal").exists()
     assert whole(run) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [2, 40])
+def test_kill_9_and_the_next_run_finishes(run, tmp_path, moment):
+    shutil.copytree(run, tmp_path / "twin")
+    remove(tmp_path / "twin", url=URL.format(5))
+    code = f"""
+import os, signal, sys
+import pipeline.pending
+real, calls = os.replace, [0]
+def stop(source, target):
+    calls[0] += 1
+    if ".removal/new" in str(source) or ".removal/new" in str(target):
+        calls.append(1)
+        len(calls) > {moment} and os.kill(os.getpid(), signal.SIGKILL)
+    real(source, target)
+pipeline.pending.os.replace = stop
+from pipeline.cli import main
+sys.argv = ["pipeline", "remove", {str(run)!r}, "--url", {URL.format(5)!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    rerun(run)
+    if contents(run) != contents(tmp_path / "twin"):  # killed before the first file moved: the run is the old one, whole
+        assert len(holding(run, [uid(5)], [])) > 8
+        remove(run, url=URL.format(5))
+    assert contents(run)["manifests/filter.json"] == contents(tmp_path / "twin")["manifests/filter.json"]
+    assert {n for n, d in contents(run).items() if contents(tmp_path / "twin").get(n) != d} <= {
+        "manifests/input.json",
+        "manifests/recipe.json",
+        "recipe.toml",
+    }  # they say where the run is
+    assert whole(run) == []
+
+
+def command(*args):
+    return CliRunner().invoke(app, ["remove", *map(str, args)])
+
+
+def test_the_command_prints_the_difference(run):
+    before = digests(run)
+    done = command(run, "--url", URL.format(5), "--host", "nobody.test")
+    assert done.exit_code == 0, done.output
+    assert "  url      pictures.test/5.jpg: 1 uids\n" in done.output
+    assert "  host     nobody.test: no row here; a tombstone keeps it out of later input\n" in done.output
+    for stage, digest in before.items():
+        assert f"  {stage}: digest {digest[:16]}… -> {digests(run)[stage][:16]}…" in done.output
+    record = read_json(run / "manifests" / "removals" / "0001.json")
+    assert record["stages"] == {stage: {"before": before[stage], "after": digests(run)[stage]} for stage in before}
+    assert record["taken_out"]["pairs/*.tar"] == 1
+    assert (record["rows"], record["uids"]) == (1, 1)
+    again = command(run, "--url", URL.format(5))
+    assert (again.exit_code, "already removed, nothing to do" in again.output) == (0, True)
+    verified = CliRunner().invoke(app, ["verify", str(run)])
+    assert verified.exit_code == 0, verified.output
+    assert "removed: 1 uids" in verified.output
+
+
+def test_wrong_uses_end_with_2(run, tmp_path):
+    before = contents(run)
+    for args in (
+        [run],
+        [run, "--uid", "abc"],
+        [run, "--phash", "0xff"],
+        [tmp_path / "nowhere", "--uid", "a" * 32],
+        [run, "--list", "nowhere.txt"],
+    ):
+        done = command(*args)
+        assert done.exit_code == 2, args
+        assert "error: " in done.output
+    with open(run / ".lock", "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = command(run, "--uid", "a" * 32)
+    assert (done.exit_code, "held by another run" in done.output) == (2, True)
+    assert contents(run) == before
+
+
+@pytest.mark.slow
+def test_features_of_removed_rows_go_too(run, tiny_t5):  # noqa: F811
+    recipe = recipe_of(run, 'pretokenize.t5="precomputed"', f'pretokenize.t5_weights="{tiny_t5}"')
+    rerun(run, "pretokenize", recipe=recipe)
+    before = {key: sample for path in (run / "codes" / "pretrain").glob("*.tar") for key, sample in read_shard(path)}
+    assert remove(run, url=URL.format(5)).counts["codes/t5/*.parquet"] == 2
+    after = {key: sample for path in (run / "codes" / "pretrain").glob("*.tar") for key, sample in read_shard(path)}
+    assert after == {key: sample for key, sample in before.items() if key != uid(5).hex()}
+    assert whole(run) == []
+    made = digests(run)
+    rerun(run, "pretokenize")
+    assert digests(run) == made
+    held = contents(run)
+    for name in ("codes/t5/pretrain-00000.parquet", "codes/pretrain/00000.tar", "codes/pretrain/00001.index.json"):
+        (run / name).write_bytes(b"")
+    with without_beam():
+        assert repair_run(run, recipe_of(run), Runtime(), RepairOptions())[1].left == {}
+    assert contents(run) == held
+
+
+def test_tables_made_of_lines_are_blanked(tmp_path):
+    for n in range(6):
+        (tmp_path / "in" / "pictures").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / "pictures" / f"{n}.jpg").write_bytes(jpeg(picture(n)))
+    lines = [
+        json.dumps({"image_path": f"pictures/{n}.jpg", "code_dir": "x", "code_name": n, "text": f"picture number {n}"}) for n in range(6)
+    ]
+    (tmp_path / "in" / "a.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "recipe.toml").write_text(LINES.format(folder=tmp_path))
+    recipe = load_recipe(tmp_path / "recipe.toml")
+    root = tmp_path / "run"
+    rerun(root, "filter", recipe=recipe)
+    gone = uid_of("pictures/2.jpg", "picture number 2")
+    assert fate(root, gone) == [("kept", None)]
+    done = remove(root, uid=gone.hex())
+    assert done.counts["manifests/input/*.parquet"] == 1
+    left = holding(root, [gone], ["pictures/2.jpg"])
+    assert left == {"ledger/final/00000.parquet", "tombstones.parquet"}
+    assert whole(root) == []
+    before = {name: data for name, data in contents(root).items() if name != "manifests/input.json"}
+    os.utime(next((root / "manifests" / "input").glob("*.parquet")))
+    os.utime(tmp_path / "in" / "a.jsonl")
+    rerun(root, "filter", recipe=recipe)
+    assert {name: data for name, data in contents(root).items() if name != "manifests/input.json"} == before
+    for path in (root / "manifests" / "input").glob("*.parquet"):
+        path.unlink()  # made again, it is blank again
+    rerun(root, "filter", recipe=load_recipe(tmp_path / "recipe.toml", ["filter.rules.text.min_words=1"]))
+    assert fate(root, gone) == [("dropped", "removed")]
+    assert holding(root, [gone], ["pictures/2.jpg"]) == left
+    assert whole(root) == []
 
 
 @pytest.mark.parametrize(
