@@ -15,6 +15,8 @@ from pipeline.datasets import DATASETS, LAION_COCO
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.user_filters import load_user_filters, user_files
 
+OF_INPUT = (*LAION_COCO.columns, "aesthetic_v1", "aesthetic_v2", "language", "language_score", "hash")
+"""Our columns that an input may fill; other scores are the recipe's own models' alone."""
 DECODED = ("width", "height")
 DETECTED = ("language", "language_score")
 
@@ -110,8 +112,8 @@ def check_rules(recipe: Recipe) -> None:
     if "url" not in columns:
         raise RecipeError('recipe: input.dataset = "columns" needs a map of your columns: [input.columns] url = "…", text = "…"')
     for ours in recipe.input.columns:
-        if ours not in LAION_COCO.columns and ours not in {c for head in HEADS.values() for c in head.columns} | {*DETECTED, "hash"}:
-            raise RecipeError(f"recipe: input.columns: nothing reads a column {ours!r}")
+        if ours not in OF_INPUT:
+            raise RecipeError(f"recipe: input.columns: no column {ours!r} is taken from the input; those that are: {', '.join(OF_INPUT)}")
     provided = {*columns, *DECODED, *DETECTED, *scored_columns(recipe)}
     rules = build_rules(recipe)
     for place, some in (("filter.rules", rules.everywhere), *((f"tier.{name}.rules", tier) for name, tier in rules.tiers.items())):

@@ -8,7 +8,7 @@ from manifests.uid import uid_hash, uid_of
 from pipeline import select
 from pipeline.hands import Hands
 from pipeline.inputs import claim, look_at_inputs
-from pipeline.recipe import parse_recipe
+from pipeline.recipe import RecipeError, parse_recipe
 from pipeline.select import Select, looks_like_url, with_language
 from tests.conftest import break_row_group
 
@@ -154,3 +154,13 @@ def test_a_limit_above_the_input_takes_all_of_it(tmp_path):
     everything, _ = run(recipe(tmp_path / "in", tmp_path / "all"))
     some, _ = run(recipe(tmp_path / "in", tmp_path / "some", limit=1000))
     assert some.equals(everything)
+
+
+def test_every_column_that_a_map_may_name_is_carried():
+    """A map of `opennsfw` was taken and the values were lost in silence."""
+    from pipeline.rules import OF_INPUT
+    from pipeline.select import CARRIED
+
+    assert {*OF_INPUT} == {"url", "hash", *CARRIED}
+    with pytest.raises(RecipeError, match=r"no column 'opennsfw' is taken from the input; those that are: url, .*hash"):
+        parse_recipe({"input": {"columns": {"opennsfw": "nsfw_score"}}, "tier": {"pretrain": {"size": 256}}})
