@@ -29,11 +29,14 @@ class Agreement:
 
 
 def measure(loaded: LoadedVQ, encoder: Encoder, size: int, batch_size: int) -> Agreement:
-    """Encode the fixed pictures with `encoder` and in float32 on the same device, and count equal codes."""
+    """Encode the fixed pictures with `encoder` and in float32 on the same device, and count equal codes.
+
+    Float32 is what is compared with: it agrees with itself, and nothing is encoded.
+    """
+    if encoder.precision == "fp32":
+        return Agreement("fp32", 1.0, PICTURES * (size // encoder.spec.downsampling) ** 2)
     pictures = fixed_pictures(size)
     got_MN = encoder.encode_images(pictures, size, batch_size)
-    if encoder.precision == "fp32":
-        return Agreement("fp32", 1.0, got_MN.size)
     wanted_MN = Encoder(loaded, "fp32", str(encoder.device)).encode_images(pictures, size, batch_size)
     return Agreement(encoder.precision, float((got_MN == wanted_MN).mean()), got_MN.size)
 
