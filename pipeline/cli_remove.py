@@ -35,8 +35,11 @@ def remove(
     Only files that hold the rows are written anew; all new files are whole before the first old one goes, and a removal
     that was killed is finished by the same command. Checkpoints in train/ cannot unlearn: they are named.
 
-    Exit codes: 0 done, or removed before; 2 no selector, a bad one, no run folder, or one that another run holds; 130 interrupted.
+    Exit codes: 0 done, or removed before; 1 a file of the run is damaged (repair it first); 2 no selector, a bad one, no
+    run folder, or one that another run holds; 130 interrupted.
     """
+    import duckdb
+
     from manifests.weights import WeightsError
     from pipeline.recipe import RecipeError
     from pipeline.runners import stoppable
@@ -48,6 +51,10 @@ def remove(
     except (RecipeError, WeightsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
+    except (OSError, ValueError, duckdb.Error) as error:  # a damaged table, tar or record, or a full disk
+        says = f"{(str(error).splitlines() or [type(error).__name__])[0]}; pipeline verify names what is damaged, pipeline repair mends it"
+        typer.echo(f"error: {says}; then run the same command again", err=True)
+        raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         typer.echo("\nstopped. Go on with the same command.", err=True)
         raise typer.Exit(130) from error

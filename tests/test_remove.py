@@ -30,7 +30,7 @@ from pipeline.repair import STAGE_STEPS, RepairOptions, recipe_values, repair_ru
 from pipeline.selectors import gather, selector
 from pipeline.stages import StageOptions, run_stage
 from pipeline.steps import Runtime
-from tests.conftest import SIDE, jpeg, picture
+from tests.conftest import SIDE, jpeg, picture, write_input, write_recipe
 from tests.keep_runs import files_of, make_run, without_beam
 from tests.test_text import tiny_t5  # noqa: F401 (a fixture)
 
@@ -471,6 +471,38 @@ def test_wrong_uses_end_with_2(run, tmp_path):
         done = command(run, "--uid", "a" * 32)
     assert (done.exit_code, "held by another run" in done.output) == (2, True)
     assert contents(run) == before
+
+
+def test_a_damaged_run_is_left_alone(run):
+    (run / "pairs" / "00000.tar").write_bytes(b"x" * 1024)
+    before = contents(run)
+    done = command(run, "--url", URL.format(5))
+    assert (done.exit_code, "pipeline repair mends it" in done.output) == (1, True), done.output
+    assert contents(run) == before
+
+
+def test_a_run_that_is_not_at_its_end(tmp_path, web, capsys):
+    recipe = write_recipe(tmp_path / "recipe.toml", web, write_input(tmp_path / "in"), tmp_path / "run")
+    root = tmp_path / "run"
+    with without_beam():
+        run_stage(load_recipe(recipe), "filter", StageOptions(steps=("select", "fetch", "score")))
+    remove(root, url=URL.format(5))
+    assert holding(root, [uid(5)], [URL.format(5)]) == {TOMBSTONES}
+    hits = len(web.hits)
+    rerun(root, "filter")
+    assert len(web.hits) == hits
+    assert fate(root, uid(5)) == [("dropped", "removed")]
+    assert whole(root) == []
+    before = digests_of_filter(root)
+    remove(root, uid=uid(6).hex())
+    remove(root, uid=uid(7).hex())
+    records = [read_json(path)["stages"]["filter"] for path in sorted((root / "manifests" / "removals").glob("*.json"))[1:]]
+    assert [entry["before"] for entry in records] == [before, records[0]["after"]]
+    assert Manifest.read(root / "manifests" / "filter.json").parent == records[0]["after"]
+
+
+def digests_of_filter(root):
+    return Manifest.read(root / "manifests" / "filter.json").digest
 
 
 @pytest.mark.slow
