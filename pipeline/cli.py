@@ -65,6 +65,8 @@ def run(
         fail(f"--stage {stage!r}: no such stage; choices: {', '.join(STAGES)}", 2)
     if runner not in RUNNERS:
         fail(f"--runner {runner!r}: no such runner; choices: {', '.join(RUNNERS)}", 2)
+    if step is not None and not step.strip(" ,"):
+        fail(f"--step {step!r}: names no step; leave the option out to run the whole stage", 2)
     retry = retry_reasons(retry_failed, stage, steps := tuple(name.strip() for name in (step or "").split(",") if name.strip()))
     if not dry_run:
         nursery()  # workers' imports begin now, beside ours

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 
 def coerce(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
-    """Return a column in our type, whatever its drift: what cannot be said in it is null.
+    """Return a column in our type, whatever its drift: what cannot be said in it, infinities too, is null.
 
     Floats become whole pixels only where finite and in range; text that is not UTF-8 keeps its place with U+FFFD.
     """
@@ -24,7 +24,8 @@ def coerce(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
     if pa.types.is_integer(type_):
         fits = pc.and_(pc.is_finite(wide), pc.less(pc.abs(wide), 2.0**31))
         return pc.if_else(fits, wide, pa.scalar(None, pa.float64())).cast(type_, safe=False)
-    return pc.if_else(pc.is_nan(wide), pa.scalar(None, pa.float64()), wide).cast(type_, safe=False)
+    found = wide.cast(type_, safe=False)
+    return pc.if_else(pc.is_finite(found), found, pa.scalar(None, type_))
 
 
 def _exact(array: pa.Array) -> pa.Array:

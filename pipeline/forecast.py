@@ -88,7 +88,7 @@ def forecast(recipe: Recipe, rows: int) -> Forecast:
     }
     survivors = table.filter(pc.is_null(table["reason"])).combine_chunks() if table is not None else None
     tiers = _tiers(recipe, survivors)
-    rules = _rules(recipe, survivors)
+    rules = _with_select(recipe, _rules(recipe, survivors), reasons, sampled)
     reach = {
         end: total * getattr(steps["select"], end) * getattr(live, end) * getattr(steps["near_duplicate"], end)
         for end in ("low", "mid", "high")
@@ -100,7 +100,7 @@ def forecast(recipe: Recipe, rows: int) -> Forecast:
     dropped["fetch"] = {end: int(total * getattr(steps["select"], end) * share) for end, share in dead.items()}
     notes = ["intervals are 95 % and take sampled rows as independent; copies of one pair are not seen in a sample"]
     notes += [
-        f"{name}: its values are not in the input, only a scorer knows them: 0 to 100 %"
+        f"{name}: of some rows only decoding or a scorer knows the value; the range says what they may do"
         for name, share in rules.items()
         if share.source == "unknown"
     ]
@@ -162,6 +162,19 @@ def _rules(recipe: Recipe, table: pa.Table | None) -> dict[str, Share]:
         gap = 1 - known / rows if rows else 1.0
         low, high = share.low * (1 - gap), share.high * (1 - gap) + gap
         found[f"{place}.{name}"] = Share(low, (low + high) / 2, high, "unknown") if gap > 0 else share
+    return found
+
+
+def _with_select(recipe: Recipe, later: dict[str, Share], reasons: Counter[str | None], sampled: int) -> dict[str, Share]:
+    """Return the rules' yields, those of [filter] over the rows that reach each of them: what select drops, and what is judged later."""
+    names = [rule.name for rule in build_rules(recipe).everywhere]
+    reach, found = sampled - sum(count for reason, count in reasons.items() if reason not in names), dict(later)
+    for name in names:
+        here, rest = wilson(reach - reasons[name], reach), later[f"filter.{name}"]
+        reach -= reasons[name]
+        source = rest.source if rest.source == "unknown" else here.source
+        ends = (here.low * rest.low, here.high * rest.high) if source == "unknown" else (here.low, here.high)
+        found[f"filter.{name}"] = Share(ends[0], sum(ends) / 2 if source == "unknown" else here.mid, ends[1], source)
     return found
 
 

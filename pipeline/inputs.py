@@ -67,13 +67,22 @@ class InputFile:
         return {"name": self.name, "bytes": self.bytes, "footer_sha256": self.footer, "rows": self.rows}
 
 
+def _filesystem(pattern: str) -> tuple[Any, str]:
+    """Return fsspec's file system and the path in it. Raises RecipeError for a protocol that it does not know or cannot load."""
+    try:
+        filesystem, path = fsspec.url_to_fs(pattern)
+    except (ValueError, ImportError) as error:
+        raise RecipeError(f"input.files: {pattern!r} cannot be opened by fsspec: {error}") from error
+    return filesystem, path
+
+
 def find_files(recipe: Recipe) -> list[str]:
     """Return the input's files as URLs, sorted; of a tar and its table the table. Raises RecipeError when there are none."""
     patterns = [recipe.input.files] if isinstance(recipe.input.files, str) else recipe.input.files
     dataset = DATASETS[recipe.input.dataset]
     found: set[str] = set()
     for pattern in patterns:
-        filesystem, path = fsspec.url_to_fs(pattern)
+        filesystem, path = _filesystem(pattern)
         paths = [f"{path.rstrip('/')}/*{ending}" for ending in dataset.endings] if filesystem.isdir(path) else [path]
         matches = {match for each in paths for match in filesystem.glob(each) if not filesystem.isdir(match)}
         found.update(filesystem.unstrip_protocol(match) for match in matches)

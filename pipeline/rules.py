@@ -1,5 +1,6 @@
 """Turn the recipe's rules into filters, check that each column they read can be had, and find each row's first failure."""
 
+import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,16 @@ from pipeline.user_filters import load_user_filters, user_files
 
 OF_INPUT = (*LAION_COCO.columns, "aesthetic_v1", "aesthetic_v2", "language", "language_score", "hash")
 """Our columns that an input may fill; other scores are the recipe's own models' alone."""
+RESERVED = frozenset(
+    (
+        *("bad_url", "missing_value", "broken_row_group", "broken_line", "broken_tar", "blocked_scheme", "blocked_address", "dns"),
+        *("connection", "tls", "timeout", "bad_response", "too_many_redirects", "too_large", "incomplete_body", "empty_body", "robots"),
+        *("opted_out", "missing_file", "blocked_path", "not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"),
+        *("exact_duplicate", "near_duplicate", "placeholder", "in_eval_set", "removed", "worker_died", "fetch", "kept", "dropped"),
+    )
+)
+"""Reasons that are not rules' (docs/reasons.md): no rule may be called so. `http_NNN` is shut out by its form."""
+NAME = re.compile(r"(?!http_\d)[A-Za-z][\w-]*")
 DECODED = ("width", "height")
 DETECTED = ("language", "language_score")
 
@@ -76,6 +87,12 @@ def _build_list(place: str, rules: Sequence[dict[str, object]]) -> tuple[Filter,
             built.append(build_filter(rule))
         except ValueError as error:
             raise RecipeError(f"recipe: {place}[{position}]: {error}") from error
+    for made in built:
+        if not NAME.fullmatch(made.name) or made.name in RESERVED:
+            what = "is a reason of the pipeline's own" if made.name in RESERVED else "is not of letters, digits, - and _"
+            raise RecipeError(
+                f"recipe: {place}: rule name {made.name!r} {what}; it is the reason of the rows that the rule drops: take another"
+            )
     names = [rule.name for rule in built]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

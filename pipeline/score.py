@@ -17,7 +17,7 @@ from manifests.files import canonical_json, read_table, write_table
 from manifests.manifest import ShardRecord
 from manifests.schema import COLUMNS, schema
 from manifests.shards import read_shard
-from manifests.weights import WeightsFile
+from manifests.weights import STAND_IN, WeightsFile
 from pipeline.hands import Hands, batches
 from pipeline.kept import Decoders, Row, decode, fresh, opened, record_of
 from pipeline.recipe import Recipe
@@ -172,6 +172,11 @@ def _embeddings(rows: list[Any], width: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1), pa.float16()), width)
 
 
+def _stand_in(spec: Any) -> dict[str, str]:
+    """Say so where an encoder's weights are stand-ins: then the recipe's name of a model means nothing."""
+    return {"model": STAND_IN} if getattr(spec.encoder_options, "weights", "") == STAND_IN else {}
+
+
 def score_facts(recipe: Recipe) -> dict[str, Any]:
     """Return score column -> what its numbers mean and what made them, for the manifest."""
     records = records_of(recipe.root, "score")
@@ -185,7 +190,7 @@ def score_facts(recipe: Recipe) -> dict[str, Any]:
         head = HEADS[spec.name]
         made = {
             "head": spec.name,
-            "encoder": {"name": head.encoder, **spec.encoder_options.identity()},
+            "encoder": {"name": head.encoder, **spec.encoder_options.identity(), **_stand_in(spec)},
             "weights": [file.sha256 for file in scorer_weights(spec)],
             "preprocessing": preprocessing.get(head.encoder, ""),
             "precision": recipe.score.precision if head.encoder in HALVED else "fp32",

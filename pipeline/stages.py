@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -82,12 +83,14 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         _announce(stage, states, chosen)
         if steps[0].runtime.retry:
             tell_retry(recipe.root, steps[0].runtime.retry)
+        _need_steps(steps, chosen, states)
         if options.dry_run:
             return None
         write_recipe(recipe)
         preflight([step for step in chosen[1:] if states[step.name] != "unchanged"])  # the first loads its own before it works
         done = Done()
         for step in chosen:
+            _need_whole(steps, chosen, step)
             _run_step(step, options.runner, done)
         if chosen != steps:
             print(f"{stage}: ran {', '.join(step.name for step in chosen)} alone; the manifest is written when all of its steps have run")
@@ -114,6 +117,26 @@ def _chosen(steps: list[Step], names: Sequence[str]) -> list[Step]:
     if unknown:
         raise RecipeError(f"--step {unknown[0]!r}: no such step in this stage; choices: {', '.join(step.name for step in steps)}")
     return [step for step in steps if not names or step.name in names]
+
+
+def _need_steps(steps: list[Step], chosen: list[Step], states: dict[str, str]) -> None:
+    """Raise RecipeError where a chosen step builds on one that has not run, or ran with other settings, and is not chosen too."""
+    for number, step in enumerate(steps):
+        for before in steps[:number] if step in chosen else ():
+            if before not in chosen and states[before.name] != "unchanged":
+                what = "has not run" if states[before.name] == "new" else f"is {states[before.name]}"
+                raise RecipeError(
+                    f"--step {step.name}: {before.name} {what} in {step.root}; choose it too: --step {before.name},{step.name}"
+                )
+
+
+def _need_whole(steps: list[Step], chosen: list[Step], step: Step) -> None:
+    """Raise RecipeError where a step before this one, not chosen, has shards to do: rows without its results would get a wrong fate."""
+    for before in (one for one in steps[: steps.index(step)] if one not in chosen):
+        units = before.units()
+        left = sum(before.journal.done(unit.name, unit.key) is None for unit in units)
+        if left:
+            raise RecipeError(f"--step {step.name}: {left} of {len(units)} shards of {before.name} are not done; choose it too")
 
 
 def _need(recipe: Recipe, stage: str) -> None:
@@ -171,9 +194,14 @@ def _state(step: Step) -> str:
 
 
 def _check_claim(recipe: Recipe, files: list[InputFile], dry_run: bool) -> None:
-    missing = sorted({theirs for file in files for theirs in file.missing(input_columns(recipe).values())})
-    if missing:
-        print(f"warning: the input lacks {', '.join(missing)}: these columns are null")
+    lacking = Counter(theirs for file in files for theirs in file.missing(input_columns(recipe).values()))
+    readable = sum(not file.fault for file in files)
+    nowhere = sorted(name for name, count in lacking.items() if count == readable)
+    if nowhere:
+        print(f"warning: the input lacks {', '.join(nowhere)}: these columns are null")
+    some = [f"{name} ({count} of {readable} files)" for name, count in sorted(lacking.items()) if count < readable]
+    if some:
+        print(f"warning: some files lack {', '.join(some)}: null there")
     for file in files:
         if file.fault:
             print(f"warning: {file.name}: {file.fault}; it is counted as a loss")

@@ -11,10 +11,14 @@ from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.rules import build_rules
 from pipeline.select import row_again
-from pipeline.steps import records_of
+from pipeline.steps import Runtime, records_of
 
 NOTHING_TO_TELL = ("removed", "broken_row_group", "broken_line", "broken_tar")
 """Reasons of rows that are not read again: there is nothing to read, or it shall be forgotten."""
+
+
+JUDGES = ("select", "decide")
+"""Steps whose settings are the rules, a user's own files included."""
 
 
 class NotFound(LookupError):
@@ -23,7 +27,14 @@ class NotFound(LookupError):
 
 def print_story(recipe: Recipe, asked: str) -> None:
     """Print the story of every row with this uid (32 hex digits) or URL. Raises NotFound, or RecipeError where filter has not run."""
+    from pipeline.stages import settings_changed, stage_steps
+
     rows = find_rows(recipe.root, asked)
+    changed = [step.name for step in stage_steps(recipe, "filter", Runtime()) if step.name in JUDGES and settings_changed(step)]
+    if changed:
+        print(
+            f"note: the rules are not those that {' and '.join(changed)} ran with here: fates are the run's, verdicts are of the rules as they are now"
+        )
     for row in rows:
         print("\n".join(story(recipe, row)))
 

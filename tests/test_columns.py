@@ -38,3 +38,10 @@ def test_values_that_are_no_texts_and_no_numbers():
     assert coerce(pa.chunked_array([far]), pa.float32()).to_pylist() == [None, None]
     assert len(coerce(pa.chunked_array([far]), pa.string())) == 2
     assert coerce(pa.chunked_array([pa.array([["a"], None])]), pa.string()).to_pylist() == [None, None]
+
+
+def test_infinities_are_null():
+    """One infinite similarity stopped the whole run: JSON has no such number."""
+    found = coerce(pa.array([1.0, float("inf"), -float("inf"), float("nan"), 1e39]), pa.float32())
+    assert found.to_pylist() == [1.0, None, None, None, None]
+    assert coerce(pa.array([float("inf"), 3.0]), pa.int32()).to_pylist() == [None, 3]

@@ -144,3 +144,26 @@ def test_a_bound_names_the_scale_of_the_clip_that_runs():
         load_recipe("laion_coco", [*CLIP, bound("ViT-B-32")])
     with pytest.raises(RecipeError, match=r"no head of score\.use runs CLIP; heads that do: .*clip_similarity"):
         load_recipe("laion_coco", ["score.embeddings=true", 'score.use=["watermark_laion"]', *NO_TIERS])
+
+
+def test_laions_heads_want_openais_clip_not_one_as_wide():
+    with pytest.raises(RecipeError, match=r"trained on OpenAI's ViT-L-14, score\.clip is ViT-L-14-336-quickgelu openai"):
+        load_recipe("laion_coco", ["score.clip.model=ViT-L-14-336-quickgelu"])
+
+
+@pytest.mark.parametrize("name", ["exact_duplicate", "http_404", "has space", "a/b", "removed"])
+def test_a_rule_may_not_be_called_like_a_reason_of_the_pipelines_own(name):
+    with pytest.raises(RecipeError, match="rule name"):
+        load_recipe("laion_coco", [f"filter.rules=[{{use='size', name='{name}'}}]"])
+
+
+def test_reserved_names_are_the_documented_reasons():
+    import re
+    from pathlib import Path
+
+    from pipeline.rules import RESERVED
+
+    text = (Path(__file__).parents[1] / "docs" / "reasons.md").read_text()
+    documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) | set(re.findall(r"^\| `\w+`, `(\w+)`", text, re.MULTILINE))
+    rules = {"size", "aspect", "text", "language", "similarity", "aesthetic", "watermark", "nsfw", "http_404"}
+    assert documented - rules <= RESERVED

@@ -90,9 +90,9 @@ class Downloader:
         outcome = Outcome(final_url=job.url, status=job.status)
         job.attempts += job.hops == 0
         try:
-            if self.config.asks_first:
-                self.traffic.learned(job.url, await self.sites.check(job.url))
             async with asyncio.timeout(job.left_s), _clock(job):
+                if self.config.asks_first:  # a site's files are asked for on the clock of the URL that waits for them
+                    self.traffic.learned(job.url, await self.sites.check(job.url))
                 answer = await self._hop(job.url, outcome)
             if isinstance(answer, Body):
                 outcome.body = answer

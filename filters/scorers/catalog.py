@@ -45,6 +45,10 @@ GET_WATERMARK = (
 )
 
 
+OF_OPENAI_L14 = ("aesthetic_v1", "aesthetic_v2", "clip_nsfw")
+"""Heads that mean something on the embeddings of OpenAI's CLIP ViT-L/14 at 224 pixels alone."""
+
+
 @dataclass(frozen=True)
 class EncoderEntry:
     """One encoder. `version` is part of the score step's key: bump it when the same weights would give other numbers.
@@ -112,7 +116,22 @@ def scorer_specs(use: Sequence[str], tables: Mapping[str, Mapping[str, Any]]) ->
             if column in filled:
                 raise ScorerError(f"score.use: both {filled[column]!r} and {name!r} fill {column!r}; take one of them")
             filled[column] = name
-    return tuple(_spec(name, tables) for name in use)
+    specs = tuple(_spec(name, tables) for name in use)
+    for spec in specs:
+        _check_trained_on(spec)
+    return specs
+
+
+def _check_trained_on(spec: ScorerSpec) -> None:
+    """Raise ScorerError where a head of LAION's would read another CLIP than the one it was trained on, though as wide."""
+    clip, own = spec.encoder_options, getattr(spec.options, "weights", STAND_IN)
+    if spec.name not in OF_OPENAI_L14 or not isinstance(clip, ClipOptions) or STAND_IN in (own, clip.weights):
+        return
+    if (clip.model.removesuffix("-quickgelu"), clip.pretrained) != ("ViT-L-14", "openai"):
+        raise ScorerError(
+            f"score.{spec.name}: the head was trained on OpenAI's ViT-L-14, score.clip is {clip.model} {clip.pretrained};"
+            ' set score.clip.model = "ViT-L-14-quickgelu", pretrained = "openai"'
+        )
 
 
 def clip_scale(tables: Mapping[str, Mapping[str, Any]]) -> str:
