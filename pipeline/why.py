@@ -32,9 +32,8 @@ def print_story(recipe: Recipe, asked: str) -> None:
     rows = find_rows(recipe.root, asked)
     changed = [step.name for step in stage_steps(recipe, "filter", Runtime()) if step.name in JUDGES and settings_changed(step)]
     if changed:
-        print(
-            f"note: the rules are not those that {' and '.join(changed)} ran with here: fates are the run's, verdicts are of the rules as they are now"
-        )
+        ran = " and ".join(changed)
+        print(f"note: these are not the rules that {ran} ran with here: fates are the run's, verdicts those of the rules now")
     for row in rows:
         print("\n".join(story(recipe, row)))
 
