@@ -46,6 +46,8 @@ CROP = pa.struct(
         pa.field("flip", pa.bool_(), metadata={"says": "mirrored after the cut"}),
     ]
 )
+REPORT = "tessera_checkpoint"
+"""Parquet metadata: tensors, parameters, codebook and its use as the tokenizer's checkpoint has them, and crops per batch."""
 Cut = tuple[dict[str, Any], "np.ndarray[Any, Any]"]
 """A crop: what is noted of it, and its pixels (size, size, 3) uint8."""
 ENCODED = pa.schema(
@@ -68,7 +70,7 @@ class Encode(Step):
     """Units are (tier, shard of pairs)."""
 
     name: ClassVar[str] = "encode"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     carries: ClassVar[bool] = True
 
     def tokenizer(self, tier: str) -> WeightsFile:
@@ -135,14 +137,25 @@ class Encode(Step):
         values = self.recipe.pretokenize
         loaded = {kind: load_vq(*kind) for kind in sorted({self.recipe.tokenizer(tier) for tier in self.recipe.tier})}
         encoders = {kind: Encoder(one, values.precision, fused=values.fused) for kind, one in loaded.items()}
-        agreements = {}
+        kinds = {tier: self.recipe.tokenizer(tier) for tier in self.recipe.tier}
+        agreements, batch_of = {}, {}
         for tier, section in self.recipe.tier.items():
             kind = self.recipe.tokenizer(tier)
-            agreements[tier] = measure(loaded[kind], encoders[kind], section.size, values.batch_size)
+            batch_of[tier] = values.batch_size or encoders[kind].largest_batch(section.size)
+            agreements[tier] = measure(loaded[kind], encoders[kind], section.size, batch_of[tier])
             check(agreements[tier], values.min_agreement, stand_in=loaded[kind].weights.stand_in)
-        return EncodeWorker(
-            self, {tier: encoders[self.recipe.tokenizer(tier)] for tier in self.recipe.tier}, agreements, Decoders(values.decoders)
-        )
+        made = {tier: TierTools(encoders[kind], agreements[tier], batch_of[tier], loaded[kind].report) for tier, kind in kinds.items()}
+        return EncodeWorker(self, made, Decoders(values.decoders))
+
+
+@dataclass(frozen=True)
+class TierTools:
+    """What encodes a tier: its encoder, how its arithmetic agrees with float32, crops per batch, and what its checkpoint holds."""
+
+    encoder: "Encoder"
+    agreement: "Agreement"
+    batch_size: int
+    report: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -150,8 +163,7 @@ class EncodeWorker:
     """Encodes a shard's planned pictures in batches of one shape."""
 
     step: Encode
-    encoders: "dict[str, Encoder]"
-    agreements: "dict[str, Agreement]"
+    tools: "dict[str, TierTools]"
     decoders: Decoders
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
@@ -161,7 +173,7 @@ class EncodeWorker:
         path = root / "codes" / "encoded" / f"{unit.name}.parquet"
         rows: dict[bytes, dict[str, Any]] = {}
         jpegs = fresh(pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier_rows(root, "encode", made_by, wanted), rows)
-        some = batches(jpegs, self.step.recipe.pretokenize.batch_size, hands)
+        some = batches(jpegs, self.tools[tier].batch_size, hands)
         alive = ([pair for pair in batch if not hands.deadly(pair[0])] for batch in some)
         size, plan = self.step.recipe.tier[tier].size, crop_plan(self.step.recipe)
         work = partial(cut, max_pixels=self.step.recipe.fetch.max_pixels, size=size, plan=plan)
@@ -170,7 +182,9 @@ class EncodeWorker:
                 self._encode(batch, cutting(), tier, rows)
         drawn = sorted((uid_hash(uid, self.step.recipe.pretokenize.seed), uid) for uid in wanted)
         made = [{**rows.get(uid, {"uid": uid, "reason": "worker_died"}), "draw": draw} for draw, uid in drawn]
-        facts = {FINGERPRINT: self.encoders[tier].fingerprint, AGREEMENT: canonical_json(asdict(self.agreements[tier])).decode()}
+        tools = self.tools[tier]
+        told = {AGREEMENT: asdict(tools.agreement), REPORT: {**tools.report, "batch_size": tools.batch_size}}
+        facts = {FINGERPRINT: tools.encoder.fingerprint, **{name: canonical_json(value).decode() for name, value in told.items()}}
         write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **facts), ROW_GROUP_ROWS)
         return record_of(root, unit, path, made)
 
@@ -185,7 +199,7 @@ class EncodeWorker:
                 whole.append((uid, crops))
         if whole:
             pixels = [pixels for _, crops in whole for _, pixels in crops]
-            codes_MN = self.encoders[tier].encode_crops(pixels, size, self.step.recipe.pretokenize.batch_size)
+            codes_MN = self.tools[tier].encoder.encode_crops(pixels, size, self.tools[tier].batch_size)
             for (uid, crops), codes in zip(whole, codes_MN.reshape(len(whole), -1), strict=True):
                 rows[uid].update(n_crops=len(crops), crops=[note for note, _ in crops], codes=codes)
 
@@ -212,7 +226,8 @@ def tokenizer_facts(recipe: Recipe) -> dict[str, Any]:
         tier = record.shard.rpartition("-")[0]
         if tier not in facts:
             metadata = pq.read_schema(recipe.root / record.files[0].path).metadata
-            found = {"fingerprint": metadata[FINGERPRINT.encode()].decode(), "agreement": json.loads(metadata[AGREEMENT.encode()])}
+            found = {"fingerprint": metadata[FINGERPRINT.encode()].decode()}
+            found |= {"agreement": json.loads(metadata[AGREEMENT.encode()]), "checkpoint": json.loads(metadata[REPORT.encode()])}
             facts[tier] = {"tokenizer": recipe.tokenizer(tier)[0], "crop": crop_plan(recipe).label, **found}
     return facts
 

@@ -143,7 +143,7 @@ class PretokenizeSection(Section):
         0.99, ge=0, le=1, description="share of codes that must be float32's; below it the run refuses (stand-ins are only reported)"
     )
     fused: bool = Field(False, description="compile the encoder on a GPU")
-    batch_size: int = Field(8, ge=1, description="crops per batch; batches are padded to it")
+    batch_size: int = Field(8, ge=0, description="crops per batch; batches are padded to it; 0: what the GPU's memory holds, found once")
     decoders: int = Field(0, ge=0, description="processes that decode and crop pictures beside each worker; 0: the worker itself")
     crop: Literal["center", "ten"] = Field("center", description="ADM centre crop, or ten-crop: corners, centre, and all mirrored")
     scales: list[Annotated[float, Field(ge=1, le=2)]] = Field(

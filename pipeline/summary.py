@@ -135,7 +135,10 @@ def print_summary(recipe: Recipe, manifest: Manifest, made: int, before: int, se
         print(f"  lost: {loss['name']}: {what}")
     for tier, codes in manifest.facts.get("codes", {}).items():
         precision, share = codes["agreement"]["precision"], codes["agreement"]["share"]
+        holds = codes["checkpoint"]
+        used = "unrecorded" if holds["codebook_used"] is None else f"{holds['codebook_used']:.1%} used"
         print(f"  {tier}: {codes['crop']} crops by {codes['tokenizer']}, {precision}: {share:.2%} of codes as in fp32")
+        print(f"    codebook {holds['codebook']:,} x {holds['code_dim']} ({used} in training), fingerprint {codes['fingerprint'][:16]}")
     for entry in manifest.weights:
         if entry["stand_in"]:
             print(f"  {entry['name']}: stand-in weights (seeded random): its values mean nothing")

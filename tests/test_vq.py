@@ -278,3 +278,12 @@ def test_a_refusal_repeats_no_advice_to_run_the_code(tmp_path: Path) -> None:
     assert "weights_only" not in str(refused.value)
     assert "\x1b" not in str(refused.value)
     assert "pathlib" in str(refused.value)
+
+
+def test_a_checkpoint_reports_its_codebook_and_use() -> None:
+    loaded = load_vq("VQ-demo", STAND_IN)
+    report = loaded.report
+    assert (report["tensors"], report["parameters"]) == (len(loaded.vq.state_dict()), 708_283)
+    assert (report["codebook"], report["code_dim"], report["codebook_used"]) == (512, 8, None)  # nothing was trained
+    loaded.vq.quantize.codebook_used[:4] = torch.tensor([3.0, 5.0, 5.0, 9.0])
+    assert loaded.report["codebook_used"] == 4 / 512  # 3, 5, 9, and the 0 of the slots never filled

@@ -45,6 +45,22 @@ class Encoder:
         """Return the tokenizer's layout."""
         return self._vq.spec
 
+    def largest_batch(self, size: int) -> int:
+        """Return the batch to encode squares of `size` pixels in: 8 on a CPU, which takes them one by one; on a GPU half of the largest
+        power of two up to 1,024 that its memory holds, so that it does not depend on the moment."""
+        import torch
+
+        found = 8
+        while self.device.type == "cuda" and found < 1024:
+            try:
+                self.encode_crops([Image.new("RGB", (size, size))] * (2 * found), size, 2 * found)
+            except torch.OutOfMemoryError:
+                break
+            found *= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return max(8, found // 2) if self.device.type == "cuda" else found
+
     def encode_images(self, images: Sequence[Image.Image], size: int, batch_size: int, plan: CropPlan = CENTER) -> np.ndarray:
         """Return the codes of the pictures' crops, uint16 (n, n_crops, N), raster order. Raises ValueError as `encode_crops`."""
         self._check(size, batch_size)

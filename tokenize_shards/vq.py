@@ -253,6 +253,17 @@ class LoadedVQ:
     weights: WeightsFile
     fingerprint: str
 
+    @property
+    def report(self) -> dict[str, int | float | None]:
+        """Return what the checkpoint holds: tensors, parameters, the codebook's rows and width, and the share of it that was in use.
+
+        The share is that of different codes among the last 65,536 of training (`codebook_used`), null where nothing was recorded.
+        """
+        book_KD, last = self.vq.quantize.embedding.weight, self.vq.quantize.codebook_used
+        used = len(torch.unique(last)) / len(book_KD) if bool(last.any()) else None
+        tensors, parameters = len(self.vq.state_dict()), sum(p.numel() for p in self.vq.parameters())
+        return {"tensors": tensors, "parameters": parameters, "codebook": len(book_KD), "code_dim": book_KD.shape[1], "codebook_used": used}
+
 
 def load_vq(name: str, weights: str) -> LoadedVQ:
     """Load a tokenizer in float32, eval mode, from a checkpoint's path, or 'stand-in', or 'demo' for VQ-demo.
