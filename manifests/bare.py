@@ -18,6 +18,8 @@ from manifests.records import Finding
 from manifests.shards import Index, index_path
 
 INDEX, STATS = ".index.json", "_stats.json"
+IMPORT_NOTE = "import.json"
+"""What `pipeline import` leaves beside the shards that it makes: counts of what it read, dropped and kept."""
 
 
 class _Folder:
@@ -60,7 +62,7 @@ def verify_folder(root: Path, jobs: int = 0, watch: Watch | None = None) -> Repo
     _gaps(folder, [*tars, *map(_tar_of, indexes)])
     _pairs_without_tar(folder)
     _repeated(folder)
-    walk_foreign(root, lambda name: name in folder.known, folder.find)
+    walk_foreign(root, lambda name: name in folder.known or name == IMPORT_NOTE, folder.find)
     findings = sorted(set(folder.findings), key=lambda finding: (finding.path, finding.kind, finding.says))
     return Report(watch.files + len(indexes), watch.done, tuple(findings), tuple(folder.said))
 

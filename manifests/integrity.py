@@ -22,6 +22,8 @@ LOOSE = (".lock", "report.html", "truth.txt", "ATTRIBUTION.md")
 TOMBSTONES = "tombstones.parquet"
 PENDING = ".removal"
 """Where a removal keeps new files until all of them are whole."""
+ASKED = ".removal-asked.json"
+"""What a removal was asked for, there from its begin to its end: until then the folder takes no other work."""
 PENDING_NOTE = "removal.json"
 """In PENDING: which file belongs where. Once it is there, the removal is finished by whoever opens the folder next."""
 
@@ -60,6 +62,8 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
     _tombstones(records)
     if (root / PENDING / PENDING_NOTE).exists():
         records.find(f"{PENDING}/{PENDING_NOTE}", "stale", "a removal was interrupted: pipeline remove RUN, or the next run, finishes it")
+    if (root / ASKED).exists():
+        records.find(ASKED, "stale", "a removal was asked for and is not at its end: pipeline remove RUN goes on with it")
     findings = sorted(set(records.findings), key=lambda finding: (finding.path, finding.kind, finding.says))
     return Report(watch.files, watch.done, tuple(findings), tuple(said))
 
@@ -188,7 +192,7 @@ def _sidecars(path: Path, damaged: list[Path]) -> tuple[Index | None, Mapping[st
 
 def _foreign(records: Records) -> None:
     """Name every file that no record accounts for."""
-    accounted = {*records.claims, *records.known, *LOOSE, TOMBSTONES}
+    accounted = {*records.claims, *records.known, *LOOSE, TOMBSTONES, ASKED}
     walk_foreign(records.root, lambda name: name in accounted, records.find)
 
 

@@ -85,7 +85,7 @@ class Records:
             self.find(name, "damaged", "its content can be read, but its bytes are not those that were written", step, shard)
             return None
         if not sealed:
-            self.find(name, "unproved", f"has no {SEAL}: it was written by an earlier version", step, shard)
+            self.find(name, "damaged", f"has no {SEAL}: nothing proves that it is as it was written", step, shard)
         return value
 
 

@@ -67,7 +67,7 @@ def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: 
     from pipeline.recipe import RecipeError, load_recipe, parse_recipe
     from pipeline.remove import remove_rows
     from pipeline.repair import recipe_values
-    from pipeline.selectors import gather
+    from pipeline.selectors import asked_for, gather
     from pipeline.steps import Runtime
 
     if not root.is_dir() or not is_run(root):
@@ -77,6 +77,8 @@ def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: 
         if (root / PENDING / PENDING_NOTE).exists():
             with locked(root):
                 return 0
+        selectors, promote = asked_for(root)
+    if not selectors:
         raise RecipeError("nothing to remove: give --url, --host, --uid, --sha256, --phash or --list (each may be given several times)")
     if recipe:
         read = load_recipe(recipe, [])

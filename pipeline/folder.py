@@ -11,6 +11,7 @@ from typing import IO
 import tomli_w
 
 from manifests.files import sweep, write_bytes, write_json
+from manifests.integrity import ASKED
 from manifests.recipe_file import headed
 from pipeline.pending import finish
 from pipeline.recipe import Recipe, RecipeError
@@ -24,10 +25,11 @@ def write_recipe(recipe: Recipe) -> None:
 
 
 @contextlib.contextmanager
-def locked(root: Path) -> Iterator[None]:
+def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
     """Hold the run folder for this process and sweep what dead attempts left in it.
 
-    The system lets go of the lock when the process ends, however it ends. Raises RecipeError while another run holds it.
+    The system lets go of the lock when the process ends, however it ends. Raises RecipeError while another run holds it, and where a
+    removal that was asked for is not at its end, unless this is the removal.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -38,6 +40,8 @@ def locked(root: Path) -> Iterator[None]:
         sweep(root)
         if finish(root):
             print(f"{root}: finished a removal that was interrupted")
+        if (root / ASKED).exists() and not removing:
+            raise RecipeError(f"{root}: a removal was asked for here and is not at its end; first: pipeline remove {root}")
         yield
 
 

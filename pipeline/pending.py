@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.files import read_json, write_json
-from manifests.integrity import PENDING, PENDING_NOTE
+from manifests.integrity import ASKED, PENDING, PENDING_NOTE
 from manifests.weights import sha256_file
 
 LAST = ("manifests",)
@@ -70,5 +70,6 @@ def finish(root: Path) -> bool:
         for name in entry["drop"]:
             (root / name).unlink(missing_ok=True)
         note.unlink()
+        (root / ASKED).unlink(missing_ok=True)
     shutil.rmtree(staged, ignore_errors=True)
     return begun

@@ -3,7 +3,8 @@
 import contextlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.files import read_table, write_json
+from manifests.integrity import ASKED, PENDING, PENDING_NOTE
 from manifests.lineage import FOLDER
 from manifests.manifest import Manifest, ShardRecord, shard_list
 from manifests.tombstones import Tombstones, read_tombstones, write_tombstones
@@ -81,14 +83,17 @@ def remove_rows(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequenc
 
     All new files are whole before the first old one goes. Raises RecipeError before any work, or while another run holds the folder.
     """
-    with locked(root):
+    with locked(root, removing=True), _asking(root):
         before = read_tombstones(root)
         found = hit_by(selectors, root)
         uids = frozenset(uid for hit in found.values() for uid in hit)
         known = tuple(one for one in selectors if not found[one] and _is_known(before, one))
         promotes = promote and bool(_barring(before, known))
         if not uids and not promotes and len(known) == len(selectors):
+            (root / ASKED).unlink(missing_ok=True)
             return Outcome(dict.fromkeys(selectors, 0), known)
+        asked = [[one.kind, one.value] for one in selectors]
+        write_json(root / ASKED, {"selectors": asked, "promote": promote}, sealed=True)
         with shadow_of(root, ()) as shadow:
             inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(shadow)})})
             work = Removal(root, shadow, inside, runtime, Gone(uids, urls_of(root, uids)), promotes)
@@ -105,7 +110,19 @@ def remove_rows(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequenc
             record = _record(work, outcome, promote)
             made = changes(root, shadow, names)
             commit(root, shadow, made)
+        (root / ASKED).unlink(missing_ok=True)
     return replace(outcome, files=_by_folder(made), stages=work.stages, later=tuple(work.later), record=record)
+
+
+@contextmanager
+def _asking(root: Path) -> Iterator[None]:
+    """Forget what was asked where it cannot be done and nothing was changed; a kill leaves it, and the removal is gone on with."""
+    try:
+        yield
+    except Exception:
+        if not (root / PENDING / PENDING_NOTE).exists():
+            (root / ASKED).unlink(missing_ok=True)
+        raise
 
 
 def _is_known(before: Tombstones, one: Selector) -> bool:

@@ -4,6 +4,7 @@ A shard whose plan changed is set aside (hard links below `.earlier/STEP/`) befo
 rows made the same way. What is carried over is what would be made again, so that the bytes do not depend on it.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
@@ -44,6 +45,8 @@ def set_aside(root: Path, step: str, records: Iterable[ShardRecord]) -> None:
 def let_go(root: Path, step: str) -> None:
     """Drop what was set aside for a step."""
     shutil.rmtree(_folder(root, step), ignore_errors=True)
+    with contextlib.suppress(OSError):  # other steps may still have something there
+        _folder(root, step).parent.rmdir()
 
 
 def earlier_tables(root: Path, step: str, made_by: str) -> Iterator[tuple[Path, pa.Table]]:

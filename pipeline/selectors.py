@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from filters.exclude import KINDS as LISTED
 from filters.exclude import LOOKS, ListError, hosts_of, is_in_domains, normal_urls, read_list
 from filters.tombstones import digests, url_digests
-from manifests.files import read_table
+from manifests.files import read_json, read_table
+from manifests.integrity import ASKED
 from manifests.tombstones import KINDS, value_digest
 from pipeline.recipe import RecipeError
 from pipeline.steps import records_of
@@ -143,3 +144,12 @@ def gather(options: Mapping[str, Iterable[str]], lists: Iterable[str]) -> list[S
     found = [selector(kind, value) for kind, values in options.items() for value in values]
     found += [one for path in lists for one in listed_selectors(Path(path))]
     return list(dict.fromkeys(found))
+
+
+def asked_for(root: Path) -> tuple[list[Selector], bool]:
+    """Return what an unfinished removal of this run was asked for, and whether twins are promoted; nothing where there is none."""
+    try:
+        entry = read_json(root / ASKED)
+    except FileNotFoundError:
+        return [], False
+    return [Selector(str(kind), str(value)) for kind, value in entry["selectors"]], bool(entry["promote"])
