@@ -23,7 +23,7 @@ from pipeline.hands import Hands
 from pipeline.plans import connect, files_sql, write_plan
 from pipeline.steps import Step, Unit, records_of
 from pipeline.t5 import CHUNK, T5
-from pipeline.texts import SAID, texts_sql
+from pipeline.texts import SAID, sidecars, texts_sql
 from tokenize_shards.catalog import VQ_SPECS
 from tokenize_shards.pack import Tokenizer, sample_parts
 
@@ -120,8 +120,8 @@ class Pack(Step):
             WHERE e.reason IS NULL"""
 
     def _features_sql(self, tier: str) -> str:
-        sidecars = [self.root / r.files[0].path for r in records_of(self.root, "t5") if r.shard.rpartition("-")[0] == tier]
-        return f" LEFT JOIN (SELECT uid, tokens FROM {files_sql(sidecars)}) f USING (uid)" if sidecars else ""
+        features = sidecars(self.root, "t5", tier)
+        return f" LEFT JOIN (SELECT uid, tokens FROM {files_sql(features)}) f USING (uid)" if features else ""
 
     def _size_sql(self, tier: str) -> str:
         """Return SQL of an upper bound on a sample's bytes in the tar."""
@@ -184,13 +184,17 @@ class PackWorker:
         note = {"source": values.t5_caption, "dtype": values.t5_dtype, "weights": self.step.t5.weights()[0].sha256}
         dtype = {"fp16": "<f2", "bf16": "<u2"}[values.t5_dtype]
         wanted = pa.array(list(parts), pa.binary(16))
-        for path in paths:
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(CHUNK, columns=["uid", "tokens", "features"]):
-                    for row in batch.filter(pc.is_in(batch["uid"], wanted)).to_pylist():
-                        if row["features"] is not None:
-                            numbers = np.frombuffer(row["features"], dtype).reshape(row["tokens"], -1)
-                            parts[row["uid"]]["t5"] = {"numbers": numbers, "note": {**note, "tokens": row["tokens"]}}
+        for batch in (batch for path in paths for batch in feature_batches(path)):
+            for row in batch.filter(pc.is_in(batch["uid"], wanted)).to_pylist():
+                if row["features"] is not None:
+                    numbers = np.frombuffer(row["features"], dtype).reshape(row["tokens"], -1)
+                    parts[row["uid"]]["t5"] = {"numbers": numbers, "note": {**note, "tokens": row["tokens"]}}
+
+
+def feature_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the features of one `codes/t5` table, CHUNK rows at a time."""
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(CHUNK, columns=["uid", "tokens", "features"])
 
 
 def read_range(path: Path, column: str, first: int, last: int) -> pa.Table:

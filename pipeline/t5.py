@@ -18,8 +18,8 @@ from manifests.weights import WeightsFile
 from pipeline.hands import Hands
 from pipeline.plans import connect, files_sql, write_plan
 from pipeline.reuse import MADE_BY, earlier_rows
-from pipeline.steps import Step, Unit, records_of
-from pipeline.texts import texts_sql
+from pipeline.steps import Step, Unit
+from pipeline.texts import sidecars, texts_sql
 from tokenize_shards.pack import captions_of, pack_numbers
 from tokenize_shards.text import MAX_TOKENS, T5Features, t5_weights
 
@@ -81,9 +81,7 @@ class T5(Step):
         ]
 
     def _captions(self, tier: str) -> Iterator[tuple[str, pa.Table]]:
-        encoded = [
-            self.root / record.files[0].path for record in records_of(self.root, "encode") if record.shard.rpartition("-")[0] == tier
-        ]
+        encoded = sidecars(self.root, "encode", tier)
         query = """
             SELECT e.uid, t.url, t.text, t.top_caption, t.said FROM {0} e JOIN {1} t USING (uid)
             WHERE e.reason IS NULL ORDER BY e.file_row_number"""

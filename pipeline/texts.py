@@ -11,14 +11,19 @@ TEXTS = ("captioner", "caption", "short_caption", "model", "prompt")
 SAID = pa.list_(pa.struct([pa.field(name, pa.string()) for name in TEXTS]))
 
 
+def sidecars(root: Path, step: str, of: str) -> list[Path]:
+    """Return the tables that a step has made for one tier or captioner: those of its shards called OF-NUMBER."""
+    return [root / record.files[0].path for record in records_of(root, step) if record.shard.rpartition("-")[0] == of]
+
+
 def texts_sql(root: Path, captioner: str | None) -> str:
     """Return SQL of (uid, url, text, top_caption, said) of every fetched pair; `said` holds this captioner's texts, null without any."""
     planned = files_sql(sorted(plan_folder(root, "fetch").glob("*.parquet")))
-    sidecars = [root / r.files[0].path for r in records_of(root, "caption") if captioner and r.shard.rpartition("-")[0] == captioner]
-    if not sidecars:
+    captions = sidecars(root, "caption", captioner) if captioner else []
+    if not captions:
         return (
             f"(SELECT uid, url, text, top_caption, NULL::STRUCT({', '.join(f'{name} VARCHAR' for name in TEXTS)})[] AS said FROM {planned})"
         )
     packed = ", ".join(f"'{name}': {name}" for name in TEXTS)
-    said = f"(SELECT uid, list({{{packed}}}) AS said FROM {files_sql(sidecars)} WHERE reason IS NULL GROUP BY uid)"
+    said = f"(SELECT uid, list({{{packed}}}) AS said FROM {files_sql(captions)} WHERE reason IS NULL GROUP BY uid)"
     return f"(SELECT p.uid, p.url, p.text, p.top_caption, c.said FROM {planned} p LEFT JOIN {said} c USING (uid))"
