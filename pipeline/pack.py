@@ -108,8 +108,7 @@ class Pack(Step):
             return dict(connection.execute(query).fetchall())
 
     def _encoded(self, tier: str) -> list[Path]:
-        records = records_of(self.root, "encode")
-        return [self.root / record.files[0].path for record in records if record.shard.rpartition("-")[0] == tier]
+        return sidecars(self.root, "encode", tier)
 
     def _samples_sql(self, tier: str, encoded: list[Path]) -> str:
         """Return SQL of a tier's samples in no order, with the bytes that each counts; `gone`: false."""
