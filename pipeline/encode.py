@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -159,8 +160,16 @@ class TierTools:
 
 
 @dataclass(frozen=True)
+class Flight:
+    """A batch that the GPU works on: its pairs, and what waits for their codes and puts them into the rows."""
+
+    uids: tuple[bytes, ...] = ()
+    land: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
 class EncodeWorker:
-    """Encodes a shard's planned pictures in batches of one shape."""
+    """Encodes a shard's planned pictures in batches of one shape: on a GPU the next one is cut and sent while one is encoded."""
 
     step: Encode
     tools: "dict[str, TierTools]"
@@ -177,9 +186,16 @@ class EncodeWorker:
         alive = ([pair for pair in batch if not hands.deadly(pair[0])] for batch in some)
         size, plan = self.step.recipe.tier[tier].size, crop_plan(self.step.recipe)
         work = partial(cut, max_pixels=self.step.recipe.fetch.max_pixels, size=size, plan=plan)
+        flight = Flight()
         for batch, cutting in self.decoders.ahead(filter(None, alive), work):
-            with hands.holding(unit.name, [uid for uid, _ in batch]):
-                self._encode(batch, cutting(), tier, rows)
+            alone = hands.alone(batch[0][0]) or not self.tools[tier].encoder.ahead
+            if alone:
+                flight = _landed(unit, flight, hands)
+            with hands.holding(unit.name, [*flight.uids, *(uid for uid, _ in batch)]):
+                begun = self._begin(batch, cutting(), tier, rows)
+                flight.land()
+            flight = _landed(unit, begun, hands) if alone else begun
+        _landed(unit, flight, hands)
         drawn = sorted((uid_hash(uid, self.step.recipe.pretokenize.seed), uid) for uid in wanted)
         made = [{**rows.get(uid, {"uid": uid, "reason": "worker_died"}), "draw": draw} for draw, uid in drawn]
         tools = self.tools[tier]
@@ -188,8 +204,8 @@ class EncodeWorker:
         write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **facts), ROW_GROUP_ROWS)
         return record_of(root, unit, path, made)
 
-    def _encode(self, pairs: list[Pair], found: list[Any], tier: str, rows: dict[bytes, Row]) -> None:
-        """Encode the crops of a batch; `found` has, per pair, its crops or the reason why there are none."""
+    def _begin(self, pairs: list[Pair], found: list[Any], tier: str, rows: dict[bytes, Row]) -> Flight:
+        """Start encoding the crops of a batch; `found` has, per pair, its crops or the reason why there are none."""
         size, label = self.step.recipe.tier[tier].size, crop_plan(self.step.recipe).label
         whole: list[tuple[bytes, list[Cut]]] = []
         for (uid, jpeg), crops in zip(pairs, found, strict=True):
@@ -197,11 +213,21 @@ class EncodeWorker:
             rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "reason": reason, "size": size, "crop": label}
             if reason is None:
                 whole.append((uid, crops))
-        if whole:
-            pixels = [pixels for _, crops in whole for _, pixels in crops]
-            codes_MN = self.tools[tier].encoder.encode_crops(pixels, size, self.tools[tier].batch_size)
-            for (uid, crops), codes in zip(whole, codes_MN.reshape(len(whole), -1), strict=True):
-                rows[uid].update(n_crops=len(crops), crops=[note for note, _ in crops], codes=codes)
+        pixels = [pixels for _, crops in whole for _, pixels in crops]
+        codes_MN = self.tools[tier].encoder.begin_crops(pixels, size, self.tools[tier].batch_size)
+
+        def land() -> None:
+            for (uid, crops), codes in zip(whole, np.split(codes_MN(), len(whole)) if whole else (), strict=True):
+                rows[uid].update(n_crops=len(crops), crops=[note for note, _ in crops], codes=codes.reshape(-1))
+
+        return Flight(tuple(uid for uid, _ in pairs), land)
+
+
+def _landed(unit: Unit, flight: Flight, hands: Hands) -> Flight:
+    """Take a batch's codes with its rows in hand, and return that none is on its way."""
+    with hands.holding(unit.name, flight.uids):
+        flight.land()
+    return Flight()
 
 
 def cut(jpeg: bytes, max_pixels: int, size: int, plan: CropPlan) -> list[Cut] | str:

@@ -75,23 +75,25 @@ class Encoder:
         are no faster there, and their size moves latents by about 3e-6, enough to turn a code. Raises ValueError where `size` does
         not fit the tokenizer or `batch_size` is below 1.
         """
+        return self.begin_crops(crops, size, batch_size)()
+
+    def begin_crops(self, crops: Sequence[Image.Image | np.ndarray], size: int, batch_size: int) -> Callable[[], np.ndarray]:
+        """Start as `encode_crops` and return what waits for the codes, uint16 (M, N): a GPU works on them meanwhile, a CPU is done."""
         self._check(size, batch_size)
         at_once = 1 if self.device.type == "cpu" else batch_size
-        codes_MN = np.empty((len(crops), (size // self.spec.downsampling) ** 2), np.uint16)
-        for start in range(0, len(crops), at_once):
-            batch = crops[start : start + at_once]
-            codes_MN[start : start + len(batch)] = self._codes(batch, at_once)
-        return codes_MN
+        begun = [self._begin(crops[start : start + at_once], at_once) for start in range(0, len(crops), at_once)]
+        none_MN = np.empty((0, (size // self.spec.downsampling) ** 2), np.uint16)
+        return lambda: np.concatenate([none_MN, *(wait() for wait in begun)])
 
     def _check(self, size: int, batch_size: int) -> None:
         step = self.spec.downsampling
         if size < step or size % step or batch_size < 1:
             raise ValueError(f"{self.spec.name}: got size {size} and batch {batch_size}, wanted a multiple of {step} and at least 1")
 
-    def _codes(self, crops: Sequence[Image.Image | np.ndarray], at_once: int) -> np.ndarray:
+    def _begin(self, crops: Sequence[Image.Image | np.ndarray], at_once: int) -> Callable[[], np.ndarray]:
         import torch
 
-        bytes_BHWC = torch.full((at_once, *np.asarray(crops[0]).shape), GREY, dtype=torch.uint8, pin_memory=self._pins)
+        bytes_BHWC = torch.full((at_once, *np.asarray(crops[0]).shape), GREY, dtype=torch.uint8, pin_memory=self.ahead)
         for row_HWC, crop in zip(bytes_BHWC.numpy(), crops, strict=False):
             row_HWC[:] = np.asarray(crop)
         x_BHWC = bytes_BHWC.to(self.device, non_blocking=True)  # bytes travel, floats are made where they are used
@@ -99,11 +101,23 @@ class Encoder:
         if self.device.type == "cpu":
             x_BCHW = x_BCHW.contiguous()
         with torch.inference_mode(), _arithmetic(self.precision):
-            codes_BN = self._encode(x_BCHW)
-        return codes_BN[: len(crops)].cpu().numpy().astype(np.uint16)
+            codes_BN = self._encode(x_BCHW)[: len(crops)]
+        if not self.ahead:
+            return lambda: codes_BN.numpy().astype(np.uint16)
+        # The way back is queued behind this batch alone: asking for the codes later would wait for the batches begun since, too.
+        host_BN = torch.empty(codes_BN.shape, dtype=codes_BN.dtype, pin_memory=True).copy_(codes_BN, non_blocking=True)
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record()
+
+        def wait() -> np.ndarray:
+            done.synchronize()
+            return host_BN.numpy().astype(np.uint16)
+
+        return wait
 
     @property
-    def _pins(self) -> bool:
+    def ahead(self) -> bool:
+        """Tell whether codes are made beside this process, so that a batch can be begun before the last one's codes are taken."""
         return self.device.type == "cuda"
 
     def _encode(self, x_BCHW: "Tensor") -> "Tensor":
