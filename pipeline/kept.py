@@ -42,9 +42,11 @@ def kept_by_shard(root: Path, tiers: list[str]) -> Iterator[tuple[str, pa.Table]
     with connect(root) as connection:
         query = f"SELECT shard, uid FROM {files_sql(finals)} WHERE fate = 'kept' AND list_has_any(tiers, ?) ORDER BY shard, uid"
         table = connection.execute(query, [tiers]).to_arrow_table()
-    for shard in table["shard"].unique().to_pylist():
-        mask = pc.equal(table["shard"], shard)
-        yield shard, pa.table([table["uid"].filter(mask).cast(pa.binary(16)).combine_chunks()], schema=schema("uid"))
+    runs = pc.run_end_encode(table["shard"].combine_chunks())
+    start = 0
+    for shard, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+        yield shard, pa.table([table["uid"].slice(start, end - start).cast(pa.binary(16)).combine_chunks()], schema=schema("uid"))
+        start = end
 
 
 def pair_jpegs(path: Path, wanted: set[bytes]) -> Iterator[tuple[bytes, bytes]]:

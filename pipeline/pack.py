@@ -22,7 +22,7 @@ from pipeline.fetch import without_gaps
 from pipeline.hands import Hands
 from pipeline.plans import connect, files_sql, write_plan
 from pipeline.steps import Step, Unit, records_of
-from pipeline.t5 import CHUNK, T5
+from pipeline.t5 import T5
 from pipeline.texts import SAID, sidecars, texts_sql
 from tokenize_shards.catalog import VQ_SPECS
 from tokenize_shards.pack import Tokenizer, sample_parts
@@ -76,8 +76,8 @@ class Pack(Step):
         units = []
         for name, path, sha256 in write_plan(self.root, self.name, tables):
             tier, _, number = name.rpartition("-")
-            encoded = sorted(set(read_table(path, ["encoded"])["encoded"].to_pylist()))
-            reads = {"plan": path.relative_to(self.root).as_posix(), "tier": tier, "number": number, "encoded": encoded}
+            encoded = sources(read_table(path, ["encoded"]))
+            reads = {"plan": path.relative_to(self.root).as_posix(), "tier": tier, "number": number}
             read = [[contents[shard], features.get(shard)] for shard in encoded]
             units.append(Unit(name, reads, digest_of([sha256, read, self.parent])))
         return units
@@ -156,10 +156,10 @@ class PackWorker:
         path = root / "codes" / tier / f"{unit.reads['number']}.tar"
         with hands.holding(unit.name, ()):
             order = read_table(root / unit.reads["plan"])
-            encoded = [root / "codes" / "encoded" / f"{name}.parquet" for name in unit.reads["encoded"]]
+            encoded = [root / "codes" / "encoded" / f"{name}.parquet" for name in sources(order)]
             parts = self._codes(encoded, order["uid"]) if encoded else {}
             if self.step.t5.wanted:
-                self._add_features([root / "codes" / "t5" / file.name for file in encoded], parts)
+                self._add_features([root / "codes" / "t5" / file.name for file in encoded], order["uid"], parts)
             tokenizer = self.step.tokenizer(tier, encoded[0]) if encoded else None  # of a shard whose rows are all removed
             samples = (
                 (row["uid"].hex(), sample_parts({**row, **parts[row["uid"]]}, tier, tokenizer, self.parent))
@@ -171,33 +171,33 @@ class PackWorker:
         return ShardRecord(unit.name, unit.key, files, order.num_rows, count)
 
     def _codes(self, paths: list[Path], uids: pa.ChunkedArray) -> dict[bytes, dict[str, Any]]:
-        """Return the encoded rows of this shard: of each file only the row groups whose draws can hold them."""
-        wanted, seed = uids.combine_chunks(), self.step.recipe.pretokenize.seed
-        first, last = uid_hash(wanted[0].as_py(), seed), uid_hash(wanted[-1].as_py(), seed)
-        tables = (read_range(path, "draw", first, last) for path in paths)
-        return {row["uid"]: row for table in tables for row in table.filter(pc.is_in(table["uid"], wanted)).to_pylist()}
+        """Return the encoded rows of this shard."""
+        return {row["uid"]: row for path in paths for row in self._rows_of(path, uids).to_pylist()}
 
-    def _add_features(self, paths: list[Path], parts: dict[bytes, dict[str, Any]]) -> None:
+    def _rows_of(self, path: Path, uids: pa.ChunkedArray, columns: list[str] | None = None) -> pa.Table:
+        """Return a table's rows of this shard, whose order is that of their draws: of the file only the row groups that can hold them."""
+        wanted, seed = uids.combine_chunks(), self.step.recipe.pretokenize.seed
+        table = read_range(path, "draw", uid_hash(wanted[0].as_py(), seed), uid_hash(wanted[-1].as_py(), seed), columns)
+        return table.filter(pc.is_in(table["uid"], wanted))
+
+    def _add_features(self, paths: list[Path], uids: pa.ChunkedArray, parts: dict[bytes, dict[str, Any]]) -> None:
         """Add `t5`: numbers of 16 bits (tokens, width), and a note of what made them, where a pair has its caption."""
         values = self.step.recipe.pretokenize
         note = {"source": values.t5_caption, "dtype": values.t5_dtype, "weights": self.step.t5.weights()[0].sha256}
         dtype = {"fp16": "<f2", "bf16": "<u2"}[values.t5_dtype]
-        wanted = pa.array(list(parts), pa.binary(16))
-        for batch in (batch for path in paths for batch in feature_batches(path)):
-            for row in batch.filter(pc.is_in(batch["uid"], wanted)).to_pylist():
-                if row["features"] is not None:
-                    numbers = np.frombuffer(row["features"], dtype).reshape(row["tokens"], -1)
-                    parts[row["uid"]]["t5"] = {"numbers": numbers, "note": {**note, "tokens": row["tokens"]}}
+        for row in (row for path in paths for row in self._rows_of(path, uids, ["uid", "tokens", "features"]).to_pylist()):
+            if row["features"] is not None:
+                numbers = np.frombuffer(row["features"], dtype).reshape(row["tokens"], -1)
+                parts[row["uid"]]["t5"] = {"numbers": numbers, "note": {**note, "tokens": row["tokens"]}}
 
 
-def feature_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Yield the features of one `codes/t5` table, CHUNK rows at a time."""
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(CHUNK, columns=["uid", "tokens", "features"])
+def sources(order: pa.Table) -> list[str]:
+    """Return the encoded shards that a packed one takes samples from: nearly all of a tier, where there are many pictures."""
+    return sorted(name for name in order["encoded"].unique().to_pylist() if name)
 
 
-def read_range(path: Path, column: str, first: int, last: int) -> pa.Table:
-    """Return the row groups of a Parquet file whose statistics say that `column` may lie in first..last."""
+def read_range(path: Path, column: str, first: int, last: int, columns: list[str] | None = None) -> pa.Table:
+    """Return these columns of the row groups of a Parquet file whose statistics say that `column` may lie in first..last."""
     with pq.ParquetFile(path) as file:
         place = file.schema_arrow.get_field_index(column)
         groups = []
@@ -205,7 +205,7 @@ def read_range(path: Path, column: str, first: int, last: int) -> pa.Table:
             found = file.metadata.row_group(number).column(place).statistics
             if found is None or not found.has_min_max or (found.min <= last and found.max >= first):
                 groups.append(number)
-        return file.read_row_groups(groups)
+        return file.read_row_groups(groups, columns)
 
 
 def cut_shards(batches: pa.RecordBatchReader, rows: int, most: int) -> Iterator[pa.Table]:

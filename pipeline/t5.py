@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,10 +24,12 @@ from pipeline.texts import sidecars, texts_sql
 from tokenize_shards.pack import captions_of, pack_numbers
 from tokenize_shards.text import MAX_TOKENS, T5Features, t5_weights
 
-PLANNED = pa.schema([*schema("uid"), pa.field("caption", pa.string())])
+DRAW = pa.field("draw", pa.uint64(), metadata={"says": "as in codes/encoded: rows stand in this order"})
+PLANNED = pa.schema([*schema("uid"), DRAW, pa.field("caption", pa.string())])
 FEATURES = pa.schema(
     [
         *schema("uid"),
+        DRAW,
         pa.field("caption_sha256", pa.binary(32)),
         pa.field("tokens", pa.int16(), metadata={"says": f"real tokens, the closing one included, at most {MAX_TOKENS}"}),
         pa.field("features", pa.binary(), metadata={"says": "tokens x width numbers of 16 bits, little endian"}),
@@ -34,7 +37,9 @@ FEATURES = pa.schema(
     ]
 )
 """`codes/t5/*.parquet`: a row per encoded pair; reason `missing_value` where it lacks the caption that the recipe names."""
-CHUNK = 256  # rows written at a time: 60 MB of flan-t5-xl's
+CHUNK = 256  # rows encoded and written at a time: 60 MB of flan-t5-xl's
+ROW_GROUP_ROWS = 8
+"""A packed shard takes a few rows from every table, and reads only the row groups that hold them: 2 MB of flan-t5-xl's."""
 TOKENS_PER_CHARACTER = 0.25  # of English captions, for the estimate alone
 
 
@@ -43,7 +48,7 @@ class T5(Step):
     """Units are the encoded shards; there are none where features are computed online, as the trainer needs them."""
 
     name: ClassVar[str] = "t5"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     carries: ClassVar[bool] = True
 
     @property
@@ -72,24 +77,29 @@ class T5(Step):
         """Write whose captions are encoded to `manifests/plan/t5/`, and say what the features will take."""
         if not self.wanted:
             return []
-        tables = [table for tier in self.recipe.tier for table in self._captions(tier)]
-        print(estimate([text for _, table in tables for text in table["caption"].to_pylist()], self.width))
-        planned = write_plan(self.root, self.name, tables)
+        lengths: Counter[int] = Counter()
+        planned = write_plan(self.root, self.name, (shard for tier in self.recipe.tier for shard in self._captions(tier, lengths)))
+        print(estimate(lengths, self.width))
         reads = {"made_by": self.own_key}
         return [
             Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, digest_of([sha256])) for name, path, sha256 in planned
         ]
 
-    def _captions(self, tier: str) -> Iterator[tuple[str, pa.Table]]:
+    def _captions(self, tier: str, lengths: Counter[int]) -> Iterator[tuple[str, pa.Table]]:
+        """Yield (encoded shard, its captions in its order) of a tier, and count the captions' lengths in characters."""
         encoded = sidecars(self.root, "encode", tier)
-        query = """
-            SELECT e.uid, t.url, t.text, t.top_caption, t.said FROM {0} e JOIN {1} t USING (uid)
-            WHERE e.reason IS NULL ORDER BY e.file_row_number"""
+        if not encoded:
+            return
+        query = f"""
+            SELECT e.file_index, e.uid, e.draw, t.url, t.text, t.top_caption, t.said
+            FROM {files_sql(encoded)} e JOIN {texts_sql(self.root, self.recipe.tier[tier].caption)} t USING (uid)
+            WHERE e.reason IS NULL ORDER BY e.file_index, e.file_row_number"""
         with connect(self.root) as connection:
-            for path in encoded:
-                rows = connection.execute(query.format(files_sql([path]), texts_sql(self.root, self.recipe.tier[tier].caption)))
-                found = [{"uid": row["uid"], "caption": self._chosen(row)} for row in rows.to_arrow_table().to_pylist()]
-                yield path.stem, pa.Table.from_pylist(found, schema=PLANNED)
+            rows = (row for batch in connection.execute(query).to_arrow_reader(10_000) for row in batch.to_pylist())
+            for index, some in groupby(rows, lambda row: row["file_index"]):
+                found = [{"uid": row["uid"], "draw": row["draw"], "caption": self._chosen(row)} for row in some]
+                lengths.update(len(row["caption"]) for row in found if row["caption"])
+                yield encoded[index].stem, pa.Table.from_pylist(found, schema=PLANNED)
 
     def _chosen(self, row: dict[str, Any]) -> str | None:
         captions = {caption["source"]: caption["text"] for caption in captions_of(row)}
@@ -105,13 +115,13 @@ class T5(Step):
         return T5Worker(self, encoder)
 
 
-def estimate(captions: Sequence[str | None], width: int) -> str:
-    """Return one line that says what the features of these captions will take on disk, and what padding would."""
-    there = [caption for caption in captions if caption]
-    tokens = sum(min(MAX_TOKENS, 2 + int(len(caption) * TOKENS_PER_CHARACTER)) for caption in there)
-    about, padded = tokens * width * 2, len(there) * MAX_TOKENS * width * 2
+def estimate(lengths: Mapping[int, int], width: int) -> str:
+    """Return one line that says what the features of captions of these lengths (characters -> how many) will take on disk."""
+    there = sum(lengths.values())
+    tokens = sum(min(MAX_TOKENS, 2 + int(length * TOKENS_PER_CHARACTER)) * count for length, count in lengths.items())
+    about, padded = tokens * width * 2, there * MAX_TOKENS * width * 2
     return (
-        f"t5: features of {len(there):,} captions will take about {about / 1e9:,.3f} GB ({padded / 1e9:,.3f} GB if padded to {MAX_TOKENS} "
+        f"t5: features of {there:,} captions will take about {about / 1e9:,.3f} GB ({padded / 1e9:,.3f} GB if padded to {MAX_TOKENS} "
         "tokens; 50 million padded captions of flan-t5-xl would take 24.6 TB): pretokenize.t5 = 'online' stores none"
     )
 
@@ -135,7 +145,7 @@ class T5Worker:
             for start in range(0, len(plan), CHUNK):
                 made = self._rows(unit, hands, plan[start : start + CHUNK], earlier)
                 dropped.update(row["reason"] for row in made if row["reason"])
-                file.write_table(pa.Table.from_pylist(made, schema=FEATURES.with_metadata(facts)))
+                file.write_table(pa.Table.from_pylist(made, schema=FEATURES.with_metadata(facts)), ROW_GROUP_ROWS)
         return ShardRecord(unit.name, unit.key, (FileRecord.of(root, path),), len(plan), len(plan) - dropped.total(), dict(dropped))
 
     def _rows(self, unit: Unit, hands: Hands, rows: list[dict[str, Any]], earlier: dict[bytes, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -159,7 +169,8 @@ class T5Worker:
 def _carried(row: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
     """Return a planned row with its features where an earlier plan has made them, without a caption with its reason."""
     if not row["caption"]:
-        return {"uid": row["uid"], "reason": "missing_value"}
+        return {"uid": row["uid"], "draw": row["draw"], "reason": "missing_value"}
     sha256 = hashlib.sha256(row["caption"].encode()).digest()
     same = before if before and before["caption_sha256"] == sha256 else {"tokens": None, "features": None}
-    return {"uid": row["uid"], "caption_sha256": sha256, "tokens": same["tokens"], "features": same["features"], "reason": None}
+    features = {"tokens": same["tokens"], "features": same["features"]}
+    return {"uid": row["uid"], "draw": row["draw"], "caption_sha256": sha256, **features, "reason": None}
