@@ -18,8 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from manifests.shards import read_shard, write_shard
 from manifests.weights import STAND_IN
-from pipeline.encode import cut
-from pipeline.kept import Decoders
+from pipeline.encode import Cut, cut
+from pipeline.kept import Decoders, Pair
 from tokenize_shards.agreement import measure
 from tokenize_shards.crops import CropPlan
 from tokenize_shards.encode import Encoder, Precision
@@ -29,6 +29,10 @@ from tokenize_shards.vq import LoadedVQ, load_vq
 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
 """Dense bf16 operations a second, from NVIDIA's data sheets; TF32 has half of it. Shares are given of the precision's own peak."""
+
+
+Begun = tuple[list[Pair], list[list[Cut]], Callable[[], np.ndarray]]
+"""A batch on its way: its pairs, their crops, and what waits for their codes."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,15 @@ def loop(case: Case, tar: Path, out: Path, workers: int) -> None:
             np.save(out / "codes" / f"{number}.npy", d_PK.argmin(1).view(1, -1).cpu().numpy())
 
 
+def one_ahead(items: Iterator[Begun]) -> Iterator[Begun]:
+    """Yield each item when the next one has been begun."""
+    before = next(items)
+    for item in items:
+        yield before
+        before = item
+    yield before
+
+
 def ours(case: Case, tar: Path, out: Path) -> None:
     """Do it as the encode and pack steps do: decoders a batch ahead, whole batches, one shard with its index."""
     encoder = Encoder(case.loaded, case.precision, fused=case.fused)
@@ -100,13 +113,16 @@ def ours(case: Case, tar: Path, out: Path) -> None:
     work = partial(cut, max_pixels=100_000_000, size=case.size, plan=CropPlan())
     decoders = Decoders(case.decoders)
 
-    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+    def begun() -> Iterator[Begun]:
         pairs = [(bytes.fromhex(key), sample["jpg"]) for key, sample in read_shard(tar)]
         batches = (pairs[start : start + case.batch] for start in range(0, len(pairs), case.batch))
         for batch, cutting in decoders.ahead(batches, work):
             crops = cutting()
-            codes_BN = encoder.encode_crops([pixels for ((_, pixels),) in crops], case.size, case.batch)
-            for (uid, _), ((note, _),), codes_N in zip(batch, crops, codes_BN, strict=True):
+            yield batch, crops, encoder.begin_crops([pixels for ((_, pixels),) in crops], case.size, case.batch)
+
+    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+        for batch, crops, codes_BN in one_ahead(begun()) if encoder.ahead else begun():
+            for (uid, _), ((note, _),), codes_N in zip(batch, crops, codes_BN(), strict=True):
                 row = {"uid": uid, "url": "", "codes": codes_N, "n_crops": 1, "size": case.size, "crops": [note], "sha256": bytes(32)}
                 yield uid.hex(), sample_parts({**row, "text": "a picture", "top_caption": None}, "pretrain", tokenizer, "")
 

@@ -1,7 +1,9 @@
 """The chain on a small web: fates, conservation, reruns, workers, kills, other thresholds, wrong uses. One run feeds most tests."""
 
+import contextlib
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -16,6 +18,7 @@ import pytest
 
 from manifests.manifest import Manifest
 from manifests.shards import read_shard, verify_shard
+from pipeline.registry import STAGES
 from tests.conftest import EXPECTED, KEPT, trouble, write_input, write_recipe
 
 pytestmark = pytest.mark.slow
@@ -165,22 +168,30 @@ def test_another_threshold_at_select_fetches_nothing_again(place, tmp_path, web)
     assert not (tmp_path / "old" / ".earlier").exists() or not list((tmp_path / "old" / ".earlier").iterdir())
 
 
-@pytest.mark.parametrize("stage", ["filter", "pretokenize"])
-def test_kill_nine_of_the_whole_group_then_the_same_digest(place, tmp_path, stage):
-    recipe, root = place
-    out = tmp_path / "run"
-    if stage != "filter":
-        shutil.copytree(root, out, ignore=shutil.ignore_patterns("codes", "encode", "pack"))
+def kill_when(recipe, out, stage, done):
+    """Start a stage in a process group of its own, kill it as soon as it has as many records as `done`, and tell whether it was killed."""
     command = [sys.executable, "-m", "pipeline.cli", "run", "--stage", stage, "--recipe", str(recipe), "--out", str(out), "--workers", "2"]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
-    journal = out / "manifests" / "journal" / ("fetch" if stage == "filter" else "encode")
     end = time.monotonic() + 120
-    while not list(journal.glob("*.json")) and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    run(recipe, stage, "--out", out)
-    assert manifest(out, stage).digest == manifest(root, stage).digest
+    while len(list(out.glob("manifests/journal/*/*.json"))) < done and process.poll() is None and time.monotonic() < end:
+        time.sleep(random.uniform(0.0, 0.02))
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def test_ten_kills_at_random_points_then_the_same_digests(place, tmp_path):
+    """One folder on its way through three stages; each time it goes on from what the last kill left."""
+    recipe, root = place
+    out, done, killed = tmp_path / "run", 0, []
+    for stage, kills in (("filter", 4), ("caption", 2), ("pretokenize", 4)):
+        more = sum(len(list(root.glob(f"manifests/journal/{step.name}/*.json"))) for step in STAGES[stage])
+        points = sorted(random.choices(range(done, done + more - 1), k=kills))  # not the last record: the run would end before the kill
+        killed += [kill_when(recipe, out, stage, point) for point in points]
+        run(recipe, stage, "--out", out)
+        assert manifest(out, stage).digest == manifest(root, stage).digest, f"{stage} killed at {points} of {done}..{done + more} records"
+        done += more
+    assert sum(killed) >= 5, killed
     assert not list(out.rglob(".tmp-*-*"))
 
 
