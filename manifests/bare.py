@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from manifests.damage import explain, scan
 from manifests.files import TEMPORARY, FormatError
-from manifests.integrity import Report, walk_foreign
+from manifests.integrity import LOOSE, Report, walk_foreign
 from manifests.measure import Measured, Watch, measure_all
 from manifests.records import Finding
 from manifests.shards import Index, index_path
@@ -20,6 +20,8 @@ from manifests.shards import Index, index_path
 INDEX, STATS = ".index.json", "_stats.json"
 IMPORT_NOTE = "import.json"
 """What `pipeline import` leaves beside the shards that it makes: counts of what it read, dropped and kept."""
+OPTIONAL = {"t5.npy"}
+"""Members that a sample may lack though most have them: it has no caption to make features of, or they could not be used."""
 
 
 class _Folder:
@@ -62,13 +64,14 @@ def verify_folder(root: Path, jobs: int = 0, watch: Watch | None = None) -> Repo
     _gaps(folder, [*tars, *map(_tar_of, indexes)])
     _pairs_without_tar(folder)
     _repeated(folder)
-    walk_foreign(root, lambda name: name in folder.known or name == IMPORT_NOTE, folder.find)
+    walk_foreign(root, lambda name: name in folder.known or name in LOOSE or Path(name).name == IMPORT_NOTE, folder.find)
     findings = sorted(set(folder.findings), key=lambda finding: (finding.path, finding.kind, finding.says))
     return Report(watch.files + len(indexes), watch.done, tuple(findings), tuple(folder.said))
 
 
 def _files(root: Path, ending: str) -> list[Path]:
-    return sorted(path for path in root.rglob(f"*{ending}") if path.is_file() and not path.name.startswith(TEMPORARY))
+    found = (path for path in root.rglob(f"*{ending}") if path.is_file())
+    return sorted(path for path in found if not any(part.startswith(TEMPORARY) for part in path.relative_to(root).parts))
 
 
 def _tar_of(index: Path) -> Path:
@@ -103,8 +106,8 @@ def _index_faults(index: Index, tar: str) -> list[str]:
     usual = set.intersection(*parts.values()) if parts else set()
     common = {name for name, count in Counter(part for found in parts.values() for part in found).items() if count > len(parts) / 2}
     for key, found in parts.items():
-        if common - found - usual:
-            faults.append(f"sample {key} lacks {', '.join(sorted(common - found))}, which the others have")
+        if lost := common - found - usual - OPTIONAL:
+            faults.append(f"sample {key} lacks {', '.join(sorted(lost))}, which the others have")
     return faults[:5]
 
 

@@ -95,6 +95,10 @@ def export_llamagen_command(
             typer.echo(f"note: {done.without_llava:,} lines have no captioner's text: text[1] and text[2] repeat another caption")
         if done.without_features > 0:
             typer.echo(f"note: {done.without_features:,} lines have no T5 features of text[0]: give --t5 FOLDER to make them")
+        if done.without_text:
+            typer.echo(f"note: {done.without_text:,} lines have no caption: an import drops them as bad_text")
+        if done.crops_left:
+            typer.echo(f"note: {done.crops_left:,} more crops stay here: the layout holds one per line")
 
     _guarded(work)
 
@@ -110,28 +114,44 @@ def import_llamagen_command(
     vq: Annotated[str, typer.Option(metavar="NAME", help="Tokenizer that made the codes.")] = "VQ-16",
     weights: Annotated[str | None, typer.Option(metavar="FILE", help="Its weights: their fingerprint goes into every sample.")] = None,
     tier: Annotated[str, typer.Option(help="Name of the tier to make.")] = "imported",
+    classes: Annotated[int, typer.Option(min=1, help="Labels must be below it.")] = 1000,
+    t5_text: Annotated[int, typer.Option(min=0, help="Which of a line's texts the features are of, from 0; t5_short: 2.")] = 0,
+    t5_width: Annotated[int | None, typer.Option(min=1, help="Width of T5 features; else what most files have.")] = None,
     shard_rows: Annotated[int, typer.Option(min=1, help="Samples in a shard at most.")] = 10_000,
+    shard_bytes: Annotated[int, typer.Option(min=10_000, help="Size of a shard at most, in bytes.")] = 1_000_000_000,
 ) -> None:
-    """Read LlamaGen's codes into shards that the trainer reads."""
+    """Read LlamaGen's codes into shards that the trainer reads; what cannot be used is counted by reason and named."""
 
     def work() -> None:
-        from pipeline.llamagen_import import ImportOptions, import_llamagen
-        from pipeline.recipe import RecipeError
+        from dataclasses import replace
 
-        if (jsonl is None) == (labels is None):
-            raise RecipeError("import: give --jsonl PATH for text-to-image codes or --labels DIR for ImageNet's, one of the two")
-        missing = [str(path) for path in (codes, jsonl, labels, t5) if path is not None and not path.exists()]
-        if missing:
-            raise RecipeError(f"import: {missing[0]!r} is not there")
-        fingerprint = "unknown"
+        from pipeline.llamagen_import import ImportOptions, import_llamagen
+
+        check_folders(codes, jsonl, labels, t5)
+        fingerprint, stand_in = "unknown", False
         if weights:
             from tokenize_shards.vq import load_vq
 
-            fingerprint = load_vq(vq, weights).fingerprint
-        options = ImportOptions(codes, to, vq, fingerprint, size, jsonl, labels, t5, tier, shard_rows)
-        counts = import_llamagen(options)
-        typer.echo(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+            loaded = load_vq(vq, weights)
+            fingerprint, stand_in = loaded.fingerprint, loaded.weights.stand_in
+        options = ImportOptions(codes, to, vq, fingerprint, size, jsonl, labels, t5, tier, shard_rows, shard_bytes)
+        done = import_llamagen(replace(options, stand_in=stand_in, classes=classes, t5_text=t5_text, t5_width=t5_width))
+        typer.echo("\n".join(done.lines()))
         if not weights:
             typer.echo("note: without --weights the tokenizer's fingerprint is 'unknown': nothing can check that it made these codes")
 
     _guarded(work)
+
+
+def check_folders(codes: Path, jsonl: Path | None, labels: Path | None, t5: Path | None) -> None:
+    """Raise RecipeError for folders that are not there, or that name neither or both kinds of codes."""
+    from pipeline.recipe import RecipeError
+
+    if (jsonl is None) == (labels is None):
+        raise RecipeError("import: give --jsonl PATH for text-to-image codes or --labels DIR for ImageNet's, one of the two")
+    if labels and t5:
+        raise RecipeError("import: --t5 goes with --jsonl: ImageNet's codes have labels, not captions")
+    missing = [path for path in (jsonl,) if path is not None and not path.exists()]
+    missing += [path for path in (codes, labels, t5) if path is not None and not path.is_dir()]
+    if missing:
+        raise RecipeError(f"import: {str(missing[0])!r} is not there, or no folder")

@@ -77,10 +77,12 @@ def _object(line: bytes | None) -> dict[str, Any] | None:
 
 
 def _text(value: Any) -> str | None:
+    return whole_text(value) if isinstance(value, str) else None
+
+
+def whole_text(text: str) -> str:
     """Return a text that UTF-8 can hold: half a surrogate pair becomes U+FFFD."""
-    if not isinstance(value, str):
-        return None
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def table_of(rows: list[dict[str, Any]], mapping: Mapping[str, str], more: tuple[str, ...] = ()) -> pa.Table:

@@ -1,23 +1,30 @@
-"""Write a run's codes as LlamaGen's own scripts read them: jsonl, one .npy per picture, T5 features, pictures."""
+"""Write a run's codes as LlamaGen's own scripts read them: jsonl, one .npy per picture, T5 features, pictures; or ImageNet's folders."""
 
-import io
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from manifests.files import write_bytes, write_json
-from manifests.shards import read_shard
-from pipeline.features import TextFeatures
-from pipeline.loader import Shard, find_shards
+from manifests.files import read_json, write_bytes, write_json
+from manifests.shards import Index, ShardError, index_path, read_shard
+from manifests.weights import sha256_file
+from pipeline.features import Features, TextFeatures
+from pipeline.llamagen_source import TEXT_SOURCES
+from pipeline.loader import CodeSample, LoaderError, Shard, check_shards, find_shards, first_sample, read_samples
+from pipeline.plans import PLAN, plan_folder
 from pipeline.recipe import RecipeError
+from pipeline.staged import replacing
 from pipeline.steps import records_of
-from tokenize_shards.pack import npy_bytes, unpack_numbers
+from tokenize_shards.pack import npy_bytes
 
+NOTE = "export.json"
+"""What was written, and of what. A folder that has it may be replaced by another export."""
 T5_BATCH = 64
+T5_FOLDERS = {"t5": 0, "t5_short": 2}
+"""Which of a line's texts a folder's features are of."""
 
 
 @dataclass(frozen=True)
@@ -33,60 +40,108 @@ class ExportOptions:
 
 @dataclass
 class Exported:
-    """What was written, and what was not there to write."""
+    """What was written, and what was not there to write or has no place in the layout."""
 
     lines: int = 0
     pictures: int = 0
     features: int = 0
     without_llava: int = 0
+    without_text: int = 0
     without_features: int = 0
-    wanted: dict[bytes, Path] = field(default_factory=dict)
+    crops_left: int = 0
 
 
 def export_llamagen(options: ExportOptions) -> Exported:
     """Write DIR/jsonl/STEM.jsonl, DIR/codes/STEM/LINE.npy, DIR/t5/STEM/LINE.npy, DIR/t5_short/STEM/LINE.npy and DIR/images/.
 
     STEM is the code shard's name and LINE the line's number from 0: LlamaGen knows a picture by nothing else (dataset/t2i.py). `text` is
-    [blip, llava, llava_first]: the input's caption (its alt text where it has none), the captioner's, its short one; what is missing
-    is filled with the first. Codes are int64 (1, N), of the first crop; features float32 (1, tokens, width), of text[0] and text[2].
-    Raises RecipeError or LoaderError where the run has no codes of this tier.
+    [blip, llava, llava_first] and what other captions there are: the input's caption (its alt text where it has none), the captioner's,
+    its short one; what is missing is filled with the first. Codes are int64 (1, N), of the first crop; features float32 (1, tokens,
+    width), of text[0] and text[2]. Codes with labels become ImageNet's folders instead: DIR/imagenetSIZE_codes/I.npy, int64
+    (1, crops, N), and _labels/I.npy, I in the order of the shards.
+    DIR is there whole or not at all; an export that stood there goes once this one is whole. Raises RecipeError where the run has not
+    what is asked for, LoaderError or ShardError for damaged or missing shards.
     """
+    shards = find_shards(options.root / "codes", options.tier)
+    check_whole(options, shards)
     done = Exported()
-    for shard in find_shards(options.root / "codes", options.tier):
-        _export_shard(options, shard, done)
-    if options.pictures:
-        done.pictures = _write_pictures(options.root, done.wanted)
-        missing = len(done.wanted) - done.pictures
-        if missing:
-            where = options.root / "pairs"
-            raise RecipeError(f"export: {missing} of {len(done.wanted)} pictures are not in {where}: first `pipeline verify`")
-    figures = {name: getattr(done, name) for name in ("lines", "pictures", "features", "without_llava", "without_features")}
-    write_json(options.to / "export.json", {"layout": "llamagen", "tier": options.tier, **figures})
+    with replacing(options.to, NOTE) as folder:
+        if first_sample(shards).label is not None:
+            _export_labelled(folder, shards, done)
+        else:
+            done.pictures = _write_pictures(options.root, folder, shards) if options.pictures else 0
+            for shard in shards:
+                _export_shard(options, folder, shard, done)
+        counts = ("lines", "pictures", "features", "without_llava", "without_text", "without_features", "crops_left")
+        write_json(folder / NOTE, {"layout": "llamagen", "tier": options.tier, **{name: getattr(done, name) for name in counts}})
     return done
 
 
-def _export_shard(options: ExportOptions, shard: Shard, done: Exported) -> None:
-    stem = shard.path.stem
-    lines: list[dict[str, Any]] = []
-    spoken: list[list[str]] = []
-    for number, (key, sample) in enumerate(read_shard(shard.path)):
-        note = json.loads(sample["json"])
-        codes_KN = np.load(io.BytesIO(sample["codes.npy"]), allow_pickle=False)
-        texts, sources = captions_by_position(note["captions"])
+def stem_of(shard: Shard) -> str:
+    """Return what LlamaGen takes of a file's name: up to the first dot."""
+    return shard.path.name.partition(".")[0]
+
+
+def check_whole(options: ExportOptions, shards: Sequence[Shard]) -> None:
+    """Raise LoaderError for a tier with damaged or missing shards, RecipeError for two names that LlamaGen would take for one."""
+    twice = [stem for stem, count in Counter(map(stem_of, shards)).items() if count > 1]
+    if twice:
+        raise RecipeError(
+            f"export: several shards are called {twice[0]!r} up to their first dot, which is all that LlamaGen reads of a name"
+        )
+    folder, wanted = options.root / "codes" / options.tier, _wanted(options)
+    ends = f"see pipeline verify {options.root}, then pipeline repair or pipeline run --stage pretokenize"
+    if missing := sorted(set(wanted) - {shard.path.name for shard in shards}):
+        raise LoaderError(f"export: {len(missing)} shards are not in {folder}, such as {missing[0]}: {ends}")
+    if other := [shard.path.name for shard in shards if wanted.get(shard.path.name) not in (None, "", shard.sha256)]:
+        raise LoaderError(f"export: {folder / other[0]} is not the shard that the run's journal names: {ends}")
+    check_shards(shards, "sha256")
+
+
+def _wanted(options: ExportOptions) -> dict[str, str]:
+    """Return name -> sha256 of the shards that must be there: planned, recorded (these alone with a sha256), indexed, or left out."""
+    folder = options.root / "codes" / options.tier
+    indexed = [path.name.removesuffix(".index.json") for path in folder.glob("*.index.json")]
+    plan = plan_folder(options.root, "pack") / PLAN
+    planned = [name.removesuffix(".parquet").rpartition("-") for name in (read_json(plan)["files"] if plan.is_file() else ())]
+    stems = indexed + [number for tier, _, number in planned if tier == options.tier]
+    numbers = [stem for stem in stems if stem.isdigit()]
+    last = max(numbers, key=int, default="0")
+    stems += [f"{number:0{len(last)}d}" for number in range(int(last))]
+    files = [file for record in records_of(options.root, "pack") for file in record.files]
+    recorded = {Path(file.path).name: file.sha256 for file in files if (options.root / file.path).parent == folder}
+    return {**{f"{stem}.tar": "" for stem in stems}, **{name: sha256 for name, sha256 in recorded.items() if name.endswith(".tar")}}
+
+
+def _export_shard(options: ExportOptions, folder: Path, shard: Shard, done: Exported) -> None:
+    stem = stem_of(shard)
+    lines, spoken = list[str](), list[list[str]]()
+    for number, sample in enumerate(read_samples(shard)):
+        texts, sources = texts_of(sample.captions)
         done.without_llava += "llava" not in sources[1]
-        path = (options.to / "images" / stem / f"{key}.jpg").absolute()
-        done.wanted[bytes.fromhex(key)] = path
-        lines.append({"image_path": str(path), "text": texts})
+        done.without_text += not any(texts)
+        done.crops_left += len(sample.codes_KN) - 1
+        path = str(options.to.absolute() / _picture(stem, sample.uid))
+        lines.append(json.dumps({"image_path": path, "text": texts, TEXT_SOURCES: sources}, ensure_ascii=False) + "\n")
         spoken.append(texts)
-        write_bytes(options.to / "codes" / stem / f"{number}.npy", npy_bytes(codes_KN[:1].astype(np.int64)))
-        _stored_features(options, (stem, number), sample, done)
+        write_bytes(folder / "codes" / stem / f"{number}.npy", npy_bytes(sample.codes_KN[:1].astype(np.int64)))
+        if not options.text:
+            _stored_features(folder, f"{stem}/{number}.npy", sample, sources, done)
     if options.text:
-        _made_features(options, stem, spoken, done)
-    else:
-        done.without_features += len(lines)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_bytes(options.to / "jsonl" / f"{stem}.jsonl", text.encode())
+        _made_features(options.text, folder, stem, spoken, done)
+    write_bytes(folder / "jsonl" / f"{stem}.jsonl", "".join(lines).encode())
     done.lines += len(lines)
+
+
+def _picture(stem: str, uid: str) -> Path:
+    return Path("images") / stem / f"{uid}.jpg"
+
+
+def texts_of(captions: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Return (texts, their sources) of a line: LlamaGen's three, then every other caption, so that none is lost."""
+    texts, sources = captions_by_position([{"source": source, "text": text} for source, text in captions])
+    more = [(source, text) for source, text in captions if source not in sources]
+    return texts + [text for _, text in more], sources + [source for source, _ in more]
 
 
 def captions_by_position(captions: Sequence[dict[str, str]]) -> tuple[list[str], list[str]]:
@@ -99,37 +154,56 @@ def captions_by_position(captions: Sequence[dict[str, str]]) -> tuple[list[str],
     return [by_source.get(source, "") for source in sources], sources
 
 
-def _stored_features(options: ExportOptions, place: tuple[str, int], sample: dict[str, bytes], done: Exported) -> None:
-    """Write the features that a sample holds, where they are those of text[0] or text[2] and are not made anew."""
-    if "t5.npy" not in sample or options.text:
-        return
-    note = json.loads(sample["json"])
-    _, sources = captions_by_position(note["captions"])
-    features = unpack_numbers(np.load(io.BytesIO(sample["t5.npy"]), allow_pickle=False))
-    for folder, position in (("t5", 0), ("t5_short", 2)):
-        if note["t5"]["source"] == sources[position]:
-            write_bytes(options.to / folder / place[0] / f"{place[1]}.npy", npy_bytes(features[None]))
-            done.features += 1
-            done.without_features -= folder == "t5"
+def _write_features(path: Path, features: Features, done: Exported) -> None:
+    write_bytes(path, npy_bytes(features[None].astype(np.float32)))
+    done.features += 1
 
 
-def _made_features(options: ExportOptions, stem: str, texts: list[list[str]], done: Exported) -> None:
-    assert options.text is not None
-    for folder, position in (("t5", 0), ("t5_short", 2)):
+def _stored_features(folder: Path, name: str, sample: CodeSample, sources: list[str], done: Exported) -> None:
+    """Write the features that a sample holds, where they are those of text[0] or text[2]."""
+    of = sample.features_of if sample.features is not None else None
+    for kind, position in T5_FOLDERS.items():
+        if sample.features is not None and of == sources[position]:
+            _write_features(folder / kind / name, sample.features, done)
+    done.without_features += of != sources[0]
+
+
+def _made_features(text: TextFeatures, folder: Path, stem: str, texts: list[list[str]], done: Exported) -> None:
+    for name, position in T5_FOLDERS.items():
         for start in range(0, len(texts), T5_BATCH):
-            made = options.text.features([text[position] for text in texts[start : start + T5_BATCH]])
+            made = text.features([line[position] for line in texts[start : start + T5_BATCH]])
             for number, features in enumerate(made, start):
-                write_bytes(options.to / folder / stem / f"{number}.npy", npy_bytes(features[None].astype(np.float32)))
-                done.features += 1
+                _write_features(folder / name / stem / f"{number}.npy", features, done)
 
 
-def _write_pictures(root: Path, wanted: dict[bytes, Path]) -> int:
-    """Write the stored JPEGs of the wanted pairs; return how many there were."""
+def _export_labelled(folder: Path, shards: Sequence[Shard], done: Exported) -> None:
+    """Write codes and labels as LlamaGen's extract_codes_c2i.py does."""
+    for sample in (sample for shard in shards for sample in read_samples(shard)):
+        if sample.label is None:
+            raise RecipeError(f"export: sample {sample.uid} has no label, the first of all has one: LlamaGen's layouts hold one kind")
+        name = f"imagenet{sample.size}"
+        write_bytes(folder / f"{name}_codes" / f"{done.lines}.npy", npy_bytes(sample.codes_KN[None].astype(np.int64)))
+        write_bytes(folder / f"{name}_labels" / f"{done.lines}.npy", npy_bytes(np.array([sample.label], np.int64)))
+        done.lines += 1
+
+
+def _keys(shard: Shard) -> list[str]:
+    return list(dict.fromkeys(member.key for member in Index.read(index_path(shard.path)).members))
+
+
+def _write_pictures(root: Path, folder: Path, shards: Sequence[Shard]) -> int:
+    """Write the stored JPEGs of the shards' samples; return how many. Raises RecipeError where some are not there, ShardError."""
+    wanted = {key: stem_of(shard) for shard in shards for key in _keys(shard)}
     count = 0
     for record in records_of(root, "fetch"):
-        for key, sample in read_shard(root / record.files[0].path):
-            path = wanted.get(bytes.fromhex(key))
-            if path is not None:
-                write_bytes(path, sample["jpg"])
+        path = root / record.files[0].path
+        if not path.is_file() or sha256_file(path) != record.files[0].sha256:
+            raise ShardError(f"{path} is not there, or damaged: see pipeline verify {root}, then pipeline repair")
+        for key, sample in read_shard(path):
+            if key in wanted:
+                write_bytes(folder / _picture(wanted[key], key), sample["jpg"])
                 count += 1
+    if count < len(wanted):
+        lost = f"{len(wanted) - count} of {len(wanted)} pictures are not in {root / 'pairs'}"
+        raise RecipeError(f"export: {lost}: see pipeline verify {root}; or give --no-pictures")
     return count

@@ -35,6 +35,7 @@ class CodeSample:
     parent: str = ""  # digest of the filter manifest that the picture came through
     features: Features | None = field(default=None, repr=False)  # (n, C), of the caption whose source is `features_of`
     features_of: str = ""
+    label: int | None = None  # class, of codes for class-conditional training
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ def _decode(part: Mapping[str, Any], path: Path) -> CodeSample:
             parent=str(record.get("parent_digest", "")),
             features=features,
             features_of=str(record.get("t5", {}).get("source", "")),
+            label=None if record.get("label") is None else int(record["label"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError, EOFError) as error:
         raise LoaderError(f"{where}: cannot be read ({type(error).__name__}: {error})") from error

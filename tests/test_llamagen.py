@@ -1,22 +1,28 @@
 """LlamaGen's layout, written and read: by line number, in its dtypes and shapes (dataset/t2i.py, extract_codes_c2i.py)."""
 
-import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from manifests.bare import verify_folder
+from manifests.files import write_json
 from manifests.manifest import FileRecord, Journal, ShardRecord
-from manifests.shards import read_shard, write_shard
+from manifests.shards import ShardError, index_path, read_shard, write_shard
 from pipeline.cli import app
 from pipeline.features import HashedWords
 from pipeline.llamagen_export import ExportOptions, captions_by_position, export_llamagen
 from pipeline.llamagen_import import ImportOptions, import_llamagen
-from pipeline.loader import find_shards, read_samples
+from pipeline.loader import LoaderError, find_shards, read_samples
 from pipeline.recipe import RecipeError
-from tests.code_shards import GRID, row_of, write_codes
+from tests.code_shards import GRID, row_of, tokenizer, write_codes
 from tests.conftest import jpeg, picture
+from tests.damages import DAMAGES
+from tokenize_shards.pack import npy_bytes, pack_numbers, sample_parts
+
+WHOLE = {"dropped": {}, "without_t5": {}, "files": {}}
 
 
 @pytest.fixture
@@ -52,10 +58,137 @@ def test_what_is_missing_is_filled_with_the_first_caption_and_said(run_folder, t
     captions = [{"source": "alt", "text": "a"}, {"source": "top_caption", "text": "b"}, {"source": "llava", "text": "c"}]
     assert captions_by_position(captions) == (["b", "c", "a"], ["top_caption", "llava", "alt"])
     assert captions_by_position([]) == (["", "", ""], [""] * 3)
-    (run_folder / "pairs" / "00000.tar").unlink()
-    write_shard(run_folder / "pairs" / "00000.tar", [])
+
+
+def test_missing_pictures_and_damaged_pairs_are_refused_and_nothing_is_written(run_folder, tmp_path):
+    path = run_folder / "pairs" / "00000.tar"
+    path.unlink()
+    write_shard(path, [])
+    with pytest.raises(ShardError, match="is not there, or damaged"):
+        export_llamagen(ExportOptions(run_folder, "pretrain", tmp_path / "out"))
+    Journal(run_folder, "fetch").record(ShardRecord("00000", "k", (FileRecord.of(run_folder, path),), 12, 12))
     with pytest.raises(RecipeError, match="12 of 12 pictures are not in"):
         export_llamagen(ExportOptions(run_folder, "pretrain", tmp_path / "out"))
+    assert sorted(tmp_path.iterdir()) == [run_folder]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_shard_is_refused_and_nothing_is_written(run_folder, tmp_path, damage):
+    DAMAGES[damage](run_folder / "codes" / "pretrain" / "00001.tar")
+    done = CliRunner().invoke(app, ["export", "llamagen", str(run_folder), "--to", str(tmp_path / "out"), "--no-pictures"])
+    assert (done.exit_code, "damaged shard" in done.output) == (1, True), done.output
+    assert sorted(tmp_path.iterdir()) == [run_folder]
+
+
+def test_a_run_that_lacks_shards_is_refused(run_folder, tmp_path):
+    """What was there was exported, and nothing said that it was half."""
+    options = ExportOptions(run_folder, "pretrain", tmp_path / "out", pictures=False)
+    shard = run_folder / "codes" / "pretrain" / "00001.tar"
+    Journal(run_folder, "pack").record(ShardRecord("pretrain-00001", "k", (FileRecord.of(run_folder, shard),), 7, 7))
+    assert export_llamagen(options).lines == 12
+    plan = run_folder / "manifests" / "plan" / "pack" / "plan.json"
+    write_json(plan, {"files": {"pretrain-00002.parquet": "", "finetune-00009.parquet": ""}})
+    with pytest.raises(LoaderError, match=r"1 shards are not in .*, such as 00002\.tar"):
+        export_llamagen(options)
+    plan.unlink()
+    write_shard(shard, [], index=True)
+    with pytest.raises(LoaderError, match=r"00001\.tar is not the shard that the run's journal names"):
+        export_llamagen(options)
+    for path in (shard, index_path(shard)):
+        path.unlink()
+    with pytest.raises(LoaderError, match=r"such as 00001\.tar"):
+        export_llamagen(options)
+    (run_folder / "manifests" / "journal" / "pack" / "pretrain-00001.json").unlink()
+    write_codes(run_folder, (5, 7, 2))
+    for path in (run_folder / "codes" / "pretrain").glob("00001.*"):
+        path.unlink()
+    with pytest.raises(LoaderError, match=r"such as 00001\.tar"):
+        export_llamagen(options)
+
+
+def test_another_export_takes_the_place_of_the_first_and_nothing_else(run_folder, tmp_path):
+    options = ExportOptions(run_folder, "pretrain", tmp_path / "an odd ü.name", pictures=False, text=HashedWords(16))
+    export_llamagen(options)
+    write_codes(tmp_path / "small", (3,))
+    export_llamagen(replace(options, root=tmp_path / "small", text=None))
+    names = sorted(path.relative_to(options.to).as_posix() for path in options.to.rglob("*") if path.is_file())
+    assert names == ["codes/00000/0.npy", "codes/00000/1.npy", "codes/00000/2.npy", "export.json", "jsonl/00000.jsonl"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(RecipeError, match=r"holds files, and no export\.json"):
+        export_llamagen(replace(options, to=tmp_path / "mine"))
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_shards_whose_names_are_one_to_llamagen_are_refused(run_folder, tmp_path):
+    folder = run_folder / "codes" / "pretrain"
+    for number, name in enumerate(("a.b", "a.c")):
+        samples = list(read_shard(folder / f"{number:05d}.tar"))
+        write_shard(folder / f"{name}.tar", samples, index=True)
+        for path in folder.glob(f"{number:05d}.*"):
+            path.unlink()
+    with pytest.raises(RecipeError, match="several shards are called 'a' up to their first dot"):
+        export_llamagen(ExportOptions(run_folder, "pretrain", tmp_path / "out", pictures=False))
+    (folder / "a.b.tar").rename(folder / "b.b.tar")
+    (folder / "a.b.index.json").unlink()
+    write_shard(folder / "b.b.tar", samples, index=True)
+    export_llamagen(ExportOptions(run_folder, "pretrain", tmp_path / "out", pictures=False))
+    assert sorted(path.name for path in (tmp_path / "out" / "jsonl").iterdir()) == ["a.jsonl", "b.jsonl"]
+
+
+def back(out, to, **more):
+    """Import an export; return sorted (codes of the first crop, captions, features, label) of its samples."""
+    kinds = more or {"jsonl": out / "jsonl", "features": out / "t5" if (out / "t5").is_dir() else None}
+    import_llamagen(ImportOptions(kinds.pop("codes", out / "codes"), to, "VQ-demo", "f" * 64, 8 * GRID, **kinds))
+    return held(to, "imported")
+
+
+def held(root, tier):
+    samples = [sample for shard in find_shards(root / "codes", tier) for sample in read_samples(shard)]
+    return sorted(
+        (s.codes_KN[:1].tolist(), sorted(s.captions), None if s.features is None else s.features.tolist(), s.label) for s in samples
+    )
+
+
+def test_there_and_back_gives_the_same_codes_captions_and_features(tmp_path):
+    """Gaps that an export fills came back as the captioner's words, and captions beyond three did not come back."""
+    captions = [
+        [("alt", 'a, \u2028 "b"\r\n'), ("top_caption", "top"), ("llava", "long"), ("llava_short", "short"), ("human", "said")],
+        [("alt", "alone")],
+        [("llava", "long alone")],
+    ]
+    rows = []
+    for number, said in enumerate(captions):
+        key, parts = code_sample(number)
+        note = json.loads(parts["json"])
+        note["captions"] = [{"source": source, "text": text} for source, text in said]
+        note["t5"] = {"source": "top_caption" if number == 0 else said[0][0], "dtype": ("fp16", "bf16")[number % 2]}
+        numbers = np.random.default_rng(number).normal(0, 1e-6 if number == 1 else 1, (number + 1, 16)).astype(np.float32)
+        rows.append((key, {**parts, "json": json.dumps(note).encode(), "t5.npy": npy_bytes(pack_numbers(numbers, note["t5"]["dtype"]))}))
+    write_shard(tmp_path / "run" / "codes" / "pretrain" / "00000.tar", rows, index=True)
+    done = export_llamagen(ExportOptions(tmp_path / "run", "pretrain", tmp_path / "out", pictures=False))
+    assert done.without_features == 0
+    assert back(tmp_path / "out", tmp_path / "back") == held(tmp_path / "run", "pretrain")
+    line = json.loads((tmp_path / "out" / "jsonl" / "00000.jsonl").read_text().split("\n")[1])
+    assert line["text"] == ["alone"] * 3
+    assert not verify_folder(tmp_path / "back").wrong
+
+
+def code_sample(number, label=None, crops=1):
+    key, parts = row_of(number)["uid"].hex(), sample_parts(row_of(number, crops), "pretrain", tokenizer(), "parent")
+    return key, {**parts, "json": json.dumps({**json.loads(parts["json"]), **({} if label is None else {"label": label})}).encode()}
+
+
+def test_labels_are_exported_as_imagenets_folders(tmp_path):
+    """They became lines of empty texts, without a word."""
+    rows = [code_sample(number, number * 7, crops=2) for number in range(3)]
+    write_shard(tmp_path / "run" / "codes" / "imported" / "00000.tar", rows, index=True)
+    done = CliRunner().invoke(app, ["export", "llamagen", str(tmp_path / "run"), "--tier", "imported", "--to", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    codes, labels = tmp_path / "out" / "imagenet64_codes", tmp_path / "out" / "imagenet64_labels"
+    assert (np.load(codes / "1.npy").shape, np.load(labels / "1.npy").tolist()) == ((1, 2, GRID**2), [7])
+    got = back(tmp_path / "out", tmp_path / "back", codes=codes, labels=labels)
+    assert [(first, label) for first, _, _, label in got] == [(first, label) for first, _, _, label in held(tmp_path / "run", "imported")]
 
 
 def test_there_and_back_gives_the_same_codes(run_folder, tmp_path):
@@ -69,74 +202,14 @@ def test_there_and_back_gives_the_same_codes(run_folder, tmp_path):
         tmp_path / "out" / "jsonl",
         features=tmp_path / "out" / "t5",
     )
-    assert import_llamagen(options) == {"rows_in": 12, "kept": 12, "dropped_line": 0, "dropped_missing": 0, "dropped_shape": 0}
+    assert import_llamagen(options).record() == {**WHOLE, "rows_in": 12, "kept": 12, "with_t5": 12, "shards": 1}
     samples = [sample for shard in find_shards(tmp_path / "back" / "codes", "imported") for sample in read_samples(shard)]
     got = {tuple(sample.codes_KN[0].tolist()): dict(sample.captions) for sample in samples}
-    assert got[tuple(row_of(7, 2)["codes"][: GRID**2])] == {"top_caption": row_of(7)["text"], "llava": "long 7", "llava_short": "short 7"}
-    assert all(sample.features_of == "top_caption" and sample.features is not None for sample in samples)
+    assert got[tuple(row_of(7, 2)["codes"][: GRID**2])] == {"alt": row_of(7)["text"], "llava": "long 7", "llava_short": "short 7"}
+    assert all(sample.features_of == "alt" and sample.features is not None for sample in samples)
     first = [path.read_bytes() for path in sorted((tmp_path / "back" / "codes" / "imported").glob("*.tar"))]
     import_llamagen(options)
     assert [path.read_bytes() for path in sorted((tmp_path / "back" / "codes" / "imported").glob("*.tar"))] == first
-
-
-def test_faults_are_counted_and_shift_no_line(run_folder, tmp_path):
-    export_llamagen(ExportOptions(run_folder, "pretrain", tmp_path / "out", pictures=False))
-    (tmp_path / "out" / "codes" / "00001" / "0.npy").unlink()
-    np.save(tmp_path / "out" / "codes" / "00001" / "1.npy", np.full((1, GRID**2), 9999))
-    (tmp_path / "out" / "codes" / "00001" / "2.npy").write_bytes(b"junk")
-    path = tmp_path / "out" / "jsonl" / "00001.jsonl"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines[:3], "no json", *lines[4:]]) + "\n")
-    options = ImportOptions(tmp_path / "out" / "codes", tmp_path / "back", "VQ-demo", "f" * 64, 8 * GRID, tmp_path / "out" / "jsonl")
-    assert import_llamagen(options) == {"rows_in": 12, "kept": 8, "dropped_line": 1, "dropped_missing": 1, "dropped_shape": 2}
-    samples = [sample for shard in find_shards(tmp_path / "back" / "codes", "imported") for sample in read_samples(shard)]
-    right = {str(row_of(number)["text"]): row_of(number, 2)["codes"][: GRID**2] for number in range(12)}
-    assert all(sample.codes_KN[0].tolist() == right[dict(sample.captions)["top_caption"]] for sample in samples)
-
-
-def test_two_files_of_one_stem_are_refused(run_folder, tmp_path):
-    for name in ("a.0.jsonl", "a.1.jsonl"):
-        (tmp_path / "j").mkdir(exist_ok=True)
-        (tmp_path / "j" / name).write_text("{}\n")
-    with pytest.raises(RecipeError, match="two jsonl files share the stem 'a'"):
-        import_llamagen(ImportOptions(tmp_path, tmp_path / "back", "VQ-demo", "f", 8 * GRID, tmp_path / "j"))
-
-
-def test_imagenet_folders_keep_their_labels_and_crops(tmp_path):
-    rng = np.random.default_rng(0)
-    codes, labels = tmp_path / "imagenet64_codes", tmp_path / "imagenet64_labels"
-    codes.mkdir()
-    labels.mkdir()
-    arrays = [rng.integers(0, 512, (1, 10, GRID**2)) for _ in range(12)]
-    for number, array in enumerate(arrays):
-        np.save(codes / f"{number}.npy", array)
-        np.save(labels / f"{number}.npy", np.array([number % 3]))
-    done = CliRunner().invoke(
-        app,
-        [
-            "import",
-            "llamagen",
-            "--codes",
-            str(codes),
-            "--labels",
-            str(labels),
-            "--to",
-            str(tmp_path / "out"),
-            "--size",
-            "64",
-            "--vq",
-            "VQ-demo",
-        ],
-    )
-    assert done.exit_code == 0, done.output
-    assert "rows_in 12, kept 12" in done.output
-    assert "fingerprint is 'unknown'" in done.output
-    for key, sample in read_shard(tmp_path / "out" / "codes" / "imported" / "00000.tar"):
-        note = json.loads(sample["json"])
-        number = int(note["url"].partition("/")[2])
-        assert note["label"] == number % 3
-        assert note["uid"] == key
-        assert np.array_equal(np.load(io.BytesIO(sample["codes.npy"])), arrays[number][0])
 
 
 def test_wrong_uses_end_with_2(tmp_path):

@@ -1,0 +1,194 @@
+"""List the pictures that LlamaGen's folders name, a jsonl line or an ImageNet number each, and find each again by its place."""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Protocol
+
+from manifests.uid import uid_of
+from pipeline.lines import MAX_LINE, whole_text
+from pipeline.llamagen_arrays import Fault
+from pipeline.recipe import RecipeError
+
+SOURCES = ("top_caption", "llava", "llava_short")
+"""What the texts of a line are by position: blip, llava, llava_first (dataset/t2i.py, CAPTION_KEY)."""
+TEXT_SOURCES = "text_sources"
+"""Our own key in a line: where each text comes from, in the words of code shards. `pipeline export llamagen` writes it."""
+NUMBER = re.compile(r"(?:0|[1-9]\d{0,17})\.npy", re.ASCII)
+
+
+class Place(NamedTuple):
+    """Where a picture is named: of jsonl file `file` line `line` from 0, its first byte and length; of ImageNet `line` alone."""
+
+    uid: bytes
+    file: int
+    line: int
+    start: int = 0
+    length: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture: its name, its code file below the codes' folder, its texts by position and where each comes from."""
+
+    name: str
+    codes: str
+    texts: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @property
+    def uid(self) -> bytes:
+        """Return the uid: that of the name and the first text."""
+        return uid_of(self.name, self.texts[0] if self.texts else None)
+
+    @property
+    def captions(self) -> dict[str, str]:
+        """Return source -> text; a source that comes again (an export fills gaps so) and an empty text are left out."""
+        found: dict[str, str] = {}
+        for source, text in zip(self.sources, self.texts, strict=True):
+            if text:
+                found.setdefault(source, text)
+        return found
+
+
+class Seen(Protocol):
+    """Whoever counts: every picture that a source names, and those that go no further."""
+
+    rows_in: int
+
+    def drop(self, fault: Fault, order: tuple[int, int], name: str) -> None:
+        """Count a picture that is left out."""
+
+
+class Source(Protocol):
+    """A set of pictures in LlamaGen's layout."""
+
+    def places(self, seen: Seen) -> Iterator[Place]:
+        """Yield the place of each picture that can be told apart; count all of them in `seen`."""
+
+    def entry(self, place: Place) -> Entry:
+        """Return what stands at a place."""
+
+    def named(self, place: Place) -> str:
+        """Return how a user finds a place."""
+
+
+class Lines:
+    """The lines of jsonl files. A line's codes are STEM/LINE.npy: STEM ends at the file name's first dot, lines count from 0."""
+
+    def __init__(self, jsonl: Path) -> None:
+        """Raises RecipeError for two files of one stem: LlamaGen would have written their codes over each other."""
+        self.files = sorted(jsonl.glob("*.jsonl")) if jsonl.is_dir() else [jsonl]
+        self.stems = [path.name.partition(".")[0] for path in self.files]
+        twice = sorted(stem for stem in set(self.stems) if self.stems.count(stem) > 1)
+        if twice:
+            raise RecipeError(
+                f"import: two jsonl files share the stem {twice[0]!r}: LlamaGen would have written their codes over each other"
+            )
+
+    def places(self, seen: Seen) -> Iterator[Place]:
+        """Yield a place per line that can be read."""
+        for file, path in enumerate(self.files):
+            with open(path, "rb") as opened:
+                for line, (start, data) in enumerate(spans(opened)):
+                    seen.rows_in += 1
+                    try:
+                        entry = self._entry(file, line, data)
+                    except Fault as fault:
+                        seen.drop(fault, (file, line), f"{path.name}:{line}")
+                        continue
+                    yield Place(entry.uid, file, line, start, len(data))
+
+    def entry(self, place: Place) -> Entry:
+        """Read a line again. Raises RecipeError where it is another one now."""
+        with open(self.files[place.file], "rb") as file:
+            file.seek(place.start)
+            data = file.read(place.length)
+        with contextlib.suppress(Fault):
+            entry = self._entry(place.file, place.line, data)
+            if entry.uid == place.uid:
+                return entry
+        raise RecipeError(f"import: {self.named(place)} changed while it was read")
+
+    def named(self, place: Place) -> str:
+        """Return FILE:LINE, the line from 0."""
+        return f"{self.files[place.file].name}:{place.line}"
+
+    def _entry(self, file: int, line: int, data: bytes) -> Entry:
+        values = read_line(data, first=line == 0)
+        texts = tuple(map(whole_text, values["text"]))
+        return Entry(whole_text(values["image_path"]), f"{self.stems[file]}/{line}.npy", texts, sources_of(values, len(texts)))
+
+
+def spans(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield (first byte, line with its end) of a file; of a line longer than MAX_LINE its first MAX_LINE + 1 bytes."""
+    start = 0
+    while line := file.readline(MAX_LINE + 1):
+        yield start, line
+        start += len(line)
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE + 1)
+            start += len(line)
+
+
+def read_line(data: bytes, *, first: bool) -> dict[str, Any]:
+    """Return a jsonl line's object, whose image_path and text can be used. Raises Fault: blank_line, broken_line or bad_text."""
+    if not data.strip():
+        raise Fault("blank_line")
+    if len(data) > MAX_LINE:
+        raise Fault("broken_line", f"longer than {MAX_LINE:,} bytes")
+    try:
+        values: dict[str, Any] = json.loads(data.decode("utf-8-sig" if first else "utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Fault("broken_line", "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON") from error
+    name = values.get("image_path") if isinstance(values, dict) else None
+    if not isinstance(name, str) or not name:
+        raise Fault("broken_line", "no image_path")
+    texts = values.get("text")
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts) or not any(texts):
+        raise Fault("bad_text", "wanted a list of texts, one of them not empty")
+    return values
+
+
+def sources_of(values: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """Return where each text comes from: as our own export says it, else by position; beyond LlamaGen's three "text_3" and so on."""
+    said = values.get(TEXT_SOURCES)
+    if isinstance(said, list) and len(said) == count and all(isinstance(source, str) for source in said):
+        return tuple(map(whole_text, said))
+    return (*SOURCES[:count], *(f"text_{number}" for number in range(len(SOURCES), count)))
+
+
+class Labelled:
+    """ImageNet's pictures: CODES/I.npy and LABELS/I.npy, I from 0. Files of other names than a number's .npy are none of theirs."""
+
+    def __init__(self, codes: Path, labels: Path) -> None:
+        self.codes, self.labels = codes.absolute(), labels.absolute()
+
+    def places(self, seen: Seen) -> Iterator[Place]:
+        """Yield a place per code file; a label without one is counted as missing_codes."""
+        for number in _numbers(self.codes):
+            seen.rows_in += 1
+            yield Place(self.entry(Place(b"", 0, number)).uid, 0, number)
+        for number in _numbers(self.labels):
+            if not (self.codes / f"{number}.npy").exists():
+                seen.rows_in += 1
+                seen.drop(Fault("missing_codes"), (0, number), f"{number}.npy")
+
+    def entry(self, place: Place) -> Entry:
+        """Return the picture's name and file."""
+        return Entry(f"{self.codes.name}/{place.line}", f"{place.line}.npy")
+
+    def named(self, place: Place) -> str:
+        """Return the file's name."""
+        return f"{place.line}.npy"
+
+
+def _numbers(folder: Path) -> Iterator[int]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if NUMBER.fullmatch(entry.name):
+                yield int(entry.name.removesuffix(".npy"))
