@@ -84,16 +84,12 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
     """Run one stage or all of them; print errors without a traceback; return the exit code."""
     from manifests.weights import WeightsError
     from pipeline.recipe import RecipeError
-    from pipeline.runners import RunFailed, stoppable
-    from pipeline.stages import TooManyLosses, run_stage
+    from pipeline.runners import RunFailed
+    from pipeline.stages import TooManyLosses
 
     stages = ("filter", "caption", "pretokenize") if stage == "all" else (stage,)
     try:
-        with surroundings(recipe, stages) as runtime:
-            for name in stages:
-                with stoppable():
-                    run_stage(recipe, name, options, runtime)
-                after(recipe, name, options)
+        _in_turn(recipe, stages, options)
     except (RecipeError, WeightsError) as error:
         typer.echo(f"error: {error}", err=True)
         return 2
@@ -104,6 +100,17 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
         typer.echo("\nstopped; finished shards stay. Go on with the same command.", err=True)
         return 130
     return 0
+
+
+def _in_turn(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
+    from pipeline.runners import stoppable
+    from pipeline.stages import run_stage
+
+    with surroundings(recipe, stages) as runtime:
+        for name in stages:
+            with stoppable():
+                run_stage(recipe, name, options, runtime)
+            after(recipe, name, options)
 
 
 def is_demo(recipe: Any) -> bool:

@@ -195,10 +195,10 @@ def _bodies(path: Path) -> Iterator[tuple[str, bytes]]:
         return
     try:
         with tarfile.open(path) as tar:
-            for member in tar:
-                body = tar.extractfile(member) if member.isfile() and Path(member.name).suffix.lower() in PICTURES else None
-                if body is not None:
-                    yield member.name, body.read()
+            for member in (one for one in tar if one.isfile() and Path(one.name).suffix.lower() in PICTURES):
+                body = tar.extractfile(member)
+                assert body is not None  # a file has one
+                yield member.name, body.read()
     except (tarfile.TarError, EOFError, OSError) as error:
         raise RecipeError(f"recipe: {path} is not a readable tar ({error})") from error
 

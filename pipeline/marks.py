@@ -158,12 +158,11 @@ def _eval_prompts(recipe: Recipe, root: Path) -> Iterator[tuple[bytes, str, str,
         return
     with connect(root) as connection:
         reader = connection.execute(f"SELECT uid, text, top_caption FROM {files_sql(plans)}").to_arrow_reader(65_536)
-        for batch in reader:
-            for name in ("text", "top_caption"):
-                for uid, text in zip(batch["uid"].to_pylist(), batch[name].to_pylist(), strict=True):
-                    hit = prompts.hit(text)
-                    if hit:
-                        yield uid, "ngram", f"{hit.name} line {hit.line}", f"{name} has {hit.words!r}"
+        columns = ((name, batch["uid"].to_pylist(), batch[name].to_pylist()) for batch in reader for name in ("text", "top_caption"))
+        for name, uid, text in ((name, *row) for name, uids, texts in columns for row in zip(uids, texts, strict=True)):
+            hit = prompts.hit(text)
+            if hit:
+                yield uid, "ngram", f"{hit.name} line {hit.line}", f"{name} has {hit.words!r}"
 
 
 def frequent_hashes(root: Path, least: int) -> tuple[list[dict[str, Any]], Array]:

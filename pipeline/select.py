@@ -254,12 +254,16 @@ def row_again(recipe: Recipe, source: str, source_row: int) -> dict[str, Any]:
             group, first = group + 1, first + groups.rows[group]
         for batch in groups.batches(group, worker._names(groups), BATCH_ROWS):
             if source_row < first + batch.num_rows:
-                columns = worker._columns(batch.slice(source_row - first, 1))
-                if detects(worker.rules, worker.rules.columns):
-                    columns = with_language(columns, pa.array([True]))
-                return {name: values[0].as_py() for name, values in columns.items() if name in COLUMNS}
+                return _as_rules_see(worker, batch.slice(source_row - first, 1))
             first += batch.num_rows
     raise LookupError(f"{source} has no row {source_row} now")
+
+
+def _as_rules_see(worker: SelectWorker, row: pa.RecordBatch) -> dict[str, Any]:
+    columns = worker._columns(row)
+    if detects(worker.rules, worker.rules.columns):
+        columns = with_language(columns, pa.array([True]))
+    return {name: values[0].as_py() for name, values in columns.items() if name in COLUMNS}
 
 
 def _place(unit: Unit, first_row: int, count: int) -> Columns:

@@ -1,5 +1,6 @@
 """Let a GPT in training draw: prompts to codes to pictures, sample sheets, and the recall of its training set."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,13 +119,10 @@ def stored_pictures(pairs: Path, uids: Sequence[str], size: int) -> dict[str, Im
     from filters.fetch.images import ImageFault, ImageLimits, open_picture  # the one gate for foreign bytes
 
     wanted, found = set(uids), dict[str, Image.Image]()
-    for path in sorted(pairs.glob("*.tar")):
-        for key, parts in read_shard(path):
-            if key in wanted and "jpg" in parts:
-                try:
-                    found[key] = center_crop(open_picture(parts["jpg"], ImageLimits()), size)
-                except ImageFault:
-                    continue
+    samples = (sample for path in sorted(pairs.glob("*.tar")) for sample in read_shard(path))
+    for key, jpeg in ((key, parts["jpg"]) for key, parts in samples if key in wanted and "jpg" in parts):
+        with contextlib.suppress(ImageFault):
+            found[key] = center_crop(open_picture(jpeg, ImageLimits()), size)
         if len(found) == len(wanted):
             break
     return found

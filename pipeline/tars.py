@@ -3,7 +3,7 @@
 import json
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 
@@ -68,24 +68,32 @@ def sample_rows(url: str, name: str, mapping: Mapping[str, str]) -> Iterator[dic
     """
     tar, file = opened(url)
     with tar, file:
-        sample: dict[str, Any] = {}
-        try:
-            for key, ending, info in members(tar, file):
-                if key != sample.get("key"):
-                    yield from _row(sample, name, mapping)
-                    sample = {"key": key}
-                if ending in PICTURES:
-                    sample.setdefault("picture", ending)
-                elif ending in ("json", "txt") and info.size <= MAX_NOTE:
-                    sample[ending] = content(tar, info)
+        for sample in _samples(tar, file):
             yield from _row(sample, name, mapping)
-        except BrokenTar:
-            if "json" in sample or "txt" in sample:  # else what was to come is missing: it belongs to the rest
-                yield from _row(sample, name, mapping)
-            yield {"key": None, FAULT: "broken_tar"}
+
+
+def _samples(tar: tarfile.TarFile, file: IO[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield what there is of each sample: key, picture (its ending), json and txt (bytes); where the tar is broken a last one says so."""
+    sample: dict[str, Any] = {}
+    try:
+        for key, ending, info in members(tar, file):
+            if key != sample.get("key"):
+                yield sample
+                sample = {"key": key}
+            if ending in PICTURES:
+                sample.setdefault("picture", ending)
+            elif ending in ("json", "txt") and info.size <= MAX_NOTE:
+                sample[ending] = content(tar, info)
+        yield sample
+    except BrokenTar:
+        if "json" in sample or "txt" in sample:  # else what was to come is missing: it belongs to the rest
+            yield sample
+        yield {FAULT: "broken_tar"}
 
 
 def _row(sample: Mapping[str, Any], name: str, mapping: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    if FAULT in sample:
+        yield {"key": None, **sample}
     if "picture" not in sample:
         return
     note = _note(sample.get("json", b"{}"))

@@ -112,21 +112,27 @@ class Downloader:
 
     async def _page(self, url: str, size: int) -> Page:
         """Ask for a site's file through the same guard, caps and redirects, within a small deadline of its own."""
-        seconds, moved = min(self.config.deadline_s, SITE_DEADLINE_S), False
+        seconds, statuses = min(self.config.deadline_s, SITE_DEADLINE_S), list[int]()
+        body, fault = b"", None
         try:
             async with asyncio.timeout(seconds):
-                for _ in range(SITE_REDIRECTS + 1):
-                    async with self._ask(url) as response:
-                        moved = moved or response.status in REDIRECTS
-                        location = _location(response)
-                        if location is None:
-                            return Page((await self._read(response, size, cut=True)).take(), moved=moved)
-                    url = _next(url, location)
-            raise Fault("too_many_redirects", f"more than {SITE_REDIRECTS}")
+                body = await self._followed(url, size, statuses)
         except TimeoutError:
-            return Page(fault=Fault("timeout", f"not done after {seconds:g} s"), moved=moved)
-        except Fault as fault:
-            return Page(fault=fault, moved=moved)
+            fault = Fault("timeout", f"not done after {seconds:g} s")
+        except Fault as met:
+            fault = met
+        return Page(body, moved=not REDIRECTS.isdisjoint(statuses), fault=fault)
+
+    async def _followed(self, url: str, size: int, statuses: list[int]) -> bytes:
+        """Return the body, cut at `size` bytes, to which this URL leads, and note each answer's status on the way. Raises Fault."""
+        for _ in range(SITE_REDIRECTS + 1):
+            async with self._ask(url) as response:
+                statuses.append(response.status)
+                location = _location(response)
+                if location is None:
+                    return (await self._read(response, size, cut=True)).take()
+            url = _next(url, location)
+        raise Fault("too_many_redirects", f"more than {SITE_REDIRECTS}")
 
     async def _hop(self, url: str, outcome: Outcome) -> Body | str:
         """Ask for one URL. Return its body, or the Location it names. Raises Fault."""
