@@ -104,8 +104,9 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
 
 def _in_turn(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
     from pipeline.runners import stoppable
-    from pipeline.stages import run_stage
+    from pipeline.stages import check_ahead, run_stage
 
+    check_ahead(recipe, stages[1:])
     with surroundings(recipe, stages) as runtime:
         for name in stages:
             with stoppable():

@@ -18,14 +18,14 @@ from manifests.manifest import ShardRecord
 from manifests.schema import schema
 from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash
-from manifests.weights import WeightsFile
+from manifests.weights import STAND_IN, WeightsFile
 from pipeline.hands import Hands, batches
 from pipeline.kept import Decoders, Pair, Row, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
 from pipeline.plans import write_plan
 from pipeline.recipe import Recipe
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.steps import Step, Unit, records_of
-from tokenize_shards.catalog import VQ_SPECS, vq_weights
+from tokenize_shards.catalog import DEMO, VQ_SPECS, vq_weights
 from tokenize_shards.crops import CropPlan, crops_of
 
 if TYPE_CHECKING:
@@ -102,6 +102,16 @@ class Encode(Step):
     def weights(self) -> tuple[WeightsFile, ...]:
         """Return every tier's tokenizer, once each."""
         return tuple(dict.fromkeys(self.tokenizer(tier) for tier in self.recipe.tier))
+
+    def check(self) -> None:
+        """Read every tokenizer that is a file of the user's. Raises WeightsError for one that is not the tier's, damaged or unsafe."""
+        kinds = {self.recipe.tokenizer(tier) for tier in self.recipe.tier}
+        files = sorted(kind for kind in kinds if kind[1] not in (STAND_IN, DEMO))
+        if files:
+            from tokenize_shards.vq import check_vq
+
+            for kind in files:
+                check_vq(*kind)
 
     def plan(self) -> list[Unit]:
         """Write who is to be encoded to `manifests/plan/encode/`."""

@@ -84,6 +84,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         if steps[0].runtime.retry:
             tell_retry(recipe.root, steps[0].runtime.retry)
         _need_steps(steps, chosen, states)
+        _check_weights(chosen, states)
         if options.dry_run:
             return None
         write_recipe(recipe)
@@ -117,6 +118,20 @@ def _chosen(steps: list[Step], names: Sequence[str]) -> list[Step]:
     if unknown:
         raise RecipeError(f"--step {unknown[0]!r}: no such step in this stage; choices: {', '.join(step.name for step in steps)}")
     return [step for step in steps if not names or step.name in names]
+
+
+def check_ahead(recipe: Recipe, stages: Sequence[str]) -> None:
+    """Raise WeightsError before the first of several stages works, where weights would stop a later one."""
+    for stage in stages:
+        steps = stage_steps(recipe, stage, Runtime())
+        _check_weights(steps, {step.name: _state(step) for step in steps})
+
+
+def _check_weights(steps: list[Step], states: dict[str, str]) -> None:
+    """Let each step that has not ended with these weights look into them."""
+    for step in steps:
+        if states[step.name] != "unchanged":
+            step.check()
 
 
 def _need_steps(steps: list[Step], chosen: list[Step], states: dict[str, str]) -> None:

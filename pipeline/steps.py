@@ -60,6 +60,9 @@ class Step:
         """Return the weights that this step's numbers depend on: part of its key. Raises WeightsError."""
         return ()
 
+    def check(self) -> None:
+        """Look into the user's own weights, in the driver and before any work. Raises WeightsError where the step cannot use them."""
+
     def plan(self) -> list[Unit]:
         """Return the units, from what the steps before have left. Runs in the driver."""
         raise NotImplementedError

@@ -3,24 +3,33 @@
 import io
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import webdataset
 from PIL import Image
 
 from manifests.manifest import Manifest
 from manifests.shards import read_shard
+from manifests.weights import WeightsError
+from pipeline.cli import run_stages
 from pipeline.loader import find_shards, read_samples
+from pipeline.recipe import load_recipe
+from pipeline.stages import StageOptions, run_stage
 from tests.conftest import write_input, write_recipe
+from tests.keep_runs import files_of
 from tests.test_chain import run
 from tests.test_text import tiny_t5  # noqa: F401 (a fixture)
+from tokenize_shards.catalog import vq_spec
 from tokenize_shards.crops import CropPlan, crops_of
 from tokenize_shards.images import to_tensor
 from tokenize_shards.text import T5Features
-from tokenize_shards.vq import load_vq
+from tokenize_shards.vq import VQ, build_vq, load_vq
 
 pytestmark = pytest.mark.slow
 
@@ -106,3 +115,37 @@ def test_bf16_of_real_weights_is_refused_below_the_limit(filtered, tmp_path):
     done = run(recipe, "pretokenize", "--out", tmp_path / "run", *sets, code=2)
     assert "wanted pretokenize.min_agreement = 100.00%" in done.stderr + done.stdout
     assert not list((tmp_path / "run" / "codes" / "encoded").glob("*.parquet"))
+
+
+def altered(folder, kind):
+    """Write a tokenizer's file that is not what VQ-demo wants; return its path."""
+    state = build_vq("VQ-demo").state_dict()
+    if kind == "another's":
+        state = VQ(replace(vq_spec("VQ-demo"), channels=8)).state_dict()
+    if kind == "NaN":
+        state["quant_conv.bias"][3] = float("nan")
+    torch.save({"model": state, "args": Path("x")} if kind == "code" else state, folder / "vq.pt")
+    if kind == "cut short":
+        (folder / "vq.pt").write_bytes((folder / "vq.pt").read_bytes()[:100_000])
+    return folder / "vq.pt"
+
+
+@pytest.mark.parametrize("kind", ["another's", "NaN", "code", "cut short"])
+def test_a_tokenizers_file_that_does_not_fit_is_refused_before_anything_is_written(filtered, tmp_path, kind):
+    recipe, root = filtered
+    shutil.copytree(root, tmp_path / "run")
+    before = files_of(tmp_path / "run")
+    asked = load_recipe(recipe, [f"output.root='{tmp_path / 'run'}'", f"pretokenize.weights='{altered(tmp_path, kind)}'"])
+    for dry_run in (True, False):
+        with pytest.raises(WeightsError, match=r"pretokenize\.weights, or write 'stand-in'"):
+            run_stage(asked, "pretokenize", StageOptions(dry_run=dry_run))
+    assert files_of(tmp_path / "run") == before
+    assert not list((tmp_path / "run").glob("logs/workers/encode*"))
+
+
+def test_all_stages_ask_for_the_tokenizer_before_the_first_one_works(web, tmp_path, capsys):
+    recipe = write_recipe(tmp_path / "recipe.toml", web, write_input(tmp_path / "in"), tmp_path / "run")
+    for weights, says in ((tmp_path / "none.pt", "no file at"), (altered(tmp_path, "NaN"), "NaN or infinite numbers in 1 tensors")):
+        assert run_stages(load_recipe(recipe, [f"pretokenize.weights='{weights}'"]), "all", StageOptions()) == 2
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

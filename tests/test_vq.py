@@ -2,8 +2,10 @@ import argparse
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from vq_oracle import ORACLE, needs_oracle, oracle_module
 
 from manifests.weights import STAND_IN, WeightsError
 from tokenize_shards.catalog import VQ_SPECS, vq_weights
-from tokenize_shards.vq import VQ, build_vq, load_vq
+from tokenize_shards.vq import VQ, build_vq, check_vq, load_vq
 
 
 def demo(seed: int = 0) -> VQ:
@@ -173,9 +175,9 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "gone-off").exists()
 
 
+@pytest.mark.parametrize(("share", "says"), [(0.0, "it is empty"), (0.3, "it is cut short"), (0.99, "it is cut short")])
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
-def test_truncated_files_are_refused(suffix: str, share: float, tmp_path: Path) -> None:
+def test_truncated_files_are_refused(suffix: str, share: float, says: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     path = tmp_path / f"vq.{suffix}"
@@ -184,17 +186,74 @@ def test_truncated_files_are_refused(suffix: str, share: float, tmp_path: Path) 
     else:
         save_file(demo().state_dict(), path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(WeightsError, match="cut short"):
+    with pytest.raises(WeightsError, match=says) as refused:
+        load_vq("VQ-demo", str(path))
+    assert not re.search("PytorchStreamReader|miniz|Error", str(refused.value))
+
+
+def test_a_page_in_the_files_place_is_refused_by_its_words(tmp_path: Path) -> None:
+    (tmp_path / "vq.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\n")
+    with pytest.raises(WeightsError, match="it is a text that begins 'version https://git-lfs"):
+        load_vq("VQ-demo", str(tmp_path / "vq.pt"))
+
+
+def test_a_byte_altered_within_a_tensor_is_refused(tmp_path: Path) -> None:
+    path, state = tmp_path / "vq.pt", demo().state_dict()
+    torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(state["encoder.conv_out.bias"].numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"altered \(the CRC-32 of vq/data/\d+ is not the one"):
         load_vq("VQ-demo", str(path))
 
 
+@pytest.mark.parametrize("rows", ["zero", "equal", "equal and zero", "of two directions"])
+def test_a_codebook_without_two_directions_is_refused(rows: str, tmp_path: Path) -> None:
+    state = demo().state_dict()
+    book_KD = state["quantize.embedding.weight"]
+    book_KD[:] = 0.0 if rows == "zero" else book_KD[0] * torch.linspace(1, 9, len(book_KD))[:, None]
+    if rows == "equal and zero":
+        book_KD[::2] = 0.0
+    if rows == "of two directions":
+        book_KD[1] = -book_KD[0]
+    torch.save(state, tmp_path / "vq.pt")
+    if rows == "of two directions":
+        load_vq("VQ-demo", str(tmp_path / "vq.pt"))
+        return
+    with pytest.raises(WeightsError, match="no two of the 512 rows of the codebook differ in direction"):
+        load_vq("VQ-demo", str(tmp_path / "vq.pt"))
+
+
+def test_a_row_of_zeros_is_as_near_as_the_reference_has_it() -> None:
+    # The reference takes the least |z|² + |e|² - 2ze over z and e that F.normalize has seen, which leaves zeros what they are.
+    vq = demo()
+    book_KD = vq.quantize.embedding.weight.data
+    book_KD[3:] = 0.0
+    book_KD[9] = 5e-13  # too short for F.normalize to bring it to length 1
+    z_PD = torch.randn(400, 8)
+    z_P1D, e_1KD = (torch.nn.functional.normalize(x.double(), dim=-1) for x in (z_PD[:, None], book_KD[None]))
+    wanted_P = (z_P1D - e_1KD).square().sum(-1).argmin(-1)
+    assert set(wanted_P.tolist()) == {0, 1, 2, 3, 9}
+    assert torch.equal(vq.quantize.nearest(z_PD), wanted_P)
+
+
 def test_another_tokenizers_file_is_refused_by_name_and_shape(tmp_path: Path) -> None:
-    torch.save(demo().state_dict(), tmp_path / "vq.pt")
+    torch.save(VQ(replace(VQ_SPECS["VQ-demo"], channels=32)).state_dict(), tmp_path / "vq.pt")
     said = (
-        r"of 344 tensors wanted and 174 got, 184 missing .* 14 unexpected .*conv_in\.weight: got \(16, 3, 3, 3\), wanted \(128, 3, 3, 3\)"
+        r"of 344 tensors wanted and 174 got, 184 missing .* 14 unexpected .*conv_in\.weight: got \(32, 3, 3, 3\), wanted \(128, 3, 3, 3\)"
+        r".*\. Get vq_ds16_t2i\.pt"
     )
     with pytest.raises(WeightsError, match=said):
         load_vq("VQ-16", str(tmp_path / "vq.pt"))
+
+
+def test_a_file_of_another_known_tokenizer_is_called_by_its_name(tmp_path: Path) -> None:
+    torch.save(demo().state_dict(), tmp_path / "vq.pt")
+    for look in (load_vq, check_vq):
+        with pytest.raises(
+            WeightsError, match=r"weights of VQ-16: .*vq\.pt holds VQ-demo; write vq = 'VQ-demo' to use it\. Get vq_ds16_t2i\.pt"
+        ):
+            look("VQ-16", str(tmp_path / "vq.pt"))
 
 
 @pytest.mark.parametrize(

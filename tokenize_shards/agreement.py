@@ -44,9 +44,10 @@ def measure(loaded: LoadedVQ, encoder: Encoder, size: int, batch_size: int) -> A
 def check(agreement: Agreement, least: float, *, stand_in: bool) -> None:
     """Raise PrecisionError below the recipe's limit; stand-ins, whose codes lie much closer together, are only reported."""
     if agreement.share < least and not stand_in:
+        better = "'fp32'" if agreement.precision == "tf32" else "'tf32' or 'fp32'"
         raise PrecisionError(
             f"pretokenize.precision = {agreement.precision!r}: {agreement.share:.2%} of {agreement.codes:,} codes are float32's, wanted "
-            f"pretokenize.min_agreement = {least:.2%}; take precision 'tf32' or 'fp32', or lower the limit"
+            f"pretokenize.min_agreement = {least:.2%}; take precision {better}, or lower the limit"
         )
 
 

@@ -71,7 +71,7 @@ def vq_weights(name: str, weights: str) -> WeightsFile:
     if weights == STAND_IN:
         return stand_in(name, f"{spec} seed={STAND_IN_SEED}")
     if weights == DEMO and name != "VQ-demo":
-        raise WeightsError(f"weights of {name}: only VQ-demo has 'demo' weights. {_where(spec)}")
+        raise WeightsError(f"weights of {name}: only VQ-demo has 'demo' weights. {what_to_get(spec)}")
     return _identity(name, *_state(Path(DEMO_WEIGHTS if weights == DEMO else weights).expanduser()))
 
 
@@ -84,10 +84,11 @@ def _state(path: Path) -> tuple[str, int, int]:
 @lru_cache(maxsize=16)
 def _identity(name: str, path: str, size: int, changed_ns: int) -> WeightsFile:
     """Return the identity of a file; its size and time let a process hash an unchanged file once."""
-    return weights_file(name, path, where=_where(VQ_SPECS[name]))
+    return weights_file(name, path, where=what_to_get(VQ_SPECS[name]))
 
 
-def _where(spec: VQSpec) -> str:
+def what_to_get(spec: VQSpec) -> str:
+    """Return the sentence that ends every refusal of a tokenizer's weights: where its own are, and what else may stand in the recipe."""
     return (
         f"Get {spec.get}; put the file's path into the recipe as pretokenize.weights, or write 'stand-in' there for seeded random weights"
     )

@@ -24,6 +24,8 @@ USAGE = "quantize.codebook_used"
 BROKEN = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile)
 """What torch and safetensors raise for files that are cut short, altered, or something else."""
 SHOWN = 3
+TOLD = 40
+"""Bytes of a text that is no checkpoint which its refusal repeats."""
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -33,13 +35,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     format with weights only: tensors, plain containers, and the argparse.Namespace that LlamaGen's trainers save.
     Raises WeightsError for anything else, code in a pickle included.
     """
+    path = Path(path)
     try:
-        content = _safetensors(path) if Path(path).suffix == ".safetensors" else _torch(path)
+        content = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
     except BROKEN as error:
-        first = _why(error)
-        raise WeightsError(
-            f"{path}: cannot be read as a checkpoint of tensors alone: it is cut short, altered, or holds code ({first})"
-        ) from error
+        raise WeightsError(f"{path}: wanted a checkpoint of tensors alone; {_fault(path, error)}") from error
     held: Any = content
     if isinstance(content, Mapping):
         held = next((content[key] for key in HOLDERS if isinstance(content.get(key), Mapping)), content)
@@ -49,15 +49,27 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return _unwrapped(tensors)
 
 
-def _why(error: BaseException) -> str:
-    """Return one line on a broken file; of a pickle only what it asked for: torch's own text advises to run it."""
+def _fault(path: Path, error: Exception) -> str:
+    """Return what is wrong with a file that does not load, not in torch's words: those speak of its innards and advise to run the code."""
+    if isinstance(error, OSError):
+        return f"it cannot be read ({error.strerror or error})"
+    with open(path, "rb") as file:
+        start = file.read(TOLD)
+    if not start:
+        return "it is empty"
+    if start.isascii() and start.decode().split("\n")[0].isprintable():
+        return f"it is a text that begins {start.decode()!r}: a page or a pointer was saved in the file's place"
+    asked = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:global|class) ([\w.]+)", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
+    if isinstance(error, pickle.UnpicklingError) and asked:
+        return f"it holds code: its pickle asks for {asked[1] or asked[2]}"
+    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return f"it is cut short: {path.stat().st_size:,} bytes without the directory that ends its archive"
     if isinstance(error, pickle.UnpicklingError):
-        asked = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:global|class) ([\w.]+)", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
-        return f"it asks for {asked[1] or asked[2]}" if asked else "its pickle is not of plain tensors"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return "it is cut short or altered, or holds code: its pickle is not one of plain tensors"
+    return f"it is cut short or altered{f' ({error})' if isinstance(error, zipfile.BadZipFile) else ''}"
 
 
-def _safetensors(path: str | Path) -> Any:
+def _safetensors(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -67,7 +79,12 @@ def _safetensors(path: str | Path) -> Any:
         raise ValueError(str(error)) from error
 
 
-def _torch(path: str | Path) -> Any:
+def _torch(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            altered = archive.testzip()  # torch itself skips the checksums
+        if altered:
+            raise zipfile.BadZipFile(f"the CRC-32 of {altered} is not the one that it was saved with")
     with torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(path, map_location="cpu", weights_only=True)
 

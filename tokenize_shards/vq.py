@@ -6,7 +6,9 @@ Names, widths and order follow vq_model.py of LlamaGen (arXiv 2406.06525), so th
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import cast
 
@@ -14,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from manifests.weights import STAND_IN, WeightsFile
-from tokenize_shards.catalog import STAND_IN_SEED, VQSpec, vq_spec, vq_weights
+from manifests.weights import STAND_IN, WeightsError, WeightsFile
+from tokenize_shards.catalog import STAND_IN_SEED, VQ_SPECS, VQSpec, vq_spec, vq_weights, what_to_get
 from tokenize_shards.tensors import fingerprint, fit, read_tensors, seeded_tensors
 
 NORM_EPS = 1e-6
+SAME_DIRECTION = 1e-6
+"""Rows of a codebook whose components differ by less than this, at length 1, are no two codes in float32."""
 LOOKUP_ROWS = 4096
 """Positions compared with the codebook at a time: 4,096 x 16,384 float32 cosines take 256 MiB."""
 
@@ -179,10 +183,13 @@ class Codebook(nn.Module):
     def nearest(self, z_PD: Tensor) -> Tensor:
         """Return the codes (P,) of vectors of any length; of equals the lowest code wins.
 
-        On unit vectors the least distance is the largest cosine, so no table of distances is made.
+        The least distance |e|² - 2ze is the largest cosine where all e have length 1, so no table of distances is made.
+        A row of zeros stays short of 1, and is nearer to every z than rows at more than 60 degrees: what it lacks is added.
         """
-        units_DK = self.units().T
-        return torch.cat([(F.normalize(rows_PD, dim=-1) @ units_DK).argmax(-1) for rows_PD in torch.split(z_PD, LOOKUP_ROWS)])
+        units_KD = self.units()
+        lacks_K = F.threshold((1 - units_KD.square().sum(-1)) / 2, 0.1, 0.0)  # exactly 0 but for such rows
+        pieces = torch.split(z_PD, LOOKUP_ROWS)
+        return torch.cat([F.linear(F.normalize(rows_PD, dim=-1), units_KD, lacks_K).argmax(-1) for rows_PD in pieces])
 
     def vectors(self, codes: Tensor) -> Tensor:
         """Return codes (...) as unit vectors (..., D)."""
@@ -272,13 +279,58 @@ def load_vq(name: str, weights: str) -> LoadedVQ:
     Raises ValueError for an unknown tokenizer; WeightsError for a missing, damaged or unsafe file, or another tokenizer's.
     """
     identity = vq_weights(name, weights)
-    with torch.device("meta"):
-        vq = VQ(vq_spec(name))
-    wanted = {key: tuple(tensor.shape) for key, tensor in vq.state_dict().items()}
-    if weights == STAND_IN:
-        tensors = seeded_tensors(wanted, STAND_IN_SEED)
-    else:
-        tensors = fit(read_tensors(identity.path), wanted, identity.label)
+    vq = _hollow(vq_spec(name))
+    tensors = seeded_tensors(_shapes(vq.state_dict()), STAND_IN_SEED) if weights == STAND_IN else _own(vq, identity)
     vq.load_state_dict(tensors, strict=True, assign=True)
     vq.requires_grad_(False)
     return LoadedVQ(vq.eval(), identity, fingerprint(tensors))
+
+
+def check_vq(name: str, weights: str) -> None:
+    """Raise what `load_vq` would raise for these weights and keep nothing of them; an unchanged file is read once per process."""
+    identity = vq_weights(name, weights)
+    if not identity.stand_in:
+        _checked(name, identity)
+
+
+@lru_cache(maxsize=16)
+def _checked(name: str, identity: WeightsFile) -> None:
+    _own(_hollow(vq_spec(name)), identity)
+
+
+def _hollow(spec: VQSpec) -> VQ:
+    """Return a tokenizer that has names and shapes, and no numbers yet."""
+    with torch.device("meta"):
+        return VQ(spec)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+
+def _own(vq: VQ, identity: WeightsFile) -> dict[str, Tensor]:
+    """Return the tensors of a file that is this tokenizer's. Raises WeightsError for any other, saying what it holds and what to get."""
+    tensors: dict[str, Tensor] = {}
+    try:
+        tensors = read_tensors(identity.path)
+        fitted = fit(tensors, _shapes(vq.state_dict()), identity.label)
+        _check_codebook(fitted["quantize.embedding.weight"], identity.label)
+    except WeightsError as error:
+        raise WeightsError(f"{_whose(tensors, vq.spec, identity) or error}. {what_to_get(vq.spec)}") from error
+    return fitted
+
+
+def _whose(tensors: Mapping[str, Tensor], wanted: VQSpec, identity: WeightsFile) -> str:
+    """Return what to say of a file that holds another tokenizer of the catalogue, else nothing."""
+    shapes = _shapes(tensors)
+    theirs = [spec.name for spec in VQ_SPECS.values() if spec != wanted and _shapes(_hollow(spec).state_dict()) == shapes]
+    return f"weights of {wanted.name}: {identity.path} holds {theirs[0]}; write vq = {theirs[0]!r} to use it" if theirs else ""
+
+
+def _check_codebook(book_KD: Tensor, who: str) -> None:
+    """Raise WeightsError where the rows do not tell one code from another: none has a direction, or all have the same."""
+    units_KD = F.normalize(book_KD[book_KD.norm(dim=-1) > 0], dim=-1)
+    if not len(units_KD) or float((units_KD - units_KD[0]).abs().max()) < SAME_DIRECTION:
+        raise WeightsError(
+            f"weights of {who}: no two of the {len(book_KD):,} rows of the codebook differ in direction: all codes would be one"
+        )
