@@ -126,9 +126,10 @@ def import_llamagen_command(
         from dataclasses import replace
 
         from pipeline.llamagen_import import ImportOptions, import_llamagen
+        from tokenize_shards.pack import UNKNOWN
 
         check_folders(codes, jsonl, labels, t5)
-        fingerprint, stand_in = "unknown", False
+        fingerprint, stand_in = UNKNOWN, False
         if weights:
             from tokenize_shards.vq import load_vq
 

@@ -281,20 +281,30 @@ def open_pictures(shards: Sequence[Shard], limits: Limits, share: Share) -> Pict
     return MemoryPictures(samples, limits.seed, share)
 
 
-def chooser(captions: Mapping[str, float], seed: int) -> Callable[[int, CodeSample], Example]:
+def chooser(captions: Mapping[str, float], seed: int, classes: int = 0) -> Callable[[int, CodeSample], Example]:
     """Return the rule that draws a crop and a caption for (epoch, sample), by hash(uid, epoch, seed).
 
     captions: source -> weight. Sources that a sample lacks are left out of its draw; where none is left, its first caption is
-    used, or an empty one.
+    used, or an empty one. With `classes` the caption is the number of the sample's class; LoaderError is raised where it has none below it.
     """
 
     def choose(epoch: int, sample: CodeSample) -> Example:
         crop = draw(sample.uid, epoch, seed, "crop") % len(sample.codes_KN)
+        if classes:
+            return Example(sample.uid, sample.codes_KN[crop], str(class_of(sample, classes)), None)
         source, text = _drawn_caption(sample, captions, draw(sample.uid, epoch, seed, "caption") / 2**64)
         stored = sample.features if source == sample.features_of else None
         return Example(sample.uid, sample.codes_KN[crop], text, stored)
 
     return choose
+
+
+def class_of(sample: CodeSample, classes: int) -> int:
+    """Return a sample's class, 0..classes - 1. Raises LoaderError where it has none such."""
+    if sample.label is None or not 0 <= sample.label < classes:
+        got = "no label" if sample.label is None else f"label {sample.label}"
+        raise LoaderError(f"sample {sample.uid} has {got}; train.condition = 'class' wants one from 0 to train.classes - 1, {classes - 1}")
+    return sample.label
 
 
 def _drawn_caption(sample: CodeSample, weights: Mapping[str, float], share: float) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from manifests.files import read_json, write_json
 from manifests.shards import read_shard
-from pipeline.features import TextFeatures, left_pad
+from pipeline.conditions import Conditioner
 from pipeline.gpt import GPT
 from pipeline.loader import Example
 from pipeline.preview import Grid, Row, save_grid
@@ -39,7 +39,7 @@ class Studio:
     """What it takes to draw."""
 
     gpt: GPT
-    text: TextFeatures
+    condition: Conditioner
     vq: LoadedVQ
     sampling: Sampling
     prompts: Sequence[str]  # what sample sheets show
@@ -49,7 +49,7 @@ class Studio:
         """Return the line under every sheet: what drew it, stand-ins named."""
         settings = self.sampling
         return (
-            f"tokenizer {self.vq.weights.label}; text {self.text.label}; "
+            f"tokenizer {self.vq.weights.label}; {self.condition.says}; "
             f"cfg {settings.cfg_scale:g}, top-k {settings.top_k or 'all'}, temperature {settings.temperature:g}, "
             f"top-p {settings.top_p:g}, seed {settings.seed}"
         )
@@ -59,8 +59,7 @@ class Studio:
         n_tokens = self.gpt.spec.grid**2
         drawn = []
         for start in range(0, len(prompts), CHUNK):
-            features_BTC, lengths_B = left_pad(self.text.features(list(prompts[start : start + CHUNK])), self.gpt.spec.cond_len)
-            condition = (torch.from_numpy(features_BTC), torch.from_numpy(lengths_B))
+            condition = self.condition.of(list(prompts[start : start + CHUNK]))
             drawn.append(generate(self.gpt, condition, n_tokens, replace(self.sampling, seed=seed + start)).cpu())
         return torch.cat(drawn)
 

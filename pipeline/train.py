@@ -23,8 +23,8 @@ from torch import Tensor
 
 from manifests.files import out_of_room, write_bytes
 from pipeline.checkpoint import save_checkpoint
-from pipeline.features import left_pad
 from pipeline.folder import locked
+from pipeline.gpt import Condition
 from pipeline.loader import Example, LoaderError, MemoryPictures, draw
 from pipeline.optim import set_rates
 from pipeline.preview import save_loss_curve
@@ -107,7 +107,7 @@ def introduce(job: Job) -> None:
     capped = f", {len(job.pictures.samples)} of them used" if isinstance(job.pictures, MemoryPictures) else ""
     job.machine.say(
         f"training {config.model} ({count / 1e6:,.1f} M parameters) on {data['samples']:,} pictures of tier {config.tier!r}{capped}: "
-        f"codes {job.tokenizer.name}{stand_in} {job.tokenizer.grid}x{job.tokenizer.grid}, text {job.text.label}; "
+        f"codes {job.tokenizer.name}{stand_in} {job.tokenizer.grid}x{job.tokenizer.grid}, {job.condition.says}; "
         f"{job.last:,} steps of {config.batch} on {job.machine.world} x {job.machine.device.type}, {'bf16' if job.bf16 else 'fp32'}"
     )
 
@@ -184,14 +184,13 @@ def take_step(job: Job, examples: list[Example]) -> tuple[Tensor, Tensor]:
     return total, norm
 
 
-def collate(job: Job, examples: list[Example]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Return codes (B, N) and the text condition on the device; features that the shard lacks are computed now."""
-    computed = iter(job.text.features([example.caption for example in examples if example.features is None]))
-    features = [next(computed) if example.features is None else example.features for example in examples]
-    features_BTC, lengths_B = left_pad(features, job.config.cond_len, full=job.config.compile)
+def collate(job: Job, examples: list[Example]) -> tuple[Tensor, Condition]:
+    """Return codes (B, N) and the condition on the device; features that the shard lacks are computed now."""
+    condition = job.condition.of([example.caption for example in examples], [example.features for example in examples])
     codes_BN = torch.from_numpy(np.stack([example.codes_N for example in examples]).astype(np.int64))
     device = job.machine.device
-    return codes_BN.to(device), (torch.from_numpy(features_BTC).to(device), torch.from_numpy(lengths_B).to(device))
+    on_device = condition.to(device) if isinstance(condition, Tensor) else (condition[0].to(device), condition[1].to(device))
+    return codes_BN.to(device), on_device
 
 
 def corrupted(codes_BN: Tensor) -> Tensor:
@@ -304,11 +303,11 @@ def open_studio(job: Job) -> Studio:
     loaded.vq.to(job.machine.device)
     config = job.config
     sampling = Sampling(config.sample_cfg_scale, config.sample_top_k, config.sample_temperature, config.sample_top_p, config.seed)
-    return Studio(job.gpt, job.text, loaded, sampling, prompts(job))
+    return Studio(job.gpt, job.condition, loaded, sampling, prompts(job))
 
 
 def prompts(job: Job) -> list[str]:
-    """Return what to draw: the recipe's prompts, else the captions of the first pictures."""
+    """Return what to draw: the recipe's prompts, else the captions or classes of the first pictures."""
     if job.config.sample_prompts:
         return job.config.sample_prompts
     first = next(job.pictures.steps(0))[:PROMPTS]

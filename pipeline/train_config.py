@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipeline.gpt_spec import SIZES, RopeCondition
+from pipeline.gpt_spec import SIZES, ConditionKind, RopeCondition
 
 
 class TrainConfig(BaseModel):
@@ -15,13 +15,15 @@ class TrainConfig(BaseModel):
     # what to train
     model: str = Field("GPT-XL", description=f"one of {', '.join(SIZES)}")
     tier: str = Field("pretrain", description="tier whose codes are read: RUN/codes/TIER/")
+    condition: ConditionKind = Field("text", description="'class': codes with labels, such as ImageNet's imported from LlamaGen's folders")
+    classes: int = Field(1000, ge=1, description="with condition = 'class': labels are below it; one more embedding stands for none")
     rope_cond: RopeCondition = Field("zero", description="'zero': LlamaGen's, text is attended uniformly; 'identity': by content")
     cond_len: int = Field(120, ge=1, description="text tokens at most")
     cond_dim: int = Field(2048, ge=1, description="width of a text feature; flan-t5-xl's is 2048")
     token_dropout: float = Field(0.1, ge=0, le=1)
     resid_dropout: float = Field(0.1, ge=0, le=1)
     ffn_dropout: float = Field(0.1, ge=0, le=1)
-    cond_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without text, for classifier-free guidance")
+    cond_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without text or class, for classifier-free guidance")
     init_from: str | None = Field(
         None,
         description="start from these weights alone: train/TIER/checkpoints of another tier, one in it, .safetensors, LlamaGen's .pt",
@@ -78,7 +80,7 @@ class TrainConfig(BaseModel):
     checkpoint_every: int = Field(5000, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(3, ge=1, description="how many of the newest checkpoints stay")
     sample_every: int = Field(5000, ge=0, description="steps between sample pictures; 0: none")
-    sample_prompts: list[str] = Field([], description="what to draw; none: the captions of the first pictures")
+    sample_prompts: list[str] = Field([], description="what to draw, captions or class numbers; none: those of the first pictures")
     sample_cfg_scale: float = Field(7.5, ge=0)
     sample_top_k: int = Field(1000, ge=0, description="0: all codes")
     sample_temperature: float = Field(1.0, ge=0)
@@ -100,6 +102,17 @@ class TrainConfig(BaseModel):
         if min(weights.values()) < 0 or sum(weights.values()) <= 0:
             raise ValueError("weights must not be negative, and one must be above 0")
         return weights
+
+    @model_validator(mode="after")
+    def _classes_have_no_captions(self) -> "TrainConfig":
+        if self.condition == "class" and self.recall_pictures:
+            raise ValueError("recall_pictures draws captions; with condition = 'class' it must be 0")
+        wrong = [prompt for prompt in self.sample_prompts if not (prompt.isdecimal() and prompt.isascii() and int(prompt) < self.classes)]
+        if self.condition == "class" and wrong:
+            raise ValueError(
+                f"sample_prompts: {wrong[0]!r} is no class; with condition = 'class' wanted numbers from 0 to {self.classes - 1}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _cooldown_needs_an_end(self) -> "TrainConfig":

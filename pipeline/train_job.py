@@ -11,7 +11,7 @@ from torch import nn
 
 from manifests.weights import WeightsError
 from pipeline.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, start_from, sweep_checkpoints
-from pipeline.features import TextFeatures, text_features
+from pipeline.conditions import Conditioner, conditioner
 from pipeline.gpt import GPT, build_gpt
 from pipeline.loader import (
     CodeSample,
@@ -24,6 +24,7 @@ from pipeline.loader import (
     Share,
     check_shards,
     chooser,
+    class_of,
     data_digest,
     find_shards,
     first_sample,
@@ -32,7 +33,7 @@ from pipeline.loader import (
 from pipeline.optim import make_optimizers
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.train_config import TrainConfig
-from tokenize_shards.pack import Tokenizer
+from tokenize_shards.pack import UNKNOWN, Tokenizer
 from tokenize_shards.vq import load_vq
 
 FREE_TO_CHANGE = {
@@ -92,7 +93,7 @@ class Job:
     vq: tuple[str, str]  # architecture and weights, to see samples
     pictures: Pictures
     choose: Callable[[int, Any], Example]
-    text: TextFeatures
+    condition: Conditioner
     gpt: GPT
     model: nn.Module  # gpt, or what DDP and torch.compile made of it
     optimizers: list[torch.optim.Optimizer]
@@ -118,13 +119,14 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     check_shards(shards[machine.rank :: machine.world], config.verify)
     sample = first_sample(shards)
     tokenizer = sample.tokenizer
+    _check_condition(config, sample)
     _check_tokenizer(recipe, sample, machine)
     pictures = open_pictures(shards, Limits(config.memory_bytes, config.max_pictures, config.seed), share)
     if config.recall_pictures and not isinstance(pictures, MemoryPictures):
         raise RecipeError(
             "train.recall_pictures: these codes are too many to hold in memory; set train.max_pictures, or train.recall_pictures = 0"
         )
-    text = text_features(config.text, config.text_weights, config.cond_dim, str(machine.device))
+    condition = conditioner(config, str(machine.device))
     gpt = _new_gpt(config, tokenizer).to(machine.device)
     job = Job(
         config=config,
@@ -134,12 +136,12 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
         tokenizer=tokenizer,
         vq=recipe.tokenizer(config.tier),
         pictures=pictures,
-        choose=chooser(config.captions, config.seed),
-        text=text,
+        choose=chooser(config.captions, config.seed, config.classes if config.condition == "class" else 0),
+        condition=condition,
         gpt=gpt,
         model=gpt,
         optimizers=make_optimizers(gpt, config),
-        facts=_facts(config, machine, shards, sample, text),
+        facts=_facts(config, machine, shards, sample, condition),
         last=last_step(config, pictures, shards),
     )
     _resume(job)
@@ -151,6 +153,14 @@ def _share(config: TrainConfig, machine: Machine) -> Share:
     if config.batch % machine.world:
         raise RecipeError(f"train.batch: {config.batch} pictures cannot be shared evenly by {machine.world} processes")
     return Share(machine.rank, machine.world, config.batch // machine.world)
+
+
+def _check_condition(config: TrainConfig, sample: CodeSample) -> None:
+    """Raise LoaderError where the first of the samples has no class to train on, or nothing but one."""
+    if config.condition == "class":
+        class_of(sample, config.classes)
+    elif sample.label is not None and not sample.captions:
+        raise LoaderError(f"the codes of tier {config.tier!r} have labels and no captions: set train.condition = 'class'")
 
 
 def _check_tokenizer(recipe: Recipe, sample: CodeSample, machine: Machine) -> None:
@@ -170,6 +180,11 @@ def _check_tokenizer(recipe: Recipe, sample: CodeSample, machine: Machine) -> No
             f"tokenizer: {name}'s weights {weights!r} are not here, so the codes' fingerprint is not compared; no samples are drawn"
         )
         fingerprint = made_by.fingerprint
+    if made_by.fingerprint == UNKNOWN != fingerprint:
+        raise LoaderError(
+            f"the codes of tier {recipe.train.tier!r} were imported without their tokenizer's weights, so nothing can compare it with "
+            f"the recipe's: import them again with --weights {weights}"
+        )
     if (name, fingerprint) != (made_by.name, made_by.fingerprint):
         raise LoaderError(
             f"tokenizer mismatch: the codes of tier {recipe.train.tier!r} were made by {made_by.name} {made_by.fingerprint[:12]}…, "
@@ -181,10 +196,11 @@ def _new_gpt(config: TrainConfig, tokenizer: Tokenizer) -> GPT:
     torch.manual_seed(config.seed)
     return build_gpt(
         config.model,
-        "text",
+        config.condition,
         tokenizer.grid,
         config.rope_cond,
         vocab=tokenizer.codebook,
+        classes=config.classes,
         cond_len=config.cond_len,
         cond_dim=config.cond_dim,
         token_dropout=config.token_dropout,
@@ -201,13 +217,13 @@ def last_step(config: TrainConfig, pictures: Pictures, shards: list[Shard]) -> i
     return passes if config.steps is None else min(config.steps, passes)
 
 
-def _facts(config: TrainConfig, machine: Machine, shards: list[Shard], sample: CodeSample, text: TextFeatures) -> dict[str, Any]:
+def _facts(config: TrainConfig, machine: Machine, shards: list[Shard], sample: CodeSample, condition: Conditioner) -> dict[str, Any]:
     samples = sum(shard.samples for shard in shards)
     return {
         "train": config.model_dump(mode="json"),
         "data": {"digest": data_digest(shards), "parent": sample.parent, "shards": len(shards), "samples": samples},
         "tokenizer": asdict(sample.tokenizer),
-        "text": text.label,
+        "text": condition.label,
         "world": machine.world,
         "versions": {"torch": torch.__version__},
     }
@@ -259,8 +275,9 @@ def differences(found: Checkpoint, facts: dict[str, Any]) -> list[str]:
         changed.insert(0, "codes")
     free = FREE_TO_CHANGE if now["train"]["cooldown"] else FREE_TO_CHANGE | {"steps"}
     for key in sorted(set(now["train"]) - free):
-        if before["train"].get(key) != now["train"][key]:
-            changed.append(f"train.{key} ({before['train'].get(key)!r}, now {now['train'][key]!r})")
+        earlier = before["train"].get(key, TrainConfig.model_fields[key].default)  # a key that came after the checkpoint
+        if earlier != now["train"][key]:
+            changed.append(f"train.{key} ({earlier!r}, now {now['train'][key]!r})")
     return changed
 
 

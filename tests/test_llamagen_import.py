@@ -46,9 +46,9 @@ def write(folder, lines, stem="a", t5=False):
     return folder
 
 
-def options(folder, to=None, **more):
+def options(folder, to=None, fingerprint="f" * 64, **more):
     more.setdefault("jsonl", folder / "jsonl")
-    return ImportOptions(folder / "codes", to or folder / "to", "VQ-demo", "f" * 64, 8 * GRID, **more)
+    return ImportOptions(folder / "codes", to or folder / "to", "VQ-demo", fingerprint, 8 * GRID, **more)
 
 
 def samples_of(to):
@@ -249,13 +249,13 @@ def test_features_keep_their_numbers(tmp_path):
 # ImageNet's folders
 
 
-def imagenet(folder, count=4):
+def imagenet(folder, count=4, **more):
     for kind in ("codes", "labels"):
         (folder / kind).mkdir(parents=True)
     for number in range(count):
         np.save(folder / "codes" / f"{number}.npy", codes_of(number, crops=10))
         np.save(folder / "labels" / f"{number}.npy", np.array([number % 3]))
-    return options(folder, jsonl=None, labels=folder / "labels")
+    return options(folder, jsonl=None, labels=folder / "labels", **more)
 
 
 def test_imagenet_folders_keep_their_labels_and_crops(tmp_path):

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+UNKNOWN = "unknown"
+"""The fingerprint of a tokenizer whose weights were not at hand when its codes were imported."""
+
 
 @dataclass(frozen=True)
 class Tokenizer:
