@@ -2,11 +2,13 @@
 
 import csv
 import re
+import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +33,10 @@ LOOKS = {
     "host": r"[^\s/?#@:,]+\.[^\s/?#@:,]+",
 }
 """What a line of each kind looks like; of several that fit, the user must say which is meant."""
+ODD = r"[^!-$&-~]"
+"""What makes a path worth a look: a `%`, or anything but printable ASCII."""
+UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")
+PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 PARTS = r"^\s*(?i:https?)://(?:[^/?#@\s]*@)?(?P<host>\[[^\]]*\]|[^/?#:\s]*)(?P<port>:[0-9]*)?(?P<rest>[^#]*)"
 
 
@@ -94,14 +100,32 @@ def laion_hashes(url: pa.Array, text: pa.Array | None) -> pa.Array:
 def normal_urls(urls: pa.Array) -> pa.Array:
     """Return http(s) URLs as they are compared, others null: without scheme, user, default port and fragment, the host in lower case.
 
-    http and https are one, so that a takedown of either form counts.
+    http and https are one, so that a takedown of either form counts; so are percent-encodings of one path (RFC 3986, 6.2.2).
     """
     parts = pc.extract_regex(urls, PARTS)
     host, port, rest = (pc.struct_field(parts, name) for name in ("host", "port", "rest"))
     rest = pc.utf8_rtrim_whitespace(rest)
     port = pc.if_else(pc.is_in(port, value_set=pa.array(["", ":", ":80", ":443"])), "", port)
     rest = pc.if_else(pc.starts_with(rest, "/"), rest, pc.binary_join_element_wise("/", rest, ""))
-    return pc.binary_join_element_wise(_normal_hosts(host), port, rest, "")
+    return pc.binary_join_element_wise(_normal_hosts(host), port, _normal_escapes(rest), "")
+
+
+def _normal_escapes(rests: pa.Array) -> pa.Array:
+    """Return paths and queries with `%` before upper-case digits, and only where a URL needs it."""
+    odd = pc.fill_null(pc.match_substring_regex(rests, ODD), False)
+    if not pc.any(odd).as_py():
+        return rests
+    mended = pa.array([_escaped(rest) for rest in rests.filter(odd).to_pylist()], pa.string())
+    return pc.replace_with_mask(rests, odd, mended)
+
+
+def _escaped(rest: str) -> str:
+    return quote(re.sub("%[0-9a-fA-F]{2}", _escape, rest), safe=PRINTABLE)
+
+
+def _escape(found: re.Match[str]) -> str:
+    letter = chr(int(found[0][1:], 16))
+    return letter if letter in UNRESERVED else found[0].upper()
 
 
 def _normal_hosts(hosts: pa.Array) -> pa.Array:
@@ -221,7 +245,7 @@ def _told(path: Path, lines: Sequence[tuple[int, str]]) -> str:
         number, text = next((n, t) for n, t in lines if not re.fullmatch(LOOKS[first[0]], t))
         raise ListError(f"{path}: line {number}: {text[:80]!r} is no {first[0]}, as the lines before are")
     what = f"may be {' or '.join(fits)}" if fits else f"is none of {', '.join(KINDS)}"
-    raise ListError(f'{path}: line {number}: {text[:80]!r} {what}; say which: {{ file = "…", kind = "…" }}')
+    raise ListError(f'{path}: line {number}: {text[:80]!r} {what}; say which: its first line, or {{ file = "…", kind = "…" }}')
 
 
 def _canonical(path: Path, kind: str, lines: Iterator[tuple[int, str]] | Sequence[tuple[int, str]], place: str = "line") -> pa.Array:

@@ -17,7 +17,7 @@ from manifests.shards import Index, index_path
 
 FREE = ("logs", "train")
 """Folders whose files no digest covers; checkpoints in train/ are checked by their own records."""
-LOOSE = (".lock", "report.html", "truth.txt", "ATTRIBUTION.md")
+LOOSE = (".lock", "report.html", "plan.json", "truth.txt", "ATTRIBUTION.md")
 """Files beside the data that commands write over at any time."""
 TOMBSTONES = "tombstones.parquet"
 PENDING = ".removal"
@@ -66,6 +66,25 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
         records.find(ASKED, "stale", "a removal was asked for and is not at its end: pipeline remove RUN goes on with it")
     findings = sorted(set(records.findings), key=lambda finding: (finding.path, finding.kind, finding.says))
     return Report(watch.files, watch.done, tuple(findings), tuple(said))
+
+
+def look_over(root: Path, stages: Stages) -> list[Finding]:
+    """Return what is missing, damaged or cut, without reading the files that records speak of: their sizes alone are compared.
+
+    Checkpoints are left out.
+    """
+    records = read_records(root, stages)
+    for stage, steps in stages.items():
+        _stage(records, stage, steps)
+    _inputs(records)
+    for name, claim in records.claims.items():
+        size = (root / name).stat().st_size if (root / name).exists() else None
+        if size is None:
+            records.find(name, "missing", f"not there, though {claim.by} names it", claim.step, claim.shard)
+        elif claim.file.bytes not in (-1, size):
+            records.find(name, "damaged", f"{size:,} bytes, {claim.file.bytes:,} wanted", claim.step, claim.shard)
+    found = {finding for finding in records.findings if finding.kind in ("missing", "damaged") and finding.step != "train"}
+    return sorted(found, key=lambda finding: (finding.path, finding.kind))
 
 
 def _stage(records: Records, stage: str, steps: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.files import digest_of, read_table, write_table
+from manifests.files import FormatError, digest_of, read_table, write_table
 from manifests.manifest import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
 
@@ -107,8 +107,13 @@ class Tombstones:
 
 
 def read_tombstones(root: Path) -> Tombstones:
-    """Return the tombstones of the run at `root`, none where nothing was removed. Raises FormatError, OSError or ArrowException."""
+    """Return the tombstones of the run at `root`, none where nothing was removed.
+
+    Raises FormatError, OSError or ArrowException, and where a record names tombstones that are not there.
+    """
     path = root / TOMBSTONES
+    if not path.exists() and Journal(root, STEP).get(TOMBSTONES.removesuffix(".parquet")):
+        raise FormatError(f"{path}: missing, and what was removed would come back; restore it from a copy of the run")
     return Tombstones(read_table(path) if path.exists() else TABLE.empty_table())
 
 

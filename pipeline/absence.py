@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +20,15 @@ from manifests.files import TEMPORARY, FormatError
 from manifests.integrity import Report
 from manifests.records import Finding
 from manifests.tombstones import TOMBSTONES, Tombstones, read_tombstones
-from pipeline.excise import HEX
+from pipeline.excise import HEX, HOSTS
 
 NOT_READ = ("train",)
 """What a model has learned cannot be taken out of its checkpoints; everything else is looked at."""
+YOURS = ("recipe.toml", "manifests/recipe.json", "manifests/input.json")
+"""What the user wrote, recipe and names of input files: said to name something removed, and no fault."""
+TEXTS = (".json", ".jsonl", ".html", ".log", ".txt", ".toml", ".csv")
+URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>\\]+")
+QUOTED = re.compile(rb'"((?:[^"\\\n]|\\.)+)"')
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,12 @@ class Wanted:
         hit = pc.is_in(url_digests(values), value_set=urls)
         return int(pc.sum(pc.or_(hit, in_hosts(values, hosts)) if len(hosts) else hit).as_py() or 0)
 
+    def hosts(self, names: Iterable[str]) -> int:
+        """Count the removed hosts, and hosts below them, among words that look like hosts."""
+        wanted = self._digests[1]
+        values = pa.array(sorted({f"http://{name}/" for name in names}), pa.string())
+        return int(pc.sum(in_hosts(values, wanted)).as_py() or 0) if len(wanted) else 0
+
     def uids(self, column: pa.Array | pa.ChunkedArray) -> int:
         """Count the values, 16 bytes or 32 hex digits, that are removed uids."""
         if pa.types.is_string(column.type):
@@ -73,11 +85,13 @@ def with_absence(root: Path, report: Report, jobs: int = 0) -> Report:
     found = [
         Finding(path.relative_to(root).as_posix(), "removed", f"holds {'; '.join(says)}, which was removed")
         for path, says in zip(paths, said, strict=True)
-        if says
+        if says and path.relative_to(root).as_posix() not in YOURS
     ]
+    yours = [name for name in YOURS if (root / name) in paths and said[paths.index(root / name)]]
     line = f"removed: {len(wanted.hexes):,} uids, {len(paths):,} files searched for them, their URLs and hosts: in {len(found)} of them"
     findings = sorted({*report.findings, *found}, key=lambda finding: (finding.path, finding.kind, finding.says))
-    return replace(report, findings=tuple(findings), said=(*report.said, line))
+    lines = [line, *(f"{name} names a removed URL or host: it is yours, and stays as it is" for name in yours)]
+    return replace(report, findings=tuple(findings), said=(*report.said, *lines))
 
 
 def _paths(root: Path) -> Iterator[Path]:
@@ -95,7 +109,7 @@ def _look(root: Path, path: Path, wanted: Wanted) -> list[str]:
             return list(_in_table(path, wanted, final))
         if path.suffix == ".tar":
             return list(_in_tar(path, wanted))
-        return list(_in_text(path, wanted)) if path.suffix in (".json", ".jsonl", ".html", ".log", ".txt", ".toml") else []
+        return list(_in_text(path, wanted)) if path.suffix in TEXTS else []
     except (OSError, pa.ArrowException, tarfile.TarError, ValueError):
         return []
 
@@ -135,9 +149,25 @@ def _urls(note: Any) -> list[str]:
 
 
 def _in_text(path: Path, wanted: Wanted) -> Iterator[str]:
-    found = _hexes(path.read_bytes().splitlines(), wanted)
-    if found:
+    data = path.read_bytes()
+    if found := _hexes(data.splitlines(), wanted):
         yield f"{found} uids"
+    if wanted.has_urls and (found := wanted.urls(pa.array(sorted(_urls_of(data)), pa.string()))):
+        yield f"{found} URLs"
+    elif found := 0 if path.name.endswith(".index.json") else wanted.hosts(HOSTS.findall(data.decode("utf-8", "replace").lower())):
+        yield f"{found} hosts"
+
+
+def _urls_of(data: bytes) -> set[str]:
+    """Return what may be a URL, or the path of a local picture, in a text: with and without JSON's escapes and what ends a sentence."""
+    found = {match.decode("utf-8", "replace") for match in URL.findall(data)}
+    for match in QUOTED.findall(data):
+        text = match.decode("utf-8", "replace")
+        try:
+            found.add(json.loads(f'"{text}"') if "\\" in text else text)
+        except ValueError:
+            continue
+    return found | {url.rstrip(".,;:)]}") for url in found}
 
 
 def _hexes(lines: Iterable[bytes], wanted: Wanted) -> int:

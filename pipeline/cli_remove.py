@@ -1,14 +1,18 @@
 """The command that takes rows out of a run: `pipeline remove`."""
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
     from pipeline.remove import Outcome
 
 Many = list[str] | None
+NO_DAMAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Faults of the disk that a repair does not mend."""
 
 
 def remove(
@@ -52,8 +56,7 @@ def remove(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     except (OSError, ValueError, duckdb.Error) as error:  # a damaged table, tar or record, or a full disk
-        says = f"{(str(error).splitlines() or [type(error).__name__])[0]}; pipeline verify names what is damaged, pipeline repair mends it"
-        typer.echo(f"error: {says}; then run the same command again", err=True)
+        typer.echo(f"error: {_fault(error)}; then run the same command again", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         typer.echo("\nstopped. Go on with the same command.", err=True)
@@ -61,18 +64,25 @@ def remove(
     raise typer.Exit(code)
 
 
+def _fault(error: Exception) -> str:
+    says = (str(error).splitlines() or [type(error).__name__])[0]
+    of_disk = isinstance(error, OSError) and error.errno in NO_DAMAGE
+    return says + ("; mend that" if of_disk else "; pipeline verify names what is damaged, pipeline repair mends it")
+
+
 def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> int:
     from manifests.integrity import PENDING, PENDING_NOTE, is_run
+    from pipeline.datasets import DATASETS
     from pipeline.folder import locked
-    from pipeline.recipe import RecipeError, load_recipe, parse_recipe
+    from pipeline.recipe import RecipeError
     from pipeline.remove import remove_rows
-    from pipeline.repair import recipe_values
     from pipeline.selectors import asked_for, gather
     from pipeline.steps import Runtime
 
     if not root.is_dir() or not is_run(root):
         raise RecipeError(f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)")
-    selectors = gather(kinds, lists)
+    read = _recipe(root, recipe)
+    selectors = gather(kinds, lists, DATASETS[read.input.dataset].local)
     if not selectors:
         if (root / PENDING / PENDING_NOTE).exists():
             with locked(root):
@@ -80,16 +90,21 @@ def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: 
         selectors, promote = asked_for(root)
     if not selectors:
         raise RecipeError("nothing to remove: give --url, --host, --uid, --sha256, --phash or --list (each may be given several times)")
-    if recipe:
-        read = load_recipe(recipe, [])
-    else:
-        values = recipe_values(root)
-        if values is None:
-            raise RecipeError(f"{root}: recipe.toml and its copy are damaged or missing; give the recipe (--recipe FILE)")
-        read = parse_recipe(values)
     read = read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
     _print(root, remove_rows(root, read, Runtime(), selectors, promote))
     return 0
+
+
+def _recipe(root: Path, path: str | None) -> "Recipe":
+    from pipeline.recipe import RecipeError, load_recipe, parse_recipe
+    from pipeline.repair import recipe_values
+
+    if path:
+        return load_recipe(path, [])
+    values = recipe_values(root)
+    if values is None:
+        raise RecipeError(f"{root}: recipe.toml and its copy are damaged or missing; give the recipe (--recipe FILE)")
+    return parse_recipe(values)
 
 
 def _print(root: Path, done: "Outcome") -> None:
@@ -116,9 +131,17 @@ def _print(root: Path, done: "Outcome") -> None:
     train = sorted(path.relative_to(root).as_posix() for path in (root / "train").glob("*") if path.is_dir())
     for name in train if done.uids else ():
         print(f"  note: {name}: what was trained on removed rows stays in its checkpoints, samples and prompts; train again without them")
+    for named in _still_named(root, done):
+        print(f"  note: recipe.toml names {named}: the recipe is yours and stays as it is; take it out of your recipe too")
     if done.uids:
         print("  note: copies of shards or reports that you have given away are not reached; report.html was dropped, make it again")
     print(f"{root}: removed {done.rows:,} rows of {done.uids:,} uids; recorded in {done.record} and tombstones.parquet", flush=True)
+
+
+def _still_named(root: Path, done: "Outcome") -> list[str]:
+    """Return the removed hosts and URLs that the run's copy of the recipe names, in [fetch] connect_to or elsewhere."""
+    text = (root / "recipe.toml").read_text("utf-8", "replace").lower() if (root / "recipe.toml").exists() else ""
+    return [one.value for one in done.found if one.kind in ("host", "url") and one.value.lower() in text]
 
 
 def register(app: typer.Typer) -> None:

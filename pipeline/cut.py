@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from manifests.files import canonical_json, digest_of, read_table, write_json, write_table, writing_table
 from manifests.manifest import FileRecord, ShardRecord
+from manifests.weights import sha256_file
 from pipeline.excise import Gone, from_table, from_tar
 from pipeline.pairs import stats
 from pipeline.score import NO_NUMBER, Score, ScoreWorker
@@ -21,13 +22,17 @@ REASON = {"fetch": "error_message"}
 """Step -> column of its table that says why a row has no output; `reason` in the others."""
 
 
+class DamagedRun(ValueError):
+    """A file of the run is not what its record says; the message names it."""
+
+
 def cut_record(step: Step, record: ShardRecord, root: Path, gone: Gone) -> ShardRecord:
     """Take the rows out of a finished unit's files; return its record, under its old key, the same where it held none of them.
 
     `root` is the run that the step's folder is a shadow of.
     """
     if step.name == "select":
-        return _blank(step, record, gone)
+        return _blank(step, record, root, gone)
     taken: pa.Table | None = None
     samples, dropped = 0, Counter[str]()
     for file in record.files:
@@ -53,8 +58,11 @@ def cut_record(step: Step, record: ShardRecord, root: Path, gone: Gone) -> Shard
 def _measured(step: Step, file: FileRecord, root: Path) -> FileRecord:
     """Return the record of a file that may have been written anew."""
     path = step.root / file.path
-    if (root / file.path).exists() and path.samefile(root / file.path):
+    old = root / file.path
+    if old.exists() and path.samefile(old):
         return file
+    if old.exists() and sha256_file(old) != file.sha256:  # written anew, what is damaged would pass for whole
+        raise DamagedRun(f"{old} is damaged: it has not the sha256 that its journal names")
     counted = _last_attempts(path) if file.counted else ""
     return replace(FileRecord.of(step.root, path), counted=counted)
 
@@ -86,7 +94,7 @@ def _no_numbers(step: Score, path: Path, shard: str) -> None:
     write_table(path, table.replace_schema_metadata({**metadata, NO_NUMBER.encode(): canonical_json(counts)}))
 
 
-def _blank(step: Step, record: ShardRecord, gone: Gone) -> ShardRecord:
+def _blank(step: Step, record: ShardRecord, root: Path, gone: Gone) -> ShardRecord:
     """Turn rows of the select ledger into dropped ones that say nothing but where they stood."""
     path = step.root / record.files[0].path
     table = read_table(path)
@@ -106,5 +114,5 @@ def _blank(step: Step, record: ShardRecord, gone: Gone) -> ShardRecord:
         writer.write(made.replace_schema_metadata(None))
     reasons = Counter(made["reason"].drop_null().to_pylist())
     gone.counts["ledger/select/*.parquet"] += int(pc.sum(hit).as_py())
-    files = (FileRecord.of(step.root, path),)
+    files = tuple(_measured(step, file, root) for file in record.files)
     return replace(record, files=files, rows_out=record.rows_in - reasons.total(), dropped=dict(sorted(reasons.items())))

@@ -3,7 +3,9 @@
 import base64
 import json
 import re
+import tarfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,19 +15,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import ROW_GROUP_ROWS, write_bytes, write_table
-from manifests.shards import index_path, read_shard, write_shard
+from manifests.shards import ShardError, index_path, read_shard, write_shard
 
 KEYS = ("uid", "key")
 """Columns that say whose row it is: 16 bytes, or 32 hex digits."""
 HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
+HOSTS = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 @dataclass(frozen=True)
 class Gone:
-    """The uids that go, 16 bytes each, and the URLs of the rows that go; `counts`: rows and samples taken out, by folder."""
+    """The uids that go, 16 bytes each, the URLs of their rows, and hosts that go; `counts`: rows and samples taken out, by folder."""
 
     uids: frozenset[bytes]
     urls: frozenset[str] = frozenset()
+    hosts: frozenset[str] = frozenset()
     counts: Counter[str] = field(default_factory=Counter)
 
     @cached_property
@@ -48,12 +53,28 @@ class Gone:
             return pc.fill_null(pc.is_in(column.cast(binary.type), value_set=binary), False)
         return pa.array([False] * table.num_rows)
 
+    @cached_property
+    def _written(self) -> tuple[frozenset[str], list[int], list[str]]:
+        """Return the URLs as text and as JSON, how long they are, and those of local files, which have no scheme to look for."""
+        forms = self.urls | {json.dumps(url)[1:-1] for url in self.urls}
+        return forms, sorted({len(form) for form in forms}), sorted(form for form in forms if "://" not in form)
+
     def speaks(self, line: bytes) -> bool:
-        """Tell whether a line of text names a removed row."""
+        """Tell whether a line of text names a removed row, its URL, or a removed host."""
         if any(match.decode() in self.hexes for match in HEX.findall(line.lower())):
             return True
         text = line.decode("utf-8", "replace")
-        return any(url in text or json.dumps(url)[1:-1] in text for url in self.urls)
+        if self.hosts and any(name in self.hosts for found in HOSTS.findall(text.lower()) for name in domains(found)):
+            return True
+        forms, lengths, paths = self._written
+        begins = [match.start() for match in SCHEME.finditer(text)]
+        return any(text[at : at + length] in forms for at in begins for length in lengths) or any(path in text for path in paths)
+
+
+def domains(host: str) -> list[str]:
+    """Return a host and every domain above it."""
+    labels = host.split(".")
+    return [".".join(labels[place:]) for place in range(len(labels))]
 
 
 def from_table(path: Path, gone: Gone, what: str) -> pa.Table | None:
@@ -84,12 +105,24 @@ def written_schema(file: pq.ParquetFile) -> pa.Schema:
 
 
 def from_tar(path: Path, gone: Gone, what: str) -> int:
-    """Write a tar, and its index where it has one, without the samples that go; return how many went."""
+    """Write a tar, and its index where it has one, without the samples that go; return how many went.
+
+    Of a tar without any only the headers are read.
+    """
+    if not any(key in gone.hexes for key in _keys(path)):
+        return 0
     hits = sum(key in gone.hexes for key, _ in read_shard(path))
-    if hits:
-        write_shard(path, ((key, sample) for key, sample in read_shard(path) if key not in gone.hexes), index=index_path(path).exists())
-        gone.counts[what] += hits
+    write_shard(path, ((key, sample) for key, sample in read_shard(path) if key not in gone.hexes), index=index_path(path).exists())
+    gone.counts[what] += hits
     return hits
+
+
+def _keys(path: Path) -> Iterator[str]:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            yield from (info.name.partition(".")[0] for info in tar)
+    except tarfile.TarError as error:
+        raise ShardError(f"{path}: damaged ({error})") from error
 
 
 def from_lines(path: Path, gone: Gone, what: str) -> int:

@@ -38,6 +38,7 @@ MATCHES = pa.schema(
 """`ledger/eval_matches.parquet`: every match with an evaluation set, whatever becomes of the row."""
 TOP = 100
 """Hashes in the report of the most frequent ones."""
+TWIN_REMOVED = "its twin was kept and then removed; pipeline remove --promote-duplicates would let it in"
 Mark = tuple[bytes, str, str]
 
 
@@ -60,7 +61,7 @@ def mark_rows(recipe: Recipe, root: Path, pictures: pa.Table, barred: pa.Array) 
         (*listed.names, *(f"pHash {int(value):016x}, one of the most frequent" for value in frequent)),
     )
     marks = [*_removed(recipe, uids, hashes), *_entombed(root, pictures)]
-    marks += [(uid, "near_duplicate", "its twin was kept and then removed") for uid in barred.to_pylist()]
+    marks += [(uid, "near_duplicate", TWIN_REMOVED) for uid in barred.to_pylist()]
     marks += [(uid, "placeholder", f"{name}, {bits} bits apart") for uid, name, bits in _near(uids, hashes, stand_ins, recipe.dedup.radius)]
     matches = [*_eval_pictures(recipe, uids, hashes), *_eval_embeddings(recipe, root), *_eval_prompts(recipe, root)]
     if recipe.decontaminate.action == "drop":

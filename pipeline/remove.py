@@ -3,23 +3,22 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.files import read_table, write_json
-from manifests.integrity import ASKED, PENDING, PENDING_NOTE
+from manifests.integrity import ASKED, PENDING, PENDING_NOTE, claims_of, look_over
 from manifests.lineage import FOLDER
 from manifests.manifest import Manifest, ShardRecord, shard_list
-from manifests.tombstones import Tombstones, read_tombstones, write_tombstones
+from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
 from manifests.weights import sha256_file
 from pipeline.blank import blank_input
-from pipeline.cut import cut_record
+from pipeline.cut import DamagedRun, cut_record
 from pipeline.decide import Decide
 from pipeline.dedup import Dedup
 from pipeline.excise import Gone, from_lines, from_table, from_tar
@@ -32,7 +31,7 @@ from pipeline.plans import PLAN, plan_folder
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.registry import STAGES
 from pipeline.rules import input_columns
-from pipeline.selectors import Selector, hit_by
+from pipeline.selectors import Selector, asked_for, hit_by
 from pipeline.shadow import link, shadow_of
 from pipeline.stages import settings_changed
 from pipeline.steps import Runtime, Step, Unit, records_of
@@ -40,6 +39,9 @@ from pipeline.summary import stage_figures
 
 CARRIED = (".earlier", "logs")
 """Folders that no record names, and rows may stand in."""
+RECIPES = ("recipe.toml", "manifests/recipe.json")
+"""Two copies, which hold no rows: one of them, or the option `--recipe`, is enough."""
+STEPS = {stage: [step.name for step in steps] for stage, steps in STAGES.items()}
 
 
 @dataclass
@@ -81,37 +83,64 @@ class Outcome:
 def remove_rows(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Selector], promote: bool = False) -> Outcome:
     """Remove every row that a selector names from the run at `root`; without one that has a tombstone nothing changes.
 
-    All new files are whole before the first old one goes. Raises RecipeError before any work, or while another run holds the folder.
+    All new files are whole before the first old one goes. A removal that was asked for before and is not at its end is done first.
+    Raises RecipeError before any work, or while another run holds the folder, and DamagedRun for a run that is to be repaired first.
     """
-    with locked(root, removing=True), _asking(root):
+    with locked(root, removing=True):
+        unfinished = asked_for(root)
+        if unfinished[0] and unfinished != (list(selectors), promote):
+            first = _remove(root, recipe, runtime, *unfinished)
+            print(f"{root}: first ended a removal that was interrupted: {first.rows:,} rows of {first.uids:,} uids {first.record}")
+        return _remove(root, recipe, runtime, selectors, promote)
+
+
+def _remove(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Selector], promote: bool) -> Outcome:
+    with _asking(root):
+        _refuse_damage(root)
         before = read_tombstones(root)
         found = hit_by(selectors, root)
-        uids = frozenset(uid for hit in found.values() for uid in hit)
-        known = tuple(one for one in selectors if not found[one] and _is_known(before, one))
-        promotes = promote and bool(_barring(before, known))
-        if not uids and not promotes and len(known) == len(selectors):
+        known = _known(before, [one for one in selectors if not found[one]])
+        promoted = known if promote and _barring(before, known) else {}
+        if len(known) == len(selectors) and not promoted:
             (root / ASKED).unlink(missing_ok=True)
-            return Outcome(dict.fromkeys(selectors, 0), known)
-        asked = [[one.kind, one.value] for one in selectors]
-        write_json(root / ASKED, {"selectors": asked, "promote": promote}, sealed=True)
+            return Outcome(dict.fromkeys(selectors, 0), tuple(known))
+        write_json(root / ASKED, {"selectors": [[one.kind, one.value] for one in selectors], "promote": promote}, sealed=True)
         with shadow_of(root, ()) as shadow:
             inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(shadow)})})
-            work = Removal(root, shadow, inside, runtime, Gone(uids, urls_of(root, uids)), promotes)
+            work = Removal(root, shadow, inside, runtime, _gone(root, found), bool(promoted))
             names = _all_of(root, shadow)
             rows = graves(Pack(recipe, root, runtime), {one: found[one] for one in selectors if one not in known}, promote)
-            kept = [{**row, "promote": row["promote"] or (promote and _is_of(row, known))} for row in before.table.to_pylist()]
-            if uids or promotes:
-                _look(work)
-            write_tombstones(shadow, [*kept, *rows])
-            if uids or promotes:
-                _excise(work)
-            places = {(row["source"], row["source_row"]) for row in rows if row["uid"]}
-            outcome = Outcome({one: len(found[one]) for one in selectors}, known, len(places), len(uids), dict(work.gone.counts))
+            outcome = _take_out(work, Outcome({one: len(found[one]) for one in selectors}, tuple(known)), rows, _promoted(before, promoted))
             record = _record(work, outcome, promote)
             made = changes(root, shadow, names)
             commit(root, shadow, made)
         (root / ASKED).unlink(missing_ok=True)
     return replace(outcome, files=_by_folder(made), stages=work.stages, later=tuple(work.later), record=record)
+
+
+def _gone(root: Path, found: Mapping[Selector, Collection[bytes]]) -> Gone:
+    uids = frozenset(uid for hit in found.values() for uid in hit)
+    return Gone(uids, urls_of(root, uids), frozenset(one.value for one in found if one.kind == "host"))
+
+
+def _take_out(work: Removal, outcome: Outcome, rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> Outcome:
+    """Write the tombstones into the shadow, those from before and `rows`, and take out what goes; return the outcome with its counts."""
+    something = bool(work.gone.uids) or work.promotes
+    if something:
+        _look(work)
+    write_tombstones(work.shadow, [*before, *rows])
+    if something:
+        _excise(work)
+    places = {(row["source"], row["source_row"]) for row in rows if row["uid"]}
+    return replace(outcome, rows=len(places), uids=len(work.gone.uids), counts=dict(work.gone.counts))
+
+
+def _refuse_damage(root: Path) -> None:
+    """Raise DamagedRun where a file is missing, cut or damaged: rows would not be found, or not be taken out of it."""
+    found = [one for one in look_over(root, STEPS) if one.path not in RECIPES]
+    if found:
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        raise DamagedRun(f"{root}: {found[0].path} is {found[0].kind} ({found[0].says}){more}")
 
 
 @contextmanager
@@ -125,23 +154,30 @@ def _asking(root: Path) -> Iterator[None]:
         raise
 
 
-def _is_known(before: Tombstones, one: Selector) -> bool:
-    if one.kind == "uid" and pc.any(pc.equal(before.uids, pa.scalar(bytes.fromhex(one.value), pa.binary(16)))).as_py():
-        return True
-    return one.digest in before.values(one.kind).to_pylist()
+def _known(before: Tombstones, selectors: Sequence[Selector]) -> dict[Selector, None]:
+    """Return those of the selectors that have a tombstone, in order."""
+    uids = {uid.hex() for uid in before.uids.to_pylist()}
+    values = {kind: set(before.values(kind).to_pylist()) for kind in KINDS}
+    return {one: None for one in selectors if one.digest in values[one.kind] or (one.kind == "uid" and one.value in uids)}
 
 
-def _is_of(row: dict[str, Any], selectors: Sequence[Selector]) -> bool:
-    return any((row["kind"], row["value_sha256"]) == (one.kind, one.digest) or row["uid"] == _uid(one) for one in selectors if row["uid"])
+def _is_of(selectors: Collection[Selector]) -> Callable[[dict[str, Any]], bool]:
+    """Return what tells whether a tombstone is of a removed row that one of the selectors names."""
+    values = {(one.kind, one.digest) for one in selectors}
+    uids = {bytes.fromhex(one.value) for one in selectors if one.kind == "uid"}
+    return lambda row: row["uid"] is not None and ((row["kind"], row["value_sha256"]) in values or row["uid"] in uids)
 
 
-def _uid(one: Selector) -> bytes | None:
-    return bytes.fromhex(one.value) if one.kind == "uid" else None
-
-
-def _barring(before: Tombstones, selectors: Sequence[Selector]) -> list[dict[str, Any]]:
+def _barring(before: Tombstones, selectors: Collection[Selector]) -> list[dict[str, Any]]:
     """Return the tombstones of these selectors that keep near duplicates out."""
-    return [row for row in before.table.to_pylist() if row["won"] and not row["promote"] and _is_of(row, selectors)]
+    is_of = _is_of(selectors)
+    return [row for row in before.table.to_pylist() if row["won"] and not row["promote"] and is_of(row)]
+
+
+def _promoted(before: Tombstones, selectors: Collection[Selector]) -> list[dict[str, Any]]:
+    """Return the tombstones; those of these selectors let near duplicates in from now on."""
+    is_of = _is_of(selectors)
+    return [{**row, "promote": row["promote"] or is_of(row)} for row in before.table.to_pylist()]
 
 
 def _all_of(root: Path, shadow: Path) -> list[str]:
@@ -171,17 +207,27 @@ def _excise(work: Removal) -> None:
     work.gone.counts.update({"manifests/input/*.parquet": blanked} if blanked else {})
     for step in work.steps:
         _again(work, step) if isinstance(step, Dedup | Decide) else _cut(work, step)
-    for path in sorted((work.shadow / ".earlier").rglob("*")):
-        if path.suffix == ".parquet":
-            from_table(path, work.gone, "earlier")
-        elif path.suffix == ".tar":
-            from_tar(path, work.gone, "earlier")
+    _clear_leftovers(work)
     for path in sorted(path for path in (work.shadow / "logs").rglob("*") if path.is_file()):
         from_lines(path, work.gone, "logs")
     if work.gone.uids:
         (work.shadow / "report.html").unlink(missing_ok=True)
     for stage in STAGES:
         _manifest(work, stage)
+
+
+def _clear_leftovers(work: Removal) -> None:
+    """Take the rows out of tables and tars that no record names: what was set aside, and what dead attempts left behind."""
+    named = claims_of(work.shadow, STEPS)
+    for path in sorted(path for path in work.shadow.rglob("*") if path.suffix in (".parquet", ".tar") and path.is_file()):
+        name = path.relative_to(work.shadow).as_posix()
+        if name in named or name == TOMBSTONES:
+            continue
+        what = name.partition("/")[0].lstrip(".")
+        try:
+            from_table(path, work.gone, what) if path.suffix == ".parquet" else from_tar(path, work.gone, what)
+        except (ValueError, OSError) as error:  # pyarrow's faults are ValueErrors
+            raise DamagedRun(f"{work.root / name}: no record names it, and it cannot be searched ({error}); move it away") from error
 
 
 def _units(step: Step) -> list[Unit]:

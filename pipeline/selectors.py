@@ -1,5 +1,6 @@
 """Read what a removal is asked to remove, and find the rows that it means."""
 
+import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.exclude import KINDS as LISTED
-from filters.exclude import LOOKS, ListError, hosts_of, is_in_domains, normal_urls, read_list
+from filters.exclude import ListError, hosts_of, is_in_domains, normal_urls, read_list
 from filters.tombstones import digests, url_digests
 from manifests.files import read_json, read_table
 from manifests.integrity import ASKED
@@ -20,13 +21,19 @@ from pipeline.recipe import RecipeError
 from pipeline.steps import records_of
 
 WANTED = {
-    "url": "a URL, as the input has it (http and https are one, and so are hosts in upper and lower case)",
-    "host": "a host name such as example.org, without scheme and path; hosts below it are meant too",
+    "url": "a URL with its scheme, such as http://example.org/a.jpg, as the input has it",
+    "host": "a host name such as example.org, without scheme, port and path; hosts below it are meant too",
     "uid": "32 hex digits",
     "sha256": "64 hex digits: the sha256 of the stored JPEG, column sha256 of pairs/*.parquet",
     "phash": "16 hex digits, as pipeline why and dedup/top_hashes.json write it",
 }
 DIGITS = {"uid": 32, "sha256": 64, "phash": 16}
+LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+HOST = rf"(?=.{{1,253}}$){LABEL}(?:\.{LABEL})+|localhost|\[[0-9a-f:.]+\]"
+"""A host in canonical form: of two labels and more, since hosts below it go too; or an address in brackets."""
+WEB = r"(?i)https?://(?:[^/?#@\s]*@)?(?P<host>\[[^\]\s]*\]|[^\s/?#@:\[\]]+)(?::[0-9]*)?(?:[/?#].*)?"
+OTHER = r"(?i)(?!https?:)[a-z][a-z0-9+.-]*://\S.*"
+"""URLs: of the web, where a host can be looked at, and others that an input may hold."""
 
 
 @dataclass(frozen=True)
@@ -42,40 +49,59 @@ class Selector:
         return value_digest(self.value)
 
 
-def selector(kind: str, text: str) -> Selector:
-    """Return a selector in canonical form. Raises RecipeError for a value that is not of its kind."""
+def selector(kind: str, text: str, paths: bool = False) -> Selector:
+    """Return a selector in canonical form. Raises RecipeError for a value that is not of its kind.
+
+    `paths`: the run's input has paths of pictures instead of URLs, so that any text may be one.
+    """
     value = text.strip()
     if kind in DIGITS:
-        value = value.lower()
-        fits = re.fullmatch(rf"[0-9a-f]{{{DIGITS[kind]}}}", value) is not None
+        found = value.lower() if re.fullmatch(rf"[0-9a-fA-F]{{{DIGITS[kind]}}}", value) else ""
     elif kind == "host":
-        value = re.sub(r"^(\*\.|\.)", "", value)
-        fits = re.fullmatch(rf"{LOOKS['host']}|localhost|\[[0-9a-fA-F:]+\]", value) is not None
-        value = hosts_of(pa.array([f"http://{value}/"]))[0].as_py() if fits else value
+        found = _host(re.sub(r"^(\*\.|\.)", "", value))
     else:
-        fits = bool(value)
-        value = normal_urls(pa.array([value], pa.string()))[0].as_py() or value
-    if not fits or not value:
+        found = _url(value, paths)
+    if not found:
         raise RecipeError(f"--{kind} {text[:100]!r}: wanted {WANTED[kind]}")
-    return Selector(kind, value)
+    return Selector(kind, found)
+
+
+def _host(value: str) -> str:
+    """Return a host in canonical form, or nothing for what is none."""
+    if re.search(r"[\s/?#@,]|:(?![^\[]*\])", value):
+        return ""
+    found = hosts_of(pa.array([f"http://{value}/"]))[0].as_py() or ""
+    return found if re.fullmatch(HOST, found) else ""
+
+
+def _url(value: str, paths: bool) -> str:
+    """Return a URL as tombstones compare it, or nothing for what is none."""
+    web = re.fullmatch(WEB, value)
+    if web and (_host(web["host"]) or _host(f"{web['host']}.test")):  # a name of one label may be a host of a URL
+        return str(normal_urls(pa.array([value], pa.string()))[0].as_py())
+    return value if paths or re.fullmatch(OTHER, value) else ""
 
 
 def listed_selectors(path: Path) -> list[Selector]:
     """Return what a list file names, one kind for all of it. Raises RecipeError, with the line, for one that cannot be read."""
     try:
-        if (digits := _sha256_list(path)) is not None:
-            return [selector("sha256", value) for value in digits]
-        listed = read_list(path)
-    except (ListError, OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        found = _sha256_list(path)
+        listed = None if found is not None else read_list(path)
+    except (ListError, OSError, UnicodeDecodeError, pa.ArrowException, csv.Error) as error:
         says = f"{path}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
         raise RecipeError(f"--list {says}") from error
-    if listed.kind not in KINDS:
+    if listed and listed.kind not in KINDS:
         raise RecipeError(
             f"--list {path}: a list of {listed.kind}; wanted one of {', '.join(KINDS)}."
             " Lists of LAION's hash belong into the recipe: [filter] exclude"
         )
-    values = listed.values.drop_null().unique().to_pylist()
-    return [Selector(listed.kind, _text(listed.kind, value)) for value in values]
+    kind, values = (listed.kind, listed.values.drop_null().unique().to_pylist()) if listed else ("sha256", found or [])
+    if not values:
+        raise RecipeError(f"--list {path}: names nothing; wanted values of one kind: {', '.join(KINDS)}")
+    wrong = [value for value in values if kind == "host" and not re.fullmatch(HOST, value)]
+    if wrong:
+        raise RecipeError(f"--list {path}: {wrong[0][:80]!r} is no host; wanted {WANTED['host']}")
+    return [Selector(kind, _text(kind, value)) for value in values]
 
 
 def _text(kind: str, value: Any) -> str:
@@ -86,14 +112,40 @@ def _sha256_list(path: Path) -> list[str] | None:
     """Return the values of a list of sha256, which exclusion lists do not know; None for any other list."""
     if path.suffix == ".parquet":
         names = pq.read_schema(path).names
-        if "sha256" not in names or set(names) & set(LISTED):
+        if not _is_of_sha256(path, names):
             return None
-        values = pq.read_table(path, columns=["sha256"])["sha256"].drop_null().to_pylist()
-        return [value.hex() if isinstance(value, bytes) else str(value) for value in values]
-    lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    if lines and lines[0].lower() == "sha256":
-        return lines[1:]
-    return lines if lines and all(re.fullmatch(r"[0-9a-fA-F]{64}", line) for line in lines) else None
+        cells = pq.read_table(path, columns=["sha256"])["sha256"].drop_null().to_pylist()
+        return _sha256(path, enumerate((cell.hex() if isinstance(cell, bytes) else str(cell) for cell in cells), 1), "row")
+    text = [(number, line.strip()) for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1)]
+    lines = [(number, line) for number, line in text if line and not line.startswith("#")]
+    if lines and path.suffix in (".csv", ".tsv"):
+        rows = [(number, next(csv.reader([line], delimiter="\t" if path.suffix == ".tsv" else ","))) for number, line in lines]
+        names = [name.strip().lower() for name in rows[0][1]]
+        if not _is_of_sha256(path, names):
+            return None
+        place = names.index("sha256")
+        return _sha256(path, ((number, row[place] if place < len(row) else "") for number, row in rows[1:]), "line")
+    if lines and lines[0][1].lower() == "sha256":
+        return _sha256(path, lines[1:], "line")
+    all_fit = lines and all(re.fullmatch(r"[0-9a-fA-F]{64}", line) for _, line in lines)
+    return _sha256(path, lines, "line") if all_fit else None
+
+
+def _is_of_sha256(path: Path, names: Sequence[str]) -> bool:
+    """Tell whether a table is a list of sha256. Raises ListError for one that may be another list too."""
+    others = [name for name in names if name in LISTED]
+    if "sha256" in names and others:
+        raise ListError(f"{path}: columns sha256 and {', '.join(others)}; a list holds one kind")
+    return "sha256" in names
+
+
+def _sha256(path: Path, lines: Iterable[tuple[int, str]], place: str) -> list[str]:
+    found: dict[str, None] = {}
+    for number, text in lines:
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", text.strip()):
+            raise ListError(f"{path}: {place} {number}: {text[:80]!r} is no sha256 (64 hex digits)")
+        found[text.strip().lower()] = None
+    return list(found)
 
 
 def hit_by(selectors: Sequence[Selector], root: Path) -> dict[Selector, set[bytes]]:
@@ -139,9 +191,9 @@ def _match(values: pa.Array, uids: Any, wanted: dict[str, Selector], found: dict
             found[wanted[value]].add(uid)
 
 
-def gather(options: Mapping[str, Iterable[str]], lists: Iterable[str]) -> list[Selector]:
-    """Return every selector that the command line names, each once. Raises RecipeError for a bad one, or none at all."""
-    found = [selector(kind, value) for kind, values in options.items() for value in values]
+def gather(options: Mapping[str, Iterable[str]], lists: Iterable[str], paths: bool = False) -> list[Selector]:
+    """Return every selector that the command line names, each once. Raises RecipeError for a bad one; `paths` as for `selector`."""
+    found = [selector(kind, value, paths) for kind, values in options.items() for value in values]
     found += [one for path in lists for one in listed_selectors(Path(path))]
     return list(dict.fromkeys(found))
 

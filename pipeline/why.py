@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from filters.tombstones import in_hosts, url_digests
+from manifests.tombstones import read_tombstones
 from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.rules import build_rules
@@ -50,6 +53,8 @@ def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
             f"SELECT * FROM {files_sql(finals)} WHERE {where} ORDER BY filename, file_row_number", given
         ).to_arrow_table()
     if not found.num_rows:
+        if is_removed(root, asked):
+            raise NotFound(f"why: {asked!r} was removed from {root}: its rows say `removed`, without their URL, and are found by uid alone")
         what = "uid" if is_uid else "URL"
         wanted = "give 32 hex digits, the first 8 or more of them, or the URL as in the input"
         raise NotFound(f"why: no row of {root} has the {what} {asked!r}; {wanted}")
@@ -58,6 +63,14 @@ def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
     if is_uid and len(uids) > 1:
         raise NotFound(f"why: {len(uids)} uids begin with {asked!r}: {', '.join(uids[:5])}; give more digits")
     return rows
+
+
+def is_removed(root: Path, url: str) -> bool:
+    """Tell whether a tombstone names this URL, or its host or a domain above it."""
+    tombstones = read_tombstones(root)
+    hosts, urls = tombstones.values("host"), pa.array([url])
+    named = pc.is_in(url_digests(urls), value_set=tombstones.values("url"))[0].as_py()
+    return bool(named or (len(hosts) and in_hosts(urls, hosts)[0].as_py()))
 
 
 def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
@@ -72,7 +85,7 @@ def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
             value = f"{row[name]:.4g}" if isinstance(row[name], float) else row[name]
             yield f"  {name:<15} {value}  ({row[f'{name}_origin']})"
     if row.get("mark"):
-        yield f"  mark      {row['mark']}"
+        yield f"  mark      {row['mark']}{_detail(recipe.root, row)}"
     if row.get("step") == "select" and row["reason"] not in NOTHING_TO_TELL:
         yield from _at_select(recipe, row)
     if row["shard"]:
@@ -80,6 +93,17 @@ def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
         yield from _verdicts(recipe, row)
         yield from _family(recipe.root, row)
         yield from _sidecars(recipe.root, row)
+
+
+def _detail(root: Path, row: dict[str, Any]) -> str:
+    """Return what the dedup step noted beside a row's mark: which list, tombstone, hash or item."""
+    path = root / "ledger" / "marks.parquet"
+    if not path.exists():
+        return ""
+    with connect(root) as connection:
+        query = f"SELECT detail FROM {files_sql([path])} WHERE uid = ? AND reason = ? ORDER BY detail LIMIT 1"
+        found = connection.execute(query, [row["uid"], row["mark"]]).fetchone()
+    return f": {found[0]}" if found else ""
 
 
 def _verdicts(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:

@@ -75,7 +75,10 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_urls_are_compared_without_what_does_not_matter():
     urls = ["http://A.test:80/x#top", "https://u:p@a.test:443/x ", "a.test/x", "ftp://a.test/x", "http://a.test/X", "http://a.test?q", None]
     assert normal_urls(pa.array(urls)).to_pylist() == ["a.test/x", "a.test/x", None, None, "a.test/X", "a.test/?q", None]
-    assert normal_urls(pa.array(["http://a.test:8080/a b"])).to_pylist() == ["a.test:8080/a b"]
+    assert normal_urls(pa.array(["http://a.test:8080/a b"])).to_pylist() == ["a.test:8080/a%20b"]
+    same = ["http://a.test/~a/ä.jpg?x=é", "http://a.test/%7ea/%c3%a4.jpg?x=%C3%A9", "http://A.test./%7Ea/ä.jpg?x=%c3%a9", None]
+    assert normal_urls(pa.array(same)).unique().to_pylist() == ["a.test/~a/%C3%A4.jpg?x=%C3%A9", None]
+    assert normal_urls(pa.array(["http://a.test/a%2fb", "http://a.test/a/b"])).to_pylist() == ["a.test/a%2Fb", "a.test/a/b"]
 
 
 def rows(**columns):

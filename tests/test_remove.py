@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from filters.exclude import normal_urls
-from manifests.files import read_json
+from manifests.files import FormatError, read_json
 from manifests.integrity import ASKED, verify_run
 from manifests.manifest import Manifest
 from manifests.shards import read_shard
@@ -27,7 +27,7 @@ from pipeline.cli import app
 from pipeline.recipe import RecipeError, apply_set, load_recipe, parse_recipe
 from pipeline.remove import remove_rows
 from pipeline.repair import STAGE_STEPS, RepairOptions, recipe_values, repair_run
-from pipeline.selectors import gather, selector
+from pipeline.selectors import gather
 from pipeline.stages import StageOptions, run_stage
 from pipeline.steps import Runtime
 from tests.conftest import SIDE, jpeg, picture, write_input, write_recipe
@@ -460,9 +460,13 @@ def test_the_command_prints_the_difference(run):
 
 def test_wrong_uses_end_with_2(run, tmp_path):
     before = contents(run)
+    (tmp_path / "empty.txt").write_text("# nobody yet\n")
     for args in (
         [run],
         [run, "--uid", "abc"],
+        [run, "--url", "nonsense"],
+        [run, "--host", "http://pictures.test/"],
+        [run, "--url", URL.format(5), "--list", tmp_path / "empty.txt"],
         [run, "--phash", "0xff"],
         [tmp_path / "nowhere", "--uid", "a" * 32],
         [run, "--list", "nowhere.txt"],
@@ -483,6 +487,124 @@ def test_a_damaged_run_is_left_alone(run):
     done = command(run, "--url", URL.format(5))
     assert (done.exit_code, "pipeline repair mends it" in done.output) == (1, True), done.output
     assert contents(run) == before
+
+
+TOMBSTONES_BEFORE = "http://pictures.test/9.jpg"
+
+
+NEEDED = (
+    "manifests/journal/score/00000.json",  # without it the scores would keep the row
+    "tombstones.parquet",  # without them what was removed before would come back
+    "manifests/plan/fetch/00000.parquet",
+    "codes/pretrain/00000.index.json",
+)
+
+
+def test_nothing_is_removed_from_a_run_that_lacks_a_file(run):
+    remove(run, url=TOMBSTONES_BEFORE)
+    for name in NEEDED:
+        data = (run / name).read_bytes()
+        (run / name).unlink()
+        before = contents(run)
+        done = command(run, "--url", URL.format(5))
+        assert (done.exit_code, f"{name} is missing" in done.output) == (1, True), done.output
+        assert contents(run) == before
+        (run / name).write_bytes(data)
+
+
+def test_no_run_goes_on_without_its_tombstones(run):
+    remove(run, url=URL.format(5))
+    (run / TOMBSTONES).unlink()
+    with pytest.raises(FormatError, match="what was removed would come back"):
+        rerun(run, "filter", recipe=recipe_of(run, "filter.rules.text.min_words=1"))
+
+
+def test_damage_does_not_pass_for_whole(run):
+    path = run / "captions" / "llava-00000.parquet"
+    data = path.read_bytes().replace(b'"tessera_format"', b'"tessera_formaT"', 1)
+    data = data if data != path.read_bytes() else data.replace(b"ARROW:schema", b"ARROW:scheme", 1)
+    assert data != path.read_bytes()
+    path.write_bytes(data)
+    before = contents(run)
+    done = command(run, "--url", URL.format(5))
+    assert (done.exit_code, "it has not the sha256 that its journal names" in done.output) == (1, True), done.output
+    assert contents(run) == before
+
+
+def test_a_removal_that_was_killed_is_not_forgotten_for_another(run, tmp_path, monkeypatch):
+    shutil.copytree(run, tmp_path / "twin")
+    for n in (5, 3):
+        remove(tmp_path / "twin", url=URL.format(n))
+    monkeypatch.setattr("pipeline.remove.commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        remove(run, url=URL.format(5))
+    monkeypatch.undo()
+    done = command(run, "--url", URL.format(3))
+    assert (done.exit_code, "first ended a removal that was interrupted: 1 rows" in done.output) == (0, True), done.output
+    assert contents(run) == contents(tmp_path / "twin")
+
+
+def test_one_after_the_other_is_both_at_once(run, tmp_path):
+    shutil.copytree(run, tmp_path / "twin")
+    for n in (5, 3):
+        remove(run, url=URL.format(n))
+    remove(tmp_path / "twin", url=[URL.format(3), URL.format(5)])
+    other = {name for name, data in contents(run).items() if contents(tmp_path / "twin").get(name) != data}
+    assert {re.sub(r"\d+", "N", name) for name in other} == {
+        *(f"manifests/{stage}.json" for stage in STAGE_STEPS),
+        "manifests/digests.json",
+        "manifests/removals/N.json",
+    }
+
+
+def test_what_dead_attempts_left_is_searched_too(run):
+    shutil.copy(run / "scores" / "00000.parquet", run / "scores" / "00077.parquet")
+    shutil.copy(run / "pairs" / "00000.tar", run / "pairs" / "00077.tar")
+    remove(run, url=URL.format(5))
+    assert holding(run, [uid(5)], [URL.format(5)]) == {"ledger/final/00000.parquet", TOMBSTONES}
+    (run / "pairs" / "00077.tar").write_bytes(b"x" * 1024)
+    done = command(run, "--url", URL.format(6))
+    assert (done.exit_code, "00077.tar: no record names it" in done.output) == (1, True), done.output
+
+
+def test_lines_that_name_a_removed_host_go_too(run):
+    (run / "logs" / "workers").mkdir(parents=True, exist_ok=True)
+    lines = ["cdn.pictures.test: resting\n", "pictures.test.example: resting\n", "notpictures.test: resting\n"]
+    (run / "logs" / "workers" / "fetch-0.log").write_text("".join(lines))
+    done = command(run, "--host", "pictures.test")
+    assert (run / "logs" / "workers" / "fetch-0.log").read_text() == "".join(lines[1:])
+    assert "note: recipe.toml names pictures.test: the recipe is yours and stays as it is" in done.output
+    report = with_absence(run, verify_run(run, STAGE_STEPS))
+    assert [finding for finding in report.findings if finding.wrong] == []
+    assert "recipe.toml names a removed URL or host: it is yours, and stays as it is" in report.said
+
+
+TEXTS = {
+    "logs/a.log": ("asked https://PICTURES.test:443/5.jpg, in vain", "1 URLs"),
+    "logs/b.jsonl": ('{"u": "http:\\/\\/pictures.test\\/5.jpg"}', "1 URLs"),
+    "report.html": ("<img src='http://gone.test/x.jpg'>", "1 URLs"),
+    "logs/c.log": ("cdn.gone.test rests", "1 hosts"),
+    "logs/d.log": ("http://pictures.test/55.jpg and notgone.test are others", ""),
+    "plan.json": ("{}", ""),
+}
+
+
+def test_verify_reads_texts_too(run):
+    remove(run, url=URL.format(5), host="gone.test")
+    (run / "logs").mkdir(exist_ok=True)
+    for name, (text, _) in TEXTS.items():
+        (run / name).write_text(text)
+    found = {finding.path: finding.says for finding in whole(run)}
+    assert found == {name: f"holds {says}, which was removed" for name, (_, says) in TEXTS.items() if says}
+
+
+def test_why_tells_of_removed_urls_and_of_their_twins(run):
+    remove(run, url=URL.format(3))
+    ask = [
+        CliRunner().invoke(app, ["why", "--out", str(run), "--recipe", str(run / "recipe.toml"), x]) for x in (URL.format(3), TWIN.hex())
+    ]
+    assert (ask[0].exit_code, f"'{URL.format(3)}' was removed" in ask[0].output) == (1, True), ask[0].output
+    assert "mark      near_duplicate: its twin was kept and then removed; pipeline remove --promote-duplicates" in ask[1].output
 
 
 def test_a_run_that_is_not_at_its_end(tmp_path, web, capsys):
@@ -559,28 +681,3 @@ def test_tables_made_of_lines_are_blanked(tmp_path):
     assert fate(root, gone) == [("dropped", "removed")]
     assert holding(root, [gone], ["pictures/2.jpg"]) == left
     assert whole(root) == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [("uid", "abc"), ("uid", "g" * 32), ("sha256", "0" * 63), ("phash", "12"), ("host", "a/b"), ("url", " "), ("host", "http://a.test/")],
-)
-def test_bad_selectors_are_refused(kind, value):
-    with pytest.raises(RecipeError, match=rf"--{kind} .*wanted "):
-        selector(kind, value)
-
-
-def test_lists_are_read_as_exclusion_lists_are(tmp_path):
-    (tmp_path / "a.txt").write_text(f"# asked\n{'a' * 64}\n")
-    assert gather({}, [tmp_path / "a.txt"]) == [selector("sha256", "A" * 64)]
-    (tmp_path / "b.txt").write_text("http://a.test/x.jpg\nhttp://b.test/y.jpg\n")
-    assert [one.kind for one in gather({}, [tmp_path / "b.txt"])] == ["url", "url"]
-    (tmp_path / "c.csv").write_text("phash\n00000000000000ff\n")
-    assert gather({}, [tmp_path / "c.csv"]) == [selector("phash", "00000000000000FF")]
-    pq.write_table(pa.table({"sha256": ["b" * 64]}), tmp_path / "d.parquet")
-    assert gather({}, [tmp_path / "d.parquet"]) == [selector("sha256", "b" * 64)]
-    for name, text in (("e.txt", "???\n"), ("f.csv", "hash\n12\n"), ("missing.txt", None)):
-        if text:
-            (tmp_path / name).write_text(text)
-        with pytest.raises(RecipeError, match="--list"):
-            gather({}, [tmp_path / name])

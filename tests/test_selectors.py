@@ -1,0 +1,121 @@
+"""pipeline/selectors.py: what may be asked for, and what is refused with what was wanted."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.recipe import RecipeError
+from pipeline.selectors import gather, selector
+
+BAD = {
+    "url": [
+        "",
+        " ",
+        "nonsense",
+        "pictures.test/5.jpg",
+        "http://",
+        "http:///x",
+        "http://a b/",
+        "https://exa mple.org/a",
+        "http://a..b/",
+        "htp:/a",
+    ],
+    "host": [
+        "",
+        "http://evil.example",
+        "evil.example/a",
+        "evil.example:80",
+        "[::1]:80",
+        "com",
+        "a..b",
+        "..",
+        "*.",
+        "a.test,b.test",
+        "u@a.test",
+    ],
+    "uid": ["abc", "g" * 32, "a" * 31, "a" * 33, "0x" + "a" * 30],
+    "sha256": ["0" * 63, "0" * 65, "x" * 64],
+    "phash": ["12", "0xff", "a" * 17],
+}
+GOOD = [
+    ("url", "HTTPS://me:pw@Pictures.TEST.:443/a%7eb.jpg?q#top", "pictures.test/a~b.jpg?q"),
+    ("url", "http://b\u00fccher.test/x", "xn--bcher-kva.test/x"),
+    ("url", "http://intranet:8080/x", "intranet:8080/x"),
+    ("url", "http://a.test/my picture.jpg", "a.test/my%20picture.jpg"),
+    ("url", "ftp://a.test/x", "ftp://a.test/x"),
+    ("host", "*.Evil.EXAMPLE.", "evil.example"),
+    ("host", "b\u00fccher.test", "xn--bcher-kva.test"),
+    ("host", "127.0.0.1", "127.0.0.1"),
+    ("host", "[::1]", "[::1]"),
+    ("host", "localhost", "localhost"),
+    ("uid", "A" * 32, "a" * 32),
+    ("phash", "00000000000000FF", "00000000000000ff"),
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind, values in BAD.items() for value in values])
+def test_bad_selectors_are_refused(kind, value):
+    with pytest.raises(RecipeError, match=rf"--{kind} .*wanted "):
+        selector(kind, value)
+
+
+@pytest.mark.parametrize(("kind", "value", "canonical"), GOOD)
+def test_good_ones_have_one_form(kind, value, canonical):
+    assert selector(kind, value).value == canonical
+
+
+def test_paths_are_urls_where_the_input_has_paths():
+    assert selector("url", "pictures/2.jpg", paths=True).value == "pictures/2.jpg"
+    with pytest.raises(RecipeError, match="wanted a URL with its scheme"):
+        gather({"url": ["pictures/2.jpg"]}, [])
+
+
+LISTS = {
+    "a.txt": (f"# asked\n{'a' * 64}\n{'A' * 64}\n", [("sha256", "a" * 64)]),
+    "b.txt": ("http://a.test/x.jpg\nhttp://b.test/y.jpg\nHTTPS://A.test/x.jpg#again\n", [("url", "a.test/x.jpg"), ("url", "b.test/y.jpg")]),
+    "c.csv": ("phash\n00000000000000ff\n", [("phash", "00000000000000ff")]),
+    "d.tsv": (f"why\tsha256\nasked\t{'B' * 64}\n", [("sha256", "b" * 64)]),
+    "e.txt": ("host\n*.Evil.example\n", [("host", "evil.example")]),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_are_read_as_exclusion_lists_are(tmp_path, name):
+    text, wanted = LISTS[name]
+    (tmp_path / name).write_text(text)
+    assert [(one.kind, one.value) for one in gather({}, [tmp_path / name])] == wanted
+
+
+def test_tables_of_sha256_are_lists(tmp_path):
+    pq.write_table(pa.table({"sha256": ["b" * 64, None], "why": ["asked", "too"]}), tmp_path / "d.parquet")
+    assert gather({}, [tmp_path / "d.parquet"]) == [selector("sha256", "b" * 64)]
+    pq.write_table(pa.table({"sha256": ["b" * 64], "url": ["http://a.test/"]}), tmp_path / "d.parquet")
+    with pytest.raises(RecipeError, match="columns sha256 and url; a list holds one kind"):
+        gather({}, [tmp_path / "d.parquet"])
+
+
+WRONG = {
+    "missing.txt": (None, "No such file"),
+    "a.txt": ("???\n", "line 1: .*is none of"),
+    "b.csv": ("hash\n12\n", "a list of hash; wanted one of"),
+    "c.txt": ("", "names nothing"),
+    "d.csv": ("url\n", "names nothing"),
+    "e.txt": ("# only words\n", "names nothing"),
+    "f.csv": ("name,why\na,b\n", "no column named .*its columns: name, why"),
+    "g.csv": ("url,host\nhttp://a.test/,a.test\n", "columns url and host"),
+    "h.csv": (f"url,sha256\nhttp://a.test/,{'a' * 64}\n", "columns sha256 and url"),
+    "i.txt": (f"http://a.test/x\n{'a' * 32}\n", "line 2: .*is no url, as the lines before are"),
+    "j.csv": (f"sha256\n{'a' * 64}\n{'a' * 63}\n", "line 3: .*is no sha256"),
+    "k.txt": ("sha256\nabc\n", "line 2: .*is no sha256"),
+    "l.txt": ("host\na..b\n", "is no host"),
+    "m.txt": ("uid\nabc\n", "line 2: .*is no uid"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_lists_of_nothing_or_of_several_kinds_are_refused(tmp_path, name):
+    text, says = WRONG[name]
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(RecipeError, match=f"--list .*{says}"):
+        gather({}, [tmp_path / name])
