@@ -106,8 +106,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def unsealed(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
     """Return (object without its seal, whether it had one) of a JSON file's bytes. Raises FormatError or SealError."""
     try:
-        value = json.loads(data)
-    except ValueError as error:
+        value = json.loads(data, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FormatError(f"{path}: format {value.get('format') if isinstance(value, dict) else '?'}, this version reads {FORMAT}")
@@ -115,6 +115,10 @@ def unsealed(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
     if seal is not None and seal != digest_of(value):
         raise SealError(f"{path}: its seal says {seal}, its content {digest_of(value)}: the file was changed after it was written")
     return value, seal is not None
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def write_table(path: Path, table: pa.Table, row_group_rows: int = ROW_GROUP_ROWS) -> None:

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 
 from manifests.damage import explain
 from manifests.files import TEMPORARY, FormatError, read_json
-from manifests.manifest import FileRecord, Manifest, read_digests
+from manifests.manifest import STEP, FileRecord, Manifest, read_digests
 from manifests.measure import Measured, Watch, measure_all
-from manifests.records import DIGESTS_PATH, STEP, Claim, Finding, Records, Stages, read_records, shard_entries
+from manifests.places import owner
+from manifests.records import DIGESTS_PATH, Claim, Finding, Records, Stages, read_records, shard_entries
 from manifests.shards import Index, index_path
 
 FREE = ("logs", "train")
@@ -58,7 +59,7 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
     _digests(records)
     _inputs(records)
     _measure(records, jobs, watch)
-    _foreign(records)
+    _foreign(records, stages)
     _tombstones(records)
     if (root / PENDING / PENDING_NOTE).exists():
         records.find(f"{PENDING}/{PENDING_NOTE}", "stale", "a removal was interrupted: pipeline remove RUN, or the next run, finishes it")
@@ -94,12 +95,17 @@ def _stage(records: Records, stage: str, steps: Sequence[str]) -> list[str]:
     if manifest is None:
         return _without_manifest(records, stage, list(steps))
     for step in steps:
-        if not (records.root / "manifests" / "journal" / step / STEP).exists():
-            records.find(f"manifests/journal/{step}/{STEP}", "missing", f"not there, though {name} is", step)
+        _noted(records, step, f"not there, though {name} is")
         _compare(records, manifest, step)
     for entry in manifest.inputs:
         _parent(records, stage, str(entry.get("name")), str(entry.get("digest")))
     return []
+
+
+def _noted(records: Records, step: str, says: str) -> None:
+    """Look for the note of how a step was done."""
+    if not (records.root / "manifests" / "journal" / step / STEP).exists():
+        records.find(f"manifests/journal/{step}/{STEP}", "missing", says, step)
 
 
 def _without_manifest(records: Records, stage: str, steps: list[str]) -> list[str]:
@@ -209,10 +215,50 @@ def _sidecars(path: Path, damaged: list[Path]) -> tuple[Index | None, Mapping[st
     return None, None
 
 
-def _foreign(records: Records) -> None:
-    """Name every file that no record accounts for."""
+def _foreign(records: Records, stages: Stages) -> None:
+    """Name every file that no record accounts for; an output whose record is lost is told apart from what is not the run's."""
     accounted = {*records.claims, *records.known, *LOOSE, TOMBSTONES, ASKED}
-    walk_foreign(records.root, lambda name: name in accounted, records.find)
+    stage_of = {step: stage for stage, steps in stages.items() for step in steps}
+
+    def find(name: str, kind: str, says: str) -> None:
+        step, shard = owner(name)
+        if kind == "foreign" and step in stage_of and shard not in records.journal.get(step, {}):
+            kind, says = _unrecorded(records, stage_of[step], step, shard)
+        records.find(name, kind, says)
+
+    _unlisted(records, stages)
+    walk_foreign(records.root, lambda name: name in accounted, find)
+
+
+def _unlisted(records: Records, stages: Stages) -> None:
+    """Where a stage has lost its manifest, name the records that its plans ask for and that are not there."""
+    for stage, steps in stages.items():
+        for step in steps if records.found(f"manifests/{stage}.json") and stage not in records.manifests else ():
+            _noted(records, step, f"not there, though {stage} has ended")
+            for shard in sorted((records.planned(step) or set()) - set(records.journal.get(step, {}))):
+                _lost(records, step, shard, f"not there, though the plan of {step} has the shard")
+
+
+def _lost(records: Records, step: str, shard: str, says: str) -> str:
+    """Note that a shard's record is missing, unless it is noted that it is damaged; return its name."""
+    record = f"manifests/journal/{step}/{shard}.json"
+    if not records.found(record):
+        records.find(record, "missing", says, step, shard)
+    return record
+
+
+def _unrecorded(records: Records, stage: str, step: str, shard: str) -> tuple[str, str]:
+    """Return (kind, what to say) of an output of a step whose shard has no whole record."""
+    record = f"manifests/journal/{step}/{shard}.json"
+    shards = records.planned(step)
+    if not records.found(record):
+        ended = stage in records.manifests
+        if shard not in (shards or ()) and (ended or shards is not None):
+            return "foreign", "no record names it"
+        if ended or not records.found(f"manifests/{stage}.json"):
+            return "leftover", f"no record names it yet: pipeline run --stage {stage} makes its shard, or makes it again"
+        _lost(records, step, shard, "not there, though its shard's files are")
+    return "unproved", f"its record, {record}, is lost: nothing else says what its bytes must be"
 
 
 def walk_foreign(root: Path, known: Callable[[str], bool], find: Callable[[str, str, str], None]) -> None:

@@ -13,6 +13,10 @@ DIGESTS = "digests.json"
 """Beside the manifests: the digest of each, so that a manifest that went missing or was swapped is missed."""
 
 
+STEP = "step.json"
+"""In a step's journal: under which settings and weights the step was done last."""
+
+
 class ConservationError(AssertionError):
     """Rows were lost or made up: rows in are not kept + dropped. Always a defect of this project, never of the data."""
 
@@ -101,9 +105,18 @@ class Journal:
         try:
             entry = read_json(self.folder / f"{shard}.json")
             entry.pop("format")
-            return ShardRecord(**{**entry, "files": tuple(FileRecord(**file) for file in entry["files"])})
+            record = ShardRecord(**{**entry, "files": tuple(FileRecord(**file) for file in entry["files"])})
         except (OSError, FormatError, KeyError, TypeError, ConservationError):
             return None
+        return record if record.shard == shard else None
+
+    def note(self) -> dict[str, Any] | None:
+        """Return the note of how the step was done last (`own_key`, `settings`), or None where there is none or it is damaged."""
+        try:
+            note = read_json(self.folder / STEP)
+        except (OSError, FormatError):
+            return None
+        return note if is_note(note, self.step) else None
 
     def done(self, shard: str, key: str) -> ShardRecord | None:
         """Return the record if the shard was made under this key, no row died in it, and its files are all there."""
@@ -115,7 +128,7 @@ class Journal:
         """Remove records and files of shards that the plan no longer holds; return how many went."""
         keep, gone = set(shards), 0
         for path in sorted(self.folder.glob("*.json")):
-            if path.stem in keep or path.stem == "step":
+            if path.stem in keep or path.name == STEP:
                 continue
             record = self.get(path.stem)
             for file in record.files if record else ():
@@ -123,6 +136,12 @@ class Journal:
             path.unlink()
             gone += 1
         return gone
+
+
+def is_note(value: Mapping[str, Any], step: str) -> bool:
+    """Tell whether a JSON object is the note of how this step was done last."""
+    whole = isinstance(value.get("own_key"), str) and isinstance(value.get("settings"), dict)
+    return whole and value.get("step", step) == step  # older notes do not say whose they are
 
 
 @dataclass(frozen=True)

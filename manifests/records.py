@@ -1,17 +1,18 @@
 """Read every record of a run folder — journals, manifests, plans, checkpoints — and say which of them is damaged."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from manifests.files import SEAL, FormatError, SealError, json_text, unsealed
-from manifests.manifest import DIGESTS, ConservationError, FileRecord, Manifest, ManifestError, ShardRecord
+from manifests.manifest import DIGESTS, STEP, ConservationError, FileRecord, Manifest, ManifestError, ShardRecord, is_note
+from manifests.places import PLAN, PLANNED, SINGLE, owner
 from manifests.recipe_file import read_headed
 
-STEP = "step.json"
-ALWAYS = (DIGESTS, "input.json", "recipe.json")
-"""Records in manifests/ that every run has."""
+ALWAYS: dict[str, tuple[str, type]] = {DIGESTS: ("stages", dict), "input.json": ("files", list), "recipe.json": ("recipe", dict)}
+"""Records in manifests/ that every run has, and the field that makes each what it is."""
 Stages = Mapping[str, Sequence[str]]
 """Stage -> its steps, in order."""
 
@@ -48,7 +49,7 @@ class Claim:
 
 @dataclass
 class Records:
-    """What the folder's records say: whole records by place, claims on files, findings so far, paths accounted for."""
+    """What the folder's records say: whole records by place, claims on files, findings so far, paths accounted for, planned shards."""
 
     root: Path
     journal: dict[str, dict[str, ShardRecord]] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class Records:
     claims: dict[str, Claim] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
+    plans: dict[str, set[str]] = field(default_factory=dict)
 
     def find(self, path: Path | str, kind: str, says: str, step: str = "", shard: str = "") -> None:
         """Note a finding about a path in the folder."""
@@ -65,6 +67,10 @@ class Records:
     def found(self, name: str) -> bool:
         """Tell whether something wrong is already noted about a file."""
         return any(finding.path == name and finding.wrong for finding in self.findings)
+
+    def planned(self, step: str) -> set[str] | None:
+        """Return the shards that a step has to make, or None where nothing whole says so."""
+        return {"00000"} if step in SINGLE else self.plans.get("fetch" if step == "score" else step)
 
     def json(self, path: Path, step: str = "", shard: str = "") -> dict[str, Any] | None:
         """Return a record's content without its seal, or None with a finding where it is missing or not byte for byte what was written."""
@@ -87,6 +93,14 @@ class Records:
         if not sealed:
             self.find(name, "damaged", f"has no {SEAL}: nothing proves that it is as it was written", step, shard)
         return value
+
+    def shaped(self, path: Path, step: str, is_it: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any] | None:
+        """Return a record as `json` does, and None with a finding for one that is whole but another kind of record."""
+        entry = self.json(path, step)
+        if entry is None or is_it(entry):
+            return entry
+        self.find(path, "damaged", "whole in itself, but another record than the one that belongs here", step)
+        return None
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -111,8 +125,11 @@ def read_records(root: Path, stages: Stages) -> Records:
 def _journals(records: Records) -> None:
     for path in sorted((records.root / "manifests" / "journal").glob("*/*.json")):
         step, shard = path.parent.name, path.stem
-        entry = records.json(path, step, "" if path.name == STEP else shard)
-        if entry is None or path.name == STEP:
+        if path.name == STEP:
+            records.shaped(path, step, partial(is_note, step=step))
+            continue
+        entry = records.json(path, step, shard)
+        if entry is None:
             continue
         try:
             entry.pop("format")
@@ -120,8 +137,10 @@ def _journals(records: Records) -> None:
         except (KeyError, TypeError, ConservationError) as error:
             records.find(path, "damaged", f"not a shard's record ({error})", step, shard)
             continue
-        if record.shard != shard:
-            records.find(path, "damaged", f"the record of shard {record.shard}, not of {shard}", step, shard)
+        others = [file.path for file in record.files if owner(file.path) not in ((step, shard), ("", ""))]
+        if record.shard != shard or others:
+            whose = f"names {others[0]}" if others else f"the record of shard {record.shard}"
+            records.find(path, "damaged", f"{whose}: not that of {step} {shard}", step, shard)
             continue
         records.journal.setdefault(step, {})[shard] = record
         for file in record.files:
@@ -132,7 +151,7 @@ def _manifest(records: Records, stage: str) -> None:
     path = records.root / "manifests" / f"{stage}.json"
     if not path.exists():
         return
-    if records.json(path) is None:
+    if records.shaped(path, "", lambda entry: entry.get("stage") == stage) is None:
         return
     try:
         manifest = Manifest.read(path)
@@ -151,9 +170,14 @@ def _other_manifests(records: Records) -> None:
     for path in sorted([*folder.glob("*.json"), *folder.glob("plan/*.json"), *folder.glob("removals/*.json")]):
         name = path.relative_to(records.root).as_posix()
         if name not in records.known and not path.name.startswith(".") and (path.name in ALWAYS or _is_record(path)):
-            entry = records.json(path)
+            has, kind = ALWAYS.get(path.name, ("format", int)) if path.parent == folder else ("format", int)
+            entry = records.shaped(path, "", partial(_holds, field=has, kind=kind))
             if name == "manifests/input.json":
                 _made_tables(records, entry or {})
+
+
+def _holds(entry: Mapping[str, Any], field: str, kind: type) -> bool:
+    return isinstance(entry.get(field), kind)
 
 
 def _made_tables(records: Records, entry: Mapping[str, Any]) -> None:
@@ -174,17 +198,23 @@ def _is_record(path: Path) -> bool:
 
 
 def _plans(records: Records) -> None:
-    for folder in sorted((records.root / "manifests" / "plan").glob("*/")):
-        entry = records.json(folder / "plan.json", folder.name)
+    place = records.root / "manifests" / "plan"
+    for folder in sorted({*place.glob("*/"), *(place / step for step in PLANNED if records.journal.get(step))}):
+        entry = records.shaped(folder / PLAN, folder.name, partial(_is_plan, step=folder.name))
         for path in folder.glob("*.parquet"):
             records.known.add(path.relative_to(records.root).as_posix())
         for name, sha256 in (entry or {}).get("files", {}).items():
             file = FileRecord((folder / name).relative_to(records.root).as_posix(), str(sha256), -1)
             records.claims[file.path] = Claim(file, "its plan", folder.name)
         if entry is not None:
-            listed = set(entry.get("files", {}))
+            listed = set(entry["files"])
+            records.plans[folder.name] = {name.removesuffix(".parquet") for name in listed}
             for path in sorted(path for path in folder.glob("*.parquet") if path.name not in listed):
                 records.find(path, "foreign", "its plan does not name it", folder.name)
+
+
+def _is_plan(entry: Mapping[str, Any], step: str) -> bool:
+    return isinstance(entry.get("files"), dict) and entry.get("step", step) == step  # older plans do not say whose they are
 
 
 def _recipe(records: Records) -> None:

@@ -273,7 +273,8 @@ def claim(root: Path, files: list[InputFile]) -> list[InputFile]:
         replace(file, name=_free(file, taken), batch=still_faulty.get(name, batch))
         for name, file in sorted(left.items(), key=lambda item: (bool(item[1].fault), item[0]))
     ]
-    write_json(root / "manifests" / LEDGER, {"files": [asdict(file) for file in (*stay, *added)]}, sealed=True)
+    entries = [{**asdict(file), **({"url": file.made[0]} if file.made else {})} for file in (*stay, *added)]
+    write_json(root / "manifests" / LEDGER, {"files": entries}, sealed=True)
     return [*stay, *added]
 
 
@@ -319,12 +320,14 @@ def _read_ledger(root: Path) -> list[InputFile]:
 
 
 def claimed(root: Path) -> list[InputFile]:
-    """Return the files that the run folder belongs to, in its order."""
-    entries = read_json(root / "manifests" / LEDGER)["files"]
-    return [
-        InputFile(**{**entry, "groups": tuple(entry["groups"]), "columns": tuple(entry["columns"]), "made": tuple(entry.get("made", ()))})
-        for entry in entries
-    ]
+    """Return the files that the run folder belongs to, in its order; tables made of them lie in the folder, wherever that is now."""
+    return [_input_file(root, entry) for entry in read_json(root / "manifests" / LEDGER)["files"]]
+
+
+def _input_file(root: Path, entry: dict[str, Any]) -> InputFile:
+    made = tuple(entry.get("made", ()))
+    url = str((root / made[0]).absolute()) if made else entry["url"]
+    return InputFile(**{**entry, "url": url, "groups": tuple(entry["groups"]), "columns": tuple(entry["columns"]), "made": made})
 
 
 def input_batches(root: Path) -> pa.Table:

@@ -7,10 +7,8 @@ import duckdb
 import pyarrow as pa
 
 from manifests.files import write_json, write_table
+from manifests.places import PLAN
 from manifests.weights import sha256_file
-
-PLAN = "plan.json"
-"""Beside a step's planned shards: name -> sha256 of each."""
 
 
 def plan_folder(root: Path, step: str) -> Path:
@@ -45,5 +43,10 @@ def write_plan(root: Path, step: str, tables: Iterable[tuple[str, pa.Table]]) ->
     for path in folder.glob("*.parquet"):
         if path not in keep:
             path.unlink()
-    write_json(folder / PLAN, {"files": {path.name: sha256 for _, path, sha256 in written}}, sealed=True)
+    note_plan(folder, {path.name: sha256 for _, path, sha256 in written})
     return written
+
+
+def note_plan(folder: Path, files: dict[str, str]) -> None:
+    """Write what a step's plan holds: name -> sha256 of its tables, in order."""
+    write_json(folder / PLAN, {"step": folder.name, "files": files}, sealed=True)

@@ -27,7 +27,7 @@ from pipeline.graves import graves, urls_of
 from pipeline.hands import Hands
 from pipeline.pack import Pack
 from pipeline.pending import Changes, changes, commit
-from pipeline.plans import PLAN, plan_folder
+from pipeline.plans import note_plan, plan_folder
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.registry import STAGES
 from pipeline.rules import input_columns
@@ -288,7 +288,7 @@ def _cut_plan(work: Removal, step: Step) -> None:
     tables = sorted(folder.glob("*.parquet"))
     cut = [path for path in tables if from_table(path, work.gone, f"plan/{step.name}") is not None]
     if cut:
-        write_json(folder / PLAN, {"files": {path.name: sha256_file(path) for path in tables}}, sealed=True)
+        note_plan(folder, {path.name: sha256_file(path) for path in tables})
 
 
 def _manifest(work: Removal, stage: str) -> None:

@@ -2,9 +2,7 @@
 
 import json
 
-from manifests.files import FormatError, read_json
 from manifests.manifest import Manifest
-from manifests.records import STEP
 from pipeline.recipe import RecipeError
 from pipeline.steps import Step
 from pipeline.summary import versions
@@ -17,11 +15,8 @@ class Refused(RecipeError):
 def same_settings(step: Step) -> None:
     """Raise Refused where the recipe or the weights at hand are not those that the step was done with."""
     own_key = step.own_key
-    try:
-        before = read_json(step.journal.folder / STEP)
-    except (OSError, FormatError):
-        return  # the keys of its shards tell
-    if before["own_key"] == own_key:
+    before = step.journal.note()
+    if before is None or before["own_key"] == own_key:  # without a note the keys of its shards tell
         return
     now, then = json.loads(json.dumps(step.settings())), before["settings"]
     others = [

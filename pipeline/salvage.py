@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.damage import scan
-from manifests.files import read_table, write_table
+from manifests.files import FormatError, read_table, write_table
 from manifests.shards import write_shard
 from pipeline.attempts import ATTEMPTS
 from pipeline.reuse import stamp
@@ -39,14 +39,21 @@ def carry_pairs(root: Path, shadow: Path, unit: Unit) -> Unit:
 
 def scored(root: Path, shard: str) -> dict[str, str]:
     """Return key -> sha256 in hex of the shard's pictures as its scores have them; nothing where there are none."""
-    path = root / "scores" / f"{shard}.parquet"
-    if not path.exists():
-        return {}
-    return {row["uid"].hex(): row["sha256"].hex() for row in read_table(path, ["uid", "sha256"]).to_pylist() if row["sha256"]}
+    table = _table(root / "scores" / f"{shard}.parquet", ["uid", "sha256"])
+    return {row["uid"].hex(): row["sha256"].hex() for row in table.to_pylist() if row["sha256"]} if table is not None else {}
+
+
+def _table(path: Path, columns: list[str] | None = None) -> pa.Table | None:
+    """Return a table, or None where there is none or it is damaged: its record may be lost, so that nobody knew."""
+    try:
+        return read_table(path, columns)
+    except (OSError, FormatError, pa.ArrowException):
+        return None
 
 
 def _rows(path: Path) -> dict[str, dict[str, Any]]:
-    return {row["key"]: row for row in read_table(path).to_pylist()} if path.exists() else {}
+    table = _table(path)
+    return {row["key"]: row for row in table.to_pylist()} if table is not None else {}
 
 
 def _whole(path: Path, known: Mapping[str, str], table: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -74,8 +81,8 @@ def _note(data: bytes) -> dict[str, Any]:
 
 def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str, Any]) -> pa.Table:
     """Return the attempts that need no repeating: of saved pictures, and of rows that failed."""
-    if path.exists():
-        ledger = read_table(path)
+    ledger = _table(path)
+    if ledger is not None:
         succeeded = pc.unique(ledger.filter(pc.is_null(ledger["reason"]))["uid"])
         lost = [uid for uid in succeeded.to_pylist() if uid.hex() not in saved]
         is_lost = pc.and_(pc.is_in(ledger["uid"], pa.array(lost, pa.binary(16))), ledger["last"])

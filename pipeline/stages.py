@@ -11,9 +11,9 @@ from typing import Any
 import duckdb
 
 from filters.fetch.config import require_contact
-from manifests.files import FormatError, digest_of, out_of_room, read_json, write_json
+from manifests.files import FormatError, digest_of, out_of_room, write_json
 from manifests.lineage import former
-from manifests.manifest import Manifest, ManifestError, ShardRecord, shard_list
+from manifests.manifest import STEP, Manifest, ManifestError, ShardRecord, shard_list
 from pipeline.datasets import DATASETS
 from pipeline.folder import locked, write_recipe
 from pipeline.hands import Hands
@@ -184,10 +184,8 @@ def _contact(recipe: Recipe, chosen: list[Step]) -> None:
 
 def settings_changed(step: Step) -> bool:
     """Tell whether a step was done with other settings than the recipe's, or is not done."""
-    try:
-        return bool(read_json(step.journal.folder / "step.json")["settings"] != _plain(step.settings()))
-    except (OSError, FormatError, KeyError):
-        return True
+    before = step.journal.note()
+    return before is None or bool(before["settings"] != _plain(step.settings()))
 
 
 def _plain(value: dict[str, Any]) -> Any:
@@ -197,9 +195,8 @@ def _plain(value: dict[str, Any]) -> Any:
 def _state(step: Step) -> str:
     """Return whether a step is new, unchanged, or which of its settings changed. Checks its weights on the way."""
     own_key = step.own_key
-    try:
-        before = read_json(step.journal.folder / "step.json")
-    except (OSError, FormatError):
+    before = step.journal.note()
+    if before is None:
         return "new"
     if before["own_key"] == own_key:
         return "unchanged"
@@ -267,7 +264,8 @@ def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progre
 
 def note_step(step: Step) -> None:
     """Note under which settings a step was done last."""
-    write_json(step.journal.folder / "step.json", {"own_key": step.own_key, "settings": _plain(step.settings())}, sealed=True)
+    note = {"step": step.name, "own_key": step.own_key, "settings": _plain(step.settings())}
+    write_json(step.journal.folder / STEP, note, sealed=True)
 
 
 def write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:

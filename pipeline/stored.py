@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.files import FormatError, digest_of, read_json, read_table
+from manifests.files import digest_of, read_table
+from manifests.manifest import STEP, Journal
 from manifests.schema import COLUMNS
 from pipeline.decide import Decide
 from pipeline.dedup import Dedup
@@ -69,11 +70,10 @@ def open_stored(root: Path, command: str) -> Stored:
         raise RecipeError(f"{command}: filter has not run to its end in {str(root)!r}; {FIRST}")
     settings, keys = {}, {}
     for step in ("select", "fetch", "score", "dedup", "decide"):
-        try:
-            entry = read_json(root / "manifests" / "journal" / step / "step.json")
-            settings[step], keys[step] = entry["settings"], entry["own_key"]
-        except (OSError, FormatError, KeyError) as error:
-            raise RecipeError(f"{command}: {root} does not say how {step} ran ({error}); {FIRST}") from error
+        entry = Journal(root, step).note()
+        if entry is None:
+            raise RecipeError(f"{command}: {root} does not say how {step} ran (no whole manifests/journal/{step}/{STEP}); {FIRST}")
+        settings[step], keys[step] = entry["settings"], entry["own_key"]
     now = digest_of([keys["decide"], "00000", upstream(root, "select", "fetch", "score", "dedup")])
     if decided[0].key != now:
         raise RecipeError(f"{command}: a step has run in {root} since its rows got their fates; {FIRST} --step decide")

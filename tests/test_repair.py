@@ -17,7 +17,7 @@ from pipeline.repair import STAGE_STEPS, RepairOptions, recipe_values, repair_ru
 from pipeline.repair_checks import Refused
 from pipeline.steps import Runtime
 from tests.damages import DAMAGES
-from tests.keep_runs import files_of, make_run, one_of_each_kind, without_beam
+from tests.keep_runs import differing, files_of, make_run, one_of_each_kind, without_beam
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,6 @@ def pictures(web):
 
 def contents(root):
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files_of(root)}
-
-
-def differing(root, made):
-    mine, theirs = contents(root), contents(made)
-    return sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
 
 
 def test_a_whole_run_needs_nothing(run, made):

@@ -1,0 +1,30 @@
+"""Say whose output a file of a run folder is from where it lies alone: what is left to go by when its record is lost."""
+
+import re
+
+PLAN = "plan.json"
+"""Beside a step's planned shards: name -> sha256 of each."""
+PLANNED = ("fetch", "caption", "encode", "t5", "pack")
+"""Steps that write who is in which shard to `manifests/plan/STEP/` before they work."""
+SINGLE = ("dedup", "decide")
+"""Steps of one shard, 00000."""
+_PLACES = (
+    (r"ledger/(?P<step>select|fetch)/(?P<shard>[^/]+)\.parquet", ""),
+    (r"pairs/(?P<shard>[^/]+?)(\.tar|\.parquet|_stats\.json)", "fetch"),
+    (r"scores/(?P<shard>[^/]+)\.parquet", "score"),
+    (r"(dedup/(00000\.parquet|top_hashes\.json)|ledger/(marks|eval_matches)\.parquet)", "dedup"),
+    (r"ledger/final/[^/]+\.parquet", "decide"),
+    (r"captions/(?P<shard>[^/]+)\.parquet", "caption"),
+    (r"codes/encoded/(?P<shard>[^/]+)\.parquet", "encode"),
+    (r"codes/t5/(?P<shard>[^/]+)\.parquet", "t5"),
+    (r"codes/(?P<tier>[^/]+)/(?P<number>[^/]+?)(\.tar|\.index\.json)", "pack"),
+)
+
+
+def owner(path: str) -> tuple[str, str]:
+    """Return (step, shard) of the output that has this path in a run folder; empty where no step writes there."""
+    for pattern, step in _PLACES:
+        if found := re.fullmatch(pattern, path):
+            parts = {"shard": "00000", "step": step, **found.groupdict()}
+            return parts["step"], f"{parts['tier']}-{parts['number']}" if "tier" in parts else parts["shard"]
+    return "", ""

@@ -1,0 +1,163 @@
+"""Write a run's damaged records again from one another: recipe, list of inputs, manifests and their digests."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from manifests.files import FormatError, read_json, write_bytes, write_json
+from manifests.manifest import Manifest, ManifestError, read_digests
+from manifests.recipe_file import headed, read_headed
+from manifests.records import DIGESTS_PATH
+from manifests.weights import sha256_file
+from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
+from pipeline.recipe import RecipeError, parse_recipe
+from pipeline.registry import STAGES
+from pipeline.repair_checks import same_settings
+from pipeline.repair_shards import settle_doubts
+from pipeline.repair_work import FAULTS, Repair
+from pipeline.stages import write_manifest
+from pipeline.steps import records_of
+from pipeline.tables import with_tables
+
+RECIPE, COPY, INPUT = "recipe.toml", "manifests/recipe.json", "manifests/input.json"
+TABLES = "manifests/input/"
+
+
+def recipe_values(root: Path) -> dict[str, Any] | None:
+    """Return the resolved recipe that the run folder holds, from whichever of its two copies is whole."""
+    try:
+        return read_headed(root / RECIPE)
+    except (OSError, FormatError):
+        pass
+    try:
+        return dict(read_json(root / COPY)["recipe"])
+    except (OSError, FormatError, KeyError, TypeError, ValueError):
+        return None
+
+
+def mend_recipe(work: Repair) -> None:
+    """Write the recipe again from its copy, or the copy from it."""
+    if work.needs(RECIPE) and (work.shadow / COPY).exists():
+        write_bytes(work.shadow / RECIPE, headed(tomli_w.dumps(read_json(work.shadow / COPY)["recipe"]).encode()))
+        work.give(RECIPE, f"from {COPY}")
+    if work.needs(COPY) and (work.shadow / RECIPE).exists():
+        write_json(work.shadow / COPY, {"recipe": _in_order(read_headed(work.shadow / RECIPE))}, sealed=True)
+        work.give(COPY, f"from {RECIPE}")
+    work.leave([RECIPE, COPY], "it and its copy are lost both: pipeline run, with your recipe, writes them anew")
+
+
+def _in_order(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's values in the order in which a run writes them: TOML puts tables last."""
+    plain = parse_recipe(values).plain()
+    return plain if plain == values else values
+
+
+def mend_inputs(work: Repair) -> None:
+    """Read the input again, and take the list of its files, and the tables made of them, where they are what filter recorded."""
+    names = [finding.path for finding in work.open() if finding.path == INPUT or finding.path.startswith(TABLES)]
+    if not names:
+        return
+    listed = {} if INPUT in names else {file.made[0]: file.made[1] for file in claimed(work.shadow) if file.made}
+    try:
+        files = with_tables(work.recipe, look_at_inputs(work.recipe))
+    except (RecipeError, *FAULTS) as error:
+        work.leave(names, f"the input cannot be read again: {work.line(error)}")
+        return
+    for name in names:
+        if name == INPUT:
+            _take_list(work, files)
+        elif (work.shadow / name).exists() and sha256_file(work.shadow / name) == listed.get(name):
+            work.give(name, "from the input file")
+        else:
+            work.leave([name], "the input, read again, does not give it")
+            work.restore([name])
+
+
+def _take_list(work: Repair, files: list[InputFile]) -> None:
+    manifest = work.manifests.get("filter")
+    wanted = None if manifest is None else [entry for entry in manifest.inputs if "rows" in entry]
+    if wanted is not None and [file.record() for file in files if not file.fault] != wanted:
+        work.leave([INPUT], f"the input is not what it was: got {len(files)} files, manifests/filter.json names {len(wanted)} or others")
+        return
+    claim(work.shadow, files)
+    step = STAGES["filter"][0](work.recipe, work.shadow, work.runtime)
+    keys = {unit.key for unit in step.units()}
+    if others := [record.shard for record in records_of(work.shadow, step.name) if record.key not in keys]:
+        work.leave([INPUT], f"the input, read again, is not what shard {others[0]} of {step.name} was made from")
+        work.restore([INPUT])
+        return
+    work.give(INPUT, "from the input files")
+    for file in files:
+        if file.made and not (work.root / file.made[0]).exists():
+            work.give(file.made[0], "from the input file")
+
+
+def mend_manifest(work: Repair, stage: str) -> None:
+    """Put a damaged manifest together again from whole journals, and take it when its digest is the recorded one.
+
+    That digest proves shards too of which no record was left.
+    """
+    name = f"manifests/{stage}.json"
+    wanted, sure = _digest_of(work, stage)
+    made = _put_together(work, stage, name) if work.needs(name) else None
+    proved = made is not None and made.digest == wanted
+    if made is not None and not proved and (sure or any(doubt.stage == stage for doubt in work.doubts)):
+        what = f"{wanted[:16]}… wanted" if wanted else "and no record is left that says what it was"
+        work.leave([name], f"put together again its digest is {made.digest[:16]}…, {what}; pipeline run --stage {stage} writes it anew")
+        work.restore([name])
+        made = None
+    settle_doubts(work, stage, f"as the digest of {name} proves" if proved else "")
+    if made is not None:
+        work.give(name, "from the journals" + ("" if proved else "; no record is left that says what its digest was"))
+        work.manifests[stage] = made
+
+
+def _put_together(work: Repair, stage: str, name: str) -> Manifest | None:
+    """Write the manifest in the shadow, or leave it and return None."""
+    steps = [step(work.recipe, work.shadow, work.runtime) for step in STAGES[stage]]
+    if lost := [path for path in work.left if any(path.startswith(f"manifests/journal/{step.name}/") for step in steps)]:
+        work.leave([name], f"{lost[0]} could not be repaired")
+        return None
+    try:
+        for step in steps:
+            same_settings(step)
+        return write_manifest(work.recipe, stage, steps)
+    except FAULTS as error:
+        work.leave([name], f"it cannot be put together again: {work.line(error)}")
+        return None
+
+
+def _digest_of(work: Repair, stage: str) -> tuple[str, bool]:
+    """Return what a stage's digest was, and whether that is sure.
+
+    It stands in the list of digests and in a later stage's manifest; what is left of the manifest itself may be damaged there too.
+    """
+    listed = {} if DIGESTS_PATH in work.found else read_digests(work.root)
+    if stage in listed:
+        return str(listed[stage]["digest"]), True
+    for manifest in work.manifests.values():
+        for entry in manifest.inputs:
+            if entry.get("name") == f"manifests/{stage}.json":
+                return str(entry["digest"]), True
+    try:
+        left = re.search(rb'"digest": "([0-9a-f]{64})"', (work.root / "manifests" / f"{stage}.json").read_bytes())
+    except OSError:
+        return "", False
+    return left[1].decode() if left else "", False
+
+
+def mend_digests(work: Repair) -> None:
+    """List the digests again, from whole manifests."""
+    if DIGESTS_PATH not in work.found:
+        return
+    entries = {}
+    for stage in sorted(STAGES):
+        path = work.root / "manifests" / f"{stage}.json"
+        try:
+            entries[stage] = {"digest": Manifest.read(path).digest, "sha256": sha256_file(path)}
+        except (OSError, FormatError, ManifestError):
+            continue
+    write_json(work.shadow / DIGESTS_PATH, {"stages": entries}, sealed=True)
+    work.give(DIGESTS_PATH, "from the manifests")

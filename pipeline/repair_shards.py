@@ -1,0 +1,132 @@
+"""Make the damaged shards of a step again in the shadow, and take what is proved to be what it was."""
+
+from collections.abc import Mapping, Sequence
+
+from manifests.manifest import Journal, ShardRecord
+from manifests.weights import sha256_file
+from pipeline.progress import Progress
+from pipeline.repair_work import FAULTS, Doubt, Repair, stage_of
+from pipeline.runners import RunFailed
+from pipeline.salvage import carry_pairs, changed, recorded
+from pipeline.stages import do_units
+from pipeline.steps import Step, Unit
+
+
+def make_shards(work: Repair, stage: str, step: Step, shards: Sequence[tuple[str, Unit | None]]) -> None:
+    """Run the units of damaged shards in the shadow, and take what has the recorded sha256."""
+    todo: list[Unit] = []
+    for shard, unit in shards:
+        if why := _obstacle(work, step, shard, unit):
+            work.leave([f.path for f in work.open(step.name) if f.shard == shard], why)
+        elif unit is not None:
+            (step.journal.folder / f"{shard}.json").unlink(missing_ok=True)
+            todo.append(carry_pairs(work.root, work.shadow, unit) if step.name == "fetch" else unit)
+    failures = _make(work, step, todo)
+    for unit in todo:
+        _take(work, stage, step, unit.name, failures.get(unit.name, "it could not be made again"))
+
+
+def _obstacle(work: Repair, step: Step, shard: str, unit: Unit | None) -> str:
+    """Say why a shard cannot be made again, or nothing."""
+    record = step.journal.get(shard)
+    if unit is not None and (record is None or record.key == unit.key):
+        lost = [value for value in unit.reads.values() if isinstance(value, str) and value in work.left]
+        return f"what it is made from, {lost[0]}, could not be repaired" if lost else ""
+    if lost_before := work.behind(step.name):
+        return f"what it is made from, {lost_before}, could not be repaired"
+    what = f"the plan has no shard {shard}" if unit is None else "what it is made from is not what it was"
+    return f"{what}: the run has gone on since, or has another recipe now; first: pipeline run --stage {stage_of(step.name)}"
+
+
+def _make(work: Repair, step: Step, todo: Sequence[Unit]) -> Mapping[str, str]:
+    """Do the units, one by one where they fail together; return shard -> why it could not be made again."""
+    if not todo:
+        return {}
+    progress = Progress(step.name, len(todo))
+    failures: dict[str, str] = {}
+    for some in ([list(todo)], [[unit] for unit in todo]):
+        failures = {unit.name: failures.get(unit.name, "") for unit in todo if step.journal.get(unit.name) is None}
+        for units in some if failures else ():
+            _try(work, step, [unit for unit in units if unit.name in failures], progress, failures)
+    progress.show(last=True)
+    return failures
+
+
+def _try(work: Repair, step: Step, units: Sequence[Unit], progress: Progress, failures: dict[str, str]) -> None:
+    try:
+        do_units(step, units, work.options.runner, progress)
+    except (RunFailed, *FAULTS) as error:
+        failures.update({unit.name: f"it could not be made again: {work.line(error)}" for unit in units})
+
+
+def _take(work: Repair, stage: str, step: Step, shard: str, failure: str) -> None:
+    """Move a shard's files over where they are damaged in the run and whole in the shadow."""
+    record = f"manifests/journal/{step.name}/{shard}.json"
+    mine = [finding.path for finding in work.open(step.name) if finding.shard == shard]
+    before = None if record in work.found else Journal(work.root, step.name).get(shard)
+    wanted = _wanted(work, stage, step.name, shard, before)
+    made = step.journal.get(shard)
+    got = {file.path: file.sha256 for file in made.files} if made else {}
+    if made is None:
+        work.leave(mine, failure)
+    elif not wanted:
+        _take_unrecorded(work, stage, step.name, record, got)
+        return
+    for path in [path for path in mine if path in wanted and made is not None]:
+        if got.get(path) == wanted[path]:
+            work.give(path, f"{step.name} made it again")
+        else:
+            says = f"made again it has sha256 {got.get(path, 'none')[:16]}…, {wanted[path][:16]}… wanted"
+            work.leave([path], _other_bytes(work, step.name, shard, says))
+    if work.needs(record) and got == wanted:
+        work.give(record, f"{step.name} made its shard again")
+    work.leave([record], "its shard, made again, is not what the manifest lists")
+    work.restore([*got, *wanted, record])
+
+
+def _take_unrecorded(work: Repair, stage: str, step: str, record: str, got: Mapping[str, str]) -> None:
+    """Take the record of a shard that comes out as the folder holds it; what comes out otherwise stays in the shadow until it is proved."""
+    others = tuple(path for path, sha256 in got.items() if _sha256(work, path) != sha256)
+    if others:
+        work.doubts.append(Doubt(stage, step, record, others))
+    else:
+        work.give(record, f"{step} made its shard again, just as the folder holds it")
+
+
+def _sha256(work: Repair, path: str) -> str:
+    try:
+        return sha256_file(work.root / path)
+    except OSError:
+        return ""
+
+
+def _wanted(work: Repair, stage: str, step: str, shard: str, before: ShardRecord | None) -> dict[str, str]:
+    """Return path -> sha256 of a shard's files: as journalled, else as the stage's manifest lists them."""
+    if before is not None:
+        return {file.path: file.sha256 for file in before.files}
+    manifest = work.manifests.get(stage)
+    entries = manifest.shards if manifest else []
+    return {entry["path"]: entry["sha256"] for entry in entries if (entry["step"], entry["shard"]) == (step, shard)}
+
+
+def _other_bytes(work: Repair, step: str, shard: str, says: str) -> str:
+    if step != "fetch":
+        return says
+    old = recorded(work.root, shard, f"pairs/{shard}.parquet" in work.found)
+    lost = changed(old, work.shadow / "pairs" / f"{shard}.parquet")
+    more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+    return f"{says}; not as they were fetched: {', '.join(lost[:5])}{more}" if lost else says
+
+
+def settle_doubts(work: Repair, stage: str, proof: str) -> None:
+    """Take the shards of a stage that had no record, where its manifest came out as it was; else leave them, and say how to go on."""
+    for doubt in [doubt for doubt in work.doubts if doubt.stage == stage]:
+        if proof:
+            for path in (*doubt.files, doubt.record):
+                work.give(path, f"{doubt.step} made it again, {proof}")
+        else:
+            says = f"nothing says any more what its shard was, and {doubt.files[0]}, made again, is not what the folder holds"
+            work.leave([doubt.record], f"{says}; pipeline run --stage {stage} makes it anew")
+            files = Journal(work.shadow, doubt.step).get(doubt.record.rpartition("/")[2].removesuffix(".json"))
+            work.restore([doubt.record, *(file.path for file in (files.files if files else ()))])
+        work.doubts.remove(doubt)
