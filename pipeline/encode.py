@@ -96,7 +96,7 @@ class Encode(Step):
             for name, tier in self.recipe.tier.items()
         }
         values = self.recipe.pretokenize
-        limits = {"min_agreement": values.min_agreement} if values.precision != "fp32" else {}
+        limits = {"min_agreement": values.min_agreement} if values.precision != "fp32" or values.fused else {}
         return {"tiers": tiers, "crop": crop_plan(self.recipe).label, "seed": values.seed, **self._arithmetic(), **limits}
 
     def weights(self) -> tuple[WeightsFile, ...]:

@@ -21,6 +21,7 @@ def test_agreement_counts_equal_codes():
     loaded = load_vq("VQ-demo", STAND_IN)
     exact, rough = Encoder(loaded, "fp32", "cpu"), Encoder(loaded, "bf16", "cpu")
     assert measure(loaded, exact, 64, 8) == Agreement("fp32", 1.0, 8 * 64)
+    assert measure(loaded, Encoder(loaded, "tf32", "cpu"), 64, 8) == Agreement("tf32", 1.0, 8 * 64)
     found = measure(loaded, rough, 64, 8)
     pictures = fixed_pictures(64)
     same = rough.encode_images(pictures, 64, 8) == exact.encode_images(pictures, 64, 8)
@@ -34,3 +35,6 @@ def test_too_little_agreement_is_refused_for_real_weights_alone():
     check(low, 0.982, stand_in=False)
     with pytest.raises(PrecisionError, match=r"98\.20% of 8,192 codes are float32's, wanted pretokenize\.min_agreement = 99\.00%"):
         check(low, 0.99, stand_in=False)
+    for precision, nearer in (("bf16", "precision 'tf32' or 'fp32'"), ("tf32", "precision 'fp32'"), ("fp32", "fused = false")):
+        with pytest.raises(PrecisionError, match=f"take {nearer}, or lower"):
+            check(Agreement(precision, 0.5, 64), 0.99, stand_in=False)

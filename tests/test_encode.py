@@ -1,10 +1,13 @@
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from manifests.weights import STAND_IN
-from tokenize_shards.encode import Encoder
+from tokenize_shards.encode import PRECISIONS, Encoder, Precision
 from tokenize_shards.images import center_crop, to_tensor
 from tokenize_shards.vq import load_vq
 
@@ -29,10 +32,12 @@ def test_codes_are_those_of_the_centre_crops(encoder: Encoder) -> None:
         assert np.array_equal(vq.encode(to_tensor([center_crop(image, 64)])).numpy(), crops)
 
 
-def test_codes_do_not_depend_on_batch_size_order_or_neighbours(encoder: Encoder) -> None:
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_codes_do_not_depend_on_batch_size_order_or_neighbours(precision: Precision) -> None:
+    encoder = Encoder(load_vq("VQ-demo", STAND_IN), precision, "cpu")
     images = pictures(7)
     codes = encoder.encode_images(images, 64, 1)
-    for batch_size in (2, 7, 8):
+    for batch_size in (2, 3, 7, 8):
         assert np.array_equal(encoder.encode_images(images, 64, batch_size), codes)
     order = [3, 0, 6, 1, 5, 2, 4]
     assert np.array_equal(encoder.encode_images([images[index] for index in order], 64, 4), codes[order])
@@ -73,18 +78,58 @@ def test_tf32_is_float32_on_a_cpu_and_bf16_stays_close(encoder: Encoder) -> None
 
 
 def test_cuda_arithmetic_is_set_while_encoding_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, str, bool]] = []
+    seen: list[tuple[str, str, str, bool]] = []
     places = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
     before = [place.fp32_precision for place in places]
-    for precision in ("fp32", "tf32"):
+
+    def spied(name: str, work: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def spy(x: torch.Tensor) -> torch.Tensor:
+            seen.append((name, *(place.fp32_precision for place in places), torch.backends.cudnn.deterministic))
+            return work(x)
+
+        return spy
+
+    for precision in PRECISIONS:
         encoder = Encoder(load_vq("VQ-demo", STAND_IN), precision, "cpu")
-        latents = encoder._vq.latents
-
-        def spy(x_BCHW: torch.Tensor, latents=latents) -> torch.Tensor:  # type: ignore[no-untyped-def]
-            seen.append((*(place.fp32_precision for place in places), torch.backends.cudnn.deterministic))
-            return latents(x_BCHW)
-
-        monkeypatch.setattr(encoder, "_latents", spy)
+        monkeypatch.setattr(encoder, "_latents", spied(precision, encoder._vq.latents))
+        monkeypatch.setattr(encoder._vq.quantize, "nearest", spied("nearest", encoder._vq.quantize.nearest))
         encoder.encode_images(pictures(1), 64, 1)
-    assert seen == [("ieee", "ieee", True), ("tf32", "tf32", True)]
+    nearest = ("nearest", "ieee", "ieee", True)  # TF32 would turn codes that the encoder has right
+    assert seen == [
+        ("fp32", "ieee", "ieee", True),
+        nearest,
+        ("tf32", "tf32", "tf32", True),
+        nearest,
+        ("bf16", "ieee", "ieee", True),
+        nearest,
+    ]
     assert [place.fp32_precision for place in places] == before
+
+
+@pytest.mark.parametrize(("holds", "batch"), [(2000, 512), (300, 128), (20, 8), (3, 8)])
+@pytest.mark.parametrize("fault", [torch.OutOfMemoryError, RuntimeError])
+def test_the_largest_batch_is_found_uncompiled(monkeypatch: pytest.MonkeyPatch, holds: int, batch: int, fault: type[Exception]) -> None:
+    encoder = Encoder(load_vq("VQ-demo", STAND_IN), device="cpu")
+    assert encoder.largest_batch(64) == 8
+    compiled = torch.nn.Identity()
+    monkeypatch.setattr(encoder, "device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(encoder, "_latents", compiled)
+
+    def encode(crops: list[Image.Image], size: int, batch_size: int) -> None:
+        assert encoder._latents == encoder._vq.latents
+        if batch_size > holds:
+            raise fault("no room")
+
+    monkeypatch.setattr(encoder, "encode_crops", encode)
+    assert encoder.largest_batch(64) == batch
+    assert encoder._latents is compiled
+
+
+def test_plain_float32_alone_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoders = {precision: Encoder(load_vq("VQ-demo", STAND_IN), precision, "cpu") for precision in PRECISIONS}
+    assert {precision: encoder.exact for precision, encoder in encoders.items()} == {"fp32": True, "tf32": True, "bf16": False}
+    for encoder in encoders.values():
+        monkeypatch.setattr(encoder, "device", SimpleNamespace(type="cuda"))
+    assert {precision: encoder.exact for precision, encoder in encoders.items()} == {"fp32": True, "tf32": False, "bf16": False}
+    monkeypatch.setattr(encoders["fp32"], "fused", True)
+    assert not encoders["fp32"].exact

@@ -11,6 +11,8 @@ from tokenize_shards.encode import Encoder
 from tokenize_shards.vq import LoadedVQ
 
 PICTURES = 8
+NEARER = {"bf16": "precision 'tf32' or 'fp32'", "tf32": "precision 'fp32'", "fp32": "fused = false"}
+"""What is nearer to plain float32 than each precision; float32 differs from it where it is compiled."""
 LEAVES = 400
 """Discs in a picture: enough to cover it several times."""
 
@@ -31,10 +33,10 @@ class Agreement:
 def measure(loaded: LoadedVQ, encoder: Encoder, size: int, batch_size: int) -> Agreement:
     """Encode the fixed pictures with `encoder` and in float32 on the same device, and count equal codes.
 
-    Float32 is what is compared with: it agrees with itself, and nothing is encoded.
+    Plain float32 is what is compared with: it agrees with itself, and nothing is encoded.
     """
-    if encoder.precision == "fp32":
-        return Agreement("fp32", 1.0, PICTURES * (size // encoder.spec.downsampling) ** 2)
+    if encoder.exact:
+        return Agreement(encoder.precision, 1.0, PICTURES * (size // encoder.spec.downsampling) ** 2)
     pictures = fixed_pictures(size)
     got_MN = encoder.encode_images(pictures, size, batch_size)
     wanted_MN = Encoder(loaded, "fp32", str(encoder.device)).encode_images(pictures, size, batch_size)
@@ -44,10 +46,9 @@ def measure(loaded: LoadedVQ, encoder: Encoder, size: int, batch_size: int) -> A
 def check(agreement: Agreement, least: float, *, stand_in: bool) -> None:
     """Raise PrecisionError below the recipe's limit; stand-ins, whose codes lie much closer together, are only reported."""
     if agreement.share < least and not stand_in:
-        better = "'fp32'" if agreement.precision == "tf32" else "'tf32' or 'fp32'"
         raise PrecisionError(
             f"pretokenize.precision = {agreement.precision!r}: {agreement.share:.2%} of {agreement.codes:,} codes are float32's, wanted "
-            f"pretokenize.min_agreement = {least:.2%}; take precision {better}, or lower the limit"
+            f"pretokenize.min_agreement = {least:.2%}; take {NEARER[agreement.precision]}, or lower the limit"
         )
 
 

@@ -18,6 +18,7 @@ Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 """fp32 is exact; tf32 is what LlamaGen's extraction uses and differs on CUDA alone; bf16 is autocast in the encoder."""
 CENTER = CropPlan()
+SMALLEST_BATCH, LARGEST_TRIED = 8, 1024
 GREY = 128  # what fills up a GPU's last batch
 
 
@@ -34,32 +35,45 @@ class Encoder:
         self.weights, self.fingerprint = loaded.weights, loaded.fingerprint
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self._vq = loaded.vq.to(self.device).eval()
-        self._latents: Callable[[Tensor], Tensor] = self._vq.latents
+        self.fused = fused and self.device.type == "cuda"
         if self.device.type == "cuda":
             self._vq = self._vq.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if fused:
-                self._latents = torch.compile(self._vq.latents, dynamic=False)
+        self._latents: Callable[[Tensor], Tensor] = torch.compile(self._vq.latents, dynamic=False) if self.fused else self._vq.latents
 
     @property
     def spec(self) -> VQSpec:
         """Return the tokenizer's layout."""
         return self._vq.spec
 
+    @property
+    def exact(self) -> bool:
+        """Tell whether this is plain float32, which others are compared with: a CPU has no TF32, and compiled code rounds otherwise."""
+        return not self.fused and (self.precision == "fp32" or (self.precision == "tf32" and self.device.type == "cpu"))
+
     def largest_batch(self, size: int) -> int:
         """Return the batch to encode squares of `size` pixels in: 8 on a CPU, which takes them one by one; on a GPU half of the largest
         power of two up to 1,024 that its memory holds, so that it does not depend on the moment."""
         import torch
 
-        found = 8
-        while self.device.type == "cuda" and found < 1024:
+        if self.device.type != "cuda":
+            return SMALLEST_BATCH
+        # Not compiled: each size tried would be compiled anew, and torch gives up compiling at the ninth.
+        latents, self._latents = self._latents, self._vq.latents
+        try:
+            return self._largest(size)
+        finally:
+            self._latents = latents
+            torch.cuda.empty_cache()
+
+    def _largest(self, size: int) -> int:
+        found = SMALLEST_BATCH
+        while found < LARGEST_TRIED:
             try:
                 self.encode_crops([Image.new("RGB", (size, size))] * (2 * found), size, 2 * found)
-            except torch.OutOfMemoryError:
+            except RuntimeError:  # torch.OutOfMemoryError, and what cuDNN and pinned memory say instead
                 break
             found *= 2
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return max(8, found // 2) if self.device.type == "cuda" else found
+        return max(SMALLEST_BATCH, found // 2)
 
     def encode_images(self, images: Sequence[Image.Image], size: int, batch_size: int, plan: CropPlan = CENTER) -> np.ndarray:
         """Return the codes of the pictures' crops, uint16 (n, n_crops, N), raster order. Raises ValueError as `encode_crops`."""
@@ -125,8 +139,9 @@ class Encoder:
 
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             z_BDhw = self._latents(x_BCHW)
-        z_PD = z_BDhw.float().permute(0, 2, 3, 1).flatten(0, 2)  # the comparison itself is always float32
-        return self._vq.quantize.nearest(z_PD).view(len(x_BCHW), -1)
+        z_PD = z_BDhw.float().permute(0, 2, 3, 1).flatten(0, 2)
+        with _arithmetic("fp32"):  # the comparison itself is always float32
+            return self._vq.quantize.nearest(z_PD).view(len(x_BCHW), -1)
 
 
 @contextlib.contextmanager
