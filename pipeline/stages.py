@@ -87,8 +87,8 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         _check_weights(chosen, states)
         if options.dry_run:
             return None
-        write_recipe(recipe)
         preflight([step for step in chosen[1:] if states[step.name] != "unchanged"])  # the first loads its own before it works
+        write_recipe(recipe)
         done = Done()
         for step in chosen:
             _need_whole(steps, chosen, step)

@@ -19,13 +19,13 @@ from manifests.shards import read_shard
 from manifests.weights import WeightsError
 from pipeline.cli import run_stages
 from pipeline.loader import find_shards, read_samples
-from pipeline.recipe import load_recipe
+from pipeline.recipe import RecipeError, load_recipe
 from pipeline.stages import StageOptions, run_stage
 from tests.conftest import write_input, write_recipe
 from tests.keep_runs import files_of
 from tests.test_chain import run
 from tests.test_text import tiny_t5  # noqa: F401 (a fixture)
-from tokenize_shards.catalog import vq_spec
+from tokenize_shards.catalog import DEMO_WEIGHTS, vq_spec
 from tokenize_shards.crops import CropPlan, crops_of
 from tokenize_shards.images import to_tensor
 from tokenize_shards.text import T5Features
@@ -108,13 +108,20 @@ def test_a_pair_without_the_caption_is_counted_and_has_no_features(filtered, tmp
     assert set(pa.concat_tables(tables)["reason"].to_pylist()) == {"missing_value"}
 
 
-def test_bf16_of_real_weights_is_refused_below_the_limit(filtered, tmp_path):
+def test_bf16_of_real_weights_is_refused_below_the_limit_and_float32_goes_on(filtered, tmp_path):
     recipe, root = filtered
     shutil.copytree(root, tmp_path / "run")
-    sets = ("--set", "pretokenize.weights=demo", "--set", "pretokenize.precision=bf16", "--set", "pretokenize.min_agreement=1.0")
+    shutil.copy(DEMO_WEIGHTS, tmp_path / "vq.safetensors")
+    weights = f"weights={tmp_path / 'vq.safetensors'}"
+    sets = ("--set", f"pretokenize.{weights}", "--set", "pretokenize.precision=bf16", "--set", "pretokenize.min_agreement=1.0")
     done = run(recipe, "pretokenize", "--out", tmp_path / "run", *sets, code=2)
-    assert "wanted pretokenize.min_agreement = 100.00%" in done.stderr + done.stdout
-    assert not list((tmp_path / "run" / "codes" / "encoded").glob("*.parquet"))
+    assert done.stderr.count("\n") == 1
+    assert "wanted pretokenize.min_agreement = 100.00%; take precision 'tf32' or 'fp32'" in done.stderr
+    assert "worker" not in done.stdout
+    assert not (tmp_path / "run" / "codes").exists()
+    said, samples = codes(filtered, tmp_path / "run", weights)
+    assert "pretrain: center crops by VQ-demo, fp32: 100.00% of codes as in fp32" in said
+    assert len(samples) == 21
 
 
 def altered(folder, kind):
@@ -149,3 +156,17 @@ def test_all_stages_ask_for_the_tokenizer_before_the_first_one_works(web, tmp_pa
         assert run_stages(load_recipe(recipe, [f"pretokenize.weights='{weights}'"]), "all", StageOptions()) == 2
         assert says in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_refused_ahead_leave_the_folders_recipe_as_it_was(filtered, tmp_path, monkeypatch):
+    recipe, root = filtered
+    shutil.copytree(root, tmp_path / "run")
+    before = (tmp_path / "run" / "recipe.toml").read_bytes()
+
+    def refuse(steps):
+        raise RecipeError("weights of T5 do not fit")
+
+    monkeypatch.setattr("pipeline.stages.preflight", refuse)
+    with pytest.raises(RecipeError, match="do not fit"):
+        run_stage(load_recipe(recipe, [f"output.root='{tmp_path / 'run'}'", "pretokenize.seed=5"]), "pretokenize", StageOptions())
+    assert (tmp_path / "run" / "recipe.toml").read_bytes() == before
