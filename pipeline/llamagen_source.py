@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
@@ -94,14 +94,17 @@ class Lines:
         """Yield a place per line that can be read."""
         for file, path in enumerate(self.files):
             with open(path, "rb") as opened:
-                for line, (start, data) in enumerate(spans(opened)):
-                    seen.rows_in += 1
-                    try:
-                        entry = self._entry(file, line, data)
-                    except Fault as fault:
-                        seen.drop(fault, (file, line), f"{path.name}:{line}")
-                        continue
-                    yield Place(entry.uid, file, line, start, len(data))
+                yield from self._places(file, spans(opened), seen)
+
+    def _places(self, file: int, lines: Iterable[tuple[int, bytes]], seen: Seen) -> Iterator[Place]:
+        for line, (start, data) in enumerate(lines):
+            seen.rows_in += 1
+            try:
+                uid = self._entry(file, line, data).uid
+            except Fault as fault:
+                seen.drop(fault, (file, line), f"{self.files[file].name}:{line}")
+                continue
+            yield Place(uid, file, line, start, len(data))
 
     def entry(self, place: Place) -> Entry:
         """Read a line again. Raises RecipeError where it is another one now."""

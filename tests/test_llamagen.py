@@ -20,6 +20,7 @@ from pipeline.recipe import RecipeError
 from tests.code_shards import GRID, row_of, tokenizer, write_codes
 from tests.conftest import jpeg, picture
 from tests.damages import DAMAGES
+from tests.keep_runs import make_run
 from tokenize_shards.pack import npy_bytes, pack_numbers, sample_parts
 
 WHOLE = {"dropped": {}, "without_t5": {}, "files": {}}
@@ -138,7 +139,7 @@ def test_shards_whose_names_are_one_to_llamagen_are_refused(run_folder, tmp_path
 
 def back(out, to, **more):
     """Import an export; return sorted (codes of the first crop, captions, features, label) of its samples."""
-    kinds = more or {"jsonl": out / "jsonl", "features": out / "t5" if (out / "t5").is_dir() else None}
+    kinds = more or {"jsonl": out / "jsonl", "features": out / "t5"}
     import_llamagen(ImportOptions(kinds.pop("codes", out / "codes"), to, "VQ-demo", "f" * 64, 8 * GRID, **kinds))
     return held(to, "imported")
 
@@ -172,6 +173,35 @@ def test_there_and_back_gives_the_same_codes_captions_and_features(tmp_path):
     line = json.loads((tmp_path / "out" / "jsonl" / "00000.jsonl").read_text().split("\n")[1])
     assert line["text"] == ["alone"] * 3
     assert not verify_folder(tmp_path / "back").wrong
+
+
+@pytest.mark.slow
+def test_a_real_run_goes_there_and_back_and_what_it_lacks_is_refused(tmp_path, web):
+    run = make_run(tmp_path, web)
+    for tier in ("pretrain", "finetune"):
+        out = tmp_path / f"out-{tier}"
+        done = export_llamagen(ExportOptions(run, tier, out))
+        assert done.pictures == done.lines > 0
+        assert back(out, tmp_path / f"back-{tier}", jsonl=out / "jsonl") == held(run, tier)
+        assert not verify_folder(tmp_path / f"back-{tier}").wrong
+    last = max((run / "codes" / "pretrain").glob("*.tar"))
+    for path in (last, index_path(last)):
+        path.unlink()
+    with pytest.raises(LoaderError, match=f"1 shards are not in .*, such as {last.name}"):
+        export_llamagen(ExportOptions(run, "pretrain", tmp_path / "out"))
+
+
+def test_what_the_layout_has_no_place_for_is_said(tmp_path):
+    key, parts = code_sample(0, crops=3)
+    note = {**json.loads(parts["json"]), "captions": []}
+    rows = [(key, {**parts, "json": json.dumps(note).encode()}), code_sample(1)]
+    write_shard(tmp_path / "run" / "codes" / "pretrain" / "00000.tar", rows, index=True)
+    done = CliRunner().invoke(app, ["export", "llamagen", str(tmp_path / "run"), "--to", str(tmp_path / "out"), "--no-pictures"])
+    assert done.exit_code == 0, done.output
+    assert "note: 1 lines have no caption: an import drops them as bad_text" in done.output
+    assert "note: 2 more crops stay here: the layout holds one per line" in done.output
+    options = ImportOptions(tmp_path / "out" / "codes", tmp_path / "back", "VQ-demo", "f" * 64, 8 * GRID, tmp_path / "out" / "jsonl")
+    assert import_llamagen(options).dropped == {"bad_text": 1}
 
 
 def code_sample(number, label=None, crops=1):
