@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import tarfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from filters.tombstones import in_hosts, url_digests
 from manifests.files import TEMPORARY, FormatError
 from manifests.integrity import Report
 from manifests.records import Finding
+from manifests.shards import member_places
 from manifests.tombstones import TOMBSTONES, Tombstones, read_tombstones
 from pipeline.excise import HEX, HOSTS
 
@@ -110,7 +110,7 @@ def _look(root: Path, path: Path, wanted: Wanted) -> list[str]:
         if path.suffix == ".tar":
             return list(_in_tar(path, wanted))
         return list(_in_text(path, wanted)) if path.suffix in TEXTS else []
-    except (OSError, pa.ArrowException, tarfile.TarError, ValueError):
+    except (OSError, pa.ArrowException, ValueError):
         return []
 
 
@@ -134,12 +134,12 @@ def _count(column: pa.Array, wanted: Wanted, of_url: bool) -> int:
 
 def _in_tar(path: Path, wanted: Wanted) -> Iterator[str]:
     urls: list[str] = []
-    with tarfile.open(path, "r:") as tar:
-        for info in tar:
-            if info.name.partition(".")[0] in wanted.hexes:
-                yield f"member {info.name}"
-            if wanted.has_urls and info.name.endswith(".json") and (file := tar.extractfile(info)):
-                urls += _urls(json.load(file))
+    with open(path, "rb") as file:
+        for name, offset, length in member_places(path):
+            if name.partition(".")[0] in wanted.hexes:
+                yield f"member {name}"
+            if wanted.has_urls and name.endswith(".json"):
+                urls += _urls(json.loads(os.pread(file.fileno(), length, offset)))
     if urls and (found := wanted.urls(pa.array(urls, pa.string()))):
         yield f"{found} URLs in its members"
 

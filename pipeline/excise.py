@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import ROW_GROUP_ROWS, write_bytes, write_table
-from manifests.shards import ShardError, index_path, read_shard, write_shard
+from manifests.shards import Sample, index_path, member_places, read_shard, write_shard
 
 KEYS = ("uid", "key")
 """Columns that say whose row it is: 16 bytes, or 32 hex digits."""
@@ -109,20 +108,20 @@ def from_tar(path: Path, gone: Gone, what: str) -> int:
 
     Of a tar without any only the headers are read.
     """
-    if not any(key in gone.hexes for key in _keys(path)):
+    if not any(name.partition(".")[0] in gone.hexes for name, _, _ in member_places(path)):
         return 0
-    hits = sum(key in gone.hexes for key, _ in read_shard(path))
-    write_shard(path, ((key, sample) for key, sample in read_shard(path) if key not in gone.hexes), index=index_path(path).exists())
-    gone.counts[what] += hits
-    return hits
+    keys: list[str] = []
 
+    def kept() -> Iterator[tuple[str, Sample]]:
+        for key, sample in read_shard(path):
+            if key in gone.hexes:
+                keys.append(key)
+            else:
+                yield key, sample
 
-def _keys(path: Path) -> Iterator[str]:
-    try:
-        with tarfile.open(path, "r:") as tar:
-            yield from (info.name.partition(".")[0] for info in tar)
-    except tarfile.TarError as error:
-        raise ShardError(f"{path}: damaged ({error})") from error
+    write_shard(path, kept(), index=index_path(path).exists())
+    gone.counts[what] += len(keys)
+    return len(keys)
 
 
 def from_lines(path: Path, gone: Gone, what: str) -> int:
