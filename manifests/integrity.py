@@ -10,17 +10,19 @@ import pyarrow.parquet as pq
 
 from manifests.damage import explain
 from manifests.files import TEMPORARY, FormatError, read_json
+from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import STEP, FileRecord, Manifest, read_digests
 from manifests.measure import Measured, Watch, measure_all
 from manifests.places import owner
 from manifests.records import DIGESTS_PATH, Claim, Finding, Records, Stages, read_records, shard_entries
 from manifests.shards import Index, index_path
+from manifests.tombstones import NAME, TOMBSTONES
+from manifests.tombstones import STEP as REMOVE
 
 FREE = ("logs", "train")
 """Folders whose files no digest covers; checkpoints in train/ are checked by their own records."""
 LOOSE = (".lock", "report.html", "plan.json", "truth.txt", "ATTRIBUTION.md")
 """Files beside the data that commands write over at any time."""
-TOMBSTONES = "tombstones.parquet"
 PENDING = ".removal"
 """Where a removal keeps new files until all of them are whole."""
 ASKED = ".removal-asked.json"
@@ -60,7 +62,7 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
     _inputs(records)
     _measure(records, jobs, watch)
     _foreign(records, stages)
-    _tombstones(records)
+    _removals(records)
     if (root / PENDING / PENDING_NOTE).exists():
         records.find(f"{PENDING}/{PENDING_NOTE}", "stale", "a removal was interrupted: pipeline remove RUN, or the next run, finishes it")
     if (root / ASKED).exists():
@@ -222,6 +224,8 @@ def _foreign(records: Records, stages: Stages) -> None:
 
     def find(name: str, kind: str, says: str) -> None:
         step, shard = owner(name)
+        if name.startswith("manifests/input/") and records.found("manifests/input.json"):
+            kind, says = "unproved", "the list of input files, manifests/input.json, is lost: nothing else says what its bytes must be"
         if kind == "foreign" and step in stage_of and shard not in records.journal.get(step, {}):
             kind, says = _unrecorded(records, stage_of[step], step, shard)
         records.find(name, kind, says)
@@ -279,12 +283,33 @@ def walk_foreign(root: Path, known: Callable[[str], bool], find: Callable[[str, 
                 find(path, "foreign", "no record names it")
 
 
+def _removals(records: Records) -> None:
+    """Look for what removals leave: a record each, which its journal names, and the tombstones with theirs."""
+    for name in lost(records.root):
+        if not records.found(name):
+            there = (records.root / name).exists()
+            records.find(name, "damaged" if there else "missing", "not as it was written" if there else "not there, though its removal was")
+    for path in sorted((records.root / "manifests" / FOLDER).glob("*.json")):
+        if is_journalled(path):
+            _journalled(records, path.stem, path.relative_to(records.root).as_posix())
+    if (records.root / TOMBSTONES).exists():
+        _journalled(records, NAME, TOMBSTONES)
+        _tombstones(records)
+    elif TOMBSTONES not in records.claims and (records.root / "manifests" / FOLDER).is_dir():
+        records.find(TOMBSTONES, "missing", "not there, though rows were removed")
+
+
+def _journalled(records: Records, shard: str, what: str) -> None:
+    record = f"manifests/journal/{REMOVE}/{shard}.json"
+    if shard not in records.journal.get(REMOVE, {}) and not records.found(record):
+        records.find(record, "missing", f"not there, though {what} is", REMOVE, shard)
+
+
 def _tombstones(records: Records) -> None:
-    path = records.root / TOMBSTONES
-    if not path.exists() or TOMBSTONES in records.claims:
+    if TOMBSTONES in records.claims:
         return
     try:
-        pq.read_table(path)
+        pq.read_table(records.root / TOMBSTONES)
         records.find(TOMBSTONES, "unproved", "can be read, but no record names its sha256")
     except (OSError, pa.ArrowException, ValueError) as error:
         records.find(TOMBSTONES, "damaged", f"cannot be read ({(str(error).splitlines() or ['?'])[0][:120]})")

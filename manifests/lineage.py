@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from manifests.files import FormatError, read_json
+from manifests.files import FormatError, digest_of, read_json
+from manifests.manifest import FileRecord, Journal, ShardRecord
+from manifests.tombstones import STEP
+from manifests.weights import sha256_file
 
 FOLDER = "removals"
 """`manifests/removals/NNNN.json`: what each removal changed, with each stage's digest before and after."""
@@ -18,6 +21,41 @@ def removals(root: Path) -> list[dict[str, Any]]:
         except (OSError, FormatError):
             continue
     return found
+
+
+def lost(root: Path) -> list[str]:
+    """Return the records of removals that are missing or damaged, as paths in the run folder: without them lineage breaks off."""
+    folder = root / "manifests" / FOLDER
+    noted = {path.stem for path in (root / "manifests" / "journal" / STEP).glob("*.json") if path.stem.isdigit()}
+    there = {path.stem for path in folder.glob("*.json")}
+    whole = [number for number in noted | there if _is_whole(root, number, folder / f"{number}.json")]
+    count = max((int(number) for number in noted | there if number.isdigit()), default=0)
+    wanted = {*noted, *there, *(f"{number:04d}" for number in range(1, count + 1))}
+    return [f"manifests/{FOLDER}/{number}.json" for number in sorted(wanted - set(whole))]
+
+
+def _is_whole(root: Path, number: str, path: Path) -> bool:
+    try:
+        if not isinstance(read_json(path).get("stages"), dict):
+            return False
+        record = Journal(root, STEP).get(number)
+        return record is None or record.files[0].sha256 == sha256_file(path)
+    except (OSError, FormatError):
+        return False
+
+
+def is_journalled(path: Path) -> bool:
+    """Tell whether a removal's record is of the kind that the journal names: older ones it does not."""
+    try:
+        return "tombstones_sha256" in read_json(path)
+    except (OSError, FormatError):
+        return False
+
+
+def note_removal(root: Path, path: Path) -> None:
+    """Journal the sha256 of a removal's record, so that it is missed when it goes."""
+    file = FileRecord.of(root, path)
+    Journal(root, STEP).record(ShardRecord(path.stem, digest_of([STEP, file.sha256]), (file,), 0, 0))
 
 
 def former(root: Path, stage: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import SEAL, FormatError, SealError, json_text, unsealed
+from manifests.lineage import FOLDER
 from manifests.manifest import DIGESTS, STEP, ConservationError, FileRecord, Manifest, ManifestError, ShardRecord, is_note
 from manifests.places import PLAN, PLANNED, SINGLE, owner
 from manifests.recipe_file import read_headed
@@ -167,9 +168,10 @@ def _manifest(records: Records, stage: str) -> None:
 def _other_manifests(records: Records) -> None:
     """Read what else lies in manifests/: a record of this format is known, whoever wrote it; other JSON is foreign."""
     folder = records.root / "manifests"
-    for path in sorted([*folder.glob("*.json"), *folder.glob("plan/*.json"), *folder.glob("removals/*.json")]):
+    for path in sorted([*folder.glob("*.json"), *folder.glob("plan/*.json"), *folder.glob(f"{FOLDER}/*.json")]):
         name = path.relative_to(records.root).as_posix()
-        if name not in records.known and not path.name.startswith(".") and (path.name in ALWAYS or _is_record(path)):
+        expected = path.name in ALWAYS or (path.parent.name == FOLDER and path.stem.isdigit())
+        if name not in records.known and not path.name.startswith(".") and (expected or _is_record(path)):
             has, kind = ALWAYS.get(path.name, ("format", int)) if path.parent == folder else ("format", int)
             entry = records.shaped(path, "", partial(_holds, field=has, kind=kind))
             if name == "manifests/input.json":

@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 from manifests.files import FormatError, digest_of, read_table, write_table
 from manifests.manifest import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
+from manifests.weights import sha256_file
 
 TOMBSTONES = "tombstones.parquet"
+NAME = "tombstones"
 STEP = "remove"
 """The journal's folder that names the file's sha256."""
 KINDS = ("url", "host", "uid", "sha256", "phash")
@@ -109,17 +111,27 @@ class Tombstones:
 def read_tombstones(root: Path) -> Tombstones:
     """Return the tombstones of the run at `root`, none where nothing was removed.
 
-    Raises FormatError, OSError or ArrowException, and where a record names tombstones that are not there.
+    Raises FormatError where they are missing or damaged though there is a record of them, OSError or ArrowException.
     """
     path = root / TOMBSTONES
-    if not path.exists() and Journal(root, STEP).get(TOMBSTONES.removesuffix(".parquet")):
+    record = Journal(root, STEP).get(NAME)
+    manifests = root / "manifests"
+    noted = (manifests / "journal" / STEP / f"{NAME}.json").exists() or any((manifests / "removals").glob("*.json"))
+    if noted and not path.exists():
         raise FormatError(f"{path}: missing, and what was removed would come back; restore it from a copy of the run")
+    if record is not None and sha256_file(path) != record.files[0].sha256:
+        raise FormatError(f"{path}: damaged, and what was removed might come back; restore it from a copy of the run")
     return Tombstones(read_table(path) if path.exists() else TABLE.empty_table())
+
+
+def note_tombstones(root: Path) -> None:
+    """Journal what the bytes of the tombstones are."""
+    file, rows = FileRecord.of(root, root / TOMBSTONES), read_table(root / TOMBSTONES, ["kind"]).num_rows
+    Journal(root, STEP).record(ShardRecord(NAME, digest_of([STEP, file.sha256]), (file,), rows, rows))
 
 
 def write_tombstones(root: Path, rows: Collection[dict[str, Any]]) -> None:
     """Write the tombstones in an order of their own, and the journal that says what their bytes are."""
     table = pa.Table.from_pylist(list(rows), schema=TABLE).sort_by(ORDER).combine_chunks()
     write_table(root / TOMBSTONES, table)
-    file = FileRecord.of(root, root / TOMBSTONES)
-    Journal(root, STEP).record(ShardRecord("tombstones", digest_of([STEP, file.sha256]), (file,), table.num_rows, table.num_rows))
+    note_tombstones(root)

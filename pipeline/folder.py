@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import pyarrow as pa
 import tomli_w
 
-from manifests.files import sweep, write_bytes, write_json
+from manifests.files import FormatError, sweep, write_bytes, write_json
 from manifests.integrity import ASKED
+from manifests.lineage import lost
 from manifests.recipe_file import headed
+from manifests.tombstones import TOMBSTONES, read_tombstones
 from pipeline.pending import finish
 from pipeline.recipe import Recipe, RecipeError
 
@@ -55,3 +58,13 @@ def _take(file: IO[str], root: Path) -> None:
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
+
+
+def need_removals(root: Path) -> None:
+    """Raise RecipeError where tombstones or records of removals are missing or damaged: what was removed would come back."""
+    try:
+        read_tombstones(root)
+    except (OSError, FormatError, pa.ArrowException) as error:
+        raise RecipeError(str(error) if isinstance(error, FormatError) else f"{root / TOMBSTONES}: cannot be read ({error})") from error
+    if gone := lost(root):
+        raise RecipeError(f"{root / gone[0]}: missing or damaged, and lineage would break off; restore it from a copy of the run")

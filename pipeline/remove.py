@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from manifests.files import read_table, write_json
 from manifests.integrity import ASKED, PENDING, PENDING_NOTE, claims_of, look_over
-from manifests.lineage import FOLDER
+from manifests.lineage import FOLDER, note_removal
 from manifests.manifest import Manifest, ShardRecord, shard_list
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
 from manifests.weights import sha256_file
@@ -205,11 +205,8 @@ def _excise(work: Removal) -> None:
     """Take the rows out of everything in the shadow, step after step, and put the manifests together again."""
     blanked = blank_input(work.shadow, input_columns(work.recipe), read_tombstones(work.shadow))
     work.gone.counts.update({"manifests/input/*.parquet": blanked} if blanked else {})
-    begun = work.steps
-    for step in begun:
+    for step in work.steps:
         _again(work, step) if isinstance(step, Dedup | Decide) else _cut(work, step)
-    for name in (name for names in STEPS.values() for name in names if name not in {step.name for step in begun}):
-        _cut_plan(work, name)  # planned, and ended before the first shard was done
     _clear_leftovers(work)
     for path in sorted(path for path in (work.shadow / "logs").rglob("*") if path.is_file()):
         from_lines(path, work.gone, "logs")
@@ -254,7 +251,7 @@ def _cut(work: Removal, step: Step) -> None:
     """Take the rows out of a step's plan and outputs; shards that were done as planned are so afterwards."""
     units = {unit.name: unit for unit in _units(step)} if step.name in work.valid else None
     if units is None:
-        _cut_plan(work, step.name)
+        _cut_plan(work, step)
     for record in records_of(work.shadow, step.name):
         cut = cut_record(step, record, work.root, work.gone)
         planned = units is not None and record.shard in work.valid[step.name]
@@ -285,11 +282,11 @@ def _as_planned(work: Removal, unit: Unit) -> bool:
     return bool(old.filter(pc.invert(work.gone.rows(old)))["uid"].equals(new["uid"]))
 
 
-def _cut_plan(work: Removal, step: str) -> None:
-    """Take the rows out of the plan of a step that other settings would plan anew, or of one that has done nothing yet."""
-    folder = plan_folder(work.shadow, step)
+def _cut_plan(work: Removal, step: Step) -> None:
+    """Take the rows out of the plan of a step that other settings would plan anew."""
+    folder = plan_folder(work.shadow, step.name)
     tables = sorted(folder.glob("*.parquet"))
-    cut = [path for path in tables if from_table(path, work.gone, f"plan/{step}") is not None]
+    cut = [path for path in tables if from_table(path, work.gone, f"plan/{step.name}") is not None]
     if cut:
         note_plan(folder, {path.name: sha256_file(path) for path in tables})
 
@@ -327,8 +324,10 @@ def _record(work: Removal, outcome: Outcome, promote: bool) -> str:
         "uids": outcome.uids,
         "taken_out": dict(sorted(outcome.counts.items())),
         "stages": work.stages,
+        "tombstones_sha256": sha256_file(work.shadow / TOMBSTONES),
     }
     write_json(path, entry, sealed=True)
+    note_removal(work.shadow, path)
     return path.relative_to(work.shadow).as_posix()
 
 

@@ -14,6 +14,7 @@ from pipeline.recipe import Recipe
 from pipeline.registry import STAGES
 from pipeline.repair_checks import same_settings, same_versions
 from pipeline.repair_records import mend_digests, mend_inputs, mend_manifest, mend_recipe, recipe_values
+from pipeline.repair_removals import mend_removals
 from pipeline.repair_shards import make_shards
 from pipeline.repair_work import FAULTS, STAGE_STEPS, Repair, RepairOptions, stage_of
 from pipeline.shadow import shadow_of
@@ -38,26 +39,32 @@ def repair_run(root: Path, recipe: Recipe, runtime: Runtime, options: RepairOpti
         with shadow_of(root, broken) as shadow:
             inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(shadow)})})
             work = Repair(root, shadow, inside, runtime, options, found, manifests=read_records(shadow, STAGE_STEPS).manifests)
-            _same_everything(work)
-            mend_recipe(work)
-            mend_inputs(work)
-            for stage, steps in STAGES.items():
-                for step in steps:
-                    _step(work, stage, step(inside, shadow, runtime))
-                mend_manifest(work, stage)
-            mend_digests(work)
-            _rest(work)
+            _mend(work)
         return report, work
 
 
-def _same_everything(work: Repair) -> None:
+def _mend(work: Repair) -> None:
+    """Make everything again, in the order in which a run makes it."""
+    steps = {stage: [step(work.recipe, work.shadow, work.runtime) for step in found] for stage, found in STAGES.items()}
+    for stage in STAGES:
+        _same_everything(work, stage, [step for step in steps[stage] if work.open(step.name)])
+    mend_recipe(work)
+    mend_removals(work)
+    mend_inputs(work)
+    for stage in STAGES:
+        for step in steps[stage]:
+            _step(work, stage, step)
+        mend_manifest(work, stage)
+    mend_digests(work)
+    _rest(work)
+
+
+def _same_everything(work: Repair, stage: str, damaged: Sequence[Step]) -> None:
     """Raise Refused or WeightsError before any work where a damaged step's settings, weights or versions are others."""
-    for stage, steps in STAGES.items():
-        for step in steps:
-            if work.open(step.name):
-                same_settings(step(work.recipe, work.shadow, work.runtime))
-                if not work.options.other_versions:
-                    same_versions(stage, work.manifests.get(stage) or next(iter(work.manifests.values()), None))
+    for step in damaged:
+        same_settings(step)
+    if damaged and not work.options.other_versions:
+        same_versions(stage, work.manifests.get(stage) or next(iter(work.manifests.values()), None))
 
 
 def _step(work: Repair, stage: str, step: Step) -> None:

@@ -60,10 +60,14 @@ def mend_inputs(work: Repair) -> None:
     if not names:
         return
     listed = {} if INPUT in names else {file.made[0]: file.made[1] for file in claimed(work.shadow) if file.made}
+    tables = [path.relative_to(work.shadow).as_posix() for path in (work.shadow / TABLES).glob("*.parquet")]
+    for path in tables if INPUT in names else ():
+        (work.shadow / path).unlink()  # nothing proves it now: it is made again
     try:
         files = with_tables(work.recipe, look_at_inputs(work.recipe))
     except (RecipeError, *FAULTS) as error:
         work.leave(names, f"the input cannot be read again: {work.line(error)}")
+        work.restore([*tables, *names])
         return
     for name in names:
         if name == INPUT:
@@ -72,7 +76,7 @@ def mend_inputs(work: Repair) -> None:
             work.give(name, "from the input file")
         else:
             work.leave([name], "the input, read again, does not give it")
-            work.restore([name])
+    work.restore([*tables, *names])
 
 
 def _take_list(work: Repair, files: list[InputFile]) -> None:
@@ -86,11 +90,10 @@ def _take_list(work: Repair, files: list[InputFile]) -> None:
     keys = {unit.key for unit in step.units()}
     if others := [record.shard for record in records_of(work.shadow, step.name) if record.key not in keys]:
         work.leave([INPUT], f"the input, read again, is not what shard {others[0]} of {step.name} was made from")
-        work.restore([INPUT])
         return
     work.give(INPUT, "from the input files")
     for file in files:
-        if file.made and not (work.root / file.made[0]).exists():
+        if file.made and work.sha256(file.made[0]) != file.made[1]:
             work.give(file.made[0], "from the input file")
 
 

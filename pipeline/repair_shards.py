@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 from manifests.manifest import Journal, ShardRecord
-from manifests.weights import sha256_file
+from pipeline.datasets import DATASETS
 from pipeline.progress import Progress
 from pipeline.repair_work import FAULTS, Doubt, Repair, stage_of
 from pipeline.runners import RunFailed
 from pipeline.salvage import carry_pairs, changed, recorded
 from pipeline.stages import do_units
 from pipeline.steps import Step, Unit
+
+JOURNAL = "manifests/journal/{}/{}.json"
 
 
 def make_shards(work: Repair, stage: str, step: Step, shards: Sequence[tuple[str, Unit | None]]) -> None:
@@ -20,7 +22,8 @@ def make_shards(work: Repair, stage: str, step: Step, shards: Sequence[tuple[str
             work.leave([f.path for f in work.open(step.name) if f.shard == shard], why)
         elif unit is not None:
             (step.journal.folder / f"{shard}.json").unlink(missing_ok=True)
-            todo.append(carry_pairs(work.root, work.shadow, unit) if step.name == "fetch" else unit)
+            local = DATASETS[work.recipe.input.dataset].local
+            todo.append(carry_pairs(work.root, work.shadow, unit, local) if step.name == "fetch" else unit)
     failures = _make(work, step, todo)
     for unit in todo:
         _take(work, stage, step, unit.name, failures.get(unit.name, "it could not be made again"))
@@ -61,7 +64,7 @@ def _try(work: Repair, step: Step, units: Sequence[Unit], progress: Progress, fa
 
 def _take(work: Repair, stage: str, step: Step, shard: str, failure: str) -> None:
     """Move a shard's files over where they are damaged in the run and whole in the shadow."""
-    record = f"manifests/journal/{step.name}/{shard}.json"
+    record = JOURNAL.format(step.name, shard)
     mine = [finding.path for finding in work.open(step.name) if finding.shard == shard]
     before = None if record in work.found else Journal(work.root, step.name).get(shard)
     wanted = _wanted(work, stage, step.name, shard, before)
@@ -77,7 +80,7 @@ def _take(work: Repair, stage: str, step: Step, shard: str, failure: str) -> Non
             work.give(path, f"{step.name} made it again")
         else:
             says = f"made again it has sha256 {got.get(path, 'none')[:16]}…, {wanted[path][:16]}… wanted"
-            work.leave([path], _other_bytes(work, step.name, shard, says))
+            work.leave([path], says + _as_fetched(work, step.name, shard, path))
     if work.needs(record) and got == wanted:
         work.give(record, f"{step.name} made its shard again")
     work.leave([record], "its shard, made again, is not what the manifest lists")
@@ -86,18 +89,11 @@ def _take(work: Repair, stage: str, step: Step, shard: str, failure: str) -> Non
 
 def _take_unrecorded(work: Repair, stage: str, step: str, record: str, got: Mapping[str, str]) -> None:
     """Take the record of a shard that comes out as the folder holds it; what comes out otherwise stays in the shadow until it is proved."""
-    others = tuple(path for path, sha256 in got.items() if _sha256(work, path) != sha256)
+    others = tuple(path for path, sha256 in got.items() if work.sha256(path) != sha256)
     if others:
         work.doubts.append(Doubt(stage, step, record, others))
     else:
         work.give(record, f"{step} made its shard again, just as the folder holds it")
-
-
-def _sha256(work: Repair, path: str) -> str:
-    try:
-        return sha256_file(work.root / path)
-    except OSError:
-        return ""
 
 
 def _wanted(work: Repair, stage: str, step: str, shard: str, before: ShardRecord | None) -> dict[str, str]:
@@ -109,13 +105,19 @@ def _wanted(work: Repair, stage: str, step: str, shard: str, before: ShardRecord
     return {entry["path"]: entry["sha256"] for entry in entries if (entry["step"], entry["shard"]) == (step, shard)}
 
 
-def _other_bytes(work: Repair, step: str, shard: str, says: str) -> str:
+def _as_fetched(work: Repair, step: str, shard: str, path: str) -> str:
+    """Say what became of pictures that the web does not give as it did, and how to go on with what it gives now."""
     if step != "fetch":
-        return says
+        return ""
     old = recorded(work.root, shard, f"pairs/{shard}.parquet" in work.found)
     lost = changed(old, work.shadow / "pairs" / f"{shard}.parquet")
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-    return f"{says}; not as they were fetched: {', '.join(lost[:5])}{more}" if lost else says
+    says = f"; not as they were fetched: {', '.join(lost[:5])}{more}" if lost else ""
+    if path.startswith("ledger/") and not lost:
+        says = "; what the attempts before the last met, and refusals said, is noted nowhere else"
+    return (
+        f"{says}. Put a copy of it back; or remove {JOURNAL.format(step, shard)} and run filter, and the shard is fetched as the web is now"
+    )
 
 
 def settle_doubts(work: Repair, stage: str, proof: str) -> None:

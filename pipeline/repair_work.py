@@ -10,6 +10,7 @@ import pyarrow as pa
 from manifests.manifest import Manifest
 from manifests.measure import Watch
 from manifests.records import Finding
+from manifests.weights import sha256_file
 from pipeline.recipe import Recipe
 from pipeline.registry import STAGES
 from pipeline.runners import RunnerOptions
@@ -81,6 +82,13 @@ class Repair:
                 link(self.root / name, self.shadow / name)
             else:
                 (self.shadow / name).unlink(missing_ok=True)
+
+    def sha256(self, name: str) -> str:
+        """Return the sha256 of a file of the run as it is now, or nothing where it cannot be read."""
+        try:
+            return sha256_file(self.root / name)
+        except OSError:
+            return ""
 
     def behind(self, step: str) -> str:
         """Return a file that could not be repaired and that this step builds on, or nothing."""

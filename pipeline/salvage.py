@@ -17,20 +17,23 @@ from pipeline.attempts import ATTEMPTS
 from pipeline.reuse import stamp
 from pipeline.steps import Unit
 
+UNTOLD = ("robots", "opted_out", "too_large", "empty_body", "incomplete_body", "too_many_redirects", "bad_response")
+"""Reasons of which the ledger says more than the table of pairs: when it is lost these rows are asked again."""
 SIZES = ("width", "height", "original_width", "original_height")
 
 
-def carry_pairs(root: Path, shadow: Path, unit: Unit) -> Unit:
+def carry_pairs(root: Path, shadow: Path, unit: Unit, local: bool) -> Unit:
     """Set aside, where the fetch step looks for earlier rows, every pair of the shard that is proved whole, and every failure.
 
     A picture is whole when its sha256 is the recorded one: in the table beside the tar, else in the shard's scores, else in
-    the note that stands beside it in the tar. Returns the unit to run: it asks again for nothing but what is missing.
+    the note that stands beside it in the tar. `local`: the pictures came with the input. Returns the unit to run: it asks again
+    for nothing but what is missing.
     """
     name = unit.name
     table = _rows(shadow / "pairs" / f"{name}.parquet")
     known = {row["key"]: row["sha256"] for row in table.values() if row["sha256"]} or scored(shadow, name)
     saved = dict(_whole(root / "pairs" / f"{name}.tar", known, table))
-    ledger = _ledger(shadow / "ledger" / "fetch" / f"{name}.parquet", table, saved)
+    ledger = _ledger(shadow / "ledger" / "fetch" / f"{name}.parquet", table, saved, local)
     folder = shadow / ".earlier" / "fetch"
     write_table(folder / f"saved-{name}-ledger.parquet", stamp(ledger, str(unit.reads["made_by"])))
     write_shard(folder / f"saved-{name}-pairs.tar", sorted(saved.items()))
@@ -79,7 +82,7 @@ def _note(data: bytes) -> dict[str, Any]:
     return note if isinstance(note, dict) else {}
 
 
-def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str, Any]) -> pa.Table:
+def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str, Any], local: bool) -> pa.Table:
     """Return the attempts that need no repeating: of saved pictures, and of rows that failed."""
     ledger = _table(path)
     if ledger is not None:
@@ -92,14 +95,16 @@ def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str,
             "uid": bytes.fromhex(key),
             "attempt": 1,
             "last": True,
-            "http_status": _status(row["error_message"]),
+            "http_status": None if local else _status(row["error_message"]),
             "reason": row["error_message"],
         }
         for key, row in table.items()
-        if row["error_message"] or key in saved
+        if key in saved or (row["error_message"] and (local or row["error_message"] not in UNTOLD))
     ]
     if not table:
-        rows = [{"uid": bytes.fromhex(key), "attempt": 1, "last": True, "http_status": 200, "reason": None} for key in saved]
+        rows = [
+            {"uid": bytes.fromhex(key), "attempt": 1, "last": True, "http_status": None if local else 200, "reason": None} for key in saved
+        ]
     return pa.Table.from_pylist(rows, schema=ATTEMPTS)
 
 

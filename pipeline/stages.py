@@ -15,7 +15,7 @@ from manifests.files import FormatError, digest_of, out_of_room, write_json
 from manifests.lineage import former
 from manifests.manifest import STEP, Manifest, ManifestError, ShardRecord, shard_list
 from pipeline.datasets import DATASETS
-from pipeline.folder import locked, write_recipe
+from pipeline.folder import locked, need_removals, write_recipe
 from pipeline.hands import Hands
 from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
 from pipeline.progress import Progress
@@ -75,6 +75,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
     _need(recipe, stage)
     _contact(recipe, chosen)
     with _clear_errors(), locked(recipe.root):
+        need_removals(recipe.root)
         states = {step.name: _state(step) for step in steps}
         if stage == "filter":
             _check_claim(recipe, files, options.dry_run)

@@ -34,9 +34,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads spin against ea
 
 
 class Web(str):
-    """Where the small web is, as host:port; `hits` is every path that it was asked for."""
+    """Where the small web is, as host:port; `hits` is every path that it was asked for, `pages` what it has: path -> body."""
 
     hits: list[str]
+    pages: dict[str, bytes]
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +63,7 @@ def web():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = Web(f"127.0.0.1:{server.server_port}")
-    address.hits = hits
+    address.hits, address.pages = hits, pages
     yield address
     server.shutdown()
     server.server_close()

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from filters.exclude import normal_urls
-from manifests.files import FormatError, read_json
+from manifests.files import read_json
 from manifests.integrity import ASKED, verify_run
 from manifests.manifest import Manifest
 from manifests.shards import read_shard
@@ -24,7 +24,6 @@ from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest
 from manifests.uid import uid_of
 from pipeline.absence import with_absence
 from pipeline.cli import app
-from pipeline.fetch import Fetch
 from pipeline.recipe import RecipeError, apply_set, load_recipe, parse_recipe
 from pipeline.remove import remove_rows
 from pipeline.repair import STAGE_STEPS, RepairOptions, recipe_values, repair_run
@@ -32,7 +31,7 @@ from pipeline.selectors import gather
 from pipeline.stages import StageOptions, run_stage
 from pipeline.steps import Runtime
 from tests.conftest import SIDE, jpeg, picture, write_input, write_recipe
-from tests.keep_runs import files_of, make_run, without_beam
+from tests.keep_runs import differing, files_of, make_run, mend, without_beam
 from tests.test_text import tiny_t5  # noqa: F401 (a fixture)
 
 URL = "http://pictures.test/{}.jpg"
@@ -513,11 +512,42 @@ def test_nothing_is_removed_from_a_run_that_lacks_a_file(run):
         (run / name).write_bytes(data)
 
 
-def test_no_run_goes_on_without_its_tombstones(run):
+def test_no_run_goes_on_without_what_its_removals_left(run):
     remove(run, url=URL.format(5))
-    (run / TOMBSTONES).unlink()
-    with pytest.raises(FormatError, match="what was removed would come back"):
-        rerun(run, "filter", recipe=recipe_of(run, "filter.rules.text.min_words=1"))
+    remove(run, url=URL.format(6))
+    kept = run.parent / "kept"
+    shutil.copytree(run, kept)
+    record, journal = "manifests/removals/0001.json", "manifests/journal/remove/tombstones.json"
+    for lost, says in (
+        ([TOMBSTONES], "what was removed would come back"),
+        ([TOMBSTONES, journal], "what was removed would come back"),
+        ([record], "missing or damaged, and lineage would break off"),
+        ([record, "manifests/journal/remove/0001.json"], "missing or damaged, and lineage would break off"),
+    ):
+        for name in lost:
+            (run / name).unlink()
+        assert set(lost[:1]) <= {finding.path for finding in verify_run(run, STAGE_STEPS).wrong}
+        with pytest.raises(RecipeError, match=says):
+            rerun(run, "filter", recipe=recipe_of(run, "filter.rules.text.min_words=1"))
+        assert "restore it from a copy of the run" in mend(run).left[lost[0]]
+        for name in lost:
+            shutil.copyfile(kept / name, run / name)
+    (run / TOMBSTONES).write_bytes((run / TOMBSTONES).read_bytes()[:-9])
+    with pytest.raises(RecipeError, match="damaged, and what was removed might come back"):
+        rerun(run, "filter")
+
+
+def test_the_journal_of_removals_comes_back_from_what_it_names(run):
+    remove(run, url=URL.format(5))
+    kept = run.parent / "kept"
+    shutil.copytree(run, kept)
+    for name in ("tombstones", "0001"):
+        (run / f"manifests/journal/remove/{name}.json").unlink()
+    (run / "pairs" / "00000.tar").write_bytes(b"")
+    assert {finding.path for finding in verify_run(run, STAGE_STEPS).wrong} == set(differing(run, kept))
+    assert (mend(run).left, differing(run, kept)) == ({}, [])
+    (run / "manifests/journal/remove/0001.json").write_text("{")
+    assert (mend(run).left, differing(run, kept)) == ({}, [])
 
 
 def test_damage_does_not_pass_for_whole(run):
@@ -626,16 +656,6 @@ def test_a_run_that_is_not_at_its_end(tmp_path, web, capsys):
     records = [read_json(path)["stages"]["filter"] for path in sorted((root / "manifests" / "removals").glob("*.json"))[1:]]
     assert [entry["before"] for entry in records] == [before, records[0]["after"]]
     assert Manifest.read(root / "manifests" / "filter.json").parent == records[0]["after"]
-
-
-def test_a_plan_of_which_nothing_was_done_yet_is_cut_too(tmp_path, web):
-    recipe = load_recipe(write_recipe(tmp_path / "recipe.toml", web, write_input(tmp_path / "in"), tmp_path / "run"))
-    with without_beam():
-        run_stage(recipe, "filter", StageOptions(steps=("select",)))
-    Fetch(recipe, tmp_path / "run").units()
-    remove(tmp_path / "run", url=URL.format(5))
-    assert holding(tmp_path / "run", [uid(5)], [URL.format(5)]) == {TOMBSTONES}
-    assert whole(tmp_path / "run") == []
 
 
 def digests_of_filter(root):
