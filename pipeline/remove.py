@@ -205,8 +205,11 @@ def _excise(work: Removal) -> None:
     """Take the rows out of everything in the shadow, step after step, and put the manifests together again."""
     blanked = blank_input(work.shadow, input_columns(work.recipe), read_tombstones(work.shadow))
     work.gone.counts.update({"manifests/input/*.parquet": blanked} if blanked else {})
-    for step in work.steps:
+    begun = work.steps
+    for step in begun:
         _again(work, step) if isinstance(step, Dedup | Decide) else _cut(work, step)
+    for name in (name for names in STEPS.values() for name in names if name not in {step.name for step in begun}):
+        _cut_plan(work, name)  # planned, and ended before the first shard was done
     _clear_leftovers(work)
     for path in sorted(path for path in (work.shadow / "logs").rglob("*") if path.is_file()):
         from_lines(path, work.gone, "logs")
@@ -251,7 +254,7 @@ def _cut(work: Removal, step: Step) -> None:
     """Take the rows out of a step's plan and outputs; shards that were done as planned are so afterwards."""
     units = {unit.name: unit for unit in _units(step)} if step.name in work.valid else None
     if units is None:
-        _cut_plan(work, step)
+        _cut_plan(work, step.name)
     for record in records_of(work.shadow, step.name):
         cut = cut_record(step, record, work.root, work.gone)
         planned = units is not None and record.shard in work.valid[step.name]
@@ -282,11 +285,11 @@ def _as_planned(work: Removal, unit: Unit) -> bool:
     return bool(old.filter(pc.invert(work.gone.rows(old)))["uid"].equals(new["uid"]))
 
 
-def _cut_plan(work: Removal, step: Step) -> None:
-    """Take the rows out of the plan of a step that other settings would plan anew."""
-    folder = plan_folder(work.shadow, step.name)
+def _cut_plan(work: Removal, step: str) -> None:
+    """Take the rows out of the plan of a step that other settings would plan anew, or of one that has done nothing yet."""
+    folder = plan_folder(work.shadow, step)
     tables = sorted(folder.glob("*.parquet"))
-    cut = [path for path in tables if from_table(path, work.gone, f"plan/{step.name}") is not None]
+    cut = [path for path in tables if from_table(path, work.gone, f"plan/{step}") is not None]
     if cut:
         note_plan(folder, {path.name: sha256_file(path) for path in tables})
 

@@ -60,6 +60,7 @@ def test_the_next_batch_is_decoded_before_this_one_is_done():
 
 def test_a_broken_pool_does_not_take_the_next_one_along(beside):
     jpegs = [data for _, data in JPEGS]
+    beside.close()  # another test may have killed one of its processes just now
     whole = beside.begin(jpegs, WORK)()
     os.kill(next(iter(beside._pool._processes)), signal.SIGKILL)
     waits = [beside.begin(jpegs, WORK) for _ in range(3)]

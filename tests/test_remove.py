@@ -24,6 +24,7 @@ from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest
 from manifests.uid import uid_of
 from pipeline.absence import with_absence
 from pipeline.cli import app
+from pipeline.fetch import Fetch
 from pipeline.recipe import RecipeError, apply_set, load_recipe, parse_recipe
 from pipeline.remove import remove_rows
 from pipeline.repair import STAGE_STEPS, RepairOptions, recipe_values, repair_run
@@ -585,6 +586,7 @@ def test_one_after_the_other_is_both_at_once(run, tmp_path):
         *(f"manifests/{stage}.json" for stage in STAGE_STEPS),
         "manifests/digests.json",
         "manifests/removals/N.json",
+        "manifests/journal/remove/N.json",
     }
 
 
@@ -656,6 +658,16 @@ def test_a_run_that_is_not_at_its_end(tmp_path, web, capsys):
     records = [read_json(path)["stages"]["filter"] for path in sorted((root / "manifests" / "removals").glob("*.json"))[1:]]
     assert [entry["before"] for entry in records] == [before, records[0]["after"]]
     assert Manifest.read(root / "manifests" / "filter.json").parent == records[0]["after"]
+
+
+def test_a_plan_of_which_nothing_was_done_yet_is_cut_too(tmp_path, web):
+    recipe = load_recipe(write_recipe(tmp_path / "recipe.toml", web, write_input(tmp_path / "in"), tmp_path / "run"))
+    with without_beam():
+        run_stage(recipe, "filter", StageOptions(steps=("select",)))
+    Fetch(recipe, tmp_path / "run").units()
+    remove(tmp_path / "run", url=URL.format(5))
+    assert holding(tmp_path / "run", [uid(5)], [URL.format(5)]) == {TOMBSTONES}
+    assert whole(tmp_path / "run") == []
 
 
 def digests_of_filter(root):
