@@ -112,31 +112,34 @@ def scan(path: Path) -> Iterator[Piece]:
     """Yield every member that has a whole header and body, and a fault wherever the tar is no tar; go on behind it."""
     size, position = path.stat().st_size, 0
     with open(path, "rb") as file:
-        while True:
-            file.seek(position)
-            header = file.read(BLOCK)
-            if len(header) < BLOCK:
-                yield Piece(position, fault=f"cut at byte {size}, {'in a header' if header else 'between members'}")
-                return
-            info = _parse(header)
-            if info is None:
-                if not any(header) and _zero_to_end(file, size - position):
-                    return
-                what = "zeros" if not any(header) else "a damaged header"
-                yield Piece(position, fault=f"{what} at byte {position}, where a member's header belongs")
-                position = _next_header(file, position + BLOCK)
-                if position < 0:
-                    return
-                continue
-            data = file.read(info.size)
-            if len(data) < info.size:
-                yield Piece(position, fault=f"cut at byte {size}, in the body of {info.name}")
-                return
-            yield Piece(position, info.name, data)
-            padding = file.read(-info.size % BLOCK)
-            if any(padding):
-                yield Piece(position, fault=f"padding of member {info.name} is not zero")
-            position += BLOCK + info.size + len(padding)
+        while position >= 0:
+            pieces, position = _at(file, position, size)
+            yield from pieces
+
+
+def _at(file: IO[bytes], position: int, size: int) -> tuple[list[Piece], int]:
+    """Return what is at a position, and where to go on, -1 for nowhere."""
+    file.seek(position)
+    header = file.read(BLOCK)
+    if len(header) < BLOCK:
+        return [Piece(position, fault=f"cut at byte {size}, {'in a header' if header else 'between members'}")], -1
+    info = _parse(header)
+    if info is None:
+        return _no_header(file, header, position, size)
+    data = file.read(info.size)
+    if len(data) < info.size:
+        return [Piece(position, fault=f"cut at byte {size}, in the body of {info.name}")], -1
+    padding = file.read(-info.size % BLOCK)
+    faults = [Piece(position, fault=f"padding of member {info.name} is not zero")] if any(padding) else []
+    return [Piece(position, info.name, data), *faults], position + BLOCK + info.size + len(padding)
+
+
+def _no_header(file: IO[bytes], header: bytes, position: int, size: int) -> tuple[list[Piece], int]:
+    if not any(header) and _zero_to_end(file, size - position):
+        return [], -1
+    what = "zeros" if not any(header) else "a damaged header"
+    fault = Piece(position, fault=f"{what} at byte {position}, where a member's header belongs")
+    return [fault], _next_header(file, position + BLOCK)
 
 
 def _parse(header: bytes) -> tarfile.TarInfo | None:
