@@ -173,23 +173,40 @@ def figures(case: Case, chosen: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def positive(text: str) -> int:
+    """Return a whole number of at least 1. Raises ValueError."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
+def positives(text: str) -> list[int]:
+    """Return whole numbers that commas divide. Raises ValueError."""
+    return [positive(part) for part in text.split(",")]
+
+
 def main() -> None:
     """Run the benchmark and print its figures, the last line as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vq", default="VQ-demo", help="VQ-16, VQ-8 or VQ-demo")
     parser.add_argument("--weights", default=STAND_IN, help="a file, or 'stand-in': the arithmetic is the same")
-    parser.add_argument("--sizes", default="256,512", help="sides of the crops, pixels")
-    parser.add_argument("--pictures", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--sizes", type=positives, default="256,512", help="sides of the crops, pixels")
+    parser.add_argument("--pictures", type=positive, default=64)
+    parser.add_argument("--batch", type=positive, default=64)
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="bf16" if torch.cuda.is_available() else "fp32")
     parser.add_argument("--decoders", type=int, default=0, help="processes that decode for ours")
     parser.add_argument("--loop-workers", type=int, default=16, help="processes that decode for the loop; LlamaGen's scripts take 16")
     parser.add_argument("--fused", action="store_true", help="compile the encoder on a GPU")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=positive, default=2)
     chosen = parser.parse_args()
-    loaded = load_vq(chosen.vq, chosen.weights)
+    try:
+        loaded = load_vq(chosen.vq, chosen.weights)
+    except ValueError as error:  # WeightsError is one
+        parser.error(str(error))
+    if odd := [size for size in chosen.sizes if size % loaded.vq.spec.downsampling]:
+        parser.error(f"--sizes {odd[0]}: {chosen.vq} wants multiples of {loaded.vq.spec.downsampling}")
     found = []
-    for size in map(int, chosen.sizes.split(",")):
+    for size in chosen.sizes:
         case = Case(loaded, size, chosen.batch, chosen.precision, chosen.decoders, chosen.fused)
         found.append(figures(case, chosen))
         print(*(f"{name} {value}" for name, value in found[-1].items()), sep="  ")

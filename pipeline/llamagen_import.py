@@ -72,7 +72,7 @@ class ImportOptions:
     @property
     def folder(self) -> Path:
         """Return where the shards go. Raises RecipeError for a tier that is no plain name, and for a run's own folder."""
-        if Path(self.tier).name != self.tier or self.tier.startswith("."):
+        if not self.tier or Path(self.tier).name != self.tier or self.tier.startswith("."):
             raise RecipeError(f"import: tier {self.tier!r} is no plain name")
         if is_run(self.to):
             raise RecipeError(f"import: {self.to} is a run folder, whose files its own records name; give another folder as --to")

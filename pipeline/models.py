@@ -14,6 +14,7 @@ def check_models(recipe: Recipe) -> None:
             check_captioner(name, recipe.caption.options(name))
         for name, tier in recipe.tier.items():
             _check_tier(recipe, name, tier.size)
+        _check_codes(recipe)
     except RecipeError:
         raise
     except ValueError as error:
@@ -27,3 +28,15 @@ def _check_tier(recipe: Recipe, name: str, size: int) -> None:
         raise RecipeError(f"recipe: tier.{name}.size = {size}: {vq} wants a multiple of {step}")
     if not all(part.isalnum() or part in "_" for part in name):
         raise RecipeError(f"recipe: tier {name!r}: wanted letters, digits and underscores: it names files and folders")
+
+
+def _check_codes(recipe: Recipe) -> None:
+    values = recipe.pretokenize
+    if len(set(values.scales)) < len(values.scales):
+        raise RecipeError(f"recipe: pretokenize.scales = {values.scales}: wanted each scale once, or every crop of it is stored twice")
+    captioners = dict.fromkeys(tier.caption for tier in recipe.tier.values() if tier.caption)
+    sources = ["alt", "top_caption", *(source for name in captioners for source in (name, f"{name}_short"))]
+    if values.t5_caption not in sources:
+        raise RecipeError(
+            f"recipe: pretokenize.t5_caption = {values.t5_caption!r}: no pair has such a caption; choices: {', '.join(sources)}"
+        )

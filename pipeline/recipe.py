@@ -143,14 +143,16 @@ class PretokenizeSection(Section):
         0.99, ge=0, le=1, description="share of codes that must be float32's; below it the run refuses (stand-ins are only reported)"
     )
     fused: bool = Field(False, description="compile the encoder on a GPU")
-    batch_size: int = Field(8, ge=0, description="crops per batch; batches are padded to it; 0: what the GPU's memory holds, found once")
-    decoders: int = Field(0, ge=0, description="processes that decode and crop pictures beside each worker; 0: the worker itself")
+    batch_size: int = Field(
+        8, ge=0, le=65_536, description="crops per batch; batches are padded to it; 0: what the GPU's memory holds, found once"
+    )
+    decoders: int = Field(0, ge=0, le=1024, description="processes that decode and crop pictures beside each worker; 0: the worker itself")
     crop: Literal["center", "ten"] = Field("center", description="ADM centre crop, or ten-crop: corners, centre, and all mirrored")
     scales: list[Annotated[float, Field(ge=1, le=2)]] = Field(
         [1.1], min_length=1, description="short side of the square that ten-crops are cut from, in sides of a crop"
     )
     flip: bool = Field(False, description="store the centre crop's mirror image too; ten-crops hold theirs already")
-    shard_rows: int = Field(10_000, ge=1, description="samples in a code shard at most")
+    shard_rows: int = Field(10_000, ge=1, le=1_000_000_000, description="samples in a code shard at most")
     shard_bytes: int = Field(1_000_000_000, ge=10_000, description="size of a code shard at most, in bytes")
     seed: int = Field(0, description="seed of the packed order and of max_pairs")
     t5: Literal["online", "precomputed"] = Field(
@@ -160,7 +162,9 @@ class PretokenizeSection(Section):
     t5_weights: str = Field("google/flan-t5-xl", description="T5 in a local folder or the local cache")
     t5_caption: str = Field("alt", description="which caption is encoded: alt, top_caption, a captioner or CAPTIONER_short")
     t5_dtype: Literal["fp16", "bf16"] = Field("fp16", description="stored numbers: half floats, or bfloat16's bits as uint16")
-    t5_batch_size: int = Field(32, ge=1, description="captions per T5 batch, all padded to one length; batches are filled up to it")
+    t5_batch_size: int = Field(
+        32, ge=1, le=65_536, description="captions per T5 batch, all padded to one length; batches are filled up to it"
+    )
 
 
 class Recipe(Section):

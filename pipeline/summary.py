@@ -16,6 +16,7 @@ from pipeline.progress import clock
 from pipeline.recipe import Recipe
 from pipeline.score import score_facts
 from pipeline.steps import records_of
+from pipeline.t5 import t5_facts
 
 PACKAGES = (
     "apache-beam",
@@ -75,8 +76,13 @@ def stage_figures(recipe: Recipe, stage: str, records: Mapping[str, Sequence[Sha
         "kept": sum(record.rows_out for record in last),
         "dropped": total_dropped(first),
         "tiers": counts if stage == "pretokenize" else {},
-        "facts": {"captioners": counts} if stage == "caption" else {"codes": tokenizer_facts(recipe)},
+        "facts": {"captioners": counts} if stage == "caption" else {"codes": tokenizer_facts(recipe), **_with_t5(recipe)},
     }
+
+
+def _with_t5(recipe: Recipe) -> dict[str, Any]:
+    facts = t5_facts(recipe)
+    return {"t5": facts} if facts else {}
 
 
 def _tiers(recipe: Recipe) -> dict[str, int]:
@@ -139,6 +145,9 @@ def print_summary(recipe: Recipe, manifest: Manifest, made: int, before: int, se
         used = "unrecorded" if holds["codebook_used"] is None else f"{holds['codebook_used']:.1%} used"
         print(f"  {tier}: {codes['crop']} crops by {codes['tokenizer']}, {precision}: {share:.2%} of codes as in fp32")
         print(f"    codebook {holds['codebook']:,} x {holds['code_dim']} ({used} in training), fingerprint {codes['fingerprint'][:16]}")
+    for tier, t5 in manifest.facts.get("t5", {}).items():
+        without = "".join(f", {count:,} without ({reason})" for reason, count in t5["without"].items())
+        print(f"  {tier}: T5 features of caption {t5['caption']!r}: {t5['with']:,}{without}")
     for entry in manifest.weights:
         if entry["stand_in"]:
             print(f"  {entry['name']}: stand-in weights (seeded random): its values mean nothing")

@@ -18,8 +18,9 @@ from manifests.schema import schema
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands
 from pipeline.plans import connect, files_sql, write_plan
+from pipeline.recipe import Recipe
 from pipeline.reuse import MADE_BY, earlier_rows
-from pipeline.steps import Step, Unit
+from pipeline.steps import Step, Unit, records_of
 from pipeline.texts import sidecars, texts_sql
 from tokenize_shards.pack import captions_of, pack_numbers
 from tokenize_shards.text import MAX_TOKENS, T5Features, t5_weights
@@ -121,9 +122,27 @@ def estimate(lengths: Mapping[int, int], width: int) -> str:
     tokens = sum(min(MAX_TOKENS, 2 + int(length * TOKENS_PER_CHARACTER)) * count for length, count in lengths.items())
     about, padded = tokens * width * 2, there * MAX_TOKENS * width * 2
     return (
-        f"t5: features of {there:,} captions will take about {about / 1e9:,.3f} GB ({padded / 1e9:,.3f} GB if padded to {MAX_TOKENS} "
+        f"t5: features of {there:,} captions will take about {size_text(about)} ({size_text(padded)} if padded to {MAX_TOKENS} "
         "tokens; 50 million padded captions of flan-t5-xl would take 24.6 TB): pretokenize.t5 = 'online' stores none"
     )
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes for people: 1,230,000 is 1.23 MB."""
+    units = ["bytes", "kB", "MB", "GB", "TB"]
+    while count >= 1000 and len(units) > 1:
+        count, units = count / 1000, units[1:]
+    return f"{count:,.0f} {units[0]}" if units[0] == "bytes" else f"{count:,.2f} {units[0]}"
+
+
+def t5_facts(recipe: Recipe) -> dict[str, Any]:
+    """Return tier -> how many of its pairs have stored features, and why others have none; nothing where features are made online."""
+    facts: dict[str, Any] = {}
+    for record in records_of(recipe.root, "t5") if recipe.pretokenize.t5 == "precomputed" else ():
+        found = facts.setdefault(record.shard.rpartition("-")[0], {"caption": recipe.pretokenize.t5_caption, "with": 0, "without": {}})
+        found["with"] += record.rows_out
+        found["without"] = dict(sorted((Counter(found["without"]) + Counter(record.dropped)).items()))
+    return facts
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,10 @@ def test_features_of_one_caption_go_into_the_shards(filtered, tmp_path, tiny_t5)
 
 
 def test_a_pair_without_the_caption_is_counted_and_has_no_features(filtered, tmp_path, tiny_t5):  # noqa: F811
-    _, samples = codes(filtered, tmp_path / "run", "t5=precomputed", f"t5_weights={tiny_t5}", "t5_caption=top_caption")
+    said, samples = codes(filtered, tmp_path / "run", "t5=precomputed", f"t5_weights={tiny_t5}", "t5_caption=top_caption")
+    assert "pretrain: T5 features of caption 'top_caption': 0, 21 without (missing_value)" in said
+    facts = Manifest.read(tmp_path / "run" / "manifests" / "pretokenize.json").facts["t5"]["pretrain"]
+    assert facts == {"caption": "top_caption", "with": 0, "without": {"missing_value": 21}}
     assert all("t5.npy" not in sample for sample in samples.values())
     tables = [pq.read_table(path) for path in sorted((tmp_path / "run" / "codes" / "t5").glob("pretrain-*.parquet"))]
     assert set(pa.concat_tables(tables)["reason"].to_pylist()) == {"missing_value"}

@@ -83,6 +83,9 @@ def test_store_side_is_eleven_tenths_of_the_largest_tier(recipe):
         (["tier.pretrain.rules.aesthetic.model=v3"], ["v3", "v1", "v2"]),
         (["score.use=[]"], ["'aesthetic_v2'", "neither the input has nor a head"]),
         (['score.use=["nohead"]'], ["no head 'nohead'", "conse"]),
+        (["pretokenize.t5_caption=nope"], ["'nope'", "alt, top_caption"]),
+        (["pretokenize.scales=[1.1, 1.1]"], ["each scale once"]),
+        (["pretokenize.shard_rows=99999999999999999999"], ["shard_rows", "1000000000"]),
         (['fetch.allow_addresses=["house"]'], ["fetch.allow_addresses", "house"]),
     ],
 )

@@ -23,5 +23,5 @@ def test_bf16_equals_torchs():
 
 def test_the_estimate_says_what_padding_would_take():
     line = estimate({40: 50}, 2048)  # 12 tokens each: 50 x 12 x 2048 x 2 bytes; padded ten times that
-    assert "50 captions will take about 0.002 GB (0.025 GB if padded to 120 tokens" in line
+    assert "50 captions will take about 2.46 MB (24.58 MB if padded to 120 tokens" in line
     assert "24.6 TB" in line
