@@ -6,6 +6,7 @@ import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -42,6 +43,14 @@ PARTS = r"^\s*(?i:https?)://(?:[^/?#@\s]*@)?(?P<host>\[[^\]]*\]|[^/?#:\s]*)(?P<p
 
 class ListError(ValueError):
     """A list cannot be read as what it should be; the message names file and line."""
+
+
+class KindError(ListError):
+    """The kind of a list cannot be told; `says` is the message without what a recipe may say of it."""
+
+    def __init__(self, says: str, wanted: str) -> None:
+        super().__init__(f"{says}; {wanted}")
+        self.says = says
 
 
 @dataclass(frozen=True)
@@ -174,6 +183,7 @@ def read_list(path: Path, kind: str | None = None, radius: int = 0) -> Listed:
     if kind is not None and kind not in KINDS:
         raise ListError(f"{path}: kind {kind!r}; kinds are {', '.join(KINDS)}")
     try:
+        require_regular(path)
         found = _read_parquet(path, kind) if path.suffix == ".parquet" else _read_text(path, kind)
     except OSError as error:
         raise ListError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -182,6 +192,30 @@ def read_list(path: Path, kind: str | None = None, radius: int = 0) -> Listed:
     except (pa.ArrowException, csv.Error) as error:
         raise ListError(f"{path}: {str(error).splitlines()[0]}") from error
     return Listed(found[0], path.name, found[1], radius)
+
+
+def require_regular(path: Path) -> None:
+    """Raise ListError for a pipe, socket or device: it may never end, and gives what it has only once; lists are read twice."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ListError(f"{path}: a pipe or device, wanted a regular file: write the list into one")
+
+
+def csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number of its first line, cells) of each record of a CSV or TSV file; a cell in quotes may hold line ends.
+
+    Empty lines and records that start with `#` are passed over. Raises ListError for quotes that do not pair.
+    """
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = enumerate(file, 1)
+        for number, line in lines:
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            whole = chain([line], (more for _, more in lines))
+            try:
+                yield number, next(csv.reader(whole, delimiter=delimiter, strict=True))
+            except csv.Error as error:
+                raise ListError(f"{path}: line {number}: no record of CSV ({error})") from error
 
 
 def _read_parquet(path: Path, kind: str | None) -> tuple[str, pa.Array]:
@@ -203,35 +237,38 @@ def _column(path: Path, names: Sequence[str], kind: str | None) -> tuple[str, in
     if len(found) == 1:
         return found[0], lower.index(found[0])
     if not found:
-        raise ListError(f"{path}: no column named {kind or ', '.join(KINDS)}; its columns: {', '.join(names)}")
-    raise ListError(f'{path}: columns {" and ".join(found)}; say which one is meant: {{ file = "…", kind = "{found[0]}" }}')
+        raise KindError(f"{path}: its columns are {', '.join(names)}", f"wanted a column named {kind or ', '.join(KINDS)}")
+    raise KindError(f"{path}: columns {' and '.join(found)}", f'say which one is meant: {{ file = "…", kind = "{found[0]}" }}')
 
 
 def _read_text(path: Path, kind: str | None) -> tuple[str, pa.Array]:
+    if path.suffix in (".csv", ".tsv"):
+        return _read_csv(path, kind)
     lines = list(_lines(path))
     if not lines:
-        if kind is None and path.suffix in (".csv", ".tsv"):
-            raise ListError(f"{path}: line 1: no header with a column named {', '.join(KINDS)}")
         return kind or "url", pa.array([], TYPES[kind or "url"])
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    if path.suffix in (".csv", ".tsv"):
-        rows = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in lines]
-        kind, column = _column(path, rows[0][1], kind)
-        cells = [(number, row[column] if column < len(row) else "") for number, row in rows[1:]]
-        return kind, _canonical(path, kind, cells)
     if lines[0][1].lower() in KINDS and kind in (None, lines[0][1].lower()):
         kind = lines.pop(0)[1].lower()
     kind = kind or _told(path, lines)
     return kind, _canonical(path, kind, lines)
 
 
+def _read_csv(path: Path, kind: str | None) -> tuple[str, pa.Array]:
+    rows = list(csv_records(path))
+    if not rows:
+        if kind is None:
+            raise KindError(f"{path}: line 1: no header", f"wanted one with a column named {', '.join(KINDS)}")
+        return kind, pa.array([], TYPES[kind])
+    kind, column = _column(path, rows[0][1], kind)
+    return kind, _canonical(path, kind, [(number, row[column] if column < len(row) else "") for number, row in rows[1:]])
+
+
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line number, text) of what is neither empty nor a comment; a comment starts a line or follows white space."""
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
-            text = re.sub(r"(^|\s)#.*", "", line.rstrip("\r\n")).strip(" ")
-            if text.strip():
-                yield number, text if path.suffix == ".tsv" else text.strip()
+            if text := re.sub(r"(^|\s)#.*", "", line.rstrip("\r\n")).strip():
+                yield number, text
 
 
 def _told(path: Path, lines: Sequence[tuple[int, str]]) -> str:
@@ -244,8 +281,9 @@ def _told(path: Path, lines: Sequence[tuple[int, str]]) -> str:
     if not fits and first:
         number, text = next((n, t) for n, t in lines if not re.fullmatch(LOOKS[first[0]], t))
         raise ListError(f"{path}: line {number}: {text[:80]!r} is no {first[0]}, as the lines before are")
-    what = f"may be {' or '.join(fits)}" if fits else f"is none of {', '.join(KINDS)}"
-    raise ListError(f'{path}: line {number}: {text[:80]!r} {what}; say which: its first line, or {{ file = "…", kind = "…" }}')
+    what = f"may be {' or '.join(fits)}" if fits else "is of no kind that can be told"
+    wanted = f'say which of {", ".join(KINDS)}: its first line, or {{ file = "…", kind = "…" }}'
+    raise KindError(f"{path}: line {number}: {text[:80]!r} {what}", wanted)
 
 
 def _canonical(path: Path, kind: str, lines: Iterator[tuple[int, str]] | Sequence[tuple[int, str]], place: str = "line") -> pa.Array:

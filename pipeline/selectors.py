@@ -1,6 +1,5 @@
 """Read what a removal is asked to remove, and find the rows that it means."""
 
-import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.exclude import KINDS as LISTED
-from filters.exclude import ListError, hosts_of, is_in_domains, normal_urls, read_list
+from filters.exclude import KindError, ListError, csv_records, hosts_of, is_in_domains, normal_urls, read_list, require_regular
 from filters.tombstones import digests, url_digests
 from manifests.files import read_json, read_table
 from manifests.integrity import ASKED
@@ -87,9 +86,8 @@ def listed_selectors(path: Path) -> list[Selector]:
     try:
         found = _sha256_list(path)
         listed = None if found is not None else read_list(path)
-    except (ListError, OSError, UnicodeDecodeError, pa.ArrowException, csv.Error) as error:
-        says = f"{path}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
-        raise RecipeError(f"--list {says}") from error
+    except (ListError, OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise RecipeError(f"--list {_list_fault(path, error)}") from error
     if listed and listed.kind not in KINDS:
         raise RecipeError(
             f"--list {path}: a list of {listed.kind}; wanted one of {', '.join(KINDS)}."
@@ -104,27 +102,40 @@ def listed_selectors(path: Path) -> list[Selector]:
     return [Selector(kind, _text(kind, value)) for value in values]
 
 
+def _list_fault(path: Path, error: Exception) -> str:
+    """Return the message of a list that cannot be read; it names the file."""
+    if isinstance(error, KindError):
+        return f"{error.says}; wanted one column of {', '.join(KINDS)}, or lines of one kind, whose name may be the first line"
+    if isinstance(error, ListError):
+        return str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return f"{path}: not UTF-8 text ({error})"
+    says = error.strerror if isinstance(error, OSError) else None
+    return f"{path}: {says or str(error).splitlines()[0]}"
+
+
 def _text(kind: str, value: Any) -> str:
     return value.hex() if kind == "uid" else f"{value:016x}" if kind == "phash" else str(value)
 
 
 def _sha256_list(path: Path) -> list[str] | None:
     """Return the values of a list of sha256, which exclusion lists do not know; None for any other list."""
+    require_regular(path)
     if path.suffix == ".parquet":
         names = pq.read_schema(path).names
         if not _is_of_sha256(path, names):
             return None
         cells = pq.read_table(path, columns=["sha256"])["sha256"].drop_null().to_pylist()
         return _sha256(path, enumerate((cell.hex() if isinstance(cell, bytes) else str(cell) for cell in cells), 1), "row")
-    text = [(number, line.strip()) for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1)]
-    lines = [(number, line) for number, line in text if line and not line.startswith("#")]
-    if lines and path.suffix in (".csv", ".tsv"):
-        rows = [(number, next(csv.reader([line], delimiter="\t" if path.suffix == ".tsv" else ","))) for number, line in lines]
-        names = [name.strip().lower() for name in rows[0][1]]
+    if path.suffix in (".csv", ".tsv"):
+        rows = list(csv_records(path))
+        names = [name.strip().lower() for name in rows[0][1]] if rows else []
         if not _is_of_sha256(path, names):
             return None
         place = names.index("sha256")
         return _sha256(path, ((number, row[place] if place < len(row) else "") for number, row in rows[1:]), "line")
+    text = [(number, line.strip()) for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1)]
+    lines = [(number, line) for number, line in text if line and not line.startswith("#")]
     if lines and lines[0][1].lower() == "sha256":
         return _sha256(path, lines[1:], "line")
     all_fit = lines and all(re.fullmatch(r"[0-9a-fA-F]{64}", line) for _, line in lines)

@@ -1,9 +1,12 @@
 """pipeline/selectors.py: what may be asked for, and what is refused with what was wanted."""
 
+import os
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from filters.exclude import ListError, read_list
 from pipeline.recipe import RecipeError
 from pipeline.selectors import gather, selector
 
@@ -76,6 +79,12 @@ LISTS = {
     "c.csv": ("phash\n00000000000000ff\n", [("phash", "00000000000000ff")]),
     "d.tsv": (f"why\tsha256\nasked\t{'B' * 64}\n", [("sha256", "b" * 64)]),
     "e.txt": ("host\n*.Evil.example\n", [("host", "evil.example")]),
+    "f.csv": (
+        'url,note\nhttp://a.test/5.jpg,"keep this one:\nhttp://a.test/7.jpg,please"\n# of May\nhttp://a.test/6.jpg,\n',
+        [("url", "a.test/5.jpg"), ("url", "a.test/6.jpg")],
+    ),
+    "g.csv": ('note,url\r\n"case #12\r\n# more",http://a.test/5.jpg\r\n', [("url", "a.test/5.jpg")]),
+    "h.tsv": (f'note\tsha256\n"two\nlines\t#"\t{"c" * 64}\n', [("sha256", "c" * 64)]),
 }
 
 
@@ -96,12 +105,12 @@ def test_tables_of_sha256_are_lists(tmp_path):
 
 WRONG = {
     "missing.txt": (None, "No such file"),
-    "a.txt": ("???\n", "line 1: .*is none of"),
+    "a.txt": ("???\n", "line 1: .*is of no kind that can be told; wanted one column of url, host, uid, sha256, phash"),
     "b.csv": ("hash\n12\n", "a list of hash; wanted one of"),
     "c.txt": ("", "names nothing"),
     "d.csv": ("url\n", "names nothing"),
     "e.txt": ("# only words\n", "names nothing"),
-    "f.csv": ("name,why\na,b\n", "no column named .*its columns: name, why"),
+    "f.csv": ("name,why\na,b\n", "its columns are name, why; wanted one column of"),
     "g.csv": ("url,host\nhttp://a.test/,a.test\n", "columns url and host"),
     "h.csv": (f"url,sha256\nhttp://a.test/,{'a' * 64}\n", "columns sha256 and url"),
     "i.txt": (f"http://a.test/x\n{'a' * 32}\n", "line 2: .*is no url, as the lines before are"),
@@ -109,6 +118,7 @@ WRONG = {
     "k.txt": ("sha256\nabc\n", "line 2: .*is no sha256"),
     "l.txt": ("host\na..b\n", "is no host"),
     "m.txt": ("uid\nabc\n", "line 2: .*is no uid"),
+    "n.csv": ('url,note\nhttp://a.test/5.jpg,"not closed\nhttp://a.test/6.jpg,\n', "line 2: no record of CSV"),
 }
 
 
@@ -119,3 +129,18 @@ def test_lists_of_nothing_or_of_several_kinds_are_refused(tmp_path, name):
         (tmp_path / name).write_text(text)
     with pytest.raises(RecipeError, match=f"--list .*{says}"):
         gather({}, [tmp_path / name])
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.parquet"])
+def test_a_list_of_other_bytes_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00junk")
+    with pytest.raises(RecipeError, match=f"--list {tmp_path / name}: "):
+        gather({}, [tmp_path / name])
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(RecipeError, match="fifo: a pipe or device, wanted a regular file: write the list into one"):
+        gather({}, [tmp_path / "fifo"])
+    with pytest.raises(ListError, match="a pipe or device"):
+        read_list(tmp_path / "fifo")
