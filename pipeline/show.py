@@ -3,15 +3,16 @@
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from manifests.shards import read_shard
+from manifests.shards import Sample, ShardError, read_shard
 from pipeline.preview import Grid, Row, save_grid
 from pipeline.recipe import RecipeError
 from pipeline.steps import records_of
@@ -21,8 +22,12 @@ from tokenize_shards.images import scale_to, to_uint8
 if TYPE_CHECKING:
     from tokenize_shards.vq import LoadedVQ
 
+T = TypeVar("T")
 GAIN = 4
 """How much stronger differences are drawn than they are."""
+PNG = b"\x89PNG\r\n\x1a\n"
+UNREADABLE = (LookupError, TypeError, AttributeError, ValueError, EOFError, OSError, RecursionError, MemoryError)
+"""What json, numpy and Pillow raise for a sample's parts that are missing, damaged or something else."""
 
 
 @dataclass(frozen=True)
@@ -44,29 +49,55 @@ class Shown:
     use: CodebookUse
 
 
+@dataclass(frozen=True)
+class _Coded:
+    """One sample of a shard of codes: its crops' codes, who made them (name, fingerprint), and the first caption or nothing."""
+
+    key: str
+    note: dict[str, Any]
+    codes_KN: np.ndarray[Any, Any]
+    made: tuple[str, str]
+    caption: str
+
+
 def show_codes(shard: Path, loaded: "LoadedVQ", count: int, sheet: Path) -> Shown:
     """Write a PNG of the first `count` samples: picture, reconstruction, difference, PSNR. Codes are counted over the whole shard.
 
     Pictures come from the run folder that the shard lies in; a bare shard shows reconstructions alone.
-    Raises RecipeError for another tokenizer than the one that made the codes, ShardError or OSError for a damaged shard.
+    Raises RecipeError for a sheet that cannot be written or another tokenizer than the one that made the codes,
+    ShardError or OSError for a damaged shard or one of something else.
     """
-    samples = list(read_shard(shard))
-    notes = [json.loads(sample["json"]) for _, sample in samples]
-    _check(shard, loaded, notes)
-    codes = [np.load(io.BytesIO(sample["codes.npy"]), allow_pickle=False) for _, sample in samples]
-    use = codebook_use(codes, loaded.vq.spec.codebook_size)
-    pictures = find_pictures(run_of(shard), [key for key, _ in samples[:count]])
+    check_sheet(sheet)
+    samples = [_coded(shard, key, parts) for key, parts in read_shard(shard)]
+    _check(shard, loaded, samples)
+    use = codebook_use([sample.codes_KN for sample in samples], loaded.vq.spec.codebook_size)
+    pictures = find_pictures(run_of(shard), [sample.key for sample in samples[:count]])
     rows, psnr = [], {}
-    for (key, _), note, codes_KN in list(zip(samples, notes, codes, strict=True))[:count]:
-        made = Image.fromarray(to_uint8(loaded.vq.decode(_tensor(codes_KN[:1])))[0])
-        real = _cut(pictures[key], note) if key in pictures else None
+    for sample in samples[:count]:
+        key, caption = sample.key, sample.caption
+        made = Image.fromarray(to_uint8(loaded.vq.decode(_tensor(sample.codes_KN[:1])))[0])
+        real = _got(shard, key, "crop of its picture", partial(_cut, pictures[key], sample.note)) if key in pictures else None
         if real is not None:
             psnr[key] = psnr_of(real, made)
-        caption = note["captions"][0]["text"] if note["captions"] else ""
         says = f"{psnr[key]:.1f} dB  {caption}" if key in psnr else caption
         rows.append(Row(says, [real, made, _difference(real, made) if real is not None else None]))
     save_grid(sheet, Grid(_heading(shard, loaded, use), ("picture", "codes", f"difference x {GAIN}"), rows, _note(psnr, len(rows))))
     return Shown(sheet, psnr, use)
+
+
+def check_sheet(sheet: Path) -> None:
+    """Raise RecipeError unless a PNG can be put at this path without harm: its name says so, its folder is there, no other file is."""
+    if sheet.suffix.lower() != ".png":
+        raise RecipeError(f"show: the sheet is a PNG; got the name {str(sheet)!r}, wanted one that ends in .png")
+    if not sheet.parent.is_dir():
+        raise RecipeError(f"show: no folder {str(sheet.parent)!r} to write {sheet.name} in: make it first or name another")
+    if sheet.is_file():
+        with open(sheet, "rb") as file:
+            free = file.read(len(PNG)) == PNG
+    else:
+        free = not sheet.exists()
+    if not free:
+        raise RecipeError(f"show: {str(sheet)!r} is there and is no PNG: it stays as it is; name another sheet")
 
 
 def run_of(shard: Path) -> Path:
@@ -74,15 +105,50 @@ def run_of(shard: Path) -> Path:
     return shard.resolve().parents[2]
 
 
-def _check(shard: Path, loaded: "LoadedVQ", notes: Sequence[dict[str, Any]]) -> None:
-    if not notes:
+def _coded(shard: Path, key: str, parts: Sample) -> _Coded:
+    """Read one sample. Raises ShardError, naming file, sample and what is not there."""
+    note = _got(shard, key, "json that can be read", lambda: dict(json.loads(parts["json"])))
+    made = _got(shard, key, "tokenizer's name and fingerprint", lambda: _maker(note["tokenizer"]))
+    caption = _got(shard, key, "list of captions", lambda: "".join(str(caption["text"]) for caption in note["captions"][:1]))
+    codes_KN = _got(shard, key, "codes.npy that can be read", partial(_array, parts))
+    if codes_KN.dtype != np.uint16 or codes_KN.ndim != 2 or not codes_KN.size or math.isqrt(codes_KN.shape[1]) ** 2 != codes_KN.shape[1]:
+        raise _not_codes(shard, key, f"codes on a square grid: uint16 (crops, N) wanted, {codes_KN.dtype} {codes_KN.shape} got")
+    return _Coded(key, note, codes_KN, made, caption)
+
+
+def _maker(facts: dict[str, Any]) -> tuple[str, str]:
+    return str(facts["name"]), str(facts["fingerprint"])
+
+
+def _array(parts: Sample) -> np.ndarray[Any, Any]:
+    return np.asarray(np.load(io.BytesIO(parts["codes.npy"]), allow_pickle=False))
+
+
+def _got(shard: Path, key: str, what: str, get: Callable[[], T]) -> T:
+    try:
+        return get()
+    except UNREADABLE as error:
+        raise _not_codes(shard, key, what) from error
+
+
+def _not_codes(shard: Path, key: str, what: str) -> ShardError:
+    return ShardError(f"{shard} is no shard of codes: sample {key!r} has no {what}")
+
+
+def _check(shard: Path, loaded: "LoadedVQ", samples: Sequence[_Coded]) -> None:
+    """Raise RecipeError unless all codes are this tokenizer's, ShardError for a code that it has not."""
+    if not samples:
         raise RecipeError(f"show: {shard} holds no sample")
-    made = notes[0]["tokenizer"]
-    if (made["name"], made["fingerprint"]) != (loaded.vq.spec.name, loaded.fingerprint):
-        raise RecipeError(
-            f"show: {shard} was made by {made['name']} {made['fingerprint'][:12]}…, got {loaded.vq.spec.name} {loaded.fingerprint[:12]}…;"
-            " give that tokenizer's weights: --weights FILE"
-        )
+    spec = loaded.vq.spec
+    for sample in samples:
+        name, digest = sample.made
+        if (name, digest) != (spec.name, loaded.fingerprint):
+            raise RecipeError(
+                f"show: {shard} was made by {name} {digest[:12]}…, got {spec.name} {loaded.fingerprint[:12]}…;"
+                " give that tokenizer's weights: --weights FILE"
+            )
+        if (most := int(sample.codes_KN.max())) >= spec.codebook_size:
+            raise ShardError(f"{shard}: sample {sample.key!r} has code {most}, outside the codebook of {spec.codebook_size}")
 
 
 def codebook_use(codes: Sequence[np.ndarray[Any, Any]], size: int) -> CodebookUse:
@@ -110,8 +176,15 @@ def find_pictures(root: Path, keys: Sequence[str]) -> dict[str, Image.Image]:
             break
         for key, sample in read_shard(path):
             if key in wanted:
-                found[key] = Image.open(io.BytesIO(sample["jpg"])).convert("RGB")
+                found[key] = _picture(path, key, sample)
     return found
+
+
+def _picture(shard: Path, key: str, sample: Sample) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(sample["jpg"])).convert("RGB")
+    except UNREADABLE as error:
+        raise ShardError(f"{shard}: sample {key!r} has no jpg that can be read") from error
 
 
 def _cut(picture: Image.Image, note: dict[str, Any]) -> Image.Image:

@@ -1,4 +1,5 @@
 import io
+import json
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 
 from manifests.manifest import FileRecord, Journal, ShardRecord
-from manifests.shards import write_shard
+from manifests.shards import ShardError, read_shard, write_shard
 from pipeline.recipe import RecipeError
 from pipeline.show import codebook_use, psnr_of, show_codes
 from tests.code_shards import GRID, tokenizer
@@ -68,6 +69,82 @@ def test_another_tokenizer_is_refused(run_folder, tmp_path):
     root, _ = run_folder
     with pytest.raises(RecipeError, match=r"was made by VQ-demo .*, got VQ-demo .*--weights FILE"):
         show_codes(root / "codes" / "pretrain" / "00000.tar", load_vq("VQ-demo", "stand-in"), 2, tmp_path / "sheet.png")
+
+
+def invoke(*words):
+    from typer.testing import CliRunner
+
+    from pipeline.cli import app
+
+    done = CliRunner().invoke(app, ["show", "codes", *map(str, words), "--vq", "VQ-demo", "--weights", "demo"])
+    return done.exit_code, done.output
+
+
+def test_a_sheet_takes_the_place_of_no_other_file(run_folder, tmp_path):
+    shard = run_folder[0] / "codes" / "pretrain" / "00000.tar"
+    for name, says in {"other.tar": "ends in .png", "other.png": "is no PNG", "empty.PNG": "is no PNG"}.items():
+        kept = b"" if "empty" in name else shard.read_bytes()
+        (tmp_path / name).write_bytes(kept)
+        code, output = invoke(shard, "--sheet", tmp_path / name)
+        assert (code, says in output) == (2, True), output
+        assert (tmp_path / name).read_bytes() == kept
+    (tmp_path / "folder.png").mkdir()
+    assert invoke(shard, "--sheet", tmp_path / "folder.png")[0] == 2
+    code, output = invoke(shard, "--sheet", tmp_path / "absent" / "a.png")
+    assert (code, f"no folder {str(tmp_path / 'absent')!r}" in output) == (2, True), output
+    assert not (tmp_path / "absent").exists()
+    for _ in range(2):
+        assert invoke(shard, "--sheet", tmp_path / "sheet.PNG")[0] == 0
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+ODD_PARTS = {
+    "of pictures": ({"jpg": b"x", "json": b'{"uid": "a"}'}, "tokenizer's name"),
+    "no json": ({"json": None}, "json that"),
+    "json of a list": ({"json": b"[]"}, "tokenizer's name"),
+    "json of a number": ({"json": b"3"}, "json that"),
+    "json cut": ({"json": b"{"}, "json that"),
+    "json too deep": ({"json": b"[" * 100_000}, "json that"),
+    "no codes": ({"codes.npy": None}, "codes.npy that"),
+    "codes cut": ({"codes.npy": npy(np.zeros((1, 64), np.uint16))[:100]}, "codes.npy that"),
+    "codes of objects": ({"codes.npy": npy(np.array([None]))}, "codes.npy that"),
+    "codes on no square": (
+        {"codes.npy": npy(np.zeros((1, 63), np.uint16))},
+        r"codes on a square grid: uint16 \(crops, N\) wanted, uint16 \(1, 63\)",
+    ),
+    "no crops": ({"codes.npy": npy(np.zeros((0, 64), np.uint16))}, "codes on a square grid"),
+    "fractions": ({"codes.npy": npy(np.zeros((1, 64)))}, "codes on a square grid.*float64"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_PARTS)
+def test_a_file_that_is_no_shard_of_codes_is_called_so(run_folder, tmp_path, odd):
+    root, loaded = run_folder
+    key, parts = next(iter(read_shard(root / "codes" / "pretrain" / "00000.tar")))
+    changes, says = ODD_PARTS[odd]
+    write_shard(tmp_path / "odd.tar", [(key, {name: data for name, data in {**parts, **changes}.items() if data is not None})])
+    with pytest.raises(ShardError, match=rf"odd\.tar is no shard of codes: sample '{key}' has no {says}"):
+        show_codes(tmp_path / "odd.tar", loaded, 1, tmp_path / "sheet.png")
+    code, output = invoke(tmp_path / "odd.tar", "--sheet", tmp_path / "sheet.png")
+    assert (code, "is no shard of codes" in output) == (1, True)
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_samples_that_do_not_fit_the_tokenizer_or_the_picture_are_named(run_folder, tmp_path):
+    root, loaded = run_folder
+    key, parts = next(iter(read_shard(root / "codes" / "pretrain" / "00000.tar")))
+    write_shard(tmp_path / "odd.tar", [(key, {**parts, "codes.npy": npy(np.full((1, 64), 512, np.uint16))})])
+    with pytest.raises(ShardError, match=rf"odd\.tar: sample '{key}' has code 512, outside the codebook of 512"):
+        show_codes(tmp_path / "odd.tar", loaded, 1, tmp_path / "sheet.png")
+    other = root / "codes" / "pretrain" / "00009.tar"
+    write_shard(other, [(key, {**parts, "json": json.dumps({**json.loads(parts["json"]), "crops": []}).encode()})])
+    with pytest.raises(ShardError, match="has no crop of its picture"):
+        show_codes(other, loaded, 1, tmp_path / "sheet.png")
 
 
 def test_psnr_and_perplexity_by_hand():
