@@ -27,8 +27,8 @@ PENDING = ".removal"
 """Where a removal keeps new files until all of them are whole."""
 ASKED = ".removal-asked.json"
 """What a removal was asked for, there from its begin to its end: until then the folder takes no other work."""
-PENDING_NOTE = "removal.json"
-"""In PENDING: which file belongs where. Once it is there, the removal is finished by whoever opens the folder next."""
+NOTES = ("removal-copy.json", "removal.json")
+"""In PENDING, twice the same: which file belongs where. Once one is there, the removal is finished by whoever opens the folder next."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
     _measure(records, jobs, watch)
     _foreign(records, stages)
     _removals(records)
-    if (root / PENDING / PENDING_NOTE).exists():
-        records.find(f"{PENDING}/{PENDING_NOTE}", "stale", "a removal was interrupted: pipeline remove RUN, or the next run, finishes it")
+    if any((root / PENDING / note).exists() for note in NOTES):
+        records.find(f"{PENDING}/{NOTES[-1]}", "stale", "a removal was interrupted: pipeline remove RUN, or the next run, finishes it")
     if (root / ASKED).exists():
         records.find(ASKED, "stale", "a removal was asked for and is not at its end: pipeline remove RUN goes on with it")
     findings = sorted(set(records.findings), key=lambda finding: (finding.path, finding.kind, finding.says))

@@ -122,6 +122,7 @@ def repair(
     """
     from manifests.files import out_of_room
     from manifests.weights import WeightsError
+    from pipeline.pending import Stuck
     from pipeline.recipe import RecipeError
     from pipeline.runners import RunFailed, RunnerOptions, stoppable
 
@@ -137,7 +138,8 @@ def repair(
     except (RunFailed, OSError) as error:
         if isinstance(error, OSError) and not out_of_room(error):
             raise
-        typer.echo(f"error: {error}; what was repaired stays, run the same command again", err=True)
+        again = "" if isinstance(error, Stuck) else "; what was repaired stays, run the same command again"
+        typer.echo(f"error: {error}{again}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         typer.echo("\nstopped; what was repaired stays. Go on with the same command.", err=True)

@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
     from pipeline.remove import Outcome
+    from pipeline.selectors import Selector
 
 Many = list[str] | None
 NO_DAMAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -46,7 +47,7 @@ def remove(
 
     from manifests.weights import WeightsError
     from pipeline.recipe import RecipeError
-    from pipeline.runners import stoppable
+    from pipeline.runners import RunFailed, stoppable
 
     kinds = {"url": url or [], "host": host or [], "uid": uid or [], "sha256": sha256 or [], "phash": phash or []}
     try:
@@ -55,6 +56,9 @@ def remove(
     except (RecipeError, WeightsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
+    except RunFailed as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
     except (OSError, ValueError, duckdb.Error) as error:  # a damaged table, tar or record, or a full disk
         typer.echo(f"error: {_fault(error)}; then run the same command again", err=True)
         raise typer.Exit(1) from error
@@ -71,12 +75,11 @@ def _fault(error: Exception) -> str:
 
 
 def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> int:
-    from manifests.integrity import PENDING, PENDING_NOTE, is_run
+    from manifests.integrity import is_run
     from pipeline.datasets import DATASETS
-    from pipeline.folder import locked
     from pipeline.recipe import RecipeError
     from pipeline.remove import remove_rows
-    from pipeline.selectors import asked_for, gather
+    from pipeline.selectors import gather
     from pipeline.steps import Runtime
 
     if not root.is_dir() or not is_run(root):
@@ -84,15 +87,29 @@ def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: 
     read = _recipe(root, recipe)
     selectors = gather(kinds, lists, DATASETS[read.input.dataset].local)
     if not selectors:
-        if (root / PENDING / PENDING_NOTE).exists():
-            with locked(root):
-                return 0
-        selectors, promote = asked_for(root)
+        selectors, promote = _left(root)
     if not selectors:
-        raise RecipeError("nothing to remove: give --url, --host, --uid, --sha256, --phash or --list (each may be given several times)")
+        return 0
     read = read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
     _print(root, remove_rows(root, read, Runtime(), selectors, promote))
     return 0
+
+
+def _left(root: Path) -> tuple[list["Selector"], bool]:
+    """Finish or sweep what a killed removal left; return what is still to be done of it. Raises RecipeError where there is nothing."""
+    from pipeline.folder import locked
+    from pipeline.pending import is_left
+    from pipeline.recipe import RecipeError
+    from pipeline.selectors import Unreadable, asked_for
+
+    if not is_left(root):
+        raise RecipeError("nothing to remove: give --url, --host, --uid, --sha256, --phash or --list (each may be given several times)")
+    with locked(root, removing=True):
+        print(f"{root}: swept what a killed removal or run left")
+    try:
+        return asked_for(root)
+    except Unreadable as error:
+        raise RecipeError(f"{error}: give the same selectors again") from error
 
 
 def _recipe(root: Path, path: str | None) -> "Recipe":

@@ -6,12 +6,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifests.files import read_json, write_json
-from manifests.integrity import ASKED, PENDING, PENDING_NOTE
+from manifests.files import TEMPORARY, read_json, write_json
+from manifests.integrity import ASKED, NOTES, PENDING
 from manifests.weights import sha256_file
+from pipeline.runners import RunFailed
 
 LAST = ("manifests",)
 """Moved after everything else: records follow what they speak of."""
+
+
+class Stuck(RunFailed):
+    """A killed removal can neither be finished nor begun anew: what it had made ready is damaged. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +43,19 @@ def _differs(old: Path, new: Path) -> bool:
 
 
 def commit(root: Path, shadow: Path, found: Changes) -> None:
-    """Stage the shadow's new files below `.removal/`, note what belongs where, then move them over."""
+    """Stage the shadow's new files below `.removal/`, note twice what belongs where and its sha256, then move them over."""
     staged = root / PENDING
     shutil.rmtree(staged, ignore_errors=True)
+    put: dict[str, str] = {}
     for name in found.put:
         place = staged / "new" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         _sync(shadow / name)
+        put[name] = sha256_file(shadow / name)
         os.replace(shadow / name, place)
-    if found.put or found.drop:
-        write_json(staged / PENDING_NOTE, {"put": list(found.put), "drop": list(found.drop)}, sealed=True)
-    finish(root)
+    for note in NOTES if found.put or found.drop else ():
+        write_json(staged / note, {"put": put, "drop": list(found.drop)}, sealed=True)
+    _move(root, put, found.drop)
 
 
 def _sync(path: Path) -> None:
@@ -56,20 +63,67 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def finish(root: Path) -> bool:
-    """Finish what a killed removal began, or forget it where it had not yet come to changing anything; return whether it was finished."""
+def _move(root: Path, put: Collection[str], drop: Collection[str]) -> None:
+    """Put every staged file in its place, in order, and forget that a removal was under way."""
     staged = root / PENDING
-    note = staged / PENDING_NOTE
-    begun = note.exists()
-    if begun:
-        entry = read_json(note)
-        for name in entry["put"]:
-            if (staged / "new" / name).exists():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(staged / "new" / name, root / name)
-        for name in entry["drop"]:
-            (root / name).unlink(missing_ok=True)
-        note.unlink()
-        (root / ASKED).unlink(missing_ok=True)
+    for name in put:
+        if (staged / "new" / name).exists():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staged / "new" / name, root / name)
+    for name in drop:
+        (root / name).unlink(missing_ok=True)
+    for note in NOTES:
+        (staged / note).unlink(missing_ok=True)
+    (root / ASKED).unlink(missing_ok=True)
     shutil.rmtree(staged, ignore_errors=True)
-    return begun
+
+
+def finish(root: Path) -> bool:
+    """Finish what a killed removal began, or forget it where it had not yet come to changing anything; return whether it was finished.
+
+    Raises Stuck, and moves nothing, where it had changed something and what it had made ready is damaged.
+    """
+    staged = root / PENDING
+    if any((staged / note).exists() for note in NOTES):
+        put, drop = _noted(root)
+        if not (bad := _damaged(root, put)):
+            _move(root, put, drop)
+            return True
+        if any(_is_moved(root, name, sha256) for name, sha256 in put.items()):
+            raise Stuck(
+                f"{root}: a removal was interrupted while it put its files in place, and {PENDING}/new/{bad[0]} is damaged or missing;"
+                " nothing was moved now: restore that file, or the run from a copy and remove again"
+            )
+        print(f"{root}: a removal was interrupted; {PENDING}/new/{bad[0]} is damaged, and none of its files is in place: it begins anew")
+    shutil.rmtree(staged, ignore_errors=True)
+    return False
+
+
+def _noted(root: Path) -> tuple[dict[str, str], list[str]]:
+    """Return name -> sha256 of the files to put, and the names of those to drop, from the first whole copy of the note."""
+    for note in NOTES:
+        try:
+            entry = read_json(root / PENDING / note)
+            return dict(entry["put"]), list(entry["drop"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    raise Stuck(
+        f"{root}: a removal was interrupted, and {' and '.join(f'{PENDING}/{note}' for note in NOTES)}, which say what it had changed,"
+        " are damaged or missing; nothing was moved now: restore one of them, or the run from a copy and remove again"
+    )
+
+
+def _damaged(root: Path, put: dict[str, str]) -> list[str]:
+    """Return the files that are neither staged nor in place as they were written."""
+    staged = root / PENDING / "new"
+    there = {name: staged / name if (staged / name).exists() else root / name for name in put}
+    return [name for name, path in there.items() if not path.exists() or sha256_file(path) != put[name]]
+
+
+def _is_moved(root: Path, name: str, sha256: str) -> bool:
+    return (root / name).exists() and sha256_file(root / name) == sha256
+
+
+def is_left(root: Path) -> bool:
+    """Tell whether a killed process left anything that is finished or swept when the folder is locked the next time."""
+    return any((root / name).exists() for name in (PENDING, ASKED)) or next(root.rglob(f"{TEMPORARY}*"), None) is not None

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from manifests.files import read_table, write_json
-from manifests.integrity import ASKED, PENDING, PENDING_NOTE, claims_of, look_over
+from manifests.integrity import ASKED, NOTES, PENDING, claims_of, look_over
 from manifests.lineage import FOLDER, note_removal
 from manifests.manifest import Manifest, ShardRecord, shard_list
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
@@ -31,7 +31,7 @@ from pipeline.plans import note_plan, plan_folder
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.registry import STAGES
 from pipeline.rules import input_columns
-from pipeline.selectors import Selector, asked_for, hit_by
+from pipeline.selectors import Selector, Unreadable, asked_for, hit_by
 from pipeline.shadow import link, shadow_of
 from pipeline.stages import settings_changed
 from pipeline.steps import Runtime, Step, Unit, records_of
@@ -87,11 +87,20 @@ def remove_rows(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequenc
     Raises RecipeError before any work, or while another run holds the folder, and DamagedRun for a run that is to be repaired first.
     """
     with locked(root, removing=True):
-        unfinished = asked_for(root)
+        unfinished = _unfinished(root)
         if unfinished[0] and unfinished != (list(selectors), promote):
             first = _remove(root, recipe, runtime, *unfinished)
             print(f"{root}: first ended a removal that was interrupted: {first.rows:,} rows of {first.uids:,} uids {first.record}")
         return _remove(root, recipe, runtime, selectors, promote)
+
+
+def _unfinished(root: Path) -> tuple[list[Selector], bool]:
+    """Return what a removal that is not at its end was asked for; what is asked now takes the place of what cannot be read."""
+    try:
+        return asked_for(root)
+    except Unreadable as error:
+        print(f"{error}: what is asked for now is done instead")
+        return [], False
 
 
 def _remove(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Selector], promote: bool) -> Outcome:
@@ -149,7 +158,7 @@ def _asking(root: Path) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if not (root / PENDING / PENDING_NOTE).exists():
+        if not any((root / PENDING / note).exists() for note in NOTES):
             (root / ASKED).unlink(missing_ok=True)
         raise
 

@@ -35,6 +35,10 @@ OTHER = r"(?i)(?!https?:)[a-z][a-z0-9+.-]*://\S.*"
 """URLs: of the web, where a host can be looked at, and others that an input may hold."""
 
 
+class Unreadable(RecipeError):
+    """What an unfinished removal was asked for cannot be read: its selectors are to be given again."""
+
+
 @dataclass(frozen=True)
 class Selector:
     """One thing to remove: its kind, and its value in canonical form."""
@@ -210,9 +214,14 @@ def gather(options: Mapping[str, Iterable[str]], lists: Iterable[str], paths: bo
 
 
 def asked_for(root: Path) -> tuple[list[Selector], bool]:
-    """Return what an unfinished removal of this run was asked for, and whether twins are promoted; nothing where there is none."""
+    """Return what an unfinished removal of this run was asked for, and whether twins are promoted; nothing where there is none.
+
+    Raises Unreadable.
+    """
     try:
         entry = read_json(root / ASKED)
+        return [Selector(str(kind), str(value)) for kind, value in entry["selectors"]], bool(entry["promote"])
     except FileNotFoundError:
         return [], False
-    return [Selector(str(kind), str(value)) for kind, value in entry["selectors"]], bool(entry["promote"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unreadable(f"{root / ASKED}, which says what an interrupted removal was asked for, cannot be read") from error

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from manifests.files import TEMPORARY
+from manifests.integrity import ASKED
 
 LEFT_OUT = ("logs", "train", ".earlier")
 
@@ -17,7 +18,7 @@ def shadow_of(root: Path, without: Collection[str]) -> Iterator[Path]:
     """Yield a folder below `root` with a link to each of its files but `without`; it goes when the block ends.
 
     Steps write by temporary name and rename, so that a link is replaced and what it led to stays as it was. A shadow that
-    a killed process left is swept when the folder is locked the next time.
+    a killed process left is swept when the folder is locked the next time; it never holds what a removal was asked for.
     """
     shadow = root / f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}"
     try:
@@ -27,7 +28,7 @@ def shadow_of(root: Path, without: Collection[str]) -> Iterator[Path]:
             names[:] = [name for name in names if not name.startswith(TEMPORARY) and not (here == Path() and name in LEFT_OUT)]
             (shadow / here).mkdir(exist_ok=True)
             for name in files:
-                if (here / name).as_posix() not in without and not name.startswith((TEMPORARY, ".lock")):
+                if (here / name).as_posix() not in without and not name.startswith((TEMPORARY, ".lock", ASKED)):
                     link(root / here / name, shadow / here / name)
         yield shadow
     finally:

@@ -27,6 +27,7 @@ from pipeline.folder import locked
 from pipeline.gpt import Condition
 from pipeline.loader import Example, LoaderError, MemoryPictures, draw
 from pipeline.optim import set_rates
+from pipeline.pending import Stuck
 from pipeline.preview import save_loss_curve
 from pipeline.progress import clock
 from pipeline.recipe import Recipe, choose_recipe, load_recipe
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.ExitStack() as stack:
             return run(args, machine, stack)
-    except (TrainError, LoaderError) as error:
+    except (TrainError, LoaderError, Stuck) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         if not out_of_room(error):
