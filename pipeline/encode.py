@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 from filters.fetch.images import ImageFault, ImageLimits, open_picture
 from manifests.files import canonical_json, digest_of, read_table, write_table
 from manifests.manifest import ShardRecord
+from manifests.recipe_file import read_headed
 from manifests.schema import schema
 from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash
-from manifests.weights import STAND_IN, WeightsFile
+from manifests.weights import STAND_IN, WeightsError, WeightsFile
 from pipeline.hands import Hands, batches
 from pipeline.kept import Decoders, Pair, Row, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
 from pipeline.plans import write_plan
-from pipeline.recipe import Recipe
+from pipeline.recipe import Recipe, parse_recipe
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.steps import Step, Unit, records_of
 from tokenize_shards.catalog import DEMO, VQ_SPECS, vq_weights
@@ -75,8 +76,28 @@ class Encode(Step):
     carries: ClassVar[bool] = True
 
     def tokenizer(self, tier: str) -> WeightsFile:
-        """Return the identity of a tier's tokenizer."""
-        return vq_weights(*self.recipe.tokenizer(tier))
+        """Return the identity of a tier's tokenizer: of a file that is gone since, as the run noted it, for nothing may be left to encode.
+
+        Raises WeightsError.
+        """
+        try:
+            return vq_weights(*self.recipe.tokenizer(tier))
+        except WeightsError:
+            noted = self._noted(tier)
+            if noted is None:
+                raise
+            return noted
+
+    def _noted(self, tier: str) -> WeightsFile | None:
+        """Return which weights this step was last done with, where the run's recipe named the same file for the tier."""
+        try:
+            before = parse_recipe(read_headed(self.root / "recipe.toml"))
+            note = self.journal.note() or {}
+            if before.tokenizer(tier) == self.recipe.tokenizer(tier):
+                return WeightsFile(**note["settings"]["tiers"][tier][3])
+        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            pass
+        return None
 
     def made_by(self, tier: str) -> str:
         """Return the digest of what a picture's codes in this tier depend on beside the picture."""

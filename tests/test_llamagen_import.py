@@ -368,7 +368,12 @@ def test_folders_that_are_not_an_imports_are_refused(tmp_path):
     import_llamagen(options(tmp_path))  # an empty one is taken
     (tmp_path / "to" / "codes" / "pretrain").mkdir(parents=True)
     (tmp_path / "to" / "codes" / "pretrain" / "00000.tar").write_bytes(b"a shard of a run")
-    for tier, says in (("pretrain", "holds files, and no import.json"), ("../x", "no plain name"), (".x", "no plain name")):
+    for tier, says in (
+        ("pretrain", "holds files, and no import.json"),
+        ("../x", "no plain name"),
+        (".x", "no plain name"),
+        ("", "no plain name"),
+    ):
         with pytest.raises(RecipeError, match=says):
             import_llamagen(options(tmp_path, tier=tier))
     (tmp_path / "to" / "manifests" / "journal").mkdir(parents=True)

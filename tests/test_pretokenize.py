@@ -125,6 +125,12 @@ def test_bf16_of_real_weights_is_refused_below_the_limit_and_float32_goes_on(fil
     said, samples = codes(filtered, tmp_path / "run", weights)
     assert "pretrain: center crops by VQ-demo, fp32: 100.00% of codes as in fp32" in said
     assert len(samples) == 21
+    (tmp_path / "vq.safetensors").unlink()  # what packs again needs no tokenizer, what encodes does
+    said, again = codes(filtered, tmp_path / "run", weights, "shard_rows=5")
+    assert again == samples
+    assert "encode" not in said.split("runs again: ")[1].split("\n")[0]
+    more = ("--set", f"pretokenize.{weights}", "--set", "pretokenize.flip=true")
+    assert "no file at" in run(recipe, "pretokenize", "--out", tmp_path / "run", *more, code=2).stderr
 
 
 def altered(folder, kind):
