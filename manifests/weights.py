@@ -45,12 +45,16 @@ def weights_file(name: str, path: str | Path, *, where: str, sha256: str = "") -
 
     `where` says what to get and where to put it, and ends the error for a missing file.
     `sha256` (whole or its first hex digits), where given, must match.
-    Raises WeightsError for a missing or altered file.
+    Raises WeightsError for a missing, unreadable or altered file.
     """
-    found = Path(path).expanduser()
-    if not found.is_file():
+    try:
+        found = Path(path).expanduser()
+        got = sha256_file(found) if found.is_file() else None
+    except (OSError, RuntimeError) as error:  # RuntimeError: the home folder of a user that there is not
+        why = getattr(error, "strerror", None) or error
+        raise WeightsError(f"weights of {name}: {str(path)!r} cannot be read ({why}). {where}") from error
+    if got is None:
         raise WeightsError(f"weights of {name}: no file at {str(path)!r}. {where}")
-    got = sha256_file(found)
     if sha256 and not got.startswith(sha256):
         raise WeightsError(
             f"weights of {name}: {found} has sha256 {got[:16]}…, wanted {sha256[:16]}…: the file is altered or another version. {where}"

@@ -72,13 +72,15 @@ def vq_weights(name: str, weights: str) -> WeightsFile:
         return stand_in(name, f"{spec} seed={STAND_IN_SEED}")
     if weights == DEMO and name != "VQ-demo":
         raise WeightsError(f"weights of {name}: only VQ-demo has 'demo' weights. {what_to_get(spec)}")
-    return _identity(name, *_state(Path(DEMO_WEIGHTS if weights == DEMO else weights).expanduser()))
+    return _identity(name, *_state(DEMO_WEIGHTS if weights == DEMO else Path(weights)))
 
 
 def _state(path: Path) -> tuple[str, int, int]:
-    if not path.is_file():
+    try:
+        facts = path.expanduser().stat()
+    except (OSError, ValueError, RuntimeError):  # no such file, or a path that no file can have: `weights_file` says which
         return str(path), 0, 0
-    return str(path), path.stat().st_size, path.stat().st_mtime_ns
+    return str(path.expanduser()), facts.st_size, facts.st_mtime_ns
 
 
 @lru_cache(maxsize=16)

@@ -21,47 +21,66 @@ WRAPPERS = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before every name."""
 USAGE = "quantize.codebook_used"
 """A record of training that decides no code: left out of the fingerprint."""
-BROKEN = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile)
-"""What torch and safetensors raise for files that are cut short, altered, or something else."""
 SHOWN = 3
 TOLD = 40
 """Bytes of a text that is no checkpoint which its refusal repeats."""
+LONGEST_HEADER = 100_000_000
+"""Bytes that the header of a safetensors file may have."""
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Return a checkpoint's tensors by name, on the CPU, in the dtype of the file.
+    """Return a checkpoint's tensors by name, on the CPU, in the dtype of the file, without gradients.
 
-    Takes a flat dict or one under "ema", "model", "state_dict" or "module"; .safetensors by its suffix, else torch's
-    format with weights only: tensors, plain containers, and the argparse.Namespace that LlamaGen's trainers save.
+    Takes a flat dict or one under "ema", "model", "state_dict" or "module", the first of them that holds tensors.
+    The content, not the name, tells safetensors from torch's format, which is read with weights only: tensors,
+    plain containers, and the argparse.Namespace that LlamaGen's trainers save.
     Raises WeightsError for anything else, code in a pickle included.
     """
     path = Path(path)
     try:
-        content = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
-    except BROKEN as error:
+        return _unwrapped(_named(path, _content(path)))
+    except WeightsError:
+        raise
+    except Exception as error:  # the gate for foreign files: a damaged pickle or archive can make its reader raise anything
         raise WeightsError(f"{path}: wanted a checkpoint of tensors alone; {_fault(path, error)}") from error
-    held: Any = content
-    if isinstance(content, Mapping):
-        held = next((content[key] for key in HOLDERS if isinstance(content.get(key), Mapping)), content)
-    tensors = {name: value for name, value in held.items() if isinstance(value, Tensor)} if isinstance(held, Mapping) else {}
-    if not tensors:
-        raise WeightsError(f"{path}: no tensors found, neither flat nor under {', '.join(HOLDERS)}; got {_outline(content)}")
-    return _unwrapped(tensors)
+
+
+def _content(path: Path) -> Any:
+    with open(path, "rb") as file:
+        start = file.read(9)
+    is_safetensors = start[8:] == b"{" and int.from_bytes(start[:8], "little") <= LONGEST_HEADER
+    return _safetensors(path) if is_safetensors else _torch(path)
+
+
+def _named(path: Path, content: Any) -> dict[str, Tensor]:
+    """Return the tensors of the best holder that has any. Raises WeightsError for none, or names that are no text."""
+    holders = [*(content.get(key) for key in HOLDERS), content] if isinstance(content, Mapping) else []
+    for held in holders:
+        found = {name: value.detach() for name, value in held.items() if isinstance(value, Tensor)} if isinstance(held, Mapping) else {}
+        unnamed = [repr(name) for name in found if not isinstance(name, str)]
+        if unnamed:
+            raise WeightsError(f"{path}: the names of tensors are texts; got {_few(unnamed)}")
+        if found:
+            return found
+    raise WeightsError(f"{path}: no tensors found, neither flat nor under {', '.join(HOLDERS)}; got {_outline(content)}")
 
 
 def _fault(path: Path, error: Exception) -> str:
     """Return what is wrong with a file that does not load, not in torch's words: those speak of its innards and advise to run the code."""
-    if isinstance(error, OSError):
-        return f"it cannot be read ({error.strerror or error})"
-    with open(path, "rb") as file:
-        start = file.read(TOLD)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(TOLD)
+    except OSError as unread:
+        return f"it cannot be read ({unread.strerror or unread})"
     if not start:
         return "it is empty"
-    if start.isascii() and start.decode().split("\n")[0].isprintable():
-        return f"it is a text that begins {start.decode()!r}: a page or a pointer was saved in the file's place"
-    asked = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:global|class) ([\w.]+)", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is: altered, or too large for this machine"
+    asked = re.search(r"GLOBAL ([\w.]+) (?:was|whose)|Unsupported class ([\w.]+)", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
     if isinstance(error, pickle.UnpicklingError) and asked:
         return f"it holds code: its pickle asks for {asked[1] or asked[2]}"
+    if start.isascii() and start.decode().split("\n")[0].isprintable():
+        return f"it is a text that begins {start.decode()!r}: a page or a pointer was saved in the file's place"
     if start.startswith(b"PK") and not zipfile.is_zipfile(path):
         return f"it is cut short: {path.stat().st_size:,} bytes without the directory that ends its archive"
     if isinstance(error, pickle.UnpicklingError):
@@ -85,8 +104,9 @@ def _torch(path: Path) -> Any:
             altered = archive.testzip()  # torch itself skips the checksums
         if altered:
             raise zipfile.BadZipFile(f"the CRC-32 of {altered} is not the one that it was saved with")
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        return torch.load(path, map_location="cpu", weights_only=True)
+    # A path would let torch choose the reader by the name; an open file has none.
+    with torch.serialization.safe_globals([argparse.Namespace]), open(path, "rb") as file:
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
