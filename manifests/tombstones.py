@@ -20,6 +20,8 @@ NAME = "tombstones"
 STEP = "remove"
 """The journal's folder that names the file's sha256."""
 KINDS = ("url", "host", "uid", "sha256", "phash")
+ENTOMBED = "tombstone of"
+"""How the detail of a mark begins that a tombstone made: the row says nothing of itself any more."""
 TABLE = pa.schema(
     [
         pa.field("kind", pa.string(), metadata={"says": "what the selector was: url, host, uid, sha256 or phash"}),

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from manifests.files import write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import COLUMNS, schema
-from manifests.tombstones import read_tombstones
+from manifests.tombstones import ENTOMBED, read_tombstones
 from pipeline.hands import Hands
 from pipeline.judge import MARKS, NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
 from pipeline.plans import connect, files_sql, plan_folder
@@ -114,11 +114,23 @@ def _judge(connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, va
 
 
 def _register_marks(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Make table `marks`: uid, its first mark, and whether a tombstone made it (`entombed`), here or when the picture was fetched."""
     paths = [root / file.path for record in records_of(root, "dedup") for file in record.files if Path(file.path).name == "marks.parquet"]
     order = ", ".join(f"'{mark}'" for mark in MARKS)
     connection.execute(f"""
-        CREATE TABLE marks AS SELECT uid, arg_min(reason, list_position([{order}], reason)) AS mark
-        FROM {_parquet(paths, "uid BLOB, reason VARCHAR")} WHERE list_contains([{order}], reason) GROUP BY uid""")
+        CREATE TABLE marks AS
+        SELECT uid, arg_min(reason, list_position([{order}], reason)) AS mark, bool_or(entombed) AS entombed FROM (
+            SELECT uid, reason, starts_with(detail, '{ENTOMBED}') AS entombed
+            FROM {_parquet(paths, "uid BLOB, reason VARCHAR, detail VARCHAR")}
+            UNION ALL SELECT uid, reason, true FROM {_attempts(root)} WHERE reason = 'removed'
+        ) WHERE list_contains([{order}], reason) GROUP BY uid""")
+
+
+def _attempts(root: Path) -> str:
+    """Return SQL of the last attempt to fetch each row."""
+    ledgers = [root / record.files[-1].path for record in records_of(root, "fetch")]
+    attempts = _parquet(ledgers, "uid BLOB, reason VARCHAR, filename VARCHAR")
+    return f"(SELECT * FROM {attempts} WHERE last)" if ledgers and "last" in pq.read_schema(ledgers[0]).names else attempts
 
 
 def _facts_sql(root: Path, values: dict[str, tuple[str, str]], texts: list[str]) -> str:
@@ -127,10 +139,6 @@ def _facts_sql(root: Path, values: dict[str, tuple[str, str]], texts: list[str])
         sorted(plan_folder(root, "fetch").glob("*.parquet")),
         _ddl("uid", "source", "source_row", *TEXTS, *DECODED, *DETECTED, *SCORES),
     )
-    ledgers = [root / record.files[-1].path for record in fetched]
-    attempts = _parquet(ledgers, "uid BLOB, reason VARCHAR, filename VARCHAR")
-    if ledgers and "last" in pq.read_schema(ledgers[0]).names:
-        attempts = f"(SELECT * FROM {attempts} WHERE last)"
     pairs = _parquet([root / record.files[1].path for record in fetched], "key VARCHAR, original_width INTEGER, original_height INTEGER")
     scores = _parquet(
         [root / record.files[0].path for record in scored], _ddl("uid", "reason", *(c for c, (sql, _) in values.items() if "c." in sql))
@@ -145,7 +153,7 @@ def _facts_sql(root: Path, values: dict[str, tuple[str, str]], texts: list[str])
              twins AS (SELECT uid, cluster FROM d WHERE cluster IN (SELECT cluster FROM d GROUP BY cluster HAVING count(*) > 1))
         SELECT i.uid, i.source, i.source_row, coalesce(a.reason, c.reason) AS fault, if(a.reason IS NULL, 'score', 'fetch') AS step,
                parse_filename(a.filename, true) AS shard, m.mark, t.cluster, {", ".join([*(f"i.{name}" for name in texts), columns])}
-        FROM {planned} i JOIN {attempts} a USING (uid)
+        FROM {planned} i JOIN {_attempts(root)} a USING (uid)
         LEFT JOIN {pairs} p ON p.key = lower(hex(i.uid)) LEFT JOIN {scores} c ON c.uid = i.uid
         LEFT JOIN marks m ON m.uid = i.uid LEFT JOIN twins t ON t.uid = i.uid
         ORDER BY i.source, i.source_row"""
@@ -220,7 +228,8 @@ def _final_rows(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dic
 
 def _final_sql(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict[str, tuple[str, str]]) -> str:
     """Return the join of one shard with what is known of its rows. `facts` has the input's order, so only a part of it is read."""
-    columns = ", ".join(f"f.{name}, f.{name}_origin" for name in values)
+    columns = ", ".join(f"{_unless_entombed(f'f.{name}')}, {_unless_entombed(f'f.{name}_origin')}" for name in values)
+    url, shard, cluster = (_unless_entombed(name) for name in ("s.url", "f.shard", "f.cluster"))
     rows = files_sql([ledger])
     spans = connection.execute(f"SELECT source, min(source_row), max(source_row) FROM {rows} GROUP BY source").fetchall()
     quoted = [("'" + source.replace("'", "''") + "'", low, high) for source, low, high in spans]
@@ -235,16 +244,21 @@ def _final_sql(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict
                  FROM {rows}),
              f AS (SELECT rowid AS fact, * FROM facts WHERE rowid BETWEEN {first} AND {last}),
              j AS (SELECT * FROM judged WHERE place BETWEEN {first} AND {last})
-        SELECT s.source, s.source_row, coalesce(s.uid, g.uid) AS uid, s.url, {columns}, f.shard, m.mark, f.cluster, j.passed,
+        SELECT s.source, s.source_row, coalesce(s.uid, g.uid) AS uid, {url}, {columns}, {shard}, m.mark, {cluster}, j.passed,
                CASE WHEN m.mark = 'removed' THEN 'removed' WHEN s.reason IS NOT NULL THEN s.reason
                     WHEN f.uid IS NULL THEN 'exact_duplicate' ELSE coalesce(f.fault, j.reason) END AS reason,
-               CASE WHEN m.mark = 'removed' THEN 'dedup' WHEN s.reason IS NOT NULL THEN 'select' WHEN f.uid IS NULL THEN 'fetch'
+               CASE WHEN m.mark = 'removed' THEN if(f.fault = 'removed', f.step, 'dedup')
+                    WHEN s.reason IS NOT NULL THEN 'select' WHEN f.uid IS NULL THEN 'fetch'
                     WHEN f.fault IS NOT NULL THEN f.step WHEN j.reason IS NOT NULL THEN 'decide' END AS step
         FROM s LEFT JOIN f ON f.source_row = s.planned AND f.source = s.source
         LEFT JOIN marks m ON m.uid = s.uid
         LEFT JOIN gone g ON g.source_row = s.source_row AND g.source = s.source
         LEFT JOIN j ON j.place = f.fact
         ORDER BY s.place"""
+
+
+def _unless_entombed(column: str) -> str:
+    return f"if(m.entombed, NULL, {column}) AS {column.partition('.')[2]}"
 
 
 def tier_lists(passed: pa.ChunkedArray, kept: pa.ChunkedArray, tiers: list[str]) -> pa.Array:

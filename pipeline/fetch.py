@@ -85,7 +85,7 @@ class Fetch(Step):
             config = config.model_copy(update={"connect_to": {**dict(config.connect_to), **self.runtime.connect_to}})
         own = OwnPictures.of(self.root, config.max_bytes) if DATASETS[self.recipe.input.dataset].local else None
         limits = ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality)
-        return FetchWorker(self.root, config, limits, Memory(), own)
+        return FetchWorker(self.root, config, limits, Memory(), own, frozenset(read_tombstones(self.root).values("sha256").to_pylist()))
 
 
 def without_gaps(table: pa.Table) -> pa.Table:

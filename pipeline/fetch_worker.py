@@ -1,6 +1,7 @@
 """Fetch one shard: every row asked for, carried over or refused, its picture spooled, its outputs written in the planned order."""
 
 import datetime
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from filters.fetch.img2dataset import Download, download
 from manifests.files import read_table, write_json, write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.shards import write_shard
+from manifests.tombstones import value_digest
 from pipeline.attempts import Past, carried, history, write_ledger
 from pipeline.hands import Hands, batches
 from pipeline.own_pictures import OwnPictures
@@ -41,6 +43,8 @@ class FetchWorker:
     memory: "Memory"
     own: OwnPictures | None = None
     """Where the pictures are when they came with the input; None: on the web."""
+    barred: frozenset[str] = frozenset()
+    """Tombstones of pictures, by the digest of their sha256: what has one is `removed` under whatever URL it comes, and not stored."""
     details: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
@@ -64,7 +68,8 @@ class FetchWorker:
     def _fetch(self, unit: Unit, rows: list[dict[str, Any]], hands: Hands, spool: Spool) -> dict[bytes, Result]:
         """Return a result for every row: carried over, or asked for now."""
         past = history(self.root, unit.reads["made_by"], [row["uid"] for row in rows])
-        results = carried(past, unit.reads.get("again", ()), spool)
+        earlier = carried(past, unit.reads.get("again", ()), spool)
+        results = {uid: self._obeying(result, spool) for uid, result in earlier.items()}
         deadly = [row["uid"] for row in rows if row["uid"] not in results and hands.deadly(row["uid"])]
         results.update({uid: Result((*_before(past, uid), Attempt(reason="worker_died"))) for uid in deadly})
         wanted = [row for row in rows if row["uid"] not in results]
@@ -95,13 +100,24 @@ class FetchWorker:
     def _result(self, got: Download, past: Mapping[bytes, Past], spool: Spool) -> Result:
         """Spool the picture, or note in the log why there is none."""
         receipt = got.receipt
-        attempt = Attempt(got.status, got.reason, receipt.rule if receipt else None, receipt.value if receipt else None)
+        removed = got.stored is not None and self._bars(got.stored.jpeg)
+        reason = "removed" if removed else got.reason
+        attempt = Attempt(got.status, reason, receipt.rule if receipt else None, receipt.value if receipt else None)
         attempts = (*_before(past, got.uid), attempt)
-        if got.stored is not None:
+        if got.stored is not None and not removed:
             return Result(attempts, replace(got.stored, jpeg=b""), *spool.put(got.stored.jpeg))
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.details.append({"uid": got.uid.hex(), "reason": got.reason, "at": now, "tries": got.tries, "detail": got.detail[:300]})
+        self.details.append({"uid": got.uid.hex(), "reason": reason, "at": now, "tries": got.tries, "detail": got.detail[:300]})
         return Result(attempts)
+
+    def _obeying(self, result: Result, spool: Spool) -> Result:
+        """Leave out a picture that was carried over and removed meanwhile."""
+        if result.stored is None or not self._bars(spool.get(result.start, result.length)):
+            return result
+        return Result((*result.attempts[:-1], replace(result.last, reason="removed")))
+
+    def _bars(self, jpeg: bytes) -> bool:
+        return bool(self.barred) and value_digest(hashlib.sha256(jpeg).hexdigest()) in self.barred
 
     def _log(self, unit: Unit) -> None:
         """Append what failed, and when, to the shard's log: it is no output, and a retry does not wipe out what was before."""

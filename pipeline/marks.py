@@ -14,7 +14,7 @@ from filters.dedup import Array, most_alike, nearest
 from filters.tombstones import digests
 from manifests.files import read_table
 from manifests.schema import schema
-from manifests.tombstones import read_tombstones
+from manifests.tombstones import ENTOMBED, read_tombstones
 from pipeline.lists import Pictures, evaluation_images, evaluation_pictures, evaluation_prompts, exclusions, placeholders
 from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.recipe import Recipe
@@ -101,13 +101,13 @@ def _entombed(root: Path, pictures: pa.Table) -> Iterator[Mark]:
     tombstones = read_tombstones(root)
     same = pictures.filter(pc.is_in(pictures["phash"], value_set=tombstones.phashes))
     for row in same.to_pylist():
-        yield row["uid"], "removed", f"tombstone of pHash {row['phash']:016x}"
+        yield row["uid"], "removed", f"{ENTOMBED} pHash {row['phash']:016x}"
     wanted = tombstones.values("sha256")
     for record in records_of(root, "score") if len(wanted) else ():
         table = read_table(root / record.files[0].path, ["uid", "sha256"])
         hexes = pa.array([value.hex() if value else None for value in table["sha256"].to_pylist()], pa.string())
         for uid in table["uid"].filter(pc.is_in(digests(hexes), value_set=wanted)).to_pylist():
-            yield uid, "removed", "tombstone of its sha256"
+            yield uid, "removed", f"{ENTOMBED} its sha256"
 
 
 def _eval_pictures(recipe: Recipe, uids: pa.Array, hashes: Array) -> Iterator[tuple[bytes, str, str, str]]:

@@ -308,9 +308,25 @@ def test_later_input_obeys(run, tmp_path, made, web):
     rerun(run, "filter", recipe=recipe)
     found = final(run).filter(pc.equal(final(run)["source"], "d.parquet")).to_pylist()
     assert [row["reason"] for row in found] == ["removed", "removed", "removed", "removed", "removed", None, "near_duplicate"]
-    assert [row["url"] for row in found[:2]] == [None, None]
+    assert [row["step"] for row in found[:4]] == ["select", "select", "fetch", "dedup"]
+    says = {name for row in found[:4] for name, value in row.items() if value not in (None, [])}
+    assert says == {"source", "source_row", "uid", "fate", "reason", "step", "mark"}
+    tens = [uid_of(url, text) for url, text in rows[2:4]]
+    stored = {key for path in (run / "pairs").glob("*.tar") for key, _ in read_shard(path)}
+    assert [one.hex() in stored for one in tens] == [False, True]
+    fetched = pa.concat_tables(pq.read_table(path) for path in (run / "pairs").glob("*.parquet"))
+    assert hashes[10]["sha256"].hex() not in fetched["sha256"].to_pylist()
     assert fate(run, uid(5)) == [("dropped", "removed")]
     assert {finding.path for finding in whole(run)} == {"manifests/caption.json", "manifests/pretokenize.json"}  # of the filter before
+    assert _returned(run) == 1
+    assert remove(run, phash=f"{hashes[11]['phash']:016x}").rows == 1
+    assert _returned(run) == 0
+    assert holding(run, tens[1:], [rows[3][0]]) == {"ledger/final/00006.parquet", TOMBSTONES}
+
+
+def _returned(root):
+    lines = [line for line in with_absence(root, verify_run(root, STAGE_STEPS)).said if "have a removed picture" in line]
+    return int(lines[0].split()[0]) if lines else 0
 
 
 def test_nothing_found_leaves_a_tombstone(run):
