@@ -125,6 +125,9 @@ def _shard(folder: _Folder, path: Path, got: Measured, indexes: dict[Path, Index
         return
     fault = _loose(path)
     folder.find(path, "damaged" if fault else "unproved", fault or "the tar is whole in itself, but nothing says what its members must be")
+    if (stats := path.with_name(path.stem + STATS)).exists():  # pairs, which have a table and no index
+        folder.know(stats)
+        place = path.with_suffix(".parquet")
     folder.find(place, "missing", f"not there, though {path.name} is")
 
 

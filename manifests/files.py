@@ -51,11 +51,19 @@ def writing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield (folder, names of its folders, names of its files) as os.walk does, through links to folders but round no loop."""
+    for folder, names, files in os.walk(root, followlinks=True):
+        here = Path(folder)
+        names[:] = [name for name in names if not ((here / name).is_symlink() and here.resolve().is_relative_to((here / name).resolve()))]
+        yield here, names, files
+
+
 def sweep(root: Path) -> int:
     """Remove what dead attempts left below `root`; return how many files that were."""
     for folder in [path for path in root.glob(f"{TEMPORARY}*") if path.is_dir()]:
         shutil.rmtree(folder, ignore_errors=True)
-    leftovers = [path for path in root.rglob(f"{TEMPORARY}*") if path.is_file()]
+    leftovers = [here / name for here, _, files in walk(root) for name in files if name.startswith(TEMPORARY)]
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)

@@ -1,6 +1,5 @@
 """Verify a run folder: every file against its record, every record against the others, and nothing that no record names."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.damage import explain
-from manifests.files import TEMPORARY, FormatError, read_json
+from manifests.files import TEMPORARY, FormatError, read_json, walk
 from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import STEP, FileRecord, Manifest, read_digests
 from manifests.measure import Measured, Watch, measure_all
@@ -267,8 +266,8 @@ def _unrecorded(records: Records, stage: str, step: str, shard: str) -> tuple[st
 
 def walk_foreign(root: Path, known: Callable[[str], bool], find: Callable[[str, str, str], None]) -> None:
     """Call `find(path, kind, says)` for each file below `root` that is not known; leftovers of dead attempts are told apart."""
-    for folder, names, files in os.walk(root):
-        here = Path(folder).relative_to(root)
+    for folder, names, files in walk(root):
+        here = folder.relative_to(root)
         if here == Path():
             names[:] = [name for name in names if name not in FREE]
         for name in sorted(names):

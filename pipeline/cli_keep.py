@@ -91,6 +91,8 @@ def verify(
     from pipeline.runners import stoppable
 
     try:
+        if not folder:
+            raise ValueError("DIR is empty; wanted a folder (. for the current one)")
         with stoppable():
             _note_runner(Path(folder))
             report = look(Path(folder), jobs, quiet)
@@ -120,7 +122,6 @@ def repair(
     Exit codes: 0 whole again, 1 something could not be repaired, 2 no run folder, or recipe, weights or versions that
     would not make the same bytes, 130 interrupted.
     """
-    from manifests.files import out_of_room
     from manifests.weights import WeightsError
     from pipeline.pending import Stuck
     from pipeline.recipe import RecipeError
@@ -128,6 +129,8 @@ def repair(
 
     root = Path(folder)
     try:
+        if not folder:
+            raise RecipeError("RUN is empty; wanted a run folder (. for the current one)")
         with stoppable():
             from pipeline.repair import RepairOptions
 
@@ -136,8 +139,6 @@ def repair(
     except (RecipeError, WeightsError) as error:
         raise _fail(str(error)) from error
     except (RunFailed, OSError) as error:
-        if isinstance(error, OSError) and not out_of_room(error):
-            raise
         again = "" if isinstance(error, Stuck) else "; what was repaired stays, run the same command again"
         typer.echo(f"error: {error}{again}", err=True)
         raise typer.Exit(1) from error

@@ -1,8 +1,10 @@
 """The command that takes rows out of a run: `pipeline remove`."""
 
 import errno
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.selectors import Selector
 
 Many = list[str] | None
-NO_DAMAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+NO_DAMAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 """Faults of the disk that a repair does not mend."""
 
 
@@ -51,6 +53,8 @@ def remove(
 
     kinds = {"url": url or [], "host": host or [], "uid": uid or [], "sha256": sha256 or [], "phash": phash or []}
     try:
+        if not folder:
+            raise RecipeError("RUN is empty; wanted a run folder (. for the current one)")
         with stoppable():
             code = _remove(Path(folder), kinds, lists or [], promote, recipe)
     except (RecipeError, WeightsError) as error:
@@ -69,7 +73,12 @@ def remove(
 
 
 def _fault(error: Exception) -> str:
+    from manifests.files import TEMPORARY
+
     says = (str(error).splitlines() or [type(error).__name__])[0]
+    says = re.sub(rf"/{re.escape(TEMPORARY)}repair-[^/]+", "", says)  # the run's file, not the link to it in the shadow
+    if says.endswith("move it away"):  # of a file that no record names, and so no repair mends
+        return says
     of_disk = isinstance(error, OSError) and error.errno in NO_DAMAGE
     return says + ("; mend that" if of_disk else "; pipeline verify names what is damaged, pipeline repair mends it")
 
@@ -80,6 +89,7 @@ def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: 
     from pipeline.recipe import RecipeError
     from pipeline.remove import remove_rows
     from pipeline.selectors import gather
+    from pipeline.shadow import links_in_the_way
     from pipeline.steps import Runtime
 
     if not root.is_dir() or not is_run(root):
@@ -90,6 +100,12 @@ def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: 
         selectors, promote = _left(root)
     if not selectors:
         return 0
+    if links := links_in_the_way(root):
+        more = f", and {len(links) - 1} more" if len(links) > 1 else ""
+        raise RecipeError(
+            f"{links[0]}{more}: the old bytes would stay there; put files and folders of other disks in the place of such links,"
+            " or move the whole run to where they lead, and remove then"
+        )
     read = read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
     _print(root, remove_rows(root, read, Runtime(), selectors, promote))
     return 0
@@ -157,8 +173,26 @@ def _print(root: Path, done: "Outcome") -> None:
 
 def _still_named(root: Path, done: "Outcome") -> list[str]:
     """Return the removed hosts and URLs that the run's copy of the recipe names, in [fetch] connect_to or elsewhere."""
-    text = (root / "recipe.toml").read_text("utf-8", "replace").lower() if (root / "recipe.toml").exists() else ""
-    return [one.value for one in done.found if one.kind in ("host", "url") and one.value.lower() in text]
+    from pipeline.repair import recipe_values
+
+    texts = [text.lower() for text in _texts(recipe_values(root) or {})]
+    named = [one for one in done.found if one.kind in ("host", "url")]
+    return [one.value for one in named if any(_names(text, one.kind, one.value.lower()) for text in texts)]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text that stands in plain values, keys too."""
+    if isinstance(value, str):
+        yield value
+    for one in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(one)
+
+
+def _names(text: str, kind: str, value: str) -> bool:
+    """Tell whether a text holds a whole URL, or a whole host or one below it; nothing lies below an address."""
+    before = r"(?<![\w-])" if kind == "host" and re.search("[a-z]", value) else r"(?<![\w.-])"
+    after = r"(?!\.?[\w-])" if kind == "host" else r"(?![^\s,;#\"'])"
+    return re.search(f"{before}{re.escape(value)}{after}", text) is not None
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from manifests.files import TEMPORARY
+from manifests.files import TEMPORARY, walk
 from manifests.integrity import ASKED
 
 LEFT_OUT = ("logs", "train", ".earlier")
@@ -23,8 +23,8 @@ def shadow_of(root: Path, without: Collection[str]) -> Iterator[Path]:
     shadow = root / f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         shadow.mkdir()
-        for folder, names, files in os.walk(root):
-            here = Path(folder).relative_to(root)
+        for folder, names, files in walk(root):
+            here = folder.relative_to(root)
             names[:] = [name for name in names if not name.startswith(TEMPORARY) and not (here == Path() and name in LEFT_OUT)]
             (shadow / here).mkdir(exist_ok=True)
             for name in files:
@@ -40,14 +40,14 @@ def link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)
     except OSError:
         target.symlink_to(source.resolve())
 
 
 def move_over(shadow: Path, root: Path, name: str) -> None:
-    """Put the shadow's file in the place of the root's, in one rename; the shadow keeps it too."""
-    target = root / name
+    """Put the shadow's file in the place of the root's, or of what that leads to, in one rename; the shadow keeps it too."""
+    target = (root / name).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
     try:
@@ -58,3 +58,18 @@ def move_over(shadow: Path, root: Path, name: str) -> None:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def links_in_the_way(root: Path) -> list[str]:
+    """Say of each link of a run that old bytes would stay behind it: links to files, and to folders on another disk.
+
+    What is renamed to a link takes its place, and no rename reaches another disk. train/ may hold links of its own.
+    """
+    found = []
+    for folder, names, files in walk(root):
+        if folder == root:
+            names[:] = [name for name in names if name != "train"]
+        links = [folder / name for name in sorted([*names, *files]) if (folder / name).is_symlink()]
+        lost = [path for path in links if not path.is_dir() or path.stat().st_dev != root.stat().st_dev]
+        found += [f"{path} is a link to {path.resolve()}" for path in lost]
+    return found

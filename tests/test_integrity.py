@@ -256,3 +256,6 @@ def test_pairs_that_lack_a_sidecar_or_a_tar(run, tmp_path):
     table = pq.read_table(tmp_path / "pairs" / "00002.parquet")
     pq.write_table(table.slice(1), tmp_path / "pairs" / "00002.parquet")
     assert {"00000_stats.json", "00001.tar", "00002.tar"} <= set(bare_wrong(tmp_path / "pairs"))
+    (tmp_path / "pairs" / "00002.parquet").unlink()
+    found = {path: finding.kind for path, finding in bare_wrong(tmp_path / "pairs").items() if path.startswith("00002")}
+    assert found == {"00002.parquet": "missing"}

@@ -1,5 +1,6 @@
 """Removed rows are in no file of a run but the final ledger's uid and the tombstones; nothing else changes, and they never come back."""
 
+import errno
 import fcntl
 import json
 import os
@@ -8,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +27,7 @@ from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest
 from manifests.uid import uid_of
 from pipeline.absence import with_absence
 from pipeline.cli import app
+from pipeline.cli_remove import _fault, _names
 from pipeline.fetch import Fetch
 from pipeline.recipe import RecipeError, apply_set, load_recipe, parse_recipe
 from pipeline.remove import remove_rows
@@ -504,6 +508,46 @@ def test_a_damaged_run_is_left_alone(run):
     done = command(run, "--url", URL.format(5))
     assert (done.exit_code, "pipeline repair mends it" in done.output) == (1, True), done.output
     assert contents(run) == before
+
+
+def test_links_are_followed_or_refused(run, tmp_path):
+    other = tmp_path / "big"
+    shutil.move(run / "pairs", other)
+    (run / "pairs").symlink_to("../big")
+    shutil.move(other / "00001.tar", tmp_path / "one.tar")
+    (other / "00001.tar").symlink_to(tmp_path / "one.tar")
+    done = command(run, "--url", URL.format(5))
+    assert (done.exit_code, f"is a link to {tmp_path / 'one.tar'}: the old bytes would stay there" in done.output) == (2, True), done.output
+    os.replace(tmp_path / "one.tar", other / "00001.tar")
+    done = command(run, "--url", URL.format(5))
+    assert (done.exit_code, (run / "pairs").is_symlink()) == (0, True), done.output
+    assert not [path for path in other.glob("*.tar") if uid(5).hex().encode() in path.read_bytes()]
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == os.stat("/tmp").st_dev, reason="wants two disks")
+def test_a_folder_of_another_disk_is_refused(run):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        shutil.move(run / "pairs", other)
+        (run / "pairs").symlink_to(Path(other, "pairs"))
+        done = command(run, "--url", URL.format(5))
+    assert (done.exit_code, f"is a link to {other}" in done.output) == (2, True), done.output
+
+
+def test_faults_that_no_repair_mends_are_said_to_be_none(run):
+    (run / "pairs" / "mine.tar").write_bytes(b"no tar" * 500)
+    done = command(run, "--url", URL.format(5))
+    assert (done.exit_code, "move it away" in done.output, "pipeline repair" in done.output) == (1, True, False), done.output
+    assert ".tmp-" not in done.output
+    assert "mend that" in _fault(OSError(errno.EFBIG, "File too large"))
+
+
+def test_whole_names_are_looked_for_in_the_recipe():
+    text = "http://img.pictures.test:80/5.jpg"
+    assert _names(text, "host", "pictures.test")
+    assert _names(text, "url", "img.pictures.test:80/5.jpg")
+    for kind, value in (("host", "tures.test"), ("host", "img.pictures"), ("url", "img.pictures.test:80/5")):
+        assert not _names(text, kind, value)
+    assert not _names("127.0.1.1", "host", "1.1")
 
 
 TOMBSTONES_BEFORE = "http://pictures.test/9.jpg"

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from manifests.integrity import verify_run
 from manifests.manifest import Manifest
 from pipeline import repair as repair_module
+from pipeline.cli import app
 from pipeline.recipe import load_recipe, parse_recipe
 from pipeline.repair import STAGE_STEPS, RepairOptions, recipe_values, repair_run
 from pipeline.repair_checks import Refused
@@ -220,3 +222,36 @@ def test_after_repair_the_digests_are_as_before(run, made):
     for stage in STAGE_STEPS:
         paths = [root / "manifests" / f"{stage}.json" for root in (run, made)]
         assert Manifest.read(paths[0]).digest == Manifest.read(paths[1]).digest
+
+
+def lead_away(path, place):
+    """Put a file or folder elsewhere and a link, which is relative, in its place."""
+    place.mkdir(parents=True, exist_ok=True)
+    shutil.move(path, place / path.name)
+    path.symlink_to(os.path.relpath(place / path.name, path.parent))
+
+
+@pytest.mark.parametrize("names", [("pairs", "codes"), ("pairs/00000.tar", "pairs/00001.tar")])
+def test_files_behind_links_are_repaired_where_they_lie(run, made, tmp_path, names):
+    for name in names:
+        lead_away(run / name, tmp_path / "big")
+    damaged = ["pairs/00000.tar", *(["codes/pretrain/00000.tar"] if "codes" in names else [])]
+    for name in damaged:
+        (run / name).write_bytes((run / name).read_bytes()[:1000])
+    work = repair(run)
+    assert (sorted(work.repaired), work.left) == (sorted(damaged), {})
+    assert all((run / name).is_symlink() for name in names)
+    assert [name for name in damaged if (run / name).read_bytes() != (made / name).read_bytes()] == []
+    assert repair(run) is None
+
+
+def test_folders_that_no_one_may_write_end_with_one_message(run, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", str(run / ".lock"))
+
+    monkeypatch.setattr(repair_module, "locked", refuse)
+    done = CliRunner().invoke(app, ["repair", str(run)])
+    assert (done.exit_code, "error: " in done.output, ".lock" in done.output) == (1, True, True), done.output
+    for command in ("verify", "repair", "remove"):
+        done = CliRunner().invoke(app, [command, ""])
+        assert (done.exit_code, " is empty; wanted " in done.output) == (2, True), done.output
