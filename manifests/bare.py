@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from manifests.damage import explain, scan
 from manifests.files import TEMPORARY, FormatError
 from manifests.integrity import LOOSE, Report, walk_foreign
 from manifests.measure import Measured, Watch, measure_all
+from manifests.plain import read_plain, walk
 from manifests.records import Finding
 from manifests.shards import Index, index_path
 
@@ -44,7 +44,7 @@ class _Folder:
 
 def is_bare(root: Path) -> bool:
     """Tell whether a folder holds shards or indexes of shards, at any depth."""
-    return any(name.endswith((".tar", INDEX)) for _, _, files in os.walk(root) for name in files)
+    return any(name.endswith((".tar", INDEX)) for _, _, files in walk(root) for name in files)
 
 
 def verify_folder(root: Path, jobs: int = 0, watch: Watch | None = None) -> Report:
@@ -59,7 +59,7 @@ def verify_folder(root: Path, jobs: int = 0, watch: Watch | None = None) -> Repo
     for path in tars:
         _shard(folder, path, measured[path], indexes)
     for path in sorted(indexes):
-        if not _tar_of(path).exists():
+        if not _tar_of(path).is_file():
             folder.find(_tar_of(path), "missing", f"not there, though its index {path.name} is")
     _gaps(folder, [*tars, *map(_tar_of, indexes)])
     _pairs_without_tar(folder)
@@ -70,8 +70,9 @@ def verify_folder(root: Path, jobs: int = 0, watch: Watch | None = None) -> Repo
 
 
 def _files(root: Path, ending: str) -> list[Path]:
-    found = (path for path in root.rglob(f"*{ending}") if path.is_file())
-    return sorted(path for path in found if not any(part.startswith(TEMPORARY) for part in path.relative_to(root).parts))
+    found = (folder / name for folder, _, files in walk(root) for name in files if name.endswith(ending))
+    paths = [path for path in found if not any(part.startswith(TEMPORARY) for part in path.relative_to(root).parts)]
+    return sorted(path for path in paths if path.is_file())
 
 
 def _tar_of(index: Path) -> Path:
@@ -120,7 +121,7 @@ def _shard(folder: _Folder, path: Path, got: Measured, indexes: dict[Path, Index
         elif index is None:
             folder.find(path, "unproved", "its index is damaged: " + (_loose(path) or "the tar is whole in itself"))
         return
-    if path.with_suffix(".parquet").exists():
+    if path.with_suffix(".parquet").is_file():
         _pairs(folder, path, got)
         return
     fault = _loose(path)
@@ -204,7 +205,7 @@ def _stats(folder: _Folder, path: Path, count: int, successes: int) -> None:
         folder.find(path, "missing", "not there, though its shard is")
         return
     try:
-        said = json.loads(path.read_bytes())
+        said = json.loads(read_plain(path))
         if (said["count"], said["successes"]) != (count, successes):
             folder.find(path, "damaged", f"{said['count']} rows and {said['successes']} pictures, its table has {count} and {successes}")
     except (ValueError, KeyError, TypeError, OSError) as error:

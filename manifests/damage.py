@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from manifests.measure import Measured
+from manifests.plain import open_plain
 from manifests.shards import Index
 
 BLOCK = tarfile.BLOCKSIZE
@@ -43,7 +44,7 @@ def explain(path: Path, wanted: Measured, got: Measured, index: Index | None = N
 
 
 def _is_zero(path: Path) -> bool:
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         while block := file.read(1 << 20):
             if any(block):
                 return False
@@ -68,7 +69,7 @@ def tar_faults(path: Path, index: Index | None = None, pictures: Mapping[str, st
 
 def _against(path: Path, index: Index) -> Iterator[str]:
     size = path.stat().st_size
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         for member in index.members:
             if member.offset + member.length > size:
                 yield f"cut at byte {size}, {_where(size, index)}"
@@ -111,7 +112,7 @@ def _end(file: IO[bytes], end: int, size: int) -> Iterator[str]:
 def scan(path: Path) -> Iterator[Piece]:
     """Yield every member that has a whole header and body, and a fault wherever the tar is no tar; go on behind it."""
     size, position = path.stat().st_size, 0
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         while position >= 0:
             pieces, position = _at(file, position, size)
             yield from pieces

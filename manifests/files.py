@@ -15,6 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.plain import read_plain, walk
+
 FORMAT = 1
 """Version of every file format this project writes; readers refuse what they do not know."""
 TEMPORARY = ".tmp-"
@@ -51,12 +53,9 @@ def writing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield (folder, names of its folders, names of its files) as os.walk does, through links to folders but round no loop."""
-    for folder, names, files in os.walk(root, followlinks=True):
-        here = Path(folder)
-        names[:] = [name for name in names if not ((here / name).is_symlink() and here.resolve().is_relative_to((here / name).resolve()))]
-        yield here, names, files
+def finished(folder: Path, pattern: str) -> list[Path]:
+    """Return the files in a folder whose names match, in order, without those that dead attempts left half-written."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith(TEMPORARY))
 
 
 def sweep(root: Path) -> int:
@@ -108,7 +107,7 @@ def write_json(path: Path, value: Mapping[str, Any], sealed: bool = False) -> No
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that `write_json` wrote, without its seal. Raises FormatError for another file or version, SealError."""
-    return unsealed(path, path.read_bytes())[0]
+    return unsealed(path, read_plain(path))[0]
 
 
 def unsealed(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:

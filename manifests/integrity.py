@@ -1,5 +1,6 @@
 """Verify a run folder: every file against its record, every record against the others, and nothing that no record names."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.damage import explain
-from manifests.files import TEMPORARY, FormatError, read_json, walk
+from manifests.files import TEMPORARY, FormatError, finished, read_json
 from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import STEP, FileRecord, Manifest, read_digests
 from manifests.measure import Measured, Watch, measure_all
 from manifests.places import owner
+from manifests.plain import walk
 from manifests.records import DIGESTS_PATH, Claim, Finding, Records, Stages, read_records, shard_entries
 from manifests.shards import Index, index_path
 from manifests.tombstones import NAME, TOMBSTONES
@@ -183,7 +185,7 @@ def _inputs(records: Records) -> None:
 def _measure(records: Records, jobs: int, watch: Watch) -> None:
     """Measure every claimed file, and explain those that differ."""
     claims = {records.root / name: claim for name, claim in sorted(records.claims.items())}
-    there = [path for path in claims if path.exists()]
+    there = [path for path in claims if os.path.exists(path)]
     for path in sorted(set(claims) - set(there)):
         claim = claims[path]
         records.find(path, "missing", f"not there, though {claim.by} names it", claim.step, claim.shard)
@@ -208,7 +210,7 @@ def _sidecars(path: Path, damaged: list[Path]) -> tuple[Index | None, Mapping[st
     try:
         if index_path(path).exists() and index_path(path) not in damaged:
             return Index.read(index_path(path)), None
-        if table.exists() and table not in damaged:
+        if table.is_file() and table not in damaged:
             rows = pq.read_table(table, columns=["key", "sha256"]).to_pylist()
             return None, {f"{row['key']}.jpg": row["sha256"] for row in rows if row["sha256"]}
     except (OSError, FormatError, pa.ArrowException, ValueError):
@@ -266,7 +268,7 @@ def _unrecorded(records: Records, stage: str, step: str, shard: str) -> tuple[st
 
 def walk_foreign(root: Path, known: Callable[[str], bool], find: Callable[[str, str, str], None]) -> None:
     """Call `find(path, kind, says)` for each file below `root` that is not known; leftovers of dead attempts are told apart."""
-    for folder, names, files in walk(root):
+    for folder, names, files in walk(root, lambda error: find(_below(root, error), "damaged", f"cannot be listed ({error.strerror})")):
         here = folder.relative_to(root)
         if here == Path():
             names[:] = [name for name in names if name not in FREE]
@@ -282,13 +284,17 @@ def walk_foreign(root: Path, known: Callable[[str], bool], find: Callable[[str, 
                 find(path, "foreign", "no record names it")
 
 
+def _below(root: Path, error: OSError) -> str:
+    return Path(error.filename).relative_to(root).as_posix()
+
+
 def _removals(records: Records) -> None:
     """Look for what removals leave: a record each, which its journal names, and the tombstones with theirs."""
     for name in lost(records.root):
         if not records.found(name):
             there = (records.root / name).exists()
             records.find(name, "damaged" if there else "missing", "not as it was written" if there else "not there, though its removal was")
-    for path in sorted((records.root / "manifests" / FOLDER).glob("*.json")):
+    for path in finished(records.root / "manifests" / FOLDER, "*.json"):
         if is_journalled(path):
             _journalled(records, path.stem, path.relative_to(records.root).as_posix())
     if (records.root / TOMBSTONES).exists():

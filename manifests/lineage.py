@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from manifests.files import FormatError, digest_of, read_json
+from manifests.files import FormatError, digest_of, finished, read_json
 from manifests.manifest import FileRecord, Journal, ShardRecord
 from manifests.tombstones import STEP
 from manifests.weights import sha256_file
@@ -15,7 +15,7 @@ FOLDER = "removals"
 def removals(root: Path) -> list[dict[str, Any]]:
     """Return the records of removals, oldest first; damaged ones are left out."""
     found = []
-    for path in sorted((root / "manifests" / FOLDER).glob("*.json")):
+    for path in finished(root / "manifests" / FOLDER, "*.json"):
         try:
             found.append(read_json(path))
         except (OSError, FormatError):
@@ -26,8 +26,8 @@ def removals(root: Path) -> list[dict[str, Any]]:
 def lost(root: Path) -> list[str]:
     """Return the records of removals that are missing or damaged, as paths in the run folder: without them lineage breaks off."""
     folder = root / "manifests" / FOLDER
-    noted = {path.stem for path in (root / "manifests" / "journal" / STEP).glob("*.json") if path.stem.isdigit()}
-    there = {path.stem for path in folder.glob("*.json")}
+    noted = {path.stem for path in finished(root / "manifests" / "journal" / STEP, "*.json") if path.stem.isdigit()}
+    there = {path.stem for path in finished(folder, "*.json")}
     whole = [number for number in noted | there if _is_whole(root, number, folder / f"{number}.json")]
     count = max((int(number) for number in noted | there if number.isdigit()), default=0)
     wanted = {*noted, *there, *(f"{number:04d}" for number in range(1, count + 1))}

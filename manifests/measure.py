@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from manifests.plain import open_plain
+
 BLOCK = 1 << 20
 """Bytes read and hashed at a time: hashlib lets other threads run meanwhile."""
 
@@ -51,8 +53,8 @@ def measure(path: Path, watch: Watch) -> Measured:
     digest, size, block = hashlib.sha256(), 0, bytearray(BLOCK)
     view = memoryview(block)
     try:
-        with open(path, "rb", buffering=0) as file:
-            while count := file.readinto(block):
+        with open_plain(path, buffering=0) as file:
+            while count := file.readinto(block):  # type: ignore[attr-defined]
                 digest.update(view[:count])
                 size += count
                 watch.add(count)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import FormatError
+from manifests.plain import read_plain
 
 HEAD = "# The recipe of this run, every value resolved: edit a copy, not this file. sha256 of what follows: "
 
@@ -17,7 +18,7 @@ def headed(text: bytes) -> bytes:
 
 def read_headed(path: Path) -> dict[str, Any]:
     """Return the values of a run's recipe.toml. Raises FormatError when a byte of it was changed, OSError."""
-    head, _, text = path.read_bytes().partition(b"\n")
+    head, _, text = read_plain(path).partition(b"\n")
     if head != f"{HEAD}{hashlib.sha256(text).hexdigest()}".encode():
         raise FormatError(f"{path}: not the text that its first line names the sha256 of: it was changed after it was written")
     try:

@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from manifests.files import SEAL, FormatError, SealError, json_text, unsealed
+from manifests.files import SEAL, FormatError, SealError, finished, json_text, unsealed
 from manifests.lineage import FOLDER
 from manifests.manifest import DIGESTS, STEP, ConservationError, FileRecord, Manifest, ManifestError, ShardRecord, is_note
 from manifests.places import PLAN, PLANNED, SINGLE, owner
+from manifests.plain import read_plain
 from manifests.recipe_file import read_headed
 
 ALWAYS: dict[str, tuple[str, type]] = {DIGESTS: ("stages", dict), "input.json": ("files", list), "recipe.json": ("recipe", dict)}
@@ -78,7 +79,7 @@ class Records:
         name = path.relative_to(self.root).as_posix()
         self.known.add(name)
         try:
-            data = path.read_bytes()
+            data = read_plain(path)
             value, sealed = unsealed(path, data)
         except FileNotFoundError:
             self.find(name, "missing", "not there", step, shard)
@@ -124,7 +125,7 @@ def read_records(root: Path, stages: Stages) -> Records:
 
 
 def _journals(records: Records) -> None:
-    for path in sorted((records.root / "manifests" / "journal").glob("*/*.json")):
+    for path in finished(records.root / "manifests" / "journal", "*/*.json"):
         step, shard = path.parent.name, path.stem
         if path.name == STEP:
             records.shaped(path, step, partial(is_note, step=step))
@@ -150,6 +151,7 @@ def _journals(records: Records) -> None:
 
 def _manifest(records: Records, stage: str) -> None:
     path = records.root / "manifests" / f"{stage}.json"
+    records.known.add(f"manifests/{stage}.json")
     if not path.exists():
         return
     if records.shaped(path, "", lambda entry: entry.get("stage") == stage) is None:
@@ -168,7 +170,7 @@ def _manifest(records: Records, stage: str) -> None:
 def _other_manifests(records: Records) -> None:
     """Read what else lies in manifests/: a record of this format is known, whoever wrote it; other JSON is foreign."""
     folder = records.root / "manifests"
-    for path in sorted([*folder.glob("*.json"), *folder.glob("plan/*.json"), *folder.glob(f"{FOLDER}/*.json")]):
+    for path in [path for pattern in ("*.json", "plan/*.json", f"{FOLDER}/*.json") for path in finished(folder, pattern)]:
         name = path.relative_to(records.root).as_posix()
         expected = path.name in ALWAYS or (path.parent.name == FOLDER and path.stem.isdigit())
         if name not in records.known and not path.name.startswith(".") and (expected or _is_record(path)):
@@ -191,7 +193,7 @@ def _made_tables(records: Records, entry: Mapping[str, Any]) -> None:
 
 def _is_record(path: Path) -> bool:
     try:
-        unsealed(path, path.read_bytes())
+        unsealed(path, read_plain(path))
     except SealError:
         return True
     except (OSError, FormatError):
@@ -203,7 +205,7 @@ def _plans(records: Records) -> None:
     place = records.root / "manifests" / "plan"
     for folder in sorted({*place.glob("*/"), *(place / step for step in PLANNED if records.journal.get(step))}):
         entry = records.shaped(folder / PLAN, folder.name, partial(_is_plan, step=folder.name))
-        for path in folder.glob("*.parquet"):
+        for path in finished(folder, "*.parquet"):
             records.known.add(path.relative_to(records.root).as_posix())
         for name, sha256 in (entry or {}).get("files", {}).items():
             file = FileRecord((folder / name).relative_to(records.root).as_posix(), str(sha256), -1)
@@ -211,7 +213,7 @@ def _plans(records: Records) -> None:
         if entry is not None:
             listed = set(entry["files"])
             records.plans[folder.name] = {name.removesuffix(".parquet") for name in listed}
-            for path in sorted(path for path in folder.glob("*.parquet") if path.name not in listed):
+            for path in [path for path in finished(folder, "*.parquet") if path.name not in listed]:
                 records.find(path, "foreign", "its plan does not name it", folder.name)
 
 
@@ -232,11 +234,11 @@ def _recipe(records: Records) -> None:
     try:
         values = read_headed(path)
     except (FormatError, OSError) as error:
-        records.find(path, "damaged", str(error).removeprefix(f"{path}: "))
+        records.find(path, "damaged", _reason(error, path))
         return
     if records.found("manifests/recipe.json"):
         return
-    saved = unsealed(copy, copy.read_bytes())[0]
+    saved = unsealed(copy, read_plain(copy))[0]
     if saved.get("recipe") != values:
         records.find(path, "stale", "not the recipe of manifests/recipe.json: run the stage again")
 
@@ -256,7 +258,7 @@ def _checkpoints(records: Records) -> None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("ascii", "replace").strip()
+        return read_plain(path).decode("ascii", "replace").strip()
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 

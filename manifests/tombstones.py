@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.files import FormatError, digest_of, read_table, write_table
+from manifests.files import FormatError, digest_of, finished, read_table, write_table
 from manifests.manifest import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
 from manifests.weights import sha256_file
@@ -118,7 +118,7 @@ def read_tombstones(root: Path) -> Tombstones:
     path = root / TOMBSTONES
     record = Journal(root, STEP).get(NAME)
     manifests = root / "manifests"
-    noted = (manifests / "journal" / STEP / f"{NAME}.json").exists() or any((manifests / "removals").glob("*.json"))
+    noted = (manifests / "journal" / STEP / f"{NAME}.json").exists() or bool(finished(manifests / "removals", "*.json"))
     if noted and not path.exists():
         raise FormatError(f"{path}: missing, and what was removed would come back; restore it from a copy of the run")
     if record is not None and sha256_file(path) != record.files[0].sha256:

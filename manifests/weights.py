@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from manifests.plain import open_plain
+
 STAND_IN = "stand-in"
 """The recipe value that asks for seeded random weights in the real format instead of a file."""
 
@@ -34,7 +36,7 @@ class WeightsFile:
 def sha256_file(path: str | Path) -> str:
     """Return the sha256 of a file in hex, reading 1 MiB at a time."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from filters.tombstones import in_hosts, url_digests
 from manifests.files import TEMPORARY, FormatError, read_table
 from manifests.integrity import Report
+from manifests.plain import walk
 from manifests.records import Finding
 from manifests.shards import member_places
 from manifests.tombstones import ENTOMBED, TOMBSTONES, Tombstones, read_tombstones
@@ -106,10 +107,9 @@ def _returned(root: Path) -> list[str]:
 
 
 def _paths(root: Path) -> Iterator[Path]:
-    for folder, names, files in os.walk(root):
-        here = Path(folder)
+    for here, names, files in walk(root):
         names[:] = sorted(n for n in names if not n.startswith(TEMPORARY) and not (here == root and n in NOT_READ))
-        yield from (here / name for name in sorted(files) if not name.startswith(TEMPORARY))
+        yield from (here / name for name in sorted(files) if not name.startswith(TEMPORARY) and (here / name).is_file())
 
 
 def _look(root: Path, path: Path, wanted: Wanted) -> list[str]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """Findings that are printed; the rest is counted."""
+MOST_JOBS = 1024
+"""Threads beyond this number only use up the machine's."""
 
 
 def _fail(message: str) -> typer.Exit:
@@ -61,13 +63,18 @@ def look(root: Path, jobs: int, quiet: bool = False) -> "Report":
     return report
 
 
+def shown(line: str) -> str:
+    """Return a line with escapes where a file's name holds line breaks, control characters or bytes that are no UTF-8."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+
+
 def print_report(root: Path, report: "Report", every: bool) -> None:
     """Print each finding, then one line that sums up."""
     for line in report.said:
         print(f"  note: {line}")
     notes = [finding for finding in report.findings if not finding.wrong]
     for finding in [*report.wrong, *notes][: None if every else WIDTH]:
-        print(f"  {'' if finding.wrong else 'note: '}{finding.kind:<8} {finding.path}: {finding.says}")
+        print(shown(f"  {'' if finding.wrong else 'note: '}{finding.kind:<8} {finding.path}: {finding.says}"))
     hidden = 0 if every else max(0, len(report.findings) - WIDTH)
     if hidden:
         print(f"  and {hidden} more (--all names them)")
@@ -78,7 +85,7 @@ def print_report(root: Path, report: "Report", every: bool) -> None:
 
 def verify(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A run folder, or a bare folder of shards with their sidecars.")],
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Threads that read and hash; 0: one per core.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, max=MOST_JOBS, help="Threads that read and hash; 0: one per core.")] = 0,
     every: Annotated[bool, typer.Option("--all", help="Name every finding, however many.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -96,7 +103,7 @@ def verify(
         with stoppable():
             _note_runner(Path(folder))
             report = look(Path(folder), jobs, quiet)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise _fail(str(error)) from error
     except KeyboardInterrupt as error:
         typer.echo("\nstopped; nothing was changed", err=True)
@@ -110,7 +117,7 @@ def repair(
     recipe: Annotated[str | None, typer.Option("--recipe", metavar="FILE", help="Recipe, instead of the one in the run folder.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value; repeatable.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core, or per GPU.")] = 0,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Threads that read and hash; 0: one per core.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, max=MOST_JOBS, help="Threads that read and hash; 0: one per core.")] = 0,
     other_versions: Annotated[
         bool, typer.Option("--other-versions", help="Try with other packages or another processor than the manifest names.")
     ] = False,
@@ -172,9 +179,9 @@ def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> in
         print(f"{root}: whole, nothing to repair; {report.files:,} files, {report.bytes:,} bytes checked")
         return 0
     for name, how in work.repaired.items():
-        print(f"  repaired  {name}: {work.found[name].says if name in work.found else 'not as planned'}; {how}")
+        print(shown(f"  repaired  {name}: {work.found[name].says if name in work.found else 'not as planned'}; {how}"))
     for name, why in work.left.items():
-        print(f"  left      {name}: {work.found[name].kind}, {why}")
+        print(shown(f"  left      {name}: {work.found[name].kind if name in work.found else 'unproved'}, {why}"))
     left = f", {len(work.left)} left as they are" if work.left else "; whole again"
     print(f"{root}: {len(work.repaired)} files repaired{left}", flush=True)
     return 1 if work.left else 0

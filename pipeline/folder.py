@@ -38,7 +38,7 @@ def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecipeError(f"output.root: cannot make the run folder {str(root)!r} ({error.strerror})") from error
-    with open(root / ".lock", "a+", encoding="utf-8") as file:
+    with _open_lock(root) as file:
         _take(file, root)
         sweep(root)
         if finish(root):
@@ -46,6 +46,15 @@ def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
         if (root / ASKED).exists() and not removing:
             raise RecipeError(f"{root}: a removal was asked for here and is not at its end; first: pipeline remove {root}")
         yield
+
+
+def _open_lock(root: Path) -> IO[str]:
+    try:
+        return open(root / ".lock", "a+", encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(
+            f"{root}: cannot be written to ({error.strerror}); a run folder is written to by every command but verify"
+        ) from error
 
 
 def _take(file: IO[str], root: Path) -> None:

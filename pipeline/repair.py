@@ -18,7 +18,7 @@ from pipeline.repair_removals import mend_removals
 from pipeline.repair_shards import make_shards
 from pipeline.repair_work import FAULTS, STAGE_STEPS, Repair, RepairOptions, stage_of
 from pipeline.shadow import shadow_of
-from pipeline.stages import note_step
+from pipeline.stages import clear_errors, note_step
 from pipeline.steps import Runtime, Step, Unit, records_of
 
 __all__ = ["STAGE_STEPS", "Repair", "RepairOptions", "recipe_values", "repair_run"]
@@ -28,9 +28,9 @@ def repair_run(root: Path, recipe: Recipe, runtime: Runtime, options: RepairOpti
     """Repair the run folder at `root`; return what verify found, and what was done (None: nothing was wrong).
 
     Nothing is replaced but by bytes of the recorded sha256; a kill at any time leaves the folder as it was or better.
-    Raises Refused, RecipeError or WeightsError before any work when the same bytes could not come out.
+    Raises Refused, RecipeError or WeightsError before any work when the same bytes could not come out, RunFailed for a full disk.
     """
-    with locked(root):
+    with clear_errors(), locked(root):
         report = verify_run(root, STAGE_STEPS, options.jobs, options.watch)
         if not report.wrong:
             return report, None

@@ -1,6 +1,8 @@
 """Make the damaged shards of a step again in the shadow, and take what is proved to be what it was."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from manifests.manifest import Journal, ShardRecord
 from pipeline.datasets import DATASETS
@@ -32,6 +34,8 @@ def make_shards(work: Repair, stage: str, step: Step, shards: Sequence[tuple[str
 def _obstacle(work: Repair, step: Step, shard: str, unit: Unit | None) -> str:
     """Say why a shard cannot be made again, or nothing."""
     record = step.journal.get(shard)
+    if step.name == "fetch" and (barred := _barred(work.root / "pairs", f"{shard}.tar")):
+        return f"{barred} may not be read and written to: its pictures may be whole; allow it and repair again"
     if unit is not None and (record is None or record.key == unit.key):
         lost = [value for value in unit.reads.values() if isinstance(value, str) and value in work.left]
         return f"what it is made from, {lost[0]}, could not be repaired" if lost else ""
@@ -39,6 +43,13 @@ def _obstacle(work: Repair, step: Step, shard: str, unit: Unit | None) -> str:
         return f"what it is made from, {lost_before}, could not be repaired"
     what = f"the plan has no shard {shard}" if unit is None else "what it is made from is not what it was"
     return f"{what}: the run has gone on since, or has another recipe now; first: pipeline run --stage {stage_of(step.name)}"
+
+
+def _barred(folder: Path, tar: str) -> str:
+    """Return what keeps this process from reading a shard of pairs that may be whole: nobody is asked for its pictures then."""
+    if os.path.exists(folder) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return "pairs/"
+    return f"pairs/{tar}" if os.path.exists(folder / tar) and not os.access(folder / tar, os.R_OK) else ""
 
 
 def _make(work: Repair, step: Step, todo: Sequence[Unit]) -> Mapping[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from manifests.files import out_of_room
 from manifests.manifest import Manifest
 from manifests.measure import Watch
 from manifests.records import Finding
@@ -67,13 +68,18 @@ class Repair:
         return any(finding.path == name for finding in self.open())
 
     def give(self, name: str, how: str) -> None:
-        """Put the shadow's file in the damaged one's place."""
-        move_over(self.shadow, self.root, name)
-        self.repaired[name] = how
+        """Put the shadow's file in the damaged one's place, or say what stands in the way. Raises OSError for a full disk."""
+        try:
+            move_over(self.shadow, self.root, name)
+        except OSError as error:
+            says = self.line(error)
+            self.left[name] = f"made again, but it cannot be put in its place ({error.strerror or says})"
+        else:
+            self.repaired[name] = how
 
     def leave(self, names: Sequence[str], why: str) -> None:
         """Say why files stay as they are."""
-        self.left.update({name: why for name in names if name in self.found and name not in self.repaired})
+        self.left.update({name: why for name in names if name in self.found and name not in self.repaired and name not in self.left})
 
     def restore(self, names: Sequence[str]) -> None:
         """Let the shadow lead to the run's files again: what later steps read is what the run holds."""
@@ -103,13 +109,18 @@ class Repair:
         return ""
 
     def _lost(self, name: str) -> bool:
-        return self.found[name].kind in ("missing", "damaged")
+        return name in self.found and self.found[name].kind in ("missing", "damaged")
 
     def _is_of(self, name: str, before: Sequence[str]) -> bool:
         return self.found[name].step in before or name.startswith(tuple(one for one in before if "/" in one))
 
     def line(self, error: BaseException) -> str:
-        """Return the first line of an error, with the run folder's name in the place of the shadow's."""
+        """Return the first line of an error, with the run folder's name in the place of the shadow's.
+
+        A full disk is no fault of one file: the error is raised again.
+        """
+        if out_of_room(error):
+            raise error
         said = (str(error).splitlines() or [""])[0].replace(str(self.shadow), str(self.root))[:300]
         return said if isinstance(error, (OSError, ValueError)) and said else f"{type(error).__name__}: {said}"
 

@@ -1,5 +1,6 @@
 """Save what is whole of a damaged shard of pairs, so that only the pictures that are lost are fetched again."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -62,10 +63,10 @@ def _rows(path: Path) -> dict[str, dict[str, Any]]:
 def _whole(path: Path, known: Mapping[str, str], table: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield (key, parts) of the pairs in a damaged tar whose picture has its recorded sha256."""
     parts: dict[str, dict[str, bytes]] = {}
-    for piece in scan(path) if path.exists() else ():
-        key, _, extension = piece.name.partition(".")
-        if not piece.fault:
-            parts.setdefault(key, {})[extension] = piece.data
+    with contextlib.suppress(OSError):  # a disk that cannot read on: what was read by then is saved
+        for piece in scan(path) if path.is_file() else ():
+            key, _, extension = piece.name.partition(".")
+            parts.setdefault(key, {}).update({} if piece.fault else {extension: piece.data})
     for key, found in parts.items():
         note = table.get(key) or _note(found.get("json", b""))
         wanted = known.get(key) or str(note.get("sha256"))

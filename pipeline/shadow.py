@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from manifests.files import TEMPORARY, walk
+from manifests.files import TEMPORARY
 from manifests.integrity import ASKED
+from manifests.plain import walk
 
 LEFT_OUT = ("logs", "train", ".earlier")
 
@@ -26,6 +27,7 @@ def shadow_of(root: Path, without: Collection[str]) -> Iterator[Path]:
         for folder, names, files in walk(root):
             here = folder.relative_to(root)
             names[:] = [name for name in names if not name.startswith(TEMPORARY) and not (here == Path() and name in LEFT_OUT)]
+            names[:] = [name for name in names if (here / name).as_posix() not in without]
             (shadow / here).mkdir(exist_ok=True)
             for name in files:
                 if (here / name).as_posix() not in without and not name.startswith((TEMPORARY, ".lock", ASKED)):
@@ -39,15 +41,17 @@ def link(source: Path, target: Path) -> None:
     """Make `target` lead to the file `source`, in place of what was there: a hard link where the disk has them."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
+    source = source.resolve()
     try:
-        os.link(source.resolve(), target)
+        os.link(source, target)
     except OSError:
-        target.symlink_to(source.resolve())
+        target.symlink_to(source)
 
 
 def move_over(shadow: Path, root: Path, name: str) -> None:
     """Put the shadow's file in the place of the root's, or of what that leads to, in one rename; the shadow keeps it too."""
-    target = (root / name).resolve()
+    target = root / name
+    target = target.resolve() if target.exists() else target  # a link that leads nowhere is replaced itself
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
     try:

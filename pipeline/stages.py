@@ -74,7 +74,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
     files = look_at_inputs(recipe) if stage == "filter" else []
     _need(recipe, stage)
     _contact(recipe, chosen)
-    with _clear_errors(), locked(recipe.root):
+    with clear_errors(), locked(recipe.root):
         need_removals(recipe.root)
         states = {step.name: _state(step) for step in steps}
         if stage == "filter":
@@ -104,8 +104,8 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn a full disk, wherever it shows, into a RunFailed that says how to go on."""
+def clear_errors() -> Iterator[None]:
+    """Turn a full disk, wherever it shows, into a RunFailed that says how to go on; what is finished by then stays."""
     try:
         yield
     except (OSError, duckdb.Error) as error:

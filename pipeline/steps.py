@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from manifests.files import digest_of
+from manifests.files import digest_of, finished
 from manifests.manifest import Journal, ShardRecord
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands
@@ -97,7 +97,7 @@ class Step:
 def records_of(root: Path, step: str) -> list[ShardRecord]:
     """Return the records of a step's finished units, by name."""
     journal = Journal(root, step)
-    found = [journal.get(path.stem) for path in sorted(journal.folder.glob("*.json")) if path.stem != "step"]
+    found = [journal.get(path.stem) for path in finished(journal.folder, "*.json") if path.stem != "step"]
     return [record for record in found if record is not None]
 
 
