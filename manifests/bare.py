@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.damage import explain, scan
-from manifests.files import TEMPORARY, FormatError
+from manifests.files import SEAL, TEMPORARY, FormatError
 from manifests.integrity import LOOSE, Report, walk_foreign
 from manifests.measure import Measured, Watch, measure_all
 from manifests.plain import read_plain, walk
@@ -87,6 +87,8 @@ def _index(folder: _Folder, path: Path) -> Index | None:
     except (OSError, FormatError) as error:
         folder.find(path, "damaged", "empty" if path.stat().st_size == 0 else str(error).removeprefix(f"{path}: "))
         return None
+    if not index.sealed:
+        folder.find(path, "damaged", f"has no {SEAL}: nothing proves that it is as it was written")
     for fault in _index_faults(index, _tar_of(path).name):
         folder.find(path, "damaged", fault)
     numbers = [int(hashlib.blake2b(key.encode(), digest_size=7).hexdigest(), 16) for key in {m.key: None for m in index.members}]

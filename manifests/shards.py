@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from manifests.files import FormatError, read_json, write_json, writing
+from manifests.files import FormatError, read_json, unsealed, write_json, writing
+from manifests.plain import read_plain
 from manifests.weights import sha256_file
 
 Sample = dict[str, bytes]
@@ -53,16 +54,30 @@ class Index:
     bytes: int
     samples: int
     members: tuple[Member, ...]
+    sealed: bool = True
 
     @classmethod
     def read(cls, path: Path) -> "Index":
         """Read the index file at `path`. Raises FormatError for one that is damaged or no index, OSError."""
-        entry = read_json(path)
+        entry, sealed = unsealed(path, read_plain(path))
         try:
             members = tuple(Member(str(name), int(offset), int(length), int(crc)) for name, offset, length, crc in entry["members"])
-            return cls(str(entry["shard"]), str(entry["sha256"]), int(entry["bytes"]), int(entry["samples"]), members)
+            index = cls(str(entry["shard"]), str(entry["sha256"]), int(entry["bytes"]), int(entry["samples"]), members, sealed)
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"{path}: not a shard's index ({type(error).__name__}: {error})") from error
+        if fault := index.misplaced():
+            raise FormatError(f"{path}: not a shard's index: {fault}")
+        return index
+
+    def misplaced(self) -> str:
+        """Return what is wrong with the places of its members, which `write_shard` puts one behind the other, or nothing."""
+        place = 0
+        for member in self.members:
+            if member.offset != place + tarfile.BLOCKSIZE or member.length < 0 or not 0 < len(member.name.encode()) <= tarfile.LENGTH_NAME:
+                return f"member {member.name[:100]!r} is {member.length} bytes at byte {member.offset}, behind one that ends at {place}"
+            place = member.end
+        end = place + 2 * tarfile.BLOCKSIZE
+        return "" if end <= self.bytes else f"{self.bytes} bytes, its members take {end}"
 
 
 class ShardError(ValueError):

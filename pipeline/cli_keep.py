@@ -42,12 +42,13 @@ def _watch(quiet: bool) -> Any:
     return Shown()
 
 
-def look(root: Path, jobs: int, quiet: bool = False) -> "Report":
-    """Verify a run folder or a bare folder of shards. Raises ValueError for a folder that is neither."""
+def look(root: Path, jobs: int, quiet: bool = False, samples: bool = False) -> "Report":
+    """Verify a run folder or a bare folder of shards; `samples`: look into each too. Raises ValueError for a folder that is neither."""
     from manifests.bare import is_bare, verify_folder
     from manifests.integrity import is_run, verify_run
     from pipeline.absence import with_absence
     from pipeline.registry import STAGES
+    from pipeline.samples import with_samples
 
     if not root.is_dir():
         raise ValueError(f"{str(root)!r}: no such folder; wanted a run folder or a folder of shards with their indexes")
@@ -60,7 +61,7 @@ def look(root: Path, jobs: int, quiet: bool = False) -> "Report":
     else:
         raise ValueError(f"{str(root)!r}: neither a run folder (no manifests/) nor a folder of shards (no .tar, no .index.json)")
     watch.show(last=True)
-    return report
+    return with_samples(root, report, jobs) if samples else report
 
 
 def shown(line: str) -> str:
@@ -86,6 +87,7 @@ def print_report(root: Path, report: "Report", every: bool) -> None:
 def verify(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A run folder, or a bare folder of shards with their sidecars.")],
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, max=MOST_JOBS, help="Threads that read and hash; 0: one per core.")] = 0,
+    samples: Annotated[bool, typer.Option("--samples", help="Decode every code sample too, as the trainer would: slower.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Name every finding, however many.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -102,7 +104,7 @@ def verify(
             raise ValueError("DIR is empty; wanted a folder (. for the current one)")
         with stoppable():
             _note_runner(Path(folder))
-            report = look(Path(folder), jobs, quiet)
+            report = look(Path(folder), jobs, quiet, samples)
     except (ValueError, OSError) as error:
         raise _fail(str(error)) from error
     except KeyboardInterrupt as error:
@@ -126,8 +128,7 @@ def repair(
 
     Only files of the recorded sha256 are taken. What cannot be repaired is named and left as it is; nothing is deleted.
 
-    Exit codes: 0 whole again, 1 something could not be repaired, 2 no run folder, or recipe, weights or versions that
-    would not make the same bytes, 130 interrupted.
+    Exit codes: 0 whole again, 1 something was left, 2 no run folder, or recipe, weights or versions of other bytes, 130 interrupted.
     """
     from manifests.weights import WeightsError
     from pipeline.pending import Stuck

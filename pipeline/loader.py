@@ -165,10 +165,17 @@ def _decode(part: Mapping[str, Any], path: Path) -> CodeSample:
             features_of=str(record.get("t5", {}).get("source", "")),
             label=None if record.get("label") is None else int(record["label"]),
         )
+        crops = len(record.get("crops") or codes_KN)
     except (KeyError, TypeError, AttributeError, ValueError, EOFError) as error:
         raise LoaderError(f"{where}: cannot be read ({type(error).__name__}: {error})") from error
     if codes_KN.dtype != np.uint16 or codes_KN.ndim != 2 or not len(codes_KN) or codes_KN.shape[1] != tokenizer.grid**2:
         raise LoaderError(f"{where}: codes are {codes_KN.dtype} {codes_KN.shape}, wanted uint16 (crops, {tokenizer.grid**2})")
+    if crops != len(codes_KN):
+        raise LoaderError(f"{where}: {len(codes_KN)} code arrays, but {crops} crops are noted")
+    if features is not None and (features.ndim != 2 or not np.isfinite(features).all()):
+        raise LoaderError(
+            f"{where}: features are {features.shape} with {np.isfinite(features).mean():.1%} finite numbers, wanted (tokens, width)"
+        )
     if int(codes_KN.max()) >= tokenizer.codebook:
         raise LoaderError(f"{where}: code {int(codes_KN.max())} is outside the codebook of {tokenizer.codebook}")
     return sample
