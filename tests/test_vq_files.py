@@ -24,6 +24,13 @@ def damaged_archive(path: Path) -> None:
     path.write_bytes(content)
 
 
+def of_two_disks(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("vq/data.pkl", b"")
+    content = path.read_bytes()
+    path.write_bytes(content[:-22] + struct.pack("<4sLQL", b"PK\6\7", 1, 0, 2) + content[-22:])
+
+
 def deep(levels: int) -> bytes:
     return b"\x80\x02" + b"]" * levels + b"a" * (levels - 1) + b"."
 
@@ -33,6 +40,7 @@ FOREIGN = {
     "names of two kinds": lambda path: torch.save({"model": {1: torch.zeros(2), "a": torch.zeros(2)}}, path),
     "names of bytes": lambda path: torch.save({b"a": torch.zeros(2)}, path),
     "an LZMA member": damaged_archive,
+    "an archive of two disks": of_two_disks,
     "a number cut": lambda path: path.write_bytes(bytes.fromhex("80037d710058010000006171015d7102284b0147400400") + b"\0"),
     "a long integer cut": lambda path: path.write_bytes(b"\x80\x02\x8a"),
     "a length of 4 GB": lambda path: path.write_bytes(b"\x80\x02X\xff\xff\xff\xff"),

@@ -2,9 +2,12 @@
 
 import argparse
 import hashlib
+import lzma
 import pickle
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,10 @@ WRAPPERS = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before every name."""
 USAGE = "quantize.codebook_used"
 """A record of training that decides no code: left out of the fingerprint."""
+_READERS = (pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+_OF_PYTHON = (ArithmeticError, AssertionError, MemoryError, BufferError, ImportError)
+BROKEN = (*_READERS, *_OF_PYTHON, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+"""What torch, safetensors and their readers of pickles and archives raise for files that are cut short, altered, or something else."""
 SHOWN = 3
 TOLD = 40
 """Bytes of a text that is no checkpoint which its refusal repeats."""
@@ -41,7 +48,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         return _unwrapped(_named(path, _content(path)))
     except WeightsError:
         raise
-    except Exception as error:  # the gate for foreign files: a damaged pickle or archive can make its reader raise anything
+    except BROKEN as error:
         raise WeightsError(f"{path}: wanted a checkpoint of tensors alone; {_fault(path, error)}") from error
 
 
@@ -76,16 +83,23 @@ def _fault(path: Path, error: Exception) -> str:
         return "it is empty"
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is: altered, or too large for this machine"
-    asked = re.search(r"GLOBAL ([\w.]+) (?:was|whose)|Unsupported class ([\w.]+)", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
+    asked = re.search(r"GLOBAL (\w[\w.]*) (?:was|whose)|Unsupported class ([\w.]+)", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
     if isinstance(error, pickle.UnpicklingError) and asked:
         return f"it holds code: its pickle asks for {asked[1] or asked[2]}"
     if start.isascii() and start.decode().split("\n")[0].isprintable():
         return f"it is a text that begins {start.decode()!r}: a page or a pointer was saved in the file's place"
-    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
+    if start.startswith(b"PK") and not _has_directory(path):
         return f"it is cut short: {path.stat().st_size:,} bytes without the directory that ends its archive"
     if isinstance(error, pickle.UnpicklingError):
         return "it is cut short or altered, or holds code: its pickle is not one of plain tensors"
     return f"it is cut short or altered{f' ({error})' if isinstance(error, zipfile.BadZipFile) else ''}"
+
+
+def _has_directory(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # it has one, altered
+        return True
 
 
 def _safetensors(path: Path) -> Any:
