@@ -26,7 +26,17 @@ USAGE = "quantize.codebook_used"
 """A record of training that decides no code: left out of the fingerprint."""
 _READERS = (pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 _OF_PYTHON = (ArithmeticError, AssertionError, MemoryError, BufferError, ImportError)
-BROKEN = (*_READERS, *_OF_PYTHON, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+BROKEN: tuple[type[Exception], ...] = (
+    *_READERS,
+    *_OF_PYTHON,
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
 """What torch, safetensors and their readers of pickles and archives raise for files that are cut short, altered, or something else."""
 SHOWN = 3
 TOLD = 40
