@@ -159,21 +159,13 @@ def repair(
 def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> int:
     from manifests.integrity import is_run
     from pipeline.cli import surroundings
-    from pipeline.recipe import RecipeError, apply_set, load_recipe, parse_recipe
-    from pipeline.repair import recipe_values, repair_run
+    from pipeline.folder import recipe_of_run
+    from pipeline.recipe import RecipeError
+    from pipeline.repair import repair_run
 
     if not root.is_dir() or not is_run(root):
         raise RecipeError(f"{str(root)!r}: no run folder: shards alone cannot be made again, their sidecars do not say from what")
-    if recipe:
-        read = load_recipe(recipe, sets)
-    else:
-        values = recipe_values(root)
-        if values is None:
-            raise RecipeError(f"{root}: recipe.toml and its copy are damaged or missing; give the recipe (--recipe FILE)")
-        for setting in sets:
-            apply_set(values, setting)
-        read = parse_recipe(values)
-    read = read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
+    read = recipe_of_run(root, recipe, sets)
     with surroundings(read, ("filter",)) as runtime:
         report, work = repair_run(root, read, runtime, options)
     if work is None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.recipe import Recipe
     from pipeline.remove import Outcome
     from pipeline.selectors import Selector
 
@@ -86,6 +85,7 @@ def _fault(error: Exception) -> str:
 def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> int:
     from manifests.integrity import is_run
     from pipeline.datasets import DATASETS
+    from pipeline.folder import recipe_of_run
     from pipeline.recipe import RecipeError
     from pipeline.remove import remove_rows
     from pipeline.selectors import gather
@@ -94,7 +94,7 @@ def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: 
 
     if not root.is_dir() or not is_run(root):
         raise RecipeError(f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)")
-    read = _recipe(root, recipe)
+    read = recipe_of_run(root, recipe)
     selectors = gather(kinds, lists, DATASETS[read.input.dataset].local)
     if not selectors:
         selectors, promote = _left(root)
@@ -106,7 +106,6 @@ def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: 
             f"{links[0]}{more}: the old bytes would stay there; put files and folders of other disks in the place of such links,"
             " or move the whole run to where they lead, and remove then"
         )
-    read = read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
     _print(root, remove_rows(root, read, Runtime(), selectors, promote))
     return 0
 
@@ -126,18 +125,6 @@ def _left(root: Path) -> tuple[list["Selector"], bool]:
         return asked_for(root)
     except Unreadable as error:
         raise RecipeError(f"{error}: give the same selectors again") from error
-
-
-def _recipe(root: Path, path: str | None) -> "Recipe":
-    from pipeline.recipe import RecipeError, load_recipe, parse_recipe
-    from pipeline.repair import recipe_values
-
-    if path:
-        return load_recipe(path, [])
-    values = recipe_values(root)
-    if values is None:
-        raise RecipeError(f"{root}: recipe.toml and its copy are damaged or missing; give the recipe (--recipe FILE)")
-    return parse_recipe(values)
 
 
 def _print(root: Path, done: "Outcome") -> None:
@@ -173,7 +160,7 @@ def _print(root: Path, done: "Outcome") -> None:
 
 def _still_named(root: Path, done: "Outcome") -> list[str]:
     """Return the removed hosts and URLs that the run's copy of the recipe names, in [fetch] connect_to or elsewhere."""
-    from pipeline.repair import recipe_values
+    from pipeline.folder import recipe_values
 
     texts = [text.lower() for text in _texts(recipe_values(root) or {})]
     named = [one for one in done.found if one.kind in ("host", "url")]

@@ -4,27 +4,59 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import tomli_w
 
-from manifests.files import FormatError, sweep, write_bytes, write_json
+from manifests.files import FormatError, read_json, sweep, write_bytes, write_json
 from manifests.integrity import ASKED
 from manifests.lineage import lost
-from manifests.recipe_file import headed
+from manifests.recipe_file import headed, read_headed
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from pipeline.pending import finish
-from pipeline.recipe import Recipe, RecipeError
+from pipeline.recipe import Recipe, RecipeError, apply_set, load_recipe, parse_recipe
+
+RECIPE, COPY = "recipe.toml", "manifests/recipe.json"
+"""The resolved recipe of a run, twice: for people, and to make it again from."""
 
 
 def write_recipe(recipe: Recipe) -> None:
-    """Write `recipe.toml` and, to make it again from, `manifests/recipe.json` into the run folder."""
+    """Write both copies of the recipe into the run folder."""
     plain = recipe.plain()
-    write_json(recipe.root / "manifests" / "recipe.json", {"recipe": plain}, sealed=True)
-    write_bytes(recipe.root / "recipe.toml", headed(tomli_w.dumps(plain).encode()))
+    write_json(recipe.root / COPY, {"recipe": plain}, sealed=True)
+    write_bytes(recipe.root / RECIPE, headed(tomli_w.dumps(plain).encode()))
+
+
+def recipe_values(root: Path) -> dict[str, Any] | None:
+    """Return the resolved recipe that the run folder holds, from whichever of its two copies is whole."""
+    try:
+        return read_headed(root / RECIPE)
+    except (OSError, FormatError):
+        pass
+    try:
+        return dict(read_json(root / COPY)["recipe"])
+    except (OSError, FormatError, KeyError, TypeError, ValueError):
+        return None
+
+
+def recipe_of_run(root: Path, path: str | None = None, sets: Sequence[str] = ()) -> Recipe:
+    """Return the recipe that a run folder holds, or the one named, with settings over it, for the folder where it lies now.
+
+    Raises RecipeError.
+    """
+    if path:
+        read = load_recipe(path, sets)
+    else:
+        values = recipe_values(root)
+        if values is None:
+            raise RecipeError(f"{root}: recipe.toml and its copy are damaged or missing; give the recipe (--recipe FILE)")
+        for setting in sets:
+            apply_set(values, setting)
+        read = parse_recipe(values)
+    return read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from pipeline.cut import DamagedRun, cut_record
 from pipeline.decide import Decide
 from pipeline.dedup import Dedup
 from pipeline.excise import Gone, from_lines, from_table, from_tar
-from pipeline.folder import locked
+from pipeline.folder import COPY, RECIPE, locked
 from pipeline.graves import graves, urls_of
 from pipeline.hands import Hands
 from pipeline.pack import Pack
@@ -39,8 +39,8 @@ from pipeline.summary import stage_figures
 
 CARRIED = (".earlier", "logs")
 """Folders that no record names, and rows may stand in."""
-RECIPES = ("recipe.toml", "manifests/recipe.json")
-"""Two copies, which hold no rows: one of them, or the option `--recipe`, is enough."""
+RECIPES = (RECIPE, COPY)
+"""Copies of one another, which hold no rows: one of them, or the option `--recipe`, is enough."""
 STEPS = {stage: [step.name for step in steps] for stage, steps in STAGES.items()}
 
 

@@ -13,7 +13,7 @@ from pipeline.folder import locked
 from pipeline.recipe import Recipe
 from pipeline.registry import STAGES
 from pipeline.repair_checks import same_settings, same_versions
-from pipeline.repair_records import mend_digests, mend_inputs, mend_manifest, mend_recipe, recipe_values
+from pipeline.repair_records import mend_digests, mend_inputs, mend_manifest, mend_recipe
 from pipeline.repair_removals import mend_removals
 from pipeline.repair_shards import make_shards
 from pipeline.repair_work import FAULTS, STAGE_STEPS, Repair, RepairOptions, stage_of
@@ -21,7 +21,7 @@ from pipeline.shadow import shadow_of
 from pipeline.stages import clear_errors, note_step
 from pipeline.steps import Runtime, Step, Unit, records_of
 
-__all__ = ["STAGE_STEPS", "Repair", "RepairOptions", "recipe_values", "repair_run"]
+__all__ = ["STAGE_STEPS", "Repair", "RepairOptions", "repair_run"]
 
 
 def repair_run(root: Path, recipe: Recipe, runtime: Runtime, options: RepairOptions) -> tuple[Report, Repair | None]:

@@ -1,7 +1,6 @@
 """Write a run's damaged records again from one another: recipe, list of inputs, manifests and their digests."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import tomli_w
@@ -11,6 +10,7 @@ from manifests.manifest import Manifest, ManifestError, read_digests
 from manifests.recipe_file import headed, read_headed
 from manifests.records import DIGESTS_PATH
 from manifests.weights import sha256_file
+from pipeline.folder import COPY, RECIPE
 from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
 from pipeline.recipe import RecipeError, parse_recipe
 from pipeline.registry import STAGES
@@ -21,20 +21,8 @@ from pipeline.stages import write_manifest
 from pipeline.steps import records_of
 from pipeline.tables import with_tables
 
-RECIPE, COPY, INPUT = "recipe.toml", "manifests/recipe.json", "manifests/input.json"
+INPUT = "manifests/input.json"
 TABLES = "manifests/input/"
-
-
-def recipe_values(root: Path) -> dict[str, Any] | None:
-    """Return the resolved recipe that the run folder holds, from whichever of its two copies is whole."""
-    try:
-        return read_headed(root / RECIPE)
-    except (OSError, FormatError):
-        pass
-    try:
-        return dict(read_json(root / COPY)["recipe"])
-    except (OSError, FormatError, KeyError, TypeError, ValueError):
-        return None
 
 
 def mend_recipe(work: Repair) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipe import Recipe, load_recipe, parse_recipe
+from pipeline.folder import recipe_of_run
+from pipeline.recipe import Recipe, load_recipe
 from pipeline.registry import STAGES
-from pipeline.repair import Repair, RepairOptions, recipe_values, repair_run
+from pipeline.repair import Repair, RepairOptions, repair_run
 from pipeline.stages import StageOptions, run_stage
 from pipeline.steps import Runtime
 from tests.conftest import write_input, write_recipe
@@ -46,16 +47,10 @@ def one_of_each_kind(root: Path) -> list[Path]:
     return list(kinds.values())
 
 
-def recipe_of(root: Path) -> Recipe:
-    """Return the recipe that a run folder holds, for that folder."""
-    read = parse_recipe(recipe_values(root) or {})
-    return read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
-
-
 def mend(root: Path, recipe: Recipe | None = None) -> Repair | None:
     """Repair a run in this process; return what was done, None where nothing was wrong."""
     with without_beam():
-        return repair_run(root, recipe or recipe_of(root), Runtime(), RepairOptions())[1]
+        return repair_run(root, recipe or recipe_of_run(root), Runtime(), RepairOptions())[1]
 
 
 def differing(root: Path, other: Path) -> list[str]:

@@ -29,9 +29,10 @@ from pipeline.absence import with_absence
 from pipeline.cli import app
 from pipeline.cli_remove import _fault, _names
 from pipeline.fetch import Fetch
-from pipeline.recipe import RecipeError, apply_set, load_recipe, parse_recipe
+from pipeline.folder import recipe_of_run
+from pipeline.recipe import RecipeError, load_recipe
 from pipeline.remove import remove_rows
-from pipeline.repair import STAGE_STEPS, RepairOptions, recipe_values, repair_run
+from pipeline.repair import STAGE_STEPS, RepairOptions, repair_run
 from pipeline.selectors import gather
 from pipeline.stages import StageOptions, run_stage
 from pipeline.steps import Runtime
@@ -65,22 +66,14 @@ def run(made, tmp_path):
     return tmp_path / "run"
 
 
-def recipe_of(root, *sets):
-    values = recipe_values(root)
-    for setting in sets:
-        apply_set(values, setting)
-    read = parse_recipe(values)
-    return read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
-
-
 def remove(root, promote=False, lists=(), **kinds):
     selectors = gather({kind: [value] if isinstance(value, str) else value for kind, value in kinds.items()}, lists)
-    return remove_rows(root, recipe_of(root), Runtime(), selectors, promote)
+    return remove_rows(root, recipe_of_run(root), Runtime(), selectors, promote)
 
 
 def rerun(root, *stages, recipe=None):
     with without_beam():
-        return [run_stage(recipe or recipe_of(root), stage, StageOptions()) for stage in stages or STAGE_STEPS]
+        return [run_stage(recipe or recipe_of_run(root), stage, StageOptions()) for stage in stages or STAGE_STEPS]
 
 
 def uid(number, text="picture number {}"):
@@ -261,7 +254,7 @@ def test_a_ghost_keeps_its_twins_out(run):
     assert fate(run, uid(3)) == [("kept", None)]
     remove(run, url=URL.format(3))
     assert fate(run, TWIN) == [("dropped", "near_duplicate")]
-    rerun(run, "filter", recipe=recipe_of(run, "dedup.radius=8", "tier.pretrain.rules.aspect.max=3.0"))
+    rerun(run, "filter", recipe=recipe_of_run(run, sets=["dedup.radius=8", "tier.pretrain.rules.aspect.max=3.0"]))
     assert fate(run, TWIN) == [("dropped", "near_duplicate")]
     assert fate(run, uid(3)) == [("dropped", "removed")]
     assert fate(run, uid(4)) == [("kept", None)]
@@ -270,7 +263,7 @@ def test_a_ghost_keeps_its_twins_out(run):
 def test_a_ghost_that_had_not_won_keeps_nobody_out(run):
     remove(run, uid=TWIN.hex())
     assert fate(run, uid(3)) == [("kept", None)]
-    rerun(run, "filter", recipe=recipe_of(run, "dedup.radius=8"))
+    rerun(run, "filter", recipe=recipe_of_run(run, sets=["dedup.radius=8"]))
     assert fate(run, uid(3)) == [("kept", None)]
 
 
@@ -306,9 +299,8 @@ def test_later_input_obeys(run, tmp_path, made, web):
     ]
     columns = {"URL": [u for u, _ in rows], "TEXT": [t for _, t in rows], "WIDTH": [float(SIDE)] * 7, "HEIGHT": [float(SIDE)] * 7}
     pq.write_table(pa.table(columns), tmp_path / "in" / "d.parquet")
-    recipe = recipe_of(
-        run, f"input.files={tmp_path}/in/*.parquet", f'fetch.connect_to={{"pictures.test" = "{web}", "mirror.test" = "{web}"}}'
-    )
+    hosts = f'fetch.connect_to={{"pictures.test" = "{web}", "mirror.test" = "{web}"}}'
+    recipe = recipe_of_run(run, sets=[f"input.files={tmp_path}/in/*.parquet", hosts])
     rerun(run, "filter", recipe=recipe)
     found = final(run).filter(pc.equal(final(run)["source"], "d.parquet")).to_pylist()
     assert [row["reason"] for row in found] == ["removed", "removed", "removed", "removed", "removed", None, "near_duplicate"]
@@ -355,7 +347,7 @@ def test_what_was_removed_is_repaired_as_it_is(run):
         for name in some:
             (run / name).write_bytes(b"")
         with without_beam():
-            _, work = repair_run(run, recipe_of(run), Runtime(), RepairOptions())
+            _, work = repair_run(run, recipe_of_run(run), Runtime(), RepairOptions())
         assert work.left == {}
         assert contents(run) == before
     (run / TOMBSTONES).write_bytes(b"PAR1")
@@ -589,7 +581,7 @@ def test_no_run_goes_on_without_what_its_removals_left(run):
             (run / name).unlink()
         assert set(lost[:1]) <= {finding.path for finding in verify_run(run, STAGE_STEPS).wrong}
         with pytest.raises(RecipeError, match=says):
-            rerun(run, "filter", recipe=recipe_of(run, "filter.rules.text.min_words=1"))
+            rerun(run, "filter", recipe=recipe_of_run(run, sets=["filter.rules.text.min_words=1"]))
         assert "restore it from a copy of the run" in mend(run).left[lost[0]]
         for name in lost:
             shutil.copyfile(kept / name, run / name)
@@ -736,7 +728,7 @@ def digests_of_filter(root):
 
 @pytest.mark.slow
 def test_features_of_removed_rows_go_too(run, tiny_t5):  # noqa: F811
-    recipe = recipe_of(run, 'pretokenize.t5="precomputed"', f'pretokenize.t5_weights="{tiny_t5}"')
+    recipe = recipe_of_run(run, sets=['pretokenize.t5="precomputed"', f'pretokenize.t5_weights="{tiny_t5}"'])
     rerun(run, "pretokenize", recipe=recipe)
     before = {key: sample for path in (run / "codes" / "pretrain").glob("*.tar") for key, sample in read_shard(path)}
     assert remove(run, url=URL.format(5)).counts["codes/t5/*.parquet"] == 2
@@ -750,7 +742,7 @@ def test_features_of_removed_rows_go_too(run, tiny_t5):  # noqa: F811
     for name in ("codes/t5/pretrain-00000.parquet", "codes/pretrain/00000.tar", "codes/pretrain/00001.index.json"):
         (run / name).write_bytes(b"")
     with without_beam():
-        assert repair_run(run, recipe_of(run), Runtime(), RepairOptions())[1].left == {}
+        assert repair_run(run, recipe_of_run(run), Runtime(), RepairOptions())[1].left == {}
     assert contents(run) == held
 
 

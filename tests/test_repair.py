@@ -14,8 +14,8 @@ from manifests.integrity import verify_run
 from manifests.manifest import Manifest
 from pipeline import repair as repair_module
 from pipeline.cli import app
-from pipeline.recipe import load_recipe, parse_recipe
-from pipeline.repair import STAGE_STEPS, RepairOptions, recipe_values, repair_run
+from pipeline.folder import recipe_of_run
+from pipeline.repair import STAGE_STEPS, RepairOptions, repair_run
 from pipeline.repair_checks import Refused
 from pipeline.steps import Runtime
 from tests.damages import DAMAGES
@@ -34,10 +34,8 @@ def run(made, tmp_path):
 
 
 def repair(root, *sets, **options):
-    recipe = parse_recipe(recipe_values(root)) if not sets else load_recipe(root / "recipe.toml", list(sets))
-    recipe = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(root)})})
     with without_beam():
-        return repair_run(root, recipe, Runtime(), RepairOptions(**options))[1]
+        return repair_run(root, recipe_of_run(root, sets=sets), Runtime(), RepairOptions(**options))[1]
 
 
 def pictures(web):

@@ -9,11 +9,12 @@ import pytest
 
 from manifests.integrity import verify_run
 from manifests.manifest import Manifest
+from pipeline.folder import recipe_of_run
 from pipeline.recipe import load_recipe
 from pipeline.repair import STAGE_STEPS
 from pipeline.stages import StageOptions, run_stage
 from tests.conftest import jpeg, picture
-from tests.keep_runs import differing, files_of, make_run, mend, recipe_of, without_beam
+from tests.keep_runs import differing, files_of, make_run, mend, without_beam
 
 TAR, TABLE, LEDGER, SCORES = "pairs/00000.tar", "pairs/00000.parquet", "ledger/fetch/00000.parquet", "scores/00000.parquet"
 NOW = {"changed": "another picture now", "gone": "http_404", "a page": "not_an_image"}
@@ -100,7 +101,7 @@ def test_the_printed_advice_takes_the_shard_as_the_web_is_now(run, made, change)
     assert "remove manifests/journal/fetch/00000.json and run filter" in mend(run).left[TAR]
     (run / "manifests" / "journal" / "fetch" / "00000.json").unlink()
     with without_beam():
-        manifest = run_stage(recipe_of(run), "filter", StageOptions())
+        manifest = run_stage(recipe_of_run(run), "filter", StageOptions())
     assert not verify_run(run, STAGE_STEPS).wrong
     assert manifest.dropped["http_404"] == Manifest.read(made / "manifests" / "filter.json").dropped["http_404"] + 1
 

@@ -6,9 +6,10 @@ import pytest
 
 from manifests.files import read_json, write_json
 from manifests.integrity import verify_run
+from pipeline.folder import recipe_of_run
 from pipeline.repair import STAGE_STEPS
 from pipeline.stages import StageOptions, run_stage
-from tests.keep_runs import differing, make_run, mend, recipe_of, without_beam
+from tests.keep_runs import differing, make_run, mend, without_beam
 
 FILTER, CODES = "manifests/filter.json", "manifests/pretokenize.json"
 JOURNAL = "manifests/journal"
@@ -113,7 +114,7 @@ def test_what_nothing_proves_is_left_and_the_advice_makes_it_whole(run, made):
     assert work.left[record].endswith(f"{output}, made again, is not what the folder holds; pipeline run --stage pretokenize makes it anew")
     assert (run / output).read_bytes() == before
     with without_beam():
-        run_stage(recipe_of(run), "pretokenize", StageOptions())
+        run_stage(recipe_of_run(run), "pretokenize", StageOptions())
     assert mend(run) is None
     assert set(differing(run, made)) <= {"recipe.toml", "manifests/recipe.json"}  # the copy lies elsewhere
 
