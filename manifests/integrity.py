@@ -1,8 +1,8 @@
 """Verify a run folder: every file against its record, every record against the others, and nothing that no record names."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,6 +46,14 @@ class Report:
         """Return the findings that are faults."""
         return [finding for finding in self.findings if finding.wrong]
 
+    def also(self, findings: Iterable[Finding], said: Iterable[str]) -> "Report":
+        """Return this report with what a further look has found and said."""
+        return replace(self, findings=_in_order((*self.findings, *findings)), said=(*self.said, *said))
+
+
+def _in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(set(findings), key=lambda finding: (finding.path, finding.kind, finding.says)))
+
 
 def is_run(root: Path) -> bool:
     """Tell whether a folder is a run folder, damaged or not: it has journals, manifests or a resolved recipe."""
@@ -68,8 +76,7 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
         records.find(f"{PENDING}/{NOTES[-1]}", "stale", "a removal was interrupted: pipeline remove RUN, or the next run, finishes it")
     if (root / ASKED).exists():
         records.find(ASKED, "stale", "a removal was asked for and is not at its end: pipeline remove RUN goes on with it")
-    findings = sorted(set(records.findings), key=lambda finding: (finding.path, finding.kind, finding.says))
-    return Report(watch.files, watch.done, tuple(findings), tuple(said))
+    return Report(watch.files, watch.done, _in_order(records.findings), tuple(said))
 
 
 def look_over(root: Path, stages: Stages) -> list[Finding]:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,8 @@ def with_absence(root: Path, report: Report, jobs: int = 0) -> Report:
     ]
     yours = [name for name in YOURS if (root / name) in paths and said[paths.index(root / name)]]
     line = f"removed: {len(wanted.hexes):,} uids, {len(paths):,} files searched for them, their URLs and hosts: in {len(found)} of them"
-    findings = sorted({*report.findings, *found}, key=lambda finding: (finding.path, finding.kind, finding.says))
-    lines = [line, *_returned(root), *(f"{name} names a removed URL or host: it is yours, and stays as it is" for name in yours)]
-    return replace(report, findings=tuple(findings), said=(*report.said, *lines))
+    mentions = [f"{name} names a removed URL or host: it is yours, and stays as it is" for name in yours]
+    return report.also(found, [line, *_returned(root), *mentions])
 
 
 def _returned(root: Path) -> list[str]:

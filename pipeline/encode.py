@@ -138,15 +138,16 @@ class Encode(Step):
         """Write who is to be encoded to `manifests/plan/encode/`."""
         tables = [(f"{tier}-{shard}", table) for tier in self.recipe.tier for shard, table in self._chosen(tier)]
         contents, units = shard_contents(self.root), []
+        made_by = {tier: self.made_by(tier) for tier in self.recipe.tier}
         for name, path, sha256 in write_plan(self.root, self.name, tables):
             tier, _, shard = name.rpartition("-")
             reads = {
                 "plan": path.relative_to(self.root).as_posix(),
                 "tar": f"pairs/{shard}.tar",
                 "tier": tier,
-                "made_by": self.made_by(tier),
+                "made_by": made_by[tier],
             }
-            units.append(Unit(name, reads, digest_of([sha256, contents[shard], self.made_by(tier)])))
+            units.append(Unit(name, reads, digest_of([sha256, contents[shard], made_by[tier]])))
         return units
 
     def _chosen(self, tier: str) -> list[tuple[str, pa.Table]]:

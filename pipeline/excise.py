@@ -4,7 +4,6 @@ import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import ROW_GROUP_ROWS, write_bytes, write_table
-from manifests.shards import Sample, index_path, member_places, read_shard, write_shard
+from manifests.shards import index_path, member_places, read_shard, write_shard
 
 KEYS = ("uid", "key")
 """Columns that say whose row it is: 16 bytes, or 32 hex digits."""
@@ -108,19 +107,10 @@ def from_tar(path: Path, gone: Gone, what: str) -> int:
 
     Of a tar without any only the headers are read.
     """
-    if not any(name.partition(".")[0] in gone.hexes for name, _, _ in member_places(path)):
-        return 0
-    keys: list[str] = []
-
-    def kept() -> Iterator[tuple[str, Sample]]:
-        for key, sample in read_shard(path):
-            if key in gone.hexes:
-                keys.append(key)
-            else:
-                yield key, sample
-
-    write_shard(path, kept(), index=index_path(path).exists())
-    gone.counts[what] += len(keys)
+    keys = gone.hexes & {name.partition(".")[0] for name, _, _ in member_places(path)}
+    if keys:
+        write_shard(path, ((key, sample) for key, sample in read_shard(path) if key not in keys), index=index_path(path).exists())
+        gone.counts[what] += len(keys)
     return len(keys)
 
 

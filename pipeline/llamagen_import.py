@@ -240,12 +240,7 @@ class Reader:
             "size": self.options.size,
             "grid": tokenizer.grid,
             "crops": [{"place": "as LlamaGen stored it", "number": number} for number in range(crops)],
-            "tokenizer": {
-                "name": tokenizer.name,
-                "fingerprint": tokenizer.fingerprint,
-                "codebook": tokenizer.codebook,
-                "stand_in": tokenizer.stand_in,
-            },
+            "tokenizer": tokenizer.record(),
             "parent_digest": digest_of(["llamagen", entry.name]),
             **({} if label is None else {"label": label}),
         }

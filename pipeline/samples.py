@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -44,8 +44,7 @@ def with_samples(root: Path, report: Report, jobs: int = 0) -> Report:
     for kind, of in (("made by", lambda one: one.tokenizers), ("features of width", lambda one: one.widths)):
         found += _others(root, faults, kind, of)
     line = f"samples: {sum(one.samples for one in looked):,} in {len(paths):,} code shards looked into"
-    findings = sorted({*report.findings, *found}, key=lambda finding: (finding.path, finding.kind, finding.says))
-    return replace(report, findings=tuple(findings), said=(*report.said, line))
+    return report.also(found, [line])
 
 
 def _code_shards(root: Path) -> list[Path]:

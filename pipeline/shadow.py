@@ -24,17 +24,21 @@ def shadow_of(root: Path, without: Collection[str]) -> Iterator[Path]:
     shadow = root / f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         shadow.mkdir()
-        for folder, names, files in walk(root):
-            here = folder.relative_to(root)
-            names[:] = [name for name in names if not name.startswith(TEMPORARY) and not (here == Path() and name in LEFT_OUT)]
-            names[:] = [name for name in names if (here / name).as_posix() not in without]
-            (shadow / here).mkdir(exist_ok=True)
-            for name in files:
-                if (here / name).as_posix() not in without and not name.startswith((TEMPORARY, ".lock", ASKED)):
-                    link(root / here / name, shadow / here / name)
+        _link_all(root, shadow, without)
         yield shadow
     finally:
         shutil.rmtree(shadow, ignore_errors=True)
+
+
+def _link_all(root: Path, shadow: Path, without: Collection[str]) -> None:
+    for folder, names, files in walk(root):
+        here = folder.relative_to(root)
+        names[:] = [name for name in names if not name.startswith(TEMPORARY) and not (here == Path() and name in LEFT_OUT)]
+        names[:] = [name for name in names if (here / name).as_posix() not in without]
+        (shadow / here).mkdir(exist_ok=True)
+        wanted = [name for name in files if not name.startswith((TEMPORARY, ".lock", ASKED))]
+        for name in (name for name in wanted if (here / name).as_posix() not in without):
+            link(root / here / name, shadow / here / name)
 
 
 def link(source: Path, target: Path) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from filters.tombstones import in_hosts, url_digests
 from manifests.tombstones import read_tombstones
+from pipeline.absence import Wanted
 from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.rules import build_rules
@@ -67,10 +66,7 @@ def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
 
 def is_removed(root: Path, url: str) -> bool:
     """Tell whether a tombstone names this URL, or its host or a domain above it."""
-    tombstones = read_tombstones(root)
-    hosts, urls = tombstones.values("host"), pa.array([url])
-    named = pc.is_in(url_digests(urls), value_set=tombstones.values("url"))[0].as_py()
-    return bool(named or (len(hosts) and in_hosts(urls, hosts)[0].as_py()))
+    return Wanted(read_tombstones(root)).urls(pa.array([url])) > 0
 
 
 def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:

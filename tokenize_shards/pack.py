@@ -22,6 +22,10 @@ class Tokenizer:
     grid: int
     stand_in: bool
 
+    def record(self) -> dict[str, str | int | bool]:
+        """Return what a sample's JSON says of it; the grid stands there by itself."""
+        return {"name": self.name, "fingerprint": self.fingerprint, "codebook": self.codebook, "stand_in": self.stand_in}
+
 
 def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
     """Return an array as a .npy file, version 1.0, without pickle."""
@@ -75,12 +79,7 @@ def sample_parts(row: Mapping[str, Any], tier: str, tokenizer: Tokenizer, parent
         "grid": tokenizer.grid,
         "crops": row["crops"],
         "image_sha256": row["sha256"].hex(),
-        "tokenizer": {
-            "name": tokenizer.name,
-            "fingerprint": tokenizer.fingerprint,
-            "codebook": tokenizer.codebook,
-            "stand_in": tokenizer.stand_in,
-        },
+        "tokenizer": tokenizer.record(),
         "parent_digest": parent,
     }
     parts = {"codes.npy": npy_bytes(codes)}
