@@ -231,6 +231,7 @@ def _foreign(records: Records, stages: Stages) -> None:
     stage_of = {step: stage for stage, steps in stages.items() for step in steps}
 
     def find(name: str, kind: str, says: str) -> None:
+        """Note a file, under the kind that fits what is known of its step."""
         step, shard = owner(name)
         if name.startswith("manifests/input/") and records.found("manifests/input.json"):
             kind, says = "unproved", "the list of input files, manifests/input.json, is lost: nothing else says what its bytes must be"

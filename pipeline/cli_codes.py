@@ -1,7 +1,9 @@
 """The commands that look at codes and carry them to and from LlamaGen: `pipeline show`, `pipeline export`, `pipeline import`."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,13 +14,14 @@ import_ = typer.Typer(no_args_is_help=True, help="Read codes from another projec
 Weights = Annotated[str | None, typer.Option(metavar="FILE", help="Tokenizer weights, instead of the run's recipe.")]
 
 
-def _guarded(work: Any) -> Any:
-    """Run a command's work; end with 2 for a wrong use and 1 for damaged files, without a traceback."""
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    """Let a command end with 2 for a wrong use and 1 for damaged files, without a traceback."""
     from manifests.shards import ShardError
     from pipeline.loader import LoaderError
 
     try:
-        return work()
+        yield
     except (ShardError, LoaderError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
@@ -36,8 +39,7 @@ def show_codes_command(
     weights: Weights = None,
 ) -> None:
     """Write a contact sheet: picture, what the codes make of it, difference, PSNR; and say how the codebook is used."""
-
-    def work() -> None:
+    with _guarded():
         from pipeline.show import show_codes
         from tokenize_shards.vq import load_vq
 
@@ -50,8 +52,6 @@ def show_codes_command(
         use = shown.use
         typer.echo(f"{use.codes:,} codes, {use.used:,} of {use.size:,} used ({use.used / use.size:.1%}), perplexity {use.perplexity:,.1f}")
         typer.echo(f"sheet: {shown.path}")
-
-    _guarded(work)
 
 
 def _tokenizer_of(shard: Path, vq: str | None, weights: str | None) -> tuple[str, str]:
@@ -79,8 +79,7 @@ def export_llamagen_command(
     t5: Annotated[str | None, typer.Option(metavar="FOLDER", help="Make T5 features with it; else stored ones are written.")] = None,
 ) -> None:
     """Write jsonl, codes and T5 features as LlamaGen's scripts read them."""
-
-    def work() -> None:
+    with _guarded():
         from pipeline.features import T5Text
         from pipeline.llamagen_export import ExportOptions, export_llamagen
 
@@ -99,8 +98,6 @@ def export_llamagen_command(
             typer.echo(f"note: {done.without_text:,} lines have no caption: an import drops them as bad_text")
         if done.crops_left:
             typer.echo(f"note: {done.crops_left:,} more crops stay here: the layout holds one per line")
-
-    _guarded(work)
 
 
 @import_.command("llamagen")
@@ -121,8 +118,7 @@ def import_llamagen_command(
     shard_bytes: Annotated[int, typer.Option(min=10_000, help="Size of a shard at most, in bytes.")] = 1_000_000_000,
 ) -> None:
     """Read LlamaGen's codes into shards that the trainer reads; what cannot be used is counted by reason and named."""
-
-    def work() -> None:
+    with _guarded():
         from dataclasses import replace
 
         from pipeline.llamagen_import import ImportOptions, import_llamagen
@@ -140,8 +136,6 @@ def import_llamagen_command(
         typer.echo("\n".join(done.lines()))
         if not weights:
             typer.echo("note: without --weights the tokenizer's fingerprint is 'unknown': nothing can check that it made these codes")
-
-    _guarded(work)
 
 
 def check_folders(codes: Path, jsonl: Path | None, labels: Path | None, t5: Path | None) -> None:

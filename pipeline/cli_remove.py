@@ -1,5 +1,6 @@
 """The command that takes rows out of a run: `pipeline remove`."""
 
+import contextlib
 import errno
 import re
 from collections.abc import Iterator
@@ -44,18 +45,23 @@ def remove(
     Exit codes: 0 done, or removed before; 1 a file of the run is damaged (repair it first); 2 no selector, a bad one, no
     run folder, or one that another run holds; 130 interrupted.
     """
+    kinds = {"url": url or [], "host": host or [], "uid": uid or [], "sha256": sha256 or [], "phash": phash or []}
+    with _guarded():
+        _remove(folder, kinds, lists or [], promote, recipe)
+
+
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    """Let the command end with its exit code and one message for whatever it raises."""
     import duckdb
 
     from manifests.weights import WeightsError
     from pipeline.recipe import RecipeError
     from pipeline.runners import RunFailed, stoppable
 
-    kinds = {"url": url or [], "host": host or [], "uid": uid or [], "sha256": sha256 or [], "phash": phash or []}
     try:
-        if not folder:
-            raise RecipeError("RUN is empty; wanted a run folder (. for the current one)")
         with stoppable():
-            code = _remove(Path(folder), kinds, lists or [], promote, recipe)
+            yield
     except (RecipeError, WeightsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
@@ -68,21 +74,21 @@ def remove(
     except KeyboardInterrupt as error:
         typer.echo("\nstopped. Go on with the same command.", err=True)
         raise typer.Exit(130) from error
-    raise typer.Exit(code)
 
 
 def _fault(error: Exception) -> str:
     from manifests.files import TEMPORARY
+    from pipeline.cut import Stray
 
     says = (str(error).splitlines() or [type(error).__name__])[0]
     says = re.sub(rf"/{re.escape(TEMPORARY)}repair-[^/]+", "", says)  # the run's file, not the link to it in the shadow
-    if says.endswith("move it away"):  # of a file that no record names, and so no repair mends
+    if isinstance(error, Stray):  # no repair mends it
         return says
     of_disk = isinstance(error, OSError) and error.errno in NO_DAMAGE
     return says + ("; mend that" if of_disk else "; pipeline verify names what is damaged, pipeline repair mends it")
 
 
-def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> int:
+def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> None:
     from manifests.integrity import is_run
     from pipeline.datasets import DATASETS
     from pipeline.folder import recipe_of_run
@@ -92,6 +98,9 @@ def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: 
     from pipeline.shadow import links_in_the_way
     from pipeline.steps import Runtime
 
+    root = Path(folder)
+    if not folder:
+        raise RecipeError("RUN is empty; wanted a run folder (. for the current one)")
     if not root.is_dir() or not is_run(root):
         raise RecipeError(f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)")
     read = recipe_of_run(root, recipe)
@@ -99,7 +108,7 @@ def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: 
     if not selectors:
         selectors, promote = _left(root)
     if not selectors:
-        return 0
+        return
     if links := links_in_the_way(root):
         more = f", and {len(links) - 1} more" if len(links) > 1 else ""
         raise RecipeError(
@@ -107,7 +116,6 @@ def _remove(root: Path, kinds: dict[str, list[str]], lists: list[str], promote: 
             " or move the whole run to where they lead, and remove then"
         )
     _print(root, remove_rows(root, read, Runtime(), selectors, promote))
-    return 0
 
 
 def _left(root: Path) -> tuple[list["Selector"], bool]:

@@ -26,6 +26,10 @@ class DamagedRun(ValueError):
     """A file of the run is not what its record says; the message names it."""
 
 
+class Stray(DamagedRun):
+    """A file that no record names cannot be searched for rows; the message says to move it away."""
+
+
 def cut_record(step: Step, record: ShardRecord, root: Path, gone: Gone) -> ShardRecord:
     """Take the rows out of a finished unit's files; return its record, under its old key, the same where it held none of them.
 

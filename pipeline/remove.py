@@ -18,7 +18,7 @@ from manifests.manifest import Manifest, ShardRecord, shard_list
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
 from manifests.weights import sha256_file
 from pipeline.blank import blank_input
-from pipeline.cut import DamagedRun, cut_record
+from pipeline.cut import DamagedRun, Stray, cut_record
 from pipeline.decide import Decide
 from pipeline.dedup import Dedup
 from pipeline.excise import Gone, from_lines, from_table, from_tar
@@ -239,7 +239,7 @@ def _clear_leftovers(work: Removal) -> None:
         try:
             from_table(path, work.gone, what) if path.suffix == ".parquet" else from_tar(path, work.gone, what)
         except (ValueError, OSError) as error:  # pyarrow's faults are ValueErrors
-            raise DamagedRun(f"{work.root / name}: no record names it, and it cannot be searched ({error}); move it away") from error
+            raise Stray(f"{work.root / name}: no record names it, and it cannot be searched ({error}); move it away") from error
 
 
 def _units(step: Step) -> list[Unit]:
