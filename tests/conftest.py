@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -179,3 +180,18 @@ def write_recipe(path: Path, web: str, input_: Path, root: Path, text: str = REC
     """Write the small recipe and return its path."""
     path.write_text(text.format(web=web, input=input_, root=root))
     return path
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory, web):
+    """Return a whole run of the small recipe, all three stages, which no test may change."""
+    from tests.keep_runs import make_run
+
+    return make_run(tmp_path_factory.mktemp("made"), web)
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    """Return a copy of the whole run, to be changed."""
+    shutil.copytree(made, tmp_path / "run")
+    return tmp_path / "run"

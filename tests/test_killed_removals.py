@@ -1,6 +1,5 @@
 """What a killed removal leaves is swept or gone on with, and nothing that was damaged meanwhile is put in place."""
 
-import os
 import shutil
 
 import pytest
@@ -8,13 +7,13 @@ from typer.testing import CliRunner
 
 from manifests.integrity import ASKED, NOTES
 from pipeline.cli import app
-from tests.test_remove import URL, command, contents, holding, made, remove, run, whole  # noqa: F401 (fixtures)
+from tests.test_remove import URL, command, contents, holding, interrupted, remove, whole
 
 SELECTED = ("--url", URL.format(5), "--url", URL.format(3))
 
 
 @pytest.fixture
-def wanted(run, tmp_path):  # noqa: F811
+def wanted(run, tmp_path):
     shutil.copytree(run, tmp_path / "twin")
     remove(tmp_path / "twin", url=[URL.format(5), URL.format(3)])
     return contents(tmp_path / "twin")
@@ -22,18 +21,7 @@ def wanted(run, tmp_path):  # noqa: F811
 
 def killed(root, monkeypatch, moved):
     """Kill a removal when all its files are staged and `moved` of them are in place."""
-    real, done = os.replace, []
-
-    def stop(source, target):
-        done.append(1) if ".removal/new" in str(source) else None
-        if len(done) > moved:
-            raise KeyboardInterrupt
-        real(source, target)
-
-    monkeypatch.setattr("pipeline.pending.os.replace", stop)
-    with pytest.raises(KeyboardInterrupt):
-        remove(root, url=[URL.format(5), URL.format(3)])
-    monkeypatch.undo()
+    interrupted(root, monkeypatch, moved, counted=".removal/new")
 
 
 def staged(root):
@@ -47,7 +35,7 @@ def others(root):
 
 
 @pytest.mark.parametrize("name", ["shadow", "staging"])
-def test_what_a_kill_at_the_end_leaves_says_nothing_and_is_swept(run, monkeypatch, name):  # noqa: F811
+def test_what_a_kill_at_the_end_leaves_says_nothing_and_is_swept(run, monkeypatch, name):
     module = "pipeline.shadow" if name == "shadow" else "pipeline.pending"
     monkeypatch.setattr(f"{module}.shutil.rmtree", lambda *_, **__: None)
     remove(run, url=URL.format(5))
@@ -62,14 +50,14 @@ def test_what_a_kill_at_the_end_leaves_says_nothing_and_is_swept(run, monkeypatc
     assert (command(run).exit_code, whole(run)) == (2, [])
 
 
-def test_one_whole_note_is_enough(run, wanted, monkeypatch):  # noqa: F811
+def test_one_whole_note_is_enough(run, wanted, monkeypatch):
     killed(run, monkeypatch, 3)
     (run / ".removal" / NOTES[1]).write_text("{")
     assert command(run).exit_code == 0
     assert contents(run) == wanted
 
 
-def test_without_a_whole_note_every_command_says_so(run, monkeypatch):  # noqa: F811
+def test_without_a_whole_note_every_command_says_so(run, monkeypatch):
     killed(run, monkeypatch, 3)
     for note in NOTES:
         (run / ".removal" / note).write_text("{")
@@ -80,7 +68,7 @@ def test_without_a_whole_note_every_command_says_so(run, monkeypatch):  # noqa: 
     assert contents(run) == before
 
 
-def test_a_damaged_file_is_not_put_in_place(run, wanted, monkeypatch):  # noqa: F811
+def test_a_damaged_file_is_not_put_in_place(run, wanted, monkeypatch):
     killed(run, monkeypatch, 3)
     path = run / ".removal" / "new" / "manifests" / "removals" / "0001.json"
     data = path.read_bytes()
@@ -96,7 +84,7 @@ def test_a_damaged_file_is_not_put_in_place(run, wanted, monkeypatch):  # noqa: 
 
 
 @pytest.mark.parametrize("args", [(), SELECTED])
-def test_a_removal_of_which_nothing_is_in_place_begins_anew(run, wanted, monkeypatch, args):  # noqa: F811
+def test_a_removal_of_which_nothing_is_in_place_begins_anew(run, wanted, monkeypatch, args):
     killed(run, monkeypatch, 0)
     staged(run)[0].write_bytes(b"junk")
     done = command(run, *args)
@@ -104,7 +92,7 @@ def test_a_removal_of_which_nothing_is_in_place_begins_anew(run, wanted, monkeyp
     assert contents(run) == wanted
 
 
-def test_what_was_asked_can_be_asked_again(run, wanted, monkeypatch):  # noqa: F811
+def test_what_was_asked_can_be_asked_again(run, wanted, monkeypatch):
     monkeypatch.setattr("pipeline.remove.commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         remove(run, url=[URL.format(5), URL.format(3)])

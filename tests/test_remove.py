@@ -37,7 +37,7 @@ from pipeline.selectors import gather
 from pipeline.stages import StageOptions, run_stage
 from pipeline.steps import Runtime
 from tests.conftest import SIDE, jpeg, picture, write_input, write_recipe
-from tests.keep_runs import differing, files_of, make_run, mend, without_beam
+from tests.keep_runs import differing, files_of, mend, without_beam
 from tests.test_text import tiny_t5  # noqa: F401 (a fixture)
 
 URL = "http://pictures.test/{}.jpg"
@@ -55,20 +55,25 @@ rules = [{{ use = "size", min_side = 64 }}]
 """
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, web):
-    return make_run(tmp_path_factory.mktemp("remove"), web)
-
-
-@pytest.fixture
-def run(made, tmp_path):
-    shutil.copytree(made, tmp_path / "run")
-    return tmp_path / "run"
-
-
 def remove(root, promote=False, lists=(), **kinds):
     selectors = gather({kind: [value] if isinstance(value, str) else value for kind, value in kinds.items()}, lists)
     return remove_rows(root, recipe_of_run(root), Runtime(), selectors, promote)
+
+
+def interrupted(root, monkeypatch, after, counted=""):
+    """Stop a removal of two URLs as it puts one file more than `after` in another's place; `counted`: only of sources with this name."""
+    real, done = os.replace, []
+
+    def stop(source, target):
+        done.append(source) if counted in str(source) else None
+        if len(done) > after:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr("pipeline.pending.os.replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        remove(root, url=[URL.format(5), URL.format(3)])
+    monkeypatch.undo()
 
 
 def rerun(root, *stages, recipe=None):
@@ -386,19 +391,8 @@ def test_leftovers_and_logs_are_scrubbed(run):
 def test_a_kill_loses_nothing_and_the_same_command_finishes(run, tmp_path, monkeypatch, moment):
     shutil.copytree(run, tmp_path / "twin")
     remove(tmp_path / "twin", url=[URL.format(5), URL.format(3)])
-    wanted, before, calls = contents(tmp_path / "twin"), contents(run), [0]
-    real = os.replace
-
-    def stop(source, target):
-        calls[0] += 1
-        if calls[0] > moment:
-            raise KeyboardInterrupt
-        real(source, target)
-
-    monkeypatch.setattr("pipeline.pending.os.replace", stop)
-    with pytest.raises(KeyboardInterrupt):
-        remove(run, url=[URL.format(5), URL.format(3)])
-    monkeypatch.undo()
+    wanted, before = contents(tmp_path / "twin"), contents(run)
+    interrupted(run, monkeypatch, moment)
     if (run / ".removal" / "removal.json").exists():
         assert ".removal/removal.json" in {finding.path for finding in whole(run)}
     else:

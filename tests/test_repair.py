@@ -19,18 +19,7 @@ from pipeline.repair import STAGE_STEPS, RepairOptions, repair_run
 from pipeline.repair_checks import Refused
 from pipeline.steps import Runtime
 from tests.damages import DAMAGES
-from tests.keep_runs import differing, files_of, make_run, one_of_each_kind, without_beam
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, web):
-    return make_run(tmp_path_factory.mktemp("repair"), web)
-
-
-@pytest.fixture
-def run(made, tmp_path):
-    shutil.copytree(made, tmp_path / "run")
-    return tmp_path / "run"
+from tests.keep_runs import differing, files_of, one_of_each_kind, without_beam
 
 
 def repair(root, *sets, **options):

@@ -26,12 +26,6 @@ def made(tmp_path_factory, web):
 
 
 @pytest.fixture
-def run(made, tmp_path):
-    shutil.copytree(made, tmp_path / "run")
-    return tmp_path / "run"
-
-
-@pytest.fixture
 def change(web, monkeypatch):
     """Let the web have another /3.jpg from now on, or none, or a page."""
     bodies = {"changed": jpeg(picture(77)), "gone": b"", "a page": b"<html>sorry</html>"}

@@ -15,21 +15,10 @@ from pipeline.recipe import RecipeError
 from pipeline.repair import STAGE_STEPS
 from pipeline.runners import RunFailed
 from tests.damages import DAMAGES
-from tests.keep_runs import differing, files_of, make_run, mend
+from tests.keep_runs import differing, files_of, mend
 
 TAR, PACKED, JOURNAL = "pairs/00000.tar", "codes/pretrain/00000.tar", "manifests/journal/score/00000.json"
 KINDS = (TAR, PACKED, JOURNAL, "codes/pretrain/00000.index.json", "manifests/filter.json", "manifests/plan/fetch/plan.json", "recipe.toml")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, web):
-    return make_run(tmp_path_factory.mktemp("places"), web)
-
-
-@pytest.fixture
-def run(made, tmp_path):
-    shutil.copytree(made, tmp_path / "run")
-    return tmp_path / "run"
 
 
 @pytest.fixture

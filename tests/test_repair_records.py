@@ -9,21 +9,10 @@ from manifests.integrity import verify_run
 from pipeline.folder import recipe_of_run
 from pipeline.repair import STAGE_STEPS
 from pipeline.stages import StageOptions, run_stage
-from tests.keep_runs import differing, make_run, mend, without_beam
+from tests.keep_runs import differing, mend, without_beam
 
 FILTER, CODES = "manifests/filter.json", "manifests/pretokenize.json"
 JOURNAL = "manifests/journal"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, web):
-    return make_run(tmp_path_factory.mktemp("records"), web)
-
-
-@pytest.fixture
-def run(made, tmp_path):
-    shutil.copytree(made, tmp_path / "run")
-    return tmp_path / "run"
 
 
 def flip(path):
