@@ -31,7 +31,8 @@ def uniform(rng: np.random.Generator, count: int) -> Array:
 
 
 def skewed(rng: np.random.Generator, count: int) -> Array:
-    """As of real pictures: half of the bits set, low frequencies alike in many, two hot hashes, a dense crowd, near duplicates.
+    """As of real pictures: half of the bits set, low frequencies alike in many, two hot hashes, a dense crowd, near
+    duplicates.
 
     A hash is a sign pattern of 63 normal numbers about one of 1,000 scenes, cut at its median, and the bit of the mean.
     """
@@ -91,7 +92,8 @@ def hashing(count: int) -> dict[str, float]:
     """Return pictures/s of CPU time: the transform alone and the whole, theirs and ours, in one run."""
     rng = np.random.default_rng(0)
     small = [
-        Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((512, 384), Image.Resampling.BICUBIC) for _ in range(count)
+        Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((512, 384), Image.Resampling.BICUBIC)
+        for _ in range(count)
     ]
     grey = [image.convert("L").resize((32, 32), Image.Resampling.LANCZOS) for image in small]
     stack = np.stack([np.asarray(image, np.float64) for image in grey])

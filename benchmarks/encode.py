@@ -1,4 +1,5 @@
-"""Measure encoding from JPEG shards to finished code shards, beside a loop as LlamaGen's extractor does it, in one run."""
+"""Measure encoding from JPEG shards to finished code shards, beside a loop as LlamaGen's extractor does it, in one
+run."""
 
 import argparse
 import io
@@ -28,7 +29,8 @@ from tokenize_shards.pack import Tokenizer, sample_parts
 from tokenize_shards.vq import LoadedVQ, load_vq
 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
-"""Dense bf16 operations a second, from NVIDIA's data sheets; TF32 has half of it. Shares are given of the precision's own peak."""
+"""Dense bf16 operations a second, from NVIDIA's data sheets; TF32 has half of it. Shares are given of the precision's
+own peak."""
 
 
 Begun = tuple[list[Pair], list[list[Cut]], Callable[[], np.ndarray]]
@@ -53,7 +55,9 @@ def write_pictures(path: Path, count: int, side: int) -> None:
     def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
         for number in range(count):
             rng = np.random.default_rng(number)
-            smooth = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((side * 4 // 3, side), Image.Resampling.BICUBIC)
+            smooth = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(
+                (side * 4 // 3, side), Image.Resampling.BICUBIC
+            )
             grain = np.asarray(smooth, np.int16) + rng.integers(-8, 9, (side, side * 4 // 3, 1))
             with io.BytesIO() as file:
                 Image.fromarray(np.clip(grain, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=92)
@@ -109,7 +113,9 @@ def ours(case: Case, tar: Path, out: Path) -> None:
     """Do it as the encode and pack steps do: decoders a batch ahead, whole batches, one shard with its index."""
     encoder = Encoder(case.loaded, case.precision, fused=case.fused)
     grid = case.size // case.loaded.vq.spec.downsampling
-    tokenizer = Tokenizer(case.loaded.vq.spec.name, case.loaded.fingerprint, case.loaded.vq.spec.codebook_size, grid, True)
+    tokenizer = Tokenizer(
+        case.loaded.vq.spec.name, case.loaded.fingerprint, case.loaded.vq.spec.codebook_size, grid, True
+    )
     work = partial(cut, max_pixels=100_000_000, size=case.size, plan=CropPlan())
     decoders = Decoders(case.decoders)
 
@@ -123,8 +129,19 @@ def ours(case: Case, tar: Path, out: Path) -> None:
     def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
         for batch, crops, codes_BN in one_ahead(begun()) if encoder.ahead else begun():
             for (uid, _), ((note, _),), codes_N in zip(batch, crops, codes_BN(), strict=True):
-                row = {"uid": uid, "url": "", "codes": codes_N, "n_crops": 1, "size": case.size, "crops": [note], "sha256": bytes(32)}
-                yield uid.hex(), sample_parts({**row, "text": "a picture", "top_caption": None}, "pretrain", tokenizer, "")
+                row = {
+                    "uid": uid,
+                    "url": "",
+                    "codes": codes_N,
+                    "n_crops": 1,
+                    "size": case.size,
+                    "crops": [note],
+                    "sha256": bytes(32),
+                }
+                yield (
+                    uid.hex(),
+                    sample_parts({**row, "text": "a picture", "top_caption": None}, "pretrain", tokenizer, ""),
+                )
 
     write_shard(out / "00000.tar", samples(), index=True)
     decoders.close()
@@ -193,9 +210,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=positives, default="256,512", help="sides of the crops, pixels")
     parser.add_argument("--pictures", type=positive, default=64)
     parser.add_argument("--batch", type=positive, default=64)
-    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="bf16" if torch.cuda.is_available() else "fp32")
+    parser.add_argument(
+        "--precision", choices=("fp32", "tf32", "bf16"), default="bf16" if torch.cuda.is_available() else "fp32"
+    )
     parser.add_argument("--decoders", type=int, default=0, help="processes that decode for ours")
-    parser.add_argument("--loop-workers", type=int, default=16, help="processes that decode for the loop; LlamaGen's scripts take 16")
+    parser.add_argument(
+        "--loop-workers", type=int, default=16, help="processes that decode for the loop; LlamaGen's scripts take 16"
+    )
     parser.add_argument("--fused", action="store_true", help="compile the encoder on a GPU")
     parser.add_argument("--repeats", type=positive, default=2)
     chosen = parser.parse_args()
@@ -212,7 +233,11 @@ def main() -> None:
         print(*(f"{name} {value}" for name, value in found[-1].items()), sep="  ")
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     who = f"{chosen.vq}, {'stand-in weights' if loaded.weights.stand_in else loaded.weights.label}"
-    print(json.dumps({"benchmark": "encode", "machine": where, "tokenizer": who, "precision": chosen.precision, "sizes": found}))
+    print(
+        json.dumps(
+            {"benchmark": "encode", "machine": where, "tokenizer": who, "precision": chosen.precision, "sizes": found}
+        )
+    )
 
 
 if __name__ == "__main__":

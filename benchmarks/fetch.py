@@ -1,9 +1,12 @@
-"""Fetch: our step with all its guards beside img2dataset's own command, on the same local server, pictures and worker count.
+"""Fetch: our step with all its guards beside img2dataset's own command, on the same local server, pictures and worker
+count.
 
-python benchmarks/fetch.py [--pictures N] [--hosts N] [--workers N] [--side PIXELS] [--repeats N]; the last line is JSON.
+python benchmarks/fetch.py [--pictures N] [--hosts N] [--workers N] [--side PIXELS] [--repeats N]; the last line is
+JSON.
 
-The server is a process of its own on 127.0.0.1 to 127.0.0.N, so that limits for each host mean something; both commands are timed
-from their start to their end, start-up included; peak memory is that of the command and all its children together.
+The server is a process of its own on 127.0.0.1 to 127.0.0.N, so that limits for each host mean something; both commands
+are timed from their start to their end, start-up included; peak memory is that of the command and all its children
+together.
 """
 
 import argparse
@@ -50,7 +53,10 @@ def photograph(seed: int, width: int = 1024, height: int = 768) -> bytes:
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
     frequency[0, 0] = 1
-    planes = [np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) / frequency**1.2, s=(height, width)) for _ in range(3)]
+    planes = [
+        np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) / frequency**1.2, s=(height, width))
+        for _ in range(3)
+    ]
     scaled = [(plane - plane.min()) / np.ptp(plane) * 255 for plane in planes]
     buffer = io.BytesIO()
     Image.fromarray(np.stack(scaled, axis=-1).astype(np.uint8)).save(buffer, "JPEG", quality=90)
@@ -59,7 +65,10 @@ def photograph(seed: int, width: int = 1024, height: int = 768) -> bytes:
 
 def serve(pictures: list[bytes], hosts: int, ready: "multiprocessing.Queue[int]") -> None:
     """Answer every /N.jpg with a picture and everything else with 404, connections kept open where asked."""
-    answers = [b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(body) + body for body in pictures]
+    answers = [
+        b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        for body in pictures
+    ]
     nothing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -97,7 +106,9 @@ def family(pid: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parents.setdefault(int((entry / "stat").read_text().rpartition(")")[2].split()[1]), []).append(int(entry.name))
+                parents.setdefault(int((entry / "stat").read_text().rpartition(")")[2].split()[1]), []).append(
+                    int(entry.name)
+                )
             except OSError:
                 continue
     found = [pid]
@@ -119,7 +130,8 @@ def memory(pid: int) -> int:
 
 
 class Run(NamedTuple):
-    """One timed command: wall-clock and processor seconds (children included), peak memory in bytes, pictures that came."""
+    """One timed command: wall-clock and processor seconds (children included), peak memory in bytes, pictures that
+    came."""
 
     seconds: float
     cpu: float
@@ -160,9 +172,13 @@ def timed(command: list[str], log: Path) -> Run:
 def ours(folder: Path, options: argparse.Namespace) -> Run:
     shutil.rmtree(folder / "ours", ignore_errors=True)
     rows = -(-options.pictures // options.shards)
-    (folder / "recipe.toml").write_text(RECIPE.format(folder=folder, side=options.side, shard_rows=rows, threads=options.threads))
+    (folder / "recipe.toml").write_text(
+        RECIPE.format(folder=folder, side=options.side, shard_rows=rows, threads=options.threads)
+    )
     command = [sys.executable, "-m", "pipeline.cli", "run", "--stage", "filter", "--step", "select,fetch"]
-    run = timed([*command, "--recipe", str(folder / "recipe.toml"), "--workers", str(options.workers)], folder / "ours.log")
+    run = timed(
+        [*command, "--recipe", str(folder / "recipe.toml"), "--workers", str(options.workers)], folder / "ours.log"
+    )
     return run._replace(pictures=successes(folder / "ours" / "pairs"))
 
 
@@ -171,11 +187,16 @@ def theirs(folder: Path, options: argparse.Namespace) -> Run:
     given = {
         "url_list": folder / "in.parquet", "input_format": "parquet", "url_col": "URL", "caption_col": "TEXT",
         "output_folder": folder / "theirs",
-        "output_format": "webdataset", "image_size": options.side, "resize_mode": "keep_ratio", "resize_only_if_bigger": True,
-        "encode_quality": 95, "skip_reencode": True, "processes_count": options.workers, "thread_count": options.threads, "timeout": 20,
+        "output_format": "webdataset", "image_size": options.side, "resize_mode": "keep_ratio",
+        "resize_only_if_bigger": True,
+        "encode_quality": 95, "skip_reencode": True, "processes_count": options.workers,
+        "thread_count": options.threads, "timeout": 20,
         "number_sample_per_shard": -(-options.pictures // options.shards), "enable_wandb": False,
     }  # fmt: skip
-    command = [str(Path(sys.executable).with_name("img2dataset")), *(f"--{name}={value}" for name, value in given.items())]
+    command = [
+        str(Path(sys.executable).with_name("img2dataset")),
+        *(f"--{name}={value}" for name, value in given.items()),
+    ]
     return timed(command, folder / "theirs.log")._replace(pictures=successes(folder / "theirs"))
 
 
@@ -186,7 +207,15 @@ def successes(folder: Path) -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("pictures", 2000), ("hosts", 250), ("workers", 2), ("shards", 4), ("side", 512), ("threads", 64), ("repeats", 1)):
+    for name, value in (
+        ("pictures", 2000),
+        ("hosts", 250),
+        ("workers", 2),
+        ("shards", 4),
+        ("side", 512),
+        ("threads", 64),
+        ("repeats", 1),
+    ):
         parser.add_argument(f"--{name}", type=int, default=value)
     return parser.parse_args()
 
@@ -202,7 +231,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         urls = [f"http://{address(number % options.hosts)}:{port}/{number}.jpg" for number in range(options.pictures)]
-        pq.write_table(pa.table({"URL": urls, "TEXT": [f"picture number {n}" for n in range(len(urls))]}), folder / "in.parquet")
+        pq.write_table(
+            pa.table({"URL": urls, "TEXT": [f"picture number {n}" for n in range(len(urls))]}), folder / "in.parquet"
+        )
         for _ in range(options.repeats):
             runs["ours"].append(ours(folder, options))
             runs["img2dataset"].append(theirs(folder, options))

@@ -16,7 +16,8 @@ from filters.fetch.images import ImageLimits, open_picture
 from filters.scorers.base import Compute
 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "T4": 65e12}
-"""Dense bf16 (T4: fp16) multiply-adds a second x 2, from NVIDIA's data sheets; fp32 runs on other units and is given no share."""
+"""Dense bf16 (T4: fp16) multiply-adds a second x 2, from NVIDIA's data sheets; fp32 runs on other units and is given no
+share."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,12 @@ def pictures(count: int, side: int) -> list[bytes]:
     found = []
     for number in range(count):
         rng = np.random.default_rng(number)
-        smooth = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((side * 4 // 3, side), Image.Resampling.BICUBIC)
-        grain = np.clip(np.asarray(smooth, np.int16) + rng.integers(-8, 9, (side, side * 4 // 3, 1)), 0, 255).astype(np.uint8)
+        smooth = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(
+            (side * 4 // 3, side), Image.Resampling.BICUBIC
+        )
+        grain = np.clip(np.asarray(smooth, np.int16) + rng.integers(-8, 9, (side, side * 4 // 3, 1)), 0, 255).astype(
+            np.uint8
+        )
         with io.BytesIO() as file:
             Image.fromarray(grain).save(file, "JPEG", quality=92)
             found.append(file.getvalue())
@@ -55,9 +60,16 @@ def clip(model: str, compute: Compute) -> Encoder:
 
     def load(options: ClipOptions) -> Any:
         torch.manual_seed(0)
-        return module._build(config).eval(), open_clip.transform.image_transform_v2(look, is_train=False), open_clip.SimpleTokenizer()
+        return (
+            module._build(config).eval(),
+            open_clip.transform.image_transform_v2(look, is_train=False),
+            open_clip.SimpleTokenizer(),
+        )
 
-    real, module.load_clip = module.load_clip, load  # random weights instead of a file: the same class, the same arithmetic
+    real, module.load_clip = (
+        module.load_clip,
+        load,
+    )  # random weights instead of a file: the same class, the same arithmetic
     try:
         encoder = module.Clip(ClipOptions(), compute, frozenset({"image"}))
     finally:
@@ -108,7 +120,9 @@ def machine() -> tuple[str, float | None]:
 def main() -> None:
     """Run the benchmark and print its figures, the last line as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="ViT-B-32-quickgelu", help="open_clip's name; ViT-L-14-quickgelu is what the heads want")
+    parser.add_argument(
+        "--model", default="ViT-B-32-quickgelu", help="open_clip's name; ViT-L-14-quickgelu is what the heads want"
+    )
     parser.add_argument("--batch", type=int, default=8, help="pictures per batch; 256 or more on a GPU")
     parser.add_argument("--side", type=int, default=563, help="short side of the stored pictures, pixels")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")

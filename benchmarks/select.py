@@ -1,4 +1,5 @@
-"""Start the benchmark of select, which is in parts/select_table.py: in this folder a module of this name stands before the library's own.
+"""Start the benchmark of select, which is in parts/select_table.py: in this folder a module of this name stands before
+the library's own.
 
 python benchmarks/select.py [--rows 5000000] [--repeats 2] [--beam-rows 50000] [--curve 1000000,10000000]
 """

@@ -50,7 +50,8 @@ def main() -> None:
             "write_ours": count / best(lambda: write_shard(ours, made, index=True) and None),
             "write_webdataset": count / best(write_theirs),
             "read_ours": count / best(lambda: sum(1 for _ in read_shard(ours)) and None),
-            "read_webdataset": count / best(lambda: sum(1 for _ in wds.WebDataset(str(theirs), shardshuffle=False)) and None),
+            "read_webdataset": count
+            / best(lambda: sum(1 for _ in wds.WebDataset(str(theirs), shardshuffle=False)) and None),
         }
     rounded = {name: round(value) for name, value in figures.items()}
     ratios = {kind: round(figures[f"{kind}_ours"] / figures[f"{kind}_webdataset"], 2) for kind in ("write", "read")}

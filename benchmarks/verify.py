@@ -1,4 +1,5 @@
-"""`pipeline verify` on a folder of shards beside sha256sum on the same files, one at a time and in parallel, in one run.
+"""`pipeline verify` on a folder of shards beside sha256sum on the same files, one at a time and in parallel, in one
+run.
 
 python benchmarks/verify.py [--gb 1] [--shards 16] [--jobs 0] [--repeats 3]; the last line is JSON.
 All files are read once before, so that what is timed is hashing and not the disk's mood.
@@ -29,7 +30,10 @@ def make(folder: Path, gigabytes: float, shards: int) -> int:
     rng = np.random.default_rng(0)
     count = max(1, round(gigabytes * 1e9 / shards / SAMPLE))
     for number in range(shards):
-        samples = ((f"{number:08x}{n:024x}", {"codes.npy": rng.bytes(SAMPLE - 1024), "json": b"{}" * 100}) for n in range(count))
+        samples = (
+            (f"{number:08x}{n:024x}", {"codes.npy": rng.bytes(SAMPLE - 1024), "json": b"{}" * 100})
+            for n in range(count)
+        )
         write_shard(folder / f"{number:05d}.tar", samples, index=True)
     return sum(path.stat().st_size for path in folder.glob("*.tar"))
 
@@ -69,7 +73,9 @@ def main() -> None:
         seconds = {
             "verify": best(lambda: ours(cores), asked.repeats),
             "sha256sum": best(lambda: theirs("xargs", "-0", "sha256sum"), asked.repeats),
-            "sha256sum_parallel": best(lambda: theirs("xargs", "-0", "-P", str(cores), "-n", "1", "sha256sum"), asked.repeats),
+            "sha256sum_parallel": best(
+                lambda: theirs("xargs", "-0", "-P", str(cores), "-n", "1", "sha256sum"), asked.repeats
+            ),
             "verify_one_job": best(lambda: ours(1), asked.repeats),
         }
         block = Path(tars[0])
@@ -83,7 +89,11 @@ def main() -> None:
         "ratio_to_parallel_sha256sum": round(seconds["sha256sum_parallel"] / seconds["verify"], 2),
         "ratio_one_job": round(seconds["sha256sum"] / seconds["verify_one_job"], 2),
     }
-    machine = {"machine": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
+    machine = {
+        "machine": platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+    }
     facts = {"gb": round(size / 1e9, 2), "shards": asked.shards, "jobs": cores, "block": BLOCK}
     print(json.dumps({"benchmark": "verify", **facts, **rates, **ratios, **machine}))
 

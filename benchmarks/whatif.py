@@ -1,9 +1,11 @@
-"""Measure `pipeline whatif` and the decide step on a generated run folder: seconds and peak memory for N rows, no pictures needed.
+"""Measure `pipeline whatif` and the decide step on a generated run folder: seconds and peak memory for N rows, no
+pictures needed.
 
     python benchmarks/whatif.py [--rows 1000000] [--keep FOLDER]
 
-The folder holds what select, fetch, score and dedup leave for so many rows (random values, LAION-COCO's shapes). The peer is DuckDB
-counting the kept rows of each tier by the same thresholds over the same final ledger, without twins and reasons.
+The folder holds what select, fetch, score and dedup leave for so many rows (random values, LAION-COCO's shapes). The
+peer is DuckDB counting the kept rows of each tier by the same thresholds over the same final ledger, without twins and
+reasons.
 """
 
 import argparse
@@ -54,10 +56,17 @@ def recipe_of(root: Path) -> Recipe:
                     {"use": "similarity", "min": 0.28, "column": "similarity"},
                 ]
             },
-            "score": {"use": ["aesthetic_v2"], "clip": {"weights": "stand-in"}, "aesthetic_v2": {"weights": "stand-in"}},
+            "score": {
+                "use": ["aesthetic_v2"],
+                "clip": {"weights": "stand-in"},
+                "aesthetic_v2": {"weights": "stand-in"},
+            },
             "tier": {
                 "pretrain": {"size": 256, "rules": [{"use": "aesthetic", "min": 4.75, "model": "v2"}]},
-                "finetune": {"size": 512, "rules": [{"use": "size", "min_side": 512}, {"use": "aesthetic", "min": 6.0, "model": "v2"}]},
+                "finetune": {
+                    "size": 512,
+                    "rules": [{"use": "size", "min_side": 512}, {"use": "aesthetic", "min": 6.0, "model": "v2"}],
+                },
             },
         }
     )
@@ -65,13 +74,17 @@ def recipe_of(root: Path) -> Recipe:
 
 def binary(raw: np.ndarray) -> pa.Array:
     """Return (n, 16) bytes as uids."""
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(raw), [None, pa.py_buffer(np.ascontiguousarray(raw).tobytes())])
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(16), len(raw), [None, pa.py_buffer(np.ascontiguousarray(raw).tobytes())]
+    )
 
 
 def put(path: Path, table: pa.Table) -> None:
     """Write a table as the steps do, but without waiting for the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.replace_schema_metadata({"tessera_format": str(FORMAT)}), path, compression="zstd", row_group_size=65_536)
+    pq.write_table(
+        table.replace_schema_metadata({"tessera_format": str(FORMAT)}), path, compression="zstd", row_group_size=65_536
+    )
 
 
 class Made:
@@ -87,7 +100,8 @@ class Made:
         Journal(self.root, step).record(ShardRecord(shard, "", files, rows, rows))
 
     def select(self, number: int, rows: int) -> None:
-        """Write one shard of `ledger/select` and the fetch shards of its survivors: 15 % dropped by rules, 3 % copies."""
+        """Write one shard of `ledger/select` and the fetch shards of its survivors: 15 % dropped by rules, 3 %
+        copies."""
         rng = self.rng
         uids = rng.integers(0, 256, (rows, 16), dtype=np.uint8)
         copies = rng.random(rows) < 0.03
@@ -129,7 +143,10 @@ class Made:
         put(self.root / "manifests" / "plan" / "fetch" / f"{name}.parquet", planned)
         reason = pa.array(np.where(live, "", "http_404"), mask=live)
         attempts = pa.table({"uid": planned["uid"], "attempt": pa.array(np.ones(rows, np.int16)), "reason": reason})
-        size = {f"original_{side}": pa.array(rng.integers(200, 2048, rows).astype(np.int32), mask=~live) for side in ("width", "height")}
+        size = {
+            f"original_{side}": pa.array(rng.integers(200, 2048, rows).astype(np.int32), mask=~live)
+            for side in ("width", "height")
+        }
         keys = pa.array([uid.hex() for uid in planned["uid"].to_pylist()])
         paths = [self.root / "pairs" / f"{name}.parquet", self.root / "ledger" / "fetch" / f"{name}.parquet"]
         put(paths[0], pa.table({"key": keys, **size}))
@@ -203,7 +220,8 @@ def peer(root: Path) -> int:
         rows = f"read_parquet('{root}/ledger/final/*.parquet')"
         query = f"""
             SELECT count(*) FROM {rows} WHERE (step IS NULL OR step = 'decide') AND least(width, height) >= 256
-            AND greatest(width, height) <= 3.0 * least(width, height) AND pwatermark <= 0.5 AND punsafe <= 0.5 AND similarity >= 0.28
+            AND greatest(width, height) <= 3.0 * least(width, height) AND pwatermark <= 0.5 AND punsafe <= 0.5
+            AND similarity >= 0.28
             AND (aesthetic_v2 >= {THRESHOLD} OR (least(width, height) >= 512 AND aesthetic_v2 >= 6.0))"""
         return int((connection.execute(query).fetchone() or (0,))[0])
 
@@ -225,10 +243,14 @@ def main() -> None:
         found = {}
         for name in ("decide", "whatif", "whatif_select", "peer"):
             line = [sys.executable, __file__, "--part", name, "--keep", str(root)]
-            found[name] = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+            found[name] = json.loads(
+                subprocess.run(line, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+            )
     ratio = round(found["whatif"]["seconds"] / max(found["peer"]["seconds"], 0.01), 2)
     machine = f"{platform.machine()}, {len(__import__('os').sched_getaffinity(0))} cores"
-    print(json.dumps({"benchmark": "whatif", "rows": options.rows, **found, "ratio_to_peer": ratio, "machine": machine}))
+    print(
+        json.dumps({"benchmark": "whatif", "rows": options.rows, **found, "ratio_to_peer": ratio, "machine": machine})
+    )
 
 
 if __name__ == "__main__":

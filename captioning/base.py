@@ -44,23 +44,31 @@ def known_captioners() -> tuple[str, ...]:
 
 
 def check_captioner(name: str, options: Mapping[str, Any]) -> CaptionerConfig:
-    """Return the checked options of a captioner. Raises CaptionerError naming the fault and the choices; loads nothing."""
+    """Return the checked options of a captioner. Raises CaptionerError naming the fault and the choices; loads
+    nothing."""
     if name not in CAPTIONERS:
         raise CaptionerError(f"no captioner {name!r}; known: {', '.join(known_captioners())}")
     return CAPTIONERS[name].config(options)
 
 
 def captioner_weights(name: str, options: Mapping[str, Any]) -> tuple[WeightsFile, ...]:
-    """Return the identity of a captioner's weights without loading them (no torch). Raises CaptionerError, WeightsError."""
+    """Return the identity of a captioner's weights without loading them (no torch). Raises CaptionerError,
+    WeightsError."""
     config = check_captioner(name, options)
     return CAPTIONERS[name].weights(config)
 
 
 def captioner_settings(name: str, options: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
-    """Return what a step's key holds of a captioner beside its weights: never the folder they lie in. Raises CaptionerError."""
+    """Return what a step's key holds of a captioner beside its weights: never the folder they lie in. Raises
+    CaptionerError."""
     config = check_captioner(name, options)
     entry = CAPTIONERS[name]
-    return {"captioner": name, "version": entry.version, "batch_size": config.batch_size or batch_size, **entry.settings(config)}
+    return {
+        "captioner": name,
+        "version": entry.version,
+        "batch_size": config.batch_size or batch_size,
+        **entry.settings(config),
+    }
 
 
 def build_captioner(name: str, options: Mapping[str, Any], batch_size: int) -> Captioner:

@@ -43,11 +43,15 @@ class CaptionerConfig(BaseModel):
 class LlavaConfig(CaptionerConfig):
     """[caption.llava]: the options of LLaVA."""
 
-    model: str = Field("llava-hf/llava-1.5-7b-hf", description="a hub name found in the local cache, a local folder, or 'stand-in'")
+    model: str = Field(
+        "llava-hf/llava-1.5-7b-hf", description="a hub name found in the local cache, a local folder, or 'stand-in'"
+    )
     revision: str = Field("main", description="branch, tag or commit of a hub name; local folders have none")
     prompt: str = Field("describe_v1", description="name of the prompt")
     max_new_tokens: int = Field(256, ge=1, description="token limit of a caption")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="auto: bfloat16 on a GPU, float32 on a CPU")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
+    )
     short: Literal["first_sentence"] = Field("first_sentence", description="how the short caption is made")
 
 
@@ -55,8 +59,9 @@ class LlavaConfig(CaptionerConfig):
 class Entry:
     """One captioner. `version` is bumped when the same weights would say something else.
 
-    `config` reads the recipe's options (raises CaptionerError); the others take what it returned: `settings` are the values
-    that change the captions, `weights` names the bytes behind them (raises WeightsError), `build` loads, with a batch size.
+    `config` reads the recipe's options (raises CaptionerError); the others take what it returned: `settings` are the
+    values that change the captions, `weights` names the bytes behind them (raises WeightsError), `build` loads, with a
+    batch size.
     """
 
     version: int
@@ -108,13 +113,16 @@ def llava_weights(config: LlavaConfig) -> tuple[WeightsFile, ...]:
 
 
 def llava_folder(config: LlavaConfig) -> Path:
-    """Return the folder of a complete model: a local one, or the snapshot in the local cache. Raises WeightsError; downloads nothing."""
+    """Return the folder of a complete model: a local one, or the snapshot in the local cache. Raises WeightsError;
+    downloads nothing."""
     folder = Path(config.model).expanduser()
     if not folder.is_dir():
         folder = _snapshot(config)
     missing = missing_files(folder)
     if missing:
-        raise WeightsError(f"weights of llava: {folder} lacks {', '.join(missing)}. {GET.format(model=_hub_name(config))}")
+        raise WeightsError(
+            f"weights of llava: {folder} lacks {', '.join(missing)}. {GET.format(model=_hub_name(config))}"
+        )
     return folder
 
 
@@ -135,14 +143,15 @@ def _snapshot(config: LlavaConfig) -> Path:
     found = try_to_load_from_cache(config.model, "config.json", revision=config.revision)
     if not isinstance(found, str):
         raise WeightsError(
-            f"weights of llava: {config.model!r} (revision {config.revision!r}) is neither a folder here nor in the local cache"
-            f" {constants.HF_HUB_CACHE}, and nothing is downloaded by itself. {get}"
+            f"weights of llava: {config.model!r} (revision {config.revision!r}) is neither a folder here nor in the"
+            f" local cache {constants.HF_HUB_CACHE}, and nothing is downloaded by itself. {get}"
         )
     return Path(found).parent
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Return what a model folder lacks for loading: config, weights (each shard of an index), tokenizer, image processor."""
+    """Return what a model folder lacks for loading: config, weights (each shard of an index), tokenizer, image
+    processor."""
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
     index = folder / "model.safetensors.index.json"
     if index.is_file():
@@ -158,12 +167,15 @@ def missing_files(folder: Path) -> list[str]:
 
 def loaded_files(folder: Path) -> list[Path]:
     """Return the files of a model folder that decide what it says, by name."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in LOADED and not path.name.startswith("."))
+    return sorted(
+        path for path in folder.iterdir() if path.is_file() and path.suffix in LOADED and not path.name.startswith(".")
+    )
 
 
 @lru_cache(maxsize=8)
 def _folder_digest(state: tuple[tuple[str, int, int], ...]) -> str:
-    """Return a sha256 over names and bytes; size and time in `state` only let a process hash unchanged gigabytes once."""
+    """Return a sha256 over names and bytes; size and time in `state` only let a process hash unchanged gigabytes
+    once."""
     lines = (f"{Path(path).name}\0{sha256_file(path)}\n" for path, _, _ in state)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -41,7 +41,8 @@ class Llava:
         return captions
 
     def _batch(self, images: "list[Image.Image]") -> list[Caption]:
-        """Caption up to `batch_size` pictures; the last one is repeated to fill the batch, so that each multiplication has one shape."""
+        """Caption up to `batch_size` pictures; the last one is repeated to fill the batch, so that each multiplication
+        has one shape."""
         import torch
 
         padded = [image.convert("RGB") for image in images]
@@ -96,7 +97,8 @@ def _load(folder: str, sha256: str, dtype: str) -> "tuple[LlavaForConditionalGen
 
 
 def _load_folder(folder: Path, dtype: str) -> "tuple[LlavaForConditionalGeneration, LlavaProcessor]":
-    """Load a model folder onto the GPU where there is one. Raises WeightsError for a folder of another architecture or shape."""
+    """Load a model folder onto the GPU where there is one. Raises WeightsError for a folder of another architecture or
+    shape."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoProcessor, LlavaForConditionalGeneration
@@ -110,13 +112,16 @@ def _load_folder(folder: Path, dtype: str) -> "tuple[LlavaForConditionalGenerati
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise WeightsError(f"weights of llava: {folder} cannot be loaded as a LLaVA model: {error}") from error
     if report["missing_keys"]:
-        raise WeightsError(f"weights of llava: {folder} lacks parameters: {', '.join(sorted(report['missing_keys'])[:5])} …")
+        raise WeightsError(
+            f"weights of llava: {folder} lacks parameters: {', '.join(sorted(report['missing_keys'])[:5])} …"
+        )
     _prepare(processor, model)
     return model.to("cuda" if on_gpu else "cpu").eval(), processor
 
 
 def _prepare(processor: Any, model: Any) -> None:
-    """Pad on the left (answers then start in one column), and give older folders the sizes that their processor lacks."""
+    """Pad on the left (answers then start in one column), and give older folders the sizes that their processor
+    lacks."""
     processor.tokenizer.padding_side = "left"
     if processor.patch_size is None:
         processor.patch_size = model.config.vision_config.patch_size

@@ -21,7 +21,11 @@ PROMPTS: dict[str, Prompt] = {
             "LlamaGen (arXiv 2406.06525), appendix A: its stage II captions",
         ),
         Prompt("one_sentence_v1", "Describe this image in one sentence.", "ours"),
-        Prompt("visible_only_v1", "Describe only what can be seen in this image. Do not guess names, places or intentions.", "ours"),
+        Prompt(
+            "visible_only_v1",
+            "Describe only what can be seen in this image. Do not guess names, places or intentions.",
+            "ours",
+        ),
     )
 }
 

@@ -23,8 +23,8 @@ REFUSALS = (
     r"i apologi[sz]e",
 )
 _ABBREVIATIONS = (
-    "st mr mrs ms dr prof rev gen col capt lt sgt hon jr sr mt ft vs no nos vol fig figs pp ca approx est inc ltd co corp dept "
-    "ave blvd rd sq e.g i.e cf etc al a.m p.m jan feb mar apr jun jul aug sep sept oct nov dec"
+    "st mr mrs ms dr prof rev gen col capt lt sgt hon jr sr mt ft vs no nos vol fig figs pp ca approx est inc ltd co"
+    " corp dept ave blvd rd sq e.g i.e cf etc al a.m p.m jan feb mar apr jun jul aug sep sept oct nov dec"
 )
 ABBREVIATIONS = frozenset(_ABBREVIATIONS.split())
 """Words before a full stop that as a rule does not end a sentence."""
@@ -77,8 +77,8 @@ def caption_flags(text: str, *, at_limit: bool = False, limits: QualityLimits | 
 def first_sentence(text: str) -> str:
     """Return the first sentence with its end mark, on one line; the whole text where no sentence ends.
 
-    A full stop inside a number ('3.5'), after an abbreviation ('St. Paul', 'e.g.') or an initial ('J. Smith'), or before a
-    small letter ends nothing. A blank line ends a sentence too.
+    A full stop inside a number ('3.5'), after an abbreviation ('St. Paul', 'e.g.') or an initial ('J. Smith'), or
+    before a small letter ends nothing. A blank line ends a sentence too.
     """
     paragraph = re.split(r"\n\s*\n", text.strip(), maxsplit=1)[0]
     line = " ".join(paragraph.split())

@@ -13,9 +13,9 @@ ONSETS, VOWELS, ENDINGS = "bdfgklmnprst", "aeiou", ("ru", "vo")
 """Parts of made-up words: a stand-in's captions must not read as if they described anything."""
 SIDE_PX, PATCH_PX = 32, 8
 TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] == 'user' %}USER: {% else %}ASSISTANT: {% endif %}"
-    "{% for item in message['content'] %}{% if item['type'] == 'image' %}<image>\n{% else %}{{ item['text'] }}{% endif %}{% endfor %} "
-    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    "{% for message in messages %}{% if message['role'] == 'user' %}USER: {% else %}ASSISTANT: {% endif %}{% for item"
+    " in message['content'] %}{% if item['type'] == 'image' %}<image>\n{% else %}{{ item['text'] }}{% endif %}{% endfor"
+    " %} {% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 """Puts the words in the order in which LLaVA 1.5 was trained: USER: <image> newline, question, ASSISTANT:."""
 
@@ -76,10 +76,21 @@ def _model(tokenizer: "PreTrainedTokenizerBase") -> "LlavaForConditionalGenerati
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     small: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 4}
-    vision = CLIPVisionConfig(hidden_size=32, intermediate_size=64, image_size=SIDE_PX, patch_size=PATCH_PX, projection_dim=32, **small)
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, image_size=SIDE_PX, patch_size=PATCH_PX, projection_dim=32, **small
+    )
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
-    text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, max_position_embeddings=1024, **small, **special)
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=4, image_seq_length=(SIDE_PX // PATCH_PX) ** 2)
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        max_position_embeddings=1024,
+        **small,
+        **special,
+    )
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=4, image_seq_length=(SIDE_PX // PATCH_PX) ** 2
+    )
     model = LlavaForConditionalGeneration(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,11 +1,13 @@
 """Find the pairs of 64-bit hashes that differ in few bits, comparing only hashes that agree in some bands of bits.
 
-Cut into radius + k bands, two hashes that differ in at most `radius` bits agree in at least k of them, since each differing bit
-spoils one band at most: so it is enough to compare hashes that agree in some choice of k bands (a *table*), and no pair is missed.
+Cut into radius + k bands, two hashes that differ in at most `radius` bits agree in at least k of them, since each
+differing bit spoils one band at most: so it is enough to compare hashes that agree in some choice of k bands (a
+*table*), and no pair is missed.
 
-Three pure functions do the work, so that a GroupByKey can stand between them when one machine is too small: `spread` (a batch of
-hashes -> the part of each table that it belongs to), `connecting_pairs` (the hashes of one part -> pairs), `thinned` (pairs -> fewer
-pairs that connect the same). Pairs are pairs of hashes, not of places, so that they mean the same everywhere.
+Three pure functions do the work, so that a GroupByKey can stand between them when one machine is too small: `spread` (a
+batch of hashes -> the part of each table that it belongs to), `connecting_pairs` (the hashes of one part -> pairs),
+`thinned` (pairs -> fewer pairs that connect the same). Pairs are pairs of hashes, not of places, so that they mean the
+same everywhere.
 """
 
 from collections.abc import Iterator
@@ -31,7 +33,8 @@ PIVOTS = 256
 SAMPLE = 1 << 17
 """Hashes that candidates are counted on; their pairs are scaled up by the square."""
 SORT_NS, PAIR_NS = 6.0, 4.0
-"""Nanoseconds per hash and bit of log2(count) to sort a table, and per pair to compare (measured; only their ratio matters)."""
+"""Nanoseconds per hash and bit of log2(count) to sort a table, and per pair to compare (measured; only their ratio
+matters)."""
 MOST_TABLES = 500
 FILTER_BITS = 20
 MIX = 0x9E3779B97F4A7C15
@@ -40,7 +43,8 @@ MIX = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True)
 class Bands:
-    """A cut of some bits into tables: `tables` holds the mask of each choice of bands; none means that all pairs are compared."""
+    """A cut of some bits into tables: `tables` holds the mask of each choice of bands; none means that all pairs are
+    compared."""
 
     radius: int
     free: int
@@ -50,7 +54,8 @@ class Bands:
 def choose_bands(hashes: Array, radius: int, free: int = EVERYWHERE) -> Bands:
     """Return the cut with the least cost for these distinct hashes (N,) uint64, which agree outside the bits `free`.
 
-    Candidates are counted on a sample, for each number of agreeing bands, since real hashes crowd where random ones do not.
+    Candidates are counted on a sample, for each number of agreeing bands, since real hashes crowd where random ones do
+    not.
     """
     count = len(hashes)
     best, least = Bands(radius, free, ()), count * count / 2 * PAIR_NS
@@ -70,7 +75,8 @@ def choose_bands(hashes: Array, radius: int, free: int = EVERYWHERE) -> Bands:
 
 
 def spread(hashes: Array, bands: Bands, parts: int) -> Iterator[tuple[tuple[int, int], Array]]:
-    """Yield ((table, part), hashes) of a batch: hashes that agree in a table's bands land in one of its `parts`, wherever they come from.
+    """Yield ((table, part), hashes) of a batch: hashes that agree in a table's bands land in one of its `parts`,
+    wherever they come from.
 
     Without tables everything is one part.
     """
@@ -85,8 +91,8 @@ def spread(hashes: Array, bands: Bands, parts: int) -> Iterator[tuple[tuple[int,
 def connecting_pairs(hashes: Array, bands: Bands, table: int, known: Known | None = None) -> Iterator[Pairs]:
     """Yield batches of close pairs among the distinct hashes of one table (or a part of one).
 
-    Any two hashes that are close and agree in the table's bands are connected by the pairs, directly or over others, and by what
-    is `known` of all hashes from other tables, which only saves work; every pair is within the radius.
+    Any two hashes that are close and agree in the table's bands are connected by the pairs, directly or over others,
+    and by what is `known` of all hashes from other tables, which only saves work; every pair is within the radius.
     """
     if not bands.tables:
         yield from _crowd(hashes, bands, known)
@@ -115,7 +121,8 @@ def pair_masks(radius: int) -> tuple[int, ...]:
 
 
 def candidates(hashes: Array, values: Array, mask: int) -> Pairs:
-    """Return the places (in hashes, in values) of all pairs that agree in the bits of the mask; mask 0: of all pairs."""
+    """Return the places (in hashes, in values) of all pairs that agree in the bits of the mask; mask 0: of all
+    pairs."""
     keys, wanted = hashes & np.uint64(mask), values & np.uint64(mask)
     order = np.argsort(wanted, kind="stable")
     wanted = wanted[order]
@@ -129,12 +136,14 @@ def candidates(hashes: Array, values: Array, mask: int) -> Pairs:
 
 
 def _filter_slot(keys: Array) -> Array:
-    """Return a slot of each key in a table of 2**FILTER_BITS, which tells most keys that are not there at the cost of one look."""
+    """Return a slot of each key in a table of 2**FILTER_BITS, which tells most keys that are not there at the cost of
+    one look."""
     return (keys * np.uint64(MIX) >> np.uint64(BITS - FILTER_BITS)).astype(np.int64)
 
 
 def thinned(one: Array, other: Array) -> Pairs:
-    """Return pairs that connect the same hashes as the pairs one[i], other[i]: each hash with the smallest of its component."""
+    """Return pairs that connect the same hashes as the pairs one[i], other[i]: each hash with the smallest of its
+    component."""
     nodes, ends = np.unique(np.concatenate([one, other]), return_inverse=True)
     labels = components(len(nodes), ends[: len(one)], ends[len(one) :])
     smallest = np.full(len(nodes), len(nodes))
@@ -219,12 +228,19 @@ def _runs(mask: int) -> Iterator[tuple[int, int]]:
 
 
 def _within_buckets(order: Array, lengths: Array, shift: np.uint64, radius: int) -> Iterator[Pairs]:
-    """Yield close pairs of sorted hashes that share the bits above `shift`: first each with its next, then with the one after, …"""
+    """Yield close pairs of sorted hashes that share the bits above `shift`: first each with its next, then with the one
+    after, …"""
     step = 1
-    while 4 * int(np.maximum(lengths - step, 0).sum()) > len(order):  # most have such a partner: whole slices are fastest
+    while 4 * int(np.maximum(lengths - step, 0).sum()) > len(
+        order
+    ):  # most have such a partner: whole slices are fastest
         yield from _neighbours(order, step, radius)
         step += 1
-    at = np.flatnonzero((order[step:] ^ order[: len(order) - step]) >> shift == 0) if step < len(order) else np.zeros(0, np.int64)
+    at = (
+        np.flatnonzero((order[step:] ^ order[: len(order) - step]) >> shift == 0)
+        if step < len(order)
+        else np.zeros(0, np.int64)
+    )
     while len(at):
         apart = order[at] ^ order[at + step]
         same = apart >> shift == 0
@@ -237,7 +253,8 @@ def _within_buckets(order: Array, lengths: Array, shift: np.uint64, radius: int)
 
 
 def _neighbours(order: Array, step: int, radius: int) -> Iterator[Pairs]:
-    """Yield the pairs (i, i + step) that are close; neighbours in another bucket may be among them, and are as close."""
+    """Yield the pairs (i, i + step) that are close; neighbours in another bucket may be among them, and are as
+    close."""
     for start in range(0, len(order) - step, BLOCK):
         one = order[start : min(start + BLOCK, len(order) - step)]
         other = order[start + step : start + step + len(one)]
@@ -249,9 +266,10 @@ def _neighbours(order: Array, step: int, radius: int) -> Iterator[Pairs]:
 def _crowd(members: Array, bands: Bands, known: Known | None) -> Iterator[Pairs]:
     """Yield close pairs that connect a bucket, without comparing all its members where that can be spared.
 
-    Stars first: a pivot and all that are close to it. Those within half the radius are close to one another too, so none of
-    them needs to be a pivot again: a dense crowd is one component after few stars. What is not in the largest component is then compared
-    with everything, or, where that costs more, the crowd's remaining bits are cut into bands once more.
+    Stars first: a pivot and all that are close to it. Those within half the radius are close to one another too, so
+    none of them needs to be a pivot again: a dense crowd is one component after few stars. What is not in the largest
+    component is then compared with everything, or, where that costs more, the crowd's remaining bits are cut into bands
+    once more.
     """
     labels = known[1][np.searchsorted(known[0], members)] if known else np.arange(len(members))
     if (labels == labels[:1]).all():
@@ -260,7 +278,9 @@ def _crowd(members: Array, bands: Bands, known: Known | None) -> Iterator[Pairs]
     if len(one):
         yield members[one], members[other]
     same = np.unique(labels, return_index=True, return_inverse=True)
-    labels = components(len(members), np.concatenate([one, same[1][same[2]]]), np.concatenate([other, np.arange(len(members))]))
+    labels = components(
+        len(members), np.concatenate([one, same[1][same[2]]]), np.concatenate([other, np.arange(len(members))])
+    )
     outside = np.flatnonzero(labels != np.bincount(labels).argmax())
     if not len(outside):
         return

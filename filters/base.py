@@ -74,7 +74,8 @@ def known_filters() -> tuple[str, ...]:
 
 
 def build_filter(spec: Mapping[str, Any]) -> Filter:
-    """Build the filter of a rule such as {use = "size", min_side = 256}; `name` is the reason it records, by default `use`.
+    """Build the filter of a rule such as {use = "size", min_side = 256}; `name` is the reason it records, by default
+    `use`.
 
     Raises RuleError saying what was got and what the choices are.
     """
@@ -107,7 +108,10 @@ def _listed(use: str) -> str:
     """Return every threshold of a filter with its type and default, as errors list them."""
     hints = get_type_hints(FILTERS[use])
     shown = [field for field in fields(FILTERS[use]) if field.name != "name"]
-    return ", ".join(f"{f.name}: {_says(hints[f.name])}" + (" (required)" if _required(f) else f" = {_value(f.default)}") for f in shown)
+    return ", ".join(
+        f"{f.name}: {_says(hints[f.name])}" + (" (required)" if _required(f) else f" = {_value(f.default)}")
+        for f in shown
+    )
 
 
 def _value(value: Any) -> str:
@@ -145,7 +149,8 @@ def _fits(given: Any, hint: Any) -> bool:
 
 
 def at_least(batch: pa.RecordBatch, column: str, bound: float) -> pa.BooleanArray:
-    """Return value >= bound for each row, compared in the column's own precision: a float32 0.3 is at least 0.3. NaN counts as null."""
+    """Return value >= bound for each row, compared in the column's own precision: a float32 0.3 is at least 0.3. NaN
+    counts as null."""
     values = _numbers(batch.column(column))
     return pc.greater_equal(values, pa.scalar(bound, values.type))
 

@@ -34,8 +34,8 @@ def words(text: str) -> tuple[str, ...]:
 class Prompts:
     """The n-grams of all prompts, with where each stands first.
 
-    A prompt of n words and more is repeated by a text that has any n of them in a row. One with `whole` words and more, but fewer
-    than n, must stand in the text as a whole; a shorter one must be the whole text.
+    A prompt of n words and more is repeated by a text that has any n of them in a row. One with `whole` words and more,
+    but fewer than n, must stand in the text as a whole; a shorter one must be the whole text.
     """
 
     def __init__(self, n: int, whole: int) -> None:
@@ -74,7 +74,8 @@ def _grams(said: tuple[str, ...], size: int) -> Iterator[tuple[str, ...]]:
 
 
 def read_prompts(path: Path) -> list[tuple[int, str]]:
-    """Return (line, prompt) of a file: CSV or TSV with a column `Prompt`, `caption` or `text`, JSON lines with such a key, or plain lines.
+    """Return (line, prompt) of a file: CSV or TSV with a column `Prompt`, `caption` or `text`, JSON lines with such a
+    key, or plain lines.
 
     Raises PromptError naming the line.
     """
@@ -87,7 +88,11 @@ def read_prompts(path: Path) -> list[tuple[int, str]]:
         raise PromptError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise PromptError(f"{path}: not UTF-8 text ({error})") from error
-    return [(number, _of_json(path, number, line)) for number, line in lines] if path.suffix in (".jsonl", ".json") else lines
+    return (
+        [(number, _of_json(path, number, line)) for number, line in lines]
+        if path.suffix in (".jsonl", ".json")
+        else lines
+    )
 
 
 def _of_table(path: Path, rows: Any) -> list[tuple[int, str]]:

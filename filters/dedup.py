@@ -34,12 +34,18 @@ def phash(images: "Sequence[Image]") -> Array:
     if not images:
         return np.zeros(0, np.uint64)
     return phash_of_grey(
-        np.stack([np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float64) for image in images])
+        np.stack(
+            [
+                np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float64)
+                for image in images
+            ]
+        )
     )
 
 
 def phash_of_grey(grey: Array) -> Array:
-    """Return the perceptual hash of grey pictures that are 32 x 32 already, (N, 32, 32) float64 in 0..255 -> (N,) uint64."""
+    """Return the perceptual hash of grey pictures that are 32 x 32 already, (N, 32, 32) float64 in 0..255 -> (N,)
+    uint64."""
     from scipy.fft import dct
 
     low = dct(dct(grey, axis=1)[:, :KEPT], axis=2)[:, :, :KEPT].reshape(len(grey), HASH_BITS)
@@ -50,17 +56,21 @@ def phash_of_grey(grey: Array) -> Array:
 def clusters(hashes: Array, radius: int, workers: int = 0) -> Array:
     """Return the cluster of each hash, (N,) int64: the smallest index in its connected component.
 
-    Two hashes are connected when they differ in at most `radius` bits; all such pairs are found. Equal hashes are one from the start.
+    Two hashes are connected when they differ in at most `radius` bits; all such pairs are found. Equal hashes are one
+    from the start.
     `workers`: threads, 0 for one per core; the result does not depend on it.
     """
     distinct, first, back = np.unique(np.asarray(hashes, np.uint64), return_index=True, return_inverse=True)
     nothing = np.zeros(0, np.uint64)
-    found = _of_all_tables(distinct, radius, workers or len(os.sched_getaffinity(0))) if radius > 0 else (nothing, nothing)
+    found = (
+        _of_all_tables(distinct, radius, workers or len(os.sched_getaffinity(0))) if radius > 0 else (nothing, nothing)
+    )
     return first_of_each(distinct, first, *found)[back]
 
 
 def first_of_each(distinct: Array, first: Array, one: Array, other: Array) -> Array:
-    """Return, for each of the sorted distinct hashes, the smallest `first` of its component, (N,) int64; one[i], other[i] are joined."""
+    """Return, for each of the sorted distinct hashes, the smallest `first` of its component, (N,) int64; one[i],
+    other[i] are joined."""
     labels = components(len(distinct), np.searchsorted(distinct, one), np.searchsorted(distinct, other))
     smallest = np.full(len(distinct), np.iinfo(np.int64).max)
     np.minimum.at(smallest, labels, first)
@@ -68,7 +78,8 @@ def first_of_each(distinct: Array, first: Array, one: Array, other: Array) -> Ar
 
 
 def _of_all_tables(distinct: Array, radius: int, workers: int) -> Pairs:
-    """Return pairs that connect what is close; threads work on as many tables at once, and know what the tables before have found."""
+    """Return pairs that connect what is close; threads work on as many tables at once, and know what the tables before
+    have found."""
     bands = choose_bands(distinct, radius)
     tables = range(max(1, len(bands.tables)))
     found = np.zeros(0, np.uint64), np.zeros(0, np.uint64)
@@ -79,7 +90,9 @@ def _of_all_tables(distinct: Array, radius: int, workers: int) -> Pairs:
                 break  # one cluster holds all
             known = distinct, labels
             wave = tables[start : start + workers]
-            made = pool.map(lambda table, known: _joined(connecting_pairs(distinct, bands, table, known)), wave, [known] * len(wave))
+            made = pool.map(
+                lambda table, known: _joined(connecting_pairs(distinct, bands, table, known)), wave, [known] * len(wave)
+            )
             found = thinned(*_together([found, *made]))
     return found
 
@@ -99,11 +112,14 @@ def _joined(batches: Iterable[Pairs]) -> Pairs:
 
 def _together(held: Sequence[Pairs]) -> Pairs:
     nothing = np.zeros(0, np.uint64)
-    return np.concatenate([nothing, *(one for one, _ in held)]), np.concatenate([nothing, *(other for _, other in held)])
+    return np.concatenate([nothing, *(one for one, _ in held)]), np.concatenate(
+        [nothing, *(other for _, other in held)]
+    )
 
 
 def nearest(hashes: Array, listed: Array, radius: int) -> tuple[Array, Array]:
-    """Return, per hash, the place in `listed` of the nearest hash within the radius and its distance, (N,) int64 each; -1 where none.
+    """Return, per hash, the place in `listed` of the nearest hash within the radius and its distance, (N,) int64 each;
+    -1 where none.
 
     Of two that are as near the first in the list counts. None is missed: see filters/bands.py.
     """
@@ -124,7 +140,8 @@ def nearest(hashes: Array, listed: Array, radius: int) -> tuple[Array, Array]:
 
 
 def most_alike(embeddings: Array, listed: Array) -> tuple[Array, Array]:
-    """Return, per embedding (N, D), the place of the most alike of `listed` (M, D), (N,) int64, and their cosine, (N,) float32.
+    """Return, per embedding (N, D), the place of the most alike of `listed` (M, D), (N,) int64, and their cosine, (N,)
+    float32.
 
     Lengths do not count. Raises ValueError for another D: embeddings of two models have no angle.
     """

@@ -55,7 +55,8 @@ class KindError(ListError):
 
 @dataclass(frozen=True)
 class Listed:
-    """One list: its kind, the name of its file, and its values in canonical form; `radius` in bits counts for pHashes alone."""
+    """One list: its kind, the name of its file, and its values in canonical form; `radius` in bits counts for pHashes
+    alone."""
 
     kind: str
     name: str
@@ -73,14 +74,22 @@ class Exclusions:
     def by_kind(self) -> dict[str, pa.Array]:
         """Return kind -> distinct values of all its lists."""
         kinds = {one.kind for one in self.lists} & set(OF_ROWS)
-        return {kind: pa.concat_arrays([one.values for one in self.lists if one.kind == kind]).unique() for kind in sorted(kinds)}
+        return {
+            kind: pa.concat_arrays([one.values for one in self.lists if one.kind == kind]).unique()
+            for kind in sorted(kinds)
+        }
 
     def hits(self, columns: Mapping[str, pa.Array]) -> pa.BooleanArray:
-        """Tell of each row whether a list names it, from `uid`, `url`, `text` and, where the input has it, `hash`. Never null."""
+        """Tell of each row whether a list names it, from `uid`, `url`, `text` and, where the input has it, `hash`.
+        Never null."""
         rows = len(columns["uid"])
         hit = pa.array(np.zeros(rows, np.bool_))
         for kind, values in self.by_kind.items():
-            found = _is_in_hosts(columns["url"], values) if kind == "host" else pc.is_in(_of_rows(kind, columns), value_set=values)
+            found = (
+                _is_in_hosts(columns["url"], values)
+                if kind == "host"
+                else pc.is_in(_of_rows(kind, columns), value_set=values)
+            )
             hit = pc.or_(hit, pc.fill_null(found, False))
         return hit
 
@@ -102,14 +111,19 @@ def laion_hashes(url: pa.Array, text: pa.Array | None) -> pa.Array:
     from mmh3 import hash64
 
     texts = [None] * len(url) if text is None else text.to_pylist()
-    found = [None if one is None else hash64((one + (two or "")).encode())[0] for one, two in zip(url.to_pylist(), texts, strict=True)]
+    found = [
+        None if one is None else hash64((one + (two or "")).encode())[0]
+        for one, two in zip(url.to_pylist(), texts, strict=True)
+    ]
     return pa.array(found, pa.int64())
 
 
 def normal_urls(urls: pa.Array) -> pa.Array:
-    """Return http(s) URLs as they are compared, others null: without scheme, user, default port and fragment, the host in lower case.
+    """Return http(s) URLs as they are compared, others null: without scheme, user, default port and fragment, the host
+    in lower case.
 
-    http and https are one, so that a takedown of either form counts; so are percent-encodings of one path (RFC 3986, 6.2.2).
+    http and https are one, so that a takedown of either form counts; so are percent-encodings of one path (RFC 3986,
+    6.2.2).
     """
     parts = pc.extract_regex(urls, PARTS)
     host, port, rest = (pc.struct_field(parts, name) for name in ("host", "port", "rest"))
@@ -176,9 +190,11 @@ def is_in_domains(hosts: pa.Array, among: Callable[[pa.Array], pa.Array]) -> pa.
 
 
 def read_list(path: Path, kind: str | None = None, radius: int = 0) -> Listed:
-    """Read one list: Parquet, CSV or TSV with a column named after its kind, or text with one value a line and `#` comments.
+    """Read one list: Parquet, CSV or TSV with a column named after its kind, or text with one value a line and `#`
+    comments.
 
-    Raises ListError, with the line where there is one, for values that are not of the kind, or a kind that cannot be told.
+    Raises ListError, with the line where there is one, for values that are not of the kind, or a kind that cannot be
+    told.
     """
     if kind is not None and kind not in KINDS:
         raise ListError(f"{path}: kind {kind!r}; kinds are {', '.join(KINDS)}")
@@ -195,7 +211,8 @@ def read_list(path: Path, kind: str | None = None, radius: int = 0) -> Listed:
 
 
 def require_regular(path: Path) -> None:
-    """Raise ListError for a pipe, socket or device: it may never end, and gives what it has only once; lists are read twice."""
+    """Raise ListError for a pipe, socket or device: it may never end, and gives what it has only once; lists are read
+    twice."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ListError(f"{path}: a pipe or device, wanted a regular file: write the list into one")
 
@@ -237,8 +254,12 @@ def _column(path: Path, names: Sequence[str], kind: str | None) -> tuple[str, in
     if len(found) == 1:
         return found[0], lower.index(found[0])
     if not found:
-        raise KindError(f"{path}: its columns are {', '.join(names)}", f"wanted a column named {kind or ', '.join(KINDS)}")
-    raise KindError(f"{path}: columns {' and '.join(found)}", f'say which one is meant: {{ file = "…", kind = "{found[0]}" }}')
+        raise KindError(
+            f"{path}: its columns are {', '.join(names)}", f"wanted a column named {kind or ', '.join(KINDS)}"
+        )
+    raise KindError(
+        f"{path}: columns {' and '.join(found)}", f'say which one is meant: {{ file = "…", kind = "{found[0]}" }}'
+    )
 
 
 def _read_text(path: Path, kind: str | None) -> tuple[str, pa.Array]:
@@ -260,11 +281,14 @@ def _read_csv(path: Path, kind: str | None) -> tuple[str, pa.Array]:
             raise KindError(f"{path}: line 1: no header", f"wanted one with a column named {', '.join(KINDS)}")
         return kind, pa.array([], TYPES[kind])
     kind, column = _column(path, rows[0][1], kind)
-    return kind, _canonical(path, kind, [(number, row[column] if column < len(row) else "") for number, row in rows[1:]])
+    return kind, _canonical(
+        path, kind, [(number, row[column] if column < len(row) else "") for number, row in rows[1:]]
+    )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number, text) of what is neither empty nor a comment; a comment starts a line or follows white space."""
+    """Yield (line number, text) of what is neither empty nor a comment; a comment starts a line or follows white
+    space."""
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if text := re.sub(r"(^|\s)#.*", "", line.rstrip("\r\n")).strip():
@@ -286,14 +310,24 @@ def _told(path: Path, lines: Sequence[tuple[int, str]]) -> str:
     raise KindError(f"{path}: line {number}: {text[:80]!r} {what}", wanted)
 
 
-def _canonical(path: Path, kind: str, lines: Iterator[tuple[int, str]] | Sequence[tuple[int, str]], place: str = "line") -> pa.Array:
+def _canonical(
+    path: Path, kind: str, lines: Iterator[tuple[int, str]] | Sequence[tuple[int, str]], place: str = "line"
+) -> pa.Array:
     """Return the values as they are compared. Raises ListError at the first that is not of its kind."""
     values: list[Any] = []
     for number, text in lines:
         text = text.strip()
-        if not re.fullmatch(LOOKS[kind], text) and not (kind == "host" and re.fullmatch(r"localhost|\[?[0-9a-fA-F:]+\]?", text)):
+        if not re.fullmatch(LOOKS[kind], text) and not (
+            kind == "host" and re.fullmatch(r"localhost|\[?[0-9a-fA-F:]+\]?", text)
+        ):
             raise ListError(f"{path}: {place} {number}: {text[:80]!r} is no {kind}")
-        values.append(bytes.fromhex(text) if kind == "uid" else int(text, 16 if kind == "phash" else 10) if "hash" in kind else text)
+        values.append(
+            bytes.fromhex(text)
+            if kind == "uid"
+            else int(text, 16 if kind == "phash" else 10)
+            if "hash" in kind
+            else text
+        )
     if kind == "hash" and any(not -(1 << 63) <= value < 1 << 63 for value in values):
         raise ListError(f"{path}: a hash is outside 64 signed bits")
     array = pa.array(values, TYPES[kind])

@@ -35,11 +35,17 @@ class Language(Rule):
     def keep(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         """Look the language up; one that is not allowed keeps the row only where the detector is not sure of it."""
         language = batch.column("language")
-        allowed = pc.if_else(pc.is_null(language), None, pc.is_in(language, value_set=pa.array(self.allow, pa.string())))
+        allowed = pc.if_else(
+            pc.is_null(language), None, pc.is_in(language, value_set=pa.array(self.allow, pa.string()))
+        )
         if self.sure > 0:
-            unsure = pc.fill_null(pc.invert(at_least(batch, "language_score", self.sure)), False)  # an input may give no probability
+            unsure = pc.fill_null(
+                pc.invert(at_least(batch, "language_score", self.sure)), False
+            )  # an input may give no probability
             allowed = pc.or_kleene(allowed, unsure)
-        return pc.and_kleene(allowed, at_least(batch, "language_score", self.min_score)) if self.min_score > 0 else allowed
+        return (
+            pc.and_kleene(allowed, at_least(batch, "language_score", self.min_score)) if self.min_score > 0 else allowed
+        )
 
 
 LID = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"

@@ -11,7 +11,8 @@ from filters.base import Rule, RuleError, at_least, at_most
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Rule):
-    """A bound on one of `columns`. Where that is null, `otherwise` judges: the same filter on another column, with its own bound."""
+    """A bound on one of `columns`. Where that is null, `otherwise` judges: the same filter on another column, with its
+    own bound."""
 
     columns: ClassVar[tuple[str, ...]] = ()
 
@@ -23,7 +24,10 @@ class Measured(Rule):
         if self.column not in self.columns:
             raise RuleError(f"filter {self.use!r}: column = {self.column!r}, wanted one of {', '.join(self.columns)}")
         if self.otherwise and self.column in self.otherwise.inputs:
-            raise RuleError(f"filter {self.use!r}: otherwise reads {self.column!r} again; name another column of {', '.join(self.columns)}")
+            raise RuleError(
+                f"filter {self.use!r}: otherwise reads {self.column!r} again; name another column of"
+                f" {', '.join(self.columns)}"
+            )
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -14,5 +14,6 @@ class Nsfw(AtMost):
     columns = ("punsafe", "clip_nsfw", "opennsfw")
 
     max: float
-    """Probability, 0..1, kept when equal. The two detectors have different scales; LAION's sets were cut at punsafe 0.5."""
+    """Probability, 0..1, kept when equal. The two detectors have different scales; LAION's sets were cut at punsafe
+    0.5."""
     column: str = "punsafe"

@@ -24,4 +24,8 @@ class Size(Rule):
         """Compare the short and the long side with their bounds."""
         sides = [batch.column(name) for name in self.inputs]
         kept = pc.greater_equal(pc.min_element_wise(*sides, skip_nulls=False), self.min_side)
-        return kept if self.max_side is None else pc.and_(kept, pc.less_equal(pc.max_element_wise(*sides, skip_nulls=False), self.max_side))
+        return (
+            kept
+            if self.max_side is None
+            else pc.and_(kept, pc.less_equal(pc.max_element_wise(*sides, skip_nulls=False), self.max_side))
+        )

@@ -21,7 +21,8 @@ def digests(values: pa.Array) -> pa.Array:
 
 
 def named_rows(tombstones: Tombstones, columns: Mapping[str, pa.Array]) -> pa.BooleanArray:
-    """Tell of each row whether a tombstone names its uid, its URL, its host or a domain above it, or its place. Never null."""
+    """Tell of each row whether a tombstone names its uid, its URL, its host or a domain above it, or its place. Never
+    null."""
     hit = pc.is_in(columns["uid"], value_set=tombstones.uids)
     hit = pc.or_(hit, _at_places(tombstones, columns["source"], columns["source_row"]))
     urls, hosts = tombstones.values("url"), tombstones.values("host")
@@ -34,7 +35,9 @@ def named_rows(tombstones: Tombstones, columns: Mapping[str, pa.Array]) -> pa.Bo
 
 def in_hosts(urls: pa.Array, wanted: pa.Array) -> pa.BooleanArray:
     """Tell whether the sha256 of a URL's host, or of a domain above it, is wanted. Never null."""
-    return pc.fill_null(is_in_domains(hosts_of(urls), lambda domains: pc.is_in(digests(domains), value_set=wanted)), False)
+    return pc.fill_null(
+        is_in_domains(hosts_of(urls), lambda domains: pc.is_in(digests(domains), value_set=wanted)), False
+    )
 
 
 def _at_places(tombstones: Tombstones, source: pa.Array, row: pa.Array) -> pa.BooleanArray:

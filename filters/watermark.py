@@ -14,5 +14,6 @@ class Watermark(AtMost):
     columns = ("pwatermark", "stock_mark")
 
     max: float = 0.5
-    """0..1, kept when equal: a probability for `pwatermark`; for `stock_mark` a stock agency's word is 1, other text below 0.5."""
+    """0..1, kept when equal: a probability for `pwatermark`; for `stock_mark` a stock agency's word is 1, other text
+    below 0.5."""
     column: str = "pwatermark"

@@ -17,7 +17,9 @@ def packaged(name: str, package: str, inside: str, sha256: str, get: str = DEMO)
     """
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise WeightsError(f"weights of {name}: they come inside the package {package!r}, which is not installed. Get it with: {get}")
+        raise WeightsError(
+            f"weights of {name}: they come inside the package {package!r}, which is not installed. Get it with: {get}"
+        )
     return local(name, Path(spec.origin).parent / inside, f"Get the package anew with: {get}", sha256)
 
 

@@ -21,7 +21,8 @@ INDEX, STATS = ".index.json", "_stats.json"
 IMPORT_NOTE = "import.json"
 """What `pipeline import` leaves beside the shards that it makes: counts of what it read, dropped and kept."""
 OPTIONAL = {"t5.npy"}
-"""Members that a sample may lack though most have them: it has no caption to make features of, or they could not be used."""
+"""Members that a sample may lack though most have them: it has no caption to make features of, or they could not be
+used."""
 
 
 class _Folder:
@@ -64,7 +65,9 @@ def verify_folder(root: Path, jobs: int = 0, watch: Watch | None = None) -> Repo
     _gaps(folder, [*tars, *map(_tar_of, indexes)])
     _pairs_without_tar(folder)
     _repeated(folder)
-    walk_foreign(root, lambda name: name in folder.known or name in LOOSE or Path(name).name == IMPORT_NOTE, folder.find)
+    walk_foreign(
+        root, lambda name: name in folder.known or name in LOOSE or Path(name).name == IMPORT_NOTE, folder.find
+    )
     findings = sorted(set(folder.findings), key=lambda finding: (finding.path, finding.kind, finding.says))
     return Report(watch.files + len(indexes), watch.done, tuple(findings), tuple(folder.said))
 
@@ -91,7 +94,10 @@ def _index(folder: _Folder, path: Path) -> Index | None:
         folder.find(path, "damaged", f"has no {SEAL}: nothing proves that it is as it was written")
     for fault in _index_faults(index, _tar_of(path).name):
         folder.find(path, "damaged", fault)
-    numbers = [int(hashlib.blake2b(key.encode(), digest_size=7).hexdigest(), 16) for key in {m.key: None for m in index.members}]
+    numbers = [
+        int(hashlib.blake2b(key.encode(), digest_size=7).hexdigest(), 16)
+        for key in {m.key: None for m in index.members}
+    ]
     folder.keys[path.parent].append(pa.array(numbers, pa.int64()))
     return index
 
@@ -107,7 +113,11 @@ def _index_faults(index: Index, tar: str) -> list[str]:
     if len(parts) != index.samples:
         faults.append(f"{len(parts)} samples in its members, {index.samples} in its count")
     usual = set.intersection(*parts.values()) if parts else set()
-    common = {name for name, count in Counter(part for found in parts.values() for part in found).items() if count > len(parts) / 2}
+    common = {
+        name
+        for name, count in Counter(part for found in parts.values() for part in found).items()
+        if count > len(parts) / 2
+    }
     for key, found in parts.items():
         if lost := common - found - usual - OPTIONAL:
             faults.append(f"sample {key} lacks {', '.join(sorted(lost))}, which the others have")
@@ -127,7 +137,11 @@ def _shard(folder: _Folder, path: Path, got: Measured, indexes: dict[Path, Index
         _pairs(folder, path, got)
         return
     fault = _loose(path)
-    folder.find(path, "damaged" if fault else "unproved", fault or "the tar is whole in itself, but nothing says what its members must be")
+    folder.find(
+        path,
+        "damaged" if fault else "unproved",
+        fault or "the tar is whole in itself, but nothing says what its members must be",
+    )
     if (stats := path.with_name(path.stem + STATS)).exists():  # pairs, which have a table and no index
         folder.know(stats)
         place = path.with_suffix(".parquet")
@@ -145,7 +159,8 @@ def _loose(path: Path) -> str:
 
 
 def _pairs(folder: _Folder, path: Path, got: Measured) -> None:
-    """Check a shard of pairs member by member against the table beside it: the table holds the sha256 of each picture."""
+    """Check a shard of pairs member by member against the table beside it: the table holds the sha256 of each
+    picture."""
     table = path.with_suffix(".parquet")
     stats = path.with_name(f"{path.stem}{STATS}")
     folder.know(table)
@@ -154,7 +169,9 @@ def _pairs(folder: _Folder, path: Path, got: Measured) -> None:
         rows = pq.read_table(table).to_pylist()
         wanted = {row["key"]: row for row in rows if row["status"] == "success"}
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-        folder.find(table, "damaged", f"cannot be read as a table of pairs ({(str(error).splitlines() or ['?'])[0][:120]})")
+        folder.find(
+            table, "damaged", f"cannot be read as a table of pairs ({(str(error).splitlines() or ['?'])[0][:120]})"
+        )
         return
     _stats(folder, stats, len(rows), len(wanted))
     if got.bytes == 0:
@@ -162,8 +179,13 @@ def _pairs(folder: _Folder, path: Path, got: Measured) -> None:
         return
     faults = list(_pair_faults(path, wanted))
     if faults:
-        folder.find(path, "damaged", "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else ""))
-    line = "pairs: checked by the sha256 of each picture and the values in their table; of rows without a picture nothing can be proved"
+        folder.find(
+            path, "damaged", "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
+        )
+    line = (
+        "pairs: checked by the sha256 of each picture and the values in their table; of rows without a picture nothing"
+        " can be proved"
+    )
     if line not in folder.said:
         folder.said.append(line)
 
@@ -209,7 +231,11 @@ def _stats(folder: _Folder, path: Path, count: int, successes: int) -> None:
     try:
         said = json.loads(read_plain(path))
         if (said["count"], said["successes"]) != (count, successes):
-            folder.find(path, "damaged", f"{said['count']} rows and {said['successes']} pictures, its table has {count} and {successes}")
+            folder.find(
+                path,
+                "damaged",
+                f"{said['count']} rows and {said['successes']} pictures, its table has {count} and {successes}",
+            )
     except (ValueError, KeyError, TypeError, OSError) as error:
         folder.find(path, "damaged", "empty" if path.stat().st_size == 0 else f"not a shard's statistics ({error})")
 

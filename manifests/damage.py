@@ -27,7 +27,9 @@ class Piece:
     fault: str = ""
 
 
-def explain(path: Path, wanted: Measured, got: Measured, index: Index | None = None, pictures: Mapping[str, str] | None = None) -> str:
+def explain(
+    path: Path, wanted: Measured, got: Measured, index: Index | None = None, pictures: Mapping[str, str] | None = None
+) -> str:
     """Say how a file differs from its record. `pictures`: member name -> sha256 in hex, for a tar without an index."""
     if got.error:
         return f"cannot be read ({got.error})"
@@ -52,7 +54,8 @@ def _is_zero(path: Path) -> bool:
 
 
 def tar_faults(path: Path, index: Index | None = None, pictures: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Yield what is wrong with a tar, member by member: against its index, else against itself and the pictures' sha256."""
+    """Yield what is wrong with a tar, member by member: against its index, else against itself and the pictures'
+    sha256."""
     if index is not None:
         yield from _against(path, index)
         return
@@ -90,7 +93,11 @@ def _where(size: int, index: Index) -> str:
     for before, member in zip((None, *index.members), index.members, strict=False):
         start = member.offset - BLOCK
         if size == start:
-            return "between samples" if before is None or before.key != member.key else f"between members of sample {member.key}"
+            return (
+                "between samples"
+                if before is None or before.key != member.key
+                else f"between members of sample {member.key}"
+            )
         if size < member.offset:
             return f"in the header of {member.name}"
         if size < member.offset + member.length:

@@ -106,7 +106,8 @@ def write_json(path: Path, value: Mapping[str, Any], sealed: bool = False) -> No
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that `write_json` wrote, without its seal. Raises FormatError for another file or version, SealError."""
+    """Read a JSON object that `write_json` wrote, without its seal. Raises FormatError for another file or version,
+    SealError."""
     return unsealed(path, read_plain(path))[0]
 
 
@@ -117,10 +118,14 @@ def unsealed(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise FormatError(f"{path}: format {value.get('format') if isinstance(value, dict) else '?'}, this version reads {FORMAT}")
+        raise FormatError(
+            f"{path}: format {value.get('format') if isinstance(value, dict) else '?'}, this version reads {FORMAT}"
+        )
     seal = value.pop(SEAL, None)
     if seal is not None and seal != digest_of(value):
-        raise SealError(f"{path}: its seal says {seal}, its content {digest_of(value)}: the file was changed after it was written")
+        raise SealError(
+            f"{path}: its seal says {seal}, its content {digest_of(value)}: the file was changed after it was written"
+        )
     return value, seal is not None
 
 
@@ -129,7 +134,8 @@ def _refuse(word: str) -> None:
 
 
 def write_table(path: Path, table: pa.Table, row_group_rows: int = ROW_GROUP_ROWS) -> None:
-    """Write a Parquet file with fixed row groups and the format version in its metadata, by temporary name and rename."""
+    """Write a Parquet file with fixed row groups and the format version in its metadata, by temporary name and
+    rename."""
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"tessera_format": str(FORMAT).encode()})
     with writing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_rows)
@@ -163,7 +169,8 @@ class TableWriter:
 
 @contextlib.contextmanager
 def writing_table(path: Path, schema: pa.Schema, **encoding: Any) -> Iterator[TableWriter]:
-    """Yield a TableWriter for a file as `write_table` makes it; `encoding` are pyarrow's writer options (use_dictionary …)."""
+    """Yield a TableWriter for a file as `write_table` makes it; `encoding` are pyarrow's writer options (use_dictionary
+    …)."""
     schema = schema.with_metadata({**(schema.metadata or {}), b"tessera_format": str(FORMAT).encode()})
     with writing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd", **encoding) as writer:
         rows = TableWriter(writer)

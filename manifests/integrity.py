@@ -1,4 +1,5 @@
-"""Verify a run folder: every file against its record, every record against the others, and nothing that no record names."""
+"""Verify a run folder: every file against its record, every record against the others, and nothing that no record
+names."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,7 +30,8 @@ PENDING = ".removal"
 ASKED = ".removal-asked.json"
 """What a removal was asked for, there from its begin to its end: until then the folder takes no other work."""
 NOTES = ("removal-copy.json", "removal.json")
-"""In PENDING, twice the same: which file belongs where. Once one is there, the removal is finished by whoever opens the folder next."""
+"""In PENDING, twice the same: which file belongs where. Once one is there, the removal is finished by whoever opens the
+folder next."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,9 @@ def _in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def is_run(root: Path) -> bool:
     """Tell whether a folder is a run folder, damaged or not: it has journals, manifests or a resolved recipe."""
-    return any((root / name).exists() for name in ("manifests/journal", "manifests/filter.json", "manifests/input.json")) or (
-        (root / "manifests").is_dir() and (root / "recipe.toml").is_file()
-    )
+    return any(
+        (root / name).exists() for name in ("manifests/journal", "manifests/filter.json", "manifests/input.json")
+    ) or ((root / "manifests").is_dir() and (root / "recipe.toml").is_file())
 
 
 def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = None) -> Report:
@@ -73,14 +75,21 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
     _foreign(records, stages)
     _removals(records)
     if any((root / PENDING / note).exists() for note in NOTES):
-        records.find(f"{PENDING}/{NOTES[-1]}", "stale", "a removal was interrupted: pipeline remove RUN, or the next run, finishes it")
+        records.find(
+            f"{PENDING}/{NOTES[-1]}",
+            "stale",
+            "a removal was interrupted: pipeline remove RUN, or the next run, finishes it",
+        )
     if (root / ASKED).exists():
-        records.find(ASKED, "stale", "a removal was asked for and is not at its end: pipeline remove RUN goes on with it")
+        records.find(
+            ASKED, "stale", "a removal was asked for and is not at its end: pipeline remove RUN goes on with it"
+        )
     return Report(watch.files, watch.done, _in_order(records.findings), tuple(said))
 
 
 def look_over(root: Path, stages: Stages) -> list[Finding]:
-    """Return what is missing, damaged or cut, without reading the files that records speak of: their sizes alone are compared.
+    """Return what is missing, damaged or cut, without reading the files that records speak of: their sizes alone are
+    compared.
 
     Checkpoints are left out.
     """
@@ -94,7 +103,9 @@ def look_over(root: Path, stages: Stages) -> list[Finding]:
             records.find(name, "missing", f"not there, though {claim.by} names it", claim.step, claim.shard)
         elif claim.file.bytes not in (-1, size):
             records.find(name, "damaged", f"{size:,} bytes, {claim.file.bytes:,} wanted", claim.step, claim.shard)
-    found = {finding for finding in records.findings if finding.kind in ("missing", "damaged") and finding.step != "train"}
+    found = {
+        finding for finding in records.findings if finding.kind in ("missing", "damaged") and finding.step != "train"
+    }
     return sorted(found, key=lambda finding: (finding.path, finding.kind))
 
 
@@ -122,13 +133,20 @@ def _without_manifest(records: Records, stage: str, steps: list[str]) -> list[st
     name = f"manifests/{stage}.json"
     if records.found(name):
         return []
-    children = [child for child, manifest in records.manifests.items() if any(entry.get("name") == name for entry in manifest.inputs)]
+    children = [
+        child
+        for child, manifest in records.manifests.items()
+        if any(entry.get("name") == name for entry in manifest.inputs)
+    ]
     if stage in read_digests(records.root) or children:
         records.find(name, "missing", f"not there, though {children[0] if children else DIGESTS_PATH} names it")
         return []
     done = sum(len(records.journal.get(step, {})) for step in steps)
     begun = [step for step in steps if records.journal.get(step)]
-    return [f"{stage}: no manifest: " + (f"unfinished, {done} shards done in {', '.join(begun)}" if begun else "it has not run")]
+    return [
+        f"{stage}: no manifest: "
+        + (f"unfinished, {done} shards done in {', '.join(begun)}" if begun else "it has not run")
+    ]
 
 
 def _compare(records: Records, manifest: Manifest, step: str) -> None:
@@ -140,14 +158,20 @@ def _compare(records: Records, manifest: Manifest, step: str) -> None:
     for shard in sorted(set(listed) - set(journal)):
         name = f"manifests/journal/{step}/{shard}.json"
         if not records.found(name):
-            records.find(name, "missing", f"not there, though manifests/{manifest.stage}.json lists the shard", step, shard)
+            records.find(
+                name, "missing", f"not there, though manifests/{manifest.stage}.json lists the shard", step, shard
+            )
     others = [
         shard
         for shard, record in journal.items()
-        if {(f.path, f.sha256, f.bytes, record.rows_in, record.rows_out) for f in record.files} != listed.get(shard, set())
+        if {(f.path, f.sha256, f.bytes, record.rows_in, record.rows_out) for f in record.files}
+        != listed.get(shard, set())
     ]
     if others:
-        says = f"lists other files than the journal of {step} for {len(others)} shards, such as {min(others)}: made again since"
+        says = (
+            f"lists other files than the journal of {step} for {len(others)} shards, such as {min(others)}: made again"
+            " since"
+        )
         ends = f"pipeline run --stage {manifest.stage} ends what was begun"
         records.find(f"manifests/{manifest.stage}.json", "stale", f"{says}; {ends}", step)
 
@@ -169,7 +193,9 @@ def _digests(records: Records) -> None:
     for stage, manifest in records.manifests.items():
         listed = known.get(stage, {}).get("digest")
         if listed != manifest.digest and not records.found(DIGESTS_PATH):
-            records.find(DIGESTS_PATH, "stale", f"{stage} has digest {manifest.digest[:16]}…, listed {str(listed)[:16]}…")
+            records.find(
+                DIGESTS_PATH, "stale", f"{stage} has digest {manifest.digest[:16]}…, listed {str(listed)[:16]}…"
+            )
 
 
 def _inputs(records: Records) -> None:
@@ -183,10 +209,14 @@ def _inputs(records: Records) -> None:
         return
     if manifest is None or records.found(name):
         return
-    files = {(entry.get("name"), entry.get("bytes")) for entry in read_json(path).get("files", []) if not entry.get("fault")}
+    files = {
+        (entry.get("name"), entry.get("bytes")) for entry in read_json(path).get("files", []) if not entry.get("fault")
+    }
     wanted = {(entry["name"], entry.get("bytes")) for entry in manifest.inputs if "rows" in entry}
     if files != wanted:
-        records.find(name, "stale", f"names {len(files)} readable files, manifests/filter.json {len(wanted)}, or others")
+        records.find(
+            name, "stale", f"names {len(files)} readable files, manifests/filter.json {len(wanted)}, or others"
+        )
 
 
 def _measure(records: Records, jobs: int, watch: Watch) -> None:
@@ -226,7 +256,8 @@ def _sidecars(path: Path, damaged: list[Path]) -> tuple[Index | None, Mapping[st
 
 
 def _foreign(records: Records, stages: Stages) -> None:
-    """Name every file that no record accounts for; an output whose record is lost is told apart from what is not the run's."""
+    """Name every file that no record accounts for; an output whose record is lost is told apart from what is not the
+    run's."""
     accounted = {*records.claims, *records.known, *LOOSE, TOMBSTONES, ASKED}
     stage_of = {step: stage for stage, steps in stages.items() for step in steps}
 
@@ -234,7 +265,10 @@ def _foreign(records: Records, stages: Stages) -> None:
         """Note a file, under the kind that fits what is known of its step."""
         step, shard = owner(name)
         if name.startswith("manifests/input/") and records.found("manifests/input.json"):
-            kind, says = "unproved", "the list of input files, manifests/input.json, is lost: nothing else says what its bytes must be"
+            kind, says = (
+                "unproved",
+                "the list of input files, manifests/input.json, is lost: nothing else says what its bytes must be",
+            )
         if kind == "foreign" and step in stage_of and shard not in records.journal.get(step, {}):
             kind, says = _unrecorded(records, stage_of[step], step, shard)
         records.find(name, kind, says)
@@ -269,21 +303,33 @@ def _unrecorded(records: Records, stage: str, step: str, shard: str) -> tuple[st
         if shard not in (shards or ()) and (ended or shards is not None):
             return "foreign", "no record names it"
         if ended or not records.found(f"manifests/{stage}.json"):
-            return "leftover", f"no record names it yet: pipeline run --stage {stage} makes its shard, or makes it again"
+            return (
+                "leftover",
+                f"no record names it yet: pipeline run --stage {stage} makes its shard, or makes it again",
+            )
         _lost(records, step, shard, "not there, though its shard's files are")
     return "unproved", f"its record, {record}, is lost: nothing else says what its bytes must be"
 
 
 def walk_foreign(root: Path, known: Callable[[str], bool], find: Callable[[str, str, str], None]) -> None:
-    """Call `find(path, kind, says)` for each file below `root` that is not known; leftovers of dead attempts are told apart."""
-    for folder, names, files in walk(root, lambda error: find(_below(root, error), "damaged", f"cannot be listed ({error.strerror})")):
+    """Call `find(path, kind, says)` for each file below `root` that is not known; leftovers of dead attempts are told
+    apart."""
+    for folder, names, files in walk(
+        root, lambda error: find(_below(root, error), "damaged", f"cannot be listed ({error.strerror})")
+    ):
         here = folder.relative_to(root)
         if here == Path():
             names[:] = [name for name in names if name not in FREE]
         for name in sorted(names):
             if name.startswith(TEMPORARY) or (here == Path() and name in (".earlier", PENDING)):
-                find((here / name).as_posix(), "leftover", "left by a run that ended early; the next run sweeps or uses it")
-        names[:] = [n for n in names if not n.startswith(TEMPORARY) and not (here == Path() and n in (".earlier", PENDING))]
+                find(
+                    (here / name).as_posix(),
+                    "leftover",
+                    "left by a run that ended early; the next run sweeps or uses it",
+                )
+        names[:] = [
+            n for n in names if not n.startswith(TEMPORARY) and not (here == Path() and n in (".earlier", PENDING))
+        ]
         for name in sorted(files):
             path = (here / name).as_posix()
             if name.startswith(TEMPORARY):
@@ -301,7 +347,11 @@ def _removals(records: Records) -> None:
     for name in lost(records.root):
         if not records.found(name):
             there = (records.root / name).exists()
-            records.find(name, "damaged" if there else "missing", "not as it was written" if there else "not there, though its removal was")
+            records.find(
+                name,
+                "damaged" if there else "missing",
+                "not as it was written" if there else "not there, though its removal was",
+            )
     for path in finished(records.root / "manifests" / FOLDER, "*.json"):
         if is_journalled(path):
             _journalled(records, path.stem, path.relative_to(records.root).as_posix())

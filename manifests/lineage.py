@@ -24,7 +24,8 @@ def removals(root: Path) -> list[dict[str, Any]]:
 
 
 def lost(root: Path) -> list[str]:
-    """Return the records of removals that are missing or damaged, as paths in the run folder: without them lineage breaks off."""
+    """Return the records of removals that are missing or damaged, as paths in the run folder: without them lineage
+    breaks off."""
     folder = root / "manifests" / FOLDER
     noted = {path.stem for path in finished(root / "manifests" / "journal" / STEP, "*.json") if path.stem.isdigit()}
     there = {path.stem for path in finished(folder, "*.json")}
@@ -65,7 +66,8 @@ def former(root: Path, stage: str) -> str:
 
 
 def origin(root: Path, stage: str, digest: str) -> str:
-    """Return the digest of the manifest that removals alone have turned into the one with this digest: itself, without any."""
+    """Return the digest of the manifest that removals alone have turned into the one with this digest: itself, without
+    any."""
     for record in reversed(removals(root)):
         entry = record["stages"].get(stage)
         if entry and entry["after"] == digest:

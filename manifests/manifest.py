@@ -29,8 +29,8 @@ class ManifestError(ValueError):
 class FileRecord:
     """One output file: path relative to the run folder, sha256 in hex, size in bytes.
 
-    `counted`: what stands for the file in digests where it also holds what no digest may depend on (the history of a fetch);
-    empty where all of its bytes count.
+    `counted`: what stands for the file in digests where it also holds what no digest may depend on (the history of a
+    fetch); empty where all of its bytes count.
     """
 
     path: str
@@ -55,7 +55,8 @@ class FileRecord:
 class ShardRecord:
     """What one unit of work read and wrote. `dropped` counts rows by reason; rows_in = rows_out + all dropped.
 
-    `read` says which foreign bytes the unit read, with their sha256: it tells another input, and stays out of manifests and digests.
+    `read` says which foreign bytes the unit read, with their sha256: it tells another input, and stays out of manifests
+    and digests.
     """
 
     shard: str
@@ -78,7 +79,9 @@ class ShardRecord:
 def conserve(what: str, rows_in: int, kept: int, dropped: Mapping[str, int]) -> None:
     """Assert the conservation law. Raises ConservationError with the figures."""
     if rows_in != kept + sum(dropped.values()):
-        raise ConservationError(f"{what}: {rows_in} rows in, but {kept} kept + {sum(dropped.values())} dropped {dict(dropped)}")
+        raise ConservationError(
+            f"{what}: {rows_in} rows in, but {kept} kept + {sum(dropped.values())} dropped {dict(dropped)}"
+        )
 
 
 def total_dropped(records: Iterable[ShardRecord]) -> dict[str, int]:
@@ -111,7 +114,8 @@ class Journal:
         return record if record.shard == shard else None
 
     def note(self) -> dict[str, Any] | None:
-        """Return the note of how the step was done last (`own_key`, `settings`), or None where there is none or it is damaged."""
+        """Return the note of how the step was done last (`own_key`, `settings`), or None where there is none or it is
+        damaged."""
         try:
             note = read_json(self.folder / STEP)
         except (OSError, FormatError):
@@ -121,7 +125,12 @@ class Journal:
     def done(self, shard: str, key: str) -> ShardRecord | None:
         """Return the record if the shard was made under this key, no row died in it, and its files are all there."""
         record = self.get(shard)
-        whole = record and record.key == key and not record.dropped.get("worker_died") and all(f.is_whole(self.root) for f in record.files)
+        whole = (
+            record
+            and record.key == key
+            and not record.dropped.get("worker_died")
+            and all(f.is_whole(self.root) for f in record.files)
+        )
         return record if whole else None
 
     def forget_others(self, shards: Iterable[str]) -> int:
@@ -148,7 +157,8 @@ def is_note(value: Mapping[str, Any], step: str) -> bool:
 class Manifest:
     """What a stage made: the file `manifests/STAGE.json`. `facts` are fields that a stage adds (tiers, tokenizer …).
 
-    `parent`: the digest that the manifest had before rows were removed from what it lists; empty, and left out, where none were.
+    `parent`: the digest that the manifest had before rows were removed from what it lists; empty, and left out, where
+    none were.
     """
 
     stage: str
@@ -200,13 +210,15 @@ class Manifest:
             raise ManifestError(f"{path}: not a manifest of this version ({error})") from error
         if manifest.digest != digest:
             raise ManifestError(
-                f"{path}: its digest says {digest}, its content {manifest.digest}: the file was changed after it was written"
+                f"{path}: its digest says {digest}, its content {manifest.digest}: the file was changed after it was"
+                " written"
             )
         return manifest
 
 
 def read_digests(root: Path) -> dict[str, dict[str, str]]:
-    """Return stage -> digest and file's sha256 of every manifest written last; nothing where that list is missing or damaged."""
+    """Return stage -> digest and file's sha256 of every manifest written last; nothing where that list is missing or
+    damaged."""
     try:
         return dict(read_json(root / "manifests" / DIGESTS)["stages"])
     except (OSError, FormatError, KeyError, TypeError, ValueError):
@@ -214,16 +226,26 @@ def read_digests(root: Path) -> dict[str, dict[str, str]]:
 
 
 def _counted(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a shard's entry as it counts in the digest: with `counted` in the place of the bytes where there is one."""
+    """Return a shard's entry as it counts in the digest: with `counted` in the place of the bytes where there is
+    one."""
     if not entry.get("counted"):
         return {name: value for name, value in entry.items() if name != "counted"}
-    return {**{name: value for name, value in entry.items() if name not in ("counted", "bytes")}, "sha256": entry["counted"]}
+    return {
+        **{name: value for name, value in entry.items() if name not in ("counted", "bytes")},
+        "sha256": entry["counted"],
+    }
 
 
 def shard_list(root_step: str, records: Iterable[ShardRecord]) -> list[dict[str, Any]]:
     """Return the manifest's entries of a step's shards: one a file, with step, path, sha256, bytes, rows."""
     return [
-        {"step": root_step, "shard": record.shard, **asdict(file), "rows_in": record.rows_in, "rows_out": record.rows_out}
+        {
+            "step": root_step,
+            "shard": record.shard,
+            **asdict(file),
+            "rows_in": record.rows_in,
+            "rows_out": record.rows_out,
+        }
         for record in records
         for file in record.files
     ]

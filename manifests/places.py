@@ -1,4 +1,5 @@
-"""Say whose output a file of a run folder is from where it lies alone: what is left to go by when its record is lost."""
+"""Say whose output a file of a run folder is from where it lies alone: what is left to go by when its record is
+lost."""
 
 import re
 

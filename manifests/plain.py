@@ -1,4 +1,5 @@
-"""Read plain files and walk folders in a place where anything may lie: pipes, sockets, links that lead round in a circle."""
+"""Read plain files and walk folders in a place where anything may lie: pipes, sockets, links that lead round in a
+circle."""
 
 import os
 import stat
@@ -8,7 +9,8 @@ from typing import IO
 
 
 def open_plain(path: str | Path, buffering: int = -1) -> IO[bytes]:
-    """Open a plain file to read. Raises OSError for anything else: whoever opens a pipe waits for its writer without an end."""
+    """Open a plain file to read. Raises OSError for anything else: whoever opens a pipe waits for its writer without an
+    end."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -23,7 +25,8 @@ def read_plain(path: Path) -> bytes:
 
 
 def walk(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield (folder, names of its folders, names of its files) as `os.walk` does, through links too, but no folder twice.
+    """Yield (folder, names of its folders, names of its files) as `os.walk` does, through links too, but no folder
+    twice.
 
     A link to a folder that was walked before stands among the files. `onerror` hears of folders that cannot be listed.
     """

@@ -20,7 +20,9 @@ def read_headed(path: Path) -> dict[str, Any]:
     """Return the values of a run's recipe.toml. Raises FormatError when a byte of it was changed, OSError."""
     head, _, text = read_plain(path).partition(b"\n")
     if head != f"{HEAD}{hashlib.sha256(text).hexdigest()}".encode():
-        raise FormatError(f"{path}: not the text that its first line names the sha256 of: it was changed after it was written")
+        raise FormatError(
+            f"{path}: not the text that its first line names the sha256 of: it was changed after it was written"
+        )
     try:
         return tomllib.loads(text.decode())
     except ValueError as error:

@@ -8,12 +8,25 @@ from typing import Any
 
 from manifests.files import SEAL, FormatError, SealError, finished, json_text, unsealed
 from manifests.lineage import FOLDER
-from manifests.manifest import DIGESTS, STEP, ConservationError, FileRecord, Manifest, ManifestError, ShardRecord, is_note
+from manifests.manifest import (
+    DIGESTS,
+    STEP,
+    ConservationError,
+    FileRecord,
+    Manifest,
+    ManifestError,
+    ShardRecord,
+    is_note,
+)
 from manifests.places import PLAN, PLANNED, SINGLE, owner
 from manifests.plain import read_plain
 from manifests.recipe_file import read_headed
 
-ALWAYS: dict[str, tuple[str, type]] = {DIGESTS: ("stages", dict), "input.json": ("files", list), "recipe.json": ("recipe", dict)}
+ALWAYS: dict[str, tuple[str, type]] = {
+    DIGESTS: ("stages", dict),
+    "input.json": ("files", list),
+    "recipe.json": ("recipe", dict),
+}
 """Records in manifests/ that every run has, and the field that makes each what it is."""
 Stages = Mapping[str, Sequence[str]]
 """Stage -> its steps, in order."""
@@ -23,8 +36,9 @@ Stages = Mapping[str, Sequence[str]]
 class Finding:
     """One thing that is wrong with one file. `step` and `shard` say whose output it is.
 
-    kind: missing, damaged, foreign (no record names it), stale (whole, but not what another record says); or a note that
-    is no fault: leftover (of a dead attempt; the next run sweeps it), unproved (no record of its bytes), unfinished.
+    kind: missing, damaged, foreign (no record names it), stale (whole, but not what another record says); or a note
+    that is no fault: leftover (of a dead attempt; the next run sweeps it), unproved (no record of its bytes),
+    unfinished.
     """
 
     path: str
@@ -51,7 +65,8 @@ class Claim:
 
 @dataclass
 class Records:
-    """What the folder's records say: whole records by place, claims on files, findings so far, paths accounted for, planned shards."""
+    """What the folder's records say: whole records by place, claims on files, findings so far, paths accounted for,
+    planned shards."""
 
     root: Path
     journal: dict[str, dict[str, ShardRecord]] = field(default_factory=dict)
@@ -75,7 +90,8 @@ class Records:
         return {"00000"} if step in SINGLE else self.plans.get("fetch" if step == "score" else step)
 
     def json(self, path: Path, step: str = "", shard: str = "") -> dict[str, Any] | None:
-        """Return a record's content without its seal, or None with a finding where it is missing or not byte for byte what was written."""
+        """Return a record's content without its seal, or None with a finding where it is missing or not byte for byte
+        what was written."""
         name = path.relative_to(self.root).as_posix()
         self.known.add(name)
         try:
@@ -90,7 +106,9 @@ class Records:
         import json
 
         if data != json_text(json.loads(data)):
-            self.find(name, "damaged", "its content can be read, but its bytes are not those that were written", step, shard)
+            self.find(
+                name, "damaged", "its content can be read, but its bytes are not those that were written", step, shard
+            )
             return None
         if not sealed:
             self.find(name, "damaged", f"has no {SEAL}: nothing proves that it is as it was written", step, shard)
@@ -170,7 +188,9 @@ def _manifest(records: Records, stage: str) -> None:
 def _other_manifests(records: Records) -> None:
     """Read what else lies in manifests/: a record of this format is known, whoever wrote it; other JSON is foreign."""
     folder = records.root / "manifests"
-    for path in [path for pattern in ("*.json", "plan/*.json", f"{FOLDER}/*.json") for path in finished(folder, pattern)]:
+    for path in [
+        path for pattern in ("*.json", "plan/*.json", f"{FOLDER}/*.json") for path in finished(folder, pattern)
+    ]:
         name = path.relative_to(records.root).as_posix()
         expected = path.name in ALWAYS or (path.parent.name == FOLDER and path.stem.isdigit())
         if name not in records.known and not path.name.startswith(".") and (expected or _is_record(path)):
@@ -218,7 +238,9 @@ def _plans(records: Records) -> None:
 
 
 def _is_plan(entry: Mapping[str, Any], step: str) -> bool:
-    return isinstance(entry.get("files"), dict) and entry.get("step", step) == step  # older plans do not say whose they are
+    return (
+        isinstance(entry.get("files"), dict) and entry.get("step", step) == step
+    )  # older plans do not say whose they are
 
 
 def _recipe(records: Records) -> None:

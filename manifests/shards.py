@@ -61,8 +61,12 @@ class Index:
         """Read the index file at `path`. Raises FormatError for one that is damaged or no index, OSError."""
         entry, sealed = unsealed(path, read_plain(path))
         try:
-            members = tuple(Member(str(name), int(offset), int(length), int(crc)) for name, offset, length, crc in entry["members"])
-            index = cls(str(entry["shard"]), str(entry["sha256"]), int(entry["bytes"]), int(entry["samples"]), members, sealed)
+            members = tuple(
+                Member(str(name), int(offset), int(length), int(crc)) for name, offset, length, crc in entry["members"]
+            )
+            index = cls(
+                str(entry["shard"]), str(entry["sha256"]), int(entry["bytes"]), int(entry["samples"]), members, sealed
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"{path}: not a shard's index ({type(error).__name__}: {error})") from error
         if fault := index.misplaced():
@@ -70,11 +74,19 @@ class Index:
         return index
 
     def misplaced(self) -> str:
-        """Return what is wrong with the places of its members, which `write_shard` puts one behind the other, or nothing."""
+        """Return what is wrong with the places of its members, which `write_shard` puts one behind the other, or
+        nothing."""
         place = 0
         for member in self.members:
-            if member.offset != place + tarfile.BLOCKSIZE or member.length < 0 or not 0 < len(member.name.encode()) <= tarfile.LENGTH_NAME:
-                return f"member {member.name[:100]!r} is {member.length} bytes at byte {member.offset}, behind one that ends at {place}"
+            if (
+                member.offset != place + tarfile.BLOCKSIZE
+                or member.length < 0
+                or not 0 < len(member.name.encode()) <= tarfile.LENGTH_NAME
+            ):
+                return (
+                    f"member {member.name[:100]!r} is {member.length} bytes at byte {member.offset}, behind one that"
+                    f" ends at {place}"
+                )
             place = member.end
         end = place + 2 * tarfile.BLOCKSIZE
         return "" if end <= self.bytes else f"{self.bytes} bytes, its members take {end}"
@@ -85,7 +97,8 @@ class ShardError(ValueError):
 
 
 def check_key(key: str) -> None:
-    """Raise ValueError for a sample key that webdataset would split elsewhere: empty, with a dot, or too long for ustar."""
+    """Raise ValueError for a sample key that webdataset would split elsewhere: empty, with a dot, or too long for
+    ustar."""
     if not key or "." in key or "/" in key or len(key) > 60:
         raise ValueError(f"sample key {key!r}: wanted 1 to 60 characters without dots and slashes")
 
@@ -162,7 +175,8 @@ def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
 def member_places(path: Path) -> Iterator[tuple[str, int, int]]:
     """Yield (name, offset of the data, length) of a tar's members by their headers alone: nothing is checked.
 
-    Headers like those of `write_shard` take microseconds; from the first other one on tarfile reads them. Raises ShardError or OSError.
+    Headers like those of `write_shard` take microseconds; from the first other one on tarfile reads them. Raises
+    ShardError or OSError.
     """
     with open(path, "rb") as file:
         at = 0
@@ -177,7 +191,9 @@ def member_places(path: Path) -> Iterator[tuple[str, int, int]]:
 
 def _is_plain(head: bytes) -> bool:
     """Tell whether a block is the header of a file whose name and length stand in it, and nowhere else."""
-    return head[257:263] == b"ustar\0" and head[156:157] == tarfile.REGTYPE and not head[345] and head[124:135].isdigit()
+    return (
+        head[257:263] == b"ustar\0" and head[156:157] == tarfile.REGTYPE and not head[345] and head[124:135].isdigit()
+    )
 
 
 def _places_by_tarfile(path: Path, file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
@@ -223,7 +239,9 @@ class ShardReader:
     def __enter__(self) -> "ShardReader":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
     def __len__(self) -> int:
@@ -239,7 +257,8 @@ class ShardReader:
         return list(self._samples)
 
     def member(self, name: str) -> bytes:
-        """Return one member's bytes. Raises KeyError for a name that is not in the shard, ShardError for damaged bytes."""
+        """Return one member's bytes. Raises KeyError for a name that is not in the shard, ShardError for damaged
+        bytes."""
         for member in self._samples.get(name.partition(".")[0], ()):
             if member.name == name:
                 return self._read(member)
@@ -252,7 +271,8 @@ class ShardReader:
         return {member.name.partition(".")[2]: self._read(member) for member in self._samples[key]}
 
     def samples(self, start: int = 0) -> Iterator[tuple[str, Sample]]:
-        """Yield (key, sample) from the sample at position `start` on: how a reader resumes without reading what it had."""
+        """Yield (key, sample) from the sample at position `start` on: how a reader resumes without reading what it
+        had."""
         for key in self.keys[start:]:
             yield key, self.read(key)
 
@@ -262,11 +282,14 @@ class ShardReader:
         if len(data) != member.length:
             raise ShardError(f"{self.path}: cut in member {member.name} at byte {member.offset + len(data)}")
         if zlib.crc32(data) != member.crc32:
-            raise ShardError(f"{self.path}: member {member.name} at byte {member.offset} is damaged: its CRC-32 is not the index's")
+            raise ShardError(
+                f"{self.path}: member {member.name} at byte {member.offset} is damaged: its CRC-32 is not the index's"
+            )
         return data
 
 
 def open_member(path: Path, name: str) -> bytes:
-    """Return one member of a shard by its index, such as "UID.codes.npy". Raises KeyError, ShardError, FormatError or OSError."""
+    """Return one member of a shard by its index, such as "UID.codes.npy". Raises KeyError, ShardError, FormatError or
+    OSError."""
     with ShardReader(path) as reader:
         return reader.member(name)

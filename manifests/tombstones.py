@@ -1,4 +1,5 @@
-"""Keep what was removed from a run: which selector named it, hashes of it, and the ghost that it is to its near duplicates."""
+"""Keep what was removed from a run: which selector named it, hashes of it, and the ghost that it is to its near
+duplicates."""
 
 import hashlib
 from collections.abc import Collection
@@ -27,19 +28,26 @@ TABLE = pa.schema(
         pa.field("kind", pa.string(), metadata={"says": "what the selector was: url, host, uid, sha256 or phash"}),
         pa.field("value_sha256", pa.string(), metadata={"says": "sha256 in hex of the selector's normalised value"}),
         pa.field(
-            "phash", pa.uint64(), metadata={"says": "pHash of the removed picture, where it was fetched; of a phash selector its value"}
+            "phash",
+            pa.uint64(),
+            metadata={"says": "pHash of the removed picture, where it was fetched; of a phash selector its value"},
         ),
         pa.field("uid", pa.binary(16), metadata={"says": "uid of the removed row; null where the run had none"}),
         *schema("source", "source_row"),
         pa.field("shard", pa.string(), metadata={"says": "shard of pairs in which the row leaves a gap"}),
         pa.field("tiers", pa.list_(pa.string()), metadata={"says": "tiers that the row was in"}),
         pa.field("packed", pa.list_(pa.string()), metadata={"says": "tiers in whose packed order it leaves a gap"}),
-        pa.field("packed_bytes", pa.list_(pa.int64()), metadata={"says": "how much it counted towards the size of those shards"}),
+        pa.field(
+            "packed_bytes",
+            pa.list_(pa.int64()),
+            metadata={"says": "how much it counted towards the size of those shards"},
+        ),
         pa.field("won", pa.bool_(), metadata={"says": "the row was kept: its near duplicates stay out"}),
         pa.field("promote", pa.bool_(), metadata={"says": "its near duplicates may take its place after all"}),
     ]
 )
-"""`tombstones.parquet`: a row per selector and removed row of the input, one without a row for a selector that named none."""
+"""`tombstones.parquet`: a row per selector and removed row of the input, one without a row for a selector that named
+none."""
 ORDER = [(name, "ascending") for name in ("kind", "value_sha256", "source", "source_row")]
 
 
@@ -79,11 +87,16 @@ class Tombstones:
 
     @cached_property
     def ghosts(self) -> pa.Table:
-        """Return uid, phash and `bars` (whether its near duplicates stay out) of the removed pictures, in order of uid."""
+        """Return uid, phash and `bars` (whether its near duplicates stay out) of the removed pictures, in order of
+        uid."""
         found = self._where(pc.and_(pc.is_valid(self.table["uid"]), pc.is_valid(self.table["phash"])))
         bars = pc.and_(found["won"], pc.invert(found["promote"]))
         rows = pa.table({"uid": found["uid"], "phash": found["phash"], "bars": bars})
-        made = rows.group_by(["uid", "phash"], use_threads=False).aggregate([("bars", "max")]).rename_columns(["uid", "phash", "bars"])
+        made = (
+            rows.group_by(["uid", "phash"], use_threads=False)
+            .aggregate([("bars", "max")])
+            .rename_columns(["uid", "phash", "bars"])
+        )
         return made.sort_by("uid")
 
     @cached_property
@@ -94,7 +107,9 @@ class Tombstones:
 
     def chosen(self, tier: str) -> dict[bytes, None]:
         """Return the uids of rows that were in a tier."""
-        return {row["uid"]: None for row in self.table.select(["uid", "tiers"]).to_pylist() if tier in (row["tiers"] or ())}
+        return {
+            row["uid"]: None for row in self.table.select(["uid", "tiers"]).to_pylist() if tier in (row["tiers"] or ())
+        }
 
     def packed(self, tier: str) -> dict[bytes, int]:
         """Return uid -> bytes of the rows that leave a gap in a tier's packed order."""

@@ -50,12 +50,16 @@ class Uids:
         draw = f"('0x' || substr(md5(hex || ':{int(self.seed)}'), 1, 16))::UBIGINT"
         chosen = "" if bound is None else f", {draw} < {int(bound)}::UHUGEINT AS chosen"
         self._connection.register("pairs", pairs)
-        found = self._connection.execute(f"SELECT hex{chosen} FROM (SELECT md5(pair) AS hex FROM pairs)").to_arrow_table()
+        found = self._connection.execute(
+            f"SELECT hex{chosen} FROM (SELECT md5(pair) AS hex FROM pairs)"
+        ).to_arrow_table()
         self._connection.unregister("pairs")
         return _unhex(found["hex"]), None if bound is None else found["chosen"].combine_chunks()
 
 
 def _unhex(column: pa.ChunkedArray) -> pa.Array:
     """Return texts of 32 hex digits, none of them null, as binary(16)."""
-    digits = b"".join(chunk.buffers()[2][32 * chunk.offset : 32 * (chunk.offset + len(chunk))] for chunk in column.chunks)
+    digits = b"".join(
+        chunk.buffers()[2][32 * chunk.offset : 32 * (chunk.offset + len(chunk))] for chunk in column.chunks
+    )
     return pa.FixedSizeBinaryArray.from_buffers(UID, len(column), [None, pa.py_buffer(binascii.unhexlify(digits))])

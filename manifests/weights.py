@@ -59,7 +59,8 @@ def weights_file(name: str, path: str | Path, *, where: str, sha256: str = "") -
         raise WeightsError(f"weights of {name}: no file at {str(path)!r}. {where}")
     if sha256 and not got.startswith(sha256):
         raise WeightsError(
-            f"weights of {name}: {found} has sha256 {got[:16]}…, wanted {sha256[:16]}…: the file is altered or another version. {where}"
+            f"weights of {name}: {found} has sha256 {got[:16]}…, wanted {sha256[:16]}…: the file is altered or another"
+            f" version. {where}"
         )
     return WeightsFile(name, got, path=str(found))
 

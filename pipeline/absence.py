@@ -73,7 +73,8 @@ class Wanted:
 
 
 def with_absence(root: Path, report: Report, jobs: int = 0) -> Report:
-    """Return a report of verify with a finding for each file that still holds something removed. Nothing is read without tombstones."""
+    """Return a report of verify with a finding for each file that still holds something removed. Nothing is read
+    without tombstones."""
     try:
         wanted = Wanted(read_tombstones(root))
     except (OSError, FormatError, pa.ArrowException):
@@ -89,7 +90,10 @@ def with_absence(root: Path, report: Report, jobs: int = 0) -> Report:
         if says and path.relative_to(root).as_posix() not in YOURS
     ]
     yours = [name for name in YOURS if (root / name) in paths and said[paths.index(root / name)]]
-    line = f"removed: {len(wanted.hexes):,} uids, {len(paths):,} files searched for them, their URLs and hosts: in {len(found)} of them"
+    line = (
+        f"removed: {len(wanted.hexes):,} uids, {len(paths):,} files searched for them, their URLs and hosts: in"
+        f" {len(found)} of them"
+    )
     mentions = [f"{name} names a removed URL or host: it is yours, and stays as it is" for name in yours]
     return report.also(found, [line, *_returned(root), *mentions])
 
@@ -164,12 +168,15 @@ def _in_text(path: Path, wanted: Wanted) -> Iterator[str]:
         yield f"{found} uids"
     if wanted.has_urls and (found := wanted.urls(pa.array(sorted(_urls_of(data)), pa.string()))):
         yield f"{found} URLs"
-    elif found := 0 if path.name.endswith(".index.json") else wanted.hosts(HOSTS.findall(data.decode("utf-8", "replace").lower())):
+    elif found := (
+        0 if path.name.endswith(".index.json") else wanted.hosts(HOSTS.findall(data.decode("utf-8", "replace").lower()))
+    ):
         yield f"{found} hosts"
 
 
 def _urls_of(data: bytes) -> set[str]:
-    """Return what may be a URL, or the path of a local picture, in a text: with and without JSON's escapes and what ends a sentence."""
+    """Return what may be a URL, or the path of a local picture, in a text: with and without JSON's escapes and what
+    ends a sentence."""
     found = {match.decode("utf-8", "replace") for match in URL.findall(data)}
     for match in QUOTED.findall(data):
         text = match.decode("utf-8", "replace")

@@ -1,4 +1,5 @@
-"""Keep the ledger of fetch attempts: a row for each, those of earlier invocations too, and what is carried over from them."""
+"""Keep the ledger of fetch attempts: a row for each, those of earlier invocations too, and what is carried over from
+them."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -55,7 +56,8 @@ def attempts_table(rows: list[dict[str, Any]], results: Mapping[bytes, Result]) 
 
 
 def write_ledger(root: Path, unit: Unit, rows: list[dict[str, Any]], results: Mapping[bytes, Result]) -> FileRecord:
-    """Write `ledger/fetch/NAME.parquet`. What counts in digests are the last attempts: how many there were before is the web's mood."""
+    """Write `ledger/fetch/NAME.parquet`. What counts in digests are the last attempts: how many there were before is
+    the web's mood."""
     path = root / "ledger" / "fetch" / f"{unit.name}.parquet"
     write_table(path, stamp(attempts_table(rows, results), unit.reads["made_by"]))
     last = [results[row["uid"]].last for row in rows]
@@ -65,7 +67,8 @@ def write_ledger(root: Path, unit: Unit, rows: list[dict[str, Any]], results: Ma
 
 @dataclass(frozen=True)
 class Past:
-    """What is known of a row from before: its attempts, the ledger they stand in, and whether the last one is among them."""
+    """What is known of a row from before: its attempts, the ledger they stand in, and whether the last one is among
+    them."""
 
     attempts: tuple[Attempt, ...]
     ledger: Path
@@ -80,7 +83,9 @@ def history(root: Path, made_by: str, uids: Collection[bytes]) -> dict[bytes, Pa
         settled = set()
         for row in table.filter(pc.is_in(table["uid"], wanted)).to_pylist():
             settled.update([row["uid"]] if row["last"] else [])
-            attempts.setdefault(row["uid"], []).append(Attempt(row["http_status"], row["reason"], row["rule"], row["value"]))
+            attempts.setdefault(row["uid"], []).append(
+                Attempt(row["http_status"], row["reason"], row["rule"], row["value"])
+            )
         for uid, made in attempts.items():
             if uid not in found or len(made) > len(found[uid].attempts):
                 found[uid] = Past(tuple(made), path, uid in settled)
@@ -88,9 +93,12 @@ def history(root: Path, made_by: str, uids: Collection[bytes]) -> dict[bytes, Pa
 
 
 def carried(past: Mapping[bytes, Past], again: Collection[str], spool: Spool) -> dict[bytes, Result]:
-    """Return the rows that are not asked again: their pictures, or why there is none. A row whose worker died is always asked again."""
+    """Return the rows that are not asked again: their pictures, or why there is none. A row whose worker died is always
+    asked again."""
     asked = {*again, "worker_died"}
-    settled = {uid: known for uid, known in past.items() if known.settled and not is_among(known.attempts[-1].reason, asked)}
+    settled = {
+        uid: known for uid, known in past.items() if known.settled and not is_among(known.attempts[-1].reason, asked)
+    }
     results = {uid: Result(known.attempts) for uid, known in settled.items() if known.attempts[-1].reason}
     pictures = {uid: known for uid, known in settled.items() if uid not in results}
     for ledger in sorted({known.ledger for known in pictures.values()}):

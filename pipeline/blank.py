@@ -1,4 +1,5 @@
-"""Blank removed rows in the tables that were made of an input that is none: they keep their places and say `removed`."""
+"""Blank removed rows in the tables that were made of an input that is none: they keep their places and say
+`removed`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -47,8 +48,14 @@ def _groups(file: pq.ParquetFile, source: str, mapping: Mapping[str, str], tombs
     for number in range(file.num_row_groups):
         table = file.read_row_group(number)
         count = table.num_rows
-        url, text = (table[mapping[name]].combine_chunks() if mapping.get(name) in table.column_names else None for name in ("url", "text"))
-        place = {"source": pa.repeat(source, count), "source_row": pa.array(np.arange(first, first + count, dtype=np.int64))}
+        url, text = (
+            table[mapping[name]].combine_chunks() if mapping.get(name) in table.column_names else None
+            for name in ("url", "text")
+        )
+        place = {
+            "source": pa.repeat(source, count),
+            "source_row": pa.array(np.arange(first, first + count, dtype=np.int64)),
+        }
         gone = named_rows(tombstones, {"url": url, "uid": uids.of(url, text)[0], **place})
         yield table, pc.and_(gone, pc.fill_null(pc.not_equal(table[FAULT_COLUMN].combine_chunks(), "removed"), True))
         first += count
@@ -63,7 +70,8 @@ def _blanked(table: pa.Table, mask: pa.Array) -> pa.Table:
 
 
 def blank_input(root: Path, mapping: Mapping[str, str], tombstones: Tombstones) -> int:
-    """Blank removed rows in every table that the run made of its input; the input list and what units have read follow."""
+    """Blank removed rows in every table that the run made of its input; the input list and what units have read
+    follow."""
     path = root / "manifests" / LEDGER
     entry = read_json(path) if path.exists() else {"files": []}
     count = 0

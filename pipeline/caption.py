@@ -61,12 +61,16 @@ class CaptionStep(Step):
 
     def weights(self) -> tuple[WeightsFile, ...]:
         """Return the weights of every captioner in use."""
-        return tuple(file for name in self.captioners() for file in captioner_weights(name, self.recipe.caption.options(name)))
+        return tuple(
+            file for name in self.captioners() for file in captioner_weights(name, self.recipe.caption.options(name))
+        )
 
     def plan(self) -> list[Unit]:
         """Write who is to be captioned to `manifests/plan/caption/`."""
         tables = [
-            (f"{name}-{shard}", table) for name, tiers in self.captioners().items() for shard, table in kept_by_shard(self.root, tiers)
+            (f"{name}-{shard}", table)
+            for name, tiers in self.captioners().items()
+            for shard, table in kept_by_shard(self.root, tiers)
         ]
         contents, units = shard_contents(self.root), []
         for name, path, sha256 in write_plan(self.root, self.name, tables):
@@ -110,7 +114,9 @@ class CaptionWorker:
         write_table(path, stamp(pa.Table.from_pylist(made, schema=CAPTIONED), made_by))
         return record_of(root, unit, path, made)
 
-    def _caption(self, pairs: list[tuple[bytes, bytes]], name: str, captioner: "Captioner", rows: dict[bytes, dict[str, Any]]) -> None:
+    def _caption(
+        self, pairs: list[tuple[bytes, bytes]], name: str, captioner: "Captioner", rows: dict[bytes, dict[str, Any]]
+    ) -> None:
         images = decode(pairs, rows, self.step.recipe.fetch.max_pixels, captioner=name)
         said = captioner.caption([image for _, image in images]) if images else []
         for (uid, _), caption in zip(images, said, strict=True):

@@ -41,7 +41,9 @@ class Checkpoint:
         return int(self.state["step"])
 
 
-def save_checkpoint(root: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], state: Mapping[str, Any], keep: int) -> Path:
+def save_checkpoint(
+    root: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], state: Mapping[str, Any], keep: int
+) -> Path:
     """Write `root`/STEP whole, point `latest` at it, drop all but the `keep` newest; return its folder.
 
     `state` must hold "step". Raises OSError for a full disk; nothing half-written stays.
@@ -51,7 +53,9 @@ def save_checkpoint(root: Path, model: nn.Module, optimizers: list[torch.optim.O
     temporary = root / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{folder.name}"
     try:
         temporary.mkdir()
-        _save_model({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL)
+        _save_model(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL
+        )
         _save_states([optimizer.state_dict() for optimizer in optimizers], temporary / OPTIMIZER)
         digests = {name: sha256_file(temporary / name) for name in (MODEL, OPTIMIZER)}
         write_json(temporary / STATE, {**state, "sha256": digests}, sealed=True)
@@ -118,7 +122,9 @@ def _sync(folder: Path) -> None:
 
 def _folders(root: Path) -> list[Path]:
     """Return the checkpoint folders, newest first."""
-    return sorted((path for path in root.glob("[0-9]*") if path.is_dir()), key=lambda path: int(path.name), reverse=True)
+    return sorted(
+        (path for path in root.glob("[0-9]*") if path.is_dir()), key=lambda path: int(path.name), reverse=True
+    )
 
 
 def sweep_checkpoints(root: Path) -> None:
@@ -128,7 +134,8 @@ def sweep_checkpoints(root: Path) -> None:
 
 
 def latest_checkpoint(root: Path) -> Checkpoint | None:
-    """Return the newest checkpoint whose files have the digests of its state.json; damaged ones are named and passed over."""
+    """Return the newest checkpoint whose files have the digests of its state.json; damaged ones are named and passed
+    over."""
     for folder in _folders(root):
         try:
             state = read_json(folder / STATE)
@@ -149,11 +156,14 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizers: list[t
         for optimizer, state in zip(optimizers, states, strict=True):
             optimizer.load_state_dict(state)
     except (ValueError, KeyError) as error:
-        raise WeightsError(f"{checkpoint.folder}: its optimizer state does not fit this recipe's optimizer ({error})") from error
+        raise WeightsError(
+            f"{checkpoint.folder}: its optimizer state does not fit this recipe's optimizer ({error})"
+        ) from error
 
 
 def start_from(model: nn.Module, source: str) -> Path:
-    """Load weights alone from a checkpoint folder, a folder of checkpoints, .safetensors, or a .pt such as LlamaGen's; return the file.
+    """Load weights alone from a checkpoint folder, a folder of checkpoints, .safetensors, or a .pt such as LlamaGen's;
+    return the file.
 
     Raises WeightsError for a missing, damaged or unsafe file, or another model's.
     """
@@ -163,14 +173,16 @@ def start_from(model: nn.Module, source: str) -> Path:
         path = path / (pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ".") / MODEL
     if not path.is_file():
         raise WeightsError(
-            f"train.init_from: no weights at {source!r}; wanted a checkpoint folder, a folder of checkpoints (train/TIER/checkpoints), "
-            "a .safetensors file, or a .pt such as t2i_XL_stage1_256.pt (huggingface.co/peizesun/llamagen_t2i)"
+            f"train.init_from: no weights at {source!r}; wanted a checkpoint folder, a folder of checkpoints"
+            " (train/TIER/checkpoints), a .safetensors file, or a .pt such as t2i_XL_stage1_256.pt"
+            " (huggingface.co/peizesun/llamagen_t2i)"
         )
     load_weights(model, read_tensors(path), f"train.init_from {path}")
     return path
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], who: str) -> None:
-    """Load strictly, but for stray tensors that are computed anyway. Raises WeightsError with the first names that do not fit."""
+    """Load strictly, but for stray tensors that are computed anyway. Raises WeightsError with the first names that do
+    not fit."""
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     model.load_state_dict(fit({name: tensor for name, tensor in tensors.items() if name not in STRAY}, wanted, who))

@@ -41,14 +41,22 @@ def top() -> None:
 def run(
     context: typer.Context,
     stage: Annotated[str, typer.Option(help=f"What to run: {', '.join(STAGES)}.")],
-    step: Annotated[str | None, typer.Option(metavar="A,B", help="Only these steps of the stage, e.g. dedup,decide.")] = None,
+    step: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these steps of the stage, e.g. dedup,decide.")
+    ] = None,
     recipe: RecipeOption = None,
     out: OutOption = None,
     set_: SetOption = None,
     runner: Annotated[str, typer.Option(help=f"Beam runner: {', '.join(RUNNERS)}.")] = "local",
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes of the local runner; 0: one per core, or per GPU.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="About this many input rows, chosen by hash(uid, seed).")] = None,
-    sample: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="This share of the input rows, chosen by hash(uid, seed).")] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Worker processes of the local runner; 0: one per core, or per GPU.")
+    ] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="About this many input rows, chosen by hash(uid, seed).")
+    ] = None,
+    sample: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="This share of the input rows, chosen by hash(uid, seed).")
+    ] = None,
     retry_failed: RetryOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say which steps would run.")] = False,
     beam_options: Annotated[
@@ -67,10 +75,16 @@ def run(
         fail(f"--runner {runner!r}: no such runner; choices: {', '.join(RUNNERS)}", 2)
     if step is not None and not step.strip(" ,"):
         fail(f"--step {step!r}: names no step; leave the option out to run the whole stage", 2)
-    retry = retry_reasons(retry_failed, stage, steps := tuple(name.strip() for name in (step or "").split(",") if name.strip()))
+    retry = retry_reasons(
+        retry_failed, stage, steps := tuple(name.strip() for name in (step or "").split(",") if name.strip())
+    )
     if not dry_run:
         nursery()  # workers' imports begin now, beside ours
-    sets = [*(set_ or []), *([f"input.limit={limit}"] if limit else []), *([f"input.sample={sample}"] if sample is not None else [])]
+    sets = [
+        *(set_ or []),
+        *([f"input.limit={limit}"] if limit else []),
+        *([f"input.sample={sample}"] if sample is not None else []),
+    ]
     read = open_recipe(recipe, out, sets)
 
     from pipeline.runners import RunnerOptions
@@ -120,7 +134,8 @@ def is_demo(recipe: Any) -> bool:
 
 
 def surroundings(recipe: Any, stages: tuple[str, ...]) -> Any:
-    """Return a context that gives the run's Runtime: for the demo it makes the data and serves it while the stage runs."""
+    """Return a context that gives the run's Runtime: for the demo it makes the data and serves it while the stage
+    runs."""
     import contextlib
 
     from pipeline.steps import Runtime

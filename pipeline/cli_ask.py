@@ -16,11 +16,13 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def whatif(recipe: RecipeOption = None, out: OutOption = None, set_: SetOption = None, as_json: JsonOption = False) -> None:
+def whatif(
+    recipe: RecipeOption = None, out: OutOption = None, set_: SetOption = None, as_json: JsonOption = False
+) -> None:
     """Show the funnel that other thresholds would give, from stored values: no model runs, nothing is written.
 
-    What may be asked: --set filter.rules.NAME.KEY, tier.NAME.rules.NAME.KEY, and whole lists of rules. Where looser rules
-    would let rows in that were never fetched, they are counted, and kept is shown as bounds.
+    What may be asked: --set filter.rules.NAME.KEY, tier.NAME.rules.NAME.KEY, and whole lists of rules. Where looser
+    rules would let rows in that were never fetched, they are counted, and kept is shown as bounds.
     """
     from pipeline.funnel import lines
     from pipeline.recipe import RecipeError
@@ -35,12 +37,15 @@ def whatif(recipe: RecipeOption = None, out: OutOption = None, set_: SetOption =
 
 
 def why(
-    row: Annotated[str, typer.Argument(metavar="UID_OR_URL", help="uid (32 hex digits, or its first 8 or more) or URL of a row.")],
+    row: Annotated[
+        str, typer.Argument(metavar="UID_OR_URL", help="uid (32 hex digits, or its first 8 or more) or URL of a row.")
+    ],
     recipe: RecipeOption = None,
     out: OutOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Tell a row's whole story: source, each value with its origin, each rule with its verdict, fetch, duplicates, captions, codes."""
+    """Tell a row's whole story: source, each value with its origin, each rule with its verdict, fetch, duplicates,
+    captions, codes."""
     from pipeline.recipe import RecipeError
     from pipeline.why import NotFound, print_story
 
@@ -57,10 +62,13 @@ def plan(
     recipe: RecipeOption = None,
     out: OutOption = None,
     set_: SetOption = None,
-    rows: Annotated[int, typer.Option(min=1, help="About this many rows are sampled, from row groups spread over the files.")] = 20_000,
+    rows: Annotated[
+        int, typer.Option(min=1, help="About this many rows are sampled, from row groups spread over the files.")
+    ] = 20_000,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict a run from a sample of its input: yield per rule with 95 % intervals, rows kept, hours and bytes per stage.
+    """Predict a run from a sample of its input: yield per rule with 95 % intervals, rows kept, hours and bytes per
+    stage.
 
     No URL is touched: the share of URLs that live is assumed, or what this run folder has measured. The prediction is
     written to RUN/plan.json, and the filter stage's summary and the report show it beside what came out.

@@ -1,4 +1,5 @@
-"""The commands that look at codes and carry them to and from LlamaGen: `pipeline show`, `pipeline export`, `pipeline import`."""
+"""The commands that look at codes and carry them to and from LlamaGen: `pipeline show`, `pipeline export`, `pipeline
+import`."""
 
 import contextlib
 from collections.abc import Iterator
@@ -34,7 +35,9 @@ def _guarded() -> Iterator[None]:
 def show_codes_command(
     shard: Annotated[Path, typer.Argument(metavar="SHARD", help="A shard of codes: RUN/codes/TIER/00000.tar.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many samples.")] = 16,
-    sheet: Annotated[Path | None, typer.Option(metavar="PNG", help="Where to write the sheet; else codes-TIER-NUMBER.png here.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Where to write the sheet; else codes-TIER-NUMBER.png here.")
+    ] = None,
     vq: Annotated[str | None, typer.Option(metavar="NAME", help="Tokenizer, instead of the run's recipe.")] = None,
     weights: Weights = None,
 ) -> None:
@@ -50,7 +53,10 @@ def show_codes_command(
         for uid, decibels in shown.psnr.items():
             typer.echo(f"  {uid}  {decibels:6.2f} dB")
         use = shown.use
-        typer.echo(f"{use.codes:,} codes, {use.used:,} of {use.size:,} used ({use.used / use.size:.1%}), perplexity {use.perplexity:,.1f}")
+        typer.echo(
+            f"{use.codes:,} codes, {use.used:,} of {use.size:,} used ({use.used / use.size:.1%}), perplexity"
+            f" {use.perplexity:,.1f}"
+        )
         typer.echo(f"sheet: {shown.path}")
 
 
@@ -63,7 +69,9 @@ def _tokenizer_of(shard: Path, vq: str | None, weights: str | None) -> tuple[str
     if vq and weights:
         return vq, weights
     if not path.is_file():
-        raise RecipeError(f"show: {path} is not there: the shard lies in no run folder; give --vq NAME and --weights FILE")
+        raise RecipeError(
+            f"show: {path} is not there: the shard lies in no run folder; give --vq NAME and --weights FILE"
+        )
     recipe = load_recipe(path)
     tier = shard.parent.name
     name, file = recipe.tokenizer(tier) if tier in recipe.tier else (recipe.pretokenize.vq, recipe.pretokenize.weights)
@@ -76,7 +84,9 @@ def export_llamagen_command(
     to: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
     tier: Annotated[str, typer.Option(help="Which tier's codes.")] = "pretrain",
     pictures: Annotated[bool, typer.Option(help="Write the pictures too: train_t2i reads them.")] = True,
-    t5: Annotated[str | None, typer.Option(metavar="FOLDER", help="Make T5 features with it; else stored ones are written.")] = None,
+    t5: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Make T5 features with it; else stored ones are written.")
+    ] = None,
 ) -> None:
     """Write jsonl, codes and T5 features as LlamaGen's scripts read them."""
     with _guarded():
@@ -91,9 +101,14 @@ def export_llamagen_command(
         done = export_llamagen(ExportOptions(run, tier, to, pictures, text))
         typer.echo(f"{done.lines:,} lines, {done.pictures:,} pictures, {done.features:,} features in {to}")
         if done.without_llava:
-            typer.echo(f"note: {done.without_llava:,} lines have no captioner's text: text[1] and text[2] repeat another caption")
+            typer.echo(
+                f"note: {done.without_llava:,} lines have no captioner's text: text[1] and text[2] repeat another"
+                " caption"
+            )
         if done.without_features > 0:
-            typer.echo(f"note: {done.without_features:,} lines have no T5 features of text[0]: give --t5 FOLDER to make them")
+            typer.echo(
+                f"note: {done.without_features:,} lines have no T5 features of text[0]: give --t5 FOLDER to make them"
+            )
         if done.without_text:
             typer.echo(f"note: {done.without_text:,} lines have no caption: an import drops them as bad_text")
         if done.crops_left:
@@ -105,15 +120,23 @@ def import_llamagen_command(
     codes: Annotated[Path, typer.Option(metavar="DIR", help="STEM/LINE.npy folders, or ImageNet's …_codes.")],
     to: Annotated[Path, typer.Option(metavar="DIR", help="Folder that gets codes/TIER/*.tar.")],
     size: Annotated[int, typer.Option(help="Side of the encoded crops, pixels.")],
-    jsonl: Annotated[Path | None, typer.Option(metavar="PATH", help="A jsonl file or a folder of them (text-to-image).")] = None,
+    jsonl: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A jsonl file or a folder of them (text-to-image).")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(metavar="DIR", help="ImageNet's …_labels (class-conditional).")] = None,
     t5: Annotated[Path | None, typer.Option(metavar="DIR", help="T5 features, STEM/LINE.npy.")] = None,
     vq: Annotated[str, typer.Option(metavar="NAME", help="Tokenizer that made the codes.")] = "VQ-16",
-    weights: Annotated[str | None, typer.Option(metavar="FILE", help="Its weights: their fingerprint goes into every sample.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Its weights: their fingerprint goes into every sample.")
+    ] = None,
     tier: Annotated[str, typer.Option(help="Name of the tier to make.")] = "imported",
     classes: Annotated[int, typer.Option(min=1, help="Labels must be below it.")] = 1000,
-    t5_text: Annotated[int, typer.Option(min=0, help="Which of a line's texts the features are of, from 0; t5_short: 2.")] = 0,
-    t5_width: Annotated[int | None, typer.Option(min=1, help="Width of T5 features; else what most files have.")] = None,
+    t5_text: Annotated[
+        int, typer.Option(min=0, help="Which of a line's texts the features are of, from 0; t5_short: 2.")
+    ] = 0,
+    t5_width: Annotated[
+        int | None, typer.Option(min=1, help="Width of T5 features; else what most files have.")
+    ] = None,
     shard_rows: Annotated[int, typer.Option(min=1, help="Samples in a shard at most.")] = 10_000,
     shard_bytes: Annotated[int, typer.Option(min=10_000, help="Size of a shard at most, in bytes.")] = 1_000_000_000,
 ) -> None:
@@ -135,7 +158,10 @@ def import_llamagen_command(
         done = import_llamagen(replace(options, stand_in=stand_in, classes=classes, t5_text=t5_text, t5_width=t5_width))
         typer.echo("\n".join(done.lines()))
         if not weights:
-            typer.echo("note: without --weights the tokenizer's fingerprint is 'unknown': nothing can check that it made these codes")
+            typer.echo(
+                "note: without --weights the tokenizer's fingerprint is 'unknown': nothing can check that it made these"
+                " codes"
+            )
 
 
 def check_folders(codes: Path, jsonl: Path | None, labels: Path | None, t5: Path | None) -> None:
@@ -143,7 +169,9 @@ def check_folders(codes: Path, jsonl: Path | None, labels: Path | None, t5: Path
     from pipeline.recipe import RecipeError
 
     if (jsonl is None) == (labels is None):
-        raise RecipeError("import: give --jsonl PATH for text-to-image codes or --labels DIR for ImageNet's, one of the two")
+        raise RecipeError(
+            "import: give --jsonl PATH for text-to-image codes or --labels DIR for ImageNet's, one of the two"
+        )
     if labels and t5:
         raise RecipeError("import: --t5 goes with --jsonl: ImageNet's codes have labels, not captions")
     missing = [path for path in (jsonl,) if path is not None and not path.exists()]

@@ -36,14 +36,18 @@ def _watch(quiet: bool) -> Any:
             shown[0] = now
             rate = self.done / max(now - started, 1e-6)
             left = clock((self.total - self.done) / rate) if rate else "?"
-            line = f"  verify   {self.done / 1e9:,.2f}/{self.total / 1e9:,.2f} GB  {rate / 1e9:.2f} GB/s  ETA {left}  {self.files:,} files"
+            line = (
+                f"  verify   {self.done / 1e9:,.2f}/{self.total / 1e9:,.2f} GB  {rate / 1e9:.2f} GB/s  ETA {left} "
+                f" {self.files:,} files"
+            )
             print(f"\r\x1b[K{line}" if live else line, end="\n" if last or not live else "", flush=True)
 
     return Shown()
 
 
 def look(root: Path, jobs: int, quiet: bool = False, samples: bool = False) -> "Report":
-    """Verify a run folder or a bare folder of shards; `samples`: look into each too. Raises ValueError for a folder that is neither."""
+    """Verify a run folder or a bare folder of shards; `samples`: look into each too. Raises ValueError for a folder
+    that is neither."""
     from manifests.bare import is_bare, verify_folder
     from manifests.integrity import is_run, verify_run
     from pipeline.absence import with_absence
@@ -54,18 +58,23 @@ def look(root: Path, jobs: int, quiet: bool = False, samples: bool = False) -> "
         raise ValueError(f"{str(root)!r}: no such folder; wanted a run folder or a folder of shards with their indexes")
     watch = _watch(quiet)
     if is_run(root):
-        report = verify_run(root, {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}, jobs, watch)
+        report = verify_run(
+            root, {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}, jobs, watch
+        )
         report = with_absence(root, report, jobs)
     elif is_bare(root):
         report = verify_folder(root, jobs, watch)
     else:
-        raise ValueError(f"{str(root)!r}: neither a run folder (no manifests/) nor a folder of shards (no .tar, no .index.json)")
+        raise ValueError(
+            f"{str(root)!r}: neither a run folder (no manifests/) nor a folder of shards (no .tar, no .index.json)"
+        )
     watch.show(last=True)
     return with_samples(root, report, jobs) if samples else report
 
 
 def shown(line: str) -> str:
-    """Return a line with escapes where a file's name holds line breaks, control characters or bytes that are no UTF-8."""
+    """Return a line with escapes where a file's name holds line breaks, control characters or bytes that are no
+    UTF-8."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
@@ -85,9 +94,15 @@ def print_report(root: Path, report: "Report", every: bool) -> None:
 
 
 def verify(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A run folder, or a bare folder of shards with their sidecars.")],
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, max=MOST_JOBS, help="Threads that read and hash; 0: one per core.")] = 0,
-    samples: Annotated[bool, typer.Option("--samples", help="Decode every code sample too, as the trainer would: slower.")] = False,
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A run folder, or a bare folder of shards with their sidecars.")
+    ],
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=0, max=MOST_JOBS, help="Threads that read and hash; 0: one per core.")
+    ] = 0,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="Decode every code sample too, as the trainer would: slower.")
+    ] = False,
     every: Annotated[bool, typer.Option("--all", help="Name every finding, however many.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -116,19 +131,27 @@ def verify(
 
 def repair(
     folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
-    recipe: Annotated[str | None, typer.Option("--recipe", metavar="FILE", help="Recipe, instead of the one in the run folder.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value; repeatable.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="FILE", help="Recipe, instead of the one in the run folder.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value; repeatable.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core, or per GPU.")] = 0,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, max=MOST_JOBS, help="Threads that read and hash; 0: one per core.")] = 0,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=0, max=MOST_JOBS, help="Threads that read and hash; 0: one per core.")
+    ] = 0,
     other_versions: Annotated[
-        bool, typer.Option("--other-versions", help="Try with other packages or another processor than the manifest names.")
+        bool,
+        typer.Option("--other-versions", help="Try with other packages or another processor than the manifest names."),
     ] = False,
 ) -> None:
     """Make the damaged and missing files of a run again from their inputs, byte for byte; pictures are fetched again.
 
     Only files of the recorded sha256 are taken. What cannot be repaired is named and left as it is; nothing is deleted.
 
-    Exit codes: 0 whole again, 1 something was left, 2 no run folder, or recipe, weights or versions of other bytes, 130 interrupted.
+    Exit codes: 0 whole again, 1 something was left, 2 no run folder, or recipe, weights or versions of other bytes, 130
+    interrupted.
     """
     from manifests.weights import WeightsError
     from pipeline.pending import Stuck
@@ -164,7 +187,9 @@ def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> in
     from pipeline.repair import repair_run
 
     if not root.is_dir() or not is_run(root):
-        raise RecipeError(f"{str(root)!r}: no run folder: shards alone cannot be made again, their sidecars do not say from what")
+        raise RecipeError(
+            f"{str(root)!r}: no run folder: shards alone cannot be made again, their sidecars do not say from what"
+        )
     read = recipe_of_run(root, recipe, sets)
     with surroundings(read, ("filter",)) as runtime:
         report, work = repair_run(root, read, runtime, options)

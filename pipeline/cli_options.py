@@ -6,12 +6,21 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 RecipeOption = Annotated[
-    str | None, typer.Option("--recipe", metavar="FILE", help="Recipe: a TOML file, or a bundled one (demo, demo_artworks, laion_coco).")
+    str | None,
+    typer.Option(
+        "--recipe", metavar="FILE", help="Recipe: a TOML file, or a bundled one (demo, demo_artworks, laion_coco)."
+    ),
 ]
-OutOption = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Run folder, instead of the recipe's output.root.")]
+OutOption = Annotated[
+    str | None, typer.Option("--out", metavar="DIR", help="Run folder, instead of the recipe's output.root.")
+]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value, e.g. tier.pretrain.rules.aesthetic.min=5.0; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a recipe value, e.g. tier.pretrain.rules.aesthetic.min=5.0; repeatable.",
+    ),
 ]
 
 
@@ -47,9 +56,11 @@ def recipe_of(out: str | None) -> str | None:
 
 
 def open_run(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
-    """Return the recipe that a question about a run is asked with: the named one, else the one that the run folder was made with.
+    """Return the recipe that a question about a run is asked with: the named one, else the one that the run folder was
+    made with.
 
-    The run folder is `--out`, else that of the recipe found. Ends with code 2 for a fault in a recipe. Says nothing on stdout.
+    The run folder is `--out`, else that of the recipe found. Ends with code 2 for a fault in a recipe. Says nothing on
+    stdout.
     """
     from pipeline.recipe import RecipeError, choose_recipe, load_recipe
 

@@ -20,30 +20,48 @@ NO_DAMAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES,
 
 def remove(
     folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
-    url: Annotated[Many, typer.Option("--url", metavar="URL", help="Rows of this URL; http and https are one. Repeatable.")] = None,
-    host: Annotated[Many, typer.Option("--host", metavar="HOST", help="Rows of this host and of those below it. Repeatable.")] = None,
-    uid: Annotated[Many, typer.Option("--uid", metavar="UID", help="The row with this uid, 32 hex digits. Repeatable.")] = None,
+    url: Annotated[
+        Many, typer.Option("--url", metavar="URL", help="Rows of this URL; http and https are one. Repeatable.")
+    ] = None,
+    host: Annotated[
+        Many, typer.Option("--host", metavar="HOST", help="Rows of this host and of those below it. Repeatable.")
+    ] = None,
+    uid: Annotated[
+        Many, typer.Option("--uid", metavar="UID", help="The row with this uid, 32 hex digits. Repeatable.")
+    ] = None,
     sha256: Annotated[
-        Many, typer.Option("--sha256", metavar="HEX", help="Rows whose stored JPEG has this sha256, 64 hex digits. Repeatable.")
+        Many,
+        typer.Option(
+            "--sha256", metavar="HEX", help="Rows whose stored JPEG has this sha256, 64 hex digits. Repeatable."
+        ),
     ] = None,
     phash: Annotated[
-        Many, typer.Option("--phash", metavar="HEX", help="Rows whose picture has this pHash, 16 hex digits. Repeatable.")
+        Many,
+        typer.Option("--phash", metavar="HEX", help="Rows whose picture has this pHash, 16 hex digits. Repeatable."),
     ] = None,
     lists: Annotated[
-        Many, typer.Option("--list", metavar="FILE", help="What a CSV, TSV, Parquet or text file names, one kind a file. Repeatable.")
+        Many,
+        typer.Option(
+            "--list", metavar="FILE", help="What a CSV, TSV, Parquet or text file names, one kind a file. Repeatable."
+        ),
     ] = None,
     promote: Annotated[
-        bool, typer.Option("--promote-duplicates", help="Let near duplicates of a removed row take its place; else they stay dropped.")
+        bool,
+        typer.Option(
+            "--promote-duplicates", help="Let near duplicates of a removed row take its place; else they stay dropped."
+        ),
     ] = False,
-    recipe: Annotated[str | None, typer.Option("--recipe", metavar="FILE", help="Recipe, instead of the one in the run folder.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="FILE", help="Recipe, instead of the one in the run folder.")
+    ] = None,
 ) -> None:
     """Take rows out of every file of a run, for good: tombstones keep them from coming back with later input.
 
     Only files that hold the rows are written anew; all new files are whole before the first old one goes, and a removal
     that was killed is finished by the same command. Checkpoints in train/ cannot unlearn: they are named.
 
-    Exit codes: 0 done, or removed before; 1 a file of the run is damaged (repair it first); 2 no selector, a bad one, no
-    run folder, or one that another run holds; 130 interrupted.
+    Exit codes: 0 done, or removed before; 1 a file of the run is damaged (repair it first); 2 no selector, a bad one,
+    no run folder, or one that another run holds; 130 interrupted.
     """
     kinds = {"url": url or [], "host": host or [], "uid": uid or [], "sha256": sha256 or [], "phash": phash or []}
     with _guarded():
@@ -102,7 +120,9 @@ def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote:
     if not folder:
         raise RecipeError("RUN is empty; wanted a run folder (. for the current one)")
     if not root.is_dir() or not is_run(root):
-        raise RecipeError(f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)")
+        raise RecipeError(
+            f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)"
+        )
     read = recipe_of_run(root, recipe)
     selectors = gather(kinds, lists, DATASETS[read.input.dataset].local)
     if not selectors:
@@ -112,21 +132,25 @@ def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote:
     if links := links_in_the_way(root):
         more = f", and {len(links) - 1} more" if len(links) > 1 else ""
         raise RecipeError(
-            f"{links[0]}{more}: the old bytes would stay there; put files and folders of other disks in the place of such links,"
-            " or move the whole run to where they lead, and remove then"
+            f"{links[0]}{more}: the old bytes would stay there; put files and folders of other disks in the place of"
+            " such links, or move the whole run to where they lead, and remove then"
         )
     _print(root, remove_rows(root, read, Runtime(), selectors, promote))
 
 
 def _left(root: Path) -> tuple[list["Selector"], bool]:
-    """Finish or sweep what a killed removal left; return what is still to be done of it. Raises RecipeError where there is nothing."""
+    """Finish or sweep what a killed removal left; return what is still to be done of it. Raises RecipeError where there
+    is nothing."""
     from pipeline.folder import locked
     from pipeline.pending import is_left
     from pipeline.recipe import RecipeError
     from pipeline.selectors import Unreadable, asked_for
 
     if not is_left(root):
-        raise RecipeError("nothing to remove: give --url, --host, --uid, --sha256, --phash or --list (each may be given several times)")
+        raise RecipeError(
+            "nothing to remove: give --url, --host, --uid, --sha256, --phash or --list (each may be given several"
+            " times)"
+        )
     with locked(root, removing=True):
         print(f"{root}: swept what a killed removal or run left")
     try:
@@ -158,12 +182,23 @@ def _print(root: Path, done: "Outcome") -> None:
         print(f"  note: {what} has other rows to do now: run its stage again")
     train = sorted(path.relative_to(root).as_posix() for path in (root / "train").glob("*") if path.is_dir())
     for name in train if done.uids else ():
-        print(f"  note: {name}: what was trained on removed rows stays in its checkpoints, samples and prompts; train again without them")
+        print(
+            f"  note: {name}: what was trained on removed rows stays in its checkpoints, samples and prompts; train"
+            " again without them"
+        )
     for named in _still_named(root, done):
-        print(f"  note: recipe.toml names {named}: the recipe is yours and stays as it is; take it out of your recipe too")
+        print(
+            f"  note: recipe.toml names {named}: the recipe is yours and stays as it is; take it out of your recipe too"
+        )
     if done.uids:
-        print("  note: copies of shards or reports that you have given away are not reached; report.html was dropped, make it again")
-    print(f"{root}: removed {done.rows:,} rows of {done.uids:,} uids; recorded in {done.record} and tombstones.parquet", flush=True)
+        print(
+            "  note: copies of shards or reports that you have given away are not reached; report.html was dropped,"
+            " make it again"
+        )
+    print(
+        f"{root}: removed {done.rows:,} rows of {done.uids:,} uids; recorded in {done.record} and tombstones.parquet",
+        flush=True,
+    )
 
 
 def _still_named(root: Path, done: "Outcome") -> list[str]:

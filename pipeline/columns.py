@@ -29,12 +29,15 @@ def coerce(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
 
 
 def _exact(array: pa.Array) -> pa.Array:
-    """Return 64-bit integers, or those that texts spell, bit for bit (unsigned ones as signed); floats cannot hold them all: null."""
+    """Return 64-bit integers, or those that texts spell, bit for bit (unsigned ones as signed); floats cannot hold them
+    all: null."""
     if pa.types.is_integer(array.type):
         return array.cast(pa.int64(), safe=False)
     if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
         return pa.nulls(len(array), pa.int64())
-    whole = pc.if_else(pc.match_substring_regex(array, r"^-?[0-9]{1,18}$|^-?[0-8][0-9]{18}$"), array, pa.scalar(None, array.type))
+    whole = pc.if_else(
+        pc.match_substring_regex(array, r"^-?[0-9]{1,18}$|^-?[0-8][0-9]{18}$"), array, pa.scalar(None, array.type)
+    )
     return whole.cast(pa.int64())
 
 

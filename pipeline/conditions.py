@@ -31,9 +31,12 @@ class TextCondition:
         return f"text {self.label}"
 
     def of(self, captions: Sequence[str], stored: Sequence[Features | None] = ()) -> Condition:
-        """Return (features (B, T, C), lengths (B,)) on the CPU; features that are not stored are computed. Raises LoaderError."""
+        """Return (features (B, T, C), lengths (B,)) on the CPU; features that are not stored are computed. Raises
+        LoaderError."""
         held = list(stored) or [None] * len(captions)
-        computed = iter(self.text.features([caption for caption, features in zip(captions, held, strict=True) if features is None]))
+        computed = iter(
+            self.text.features([caption for caption, features in zip(captions, held, strict=True) if features is None])
+        )
         features = [next(computed) if found is None else found for found in held]
         wrong = next((found.shape[1] for found in features if found.shape[1] != self.cond_dim), None)
         if wrong is not None:
@@ -63,7 +66,8 @@ Conditioner = TextCondition | ClassCondition
 
 
 def conditioner(config: TrainConfig, device: str) -> Conditioner:
-    """Return what `train.condition` asks for. Raises ValueError or WeightsError for text features that cannot be made."""
+    """Return what `train.condition` asks for. Raises ValueError or WeightsError for text features that cannot be
+    made."""
     if config.condition == "class":
         return ClassCondition(config.classes)
     text = text_features(config.text, config.text_weights, config.cond_dim, device)

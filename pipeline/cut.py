@@ -31,7 +31,8 @@ class Stray(DamagedRun):
 
 
 def cut_record(step: Step, record: ShardRecord, root: Path, gone: Gone) -> ShardRecord:
-    """Take the rows out of a finished unit's files; return its record, under its old key, the same where it held none of them.
+    """Take the rows out of a finished unit's files; return its record, under its old key, the same where it held none
+    of them.
 
     `root` is the run that the step's folder is a shadow of.
     """
@@ -54,7 +55,9 @@ def cut_record(step: Step, record: ShardRecord, root: Path, gone: Gone) -> Shard
         return record
     left = {reason: count - dropped[reason] for reason, count in record.dropped.items()}
     left = {reason: count for reason, count in left.items() if count}
-    made = replace(record, rows_in=record.rows_in - rows, rows_out=record.rows_out - rows + dropped.total(), dropped=left)
+    made = replace(
+        record, rows_in=record.rows_in - rows, rows_out=record.rows_out - rows + dropped.total(), dropped=left
+    )
     _follow(step, made)
     return replace(made, files=tuple(_measured(step, file, root) for file in record.files))
 
@@ -75,11 +78,14 @@ def _last_attempts(path: Path) -> str:
     """Return what counts of a ledger of attempts, as `attempts.write_ledger` does."""
     table = read_table(path)
     rows = table.filter(table["last"]).to_pylist()
-    return digest_of([[row["uid"].hex(), *(row[name] for name in ("http_status", "reason", "rule", "value"))] for row in rows])
+    return digest_of(
+        [[row["uid"].hex(), *(row[name] for name in ("http_status", "reason", "rule", "value"))] for row in rows]
+    )
 
 
 def _follow(step: Step, made: ShardRecord) -> None:
-    """Write what counts rows of the shard again: img2dataset's statistics, and the numbers that a model did not give."""
+    """Write what counts rows of the shard again: img2dataset's statistics, and the numbers that a model did not
+    give."""
     for file in made.files:
         path = step.root / file.path
         if path.name.endswith("_stats.json"):
@@ -119,4 +125,6 @@ def _blank(step: Step, record: ShardRecord, root: Path, gone: Gone) -> ShardReco
     reasons = Counter(made["reason"].drop_null().to_pylist())
     gone.counts["ledger/select/*.parquet"] += int(pc.sum(hit).as_py())
     files = tuple(_measured(step, file, root) for file in record.files)
-    return replace(record, files=files, rows_out=record.rows_in - reasons.total(), dropped=dict(sorted(reasons.items())))
+    return replace(
+        record, files=files, rows_out=record.rows_in - reasons.total(), dropped=dict(sorted(reasons.items()))
+    )

@@ -1,4 +1,5 @@
-"""Name the data sets that can be read: what their files are, which of their columns mean what ours do, where pictures come from."""
+"""Name the data sets that can be read: what their files are, which of their columns mean what ours do, where pictures
+come from."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +20,8 @@ SAYS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set: the kind of its files, our column -> its column (same meaning, same scale), whether its pictures lie beside it."""
+    """A data set: the kind of its files, our column -> its column (same meaning, same scale), whether its pictures lie
+    beside it."""
 
     kind: Kind
     columns: dict[str, str]
@@ -33,7 +35,8 @@ class Dataset:
 
 SCORED = {"similarity": "similarity", "pwatermark": "pwatermark", "punsafe": "punsafe"}
 LAION_COCO = Dataset(
-    "parquet", {"url": "URL", "text": "TEXT", "top_caption": "top_caption", "width": "WIDTH", "height": "HEIGHT", **SCORED}
+    "parquet",
+    {"url": "URL", "text": "TEXT", "top_caption": "top_caption", "width": "WIDTH", "height": "HEIGHT", **SCORED},
 )
 DATASETS: dict[str, Dataset] = {
     "laion-coco": LAION_COCO,
@@ -64,8 +67,8 @@ DATASETS: dict[str, Dataset] = {
     "demo": LAION_COCO,
     "demo-artworks": LAION_COCO,
 }
-"""COYO's `watermark_score` and `nsfw_score_*` and both sets' ViT-L/14 similarities are on scales of their own, so nothing takes them
-for LAION's. In the img2dataset layout `width` is the stored picture's, which is the one there is."""
+"""COYO's `watermark_score` and `nsfw_score_*` and both sets' ViT-L/14 similarities are on scales of their own, so
+nothing takes them for LAION's. In the img2dataset layout `width` is the stored picture's, which is the one there is."""
 
 
 def kind_of(head: bytes) -> str:

@@ -31,10 +31,14 @@ BATCH = 1 << 18
 LAST = (
     pa.field("shard", pa.string(), metadata={"says": "shard of pairs/ that the row was fetched into"}),
     pa.field(
-        "step", pa.string(), metadata={"says": "step whose reason it is: select, fetch, score, dedup (removed), decide; null where kept"}
+        "step",
+        pa.string(),
+        metadata={"says": "step whose reason it is: select, fetch, score, dedup (removed), decide; null where kept"},
     ),
     pa.field("mark", pa.string(), metadata={"says": "placeholder, in_eval_set or removed, whatever the rules say"}),
-    pa.field("cluster", pa.binary(16), metadata={"says": "smallest uid of its near duplicates; null where it has none"}),
+    pa.field(
+        "cluster", pa.binary(16), metadata={"says": "smallest uid of its near duplicates; null where it has none"}
+    ),
 )
 
 
@@ -50,7 +54,12 @@ class Decide(Step):
         """Return all rules, in order."""
         plain = self.recipe.plain()
         tiers = [[name, tier["rules"]] for name, tier in plain["tier"].items()]
-        return {"filter": plain["filter"]["rules"], "tiers": tiers, "origins": origins(self.recipe), **own_filters(self.recipe)}
+        return {
+            "filter": plain["filter"]["rules"],
+            "tiers": tiers,
+            "origins": origins(self.recipe),
+            **own_filters(self.recipe),
+        }
 
     def plan(self) -> list[Unit]:
         """Take everything at once."""
@@ -73,11 +82,18 @@ class Decide(Step):
             for record in records_of(self.root, "select"):
                 table = _final_rows(connection, self.root / record.files[0].path, values, tiers)
                 if table.num_rows != record.rows_in:
-                    raise AssertionError(f"decide: {table.num_rows} final rows for the {record.rows_in} of {record.files[0].path}")
+                    raise AssertionError(
+                        f"decide: {table.num_rows} final rows for the {record.rows_in} of {record.files[0].path}"
+                    )
                 written.append(self.root / "ledger" / "final" / f"{record.shard}.parquet")
                 write_table(written[-1], table)
                 rows += table.num_rows
-                reasons.update({entry["values"]: entry["counts"] for entry in pc.value_counts(table["reason"].drop_null()).to_pylist()})
+                reasons.update(
+                    {
+                        entry["values"]: entry["counts"]
+                        for entry in pc.value_counts(table["reason"].drop_null()).to_pylist()
+                    }
+                )
         for stale in set((self.root / "ledger" / "final").glob("*.parquet")) - set(written):
             stale.unlink()
         files = tuple(FileRecord.of(self.root, path) for path in written)
@@ -96,7 +112,10 @@ def final_values(scored: dict[str, str]) -> dict[str, tuple[str, str]]:
             decoded = f"p.original_{column}"
             values[column] = (f"coalesce({decoded}, i.{column})", f"if({decoded} IS NULL, 'input', 'decoded')")
         elif column in scored and column in SCORES:
-            values[column] = (f"coalesce(i.{column}, c.{column})", f"if(i.{column} IS NULL, '{scored[column]}', 'input')")
+            values[column] = (
+                f"coalesce(i.{column}, c.{column})",
+                f"if(i.{column} IS NULL, '{scored[column]}', 'input')",
+            )
         elif column in scored:
             values[column] = (f"c.{column}", f"'{scored[column]}'")
         else:
@@ -104,18 +123,29 @@ def final_values(scored: dict[str, str]) -> dict[str, tuple[str, str]]:
     return values
 
 
-def _judge(connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, values: dict[str, tuple[str, str]]) -> None:
-    """Make table `facts` (a row per planned uid: fault, values, origins, mark, cluster), `judged` (place, reason, passed) and `removed`."""
+def _judge(
+    connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, values: dict[str, tuple[str, str]]
+) -> None:
+    """Make table `facts` (a row per planned uid: fault, values, origins, mark, cluster), `judged` (place, reason,
+    passed) and `removed`."""
     _register_marks(connection, root)
-    connection.execute(f"CREATE TABLE facts AS {_facts_sql(root, values, [name for name in TEXTS if name in rules.columns])}")
+    connection.execute(
+        f"CREATE TABLE facts AS {_facts_sql(root, values, [name for name in TEXTS if name in rules.columns])}"
+    )
     connection.register("verdicts", _verdicts(connection, rules))
     connection.execute("CREATE TABLE judged AS SELECT * FROM verdicts ORDER BY place")
     connection.unregister("verdicts")
 
 
 def _register_marks(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Make table `marks`: uid, its first mark, and whether a tombstone made it (`entombed`), here or when the picture was fetched."""
-    paths = [root / file.path for record in records_of(root, "dedup") for file in record.files if Path(file.path).name == "marks.parquet"]
+    """Make table `marks`: uid, its first mark, and whether a tombstone made it (`entombed`), here or when the picture
+    was fetched."""
+    paths = [
+        root / file.path
+        for record in records_of(root, "dedup")
+        for file in record.files
+        if Path(file.path).name == "marks.parquet"
+    ]
     order = ", ".join(f"'{mark}'" for mark in MARKS)
     connection.execute(f"""
         CREATE TABLE marks AS
@@ -130,7 +160,9 @@ def _attempts(root: Path) -> str:
     """Return SQL of the last attempt to fetch each row."""
     ledgers = [root / record.files[-1].path for record in records_of(root, "fetch")]
     attempts = _parquet(ledgers, "uid BLOB, reason VARCHAR, filename VARCHAR")
-    return f"(SELECT * FROM {attempts} WHERE last)" if ledgers and "last" in pq.read_schema(ledgers[0]).names else attempts
+    return (
+        f"(SELECT * FROM {attempts} WHERE last)" if ledgers and "last" in pq.read_schema(ledgers[0]).names else attempts
+    )
 
 
 def _facts_sql(root: Path, values: dict[str, tuple[str, str]], texts: list[str]) -> str:
@@ -139,20 +171,34 @@ def _facts_sql(root: Path, values: dict[str, tuple[str, str]], texts: list[str])
         sorted(plan_folder(root, "fetch").glob("*.parquet")),
         _ddl("uid", "source", "source_row", *TEXTS, *DECODED, *DETECTED, *SCORES),
     )
-    pairs = _parquet([root / record.files[1].path for record in fetched], "key VARCHAR, original_width INTEGER, original_height INTEGER")
+    pairs = _parquet(
+        [root / record.files[1].path for record in fetched],
+        "key VARCHAR, original_width INTEGER, original_height INTEGER",
+    )
     scores = _parquet(
-        [root / record.files[0].path for record in scored], _ddl("uid", "reason", *(c for c, (sql, _) in values.items() if "c." in sql))
+        [root / record.files[0].path for record in scored],
+        _ddl("uid", "reason", *(c for c, (sql, _) in values.items() if "c." in sql)),
     )
     clusters = _parquet(
-        [root / f.path for r in records_of(root, "dedup") for f in r.files if f.path.startswith("dedup/") and f.path.endswith(".parquet")],
+        [
+            root / f.path
+            for r in records_of(root, "dedup")
+            for f in r.files
+            if f.path.startswith("dedup/") and f.path.endswith(".parquet")
+        ],
         "uid BLOB, cluster BLOB",
     )
-    columns = ", ".join(f"{sql} AS {name}, if({sql} IS NULL, NULL, {origin}) AS {name}_origin" for name, (sql, origin) in values.items())
+    columns = ", ".join(
+        f"{sql} AS {name}, if({sql} IS NULL, NULL, {origin}) AS {name}_origin" for name, (sql, origin) in values.items()
+    )
     return f"""
         WITH d AS MATERIALIZED (SELECT uid, cluster FROM {clusters}),
-             twins AS (SELECT uid, cluster FROM d WHERE cluster IN (SELECT cluster FROM d GROUP BY cluster HAVING count(*) > 1))
-        SELECT i.uid, i.source, i.source_row, coalesce(a.reason, c.reason) AS fault, if(a.reason IS NULL, 'score', 'fetch') AS step,
-               parse_filename(a.filename, true) AS shard, m.mark, t.cluster, {", ".join([*(f"i.{name}" for name in texts), columns])}
+             twins AS (SELECT uid, cluster FROM d
+                       WHERE cluster IN (SELECT cluster FROM d GROUP BY cluster HAVING count(*) > 1))
+        SELECT i.uid, i.source, i.source_row,
+               coalesce(a.reason, c.reason) AS fault, if(a.reason IS NULL, 'score', 'fetch') AS step,
+               parse_filename(a.filename, true) AS shard, m.mark, t.cluster,
+               {", ".join([*(f"i.{name}" for name in texts), columns])}
         FROM {planned} i JOIN {_attempts(root)} a USING (uid)
         LEFT JOIN {pairs} p ON p.key = lower(hex(i.uid)) LEFT JOIN {scores} c ON c.uid = i.uid
         LEFT JOIN marks m ON m.uid = i.uid LEFT JOIN twins t ON t.uid = i.uid
@@ -163,7 +209,10 @@ def _parquet(paths: list[Path], ddl: str) -> str:
     """Return SQL of these files, or of a table without rows where a step had nothing to do."""
     if paths:
         return files_sql(paths)
-    return f"(SELECT {', '.join(f'NULL::{column.split()[1]} AS {column.split()[0]}' for column in ddl.split(', '))} WHERE false)"
+    return (
+        f"(SELECT {', '.join(f'NULL::{column.split()[1]} AS {column.split()[0]}' for column in ddl.split(', '))} WHERE"
+        " false)"
+    )
 
 
 def _ddl(*columns: str) -> str:
@@ -172,9 +221,12 @@ def _ddl(*columns: str) -> str:
 
 
 def _verdicts(connection: duckdb.DuckDBPyConnection, rules: RuleSet) -> pa.Table:
-    """Judge the decoded rows; return place (of the row in `facts`), reason (null where it survives) and passed (bits of tiers)."""
+    """Judge the decoded rows; return place (of the row in `facts`), reason (null where it survives) and passed (bits of
+    tiers)."""
     known = {name for name, *_ in connection.execute("DESCRIBE facts").fetchall()}
-    columns = sorted({*rules.columns, "width", "height", "aesthetic_v1", "aesthetic_v2", "uid", "mark", "cluster"} & known)
+    columns = sorted(
+        {*rules.columns, "width", "height", "aesthetic_v1", "aesthetic_v2", "uid", "mark", "cluster"} & known
+    )
     reasons = reasons_of(rules)
     places: list[Numbers] = []
     codes: list[Numbers] = []
@@ -214,7 +266,9 @@ def _join(parts: list[Numbers], kind: Any) -> Numbers:
     return np.concatenate(parts) if parts else np.empty(0, kind)
 
 
-def _final_rows(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict[str, tuple[str, str]], tiers: list[str]) -> pa.Table:
+def _final_rows(
+    connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict[str, tuple[str, str]], tiers: list[str]
+) -> pa.Table:
     """Return the final rows of one shard of the select ledger, in input order."""
     found = connection.execute(_final_sql(connection, ledger, values)).to_arrow_table()
     kept = pc.is_null(found["reason"])
@@ -227,24 +281,34 @@ def _final_rows(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dic
 
 
 def _final_sql(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict[str, tuple[str, str]]) -> str:
-    """Return the join of one shard with what is known of its rows. `facts` has the input's order, so only a part of it is read."""
+    """Return the join of one shard with what is known of its rows. `facts` has the input's order, so only a part of it
+    is read."""
     columns = ", ".join(f"{_unless_entombed(f'f.{name}')}, {_unless_entombed(f'f.{name}_origin')}" for name in values)
     url, shard, cluster = (_unless_entombed(name) for name in ("s.url", "f.shard", "f.cluster"))
     rows = files_sql([ledger])
-    spans = connection.execute(f"SELECT source, min(source_row), max(source_row) FROM {rows} GROUP BY source").fetchall()
+    spans = connection.execute(
+        f"SELECT source, min(source_row), max(source_row) FROM {rows} GROUP BY source"
+    ).fetchall()
     quoted = [("'" + source.replace("'", "''") + "'", low, high) for source, low, high in spans]
-    near = " OR ".join(f"(source = {source} AND source_row BETWEEN {low} AND {high})" for source, low, high in quoted) or "false"
-    first, last = connection.execute(f"SELECT coalesce(min(rowid), 0), coalesce(max(rowid), -1) FROM facts WHERE {near}").fetchone() or (
+    near = (
+        " OR ".join(f"(source = {source} AND source_row BETWEEN {low} AND {high})" for source, low, high in quoted)
+        or "false"
+    )
+    first, last = connection.execute(
+        f"SELECT coalesce(min(rowid), 0), coalesce(max(rowid), -1) FROM facts WHERE {near}"
+    ).fetchone() or (
         0,
         -1,
     )
     return f"""
         WITH s AS (
-                 SELECT source, source_row, uid, url, reason, file_row_number AS place, if(reason IS NULL, source_row, NULL) AS planned
+                 SELECT source, source_row, uid, url, reason, file_row_number AS place, if(reason IS NULL, source_row,
+                 NULL) AS planned
                  FROM {rows}),
              f AS (SELECT rowid AS fact, * FROM facts WHERE rowid BETWEEN {first} AND {last}),
              j AS (SELECT * FROM judged WHERE place BETWEEN {first} AND {last})
-        SELECT s.source, s.source_row, coalesce(s.uid, g.uid) AS uid, {url}, {columns}, {shard}, m.mark, {cluster}, j.passed,
+        SELECT s.source, s.source_row, coalesce(s.uid, g.uid) AS uid, {url}, {columns}, {shard}, m.mark, {cluster},
+        j.passed,
                CASE WHEN m.mark = 'removed' THEN 'removed' WHEN s.reason IS NOT NULL THEN s.reason
                     WHEN f.uid IS NULL THEN 'exact_duplicate' ELSE coalesce(f.fault, j.reason) END AS reason,
                CASE WHEN m.mark = 'removed' THEN if(f.fault = 'removed', f.step, 'dedup')

@@ -92,7 +92,8 @@ def _say(labels: "np.ndarray[Any, np.dtype[Any]]", marked: "Marked") -> None:
     if marked.top:
         first = marked.top[0]
         print(
-            f"  most frequent pHash {first['phash']}: {first['pictures']:,} pictures under {first['urls']:,} URLs (dedup/top_hashes.json)"
+            f"  most frequent pHash {first['phash']}: {first['pictures']:,} pictures under {first['urls']:,} URLs"
+            " (dedup/top_hashes.json)"
         )
     for entry in pc.value_counts(marked.marks["reason"]).to_pylist():
         print(f"  marked {entry['values']}: {entry['counts']:,}")

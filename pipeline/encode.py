@@ -38,24 +38,34 @@ FINGERPRINT = "tessera_tokenizer"
 ROW_GROUP_ROWS = 512
 """A packed shard takes a narrow range of `draw` from every encoded file, and reads only the row groups that hold it."""
 AGREEMENT = "tessera_agreement"
-"""Parquet metadata: share of codes that float32 gives too, over how many, measured on fixed pictures as the step started."""
+"""Parquet metadata: share of codes that float32 gives too, over how many, measured on fixed pictures as the step
+started."""
 CROP = pa.struct(
     [
         pa.field("place", pa.string()),
         pa.field("scale", pa.float64()),
-        pa.field("scaled", pa.list_(pa.int32()), metadata={"says": "width and height that the picture was scaled to, pixels"}),
-        pa.field("box", pa.list_(pa.int32()), metadata={"says": "left, top, right, bottom in the scaled picture, pixels"}),
+        pa.field(
+            "scaled", pa.list_(pa.int32()), metadata={"says": "width and height that the picture was scaled to, pixels"}
+        ),
+        pa.field(
+            "box", pa.list_(pa.int32()), metadata={"says": "left, top, right, bottom in the scaled picture, pixels"}
+        ),
         pa.field("flip", pa.bool_(), metadata={"says": "mirrored after the cut"}),
     ]
 )
 REPORT = "tessera_checkpoint"
-"""Parquet metadata: tensors, parameters, codebook and its use as the tokenizer's checkpoint has them, and crops per batch."""
+"""Parquet metadata: tensors, parameters, codebook and its use as the tokenizer's checkpoint has them, and crops per
+batch."""
 Cut = tuple[dict[str, Any], "np.ndarray[Any, Any]"]
 """A crop: what is noted of it, and its pixels (size, size, 3) uint8."""
 ENCODED = pa.schema(
     [
         *schema("uid", "sha256"),
-        pa.field("draw", pa.uint64(), metadata={"says": "uid_hash under pretokenize.seed: rows stand in this order, the packed one"}),
+        pa.field(
+            "draw",
+            pa.uint64(),
+            metadata={"says": "uid_hash under pretokenize.seed: rows stand in this order, the packed one"},
+        ),
         pa.field("size", pa.int16(), metadata={"says": "side of the crop, pixels"}),
         pa.field("crop", pa.string(), metadata={"says": "center, center+flip, or ten_SCALE joined by +"}),
         pa.field("n_crops", pa.int16()),
@@ -76,7 +86,8 @@ class Encode(Step):
     carries: ClassVar[bool] = True
 
     def tokenizer(self, tier: str) -> WeightsFile:
-        """Return the identity of a tier's tokenizer: of a file that is gone since, as the run noted it, for nothing may be left to encode.
+        """Return the identity of a tier's tokenizer: of a file that is gone since, as the run noted it, for nothing may
+        be left to encode.
 
         Raises WeightsError.
         """
@@ -89,7 +100,8 @@ class Encode(Step):
             return noted
 
     def _noted(self, tier: str) -> WeightsFile | None:
-        """Return which weights this step was last done with, where the run's recipe named the same file for the tier."""
+        """Return which weights this step was last done with, where the run's recipe named the same file for the
+        tier."""
         try:
             before = parse_recipe(read_headed(self.root / "recipe.toml"))
             note = self.journal.note() or {}
@@ -103,7 +115,9 @@ class Encode(Step):
         """Return the digest of what a picture's codes in this tier depend on beside the picture."""
         name, _ = self.recipe.tokenizer(tier)
         size = self.recipe.tier[tier].size
-        return digest_of([self.version, name, self.tokenizer(tier).record(), size, crop_plan(self.recipe).label, self._arithmetic()])
+        return digest_of(
+            [self.version, name, self.tokenizer(tier).record(), size, crop_plan(self.recipe).label, self._arithmetic()]
+        )
 
     def _arithmetic(self) -> dict[str, Any]:
         """Return what the last bits of latents depend on."""
@@ -118,14 +132,21 @@ class Encode(Step):
         }
         values = self.recipe.pretokenize
         limits = {"min_agreement": values.min_agreement} if values.precision != "fp32" or values.fused else {}
-        return {"tiers": tiers, "crop": crop_plan(self.recipe).label, "seed": values.seed, **self._arithmetic(), **limits}
+        return {
+            "tiers": tiers,
+            "crop": crop_plan(self.recipe).label,
+            "seed": values.seed,
+            **self._arithmetic(),
+            **limits,
+        }
 
     def weights(self) -> tuple[WeightsFile, ...]:
         """Return every tier's tokenizer, once each."""
         return tuple(dict.fromkeys(self.tokenizer(tier) for tier in self.recipe.tier))
 
     def check(self) -> None:
-        """Read every tokenizer that is a file of the user's. Raises WeightsError for one that is not the tier's, damaged or unsafe."""
+        """Read every tokenizer that is a file of the user's. Raises WeightsError for one that is not the tier's,
+        damaged or unsafe."""
         kinds = {self.recipe.tokenizer(tier) for tier in self.recipe.tier}
         files = sorted(kind for kind in kinds if kind[1] not in (STAND_IN, DEMO))
         if files:
@@ -155,8 +176,13 @@ class Encode(Step):
         most = self.recipe.tier[tier].max_pairs
         if most is None:
             return shards
-        uids = {**read_tombstones(self.root).chosen(tier), **{uid: None for _, table in shards for uid in table["uid"].to_pylist()}}
-        ranked = sorted((uid_hash(uid, self.recipe.pretokenize.seed), uid) for uid in uids)  # removed ones hand their place to nobody
+        uids = {
+            **read_tombstones(self.root).chosen(tier),
+            **{uid: None for _, table in shards for uid in table["uid"].to_pylist()},
+        }
+        ranked = sorted(
+            (uid_hash(uid, self.recipe.pretokenize.seed), uid) for uid in uids
+        )  # removed ones hand their place to nobody
         chosen = pa.array([uid for _, uid in ranked[:most]], pa.binary(16))
         cut = [(shard, table.filter(pc.is_in(table["uid"], chosen))) for shard, table in shards]
         return [(shard, table) for shard, table in cut if table.num_rows]
@@ -177,13 +203,17 @@ class Encode(Step):
             batch_of[tier] = values.batch_size or encoders[kind].largest_batch(section.size)
             agreements[tier] = measure(loaded[kind], encoders[kind], section.size, batch_of[tier])
             check(agreements[tier], values.min_agreement, stand_in=loaded[kind].weights.stand_in)
-        made = {tier: TierTools(encoders[kind], agreements[tier], batch_of[tier], loaded[kind].report) for tier, kind in kinds.items()}
+        made = {
+            tier: TierTools(encoders[kind], agreements[tier], batch_of[tier], loaded[kind].report)
+            for tier, kind in kinds.items()
+        }
         return EncodeWorker(self, made, Decoders(values.decoders))
 
 
 @dataclass(frozen=True)
 class TierTools:
-    """What encodes a tier: its encoder, how its arithmetic agrees with float32, crops per batch, and what its checkpoint holds."""
+    """What encodes a tier: its encoder, how its arithmetic agrees with float32, crops per batch, and what its
+    checkpoint holds."""
 
     encoder: "Encoder"
     agreement: "Agreement"
@@ -201,7 +231,8 @@ class Flight:
 
 @dataclass(frozen=True)
 class EncodeWorker:
-    """Encodes a shard's planned pictures in batches of one shape: on a GPU the next one is cut and sent while one is encoded."""
+    """Encodes a shard's planned pictures in batches of one shape: on a GPU the next one is cut and sent while one is
+    encoded."""
 
     step: Encode
     tools: "dict[str, TierTools]"
@@ -213,7 +244,9 @@ class EncodeWorker:
         wanted = read_table(root / unit.reads["plan"])["uid"].to_pylist()
         path = root / "codes" / "encoded" / f"{unit.name}.parquet"
         rows: dict[bytes, dict[str, Any]] = {}
-        jpegs = fresh(pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier_rows(root, "encode", made_by, wanted), rows)
+        jpegs = fresh(
+            pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier_rows(root, "encode", made_by, wanted), rows
+        )
         some = batches(jpegs, self.tools[tier].batch_size, hands)
         alive = ([pair for pair in batch if not hands.deadly(pair[0])] for batch in some)
         size, plan = self.step.recipe.tier[tier].size, crop_plan(self.step.recipe)
@@ -232,7 +265,10 @@ class EncodeWorker:
         made = [{**rows.get(uid, {"uid": uid, "reason": "worker_died"}), "draw": draw} for draw, uid in drawn]
         tools = self.tools[tier]
         told = {AGREEMENT: asdict(tools.agreement), REPORT: {**tools.report, "batch_size": tools.batch_size}}
-        facts = {FINGERPRINT: tools.encoder.fingerprint, **{name: canonical_json(value).decode() for name, value in told.items()}}
+        facts = {
+            FINGERPRINT: tools.encoder.fingerprint,
+            **{name: canonical_json(value).decode() for name, value in told.items()},
+        }
         write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **facts), ROW_GROUP_ROWS)
         return record_of(root, unit, path, made)
 
@@ -242,7 +278,13 @@ class EncodeWorker:
         whole: list[tuple[bytes, list[Cut]]] = []
         for (uid, jpeg), crops in zip(pairs, found, strict=True):
             reason = crops if isinstance(crops, str) else None
-            rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "reason": reason, "size": size, "crop": label}
+            rows[uid] = {
+                "uid": uid,
+                "sha256": hashlib.sha256(jpeg).digest(),
+                "reason": reason,
+                "size": size,
+                "crop": label,
+            }
             if reason is None:
                 whole.append((uid, crops))
         pixels = [pixels for _, crops in whole for _, pixels in crops]
@@ -278,14 +320,18 @@ def crop_plan(recipe: Recipe) -> CropPlan:
 
 
 def tokenizer_facts(recipe: Recipe) -> dict[str, Any]:
-    """Return tier -> what made its codes, for the manifest: tokenizer, fingerprint of its tensors, arithmetic and its agreement."""
+    """Return tier -> what made its codes, for the manifest: tokenizer, fingerprint of its tensors, arithmetic and its
+    agreement."""
     facts: dict[str, Any] = {}
     for record in records_of(recipe.root, "encode"):
         tier = record.shard.rpartition("-")[0]
         if tier not in facts:
             metadata = pq.read_schema(recipe.root / record.files[0].path).metadata
             found = {"fingerprint": metadata[FINGERPRINT.encode()].decode()}
-            found |= {"agreement": json.loads(metadata[AGREEMENT.encode()]), "checkpoint": json.loads(metadata[REPORT.encode()])}
+            found |= {
+                "agreement": json.loads(metadata[AGREEMENT.encode()]),
+                "checkpoint": json.loads(metadata[REPORT.encode()]),
+            }
             facts[tier] = {"tokenizer": recipe.tokenizer(tier)[0], "crop": crop_plan(recipe).label, **found}
     return facts
 

@@ -1,4 +1,5 @@
-"""Take rows out of single files of a run — tables, tars, statistics, logs — and leave every other byte's meaning as it was."""
+"""Take rows out of single files of a run — tables, tars, statistics, logs — and leave every other byte's meaning as it
+was."""
 
 import base64
 import json
@@ -24,7 +25,8 @@ SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 @dataclass(frozen=True)
 class Gone:
-    """The uids that go, 16 bytes each, the URLs of their rows, and hosts that go; `counts`: rows and samples taken out, by folder."""
+    """The uids that go, 16 bytes each, the URLs of their rows, and hosts that go; `counts`: rows and samples taken out,
+    by folder."""
 
     uids: frozenset[bytes]
     urls: frozenset[str] = frozenset()
@@ -53,7 +55,8 @@ class Gone:
 
     @cached_property
     def _written(self) -> tuple[frozenset[str], list[int], list[str]]:
-        """Return the URLs as text and as JSON, how long they are, and those of local files, which have no scheme to look for."""
+        """Return the URLs as text and as JSON, how long they are, and those of local files, which have no scheme to
+        look for."""
         forms = self.urls | {json.dumps(url)[1:-1] for url in self.urls}
         return forms, sorted({len(form) for form in forms}), sorted(form for form in forms if "://" not in form)
 
@@ -66,7 +69,9 @@ class Gone:
             return True
         forms, lengths, paths = self._written
         begins = [match.start() for match in SCHEME.finditer(text)]
-        return any(text[at : at + length] in forms for at in begins for length in lengths) or any(path in text for path in paths)
+        return any(text[at : at + length] in forms for at in begins for length in lengths) or any(
+            path in text for path in paths
+        )
 
 
 def domains(host: str) -> list[str]:
@@ -95,7 +100,8 @@ def from_table(path: Path, gone: Gone, what: str) -> pa.Table | None:
 
 
 def written_schema(file: pq.ParquetFile) -> pa.Schema:
-    """Return the schema that a Parquet file was written with: reading it alone calls the items of every list `element`."""
+    """Return the schema that a Parquet file was written with: reading it alone calls the items of every list
+    `element`."""
     kept = (file.metadata.metadata or {}).get(b"ARROW:schema")
     if kept is None:
         return file.schema_arrow
@@ -109,7 +115,11 @@ def from_tar(path: Path, gone: Gone, what: str) -> int:
     """
     keys = gone.hexes & {name.partition(".")[0] for name, _, _ in member_places(path)}
     if keys:
-        write_shard(path, ((key, sample) for key, sample in read_shard(path) if key not in keys), index=index_path(path).exists())
+        write_shard(
+            path,
+            ((key, sample) for key, sample in read_shard(path) if key not in keys),
+            index=index_path(path).exists(),
+        )
         gone.counts[what] += len(keys)
     return len(keys)
 

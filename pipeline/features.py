@@ -46,7 +46,10 @@ class HashedWords:
     def features(self, captions: list[str]) -> list[Features]:
         """Return (n <= 8, dim) float32 per caption."""
         words = [WORD.findall(caption.lower())[:MAX_WORDS] for caption in captions]
-        return [np.stack([self._vector(word) for word in found]) if found else np.zeros((0, self.dim), np.float32) for found in words]
+        return [
+            np.stack([self._vector(word) for word in found]) if found else np.zeros((0, self.dim), np.float32)
+            for found in words
+        ]
 
 
 class T5Text:
@@ -68,8 +71,8 @@ class T5Text:
 def text_features(kind: str, weights: str, dim: int, device: str = "cpu") -> TextFeatures:
     """Return the features named by `train.text`.
 
-    kind: "t5" (`weights` is a folder or a name) or "hashed_words". Raises ValueError for another kind or width, WeightsError for
-    missing weights.
+    kind: "t5" (`weights` is a folder or a name) or "hashed_words". Raises ValueError for another kind or width,
+    WeightsError for missing weights.
     """
     if kind == "hashed_words":
         return HashedWords(dim)
@@ -78,10 +81,14 @@ def text_features(kind: str, weights: str, dim: int, device: str = "cpu") -> Tex
     raise ValueError(f"text features {kind!r} are unknown; choices: t5, hashed_words")
 
 
-def left_pad(features: Sequence[Features], cond_len: int, *, full: bool = False) -> tuple[Features, npt.NDArray[np.int64]]:
-    """Return (B, T, C) with each sequence in the last slots, and the lengths (B,); what exceeds `cond_len` is cut at the end.
+def left_pad(
+    features: Sequence[Features], cond_len: int, *, full: bool = False
+) -> tuple[Features, npt.NDArray[np.int64]]:
+    """Return (B, T, C) with each sequence in the last slots, and the lengths (B,); what exceeds `cond_len` is cut at
+    the end.
 
-    T is the longest length, at least 1: positions that all rows pad change no logit. `full`: T is `cond_len` (fixed shapes).
+    T is the longest length, at least 1: positions that all rows pad change no logit. `full`: T is `cond_len` (fixed
+    shapes).
     """
     kept = [sequence[:cond_len] for sequence in features]
     lengths_B = np.array([len(sequence) for sequence in kept], dtype=np.int64)

@@ -1,4 +1,5 @@
-"""filter / fetch: get each surviving URL once, let its bytes through the image gate, lay pairs out as img2dataset does."""
+"""filter / fetch: get each surviving URL once, let its bytes through the image gate, lay pairs out as img2dataset
+does."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ NOT_IN_DIGEST = {"connect_to", "concurrency", "user_agent", "retries", *PACE}
 class Fetch(Step):
     """Units are `fetch.shard_rows` survivors in input order, the first row of each uid.
 
-    Files that were added to the data set later begin a shard of their own, so that shards that were there stay as they are.
+    Files that were added to the data set later begin a shard of their own, so that shards that were there stay as they
+    are.
     """
 
     name: ClassVar[str] = "fetch"
@@ -50,12 +52,20 @@ class Fetch(Step):
         ledgers = [self.root / record.files[0].path for record in records_of(self.root, "select")]
         planned = write_plan(self.root, self.name, self._shards(ledgers)) if ledgers else []
         reads = {"made_by": self.own_key}
-        units = [Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, sha256) for name, path, sha256 in planned]
+        units = [
+            Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, sha256)
+            for name, path, sha256 in planned
+        ]
         return with_retries(self, units)
 
     def _shards(self, ledgers: list[Path]) -> Iterator[tuple[str, pa.Table]]:
-        gaps = read_tombstones(self.root).fetched  # a removed row leaves its place empty: the others stay in their shards
-        gone = f"UNION ALL BY NAME SELECT *, 1 AS nth, true AS gone FROM {files_sql(ledgers)} SEMI JOIN gaps USING (source, source_row)"
+        gaps = read_tombstones(
+            self.root
+        ).fetched  # a removed row leaves its place empty: the others stay in their shards
+        gone = (
+            f"UNION ALL BY NAME SELECT *, 1 AS nth, true AS gone FROM {files_sql(ledgers)} SEMI JOIN gaps USING"
+            " (source, source_row)"
+        )
         query = f"""
             SELECT {", ".join(PLANNED)}, batch, gone FROM (
                 SELECT *, row_number() OVER (PARTITION BY uid ORDER BY filename, file_row_number) AS nth, false AS gone
@@ -85,7 +95,9 @@ class Fetch(Step):
             config = config.model_copy(update={"connect_to": {**dict(config.connect_to), **self.runtime.connect_to}})
         own = OwnPictures.of(self.root, config.max_bytes) if DATASETS[self.recipe.input.dataset].local else None
         limits = ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality)
-        return FetchWorker(self.root, config, limits, Memory(), own, frozenset(read_tombstones(self.root).values("sha256").to_pylist()))
+        return FetchWorker(
+            self.root, config, limits, Memory(), own, frozenset(read_tombstones(self.root).values("sha256").to_pylist())
+        )
 
 
 def without_gaps(table: pa.Table) -> pa.Table:
@@ -103,7 +115,8 @@ def one_batch_each(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch
 
 
 def regroup(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Yield tables of exactly `rows` rows from batches of any size; the last one, and the last before `batch` changes, is shorter."""
+    """Yield tables of exactly `rows` rows from batches of any size; the last one, and the last before `batch` changes,
+    is shorter."""
     waiting: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:

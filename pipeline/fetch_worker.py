@@ -1,4 +1,5 @@
-"""Fetch one shard: every row asked for, carried over or refused, its picture spooled, its outputs written in the planned order."""
+"""Fetch one shard: every row asked for, carried over or refused, its picture spooled, its outputs written in the
+planned order."""
 
 import datetime
 import hashlib
@@ -44,7 +45,8 @@ class FetchWorker:
     own: OwnPictures | None = None
     """Where the pictures are when they came with the input; None: on the web."""
     barred: frozenset[str] = frozenset()
-    """Tombstones of pictures, by the digest of their sha256: what has one is `removed` under whatever URL it comes, and not stored."""
+    """Tombstones of pictures, by the digest of their sha256: what has one is `removed` under whatever URL it comes, and
+    not stored."""
     details: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
@@ -63,7 +65,9 @@ class FetchWorker:
         ledger = write_ledger(root, unit, rows, results)
         self._log(unit)
         made = [FileRecord.of(root, pairs / f"{unit.name}{end}") for end in (".tar", ".parquet", "_stats.json")]
-        return ShardRecord(unit.name, unit.key, (*made, ledger), len(rows), len(rows) - dropped.total(), dict(sorted(dropped.items())))
+        return ShardRecord(
+            unit.name, unit.key, (*made, ledger), len(rows), len(rows) - dropped.total(), dict(sorted(dropped.items()))
+        )
 
     def _fetch(self, unit: Unit, rows: list[dict[str, Any]], hands: Hands, spool: Spool) -> dict[bytes, Result]:
         """Return a result for every row: carried over, or asked for now."""
@@ -82,10 +86,18 @@ class FetchWorker:
         return results
 
     def _ours(self, unit: Unit, wanted: list[dict[str, Any]], hands: Hands) -> Iterator[Download]:
-        """Yield what our client, or the folder that came with the input, and our image gate make of the rows, as they come."""
+        """Yield what our client, or the folder that came with the input, and our image gate make of the rows, as they
+        come."""
         for answer in self.own.answers(wanted) if self.own else fetch_all(_requests(wanted), self.config, self.memory):
             with hands.holding(unit.name, [answer.uid]):
-                got = Download(answer.uid, answer.reason, answer.status, answer.detail, receipt=answer.receipt, tries=answer.attempts)
+                got = Download(
+                    answer.uid,
+                    answer.reason,
+                    answer.status,
+                    answer.detail,
+                    receipt=answer.receipt,
+                    tries=answer.attempts,
+                )
                 try:
                     yield got if answer.body is None else replace(got, stored=store(answer.body, self.limits))
                 except ImageFault as fault:
@@ -107,7 +119,9 @@ class FetchWorker:
         if got.stored is not None and not removed:
             return Result(attempts, replace(got.stored, jpeg=b""), *spool.put(got.stored.jpeg))
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.details.append({"uid": got.uid.hex(), "reason": reason, "at": now, "tries": got.tries, "detail": got.detail[:300]})
+        self.details.append(
+            {"uid": got.uid.hex(), "reason": reason, "at": now, "tries": got.tries, "detail": got.detail[:300]}
+        )
         return Result(attempts)
 
     def _obeying(self, result: Result, spool: Spool) -> Result:
@@ -120,7 +134,8 @@ class FetchWorker:
         return bool(self.barred) and value_digest(hashlib.sha256(jpeg).hexdigest()) in self.barred
 
     def _log(self, unit: Unit) -> None:
-        """Append what failed, and when, to the shard's log: it is no output, and a retry does not wipe out what was before."""
+        """Append what failed, and when, to the shard's log: it is no output, and a retry does not wipe out what was
+        before."""
         path = self.root / "logs" / "fetch" / f"{unit.name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:

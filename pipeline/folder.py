@@ -43,7 +43,8 @@ def recipe_values(root: Path) -> dict[str, Any] | None:
 
 
 def recipe_of_run(root: Path, path: str | None = None, sets: Sequence[str] = ()) -> Recipe:
-    """Return the recipe that a run folder holds, or the one named, with settings over it, for the folder where it lies now.
+    """Return the recipe that a run folder holds, or the one named, with settings over it, for the folder where it lies
+    now.
 
     Raises RecipeError.
     """
@@ -52,7 +53,9 @@ def recipe_of_run(root: Path, path: str | None = None, sets: Sequence[str] = ())
     else:
         values = recipe_values(root)
         if values is None:
-            raise RecipeError(f"{root}: recipe.toml and its copy are damaged or missing; give the recipe (--recipe FILE)")
+            raise RecipeError(
+                f"{root}: recipe.toml and its copy are damaged or missing; give the recipe (--recipe FILE)"
+            )
         for setting in sets:
             apply_set(values, setting)
         read = parse_recipe(values)
@@ -63,8 +66,8 @@ def recipe_of_run(root: Path, path: str | None = None, sets: Sequence[str] = ())
 def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
     """Hold the run folder for this process and sweep what dead attempts left in it.
 
-    The system lets go of the lock when the process ends, however it ends. Raises RecipeError while another run holds it, and where a
-    removal that was asked for is not at its end, unless this is the removal.
+    The system lets go of the lock when the process ends, however it ends. Raises RecipeError while another run holds
+    it, and where a removal that was asked for is not at its end, unless this is the removal.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -76,7 +79,9 @@ def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
         if finish(root):
             print(f"{root}: finished a removal that was interrupted")
         if (root / ASKED).exists() and not removing:
-            raise RecipeError(f"{root}: a removal was asked for here and is not at its end; first: pipeline remove {root}")
+            raise RecipeError(
+                f"{root}: a removal was asked for here and is not at its end; first: pipeline remove {root}"
+            )
         yield
 
 
@@ -95,17 +100,24 @@ def _take(file: IO[str], root: Path) -> None:
     except BlockingIOError as error:
         file.seek(0)
         holder = file.read().strip() or "another process"
-        raise RecipeError(f"{root}: held by another run ({holder}); wait for it, or use another output.root (--out DIR)") from error
+        raise RecipeError(
+            f"{root}: held by another run ({holder}); wait for it, or use another output.root (--out DIR)"
+        ) from error
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
 
 
 def need_removals(root: Path) -> None:
-    """Raise RecipeError where tombstones or records of removals are missing or damaged: what was removed would come back."""
+    """Raise RecipeError where tombstones or records of removals are missing or damaged: what was removed would come
+    back."""
     try:
         read_tombstones(root)
     except (OSError, FormatError, pa.ArrowException) as error:
-        raise RecipeError(str(error) if isinstance(error, FormatError) else f"{root / TOMBSTONES}: cannot be read ({error})") from error
+        raise RecipeError(
+            str(error) if isinstance(error, FormatError) else f"{root / TOMBSTONES}: cannot be read ({error})"
+        ) from error
     if gone := lost(root):
-        raise RecipeError(f"{root / gone[0]}: missing or damaged, and lineage would break off; restore it from a copy of the run")
+        raise RecipeError(
+            f"{root / gone[0]}: missing or damaged, and lineage would break off; restore it from a copy of the run"
+        )

@@ -24,13 +24,15 @@ from pipeline.steps import Unit, records_of
 
 PLAN = "plan.json"
 LIVE = (0.5, 0.75)
-"""Share of URLs that still give a picture: assumed for LAION sets, 2-3 years after they were made (img2dataset's issue 439)."""
+"""Share of URLs that still give a picture: assumed for LAION sets, 2-3 years after they were made (img2dataset's issue
+439)."""
 TWINS = (0.0, 1 / 3)
 """Share of pictures lost to near duplicates: assumed; published counts of LAION subsets run up to a third."""
 Z = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
 RATES = {"fetch": 50.0, "score": 20.0, "caption": 0.5, "encode": 5.0}
-"""Assumed rows/s of one machine with two CPU cores; the benchmarks measure yours. A GPU is one to three orders of magnitude faster."""
+"""Assumed rows/s of one machine with two CPU cores; the benchmarks measure yours. A GPU is one to three orders of
+magnitude faster."""
 BYTES_PER_PIXEL = 0.4
 """Assumed for JPEGs of photographs at quality 95."""
 
@@ -47,7 +49,8 @@ class Share:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected of the whole input. `steps`: name -> share of the rows that reach it; `stages`: name -> hours, bytes, source."""
+    """What is expected of the whole input. `steps`: name -> share of the rows that reach it; `stages`: name -> hours,
+    bytes, source."""
 
     rows: int
     sampled: int
@@ -70,7 +73,8 @@ def wilson(hits: int, of: int) -> Share:
 
 
 def forecast(recipe: Recipe, rows: int) -> Forecast:
-    """Sample about `rows` rows of the input and predict the run. Touches no URL. Raises RecipeError for a fault of the recipe."""
+    """Sample about `rows` rows of the input and predict the run. Touches no URL. Raises RecipeError for a fault of the
+    recipe."""
     files = [file for file in look_at_inputs(recipe) if not file.fault]
     total = _chosen(recipe, sum(file.rows for file in files))
     started = time.perf_counter()
@@ -94,7 +98,11 @@ def forecast(recipe: Recipe, rows: int) -> Forecast:
         for end in ("low", "mid", "high")
     }
     kept = {end: int(reach[end] * getattr(tiers["*"], end)) for end in reach}
-    by_tier = {name: {end: int(reach[end] * getattr(share, end)) for end in reach} for name, share in tiers.items() if name != "*"}
+    by_tier = {
+        name: {end: int(reach[end] * getattr(share, end)) for end in reach}
+        for name, share in tiers.items()
+        if name != "*"
+    }
     dropped = {str(reason): _counts(wilson(count, sampled), total) for reason, count in reasons.most_common()}
     dead = {"low": 1 - live.high, "mid": 1 - live.mid, "high": 1 - live.low}
     dropped["fetch"] = {end: int(total * getattr(steps["select"], end) * share) for end, share in dead.items()}
@@ -119,8 +127,14 @@ def _counts(share: Share, total: int) -> dict[str, int]:
 
 
 def _sample(recipe: Recipe, files: list[InputFile], rows: int) -> Iterator[pa.Table]:
-    """Yield the judged head of row groups, in an order drawn from a hash of file and group, until there are enough rows."""
-    places = [(file, group, int(sum(file.groups[:group]))) for file in files for group in range(len(file.groups)) if file.groups[group]]
+    """Yield the judged head of row groups, in an order drawn from a hash of file and group, until there are enough
+    rows."""
+    places = [
+        (file, group, int(sum(file.groups[:group])))
+        for file in files
+        for group in range(len(file.groups))
+        if file.groups[group]
+    ]
     places.sort(key=lambda place: hashlib.sha256(f"{place[0].name}:{place[1]}:{recipe.input.seed}".encode()).digest())
     worker: SelectWorker = Select(recipe, recipe.root).open()
     each = max(256, ceil(rows / max(len(places), 1)))
@@ -150,7 +164,11 @@ def _verdicts(recipe: Recipe, table: pa.Table | None) -> Iterator[tuple[str, str
     batch = typed(table, rules.columns) if rules.columns else None
     for place, some in (("filter", rules.everywhere), *rules.tiers.items()):
         for rule in some:
-            passes, null = ask(rule, batch) if batch is not None else (np.ones(table.num_rows, bool), np.zeros(table.num_rows, bool))
+            passes, null = (
+                ask(rule, batch)
+                if batch is not None
+                else (np.ones(table.num_rows, bool), np.zeros(table.num_rows, bool))
+            )
             yield place, rule.name, ~passes & ~null, null
 
 
@@ -165,8 +183,11 @@ def _rules(recipe: Recipe, table: pa.Table | None) -> dict[str, Share]:
     return found
 
 
-def _with_select(recipe: Recipe, later: dict[str, Share], reasons: Counter[str | None], sampled: int) -> dict[str, Share]:
-    """Return the rules' yields, those of [filter] over the rows that reach each of them: what select drops, and what is judged later."""
+def _with_select(
+    recipe: Recipe, later: dict[str, Share], reasons: Counter[str | None], sampled: int
+) -> dict[str, Share]:
+    """Return the rules' yields, those of [filter] over the rows that reach each of them: what select drops, and what is
+    judged later."""
     names = [rule.name for rule in build_rules(recipe).everywhere]
     reach, found = sampled - sum(count for reason, count in reasons.items() if reason not in names), dict(later)
     for name in names:
@@ -179,7 +200,8 @@ def _with_select(recipe: Recipe, later: dict[str, Share], reasons: Counter[str |
 
 
 def _tiers(recipe: Recipe, table: pa.Table | None) -> dict[str, Share]:
-    """Return tier -> share of fetched rows that it takes, from "what is unknown fails" to "what is unknown passes"; "*": any tier."""
+    """Return tier -> share of fetched rows that it takes, from "what is unknown fails" to "what is unknown passes";
+    "*": any tier."""
     rows = table.num_rows if table is not None else 0
     sure = {name: np.ones(rows, bool) for name in ("filter", *recipe.tier)}
     perhaps = {name: np.ones(rows, bool) for name in sure}
@@ -210,11 +232,17 @@ def _measured_live(recipe: Recipe) -> Share:
     return Share(LIVE[0], sum(LIVE) / 2, LIVE[1], "assumed")
 
 
-def _stages(recipe: Recipe, rows: int, tried: float, kept: int, tiers: dict[str, dict[str, int]], rate: float) -> dict[str, dict[str, Any]]:
+def _stages(
+    recipe: Recipe, rows: int, tried: float, kept: int, tiers: dict[str, dict[str, int]], rate: float
+) -> dict[str, dict[str, Any]]:
     """Return stage -> hours, bytes and the rate's source, for the middle of the estimates."""
     fetched = records_of(recipe.root, "fetch")
     pairs = sum(record.rows_out for record in fetched)
-    size = sum(record.files[0].bytes for record in fetched) / pairs if pairs else recipe.store_side**2 * 1.4 * BYTES_PER_PIXEL
+    size = (
+        sum(record.files[0].bytes for record in fetched) / pairs
+        if pairs
+        else recipe.store_side**2 * 1.4 * BYTES_PER_PIXEL
+    )
     of_size = "measured in this run folder" if pairs else f"assumed {BYTES_PER_PIXEL} bytes a pixel"
     live = tried * _measured_live(recipe).mid
     told = sum(count["mid"] for name, count in tiers.items() if recipe.tier[name].caption)
@@ -235,7 +263,9 @@ def _stages(recipe: Recipe, rows: int, tried: float, kept: int, tiers: dict[str,
         "fetch": stage(tried, RATES["fetch"], live * size, f"rate assumed, one machine; bytes {of_size}"),
         "score": stage(live, RATES["score"], live * 80, "rate assumed, two CPU cores; bytes 80 a row"),
         "caption": stage(told, RATES["caption"], told * 400, "rate assumed, two CPU cores; bytes 400 a caption"),
-        "pretokenize": stage(coded, RATES["encode"], made, "rate assumed, two CPU cores; two bytes a code and 1 kB a sample"),
+        "pretokenize": stage(
+            coded, RATES["encode"], made, "rate assumed, two CPU cores; two bytes a code and 1 kB a sample"
+        ),
     }
 
 
@@ -255,7 +285,9 @@ def read_forecast(root: Path) -> dict[str, Any] | None:
         return None
 
 
-def beside(root: Path, rows_in: int, kept: int, dropped: dict[str, int], tiers: dict[str, int]) -> list[tuple[str, str, str]]:
+def beside(
+    root: Path, rows_in: int, kept: int, dropped: dict[str, int], tiers: dict[str, int]
+) -> list[tuple[str, str, str]]:
     """Return (what, predicted, actual) lines of a finished filter stage; none where nothing was predicted."""
     made = read_forecast(root)
     if made is None:
@@ -266,7 +298,11 @@ def beside(root: Path, rows_in: int, kept: int, dropped: dict[str, int], tiers: 
 
     found = [("rows in", f"{made['rows']:,}", f"{rows_in:,}"), ("kept", span(made["kept"]), f"{kept:,}")]
     found += [(f"tier {name}", span(ends), f"{tiers[name]:,}") for name, ends in made["tiers"].items() if name in tiers]
-    found += [(str(reason), span(ends), f"{dropped.get(reason, 0):,}") for reason, ends in made["dropped"].items() if reason != "fetch"]
+    found += [
+        (str(reason), span(ends), f"{dropped.get(reason, 0):,}")
+        for reason, ends in made["dropped"].items()
+        if reason != "fetch"
+    ]
     return found
 
 
@@ -283,6 +319,9 @@ def lines(made: Forecast, recipe: Recipe) -> Iterator[str]:
         yield f"  dropped {name:<12}{ends['low']:>14,}{ends['mid']:>16,}{ends['high']:>16,}"
     yield "\n  stage             rows     rows/s       hours             bytes  from"
     for name, one in made.stages.items():
-        yield f"  {name:<12}{one['rows']:>10,}{one['rows_per_s']:>11,}{one['hours']:>12,}{one['bytes']:>18,}  {one['source']}"
+        yield (
+            f"  {name:<12}{one['rows']:>10,}{one['rows_per_s']:>11,}{one['hours']:>12,}{one['bytes']:>18,} "
+            f" {one['source']}"
+        )
     yield from (f"  note: {note}" for note in made.notes)
     yield f"  written to {recipe.root / PLAN}; the filter stage's summary and the report show it beside what came out"

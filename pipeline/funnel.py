@@ -18,9 +18,17 @@ def lines(answer: Answer, recipe: Recipe) -> Iterator[str]:
         size = f" {recipe.tier[name].size} px" if name in recipe.tier else ""
         yield _row(f"  {name}{size}", now.tiers.get(name, 0), then.tiers.get(name, 0), now.rows_in, bool(answer.open))
     yield _row("dropped", sum(now.dropped.values()), sum(then.dropped.values()), now.rows_in)
-    for reason in sorted({*now.dropped, *then.dropped}, key=lambda name: (-now.dropped.get(name, 0), -then.dropped.get(name, 0), name)):
+    for reason in sorted(
+        {*now.dropped, *then.dropped}, key=lambda name: (-now.dropped.get(name, 0), -then.dropped.get(name, 0), name)
+    ):
         bound = reason in answer.moved
-        yield _row(f"  {reason}", now.dropped.get(reason, 0), then.dropped.get(reason, 0), now.rows_in, mark="~" if bound else "")
+        yield _row(
+            f"  {reason}",
+            now.dropped.get(reason, 0),
+            then.dropped.get(reason, 0),
+            now.rows_in,
+            mark="~" if bound else "",
+        )
     if answer.open:
         yield _row("never fetched", 0, sum(answer.open.values()), now.rows_in)
     yield ""
@@ -31,7 +39,10 @@ def _says(answer: Answer) -> Iterator[str]:
     if answer.open:
         total = sum(answer.open.values())
         named = ", ".join(f"{count:,} dropped now as {reason}" for reason, count in answer.open.items())
-        yield f"  {total:,} rows might come in that were never fetched ({named}); nobody can say how many of them would survive."
+        yield (
+            f"  {total:,} rows might come in that were never fetched ({named}); nobody can say how many of them would"
+            " survive."
+        )
         for name, most in answer.most.items():
             least = answer.then.kept if name == "kept" else answer.then.tiers[name]
             yield f"  {name}: from {least:,} (none of them survives) to {most:,} (all of them pass what is unknown)"

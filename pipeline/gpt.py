@@ -32,7 +32,8 @@ class Prompt:
 
 @dataclass
 class Cache:
-    """Keys and values of every layer for incremental decoding, allocated once; the first `used` positions are filled."""
+    """Keys and values of every layer for incremental decoding, allocated once; the first `used` positions are
+    filled."""
 
     k_LBHPK: Tensor
     v_LBHPK: Tensor
@@ -194,7 +195,9 @@ class GPT(nn.Module):
         """Return `loss`: the call that DistributedDataParallel and torch.compile wrap."""
         return self.loss(codes_BN, condition, inputs_BN=inputs_BN)
 
-    def loss(self, codes_BN: Tensor, condition: Condition, valid: Tensor | None = None, *, inputs_BN: Tensor | None = None) -> Tensor:
+    def loss(
+        self, codes_BN: Tensor, condition: Condition, valid: Tensor | None = None, *, inputs_BN: Tensor | None = None
+    ) -> Tensor:
         """Return the mean cross-entropy in nats per code.
 
         valid: (B,) weights, 0 for samples that do not count. inputs_BN: codes to read instead of the true ones
@@ -215,7 +218,10 @@ class GPT(nn.Module):
         """
         limit = self.spec.grid**2
         if codes_BN.ndim != 2 or not 1 <= codes_BN.shape[1] <= limit:
-            raise ValueError(f"codes have shape {tuple(codes_BN.shape)}, wanted (B, N) with N from 1 to {limit} (grid {self.spec.grid})")
+            raise ValueError(
+                f"codes have shape {tuple(codes_BN.shape)}, wanted (B, N) with N from 1 to {limit} (grid"
+                f" {self.spec.grid})"
+            )
         codes_BN = codes_BN.to(self.tok_embeddings.weight.device).long()
         _check_range("codes", codes_BN, self.spec.vocab - 1)
         content, lengths_B = condition if isinstance(condition, tuple) else (condition, None)
@@ -296,11 +302,13 @@ def rope_tables(spec: GPTSpec) -> tuple[Tensor, Tensor]:
     return torch.cat((cos_TR, angles_NR.cos())), torch.cat((still_TR, angles_NR.sin()))
 
 
-def build_gpt(name: str, condition: str = "text", grid: int = 16, rope_cond: str = "zero", **options: Unpack[GPTOptions]) -> GPT:
+def build_gpt(
+    name: str, condition: str = "text", grid: int = 16, rope_cond: str = "zero", **options: Unpack[GPTOptions]
+) -> GPT:
     """Return a freshly initialised GPT in eval mode; draws from torch's global generator.
 
-    name: see `gpt_spec.SIZES`. condition: "text" | "class". grid: image tokens per side. rope_cond: "zero" | "identity".
-    options: see GPTSpec, whose defaults are LlamaGen's. Raises ValueError that lists the choices.
+    name: see `gpt_spec.SIZES`. condition: "text" | "class". grid: image tokens per side. rope_cond: "zero" |
+    "identity". options: see GPTSpec, whose defaults are LlamaGen's. Raises ValueError that lists the choices.
     """
     return GPT(gpt_spec(name, condition, grid, rope_cond, options)).eval()
 
@@ -321,7 +329,8 @@ def _check_condition(spec: GPTSpec, content: Tensor, lengths_B: Tensor | None) -
     if spec.condition == "class":
         if lengths_B is not None or content.ndim != 1:
             raise ValueError(
-                f"a class model wants labels of shape (B,), got {tuple(content.shape)}{' and lengths' if lengths_B is not None else ''}"
+                "a class model wants labels of shape (B,), got"
+                f" {tuple(content.shape)}{' and lengths' if lengths_B is not None else ''}"
             )
         return
     wanted = f"(features (B, T<={spec.cond_len}, {spec.cond_dim}), lengths (B,))"

@@ -72,7 +72,8 @@ SIZES: dict[str, tuple[int, int, int]] = {
 
 
 def gpt_spec(name: str, condition: str, grid: int, rope_cond: str, options: GPTOptions) -> GPTSpec:
-    """Return the spec of a named size. Raises ValueError that lists the choices for a name, kind or option nobody defined."""
+    """Return the spec of a named size. Raises ValueError that lists the choices for a name, kind or option nobody
+    defined."""
     for what, got, choices in (
         ("model", name, tuple(SIZES)),
         ("condition", condition, get_args(ConditionKind)),

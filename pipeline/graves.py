@@ -15,17 +15,29 @@ from pipeline.selectors import Selector
 from pipeline.steps import records_of
 
 Row = dict[str, Any]
-NOBODY: Row = {"phash": None, "uid": None, "source": None, "source_row": None, "shard": None, "tiers": [], "packed": [], "packed_bytes": []}
+NOBODY: Row = {
+    "phash": None,
+    "uid": None,
+    "source": None,
+    "source_row": None,
+    "shard": None,
+    "tiers": [],
+    "packed": [],
+    "packed_bytes": [],
+}
 
 
 def urls_of(root: Path, uids: Collection[bytes]) -> frozenset[str]:
     """Return the URLs of the rows with these uids."""
-    rows = (row for record in records_of(root, "select") for row in _rows(root / record.files[0].path, uids, ["uid", "url"]))
+    rows = (
+        row for record in records_of(root, "select") for row in _rows(root / record.files[0].path, uids, ["uid", "url"])
+    )
     return frozenset(row["url"] for row in rows if row["url"])
 
 
 def graves(pack: Pack, found: Mapping[Selector, Collection[bytes]], promote: bool) -> list[Row]:
-    """Return the tombstones of what selectors found: a row per selector and input row, one alone where it found nothing."""
+    """Return the tombstones of what selectors found: a row per selector and input row, one alone where it found
+    nothing."""
     uids = {uid for hit in found.values() for uid in hit}
     people = _people(pack, uids) if uids else {}
     made = []

@@ -1,4 +1,5 @@
-"""Find the input's Parquet files and name them by size and footer, so that a run folder belongs to one data set, which may grow."""
+"""Find the input's Parquet files and name them by size and footer, so that a run folder belongs to one data set, which
+may grow."""
 
 import hashlib
 import os
@@ -33,9 +34,12 @@ LOOKERS = 8
 class InputFile:
     """One input file: `name` without its folder, `groups` = rows of each row group; `fault` where it cannot be opened.
 
-    `footer` is the sha256 of its Parquet footer, which holds place, size and extremes of every column of every row group.
-    `seen` is what the file system says of it (time, inode, ETag): as long as that stays, nothing is read to know it again.
-    `raw` is the kind of a file that is no table yet (tables.py makes one). `pictures`: the tar, or the folder, that holds its pictures.
+    `footer` is the sha256 of its Parquet footer, which holds place, size and extremes of every column of every row
+    group.
+    `seen` is what the file system says of it (time, inode, ETag): as long as that stays, nothing is read to know it
+    again.
+    `raw` is the kind of a file that is no table yet (tables.py makes one). `pictures`: the tar, or the folder, that
+    holds its pictures.
     `batch` counts the times that files were added to the run folder: 0 for those it began with.
     """
 
@@ -68,7 +72,8 @@ class InputFile:
 
 
 def _filesystem(pattern: str) -> tuple[Any, str]:
-    """Return fsspec's file system and the path in it. Raises RecipeError for a protocol that it does not know or cannot load."""
+    """Return fsspec's file system and the path in it. Raises RecipeError for a protocol that it does not know or cannot
+    load."""
     try:
         filesystem, path = fsspec.url_to_fs(pattern)
     except (ValueError, ImportError) as error:
@@ -77,7 +82,8 @@ def _filesystem(pattern: str) -> tuple[Any, str]:
 
 
 def find_files(recipe: Recipe) -> list[str]:
-    """Return the input's files as URLs, sorted; of a tar and its table the table. Raises RecipeError when there are none."""
+    """Return the input's files as URLs, sorted; of a tar and its table the table. Raises RecipeError when there are
+    none."""
     patterns = [recipe.input.files] if isinstance(recipe.input.files, str) else recipe.input.files
     dataset = DATASETS[recipe.input.dataset]
     found: set[str] = set()
@@ -107,8 +113,8 @@ def _table_of_tar(url: str) -> str:
 def look_at_inputs(recipe: Recipe) -> list[InputFile]:
     """Open every file once; one that cannot be opened keeps its `fault`.
 
-    Raises RecipeError when a readable file has no column for the URLs, or all files are of another kind: that is the recipe's
-    mapping, not a data fault.
+    Raises RecipeError when a readable file has no column for the URLs, or all files are of another kind: that is the
+    recipe's mapping, not a data fault.
     """
     urls = find_files(recipe)
     names = _short_names(urls)
@@ -134,8 +140,15 @@ def _check_kinds(recipe: Recipe, names: list[str], kinds: list[str]) -> None:
     if all(kind in SAYS and kind not in {*fits, "text", "empty", "?"} for kind in kinds):
         others = readers_of(kinds[0])
         raise RecipeError(
-            f"input: {names[0]} is {SAYS[kinds[0]]}; input.dataset = {recipe.input.dataset!r} wants {SAYS[dataset.kind]}"
-            + (f"; data sets of that kind: {others}" if others else "; unpack it first" if kinds[0] in ("gzip", "zip") else "")
+            f"input: {names[0]} is {SAYS[kinds[0]]}; input.dataset = {recipe.input.dataset!r} wants"
+            f" {SAYS[dataset.kind]}"
+            + (
+                f"; data sets of that kind: {others}"
+                if others
+                else "; unpack it first"
+                if kinds[0] in ("gzip", "zip")
+                else ""
+            )
         )
 
 
@@ -202,7 +215,8 @@ def look_at_made(file: InputFile, root: Path, table: Path) -> InputFile:
 
 
 def data_folder(recipe: Recipe) -> str:
-    """Return the folder, as a URL, that holds the data set: `input.images`, else the part of `files` before any wildcard."""
+    """Return the folder, as a URL, that holds the data set: `input.images`, else the part of `files` before any
+    wildcard."""
     if recipe.input.images is not None:
         filesystem, path = fsspec.url_to_fs(recipe.input.images)
         return str(filesystem.unstrip_protocol(path.rstrip("/") or "/"))
@@ -213,7 +227,9 @@ def data_folder(recipe: Recipe) -> str:
         fixed = path if filesystem.isdir(path) else re.split(r"[*?\[]", path)[0].rpartition("/")[0]
         folders.append((filesystem, fixed.rstrip("/") or "/"))
     (filesystem, first), protocols = folders[0], {type(filesystem) for filesystem, _ in folders}
-    return str(filesystem.unstrip_protocol(os.path.commonpath([path for _, path in folders]) if len(protocols) == 1 else first))
+    return str(
+        filesystem.unstrip_protocol(os.path.commonpath([path for _, path in folders]) if len(protocols) == 1 else first)
+    )
 
 
 def _measure(url: str) -> tuple[int, str]:
@@ -237,7 +253,8 @@ def _ends(url: str) -> tuple[int, str]:
 
 
 def _footer(file: Any) -> tuple[int, str]:
-    """Return the file's size and the sha256 of its footer (length of the footer and magic included), else of its tail."""
+    """Return the file's size and the sha256 of its footer (length of the footer and magic included), else of its
+    tail."""
     size = file.seek(0, 2)
     file.seek(max(0, size - 8))
     length = int.from_bytes(file.read(8)[:4], "little") + 8
@@ -250,7 +267,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def claim(root: Path, files: list[InputFile]) -> list[InputFile]:
-    """Tie the run folder to this input and return its files in the folder's order, or raise RecipeError for another input.
+    """Tie the run folder to this input and return its files in the folder's order, or raise RecipeError for another
+    input.
 
     Files may be added: they come after those that were there, as a batch of their own. A file that was there before
     must be there unchanged, unless it could not be read: then it counts as added when it can.
@@ -267,7 +285,9 @@ def claim(root: Path, files: list[InputFile]) -> list[InputFile]:
         _check_content(root, file, found)
         stay.append(replace(found, name=file.name, batch=file.batch))
     batch = 1 + max((file.batch for file in before), default=-1)
-    still_faulty = {file.name: file.batch for file in before if file.fault and file.name in left and left[file.name].fault}
+    still_faulty = {
+        file.name: file.batch for file in before if file.fault and file.name in left and left[file.name].fault
+    }
     taken = {file.name for file in stay}
     added = [
         replace(file, name=_free(file, taken), batch=still_faulty.get(name, batch))
@@ -279,13 +299,18 @@ def claim(root: Path, files: list[InputFile]) -> list[InputFile]:
 
 
 def _another(root: Path, name: str, what: str) -> RecipeError:
-    return RecipeError(f"{root}: made from another input: {name} {what}; use another output.root (--out DIR) for another input")
+    return RecipeError(
+        f"{root}: made from another input: {name} {what}; use another output.root (--out DIR) for another input"
+    )
 
 
 def _find(file: InputFile, among: dict[str, InputFile]) -> str:
-    """Return the name of the file that this one is now: its own, else one that ends with it (files in other folders were added)."""
+    """Return the name of the file that this one is now: its own, else one that ends with it (files in other folders
+    were added)."""
     names = [file.name, *sorted(name for name in among if name.endswith(f"/{file.name}"))]
-    same = [name for name in names if name in among and (among[name].bytes, among[name].footer) == (file.bytes, file.footer)]
+    same = [
+        name for name in names if name in among and (among[name].bytes, among[name].footer) == (file.bytes, file.footer)
+    ]
     return same[0] if same else ""
 
 
@@ -320,19 +345,25 @@ def _read_ledger(root: Path) -> list[InputFile]:
 
 
 def claimed(root: Path) -> list[InputFile]:
-    """Return the files that the run folder belongs to, in its order; tables made of them lie in the folder, wherever that is now."""
+    """Return the files that the run folder belongs to, in its order; tables made of them lie in the folder, wherever
+    that is now."""
     return [_input_file(root, entry) for entry in read_json(root / "manifests" / LEDGER)["files"]]
 
 
 def _input_file(root: Path, entry: dict[str, Any]) -> InputFile:
     made = tuple(entry.get("made", ()))
     url = str((root / made[0]).absolute()) if made else entry["url"]
-    return InputFile(**{**entry, "url": url, "groups": tuple(entry["groups"]), "columns": tuple(entry["columns"]), "made": made})
+    return InputFile(
+        **{**entry, "url": url, "groups": tuple(entry["groups"]), "columns": tuple(entry["columns"]), "made": made}
+    )
 
 
 def input_batches(root: Path) -> pa.Table:
     """Return a table of source (the file's name) and batch (see InputFile) of the run folder's files."""
     files = claimed(root)
     return pa.table(
-        {"source": pa.array([file.name for file in files], pa.string()), "batch": pa.array([file.batch for file in files], pa.int64())}
+        {
+            "source": pa.array([file.name for file in files], pa.string()),
+            "batch": pa.array([file.batch for file in files], pa.int64()),
+        }
     )

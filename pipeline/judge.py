@@ -16,7 +16,8 @@ PASSES = -1
 MISSING = "missing_value"
 NEAR = "near_duplicate"
 MARKS = ("removed", "placeholder", "in_eval_set", NEAR)
-"""Reasons of `ledger/marks.parquet`, by precedence. `removed` beats every other reason, the others come after the rules.
+"""Reasons of `ledger/marks.parquet`, by precedence. `removed` beats every other reason, the others come after the
+rules.
 
 `near_duplicate` is the mark of a picture whose twin was kept and then removed.
 """
@@ -24,7 +25,8 @@ MARKS = ("removed", "placeholder", "in_eval_set", NEAR)
 
 @dataclass(frozen=True)
 class Verdicts:
-    """A verdict per row. `code`: int16, PASSES or a place in `reasons_of(rules)`; `tiers`: uint64, bit k where it passes the k-th tier."""
+    """A verdict per row. `code`: int16, PASSES or a place in `reasons_of(rules)`; `tiers`: uint64, bit k where it
+    passes the k-th tier."""
 
     code: Numbers
     tiers: Numbers
@@ -39,13 +41,15 @@ class Verdicts:
 
 
 def reasons_of(rules: RuleSet) -> tuple[str, ...]:
-    """Return the reasons that a verdict may have: `missing_value`, the marks, `near_duplicate`, then the rules by name."""
+    """Return the reasons that a verdict may have: `missing_value`, the marks, `near_duplicate`, then the rules by
+    name."""
     named = [rule.name for rule in (*rules.everywhere, *(rule for tier in rules.tiers.values() for rule in tier))]
     return tuple(dict.fromkeys((MISSING, *MARKS, NEAR, *named)))
 
 
 def judge(rules: RuleSet, batch: pa.RecordBatch, settled: frozenset[str] = frozenset()) -> Verdicts:
-    """Judge rows by all values: the first failing rule of [filter], else, where no tier takes the row, that of the first tier.
+    """Judge rows by all values: the first failing rule of [filter], else, where no tier takes the row, that of the
+    first tier.
 
     A null that a rule needs is `missing_value`. Rules of [filter] named in `settled` are known to pass.
     """
@@ -64,7 +68,8 @@ def judge(rules: RuleSet, batch: pa.RecordBatch, settled: frozenset[str] = froze
 def first_failing(
     rules: Sequence[Filter], batch: pa.RecordBatch, reasons: Sequence[str], fillable: frozenset[str] = frozenset()
 ) -> Numbers:
-    """Return per row the place in `reasons` of the first rule that fails (of MISSING where its verdict is null), PASSES where none does.
+    """Return per row the place in `reasons` of the first rule that fails (of MISSING where its verdict is null), PASSES
+    where none does.
 
     A null verdict passes for the time being when one of the rule's columns is fillable.
     """
@@ -93,7 +98,8 @@ def flags(array: pa.Array | pa.ChunkedArray) -> Numbers:
 
 @dataclass(frozen=True)
 class Contest:
-    """Rows that pass, bear no mark and have twins. cluster, uid: (n, 2) halves; aesthetic: NaN, pixels: -1 where unknown."""
+    """Rows that pass, bear no mark and have twins. cluster, uid: (n, 2) halves; aesthetic: NaN, pixels: -1 where
+    unknown."""
 
     cluster: Numbers
     uid: Numbers
@@ -116,7 +122,16 @@ class Contest:
             return lost
         unknown = np.isnan(self.aesthetic)
         worth = np.where(unknown, 0, -self.aesthetic)
-        keys = (self.uid[:, 1], self.uid[:, 0], -self.pixels, worth, unknown, -self.rank, self.cluster[:, 1], self.cluster[:, 0])
+        keys = (
+            self.uid[:, 1],
+            self.uid[:, 0],
+            -self.pixels,
+            worth,
+            unknown,
+            -self.rank,
+            self.cluster[:, 1],
+            self.cluster[:, 0],
+        )
         order = np.lexsort(keys)
         sorted_clusters = self.cluster[order]
         first = np.concatenate([[True], np.any(sorted_clusters[1:] != sorted_clusters[:-1], axis=1)])

@@ -40,12 +40,20 @@ def kept_by_shard(root: Path, tiers: list[str]) -> Iterator[tuple[str, pa.Table]
     if not finals or not tiers:
         return
     with connect(root) as connection:
-        query = f"SELECT shard, uid FROM {files_sql(finals)} WHERE fate = 'kept' AND list_has_any(tiers, ?) ORDER BY shard, uid"
+        query = (
+            f"SELECT shard, uid FROM {files_sql(finals)} WHERE fate = 'kept' AND list_has_any(tiers, ?) ORDER BY"
+            " shard, uid"
+        )
         table = connection.execute(query, [tiers]).to_arrow_table()
     runs = pc.run_end_encode(table["shard"].combine_chunks())
     start = 0
     for shard, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-        yield shard, pa.table([table["uid"].slice(start, end - start).cast(pa.binary(16)).combine_chunks()], schema=schema("uid"))
+        yield (
+            shard,
+            pa.table(
+                [table["uid"].slice(start, end - start).cast(pa.binary(16)).combine_chunks()], schema=schema("uid")
+            ),
+        )
         start = end
 
 
@@ -62,7 +70,9 @@ def shard_contents(root: Path) -> dict[str, str]:
     return {record.shard: record.content for record in records_of(root, "fetch")}
 
 
-def fresh(jpegs: Iterator[tuple[bytes, bytes]], earlier: dict[bytes, Row], rows: dict[bytes, Row]) -> Iterator[tuple[bytes, bytes]]:
+def fresh(
+    jpegs: Iterator[tuple[bytes, bytes]], earlier: dict[bytes, Row], rows: dict[bytes, Row]
+) -> Iterator[tuple[bytes, bytes]]:
     """Pass on the pictures that have no earlier row of the same bytes; the others' rows are carried over."""
     for uid, jpeg in jpegs:
         before = earlier.get(uid)
@@ -94,7 +104,8 @@ class Decoders:
             yield before
 
     def begin(self, jpegs: list[bytes], work: Work) -> Opening:
-        """Start the work on each JPEG, and return what waits for it; without processes the worker does it when it is called."""
+        """Start the work on each JPEG, and return what waits for it; without processes the worker does it when it is
+        called."""
         if not self.count or not jpegs:
             return lambda: _done(work, jpegs)
         if self._pool is None:
@@ -107,7 +118,11 @@ class Decoders:
 
         def wait() -> list[Any]:
             try:
-                return [found for future in begun for found in future.result()] if begun else self._alone(pool, jpegs, work)
+                return (
+                    [found for future in begun for found in future.result()]
+                    if begun
+                    else self._alone(pool, jpegs, work)
+                )
             except BrokenProcessPool:
                 return self._alone(pool, jpegs, work)
 
@@ -161,7 +176,12 @@ def decode(
     images = []
     found_all = opening() if opening else [opened(jpeg, max_pixels) for _, jpeg in pairs]
     for (uid, jpeg), found in zip(pairs, found_all, strict=True):
-        rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "reason": found if isinstance(found, str) else None, **facts}
+        rows[uid] = {
+            "uid": uid,
+            "sha256": hashlib.sha256(jpeg).digest(),
+            "reason": found if isinstance(found, str) else None,
+            **facts,
+        }
         if not isinstance(found, str):
             images.append((uid, Image.fromarray(found)))
     return images
@@ -171,4 +191,6 @@ def record_of(root: Path, unit: Unit, path: Path, rows: list[Row]) -> ShardRecor
     """Return the record of a written sidecar: rows with a reason are dropped."""
     dropped = Counter(row["reason"] for row in rows if row.get("reason"))
     kept = len(rows) - dropped.total()
-    return ShardRecord(unit.name, unit.key, (FileRecord.of(root, path),), len(rows), kept, dict(sorted(dropped.items())))
+    return ShardRecord(
+        unit.name, unit.key, (FileRecord.of(root, path),), len(rows), kept, dict(sorted(dropped.items()))
+    )

@@ -1,4 +1,5 @@
-"""Read LlamaGen's JSON lines as a table: a row per line, captions by their place in the list, paths that stay inside the data set."""
+"""Read LlamaGen's JSON lines as a table: a row per line, captions by their place in the list, paths that stay inside
+the data set."""
 
 import json
 import posixpath
@@ -21,7 +22,8 @@ FAULT_COLUMN = "tessera_fault"
 
 @dataclass(frozen=True)
 class Folder:
-    """Where relative paths of a file start (`start`), and the folder that they must stay in (`root`, and what it is called in full)."""
+    """Where relative paths of a file start (`start`), and the folder that they must stay in (`root`, and what it is
+    called in full)."""
 
     start: str
     root: str
@@ -61,9 +63,15 @@ def read_line(line: bytes | None, folder: Folder, mapping: Mapping[str, str]) ->
     row = {ours: values.get(theirs) for ours, theirs in mapping.items()} if values else {}
     captions = row["text"] if isinstance(row["text"], list) else [row["text"]]
     row["text"] = _text(captions[0] if captions else None)
-    row["top_caption"] = _text(row["top_caption"]) if row.get("top_caption") else _text(captions[1] if len(captions) > 1 else None)
+    row["top_caption"] = (
+        _text(row["top_caption"]) if row.get("top_caption") else _text(captions[1] if len(captions) > 1 else None)
+    )
     inside = folder.inside(path)
-    return {**row, "url": _text(path if inside is None else inside), FAULT: "bad_url" if not path else None if inside else "blocked_path"}
+    return {
+        **row,
+        "url": _text(path if inside is None else inside),
+        FAULT: "bad_url" if not path else None if inside else "blocked_path",
+    }
 
 
 def _object(line: bytes | None) -> dict[str, Any] | None:
@@ -86,7 +94,8 @@ def whole_text(text: str) -> str:
 
 
 def table_of(rows: list[dict[str, Any]], mapping: Mapping[str, str], more: tuple[str, ...] = ()) -> pa.Table:
-    """Return rows as a table under the input's column names; `fault` and the texts named by `more` stand beside them."""
+    """Return rows as a table under the input's column names; `fault` and the texts named by `more` stand beside
+    them."""
     columns = {theirs: _column([row.get(ours) for row in rows], COLUMNS[ours].type) for ours, theirs in mapping.items()}
     columns.update({name: _column([row.get(name) for row in rows], pa.string()) for name in more})
     return pa.table({**columns, FAULT_COLUMN: _column([row.get(FAULT) for row in rows], pa.string())})

@@ -1,4 +1,5 @@
-"""Read the lists that a recipe names: exclusions, placeholders, pictures and prompts of evaluation sets; each file once."""
+"""Read the lists that a recipe names: exclusions, placeholders, pictures and prompts of evaluation sets; each file
+once."""
 
 import re
 import tarfile
@@ -28,7 +29,8 @@ Stamp = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Perceptual hashes (N,) uint64 of listed pictures, the name of each, and the names of those that are no pictures."""
+    """Perceptual hashes (N,) uint64 of listed pictures, the name of each, and the names of those that are no
+    pictures."""
 
     hashes: Array
     names: tuple[str, ...]
@@ -42,7 +44,12 @@ class Pictures:
 
 def find_lists(data: dict[str, Any], folder: Path) -> None:
     """Make the paths of lists absolute in plain recipe values: a file beside the recipe, else in the current folder."""
-    for table, key in (("filter", "exclude"), ("dedup", "placeholders"), ("decontaminate", "images"), ("decontaminate", "prompts")):
+    for table, key in (
+        ("filter", "exclude"),
+        ("dedup", "placeholders"),
+        ("decontaminate", "images"),
+        ("decontaminate", "prompts"),
+    ):
         section = data.get(table)
         if isinstance(section, dict) and isinstance(section.get(key), str | list):
             named = [section[key]] if isinstance(section[key], str) else section[key]
@@ -64,7 +71,9 @@ def exclusions(recipe: Recipe) -> tuple[Listed, ...]:
 
 def exclusions_key(recipe: Recipe, *kinds: str) -> list[Any]:
     """Return what the lists of these kinds hold, for a step's key."""
-    found = [(one, listed) for one, listed in zip(_entries(recipe), exclusions(recipe), strict=True) if listed.kind in kinds]
+    found = [
+        (one, listed) for one, listed in zip(_entries(recipe), exclusions(recipe), strict=True) if listed.kind in kinds
+    ]
     return [[listed.kind, listed.radius, sha256_file(Path(one.file))] for one, listed in found]
 
 
@@ -98,7 +107,9 @@ def _listed(stamp: Stamp, kind: str | None, radius: int) -> Listed:
     except ListError as error:
         raise RecipeError(f"recipe: filter.exclude: {error}") from error
     if radius and listed.kind != "phash":
-        raise RecipeError(f"recipe: filter.exclude: {stamp[0]}: radius {radius} is for pHashes; this is a list of {listed.kind}")
+        raise RecipeError(
+            f"recipe: filter.exclude: {stamp[0]}: radius {radius} is for pHashes; this is a list of {listed.kind}"
+        )
     return listed
 
 
@@ -128,7 +139,9 @@ def evaluation_pictures(recipe: Recipe) -> Pictures:
     """Return the pictures of [decontaminate] images, through the same gate as fetched ones. Raises RecipeError."""
     found = [_pictures("decontaminate.images", entry, recipe) for entry in _many(recipe.decontaminate.images)]
     hashes = np.concatenate([np.zeros(0, np.uint64), *(one.hashes for one in found)])
-    return Pictures(hashes, tuple(name for one in found for name in one.names), tuple(name for one in found for name in one.faults))
+    return Pictures(
+        hashes, tuple(name for one in found for name in one.names), tuple(name for one in found for name in one.faults)
+    )
 
 
 def _pictures(key: str, entry: str, recipe: Recipe) -> Pictures:
@@ -176,7 +189,9 @@ def _limits(recipe: Recipe) -> ImageLimits:
     return ImageLimits(recipe.fetch.max_pixels, recipe.store_side, recipe.fetch.jpeg_quality)
 
 
-def _through_the_gate(entry: Path, files: list[Path], limits: ImageLimits) -> "Iterator[tuple[str, Image | ImageFault]]":
+def _through_the_gate(
+    entry: Path, files: list[Path], limits: ImageLimits
+) -> "Iterator[tuple[str, Image | ImageFault]]":
     """Yield (name, picture as stored or its fault) of files and of pictures in tars; names are relative to a folder."""
     for path in files:
         name = path.relative_to(entry).as_posix() if entry.is_dir() else path.name
@@ -189,7 +204,8 @@ def _through_the_gate(entry: Path, files: list[Path], limits: ImageLimits) -> "I
 
 
 def _bodies(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (name inside, bytes) of a picture file or of the pictures of a tar. Raises RecipeError for a tar that cannot be read."""
+    """Yield (name inside, bytes) of a picture file or of the pictures of a tar. Raises RecipeError for a tar that
+    cannot be read."""
     if path.suffix.lower() != ".tar":
         yield "", path.read_bytes()
         return
@@ -224,7 +240,11 @@ def dedup_key(recipe: Recipe) -> dict[str, Any]:
     """Return what the dedup step reads of the recipe: values, and what the lists hold instead of where they lie."""
     plain = recipe.plain()
     evaluation = plain["decontaminate"]
-    prompts = [[Path(entry).name, sha256_file(Path(entry))] for entry in _many(recipe.decontaminate.prompts) if evaluation_prompts(recipe)]
+    prompts = [
+        [Path(entry).name, sha256_file(Path(entry))]
+        for entry in _many(recipe.decontaminate.prompts)
+        if evaluation_prompts(recipe)
+    ]
     lists = {"prompts": prompts, "images": digest_of(evaluation_pictures(recipe).content)}
     used = bool(_many(recipe.decontaminate.prompts) or _many(recipe.decontaminate.images))
     return {

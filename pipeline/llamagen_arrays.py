@@ -1,4 +1,5 @@
-"""Read the .npy files of LlamaGen's extractors: codes, labels and T5 features, or the one reason why a file cannot be used."""
+"""Read the .npy files of LlamaGen's extractors: codes, labels and T5 features, or the one reason why a file cannot be
+used."""
 
 import math
 import os
@@ -14,13 +15,15 @@ from tokenize_shards.pack import Tokenizer, pack_numbers, unpack_numbers
 Array = npt.NDArray[Any]
 
 MOST_BYTES = 64 << 20
-"""A larger file is none of LlamaGen's: 20 crops of 4,096 codes are 655,360 bytes, 120 features of flan-t5-xl 983,040."""
+"""A larger file is none of LlamaGen's: 20 crops of 4,096 codes are 655,360 bytes, 120 features of flan-t5-xl
+983,040."""
 MOST_TOKENS = 120
 """Captions are cut there before they are encoded (LlamaGen's language/t5.py)."""
 
 
 class Fault(ValueError):
-    """A line or file that cannot be used: `reason` is what it is counted under, the text says what was got and wanted."""
+    """A line or file that cannot be used: `reason` is what it is counted under, the text says what was got and
+    wanted."""
 
     def __init__(self, reason: str, says: str = "") -> None:
         super().__init__(says)
@@ -52,14 +55,20 @@ def read_label(path: Path, classes: int) -> int:
 
 
 def read_features(path: Path, width: int) -> tuple[Array, str]:
-    """Return the features (n, width) of a file (1, n, width) or (n, width), n from 1 to 120, as stored in a shard, and their dtype.
+    """Return the features (n, width) of a file (1, n, width) or (n, width), n from 1 to 120, as stored in a shard, and
+    their dtype.
 
-    "fp16", or "bf16" where that alone holds them exactly (LlamaGen computes in bfloat16 and saves float32) or fp16 overflows. Raises Fault.
+    "fp16", or "bf16" where that alone holds them exactly (LlamaGen computes in bfloat16 and saves float32) or fp16
+    overflows. Raises Fault.
     """
     features = read_array(path, "t5")
     if features.dtype.kind != "f":
         raise Fault("t5_dtype", f"{features.dtype}, wanted float32 or float16")
-    if features.ndim not in (2, 3) or (features.ndim == 3 and len(features) != 1) or not 1 <= features.shape[-2] <= MOST_TOKENS:
+    if (
+        features.ndim not in (2, 3)
+        or (features.ndim == 3 and len(features) != 1)
+        or not 1 <= features.shape[-2] <= MOST_TOKENS
+    ):
         raise Fault("t5_shape", f"{features.shape}, wanted (1, 1 to {MOST_TOKENS} tokens, {width})")
     if features.shape[-1] != width:
         raise Fault("t5_width", f"{features.shape[-1]}, wanted {width}")
@@ -110,7 +119,9 @@ def _decode(path: Path) -> Array:
     """Read header and numbers; the header's claim is held against the file's length before anything is allocated."""
     with open(path, "rb") as file:
         version = np.lib.format.read_magic(file)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
+            version
+        )
         if read_header is None:
             raise ValueError(f".npy version {version}, wanted 1.0 or 2.0")
         shape, fortran, dtype = read_header(file)

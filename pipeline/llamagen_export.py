@@ -1,4 +1,5 @@
-"""Write a run's codes as LlamaGen's own scripts read them: jsonl, one .npy per picture, T5 features, pictures; or ImageNet's folders."""
+"""Write a run's codes as LlamaGen's own scripts read them: jsonl, one .npy per picture, T5 features, pictures; or
+ImageNet's folders."""
 
 import json
 from collections import Counter
@@ -30,7 +31,8 @@ T5_FOLDERS = {"t5": 0, "t5_short": 2}
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export and where to. `text`: a T5 for features that the shards do not hold; none: only stored ones are written."""
+    """What to export and where to. `text`: a T5 for features that the shards do not hold; none: only stored ones are
+    written."""
 
     root: Path
     tier: str
@@ -53,15 +55,16 @@ class Exported:
 
 
 def export_llamagen(options: ExportOptions) -> Exported:
-    """Write DIR/jsonl/STEM.jsonl, DIR/codes/STEM/LINE.npy, DIR/t5/STEM/LINE.npy, DIR/t5_short/STEM/LINE.npy and DIR/images/.
+    """Write DIR/jsonl/STEM.jsonl, DIR/codes/STEM/LINE.npy, DIR/t5/STEM/LINE.npy, DIR/t5_short/STEM/LINE.npy and
+    DIR/images/.
 
-    STEM is the code shard's name and LINE the line's number from 0: LlamaGen knows a picture by nothing else (dataset/t2i.py). `text` is
-    [blip, llava, llava_first] and what other captions there are: the input's caption (its alt text where it has none), the captioner's,
-    its short one; what is missing is filled with the first. Codes are int64 (1, N), of the first crop; features float32 (1, tokens,
-    width), of text[0] and text[2]. Codes with labels become ImageNet's folders instead: DIR/imagenetSIZE_codes/I.npy, int64
-    (1, crops, N), and _labels/I.npy, I in the order of the shards.
-    DIR is there whole or not at all; an export that stood there goes once this one is whole. Raises RecipeError where the run has not
-    what is asked for, LoaderError or ShardError for damaged or missing shards.
+    STEM is the code shard's name and LINE the line's number from 0: LlamaGen knows a picture by nothing else
+    (dataset/t2i.py). `text` is [blip, llava, llava_first] and what other captions there are: the input's caption (its
+    alt text where it has none), the captioner's, its short one; what is missing is filled with the first. Codes are
+    int64 (1, N), of the first crop; features float32 (1, tokens, width), of text[0] and text[2]. Codes with labels
+    become ImageNet's folders instead: DIR/imagenetSIZE_codes/I.npy, int64 (1, crops, N), and _labels/I.npy, I in the
+    order of the shards. DIR is there whole or not at all; an export that stood there goes once this one is whole.
+    Raises RecipeError where the run has not what is asked for, LoaderError or ShardError for damaged or missing shards.
     """
     shards = find_shards(options.root / "codes", options.tier)
     check_whole(options, shards)
@@ -74,7 +77,10 @@ def export_llamagen(options: ExportOptions) -> Exported:
             for shard in shards:
                 _export_shard(options, folder, shard, done)
         counts = ("lines", "pictures", "features", "without_llava", "without_text", "without_features", "crops_left")
-        write_json(folder / NOTE, {"layout": "llamagen", "tier": options.tier, **{name: getattr(done, name) for name in counts}})
+        write_json(
+            folder / NOTE,
+            {"layout": "llamagen", "tier": options.tier, **{name: getattr(done, name) for name in counts}},
+        )
     return done
 
 
@@ -84,11 +90,13 @@ def stem_of(shard: Shard) -> str:
 
 
 def check_whole(options: ExportOptions, shards: Sequence[Shard]) -> None:
-    """Raise LoaderError for a tier with damaged or missing shards, RecipeError for two names that LlamaGen would take for one."""
+    """Raise LoaderError for a tier with damaged or missing shards, RecipeError for two names that LlamaGen would take
+    for one."""
     twice = [stem for stem, count in Counter(map(stem_of, shards)).items() if count > 1]
     if twice:
         raise RecipeError(
-            f"export: several shards are called {twice[0]!r} up to their first dot, which is all that LlamaGen reads of a name"
+            f"export: several shards are called {twice[0]!r} up to their first dot, which is all that LlamaGen reads of"
+            " a name"
         )
     folder, wanted = options.root / "codes" / options.tier, _wanted(options)
     ends = f"see pipeline verify {options.root}, then pipeline repair or pipeline run --stage pretokenize"
@@ -100,18 +108,24 @@ def check_whole(options: ExportOptions, shards: Sequence[Shard]) -> None:
 
 
 def _wanted(options: ExportOptions) -> dict[str, str]:
-    """Return name -> sha256 of the shards that must be there: planned, recorded (these alone with a sha256), indexed, or left out."""
+    """Return name -> sha256 of the shards that must be there: planned, recorded (these alone with a sha256), indexed,
+    or left out."""
     folder = options.root / "codes" / options.tier
     indexed = [path.name.removesuffix(".index.json") for path in folder.glob("*.index.json")]
     plan = plan_folder(options.root, "pack") / PLAN
-    planned = [name.removesuffix(".parquet").rpartition("-") for name in (read_json(plan)["files"] if plan.is_file() else ())]
+    planned = [
+        name.removesuffix(".parquet").rpartition("-") for name in (read_json(plan)["files"] if plan.is_file() else ())
+    ]
     stems = indexed + [number for tier, _, number in planned if tier == options.tier]
     numbers = [stem for stem in stems if stem.isdigit()]
     last = max(numbers, key=int, default="0")
     stems += [f"{number:0{len(last)}d}" for number in range(int(last))]
     files = [file for record in records_of(options.root, "pack") for file in record.files]
     recorded = {Path(file.path).name: file.sha256 for file in files if (options.root / file.path).parent == folder}
-    return {**{f"{stem}.tar": "" for stem in stems}, **{name: sha256 for name, sha256 in recorded.items() if name.endswith(".tar")}}
+    return {
+        **{f"{stem}.tar": "" for stem in stems},
+        **{name: sha256 for name, sha256 in recorded.items() if name.endswith(".tar")},
+    }
 
 
 def _export_shard(options: ExportOptions, folder: Path, shard: Shard, done: Exported) -> None:
@@ -146,7 +160,8 @@ def texts_of(captions: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]
 
 
 def captions_by_position(captions: Sequence[dict[str, str]]) -> tuple[list[str], list[str]]:
-    """Return LlamaGen's three texts [blip, llava, llava_first] and which source each came from; a gap takes the first there is."""
+    """Return LlamaGen's three texts [blip, llava, llava_first] and which source each came from; a gap takes the first
+    there is."""
     by_source = {caption["source"]: caption["text"] for caption in captions}
     made = [source for source in by_source if source not in ("alt", "top_caption") and not source.endswith("_short")]
     wanted: list[tuple[str, ...]] = [("top_caption", "alt"), tuple(made), tuple(f"{name}_short" for name in made)]
@@ -181,7 +196,9 @@ def _export_labelled(folder: Path, shards: Sequence[Shard], done: Exported) -> N
     """Write codes and labels as LlamaGen's extract_codes_c2i.py does."""
     for sample in (sample for shard in shards for sample in read_samples(shard)):
         if sample.label is None:
-            raise RecipeError(f"export: sample {sample.uid} has no label, the first of all has one: LlamaGen's layouts hold one kind")
+            raise RecipeError(
+                f"export: sample {sample.uid} has no label, the first of all has one: LlamaGen's layouts hold one kind"
+            )
         name = f"imagenet{sample.size}"
         write_bytes(folder / f"{name}_codes" / f"{done.lines}.npy", npy_bytes(sample.codes_KN[None].astype(np.int64)))
         write_bytes(folder / f"{name}_labels" / f"{done.lines}.npy", npy_bytes(np.array([sample.label], np.int64)))
@@ -193,7 +210,8 @@ def _keys(shard: Shard) -> list[str]:
 
 
 def _write_pictures(root: Path, folder: Path, shards: Sequence[Shard]) -> int:
-    """Write the stored JPEGs of the shards' samples; return how many. Raises RecipeError where some are not there, ShardError."""
+    """Write the stored JPEGs of the shards' samples; return how many. Raises RecipeError where some are not there,
+    ShardError."""
     wanted = {key: stem_of(shard) for shard in shards for key in _keys(shard)}
     count = 0
     for record in records_of(root, "fetch"):

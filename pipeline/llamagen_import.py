@@ -33,7 +33,9 @@ LOOKED_AT = 100
 """The width of T5 features is the one that most of the first so many files have, where none is given."""
 T5_WIDTH = 2048
 """Flan-t5-xl's: what LlamaGen uses, and what is asked for where none of the files looked at can be read."""
-PLACES = pa.schema([("uid", UID), ("file", pa.int32()), ("line", pa.int64()), ("start", pa.int64()), ("length", pa.int32())])
+PLACES = pa.schema(
+    [("uid", UID), ("file", pa.int32()), ("line", pa.int64()), ("start", pa.int64()), ("length", pa.int32())]
+)
 BATCH = 10_000
 SORT_MEMORY = "1GB"
 MEMBER_BYTES = 1024
@@ -63,7 +65,8 @@ class ImportOptions:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Return the tokenizer as samples name it. Raises ValueError for an unknown one or a size that does not fit it."""
+        """Return the tokenizer as samples name it. Raises ValueError for an unknown one or a size that does not fit
+        it."""
         spec = vq_spec(self.vq)
         if self.size < 1 or self.size % spec.downsampling:
             raise RecipeError(f"import: size {self.size} is no multiple of {self.vq}'s {spec.downsampling} pixels")
@@ -71,11 +74,14 @@ class ImportOptions:
 
     @property
     def folder(self) -> Path:
-        """Return where the shards go. Raises RecipeError for a tier that is no plain name, and for a run's own folder."""
+        """Return where the shards go. Raises RecipeError for a tier that is no plain name, and for a run's own
+        folder."""
         if not self.tier or Path(self.tier).name != self.tier or self.tier.startswith("."):
             raise RecipeError(f"import: tier {self.tier!r} is no plain name")
         if is_run(self.to):
-            raise RecipeError(f"import: {self.to} is a run folder, whose files its own records name; give another folder as --to")
+            raise RecipeError(
+                f"import: {self.to} is a run folder, whose files its own records name; give another folder as --to"
+            )
         return self.to / "codes" / self.tier
 
 
@@ -119,21 +125,28 @@ class Imported:
 
     def lines(self) -> list[str]:
         """Return the same for people."""
-        said = [f"rows_in {self.rows_in:,}, kept {self.kept:,}, dropped {self.dropped.total():,}, shards {self.shards:,}"]
+        said = [
+            f"rows_in {self.rows_in:,}, kept {self.kept:,}, dropped {self.dropped.total():,}, shards {self.shards:,}"
+        ]
         if self.with_t5 or self.without_t5:
             said.append(f"with T5 features {self.with_t5:,}, without {self.without_t5.total():,}")
         for what, counts in (("dropped", self.dropped), ("kept without T5", self.without_t5)):
-            said += [f"  {what}: {reason} {count:,}, such as {'; '.join(self.files[reason])}" for reason, count in sorted(counts.items())]
+            said += [
+                f"  {what}: {reason} {count:,}, such as {'; '.join(self.files[reason])}"
+                for reason, count in sorted(counts.items())
+            ]
         return said
 
 
 def import_llamagen(options: ImportOptions) -> Imported:
-    """Write TO/codes/TIER/NUMBER.tar in an order shuffled by hash(uid, seed); return counts of what was read and what was not there.
+    """Write TO/codes/TIER/NUMBER.tar in an order shuffled by hash(uid, seed); return counts of what was read and what
+    was not there.
 
-    rows_in = kept + dropped: a line or file that cannot be used is dropped under its reason and shifts no other. Features that cannot be
-    used are left out and counted, their picture is kept. An earlier import is replaced once this one is whole. Memory holds one sample,
-    an index and the sort's share, however long the input. Raises RecipeError where the folders hold nothing of the kind, and where
-    nothing of it can be kept: then nothing is written.
+    rows_in = kept + dropped: a line or file that cannot be used is dropped under its reason and shifts no other.
+    Features that cannot be used are left out and counted, their picture is kept. An earlier import is replaced once
+    this one is whole. Memory holds one sample, an index and the sort's share, however long the input. Raises
+    RecipeError where the folders hold nothing of the kind, and where nothing of it can be kept: then nothing is
+    written.
     """
     tokenizer, folder = options.tokenizer, options.folder
     check_replaceable(folder, NOTE)
@@ -146,22 +159,28 @@ def import_llamagen(options: ImportOptions) -> Imported:
             write_shard(staging / f"{number:05d}.tar", (sample[1:] for sample in samples), index=True)
             done.shards += 1
         check_kept(options, done)
-        write_json(staging / NOTE, {"layout": "llamagen", "tokenizer": options.vq, "size": options.size, **done.record()})
+        write_json(
+            staging / NOTE, {"layout": "llamagen", "tokenizer": options.vq, "size": options.size, **done.record()}
+        )
     return done
 
 
 def check_kept(options: ImportOptions, done: Imported) -> None:
-    """Raise RecipeError for an import that holds nothing, with the reasons. Every picture must have been counted once."""
+    """Raise RecipeError for an import that holds nothing, with the reasons. Every picture must have been counted
+    once."""
     if not done.rows_in:
         where = options.jsonl or options.codes
-        raise RecipeError(f"import: nothing found below {where}; wanted lines in *.jsonl files, or *_codes and *_labels folders")
+        raise RecipeError(
+            f"import: nothing found below {where}; wanted lines in *.jsonl files, or *_codes and *_labels folders"
+        )
     assert done.rows_in == done.kept + done.dropped.total(), done
     if not done.kept:
         raise RecipeError("\n".join(["import: nothing can be kept, so nothing was written", *done.lines()]))
 
 
 def ordered(places: Iterable[Place], scratch: Path, seed: int) -> Iterator[Place]:
-    """Yield places in the order of hash(uid, seed), those of one uid in the order of the input: sorted on disk, in bounded memory."""
+    """Yield places in the order of hash(uid, seed), those of one uid in the order of the input: sorted on disk, in
+    bounded memory."""
     with writing_table(scratch / "places.parquet", PLACES) as table:
         waiting = iter(places)
         while rows := list(itertools.islice(waiting, BATCH)):
@@ -169,7 +188,10 @@ def ordered(places: Iterable[Place], scratch: Path, seed: int) -> Iterator[Place
     with connect(scratch) as connection:
         connection.execute(f"SET memory_limit = '{SORT_MEMORY}'; SET threads = 2")
         columns = ", ".join(PLACES.names)
-        query = f"SELECT {columns} FROM {files_sql([scratch / 'places.parquet'])} ORDER BY {uid_hash_sql('uid', seed)}, uid, file, line"
+        query = (
+            f"SELECT {columns} FROM {files_sql([scratch / 'places.parquet'])} ORDER BY {uid_hash_sql('uid', seed)},"
+            " uid, file, line"
+        )
         for batch in connection.execute(query).to_arrow_reader(BATCH):
             yield from map(Place, *(column.to_pylist() for column in batch.columns))
     shutil.rmtree(scratch)
@@ -186,10 +208,15 @@ class Reader:
     width: int  # of T5 features
 
     @classmethod
-    def looking_at(cls, options: ImportOptions, tokenizer: Tokenizer, source: Source, places: Iterator[Place]) -> "Reader":
-        """Return a reader; its width is the option's, else what most of the first files have, the larger of two as frequent."""
+    def looking_at(
+        cls, options: ImportOptions, tokenizer: Tokenizer, source: Source, places: Iterator[Place]
+    ) -> "Reader":
+        """Return a reader; its width is the option's, else what most of the first files have, the larger of two as
+        frequent."""
         head = list(itertools.islice(places, LOOKED_AT)) if options.features and not options.t5_width else []
-        found = [features_width(options.features / source.entry(place).codes) for place in head] if options.features else []
+        found = (
+            [features_width(options.features / source.entry(place).codes) for place in head] if options.features else []
+        )
         widths = Counter(width for width in found if width)
         usual = max(widths, key=lambda width: (widths[width], width), default=T5_WIDTH)
         return cls(options, tokenizer, source, itertools.chain(head, places), options.t5_width or usual)
@@ -246,8 +273,11 @@ class Reader:
         }
 
 
-def cut(samples: Iterable[tuple[str, dict[str, bytes]]], options: ImportOptions) -> Iterator[tuple[int, str, dict[str, bytes]]]:
-    """Yield (shard, key, members): shards hold `shard_rows` samples and `shard_bytes` bytes at most; a larger sample stands alone."""
+def cut(
+    samples: Iterable[tuple[str, dict[str, bytes]]], options: ImportOptions
+) -> Iterator[tuple[int, str, dict[str, bytes]]]:
+    """Yield (shard, key, members): shards hold `shard_rows` samples and `shard_bytes` bytes at most; a larger sample
+    stands alone."""
     shard = rows = size = 0
     for key, parts in samples:
         weight = sum(len(data) + MEMBER_BYTES for data in parts.values())

@@ -1,4 +1,5 @@
-"""List the pictures that LlamaGen's folders name, a jsonl line or an ImageNet number each, and find each again by its place."""
+"""List the pictures that LlamaGen's folders name, a jsonl line or an ImageNet number each, and find each again by its
+place."""
 
 import contextlib
 import json
@@ -17,12 +18,14 @@ from pipeline.recipe import RecipeError
 SOURCES = ("top_caption", "llava", "llava_short")
 """What the texts of a line are by position: blip, llava, llava_first (dataset/t2i.py, CAPTION_KEY)."""
 TEXT_SOURCES = "text_sources"
-"""Our own key in a line: where each text comes from, in the words of code shards. `pipeline export llamagen` writes it."""
+"""Our own key in a line: where each text comes from, in the words of code shards. `pipeline export llamagen` writes
+it."""
 NUMBER = re.compile(r"(?:0|[1-9]\d{0,17})\.npy", re.ASCII)
 
 
 class Place(NamedTuple):
-    """Where a picture is named: of jsonl file `file` line `line` from 0, its first byte and length; of ImageNet `line` alone."""
+    """Where a picture is named: of jsonl file `file` line `line` from 0, its first byte and length; of ImageNet `line`
+    alone."""
 
     uid: bytes
     file: int
@@ -78,7 +81,8 @@ class Source(Protocol):
 
 
 class Lines:
-    """The lines of jsonl files. A line's codes are STEM/LINE.npy: STEM ends at the file name's first dot, lines count from 0."""
+    """The lines of jsonl files. A line's codes are STEM/LINE.npy: STEM ends at the file name's first dot, lines count
+    from 0."""
 
     def __init__(self, jsonl: Path) -> None:
         """Raises RecipeError for two files of one stem: LlamaGen would have written their codes over each other."""
@@ -87,7 +91,8 @@ class Lines:
         twice = sorted(stem for stem in set(self.stems) if self.stems.count(stem) > 1)
         if twice:
             raise RecipeError(
-                f"import: two jsonl files share the stem {twice[0]!r}: LlamaGen would have written their codes over each other"
+                f"import: two jsonl files share the stem {twice[0]!r}: LlamaGen would have written their codes over"
+                " each other"
             )
 
     def places(self, seen: Seen) -> Iterator[Place]:
@@ -124,7 +129,9 @@ class Lines:
     def _entry(self, file: int, line: int, data: bytes) -> Entry:
         values = read_line(data, first=line == 0)
         texts = tuple(map(whole_text, values["text"]))
-        return Entry(whole_text(values["image_path"]), f"{self.stems[file]}/{line}.npy", texts, sources_of(values, len(texts)))
+        return Entry(
+            whole_text(values["image_path"]), f"{self.stems[file]}/{line}.npy", texts, sources_of(values, len(texts))
+        )
 
 
 def spans(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -139,7 +146,8 @@ def spans(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def read_line(data: bytes, *, first: bool) -> dict[str, Any]:
-    """Return a jsonl line's object, whose image_path and text can be used. Raises Fault: blank_line, broken_line or bad_text."""
+    """Return a jsonl line's object, whose image_path and text can be used. Raises Fault: blank_line, broken_line or
+    bad_text."""
     if not data.strip():
         raise Fault("blank_line")
     if len(data) > MAX_LINE:
@@ -158,7 +166,8 @@ def read_line(data: bytes, *, first: bool) -> dict[str, Any]:
 
 
 def sources_of(values: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """Return where each text comes from: as our own export says it, else by position; beyond LlamaGen's three "text_3" and so on."""
+    """Return where each text comes from: as our own export says it, else by position; beyond LlamaGen's three "text_3"
+    and so on."""
     said = values.get(TEXT_SOURCES)
     if isinstance(said, list) and len(said) == count and all(isinstance(source, str) for source in said):
         return tuple(map(whole_text, said))
@@ -166,7 +175,8 @@ def sources_of(values: Mapping[str, Any], count: int) -> tuple[str, ...]:
 
 
 class Labelled:
-    """ImageNet's pictures: CODES/I.npy and LABELS/I.npy, I from 0. Files of other names than a number's .npy are none of theirs."""
+    """ImageNet's pictures: CODES/I.npy and LABELS/I.npy, I from 0. Files of other names than a number's .npy are none
+    of theirs."""
 
     def __init__(self, codes: Path, labels: Path) -> None:
         self.codes, self.labels = codes.absolute(), labels.absolute()

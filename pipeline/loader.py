@@ -25,7 +25,8 @@ class LoaderError(ValueError):
 
 @dataclass(frozen=True)
 class CodeSample:
-    """One picture of a shard: its codes by crop (K, N), its captions as (source, text), and text features where stored."""
+    """One picture of a shard: its codes by crop (K, N), its captions as (source, text), and text features where
+    stored."""
 
     uid: str
     codes_KN: Codes
@@ -86,7 +87,9 @@ def find_shards(codes: Path, tier: str) -> list[Shard]:
     folder = codes / tier
     with_codes = sorted({path.parent.name for path in codes.glob("*/*.tar")})
     if not with_codes:
-        raise LoaderError(f"no codes in {codes} yet: run `make pretokenize` (or `pipeline run --stage pretokenize`) first")
+        raise LoaderError(
+            f"no codes in {codes} yet: run `make pretokenize` (or `pipeline run --stage pretokenize`) first"
+        )
     paths = sorted(folder.glob("*.tar"))
     if not paths:
         raise LoaderError(f"tier {tier!r} has no codes in {codes}; tiers with codes: {', '.join(with_codes)}")
@@ -101,7 +104,9 @@ def _shard(path: Path) -> Shard:
         index = read_json(index_path(path))
         return Shard(path.resolve(), int(index["samples"]), int(index["bytes"]), str(index["sha256"]))
     except (OSError, ValueError, KeyError) as error:
-        raise LoaderError(f"shard {path} has no readable index {index_path(path).name} ({error}): run `make pretokenize` again") from error
+        raise LoaderError(
+            f"shard {path} has no readable index {index_path(path).name} ({error}): run `make pretokenize` again"
+        ) from error
 
 
 def check_shards(shards: Sequence[Shard], how: str) -> None:
@@ -169,12 +174,15 @@ def _decode(part: Mapping[str, Any], path: Path) -> CodeSample:
     except (KeyError, TypeError, AttributeError, ValueError, EOFError) as error:
         raise LoaderError(f"{where}: cannot be read ({type(error).__name__}: {error})") from error
     if codes_KN.dtype != np.uint16 or codes_KN.ndim != 2 or not len(codes_KN) or codes_KN.shape[1] != tokenizer.grid**2:
-        raise LoaderError(f"{where}: codes are {codes_KN.dtype} {codes_KN.shape}, wanted uint16 (crops, {tokenizer.grid**2})")
+        raise LoaderError(
+            f"{where}: codes are {codes_KN.dtype} {codes_KN.shape}, wanted uint16 (crops, {tokenizer.grid**2})"
+        )
     if crops != len(codes_KN):
         raise LoaderError(f"{where}: {len(codes_KN)} code arrays, but {crops} crops are noted")
     if features is not None and (features.ndim != 2 or not np.isfinite(features).all()):
         raise LoaderError(
-            f"{where}: features are {features.shape} with {np.isfinite(features).mean():.1%} finite numbers, wanted (tokens, width)"
+            f"{where}: features are {features.shape} with {np.isfinite(features).mean():.1%} finite numbers, wanted"
+            " (tokens, width)"
         )
     if int(codes_KN.max()) >= tokenizer.codebook:
         raise LoaderError(f"{where}: code {int(codes_KN.max())} is outside the codebook of {tokenizer.codebook}")
@@ -186,8 +194,8 @@ def _of(tokenizer: Tokenizer, samples: Iterator[CodeSample], path: Path) -> Iter
     for sample in samples:
         if sample.tokenizer != tokenizer:
             raise LoaderError(
-                f"shard {path}, sample {sample.uid}: made by {sample.tokenizer}, the first sample of all by {tokenizer}: "
-                "run `make pretokenize` again"
+                f"shard {path}, sample {sample.uid}: made by {sample.tokenizer}, the first sample of all by"
+                f" {tokenizer}: run `make pretokenize` again"
             )
         yield sample
 
@@ -198,7 +206,8 @@ def first_sample(shards: Sequence[Shard]) -> CodeSample:
 
 
 class MemoryPictures:
-    """All samples in memory: every process holds all and takes its slice of each step, so the order never depends on their number."""
+    """All samples in memory: every process holds all and takes its slice of each step, so the order never depends on
+    their number."""
 
     def __init__(self, samples: Sequence[CodeSample], seed: int, share: Share) -> None:
         self.samples = sorted(samples, key=lambda sample: sample.uid)
@@ -224,7 +233,8 @@ class MemoryPictures:
 
 
 class StreamedPictures:
-    """Shards read one after another: shards in an order per epoch, every world-th to this process, samples in an order within each shard.
+    """Shards read one after another: shards in an order per epoch, every world-th to this process, samples in an order
+    within each shard.
 
     Packing has shuffled all samples over the shards already. One shard is in memory at a time.
     """
@@ -233,15 +243,18 @@ class StreamedPictures:
         self.shards = [shard for shard in shards if shard.samples]
         if len(self.shards) < share.world:
             raise LoaderError(
-                f"{len(self.shards)} shard(s) for {share.world} processes: use smaller shards (pretokenize.shard_rows), fewer processes, "
-                "or hold them in memory (train.memory_bytes)"
+                f"{len(self.shards)} shard(s) for {share.world} processes: use smaller shards (pretokenize.shard_rows),"
+                " fewer processes, or hold them in memory (train.memory_bytes)"
             )
         self.seed, self.share = seed, share
         self.tokenizer = first_sample(shards).tokenizer
 
     def order(self, epoch: int) -> list[Shard]:
-        """Return this process's shards as this epoch reads them: webdataset's split_by_node, before it skips whole shards."""
-        return sorted(self.shards, key=lambda shard: draw(shard.path.name, epoch, self.seed))[self.share.rank :: self.share.world]
+        """Return this process's shards as this epoch reads them: webdataset's split_by_node, before it skips whole
+        shards."""
+        return sorted(self.shards, key=lambda shard: draw(shard.path.name, epoch, self.seed))[
+            self.share.rank :: self.share.world
+        ]
 
     def steps(self, first: int) -> Iterator[list[tuple[int, CodeSample]]]:
         """Yield this process's share of each step, from step `first` on; a batch may cross epochs."""
@@ -291,8 +304,9 @@ def open_pictures(shards: Sequence[Shard], limits: Limits, share: Share) -> Pict
 def chooser(captions: Mapping[str, float], seed: int, classes: int = 0) -> Callable[[int, CodeSample], Example]:
     """Return the rule that draws a crop and a caption for (epoch, sample), by hash(uid, epoch, seed).
 
-    captions: source -> weight. Sources that a sample lacks are left out of its draw; where none is left, its first caption is
-    used, or an empty one. With `classes` the caption is the number of the sample's class; LoaderError is raised where it has none below it.
+    captions: source -> weight. Sources that a sample lacks are left out of its draw; where none is left, its first
+    caption is used, or an empty one. With `classes` the caption is the number of the sample's class; LoaderError is
+    raised where it has none below it.
     """
 
     def choose(epoch: int, sample: CodeSample) -> Example:
@@ -310,7 +324,10 @@ def class_of(sample: CodeSample, classes: int) -> int:
     """Return a sample's class, 0..classes - 1. Raises LoaderError where it has none such."""
     if sample.label is None or not 0 <= sample.label < classes:
         got = "no label" if sample.label is None else f"label {sample.label}"
-        raise LoaderError(f"sample {sample.uid} has {got}; train.condition = 'class' wants one from 0 to train.classes - 1, {classes - 1}")
+        raise LoaderError(
+            f"sample {sample.uid} has {got}; train.condition = 'class' wants one from 0 to train.classes - 1,"
+            f" {classes - 1}"
+        )
     return sample.label
 
 

@@ -15,14 +15,27 @@ from filters.tombstones import digests
 from manifests.files import read_table
 from manifests.schema import schema
 from manifests.tombstones import ENTOMBED, read_tombstones
-from pipeline.lists import Pictures, evaluation_images, evaluation_pictures, evaluation_prompts, exclusions, placeholders
+from pipeline.lists import (
+    Pictures,
+    evaluation_images,
+    evaluation_pictures,
+    evaluation_prompts,
+    exclusions,
+    placeholders,
+)
 from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.recipe import Recipe
 from pipeline.score import EMBEDDING, Score
 from pipeline.steps import records_of
 
-MARKS = pa.schema([*schema("uid", "reason"), pa.field("detail", pa.string(), metadata={"says": "which list, hash or item, and how near"})])
-"""`ledger/marks.parquet`: what lists and evaluation sets say of fetched rows, by uid and reason; a marked row never wins a cluster.
+MARKS = pa.schema(
+    [
+        *schema("uid", "reason"),
+        pa.field("detail", pa.string(), metadata={"says": "which list, hash or item, and how near"}),
+    ]
+)
+"""`ledger/marks.parquet`: what lists and evaluation sets say of fetched rows, by uid and reason; a marked row never
+wins a cluster.
 
 `reason` is `removed`, `placeholder`, `in_eval_set`, or `near_duplicate` (of a removed picture); a row may
 have several marks. decide gives a row its first mark.
@@ -30,7 +43,11 @@ have several marks. decide gives a row its first mark.
 MATCHES = pa.schema(
     [
         *schema("uid"),
-        pa.field("by", pa.string(), metadata={"says": "phash, cosine: the picture; ngram: the alt text or the caption that came with it"}),
+        pa.field(
+            "by",
+            pa.string(),
+            metadata={"says": "phash, cosine: the picture; ngram: the alt text or the caption that came with it"},
+        ),
         pa.field("item", pa.string(), metadata={"says": "picture of the evaluation set, or file of prompts and line"}),
         pa.field("detail", pa.string(), metadata={"says": "distance in bits, or the words that both have"}),
     ]
@@ -52,7 +69,8 @@ class Marked:
 
 
 def mark_rows(recipe: Recipe, root: Path, pictures: pa.Table, barred: pa.Array) -> Marked:
-    """Return the marks of the decoded pictures, a table of (uid, phash) in order of uid; `barred`: uids of removed pictures' twins."""
+    """Return the marks of the decoded pictures, a table of (uid, phash) in order of uid; `barred`: uids of removed
+    pictures' twins."""
     uids, hashes = pictures["uid"].combine_chunks(), pictures["phash"].to_numpy().astype(np.uint64)
     top, frequent = frequent_hashes(root, recipe.dedup.placeholder_min)
     listed = placeholders(recipe)
@@ -62,7 +80,10 @@ def mark_rows(recipe: Recipe, root: Path, pictures: pa.Table, barred: pa.Array) 
     )
     marks = [*_removed(recipe, uids, hashes), *_entombed(root, pictures)]
     marks += [(uid, "near_duplicate", TWIN_REMOVED) for uid in barred.to_pylist()]
-    marks += [(uid, "placeholder", f"{name}, {bits} bits apart") for uid, name, bits in _near(uids, hashes, stand_ins, recipe.dedup.radius)]
+    marks += [
+        (uid, "placeholder", f"{name}, {bits} bits apart")
+        for uid, name, bits in _near(uids, hashes, stand_ins, recipe.dedup.radius)
+    ]
     matches = [*_eval_pictures(recipe, uids, hashes), *_eval_embeddings(recipe, root), *_eval_prompts(recipe, root)]
     if recipe.decontaminate.action == "drop":
         marks += [(uid, "in_eval_set", f"{by} {item}: {detail}") for uid, by, item, detail in matches]
@@ -75,7 +96,9 @@ def mark_rows(recipe: Recipe, root: Path, pictures: pa.Table, barred: pa.Array) 
 
 def _table(rows: list[Any], wanted: pa.Schema) -> pa.Table:
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(wanted)
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, wanted, strict=True)], schema=wanted)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, wanted, strict=True)], schema=wanted
+    )
 
 
 def _near(uids: pa.Array, hashes: Array, listed: Pictures, radius: int) -> Iterator[tuple[bytes, str, int]]:
@@ -117,7 +140,8 @@ def _eval_pictures(recipe: Recipe, uids: pa.Array, hashes: Array) -> Iterator[tu
 
 
 def _eval_embeddings(recipe: Recipe, root: Path) -> Iterator[tuple[bytes, str, str, str]]:
-    """Yield the matches of embeddings, where the recipe keeps them: CLIP sees the evaluation pictures as it saw the fetched ones."""
+    """Yield the matches of embeddings, where the recipe keeps them: CLIP sees the evaluation pictures as it saw the
+    fetched ones."""
     records = records_of(root, "score")
     if not recipe.score.embeddings or not records or not recipe.decontaminate.images:
         return
@@ -159,7 +183,11 @@ def _eval_prompts(recipe: Recipe, root: Path) -> Iterator[tuple[bytes, str, str,
         return
     with connect(root) as connection:
         reader = connection.execute(f"SELECT uid, text, top_caption FROM {files_sql(plans)}").to_arrow_reader(65_536)
-        columns = ((name, batch["uid"].to_pylist(), batch[name].to_pylist()) for batch in reader for name in ("text", "top_caption"))
+        columns = (
+            (name, batch["uid"].to_pylist(), batch[name].to_pylist())
+            for batch in reader
+            for name in ("text", "top_caption")
+        )
         for name, uid, text in ((name, *row) for name, uids, texts in columns for row in zip(uids, texts, strict=True)):
             hit = prompts.hit(text)
             if hit:
@@ -183,10 +211,16 @@ def frequent_hashes(root: Path, least: int) -> tuple[list[dict[str, Any]], Array
             SELECT phash, count(*) AS pictures, count(DISTINCT url) AS urls, count(DISTINCT text) AS texts,
                    count(DISTINCT lower(regexp_extract(url, '^[^:]+://(?:[^/?#@]*@)?([^/?#:]*)', 1))) AS hosts,
                    lower(hex(min(uid))) AS example
-            FROM s JOIN (SELECT uid, url, text FROM {files_sql(plans)}) p USING (uid) WHERE phash IN (SELECT phash FROM often)
+            FROM s JOIN (SELECT uid, url, text FROM {files_sql(plans)}) p USING (uid) WHERE phash IN (SELECT phash
+            FROM often)
             GROUP BY phash""")
         columns = "printf('%016x', phash) AS phash, pictures, urls, hosts, texts, example"
-        top = connection.execute(f"SELECT {columns} FROM frequent f ORDER BY f.pictures DESC, f.phash LIMIT {TOP}").to_arrow_table()
-        query = f"SELECT phash FROM frequent WHERE {int(least)} > 0 AND urls >= {int(least)} AND texts >= {int(least)} ORDER BY phash"
+        top = connection.execute(
+            f"SELECT {columns} FROM frequent f ORDER BY f.pictures DESC, f.phash LIMIT {TOP}"
+        ).to_arrow_table()
+        query = (
+            f"SELECT phash FROM frequent WHERE {int(least)} > 0 AND urls >= {int(least)} AND texts >= {int(least)}"
+            " ORDER BY phash"
+        )
         found = [value for (value,) in connection.execute(query).fetchall()]
     return top.to_pylist(), np.array(found, np.uint64)

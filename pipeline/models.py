@@ -7,10 +7,13 @@ from tokenize_shards.catalog import vq_spec
 
 
 def check_models(recipe: Recipe) -> None:
-    """Raise RecipeError for an unknown scorer, captioner, tokenizer or option of one, or a size that does not fit a tokenizer."""
+    """Raise RecipeError for an unknown scorer, captioner, tokenizer or option of one, or a size that does not fit a
+    tokenizer."""
     try:
         scorer_specs(recipe.score.use, recipe.score.model_extra or {})
-        for name in dict.fromkeys([*(recipe.caption.model_extra or {}), *(tier.caption for tier in recipe.tier.values() if tier.caption)]):
+        for name in dict.fromkeys(
+            [*(recipe.caption.model_extra or {}), *(tier.caption for tier in recipe.tier.values() if tier.caption)]
+        ):
             check_captioner(name, recipe.caption.options(name))
         for name, tier in recipe.tier.items():
             _check_tier(recipe, name, tier.size)
@@ -33,10 +36,13 @@ def _check_tier(recipe: Recipe, name: str, size: int) -> None:
 def _check_codes(recipe: Recipe) -> None:
     values = recipe.pretokenize
     if len(set(values.scales)) < len(values.scales):
-        raise RecipeError(f"recipe: pretokenize.scales = {values.scales}: wanted each scale once, or every crop of it is stored twice")
+        raise RecipeError(
+            f"recipe: pretokenize.scales = {values.scales}: wanted each scale once, or every crop of it is stored twice"
+        )
     captioners = dict.fromkeys(tier.caption for tier in recipe.tier.values() if tier.caption)
     sources = ["alt", "top_caption", *(source for name in captioners for source in (name, f"{name}_short"))]
     if values.t5_caption not in sources:
         raise RecipeError(
-            f"recipe: pretokenize.t5_caption = {values.t5_caption!r}: no pair has such a caption; choices: {', '.join(sources)}"
+            f"recipe: pretokenize.t5_caption = {values.t5_caption!r}: no pair has such a caption; choices:"
+            f" {', '.join(sources)}"
         )

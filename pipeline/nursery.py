@@ -1,8 +1,8 @@
 """Start worker processes within milliseconds: fork them from one process that has imported Beam and started nothing.
 
-The nursery is its own program, so that neither threads of the supervisor nor its `__main__` are forked. It takes requests
-as JSON lines on standard input and answers with process numbers and exit codes. It ends when its standard input closes,
-and its children end with it, however that came.
+The nursery is its own program, so that neither threads of the supervisor nor its `__main__` are forked. It takes
+requests as JSON lines on standard input and answers with process numbers and exit codes. It ends when its standard
+input closes, and its children end with it, however that came.
 """
 
 import atexit
@@ -38,7 +38,8 @@ def gpus() -> list[str]:
 
 
 def worker_environment(number: int) -> dict[str, str]:
-    """Return a worker's environment: one thread per maths library, so that numbers do not depend on the machine's load; its GPU; no hub."""
+    """Return a worker's environment: one thread per maths library, so that numbers do not depend on the machine's load;
+    its GPU; no hub."""
     cards = gpus()
     return {
         **os.environ,
@@ -75,7 +76,13 @@ class Nursery:
     def start(self, job: Path, log: Path, environment: dict[str, str]) -> "Nursling":
         """Ask for a worker with this job file, log file and whole environment."""
         self._tickets += 1
-        request = {"ticket": self._tickets, "job": str(job), "log": str(log), "environment": environment, "folder": os.getcwd()}
+        request = {
+            "ticket": self._tickets,
+            "job": str(job),
+            "log": str(log),
+            "environment": environment,
+            "folder": os.getcwd(),
+        }
         try:
             assert self.process.stdin is not None
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -173,7 +180,8 @@ _shared: Nursery | None = None
 
 
 def nursery() -> Nursery:
-    """Return this process's nursery, started anew where there is none (any more). Call it early: it imports meanwhile."""
+    """Return this process's nursery, started anew where there is none (any more). Call it early: it imports
+    meanwhile."""
     global _shared
     if _shared is None or not _shared.alive:
         close()

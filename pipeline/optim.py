@@ -33,7 +33,8 @@ def _adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.opt
 
 
 def set_rates(optimizers: list[torch.optim.Optimizer], config: TrainConfig, step: int) -> float:
-    """Set every group's learning rate for `step` (from 0) and return its factor: 1, but for a linear fall to 0 in the cooldown."""
+    """Set every group's learning rate for `step` (from 0) and return its factor: 1, but for a linear fall to 0 in the
+    cooldown."""
     factor = 1.0
     if config.cooldown and config.steps is not None:
         factor = min(1.0, (config.steps - step) / (config.steps * config.cooldown))

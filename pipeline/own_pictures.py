@@ -1,4 +1,5 @@
-"""Hand over pictures that came with the input, as files or in tars, where others come from the web: an answer for every row."""
+"""Hand over pictures that came with the input, as files or in tars, where others come from the web: an answer for every
+row."""
 
 import os
 import stat
@@ -37,7 +38,8 @@ class OwnPictures:
         return cls({file.name: file for file in claimed(root)}, max_bytes)
 
     def answers(self, rows: Sequence[Row]) -> Iterator[Answer]:
-        """Yield one answer for every planned row (uid, url, source, source_row), source by source; no request is made."""
+        """Yield one answer for every planned row (uid, url, source, source_row), source by source; no request is
+        made."""
         sources: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             sources[row["source"]].append(row)
@@ -50,7 +52,11 @@ class OwnPictures:
         for row in rows:
             path = f"{root.rstrip('/')}/{row['url']}"
             try:
-                reason = self._refused(path, root) if is_local(file.pictures) else _size_fault(filesystem.size(path), self.max_bytes)
+                reason = (
+                    self._refused(path, root)
+                    if is_local(file.pictures)
+                    else _size_fault(filesystem.size(path), self.max_bytes)
+                )
                 body = None if reason else filesystem.cat_file(path)
             except (OSError, ValueError) as error:
                 reason, body = "missing_file", None
@@ -59,7 +65,8 @@ class OwnPictures:
             yield _answer(row, reason or ("" if body else "empty_body"), body or None)
 
     def _refused(self, path: str, root: str) -> str:
-        """Return why a local file is not read: it leads out of the root, is no plain file, or has the wrong size; "" where it is fine."""
+        """Return why a local file is not read: it leads out of the root, is no plain file, or has the wrong size; ""
+        where it is fine."""
         real = os.path.realpath(path)
         if os.path.commonpath([real, os.path.realpath(root)]) != os.path.realpath(root):
             return "blocked_path"
@@ -95,13 +102,16 @@ def _answer(row: Row, reason: str, body: bytes | None, detail: str = "") -> Answ
 
 
 def _failed(row: Row, note: Row) -> Answer:
-    """Return the answer for a row whose download had failed before: img2dataset's words, or ours, as one of our reasons."""
+    """Return the answer for a row whose download had failed before: img2dataset's words, or ours, as one of our
+    reasons."""
     status, said = note.get("status"), note.get("error_message") or ""
     if status in (None, "success"):
         return _answer(row, "missing_file", None, "no key, or a key that another row has")
     if said in REASONS or HTTP.fullmatch(said):  # our own pairs/
         return _answer(row, said, None, status)
-    reason = THEIRS.get(said) or (reason_of_picture(said) if status == "failed_to_resize" else reason_of_download(said)[0])
+    reason = THEIRS.get(said) or (
+        reason_of_picture(said) if status == "failed_to_resize" else reason_of_download(said)[0]
+    )
     return _answer(row, reason, None, f"{status}: {said}")
 
 
@@ -114,7 +124,11 @@ def _notes(file: InputFile, wanted: list[int]) -> dict[int, Row]:
         first = 0
         for group, count in enumerate(table.rows):
             if names and not numbers.isdisjoint(range(first, first + count)):
-                found.update((first + place, row) for place, row in enumerate(_group(table, group, names)) if first + place in numbers)
+                found.update(
+                    (first + place, row)
+                    for place, row in enumerate(_group(table, group, names))
+                    if first + place in numbers
+                )
             first += count
     return found
 

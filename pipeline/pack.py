@@ -27,9 +27,12 @@ from pipeline.texts import SAID, sidecars, texts_sql
 from tokenize_shards.catalog import VQ_SPECS
 from tokenize_shards.pack import Tokenizer, sample_parts
 
-PACKED = pa.schema([*schema("uid", "url", "text", "top_caption"), pa.field("said", SAID), pa.field("encoded", pa.string())])
+PACKED = pa.schema(
+    [*schema("uid", "url", "text", "top_caption"), pa.field("said", SAID), pa.field("encoded", pa.string())]
+)
 OVERHEAD_BYTES = 6 * 1024
-"""At most of a sample beside its codes, captions and features: tar headers and their padding, .npy headers, the rest of the JSON."""
+"""At most of a sample beside its codes, captions and features: tar headers and their padding, .npy headers, the rest of
+the JSON."""
 CROP_BYTES = 200
 """At most of a crop's entry in the JSON."""
 JSON_BYTES = r"""coalesce(strlen({0}) + 5 * length(regexp_replace({0}, '[^\x00-\x1f"\\]', '', 'g')), 0)"""
@@ -70,7 +73,11 @@ class Pack(Step):
 
     def plan(self) -> list[Unit]:
         """Write the packed order to `manifests/plan/pack/`."""
-        tables = [(f"{tier}-{number:05d}", table) for tier in self.recipe.tier for number, table in enumerate(self._order(tier))]
+        tables = [
+            (f"{tier}-{number:05d}", table)
+            for tier in self.recipe.tier
+            for number, table in enumerate(self._order(tier))
+        ]
         contents = {record.shard: record.content for record in records_of(self.root, "encode")}
         features = {record.shard: record.content for record in records_of(self.root, "t5")}
         units = []
@@ -87,10 +94,21 @@ class Pack(Step):
         if not encoded:
             return
         values = self.recipe.pretokenize
-        gaps = read_tombstones(self.root).packed(tier)  # a removed sample leaves its place empty: the others stay in their shards
-        ghosts = pa.table({"uid": pa.array(gaps, pa.binary()), "bytes": pa.array(gaps.values(), pa.int64()), "gone": [True] * len(gaps)})
+        gaps = read_tombstones(self.root).packed(
+            tier
+        )  # a removed sample leaves its place empty: the others stay in their shards
+        ghosts = pa.table(
+            {
+                "uid": pa.array(gaps, pa.binary()),
+                "bytes": pa.array(gaps.values(), pa.int64()),
+                "gone": [True] * len(gaps),
+            }
+        )
         gone = "UNION ALL BY NAME SELECT * FROM ghosts" if gaps else ""
-        query = f"SELECT * FROM ({self._samples_sql(tier, encoded)} {gone}) ORDER BY {uid_hash_sql('uid', values.seed)}, uid"
+        query = (
+            f"SELECT * FROM ({self._samples_sql(tier, encoded)} {gone}) ORDER BY"
+            f" {uid_hash_sql('uid', values.seed)}, uid"
+        )
         with connect(self.root) as connection:
             connection.register("ghosts", ghosts)
             rows = connection.execute(query).to_arrow_reader(values.shard_rows)
@@ -98,7 +116,8 @@ class Pack(Step):
                 yield without_gaps(table).drop_columns(["bytes", "gone"]).cast(PACKED)
 
     def sizes(self, tier: str, uids: Collection[bytes]) -> dict[bytes, int]:
-        """Return uid -> bytes that each of these samples counts in the cutting of a tier's shards; those that are not packed stay out."""
+        """Return uid -> bytes that each of these samples counts in the cutting of a tier's shards; those that are not
+        packed stay out."""
         encoded = self._encoded(tier)
         if not encoded:
             return {}
@@ -113,9 +132,12 @@ class Pack(Step):
     def _samples_sql(self, tier: str, encoded: list[Path]) -> str:
         """Return SQL of a tier's samples in no order, with the bytes that each counts; `gone`: false."""
         return f"""
-            SELECT e.uid::BLOB AS uid, t.url, t.text, t.top_caption, t.said, parse_filename(e.filename, true) AS encoded,
+            SELECT e.uid::BLOB AS uid, t.url, t.text, t.top_caption, t.said, parse_filename(e.filename,
+            true) AS encoded,
                    {self._size_sql(tier)} AS bytes, false AS gone
-            FROM {files_sql(encoded)} e JOIN {texts_sql(self.root, self.recipe.tier[tier].caption)} t USING (uid){self._features_sql(tier)}
+            FROM {files_sql(encoded)} e JOIN {texts_sql(self.root, self.recipe.tier[tier].caption)} t USING (uid){
+            self._features_sql(tier)
+        }
             WHERE e.reason IS NULL"""
 
     def _features_sql(self, tier: str) -> str:
@@ -140,7 +162,9 @@ class Pack(Step):
         with pq.ParquetFile(encoded) as file:
             fingerprint = file.schema_arrow.metadata[FINGERPRINT.encode()].decode()
         stand_in = self.encode.tokenizer(tier).stand_in
-        return Tokenizer(name, fingerprint, VQ_SPECS[name].codebook_size, grid_of(name, self.recipe.tier[tier].size), stand_in)
+        return Tokenizer(
+            name, fingerprint, VQ_SPECS[name].codebook_size, grid_of(name, self.recipe.tier[tier].size), stand_in
+        )
 
 
 @dataclass(frozen=True)
@@ -160,7 +184,9 @@ class PackWorker:
             parts = self._codes(encoded, order["uid"]) if encoded else {}
             if self.step.t5.wanted:
                 self._add_features([root / "codes" / "t5" / file.name for file in encoded], order["uid"], parts)
-            tokenizer = self.step.tokenizer(tier, encoded[0]) if encoded else None  # of a shard whose rows are all removed
+            tokenizer = (
+                self.step.tokenizer(tier, encoded[0]) if encoded else None
+            )  # of a shard whose rows are all removed
             samples = (
                 (row["uid"].hex(), sample_parts({**row, **parts[row["uid"]]}, tier, tokenizer, self.parent))
                 for row in order.to_pylist()
@@ -175,7 +201,8 @@ class PackWorker:
         return {row["uid"]: row for path in paths for row in self._rows_of(path, uids).to_pylist()}
 
     def _rows_of(self, path: Path, uids: pa.ChunkedArray, columns: list[str] | None = None) -> pa.Table:
-        """Return a table's rows of this shard, whose order is that of their draws: of the file only the row groups that can hold them."""
+        """Return a table's rows of this shard, whose order is that of their draws: of the file only the row groups that
+        can hold them."""
         wanted, seed = uids.combine_chunks(), self.step.recipe.pretokenize.seed
         table = read_range(path, "draw", uid_hash(wanted[0].as_py(), seed), uid_hash(wanted[-1].as_py(), seed), columns)
         return table.filter(pc.is_in(table["uid"], wanted))
@@ -185,19 +212,23 @@ class PackWorker:
         values = self.step.recipe.pretokenize
         note = {"source": values.t5_caption, "dtype": values.t5_dtype, "weights": self.step.t5.weights()[0].sha256}
         dtype = {"fp16": "<f2", "bf16": "<u2"}[values.t5_dtype]
-        for row in (row for path in paths for row in self._rows_of(path, uids, ["uid", "tokens", "features"]).to_pylist()):
+        for row in (
+            row for path in paths for row in self._rows_of(path, uids, ["uid", "tokens", "features"]).to_pylist()
+        ):
             if row["features"] is not None:
                 numbers = np.frombuffer(row["features"], dtype).reshape(row["tokens"], -1)
                 parts[row["uid"]]["t5"] = {"numbers": numbers, "note": {**note, "tokens": row["tokens"]}}
 
 
 def sources(order: pa.Table) -> list[str]:
-    """Return the encoded shards that a packed one takes samples from: nearly all of a tier, where there are many pictures."""
+    """Return the encoded shards that a packed one takes samples from: nearly all of a tier, where there are many
+    pictures."""
     return sorted(name for name in order["encoded"].unique().to_pylist() if name)
 
 
 def read_range(path: Path, column: str, first: int, last: int, columns: list[str] | None = None) -> pa.Table:
-    """Return these columns of the row groups of a Parquet file whose statistics say that `column` may lie in first..last."""
+    """Return these columns of the row groups of a Parquet file whose statistics say that `column` may lie in
+    first..last."""
     with pq.ParquetFile(path) as file:
         place = file.schema_arrow.get_field_index(column)
         groups = []
@@ -209,7 +240,8 @@ def read_range(path: Path, column: str, first: int, last: int, columns: list[str
 
 
 def cut_shards(batches: pa.RecordBatchReader, rows: int, most: int) -> Iterator[pa.Table]:
-    """Yield tables of at most `rows` rows whose column `bytes` adds up to at most `most`; a row larger than that stands alone."""
+    """Yield tables of at most `rows` rows whose column `bytes` adds up to at most `most`; a row larger than that stands
+    alone."""
     waiting: list[pa.RecordBatch] = []
     count = size = 0
     for batch in batches:

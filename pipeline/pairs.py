@@ -32,7 +32,8 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one planned row: its attempts, oldest first (the last one counts), and where its picture lies in the spool."""
+    """What became of one planned row: its attempts, oldest first (the last one counts), and where its picture lies in
+    the spool."""
 
     attempts: tuple[Attempt, ...]
     stored: Stored | None = None
@@ -65,7 +66,9 @@ class Spool:
         return self.file.read(length)
 
 
-def samples(rows: list[dict[str, Any]], results: Mapping[bytes, Result], spool: Spool) -> Iterator[tuple[str, dict[str, bytes]]]:
+def samples(
+    rows: list[dict[str, Any]], results: Mapping[bytes, Result], spool: Spool
+) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield the tar's samples in the planned order; notes each picture's sha256 in its row."""
     for row in rows:
         result = results[row["uid"]]
@@ -93,7 +96,9 @@ def _pair(row: Mapping[str, Any], result: Result) -> dict[str, Any]:
         "key": row["uid"].hex(),
         "url": row["url"],
         "caption": row["text"],
-        "status": "success" if stored else ("failed_to_resize" if result.last.reason in IMAGE_REASONS else "failed_to_download"),
+        "status": "success"
+        if stored
+        else ("failed_to_resize" if result.last.reason in IMAGE_REASONS else "failed_to_download"),
         "error_message": result.last.reason,
         **{name: getattr(stored, name) if stored else None for name in SIZES},
         "sha256": row.get("sha256"),

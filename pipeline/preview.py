@@ -45,7 +45,9 @@ def save_grid(path: Path, grid: Grid, cell: int = 128) -> None:
     for number, row in enumerate(grid.rows):
         _draw_row(sheet, row, top + number * (cell + GAP), cell)
     for number, line in enumerate(note):
-        pen.text((GAP, sheet.height - (len(note) - number) * (FONT_SIZE + 5) - GAP // 2), line, FAINT, _font(FONT_SIZE - 1))
+        pen.text(
+            (GAP, sheet.height - (len(note) - number) * (FONT_SIZE + 5) - GAP // 2), line, FAINT, _font(FONT_SIZE - 1)
+        )
     with writing(path) as temporary:
         sheet.save(temporary, format="PNG")
 

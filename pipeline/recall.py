@@ -11,7 +11,8 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class Recall:
-    """Shares of prompts whose sample's nearest training picture, in pixels, is (or is among the five nearest) its own."""
+    """Shares of prompts whose sample's nearest training picture, in pixels, is (or is among the five nearest) its
+    own."""
 
     pictures: int
     top1: float
@@ -23,9 +24,15 @@ class Recall:
     def lines(self) -> list[str]:
         """Return the report as the trainer prints it."""
         return [
-            f"recall of {self.pictures} training captions: own picture nearest {self.top1:.1%} (top-5 {self.top5:.1%}); "
-            f"chance {self.chance_top1:.1%} (top-5 {self.chance_top5:.1%}); codes equal {self.exact_codes:.1%}",
-            "this is memorising, not generalising: it shows that captions and codes went through the whole chain unmixed, and no more",
+            (
+                f"recall of {self.pictures} training captions: own picture nearest {self.top1:.1%} (top-5"
+                f" {self.top5:.1%}); chance {self.chance_top1:.1%} (top-5 {self.chance_top5:.1%}); codes equal"
+                f" {self.exact_codes:.1%}"
+            ),
+            (
+                "this is memorising, not generalising: it shows that captions and codes went through the whole chain"
+                " unmixed, and no more"
+            ),
         ]
 
     def record(self) -> dict[str, float | int | str]:
@@ -40,7 +47,9 @@ def nearest_ranks(sampled_BX: Tensor, reference_MX: Tensor, own_B: Sequence[int]
     return [int(rank) for rank in (distance_BM < own_B1).sum(1)]
 
 
-def measure_recall(sampled_BN: Tensor, codes_MN: Tensor, own_B: Sequence[int], decode: Callable[[Tensor], Tensor]) -> Recall:
+def measure_recall(
+    sampled_BN: Tensor, codes_MN: Tensor, own_B: Sequence[int], decode: Callable[[Tensor], Tensor]
+) -> Recall:
     """Return the recall of sampled codes against all M training pictures, each seen as its reconstruction from codes.
 
     own_B: the row of `codes_MN` that each sample's prompt belongs to. decode: codes (B, N) -> pixels (B, 3, H, W).

@@ -34,7 +34,9 @@ class OpenSection(BaseModel):
     def _extras_are_tables(self) -> "OpenSection":
         for name, value in (self.model_extra or {}).items():
             if not isinstance(value, dict):
-                raise ValueError(f"unknown key {name!r}; known: {', '.join(type(self).model_fields)}, or a table for each model")
+                raise ValueError(
+                    f"unknown key {name!r}; known: {', '.join(type(self).model_fields)}, or a table for each model"
+                )
         return self
 
     def options(self, name: str) -> dict[str, Any]:
@@ -45,11 +47,13 @@ class OpenSection(BaseModel):
 class InputSection(Section):
     """[input]: which rows."""
 
-    dataset: Literal["laion-coco", "img2dataset", "jsonl", "coyo", "datacomp", "columns", "demo", "demo-artworks"] = Field(
-        "laion-coco", description="what the input is; the demo's make their own pictures and table"
+    dataset: Literal["laion-coco", "img2dataset", "jsonl", "coyo", "datacomp", "columns", "demo", "demo-artworks"] = (
+        Field("laion-coco", description="what the input is; the demo's make their own pictures and table")
     )
     files: str | list[str] = Field("data/*.parquet", description="its files: folders or globs, local or any fsspec URL")
-    images: str | None = Field(None, description="jsonl: the folder that pictures must lie in; none: the fixed part of `files`")
+    images: str | None = Field(
+        None, description="jsonl: the folder that pictures must lie in; none: the fixed part of `files`"
+    )
     columns: dict[str, str] = Field({}, description="our column = the input's column, on top of the data set's mapping")
     unit_rows: int = Field(100_000, ge=1, description="row groups are joined into units of about this many rows")
     sample: float | None = Field(
@@ -57,7 +61,9 @@ class InputSection(Section):
     )
     limit: int | None = Field(None, ge=1, description="about this many rows, chosen like `sample`")
     seed: int = Field(0, description="seed of `sample` and `limit`")
-    max_loss: float = Field(0.5, ge=0, le=1, description="the run ends with exit code 3 above this share of unreadable files or rows")
+    max_loss: float = Field(
+        0.5, ge=0, le=1, description="the run ends with exit code 3 above this share of unreadable files or rows"
+    )
 
 
 class OutputSection(Section):
@@ -71,49 +77,90 @@ class ExcludeFile(Section):
 
     file: str = Field(description="the list")
     kind: Literal["uid", "url", "host", "hash", "phash"] | None = Field(None, description="what its values are")
-    radius: int = Field(0, ge=0, le=16, description="for pHashes: the Hamming distance up to which a picture is one of them, in bits")
+    radius: int = Field(
+        0, ge=0, le=16, description="for pHashes: the Hamming distance up to which a picture is one of them, in bits"
+    )
 
 
 class FilterSection(Section):
     """[filter]: rules that every pair must pass, in order; the first that fails is the row's reason."""
 
-    rules: list[Rule] = Field([], description="{use = NAME, threshold = value, …}; a rule's name is its `use` unless `name` is given")
-    exclude: str | list[str | ExcludeFile] = Field(
-        [], description="files of uids, URLs, hosts, LAION hashes or pHashes whose rows are `removed`; {file, kind, radius} where needed"
+    rules: list[Rule] = Field(
+        [], description="{use = NAME, threshold = value, …}; a rule's name is its `use` unless `name` is given"
     )
-    python: str | list[str] = Field([], description="Python files with filters of your own, beside the recipe or in the current folder")
+    exclude: str | list[str | ExcludeFile] = Field(
+        [],
+        description=(
+            "files of uids, URLs, hosts, LAION hashes or pHashes whose rows are `removed`; {file, kind, radius} where"
+            " needed"
+        ),
+    )
+    python: str | list[str] = Field(
+        [], description="Python files with filters of your own, beside the recipe or in the current folder"
+    )
 
 
 class ScoreSection(OpenSection):
     """[score]: which heads compute columns that the input lacks; [score.NAME] holds a head's or encoder's options."""
 
     use: list[str] = Field([], description="heads to run")
-    batch_size: int = Field(32, ge=1, description="pictures per model batch; batches are padded to it; 256 or more on a GPU")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of CLIP and LAION's watermark detector; bf16 for a GPU")
-    embeddings: bool = Field(False, description="keep CLIP's picture embeddings in scores/ as float16, for semantic duplicates")
-    decoders: int = Field(0, ge=0, description="processes that decode pictures beside each worker; 0: the worker itself")
+    batch_size: int = Field(
+        32, ge=1, description="pictures per model batch; batches are padded to it; 256 or more on a GPU"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="arithmetic of CLIP and LAION's watermark detector; bf16 for a GPU"
+    )
+    embeddings: bool = Field(
+        False, description="keep CLIP's picture embeddings in scores/ as float16, for semantic duplicates"
+    )
+    decoders: int = Field(
+        0, ge=0, description="processes that decode pictures beside each worker; 0: the worker itself"
+    )
 
 
 class DedupSection(Section):
     """[dedup]: near duplicates by perceptual hash."""
 
-    radius: int = Field(6, ge=0, le=16, description="pictures within this Hamming distance of 64-bit pHashes are one cluster, in bits")
-    placeholders: str | list[str] = Field([], description="stand-in pictures: picture files, lists of pHashes, or pHashes of 16 hex digits")
+    radius: int = Field(
+        6, ge=0, le=16, description="pictures within this Hamming distance of 64-bit pHashes are one cluster, in bits"
+    )
+    placeholders: str | list[str] = Field(
+        [], description="stand-in pictures: picture files, lists of pHashes, or pHashes of 16 hex digits"
+    )
     placeholder_min: int = Field(
-        100, ge=0, description="a pHash under this many different URLs and as many different texts is a placeholder; 0: only listed ones"
+        100,
+        ge=0,
+        description=(
+            "a pHash under this many different URLs and as many different texts is a placeholder; 0: only listed ones"
+        ),
     )
 
 
 class DecontaminateSection(Section):
     """[decontaminate]: what evaluation sets hold must not be trained on."""
 
-    images: str | list[str] = Field([], description="pictures of evaluation sets: folders of any depth, tars, single files")
-    radius: int = Field(4, ge=0, le=16, description="pictures within this Hamming distance of an evaluation picture's pHash match, in bits")
-    cosine: float = Field(0.95, ge=0, le=1, description="where scores/ holds embeddings: this cosine to an evaluation picture matches too")
+    images: str | list[str] = Field(
+        [], description="pictures of evaluation sets: folders of any depth, tars, single files"
+    )
+    radius: int = Field(
+        4,
+        ge=0,
+        le=16,
+        description="pictures within this Hamming distance of an evaluation picture's pHash match, in bits",
+    )
+    cosine: float = Field(
+        0.95, ge=0, le=1, description="where scores/ holds embeddings: this cosine to an evaluation picture matches too"
+    )
     prompts: str | list[str] = Field([], description="prompts of evaluation sets: CSV, TSV, JSON lines or plain lines")
-    ngram: int = Field(8, ge=2, description="words in a row that a text shares with a prompt; whole prompts where they are shorter")
-    whole: int = Field(4, ge=1, description="words from which on a shorter prompt may stand within a text; below, it must be all of it")
-    action: Literal["drop", "report"] = Field("drop", description="'report': matches are only listed in ledger/eval_matches.parquet")
+    ngram: int = Field(
+        8, ge=2, description="words in a row that a text shares with a prompt; whole prompts where they are shorter"
+    )
+    whole: int = Field(
+        4, ge=1, description="words from which on a shorter prompt may stand within a text; below, it must be all of it"
+    )
+    action: Literal["drop", "report"] = Field(
+        "drop", description="'report': matches are only listed in ledger/eval_matches.parquet"
+    )
 
 
 class TierSection(Section):
@@ -137,17 +184,29 @@ class PretokenizeSection(Section):
     """[pretokenize]: pictures to VQ codes in shards."""
 
     vq: str = Field("VQ-16", description="tokenizer architecture")
-    weights: str = Field("vq_ds16_t2i.pt", description="weights file; 'stand-in' for seeded random ones; 'demo' for the packaged VQ-demo")
+    weights: str = Field(
+        "vq_ds16_t2i.pt", description="weights file; 'stand-in' for seeded random ones; 'demo' for the packaged VQ-demo"
+    )
     precision: Literal["fp32", "tf32", "bf16"] = Field("fp32", description="arithmetic of the encoder")
     min_agreement: float = Field(
-        0.99, ge=0, le=1, description="share of codes that must be float32's; below it the run refuses (stand-ins are only reported)"
+        0.99,
+        ge=0,
+        le=1,
+        description="share of codes that must be float32's; below it the run refuses (stand-ins are only reported)",
     )
     fused: bool = Field(False, description="compile the encoder on a GPU")
     batch_size: int = Field(
-        8, ge=0, le=65_536, description="crops per batch; batches are padded to it; 0: what the GPU's memory holds, found once"
+        8,
+        ge=0,
+        le=65_536,
+        description="crops per batch; batches are padded to it; 0: what the GPU's memory holds, found once",
     )
-    decoders: int = Field(0, ge=0, le=1024, description="processes that decode and crop pictures beside each worker; 0: the worker itself")
-    crop: Literal["center", "ten"] = Field("center", description="ADM centre crop, or ten-crop: corners, centre, and all mirrored")
+    decoders: int = Field(
+        0, ge=0, le=1024, description="processes that decode and crop pictures beside each worker; 0: the worker itself"
+    )
+    crop: Literal["center", "ten"] = Field(
+        "center", description="ADM centre crop, or ten-crop: corners, centre, and all mirrored"
+    )
     scales: list[Annotated[float, Field(ge=1, le=2)]] = Field(
         [1.1], min_length=1, description="short side of the square that ten-crops are cut from, in sides of a crop"
     )
@@ -160,8 +219,12 @@ class PretokenizeSection(Section):
         description="precomputed: flan-T5 features stand in the shards; online: the trainer makes them",
     )
     t5_weights: str = Field("google/flan-t5-xl", description="T5 in a local folder or the local cache")
-    t5_caption: str = Field("alt", description="which caption is encoded: alt, top_caption, a captioner or CAPTIONER_short")
-    t5_dtype: Literal["fp16", "bf16"] = Field("fp16", description="stored numbers: half floats, or bfloat16's bits as uint16")
+    t5_caption: str = Field(
+        "alt", description="which caption is encoded: alt, top_caption, a captioner or CAPTIONER_short"
+    )
+    t5_dtype: Literal["fp16", "bf16"] = Field(
+        "fp16", description="stored numbers: half floats, or bfloat16's bits as uint16"
+    )
     t5_batch_size: int = Field(
         32, ge=1, le=65_536, description="captions per T5 batch, all padded to one length; batches are filled up to it"
     )
@@ -189,7 +252,8 @@ class Recipe(Section):
 
     @property
     def store_side(self) -> int:
-        """Return the short side of stored pictures in pixels: `fetch.store_side`, else 1.1 x the largest tier (ten-crop needs it)."""
+        """Return the short side of stored pictures in pixels: `fetch.store_side`, else 1.1 x the largest tier (ten-crop
+        needs it)."""
         return self.fetch.store_side or -(-11 * max(tier.size for tier in self.tier.values()) // 10)
 
     def tokenizer(self, tier: str) -> tuple[str, str]:
@@ -272,10 +336,19 @@ def _explain(data: Mapping[str, Any], fault: Any) -> str:
         return f"{where}: {fault['msg']}{got}"
     model: type[BaseModel] = Recipe
     for part in fault["loc"][:-1]:
-        section = TierSection if part == "tier" else model.model_fields[part].annotation if part in model.model_fields else None
+        section = (
+            TierSection
+            if part == "tier"
+            else model.model_fields[part].annotation
+            if part in model.model_fields
+            else None
+        )
         model = section if isinstance(section, type) and issubclass(section, BaseModel) else model
     table = ".".join(str(part) for part in fault["loc"][:-1])
-    return f"unknown key {where!r}; known keys of {f'[{table}]' if table else 'the recipe'}: {', '.join(sorted(model.model_fields))}"
+    return (
+        f"unknown key {where!r}; known keys of {f'[{table}]' if table else 'the recipe'}:"
+        f" {', '.join(sorted(model.model_fields))}"
+    )
 
 
 def apply_set(data: dict[str, Any], setting: str) -> None:
@@ -300,7 +373,9 @@ def _step_into(place: Any, part: str, setting: str) -> Any:
     if isinstance(place, list):
         names = [rule.get("name", rule.get("use")) for rule in place]
         if part not in names:
-            raise RecipeError(f"--set {setting!r}: no rule {part!r} here; the rules are {', '.join(map(str, names)) or 'none'}")
+            raise RecipeError(
+                f"--set {setting!r}: no rule {part!r} here; the rules are {', '.join(map(str, names)) or 'none'}"
+            )
         return place[names.index(part)]
     child = place.setdefault(part, {})
     if not isinstance(child, dict | list):

@@ -67,7 +67,8 @@ class Removal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a removal did. `found`: selector -> rows of the input it named now; `known`: selectors that had a tombstone before."""
+    """What a removal did. `found`: selector -> rows of the input it named now; `known`: selectors that had a tombstone
+    before."""
 
     found: dict[Selector, int]
     known: tuple[Selector, ...] = ()
@@ -80,22 +81,29 @@ class Outcome:
     record: str = ""
 
 
-def remove_rows(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Selector], promote: bool = False) -> Outcome:
+def remove_rows(
+    root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Selector], promote: bool = False
+) -> Outcome:
     """Remove every row that a selector names from the run at `root`; without one that has a tombstone nothing changes.
 
-    All new files are whole before the first old one goes. A removal that was asked for before and is not at its end is done first.
-    Raises RecipeError before any work, or while another run holds the folder, and DamagedRun for a run that is to be repaired first.
+    All new files are whole before the first old one goes. A removal that was asked for before and is not at its end is
+    done first. Raises RecipeError before any work, or while another run holds the folder, and DamagedRun for a run that
+    is to be repaired first.
     """
     with locked(root, removing=True):
         unfinished = _unfinished(root)
         if unfinished[0] and unfinished != (list(selectors), promote):
             first = _remove(root, recipe, runtime, *unfinished)
-            print(f"{root}: first ended a removal that was interrupted: {first.rows:,} rows of {first.uids:,} uids {first.record}")
+            print(
+                f"{root}: first ended a removal that was interrupted: {first.rows:,} rows of {first.uids:,} uids"
+                f" {first.record}"
+            )
         return _remove(root, recipe, runtime, selectors, promote)
 
 
 def _unfinished(root: Path) -> tuple[list[Selector], bool]:
-    """Return what a removal that is not at its end was asked for; what is asked now takes the place of what cannot be read."""
+    """Return what a removal that is not at its end was asked for; what is asked now takes the place of what cannot be
+    read."""
     try:
         return asked_for(root)
     except Unreadable as error:
@@ -113,13 +121,22 @@ def _remove(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Se
         if len(known) == len(selectors) and not promoted:
             (root / ASKED).unlink(missing_ok=True)
             return Outcome(dict.fromkeys(selectors, 0), tuple(known))
-        write_json(root / ASKED, {"selectors": [[one.kind, one.value] for one in selectors], "promote": promote}, sealed=True)
+        write_json(
+            root / ASKED, {"selectors": [[one.kind, one.value] for one in selectors], "promote": promote}, sealed=True
+        )
         with shadow_of(root, ()) as shadow:
             inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(shadow)})})
             work = Removal(root, shadow, inside, runtime, _gone(root, found), bool(promoted))
             names = _all_of(root, shadow)
-            rows = graves(Pack(recipe, root, runtime), {one: found[one] for one in selectors if one not in known}, promote)
-            outcome = _take_out(work, Outcome({one: len(found[one]) for one in selectors}, tuple(known)), rows, _promoted(before, promoted))
+            rows = graves(
+                Pack(recipe, root, runtime), {one: found[one] for one in selectors if one not in known}, promote
+            )
+            outcome = _take_out(
+                work,
+                Outcome({one: len(found[one]) for one in selectors}, tuple(known)),
+                rows,
+                _promoted(before, promoted),
+            )
             record = _record(work, outcome, promote)
             made = changes(root, shadow, names)
             commit(root, shadow, made)
@@ -133,7 +150,8 @@ def _gone(root: Path, found: Mapping[Selector, Collection[bytes]]) -> Gone:
 
 
 def _take_out(work: Removal, outcome: Outcome, rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> Outcome:
-    """Write the tombstones into the shadow, those from before and `rows`, and take out what goes; return the outcome with its counts."""
+    """Write the tombstones into the shadow, those from before and `rows`, and take out what goes; return the outcome
+    with its counts."""
     something = bool(work.gone.uids) or work.promotes
     if something:
         _look(work)
@@ -154,7 +172,8 @@ def _refuse_damage(root: Path) -> None:
 
 @contextmanager
 def _asking(root: Path) -> Iterator[None]:
-    """Forget what was asked where it cannot be done and nothing was changed; a kill leaves it, and the removal is gone on with."""
+    """Forget what was asked where it cannot be done and nothing was changed; a kill leaves it, and the removal is gone
+    on with."""
     try:
         yield
     except Exception:
@@ -167,7 +186,9 @@ def _known(before: Tombstones, selectors: Sequence[Selector]) -> dict[Selector, 
     """Return those of the selectors that have a tombstone, in order."""
     uids = {uid.hex() for uid in before.uids.to_pylist()}
     values = {kind: set(before.values(kind).to_pylist()) for kind in KINDS}
-    return {one: None for one in selectors if one.digest in values[one.kind] or (one.kind == "uid" and one.value in uids)}
+    return {
+        one: None for one in selectors if one.digest in values[one.kind] or (one.kind == "uid" and one.value in uids)
+    }
 
 
 def _is_of(selectors: Collection[Selector]) -> Callable[[dict[str, Any]], bool]:
@@ -199,12 +220,14 @@ def _all_of(root: Path, shadow: Path) -> list[str]:
 
 
 def _look(work: Removal) -> None:
-    """Note which shards are done as planned. Raises RecipeError where who survives was decided by other settings than the recipe's."""
+    """Note which shards are done as planned. Raises RecipeError where who survives was decided by other settings than
+    the recipe's."""
     for step in work.steps:
         other = settings_changed(step)
         if other and isinstance(step, Dedup | Decide):
             raise RecipeError(
-                f"{work.root}: {step.name} ran with other settings than recipe.toml's; end that first: pipeline run --stage filter"
+                f"{work.root}: {step.name} ran with other settings than recipe.toml's; end that first: pipeline run"
+                " --stage filter"
             )
         if not other:
             work.valid[step.name] = {unit.name for unit in _units(step) if step.journal.done(unit.name, unit.key)}
@@ -229,9 +252,12 @@ def _excise(work: Removal) -> None:
 
 
 def _clear_leftovers(work: Removal) -> None:
-    """Take the rows out of tables and tars that no record names: what was set aside, and what dead attempts left behind."""
+    """Take the rows out of tables and tars that no record names: what was set aside, and what dead attempts left
+    behind."""
     named = claims_of(work.shadow, STEPS)
-    for path in sorted(path for path in work.shadow.rglob("*") if path.suffix in (".parquet", ".tar") and path.is_file()):
+    for path in sorted(
+        path for path in work.shadow.rglob("*") if path.suffix in (".parquet", ".tar") and path.is_file()
+    ):
         name = path.relative_to(work.shadow).as_posix()
         if name in named or name == TOMBSTONES:
             continue
@@ -239,7 +265,9 @@ def _clear_leftovers(work: Removal) -> None:
         try:
             from_table(path, work.gone, what) if path.suffix == ".parquet" else from_tar(path, work.gone, what)
         except (ValueError, OSError) as error:  # pyarrow's faults are ValueErrors
-            raise Stray(f"{work.root / name}: no record names it, and it cannot be searched ({error}); move it away") from error
+            raise Stray(
+                f"{work.root / name}: no record names it, and it cannot be searched ({error}); move it away"
+            ) from error
 
 
 def _units(step: Step) -> list[Unit]:
@@ -295,7 +323,8 @@ def _as_planned(work: Removal, unit: Unit) -> bool:
 
 
 def _cut_plan(work: Removal, step: str) -> None:
-    """Take the rows out of the plan of a step that other settings would plan anew, or of one that has done nothing yet."""
+    """Take the rows out of the plan of a step that other settings would plan anew, or of one that has done nothing
+    yet."""
     folder = plan_folder(work.shadow, step)
     tables = sorted(folder.glob("*.parquet"))
     cut = [path for path in tables if from_table(path, work.gone, f"plan/{step}") is not None]
@@ -330,7 +359,9 @@ def _record(work: Removal, outcome: Outcome, promote: bool) -> str:
     folder = work.shadow / "manifests" / FOLDER
     path = folder / f"{1 + len(list(folder.glob('*.json'))):04d}.json"
     entry = {
-        "selectors": [{"kind": one.kind, "value_sha256": one.digest, "uids": count} for one, count in outcome.found.items()],
+        "selectors": [
+            {"kind": one.kind, "value_sha256": one.digest, "uids": count} for one, count in outcome.found.items()
+        ],
         "promote_duplicates": promote,
         "rows": outcome.rows,
         "uids": outcome.uids,

@@ -28,17 +28,22 @@ def repair_run(root: Path, recipe: Recipe, runtime: Runtime, options: RepairOpti
     """Repair the run folder at `root`; return what verify found, and what was done (None: nothing was wrong).
 
     Nothing is replaced but by bytes of the recorded sha256; a kill at any time leaves the folder as it was or better.
-    Raises Refused, RecipeError or WeightsError before any work when the same bytes could not come out, RunFailed for a full disk.
+    Raises Refused, RecipeError or WeightsError before any work when the same bytes could not come out, RunFailed for a
+    full disk.
     """
     with clear_errors(), locked(root):
         report = verify_run(root, STAGE_STEPS, options.jobs, options.watch)
         if not report.wrong:
             return report, None
-        found = {finding.path: finding for finding in reversed(report.wrong)}  # of two the first: damaged, rather than stale
+        found = {
+            finding.path: finding for finding in reversed(report.wrong)
+        }  # of two the first: damaged, rather than stale
         broken = [name for name, finding in found.items() if finding.kind in ("missing", "damaged", "foreign")]
         with shadow_of(root, broken) as shadow:
             inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(shadow)})})
-            work = Repair(root, shadow, inside, runtime, options, found, manifests=read_records(shadow, STAGE_STEPS).manifests)
+            work = Repair(
+                root, shadow, inside, runtime, options, found, manifests=read_records(shadow, STAGE_STEPS).manifests
+            )
             _mend(work)
         return report, work
 
@@ -106,7 +111,10 @@ def _unplanned(work: Repair, step: str, wrong: Sequence[str], path: str) -> str:
         return f"what it is planned from, {lost}, could not be repaired"
     again = f"first: pipeline run --stage {stage_of(step)}"
     if wrong:
-        return f"planned anew it is not what shard {wrong[0]} was made from: the run has gone on since, or has another recipe now; {again}"
+        return (
+            f"planned anew it is not what shard {wrong[0]} was made from: the run has gone on since, or has another"
+            f" recipe now; {again}"
+        )
     return "" if (work.shadow / path).exists() else f"no plan leads to it now; {again}"
 
 

@@ -1,4 +1,5 @@
-"""Refuse a repair that would not make the same bytes: other settings, weights, packages or processor than a step was done with."""
+"""Refuse a repair that would not make the same bytes: other settings, weights, packages or processor than a step was
+done with."""
 
 import json
 
@@ -20,22 +21,30 @@ def same_settings(step: Step) -> None:
         return
     now, then = json.loads(json.dumps(step.settings())), before["settings"]
     others = [
-        f"{name}: got {now.get(name)!r}, wanted {then.get(name)!r}" for name in sorted({*now, *then}) if now.get(name) != then.get(name)
+        f"{name}: got {now.get(name)!r}, wanted {then.get(name)!r}"
+        for name in sorted({*now, *then})
+        if now.get(name) != then.get(name)
     ]
     what = "; ".join(others) or f"weights or version: key {own_key[:16]}…, wanted {before['own_key'][:16]}…"
     raise Refused(
-        f"repair: {step.name} was made with other settings than this recipe's ({what}); give the recipe it was made with (--recipe FILE)"
+        f"repair: {step.name} was made with other settings than this recipe's ({what}); give the recipe it was made"
+        " with (--recipe FILE)"
     )
 
 
 def same_versions(stage: str, manifest: Manifest | None) -> None:
-    """Raise Refused where packages or processor are not those of the manifest: the same bytes are promised for one set of versions."""
+    """Raise Refused where packages or processor are not those of the manifest: the same bytes are promised for one set
+    of versions."""
     if manifest is None:
         return
     now = versions()
-    others = [f"{name}: got {now.get(name)}, wanted {then}" for name, then in manifest.versions.items() if now.get(name) != then]
+    others = [
+        f"{name}: got {now.get(name)}, wanted {then}"
+        for name, then in manifest.versions.items()
+        if now.get(name) != then
+    ]
     if others:
         raise Refused(
-            f"repair: {stage} was made with other versions ({'; '.join(others)}); install those, or add --other-versions to try: "
-            "only files of the recorded sha256 are taken"
+            f"repair: {stage} was made with other versions ({'; '.join(others)}); install those, or add"
+            " --other-versions to try: only files of the recorded sha256 are taken"
         )

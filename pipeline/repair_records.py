@@ -43,7 +43,8 @@ def _in_order(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def mend_inputs(work: Repair) -> None:
-    """Read the input again, and take the list of its files, and the tables made of them, where they are what filter recorded."""
+    """Read the input again, and take the list of its files, and the tables made of them, where they are what filter
+    recorded."""
     names = [finding.path for finding in work.open() if finding.path == INPUT or finding.path.startswith(TABLES)]
     if not names:
         return
@@ -71,7 +72,11 @@ def _take_list(work: Repair, files: list[InputFile]) -> None:
     manifest = work.manifests.get("filter")
     wanted = None if manifest is None else [entry for entry in manifest.inputs if "rows" in entry]
     if wanted is not None and [file.record() for file in files if not file.fault] != wanted:
-        work.leave([INPUT], f"the input is not what it was: got {len(files)} files, manifests/filter.json names {len(wanted)} or others")
+        work.leave(
+            [INPUT],
+            f"the input is not what it was: got {len(files)} files, manifests/filter.json names {len(wanted)} or"
+            " others",
+        )
         return
     claim(work.shadow, files)
     step = STAGES["filter"][0](work.recipe, work.shadow, work.runtime)
@@ -96,7 +101,11 @@ def mend_manifest(work: Repair, stage: str) -> None:
     proved = made is not None and made.digest == wanted
     if made is not None and not proved and (sure or any(doubt.stage == stage for doubt in work.doubts)):
         what = f"{wanted[:16]}… wanted" if wanted else "and no record is left that says what it was"
-        work.leave([name], f"put together again its digest is {made.digest[:16]}…, {what}; pipeline run --stage {stage} writes it anew")
+        work.leave(
+            [name],
+            f"put together again its digest is {made.digest[:16]}…, {what}; pipeline run --stage {stage} writes it"
+            " anew",
+        )
         work.restore([name])
         made = None
     settle_doubts(work, stage, f"as the digest of {name} proves" if proved else "")
@@ -108,7 +117,9 @@ def mend_manifest(work: Repair, stage: str) -> None:
 def _put_together(work: Repair, stage: str, name: str) -> Manifest | None:
     """Write the manifest in the shadow, or leave it and return None."""
     steps = [step(work.recipe, work.shadow, work.runtime) for step in STAGES[stage]]
-    if lost := [path for path in work.left if any(path.startswith(f"manifests/journal/{step.name}/") for step in steps)]:
+    if lost := [
+        path for path in work.left if any(path.startswith(f"manifests/journal/{step.name}/") for step in steps)
+    ]:
         work.leave([name], f"{lost[0]} could not be repaired")
         return None
     try:
@@ -123,7 +134,8 @@ def _put_together(work: Repair, stage: str, name: str) -> Manifest | None:
 def _digest_of(work: Repair, stage: str) -> tuple[str, bool]:
     """Return what a stage's digest was, and whether that is sure.
 
-    It stands in the list of digests and in a later stage's manifest; what is left of the manifest itself may be damaged there too.
+    It stands in the list of digests and in a later stage's manifest; what is left of the manifest itself may be damaged
+    there too.
     """
     listed = {} if DIGESTS_PATH in work.found else read_digests(work.root)
     if stage in listed:

@@ -1,4 +1,5 @@
-"""Write the records of removals again where what they speak of proves itself; say what only a copy of the run can bring back."""
+"""Write the records of removals again where what they speak of proves itself; say what only a copy of the run can bring
+back."""
 
 from manifests.lineage import FOLDER, note_removal, removals
 from manifests.tombstones import NAME, STEP, TOMBSTONES, note_tombstones

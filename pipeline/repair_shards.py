@@ -42,11 +42,15 @@ def _obstacle(work: Repair, step: Step, shard: str, unit: Unit | None) -> str:
     if lost_before := work.behind(step.name):
         return f"what it is made from, {lost_before}, could not be repaired"
     what = f"the plan has no shard {shard}" if unit is None else "what it is made from is not what it was"
-    return f"{what}: the run has gone on since, or has another recipe now; first: pipeline run --stage {stage_of(step.name)}"
+    return (
+        f"{what}: the run has gone on since, or has another recipe now; first: pipeline run --stage"
+        f" {stage_of(step.name)}"
+    )
 
 
 def _barred(folder: Path, tar: str) -> str:
-    """Return what keeps this process from reading a shard of pairs that may be whole: nobody is asked for its pictures then."""
+    """Return what keeps this process from reading a shard of pairs that may be whole: nobody is asked for its pictures
+    then."""
     if os.path.exists(folder) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return "pairs/"
     return f"pairs/{tar}" if os.path.exists(folder / tar) and not os.access(folder / tar, os.R_OK) else ""
@@ -99,7 +103,8 @@ def _take(work: Repair, stage: str, step: Step, shard: str, failure: str) -> Non
 
 
 def _take_unrecorded(work: Repair, stage: str, step: str, record: str, got: Mapping[str, str]) -> None:
-    """Take the record of a shard that comes out as the folder holds it; what comes out otherwise stays in the shadow until it is proved."""
+    """Take the record of a shard that comes out as the folder holds it; what comes out otherwise stays in the shadow
+    until it is proved."""
     others = tuple(path for path, sha256 in got.items() if work.sha256(path) != sha256)
     if others:
         work.doubts.append(Doubt(stage, step, record, others))
@@ -127,18 +132,23 @@ def _as_fetched(work: Repair, step: str, shard: str, path: str) -> str:
     if path.startswith("ledger/") and not lost:
         says = "; what the attempts before the last met, and refusals said, is noted nowhere else"
     return (
-        f"{says}. Put a copy of it back; or remove {JOURNAL.format(step, shard)} and run filter, and the shard is fetched as the web is now"
+        f"{says}. Put a copy of it back; or remove {JOURNAL.format(step, shard)} and run filter, and the shard is"
+        " fetched as the web is now"
     )
 
 
 def settle_doubts(work: Repair, stage: str, proof: str) -> None:
-    """Take the shards of a stage that had no record, where its manifest came out as it was; else leave them, and say how to go on."""
+    """Take the shards of a stage that had no record, where its manifest came out as it was; else leave them, and say
+    how to go on."""
     for doubt in [doubt for doubt in work.doubts if doubt.stage == stage]:
         if proof:
             for path in (*doubt.files, doubt.record):
                 work.give(path, f"{doubt.step} made it again, {proof}")
         else:
-            says = f"nothing says any more what its shard was, and {doubt.files[0]}, made again, is not what the folder holds"
+            says = (
+                f"nothing says any more what its shard was, and {doubt.files[0]}, made again, is not what the folder"
+                " holds"
+            )
             work.leave([doubt.record], f"{says}; pipeline run --stage {stage} makes it anew")
             files = Journal(work.shadow, doubt.step).get(doubt.record.rpartition("/")[2].removesuffix(".json"))
             work.restore([doubt.record, *(file.path for file in (files.files if files else ()))])

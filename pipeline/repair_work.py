@@ -35,7 +35,8 @@ class RepairOptions:
 
 @dataclass(frozen=True)
 class Doubt:
-    """A shard that was made again, of which no record says what it was. `files`: those that the folder holds otherwise, or not at all."""
+    """A shard that was made again, of which no record says what it was. `files`: those that the folder holds otherwise,
+    or not at all."""
 
     stage: str
     step: str
@@ -45,7 +46,8 @@ class Doubt:
 
 @dataclass
 class Repair:
-    """One repair under way: what was found, what was made again (path -> how), what was left (path -> why), what awaits a proof."""
+    """One repair under way: what was found, what was made again (path -> how), what was left (path -> why), what awaits
+    a proof."""
 
     root: Path
     shadow: Path
@@ -68,7 +70,8 @@ class Repair:
         return any(finding.path == name for finding in self.open())
 
     def give(self, name: str, how: str) -> None:
-        """Put the shadow's file in the damaged one's place, or say what stands in the way. Raises OSError for a full disk."""
+        """Put the shadow's file in the damaged one's place, or say what stands in the way. Raises OSError for a full
+        disk."""
         try:
             move_over(self.shadow, self.root, name)
         except OSError as error:
@@ -79,7 +82,9 @@ class Repair:
 
     def leave(self, names: Sequence[str], why: str) -> None:
         """Say why files stay as they are."""
-        self.left.update({name: why for name in names if name in self.found and name not in self.repaired and name not in self.left})
+        self.left.update(
+            {name: why for name in names if name in self.found and name not in self.repaired and name not in self.left}
+        )
 
     def restore(self, names: Sequence[str]) -> None:
         """Let the shadow lead to the run's files again: what later steps read is what the run holds."""

@@ -42,7 +42,9 @@ class Reselect:
         passed = flags(pc.is_null(reason))
         code = np.full(len(passed), PASSES, np.int16)
         if self.columns:
-            code[passed] = first_failing(self.then, batch.filter(pa.array(passed)), self.reasons, self.fillable)[: passed.sum()]
+            code[passed] = first_failing(self.then, batch.filter(pa.array(passed)), self.reasons, self.fillable)[
+                : passed.sum()
+            ]
         state = np.where(code == PASSES, IN, OUT).astype(np.int8)
         moved = np.zeros(len(passed), bool)
         ruled = {rule.name for rule in self.before} | {MISSING}
@@ -54,7 +56,9 @@ class Reselect:
             code[dropped], state[dropped], moved[dropped] = again
         return Selected(code, state, moved, passed)
 
-    def _dropped(self, batch: pa.RecordBatch, reason: pa.Array, held: frozenset[str]) -> tuple[Numbers, Numbers, Numbers]:
+    def _dropped(
+        self, batch: pa.RecordBatch, reason: pa.Array, held: frozenset[str]
+    ) -> tuple[Numbers, Numbers, Numbers]:
         """Return (reason's place, state, whether the reason may be an earlier rule) of rows that a rule had dropped."""
         old = place_of(reason, self.reasons)
         code, done, unsure = old.copy(), np.zeros(len(old), bool), np.zeros(len(old), bool)
@@ -69,7 +73,9 @@ class Reselect:
         done |= lost
         return code, np.where(done, OUT, np.where(unsure, MAY, IN)).astype(np.int8), done & unsure
 
-    def _verdict(self, rule: Filter, batch: pa.RecordBatch, reason: pa.Array, held: frozenset[str]) -> tuple[Numbers, Numbers, Numbers]:
+    def _verdict(
+        self, rule: Filter, batch: pa.RecordBatch, reason: pa.Array, held: frozenset[str]
+    ) -> tuple[Numbers, Numbers, Numbers]:
         """Return (fails, unknown, is null) of one rule for rows that a rule had dropped."""
         rows = batch.num_rows
         if held >= {*rule.inputs}:
@@ -85,7 +91,8 @@ class Reselect:
         return fails, unknown, np.zeros(rows, bool)
 
     def _known(self, rule: Filter, reason: str) -> bool | None:
-        """Tell whether a row that was dropped for `reason` passes this rule: it passed the rules before that one, and failed it."""
+        """Tell whether a row that was dropped for `reason` passes this rule: it passed the rules before that one, and
+        failed it."""
         places = {old.name: place for place, old in enumerate(self.before)}
         if reason not in places or rule.name not in places:
             return None
@@ -97,15 +104,19 @@ class Reselect:
         return None
 
     def _still_missing(self, held: frozenset[str]) -> bool:
-        """Tell whether a row whose value was missing is still without it: the rules that nothing can fill read what they read."""
+        """Tell whether a row whose value was missing is still without it: the rules that nothing can fill read what
+        they read."""
         then = {(rule.name, rule.inputs) for rule in self.then}
         asked = [rule for rule in self.before if not self.fillable & {*rule.inputs}]
-        return all((rule.name, rule.inputs) in then for rule in asked) and not all(held >= {*rule.inputs} for rule in asked)
+        return all((rule.name, rule.inputs) in then for rule in asked) and not all(
+            held >= {*rule.inputs} for rule in asked
+        )
 
 
 @dataclass(frozen=True)
 class Selected:
-    """Of each row: the place of its reason, IN, OUT or MAY, whether its reason may be an earlier rule, and whether it was let in before."""
+    """Of each row: the place of its reason, IN, OUT or MAY, whether its reason may be an earlier rule, and whether it
+    was let in before."""
 
     code: Numbers
     state: Numbers
@@ -123,10 +134,13 @@ def place_of(reason: pa.Array, reasons: tuple[str, ...]) -> Numbers:
 
 
 def stricter(loose: Filter, strict: Filter) -> bool:
-    """Tell whether every row that fails `loose` fails `strict`: the same filter of ours, no `min…` lower, no `max…` higher."""
+    """Tell whether every row that fails `loose` fails `strict`: the same filter of ours, no `min…` lower, no `max…`
+    higher."""
     if type(loose) is not type(strict) or not type(loose).__module__.startswith("filters.") or not is_dataclass(loose):
         return False
-    return all(_no_looser(field.name, getattr(loose, field.name), getattr(strict, field.name)) for field in fields(loose))
+    return all(
+        _no_looser(field.name, getattr(loose, field.name), getattr(strict, field.name)) for field in fields(loose)
+    )
 
 
 def _no_looser(name: str, loose: Any, strict: Any) -> bool:
@@ -137,4 +151,6 @@ def _no_looser(name: str, loose: Any, strict: Any) -> bool:
     if name.startswith("max") and loose is None:
         return True
     numbers = all(isinstance(value, int | float) for value in (loose, strict))
-    return bool(numbers and ((name.startswith("min") and strict >= loose) or (name.startswith("max") and strict <= loose)))
+    return bool(
+        numbers and ((name.startswith("min") and strict >= loose) or (name.startswith("max") and strict <= loose))
+    )

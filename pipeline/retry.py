@@ -1,7 +1,8 @@
-"""Ask again only what failed: which reasons of which shards `pipeline run --retry-failed` means, kept until they are done.
+"""Ask again only what failed: which reasons of which shards `pipeline run --retry-failed` means, kept until they are
+done.
 
-`manifests/plan/fetch-retry.json` notes for each shard which reasons are asked again; the note is part of the shard's key, so a
-retry that was killed goes on, and a shard without such rows stays done.
+`manifests/plan/fetch-retry.json` notes for each shard which reasons are asked again; the note is part of the shard's
+key, so a retry that was killed goes on, and a shard without such rows stays done.
 """
 
 import re
@@ -21,17 +22,30 @@ from pipeline.pairs import IMAGE_REASONS
 from pipeline.recipe import RecipeError
 from pipeline.steps import Step, Unit, records_of
 
-PASSING = ("connection", "dns", "timeout", "tls", "bad_response", "incomplete_body", "http_408", "http_425", "http_429", "http_5xx")
+PASSING = (
+    "connection",
+    "dns",
+    "timeout",
+    "tls",
+    "bad_response",
+    "incomplete_body",
+    "http_408",
+    "http_425",
+    "http_429",
+    "http_5xx",
+)
 """What `--retry-failed` asks again when no reason is named: faults that may have passed."""
 REASONS = (
-    "blocked_scheme", "blocked_address", "dns", "connection", "tls", "timeout", "bad_response", "too_many_redirects", "too_large",
+    "blocked_scheme", "blocked_address", "dns", "connection", "tls", "timeout", "bad_response", "too_many_redirects",
+    "too_large",
     "incomplete_body", "empty_body", "robots", "opted_out", "bad_url", *IMAGE_REASONS, "worker_died",
     "missing_file", "blocked_path", "broken_tar",
 )  # fmt: skip
 
 
 def parse_reasons(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the reasons that `--retry-failed` names, PASSING where it names none. Raises RecipeError for an unknown one."""
+    """Return the reasons that `--retry-failed` names, PASSING where it names none. Raises RecipeError for an unknown
+    one."""
     named = [word.strip() for text in words for word in re.split(r"[,\s]+", text) if word.strip()]
     unknown = [word for word in named if word not in REASONS and not HTTP.fullmatch(word)]
     if unknown:
@@ -60,12 +74,15 @@ def tell_retry(root: Path, again: Sequence[str]) -> None:
     if not total:
         print(f"retry: no row failed with {', '.join(again)}: nothing is asked again")
         return
-    listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(total.items(), key=lambda item: (-item[1], item[0])))
+    listed = ", ".join(
+        f"{reason} {count:,}" for reason, count in sorted(total.items(), key=lambda item: (-item[1], item[0]))
+    )
     print(f"retry: {total.total():,} rows in {len(found):,} shards are asked again ({listed}); pictures that came stay")
 
 
 def with_retries(step: Step, units: list[Unit]) -> list[Unit]:
-    """Return the units with what is asked again in each, by an earlier `--retry-failed` that the plan still fits, or by this one's.
+    """Return the units with what is asked again in each, by an earlier `--retry-failed` that the plan still fits, or by
+    this one's.
 
     Raises nothing; writes the note of it.
     """
@@ -104,5 +121,7 @@ def _note(step: Step, unit: Unit, before: dict[str, Any] | None) -> dict[str, An
 def _marked(units: list[Unit], notes: Mapping[str, dict[str, Any]]) -> Iterator[Unit]:
     for unit in units:
         if note := notes.get(unit.name):
-            unit = replace(unit, reads={**unit.reads, "again": note["reasons"]}, content=digest_of([unit.content, note["round"]]))
+            unit = replace(
+                unit, reads={**unit.reads, "again": note["reasons"]}, content=digest_of([unit.content, note["round"]])
+            )
         yield unit

@@ -1,4 +1,5 @@
-"""Read `--retry-failed [REASON…]`, an option with any number of values: `--retry-failed`, `--retry-failed dns timeout`, `=dns,timeout`."""
+"""Read `--retry-failed [REASON…]`, an option with any number of values: `--retry-failed`, `--retry-failed dns timeout`,
+`=dns,timeout`."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -12,8 +13,10 @@ RetryOption = Annotated[
     typer.Option(
         OPTION,
         metavar="[REASON…]",
-        help="Ask again the fetches that failed: for these reasons (dns timeout http_503 http_5xx …), else for those that may have passed. "
-        "Pictures that came stay. With --stage filter.",
+        help=(
+            "Ask again the fetches that failed: for these reasons (dns timeout http_503 http_5xx …), else for those"
+            " that may have passed. Pictures that came stay. With --stage filter."
+        ),
     ),
 ]
 

@@ -53,16 +53,21 @@ class RowGroups:
     def __enter__(self) -> "RowGroups":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._raw.close()
 
     def batches(self, group: int, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-        """Yield the row group's rows in order, at most `batch_rows` at a time. Raises BrokenGroup, possibly after some batches."""
+        """Yield the row group's rows in order, at most `batch_rows` at a time. Raises BrokenGroup, possibly after some
+        batches."""
         rows = 0
         try:
             if not columns:
                 raise pa.ArrowInvalid("none of its columns is wanted")
-            for batch in self._file.iter_batches(batch_rows, row_groups=[group], columns=list(columns), use_threads=False):
+            for batch in self._file.iter_batches(
+                batch_rows, row_groups=[group], columns=list(columns), use_threads=False
+            ):
                 batch.validate()
                 rows += batch.num_rows
                 yield batch
@@ -72,7 +77,8 @@ class RowGroups:
             raise BrokenGroup(group, f"{rows} rows where the footer promises {self.rows[group]}")
 
     def digest(self, groups: Sequence[int], columns: Sequence[str]) -> str:
-        """Return the sha256 of the bytes that hold these columns of these row groups; "" for a remote file, which is read once."""
+        """Return the sha256 of the bytes that hold these columns of these row groups; "" for a remote file, which is
+        read once."""
         if not is_local(self.url):
             return ""
         found = hashlib.sha256()
@@ -94,5 +100,7 @@ class RowGroups:
             for number in range(footer.num_columns):
                 column = footer.column(number)
                 if column.path_in_schema.partition(".")[0] in columns:
-                    start = min(place for place in (column.dictionary_page_offset, column.data_page_offset) if place is not None)
+                    start = min(
+                        place for place in (column.dictionary_page_offset, column.data_page_offset) if place is not None
+                    )
                     yield start, start + column.total_compressed_size

@@ -1,4 +1,5 @@
-"""Turn the recipe's rules into filters, check that each column they read can be had, and find each row's first failure."""
+"""Turn the recipe's rules into filters, check that each column they read can be had, and find each row's first
+failure."""
 
 import re
 from collections.abc import Mapping, Sequence, Set
@@ -20,10 +21,48 @@ OF_INPUT = (*LAION_COCO.columns, "aesthetic_v1", "aesthetic_v2", "language", "la
 """Our columns that an input may fill; other scores are the recipe's own models' alone."""
 RESERVED = frozenset(
     (
-        *("bad_url", "missing_value", "broken_row_group", "broken_line", "broken_tar", "blocked_scheme", "blocked_address", "dns"),
-        *("connection", "tls", "timeout", "bad_response", "too_many_redirects", "too_large", "incomplete_body", "empty_body", "robots"),
-        *("opted_out", "missing_file", "blocked_path", "not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"),
-        *("exact_duplicate", "near_duplicate", "placeholder", "in_eval_set", "removed", "worker_died", "fetch", "kept", "dropped"),
+        *(
+            "bad_url",
+            "missing_value",
+            "broken_row_group",
+            "broken_line",
+            "broken_tar",
+            "blocked_scheme",
+            "blocked_address",
+            "dns",
+        ),
+        *(
+            "connection",
+            "tls",
+            "timeout",
+            "bad_response",
+            "too_many_redirects",
+            "too_large",
+            "incomplete_body",
+            "empty_body",
+            "robots",
+        ),
+        *(
+            "opted_out",
+            "missing_file",
+            "blocked_path",
+            "not_an_image",
+            "too_many_pixels",
+            "animated",
+            "truncated",
+            "corrupt",
+        ),
+        *(
+            "exact_duplicate",
+            "near_duplicate",
+            "placeholder",
+            "in_eval_set",
+            "removed",
+            "worker_died",
+            "fetch",
+            "kept",
+            "dropped",
+        ),
     )
 )
 """Reasons that are not rules' (docs/reasons.md): no rule may be called so. `http_NNN` is shut out by its form."""
@@ -72,7 +111,8 @@ def fillable(recipe: Recipe) -> frozenset[str]:
 
 
 def build_rules(recipe: Recipe) -> RuleSet:
-    """Build every filter of the recipe, those of the user's own files too. Raises RecipeError naming the place of the faulty rule."""
+    """Build every filter of the recipe, those of the user's own files too. Raises RecipeError naming the place of the
+    faulty rule."""
     load_user_filters(recipe)
     return RuleSet(
         _build_list("filter.rules", recipe.filter.rules),
@@ -89,9 +129,12 @@ def _build_list(place: str, rules: Sequence[dict[str, object]]) -> tuple[Filter,
             raise RecipeError(f"recipe: {place}[{position}]: {error}") from error
     for made in built:
         if not NAME.fullmatch(made.name) or made.name in RESERVED:
-            what = "is a reason of the pipeline's own" if made.name in RESERVED else "is not of letters, digits, - and _"
+            what = (
+                "is a reason of the pipeline's own" if made.name in RESERVED else "is not of letters, digits, - and _"
+            )
             raise RecipeError(
-                f"recipe: {place}: rule name {made.name!r} {what}; it is the reason of the rows that the rule drops: take another"
+                f"recipe: {place}: rule name {made.name!r} {what}; it is the reason of the rows that the rule drops:"
+                " take another"
             )
     names = [rule.name for rule in built]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -127,21 +170,29 @@ def check_rules(recipe: Recipe) -> None:
         raise RecipeError(f"recipe: score.embeddings: no head of score.use runs CLIP; heads that do: {with_clip}")
     columns = input_columns(recipe)
     if "url" not in columns:
-        raise RecipeError('recipe: input.dataset = "columns" needs a map of your columns: [input.columns] url = "…", text = "…"')
+        raise RecipeError(
+            'recipe: input.dataset = "columns" needs a map of your columns: [input.columns] url = "…", text = "…"'
+        )
     for ours in recipe.input.columns:
         if ours not in OF_INPUT:
-            raise RecipeError(f"recipe: input.columns: no column {ours!r} is taken from the input; those that are: {', '.join(OF_INPUT)}")
+            raise RecipeError(
+                f"recipe: input.columns: no column {ours!r} is taken from the input; those that are:"
+                f" {', '.join(OF_INPUT)}"
+            )
     provided = {*columns, *DECODED, *DETECTED, *scored_columns(recipe)}
     rules = build_rules(recipe)
-    for place, some in (("filter.rules", rules.everywhere), *((f"tier.{name}.rules", tier) for name, tier in rules.tiers.items())):
+    for place, some in (
+        ("filter.rules", rules.everywhere),
+        *((f"tier.{name}.rules", tier) for name, tier in rules.tiers.items()),
+    ):
         for rule in some:
             _check_scale(recipe, place, rule)
             missing = [column for column in rule.inputs if column not in provided]
             if missing:
                 heads = [name for name, head in HEADS.items() if missing[0] in head.columns]
                 raise RecipeError(
-                    f"recipe: {place}: rule {rule.name!r} reads {missing[0]!r}, which neither the input has nor a head of score.use fills;"
-                    f" heads that do: {', '.join(heads) or 'none'}"
+                    f"recipe: {place}: rule {rule.name!r} reads {missing[0]!r}, which neither the input has nor a head"
+                    f" of score.use fills; heads that do: {', '.join(heads) or 'none'}"
                 )
 
 
@@ -151,14 +202,15 @@ def _check_scale(recipe: Recipe, place: str, rule: Any) -> None:
     while rule is not None:
         if str(getattr(rule, "column", "")).startswith("clip_similarity") and rule.scale != own:
             raise RecipeError(
-                f"recipe: {place}: rule {rule.name!r} means the scale of {rule.model!r}, but score.clip.model fills {rule.column!r}"
-                f" with {own!r}; scales differ: give the bound for {own!r}, or another score.clip.model"
+                f"recipe: {place}: rule {rule.name!r} means the scale of {rule.model!r}, but score.clip.model fills"
+                f" {rule.column!r} with {own!r}; scales differ: give the bound for {own!r}, or another score.clip.model"
             )
         rule = getattr(rule, "otherwise", None)
 
 
 def first_failure(rules: Sequence[Filter], batch: pa.RecordBatch, fillable: Set[str] = frozenset()) -> pa.StringArray:
-    """Return per row the name of the first rule that fails, `missing_value` where its column is null, null where all pass.
+    """Return per row the name of the first rule that fails, `missing_value` where its column is null, null where all
+    pass.
 
     A null verdict passes for the time being when one of the rule's columns can still be filled.
     """

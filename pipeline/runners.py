@@ -23,7 +23,8 @@ from pipeline.steps import Step, Unit
 
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
 FRUITLESS_DEATHS = 12
-"""Deaths in one step, beyond one per 10,000 rows done, after which the run gives up; three at one shard without a row in hand do too."""
+"""Deaths in one step, beyond one per 10,000 rows done, after which the run gives up; three at one shard without a row
+in hand do too."""
 
 
 START_S = 900.0
@@ -90,7 +91,8 @@ class Supervisor:
                 shutil.rmtree(scratch, ignore_errors=True)
         if pending:
             raise RunFailed(
-                f"{self.step.name}: the runner ended without a record of {len(pending)} shards: {', '.join(sorted(pending)[:5])}"
+                f"{self.step.name}: the runner ended without a record of {len(pending)} shards:"
+                f" {', '.join(sorted(pending)[:5])}"
             )
 
     def check(self) -> None:
@@ -126,7 +128,9 @@ class Supervisor:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         process = nursery().start(
-            stem.with_suffix(".job").resolve(), log.resolve(), {**worker_environment(number), "TMPDIR": str(scratch.resolve())}
+            stem.with_suffix(".job").resolve(),
+            log.resolve(),
+            {**worker_environment(number), "TMPDIR": str(scratch.resolve())},
         )
         return Child(number, process, units, hands, log)
 
@@ -173,7 +177,8 @@ class Supervisor:
             raise RecipeError(message)
         if code == NO_ROOM:
             raise RunFailed(
-                f"{self.step.name}: no room left to write ({message}); make room and run the same command again: finished shards stay"
+                f"{self.step.name}: no room left to write ({message}); make room and run the same command again:"
+                " finished shards stay"
             )
         unit, uids = held_by(child.hands)
         self.deaths += 1
@@ -218,6 +223,10 @@ def preflight(steps: Sequence[Step]) -> None:
     Weights inside the environment and stand-ins are known by their digests. Raises RecipeError.
     """
     for step in steps:
-        own = [file for file in step.weights() if file.path and not file.stand_in and not Path(file.path).is_relative_to(sys.prefix)]
+        own = [
+            file
+            for file in step.weights()
+            if file.path and not file.stand_in and not Path(file.path).is_relative_to(sys.prefix)
+        ]
         if own:
             Supervisor(step, RunnerOptions(workers=1), Progress(step.name, 0)).check()

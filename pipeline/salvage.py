@@ -24,11 +24,12 @@ SIZES = ("width", "height", "original_width", "original_height")
 
 
 def carry_pairs(root: Path, shadow: Path, unit: Unit, local: bool) -> Unit:
-    """Set aside, where the fetch step looks for earlier rows, every pair of the shard that is proved whole, and every failure.
+    """Set aside, where the fetch step looks for earlier rows, every pair of the shard that is proved whole, and every
+    failure.
 
-    A picture is whole when its sha256 is the recorded one: in the table beside the tar, else in the shard's scores, else in
-    the note that stands beside it in the tar. `local`: the pictures came with the input. Returns the unit to run: it asks again
-    for nothing but what is missing.
+    A picture is whole when its sha256 is the recorded one: in the table beside the tar, else in the shard's scores,
+    else in the note that stands beside it in the tar. `local`: the pictures came with the input. Returns the unit to
+    run: it asks again for nothing but what is missing.
     """
     name = unit.name
     table = _rows(shadow / "pairs" / f"{name}.parquet")
@@ -44,7 +45,11 @@ def carry_pairs(root: Path, shadow: Path, unit: Unit, local: bool) -> Unit:
 def scored(root: Path, shard: str) -> dict[str, str]:
     """Return key -> sha256 in hex of the shard's pictures as its scores have them; nothing where there are none."""
     table = _table(root / "scores" / f"{shard}.parquet", ["uid", "sha256"])
-    return {row["uid"].hex(): row["sha256"].hex() for row in table.to_pylist() if row["sha256"]} if table is not None else {}
+    return (
+        {row["uid"].hex(): row["sha256"].hex() for row in table.to_pylist() if row["sha256"]}
+        if table is not None
+        else {}
+    )
 
 
 def _table(path: Path, columns: list[str] | None = None) -> pa.Table | None:
@@ -60,7 +65,9 @@ def _rows(path: Path) -> dict[str, dict[str, Any]]:
     return {row["key"]: row for row in table.to_pylist()} if table is not None else {}
 
 
-def _whole(path: Path, known: Mapping[str, str], table: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _whole(
+    path: Path, known: Mapping[str, str], table: Mapping[str, dict[str, Any]]
+) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield (key, parts) of the pairs in a damaged tar whose picture has its recorded sha256."""
     parts: dict[str, dict[str, bytes]] = {}
     with contextlib.suppress(OSError):  # a disk that cannot read on: what was read by then is saved
@@ -70,7 +77,11 @@ def _whole(path: Path, known: Mapping[str, str], table: Mapping[str, dict[str, A
     for key, found in parts.items():
         note = table.get(key) or _note(found.get("json", b""))
         wanted = known.get(key) or str(note.get("sha256"))
-        if "jpg" in found and hashlib.sha256(found["jpg"]).hexdigest() == wanted and all(note.get(size) for size in SIZES):
+        if (
+            "jpg" in found
+            and hashlib.sha256(found["jpg"]).hexdigest() == wanted
+            and all(note.get(size) for size in SIZES)
+        ):
             text = str(note.get("caption") or "").encode()
             yield key, {"jpg": found["jpg"], "txt": text, "json": json.dumps(note, ensure_ascii=False).encode()}
 
@@ -90,7 +101,9 @@ def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str,
         succeeded = pc.unique(ledger.filter(pc.is_null(ledger["reason"]))["uid"])
         lost = [uid for uid in succeeded.to_pylist() if uid.hex() not in saved]
         is_lost = pc.and_(pc.is_in(ledger["uid"], pa.array(lost, pa.binary(16))), ledger["last"])
-        return ledger.filter(pc.invert(is_lost))  # what failed before it came stays: the ledger's bytes must come out the same
+        return ledger.filter(
+            pc.invert(is_lost)
+        )  # what failed before it came stays: the ledger's bytes must come out the same
     rows = [
         {
             "uid": bytes.fromhex(key),
@@ -104,7 +117,14 @@ def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str,
     ]
     if not table:
         rows = [
-            {"uid": bytes.fromhex(key), "attempt": 1, "last": True, "http_status": None if local else 200, "reason": None} for key in saved
+            {
+                "uid": bytes.fromhex(key),
+                "attempt": 1,
+                "last": True,
+                "http_status": None if local else 200,
+                "reason": None,
+            }
+            for key in saved
         ]
     return pa.Table.from_pylist(rows, schema=ATTEMPTS)
 

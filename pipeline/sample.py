@@ -72,12 +72,16 @@ def _generate(gpt: GPT, condition: Condition, n_tokens: int, sampling: Sampling)
 
 def uniforms(batch: int, n_tokens: int, seed: int) -> Tensor:
     """Return (batch, n_tokens) float64 draws from [0, 1): row b depends on seed + b alone, whatever the device."""
-    rows = [torch.rand(n_tokens, generator=torch.Generator().manual_seed(seed + row), dtype=torch.float64) for row in range(batch)]
+    rows = [
+        torch.rand(n_tokens, generator=torch.Generator().manual_seed(seed + row), dtype=torch.float64)
+        for row in range(batch)
+    ]
     return torch.stack(rows)
 
 
 def pick(logits_BV: Tensor, draws_B: Tensor, sampling: Sampling) -> Tensor:
-    """Return one code per row (B,): temperature, then top-k, then top-p, then the inverse of the distribution at `draws_B`."""
+    """Return one code per row (B,): temperature, then top-k, then top-p, then the inverse of the distribution at
+    `draws_B`."""
     if sampling.top_k == 1:
         return logits_BV.argmax(-1)
     logits_BV = logits_BV.float() / max(sampling.temperature, MIN_TEMPERATURE)
@@ -87,7 +91,9 @@ def pick(logits_BV: Tensor, draws_B: Tensor, sampling: Sampling) -> Tensor:
     if sampling.top_p < 1:
         logits_BV = _nucleus(logits_BV, sampling.top_p)
     cdf_BV = logits_BV.double().softmax(-1).cumsum(-1)
-    return torch.searchsorted(cdf_BV, draws_B[:, None] * cdf_BV[:, -1:], right=True)[:, 0].clamp(max=logits_BV.shape[-1] - 1)
+    return torch.searchsorted(cdf_BV, draws_B[:, None] * cdf_BV[:, -1:], right=True)[:, 0].clamp(
+        max=logits_BV.shape[-1] - 1
+    )
 
 
 def _nucleus(logits_BV: Tensor, top_p: float) -> Tensor:

@@ -1,4 +1,5 @@
-"""Look into every sample of code shards, as the trainer would: what the sha256 of a shard that was badly made does not tell."""
+"""Look into every sample of code shards, as the trainer would: what the sha256 of a shard that was badly made does not
+tell."""
 
 import os
 from collections.abc import Callable
@@ -40,7 +41,11 @@ def with_samples(root: Path, report: Report, jobs: int = 0) -> Report:
         with ProcessPoolExecutor(jobs or len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
             looked = list(pool.map(look_into, paths))
     faults = dict(zip(paths, looked, strict=True))
-    found = [Finding(path.relative_to(root).as_posix(), "damaged", one.fault, "pack") for path, one in faults.items() if one.fault]
+    found = [
+        Finding(path.relative_to(root).as_posix(), "damaged", one.fault, "pack")
+        for path, one in faults.items()
+        if one.fault
+    ]
     for kind, of in (("made by", lambda one: one.tokenizers), ("features of width", lambda one: one.widths)):
         found += _others(root, faults, kind, of)
     line = f"samples: {sum(one.samples for one in looked):,} in {len(paths):,} code shards looked into"
@@ -75,7 +80,9 @@ def look_into(path: Path) -> Found:
     return Found(count, frozenset(tokenizers), frozenset(widths), fault)
 
 
-def _others(root: Path, faults: dict[Path, Found], kind: str, of: Callable[[Found], frozenset[object]]) -> list[Finding]:
+def _others(
+    root: Path, faults: dict[Path, Found], kind: str, of: Callable[[Found], frozenset[object]]
+) -> list[Finding]:
     """Name the shards that hold what the first shard of their folder does not: all of a folder are made alike."""
     first: dict[Path, object] = {}
     found = []

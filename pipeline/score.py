@@ -35,7 +35,8 @@ EMBEDDING = "embedding"
 PREPROCESSING = "tessera_preprocessing"
 """Parquet metadata: encoder -> what becomes of a picture before it sees it."""
 NO_NUMBER = "tessera_no_number"
-"""Parquet metadata: score column -> rows for which its model gave NaN or infinity. They are null, and no rule passes them."""
+"""Parquet metadata: score column -> rows for which its model gave NaN or infinity. They are null, and no rule passes
+them."""
 TEXT_OF = {"clip_similarity": "caption", "clip_similarity_caption": "top_caption", "conse": "caption"}
 """Columns that need a text -> where `pairs/` has it: without it a null is no fault of the model."""
 HALVED = ("clip", "watermark_laion")
@@ -53,7 +54,11 @@ class Score(Step):
     def settings(self) -> dict[str, Any]:
         """Return the heads with their options, without where their files lie."""
         values = self.recipe.score  # some encoders' last bits depend on the batch
-        settings = {"use": list(values.use), "batch_size": values.batch_size, "options": {s.name: s.identity() for s in self.specs()}}
+        settings = {
+            "use": list(values.use),
+            "batch_size": values.batch_size,
+            "options": {s.name: s.identity() for s in self.specs()},
+        }
         return {**settings, "precision": values.precision, "embeddings": values.embeddings}
 
     def specs(self) -> Sequence[Any]:
@@ -68,7 +73,11 @@ class Score(Step):
     def plan(self) -> list[Unit]:
         """Take every finished shard of pairs."""
         return [
-            Unit(record.shard, {"tar": record.files[0].path, "table": record.files[1].path, "made_by": self.own_key}, record.content)
+            Unit(
+                record.shard,
+                {"tar": record.files[0].path, "table": record.files[1].path, "made_by": self.own_key},
+                record.content,
+            )
             for record in records_of(self.root, "fetch")
         ]
 
@@ -101,7 +110,9 @@ class ScoreWorker:
         jpegs = fresh(_jpegs(root / unit.reads["tar"], keys), earlier, rows)
         some = batches(jpegs, self.step.recipe.score.batch_size, hands)
         alive = ([(uid, jpeg) for uid, jpeg in batch if not hands.deadly(uid)] for batch in some)
-        for batch, opening in self.decoders.ahead(filter(None, alive), partial(opened, max_pixels=self.step.recipe.fetch.max_pixels)):
+        for batch, opening in self.decoders.ahead(
+            filter(None, alive), partial(opened, max_pixels=self.step.recipe.fetch.max_pixels)
+        ):
             with hands.holding(unit.name, [uid for uid, _ in batch]):
                 self._score(decode(batch, rows, self.step.recipe.fetch.max_pixels, opening), given, rows)
         made = [rows.get(key, {"uid": key, "reason": "worker_died"}) for key in keys]
@@ -113,13 +124,18 @@ class ScoreWorker:
 
     @staticmethod
     def no_numbers(step: Score, rows: list[Row], given: dict[str, Row]) -> dict[str, int]:
-        """Return score column -> rows whose picture opened and whose model gave no finite number; columns without any stay out."""
+        """Return score column -> rows whose picture opened and whose model gave no finite number; columns without any
+        stay out."""
         counts: Counter[str] = Counter()
         for row in rows:
             fact = given[row["uid"].hex()]
             for name in step.recipe.score.use if row.get("reason") is None else ():
                 if fact.get(HEADS[name].stands_in_for or "") is None:
-                    counts.update(c for c in HEADS[name].columns if row.get(c) is None and fact.get(TEXT_OF.get(c, "key")) is not None)
+                    counts.update(
+                        c
+                        for c in HEADS[name].columns
+                        if row.get(c) is None and fact.get(TEXT_OF.get(c, "key")) is not None
+                    )
         return dict(counts)
 
     def _score(self, pictures: "list[tuple[bytes, Image]]", given: dict[str, Row], rows: dict[bytes, Row]) -> None:
@@ -130,7 +146,8 @@ class ScoreWorker:
         scored, images = [uid for uid, _ in pictures], [image for _, image in pictures]
         facts = [given[uid.hex()] for uid in scored]
         needs = {
-            name: np.array([fact.get(HEADS[name].stands_in_for or "") is None for fact in facts]) for name in self.step.recipe.score.use
+            name: np.array([fact.get(HEADS[name].stands_in_for or "") is None for fact in facts])
+            for name in self.step.recipe.score.use
         }
         texts = {"text": [fact["caption"] for fact in facts], "caption": [fact.get("top_caption") for fact in facts]}
         found = self.panel.score(images, texts, needs)
@@ -144,7 +161,9 @@ class ScoreWorker:
         wanted = schema("uid", "sha256", "phash", *scored_columns(self.step.recipe), "reason")
         table = pa.Table.from_pylist(rows, schema=wanted)
         if self.step.recipe.score.embeddings:
-            table = table.append_column(EMBEDDING, _embeddings([row.get("embedding") for row in rows], self.panel.width))
+            table = table.append_column(
+                EMBEDDING, _embeddings([row.get("embedding") for row in rows], self.panel.width)
+            )
         return table
 
 
@@ -197,5 +216,9 @@ def score_facts(recipe: Recipe) -> dict[str, Any]:
             "stands_in_for": head.stands_in_for,
         }
         for column in head.columns:
-            facts[column] = {"scale": COLUMNS[column].metadata[b"says"].decode(), **made, "no_number": no_number[column]}
+            facts[column] = {
+                "scale": COLUMNS[column].metadata[b"says"].decode(),
+                **made,
+                "no_number": no_number[column],
+            }
     return facts

@@ -37,9 +37,11 @@ CARRIED = ("text", "top_caption", "width", "height", *SCORES, *DETECTED)
 HELD = ("width", "height", *SCORES)
 """What dropped rows keep: numbers are cheap, and with them `whatif` knows which rows looser rules would let in."""
 SELECTED = schema(*HEAD, *CARRIED).with_metadata({"tessera_held": ",".join(HELD)})
-"""`ledger/select/*.parquet`: a row per input row; CARRIED but HELD is null where the row was dropped, HELD too where it was removed."""
+"""`ledger/select/*.parquet`: a row per input row; CARRIED but HELD is null where the row was dropped, HELD too where it
+was removed."""
 URL_LIKE = r"^[A-Za-z][A-Za-z0-9+.-]*:."
-"""Something behind a scheme: which schemes may be fetched, and whether a host is in it, is the fetch step's business."""
+"""Something behind a scheme: which schemes may be fetched, and whether a host is in it, is the fetch step's
+business."""
 ENCODING: dict[str, Any] = {
     "use_dictionary": ["source", "reason", "width", "height", "language"],
     "column_encoding": {"source_row": "DELTA_BINARY_PACKED"},
@@ -48,7 +50,8 @@ ENCODING: dict[str, Any] = {
 BATCH_ROWS = 65_536
 """Rows in hand at a time; nothing in the ledger depends on it."""
 HELD_ROWS = 1 << 18
-"""Row groups up to this size are judged whole before they are written; larger ones are streamed, the unit begun anew should one break."""
+"""Row groups up to this size are judged whole before they are written; larger ones are streamed, the unit begun anew
+should one break."""
 NO_ROW = pa.array(["broken_line", "broken_tar", "removed"])
 """Faults of the input that leave nothing of a row: its uid is null."""
 Columns = dict[str, pa.Array]
@@ -90,7 +93,13 @@ class Select(Step):
         bound = self._bound(sum(file.rows for file in files))
         for file in (file for file in files if not file.fault):
             for start, stop, first_row in _runs(file, self.recipe.input.unit_rows):
-                reads = {"url": file.url, "name": file.name, "groups": [start, stop], "first_row": first_row, "bound": bound}
+                reads = {
+                    "url": file.url,
+                    "name": file.name,
+                    "groups": [start, stop],
+                    "first_row": first_row,
+                    "bound": bound,
+                }
                 content = digest_of([file.name, file.footer, start, stop, bound])
                 units.append(Unit(f"{len(units):05d}", reads, content))
         return units
@@ -164,7 +173,15 @@ class SelectWorker:
                 for entry in pc.value_counts(table["reason"].drop_null()):
                     reasons[entry["values"].as_py()] += entry["counts"].as_py()
         files = (FileRecord.of(self.step.root, path),)
-        return ShardRecord(unit.name, unit.key, files, rows, rows - reasons.total(), dict(sorted(reasons.items())), self._read(unit, file))
+        return ShardRecord(
+            unit.name,
+            unit.key,
+            files,
+            rows,
+            rows - reasons.total(),
+            dict(sorted(reasons.items())),
+            self._read(unit, file),
+        )
 
     def _read(self, unit: Unit, file: RowGroups) -> dict[str, Any]:
         names, groups = self._names(file), unit.reads["groups"]
@@ -175,7 +192,8 @@ class SelectWorker:
         return [theirs for theirs in dict.fromkeys(self.mapping.values()) if theirs in file.names]
 
     def _tables(self, unit: Unit, file: RowGroups, broken: set[int]) -> Iterator[pa.Table]:
-        """Yield the unit's rows, judged, in order. Raises BrokenGroup for a large group that is not in `broken` and should be."""
+        """Yield the unit's rows, judged, in order. Raises BrokenGroup for a large group that is not in `broken` and
+        should be."""
         first_row = unit.reads["first_row"]
         for group in range(*unit.reads["groups"]):
             count = file.rows[group]
@@ -202,7 +220,9 @@ class SelectWorker:
 
     def _columns(self, batch: pa.RecordBatch) -> Columns:
         names = batch.schema.names
-        return {ours: coerce(batch[theirs], COLUMNS[ours].type) for ours, theirs in self.mapping.items() if theirs in names}
+        return {
+            ours: coerce(batch[theirs], COLUMNS[ours].type) for ours, theirs in self.mapping.items() if theirs in names
+        }
 
     def _judge(self, columns: Columns, bound: int | None) -> pa.Table:
         """Return the ledger's rows of one batch: uid, the first reason that hits, and what survivors carry."""
@@ -224,7 +244,8 @@ class SelectWorker:
         return conform({**self._what_stays(columns, reason), "reason": reason})
 
     def _what_stays(self, columns: Columns, reason: pa.Array) -> Columns:
-        """Null the texts of dropped rows, and all of removed ones: the ledger needs who they were, not what they said."""
+        """Null the texts of dropped rows, and all of removed ones: the ledger needs who they were, not what they
+        said."""
         kept = pc.is_null(reason)
         columns = _nulled(columns, kept, set(CARRIED) - set(HELD))
         if self.exclusions or self.tombstones:
@@ -239,9 +260,11 @@ class SelectWorker:
 
 
 def row_again(recipe: Recipe, source: str, source_row: int) -> dict[str, Any]:
-    """Return what one input row holds, as the rules see it: our column -> value, the language too where a rule reads it.
+    """Return what one input row holds, as the rules see it: our column -> value, the language too where a rule reads
+    it.
 
-    Raises LookupError for a file or row that is not of this run's input, OSError or ValueError where it cannot be read now.
+    Raises LookupError for a file or row that is not of this run's input, OSError or ValueError where it cannot be read
+    now.
     """
     step = Select(recipe, recipe.root)
     worker = step.open()
@@ -268,7 +291,10 @@ def _as_rules_see(worker: SelectWorker, row: pa.RecordBatch) -> dict[str, Any]:
 
 def _place(unit: Unit, first_row: int, count: int) -> Columns:
     """Return where rows came from."""
-    return {"source": pa.repeat(unit.reads["name"], count), "source_row": pa.array(np.arange(first_row, first_row + count, dtype=np.int64))}
+    return {
+        "source": pa.repeat(unit.reads["name"], count),
+        "source_row": pa.array(np.arange(first_row, first_row + count, dtype=np.int64)),
+    }
 
 
 def looks_like_url(url: pa.Array) -> pa.BooleanArray:
@@ -280,25 +306,35 @@ def _batch(columns: Columns, names: tuple[str, ...]) -> pa.RecordBatch:
     """Return the columns that rules read; those that only a later step fills are null."""
     names = tuple(dict.fromkeys(("url", *names)))
     nulls = {name: pa.nulls(len(columns["url"]), COLUMNS[name].type) for name in names if name not in columns}
-    return pa.RecordBatch.from_arrays([nulls[name] if name in nulls else columns[name] for name in names], names=list(names))
+    return pa.RecordBatch.from_arrays(
+        [nulls[name] if name in nulls else columns[name] for name in names], names=list(names)
+    )
 
 
 def _nulled(columns: Columns, kept: pa.BooleanArray, names: set[str]) -> Columns:
     """Null these columns of the rows that are not kept."""
-    return {name: pc.if_else(kept, values, pa.scalar(None, values.type)) if name in names else values for name, values in columns.items()}
+    return {
+        name: pc.if_else(kept, values, pa.scalar(None, values.type)) if name in names else values
+        for name, values in columns.items()
+    }
 
 
 def without_removed(columns: Columns, gone: pa.BooleanArray, tombstones: Tombstones) -> Columns:
     """Null what the ledger must not say of removed rows: URL, and the uid that stands in the tombstones."""
     known = pc.and_(gone, pc.fill_null(pc.is_in(columns["uid"], value_set=tombstones.uids), False))
     hidden = {"url": gone, "uid": known}
-    return {**columns, **{name: pc.if_else(mask, pa.scalar(None, columns[name].type), columns[name]) for name, mask in hidden.items()}}
+    return {
+        **columns,
+        **{name: pc.if_else(mask, pa.scalar(None, columns[name].type), columns[name]) for name, mask in hidden.items()},
+    }
 
 
 def conform(columns: Columns) -> pa.Table:
     """Return a table with exactly SELECTED's columns; those that are not given are null."""
     rows = len(columns["reason"])
-    return pa.table([columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in SELECTED], schema=SELECTED)
+    return pa.table(
+        [columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in SELECTED], schema=SELECTED
+    )
 
 
 def with_language(columns: Columns, wanted: pa.BooleanArray) -> Columns:
@@ -313,4 +349,7 @@ def with_language(columns: Columns, wanted: pa.BooleanArray) -> Columns:
         warnings.simplefilter("ignore")
         codes, scores = detect(pc.if_else(unknown, text, pa.scalar(None, pa.string())).to_pylist())
     found = pa.array(codes, pa.string()), pa.array(scores, pa.float32(), from_pandas=True)
-    return {**columns, **{name: pc.coalesce(mine, theirs) for name, mine, theirs in zip(DETECTED, given, found, strict=True)}}
+    return {
+        **columns,
+        **{name: pc.coalesce(mine, theirs) for name, mine, theirs in zip(DETECTED, given, found, strict=True)},
+    }

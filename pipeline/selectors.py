@@ -11,7 +11,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.exclude import KINDS as LISTED
-from filters.exclude import KindError, ListError, csv_records, hosts_of, is_in_domains, normal_urls, read_list, require_regular
+from filters.exclude import (
+    KindError,
+    ListError,
+    csv_records,
+    hosts_of,
+    is_in_domains,
+    normal_urls,
+    read_list,
+    require_regular,
+)
 from filters.tombstones import digests, url_digests
 from manifests.files import read_json, read_table
 from manifests.integrity import ASKED
@@ -86,7 +95,8 @@ def _url(value: str, paths: bool) -> str:
 
 
 def listed_selectors(path: Path) -> list[Selector]:
-    """Return what a list file names, one kind for all of it. Raises RecipeError, with the line, for one that cannot be read."""
+    """Return what a list file names, one kind for all of it. Raises RecipeError, with the line, for one that cannot be
+    read."""
     try:
         found = _sha256_list(path)
         listed = None if found is not None else read_list(path)
@@ -109,7 +119,10 @@ def listed_selectors(path: Path) -> list[Selector]:
 def _list_fault(path: Path, error: Exception) -> str:
     """Return the message of a list that cannot be read; it names the file."""
     if isinstance(error, KindError):
-        return f"{error.says}; wanted one column of {', '.join(KINDS)}, or lines of one kind, whose name may be the first line"
+        return (
+            f"{error.says}; wanted one column of {', '.join(KINDS)}, or lines of one kind, whose name may be the first"
+            " line"
+        )
     if isinstance(error, ListError):
         return str(error)
     if isinstance(error, UnicodeDecodeError):
@@ -130,7 +143,9 @@ def _sha256_list(path: Path) -> list[str] | None:
         if not _is_of_sha256(path, names):
             return None
         cells = pq.read_table(path, columns=["sha256"])["sha256"].drop_null().to_pylist()
-        return _sha256(path, enumerate((cell.hex() if isinstance(cell, bytes) else str(cell) for cell in cells), 1), "row")
+        return _sha256(
+            path, enumerate((cell.hex() if isinstance(cell, bytes) else str(cell) for cell in cells), 1), "row"
+        )
     if path.suffix in (".csv", ".tsv"):
         rows = list(csv_records(path))
         names = [name.strip().lower() for name in rows[0][1]] if rows else []
@@ -186,13 +201,17 @@ def hit_by(selectors: Sequence[Selector], root: Path) -> dict[Selector, set[byte
 def _in_rows(table: pa.Table, by_kind: dict[str, dict[str, Selector]], found: dict[Selector, set[bytes]]) -> None:
     uids = {bytes.fromhex(one.value): one for one in by_kind["uid"].values()}
     if uids:
-        for uid in table["uid"].filter(pc.is_in(table["uid"], value_set=pa.array(sorted(uids), table["uid"].type))).to_pylist():
+        for uid in (
+            table["uid"].filter(pc.is_in(table["uid"], value_set=pa.array(sorted(uids), table["uid"].type))).to_pylist()
+        ):
             found[uids[uid]].add(uid)
     if by_kind["url"]:
         _match(url_digests(table["url"].combine_chunks()), table["uid"], by_kind["url"], found)
     if hosts := {one.value: one for one in by_kind["host"].values()}:
         named = hosts_of(table["url"].combine_chunks())
-        hit = pc.fill_null(is_in_domains(named, lambda domains: pc.is_in(domains, value_set=pa.array(sorted(hosts)))), False)
+        hit = pc.fill_null(
+            is_in_domains(named, lambda domains: pc.is_in(domains, value_set=pa.array(sorted(hosts)))), False
+        )
         for host, uid in zip(named.filter(hit).to_pylist(), table["uid"].filter(hit).to_pylist(), strict=True):
             labels = host.split(".")
             for one in (hosts.get(".".join(labels[start:])) for start in range(len(labels))):
@@ -207,14 +226,16 @@ def _match(values: pa.Array, uids: Any, wanted: dict[str, Selector], found: dict
 
 
 def gather(options: Mapping[str, Iterable[str]], lists: Iterable[str], paths: bool = False) -> list[Selector]:
-    """Return every selector that the command line names, each once. Raises RecipeError for a bad one; `paths` as for `selector`."""
+    """Return every selector that the command line names, each once. Raises RecipeError for a bad one; `paths` as for
+    `selector`."""
     found = [selector(kind, value, paths) for kind, values in options.items() for value in values]
     found += [one for path in lists for one in listed_selectors(Path(path))]
     return list(dict.fromkeys(found))
 
 
 def asked_for(root: Path) -> tuple[list[Selector], bool]:
-    """Return what an unfinished removal of this run was asked for, and whether twins are promoted; nothing where there is none.
+    """Return what an unfinished removal of this run was asked for, and whether twins are promoted; nothing where there
+    is none.
 
     Raises Unreadable.
     """
@@ -224,4 +245,6 @@ def asked_for(root: Path) -> tuple[list[Selector], bool]:
     except FileNotFoundError:
         return [], False
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Unreadable(f"{root / ASKED}, which says what an interrupted removal was asked for, cannot be read") from error
+        raise Unreadable(
+            f"{root / ASKED}, which says what an interrupted removal was asked for, cannot be read"
+        ) from error

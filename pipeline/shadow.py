@@ -1,4 +1,5 @@
-"""Work on a run folder without touching it: a tree of links to its whole files, from which finished files are moved over."""
+"""Work on a run folder without touching it: a tree of links to its whole files, from which finished files are moved
+over."""
 
 import contextlib
 import os
@@ -18,8 +19,9 @@ LEFT_OUT = ("logs", "train", ".earlier")
 def shadow_of(root: Path, without: Collection[str]) -> Iterator[Path]:
     """Yield a folder below `root` with a link to each of its files but `without`; it goes when the block ends.
 
-    Steps write by temporary name and rename, so that a link is replaced and what it led to stays as it was. A shadow that
-    a killed process left is swept when the folder is locked the next time; it never holds what a removal was asked for.
+    Steps write by temporary name and rename, so that a link is replaced and what it led to stays as it was. A shadow
+    that a killed process left is swept when the folder is locked the next time; it never holds what a removal was asked
+    for.
     """
     shadow = root / f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}"
     try:
@@ -33,7 +35,9 @@ def shadow_of(root: Path, without: Collection[str]) -> Iterator[Path]:
 def _link_all(root: Path, shadow: Path, without: Collection[str]) -> None:
     for folder, names, files in walk(root):
         here = folder.relative_to(root)
-        names[:] = [name for name in names if not name.startswith(TEMPORARY) and not (here == Path() and name in LEFT_OUT)]
+        names[:] = [
+            name for name in names if not name.startswith(TEMPORARY) and not (here == Path() and name in LEFT_OUT)
+        ]
         names[:] = [name for name in names if (here / name).as_posix() not in without]
         (shadow / here).mkdir(exist_ok=True)
         wanted = [name for name in files if not name.startswith((TEMPORARY, ".lock", ASKED))]
@@ -53,7 +57,8 @@ def link(source: Path, target: Path) -> None:
 
 
 def move_over(shadow: Path, root: Path, name: str) -> None:
-    """Put the shadow's file in the place of the root's, or of what that leads to, in one rename; the shadow keeps it too."""
+    """Put the shadow's file in the place of the root's, or of what that leads to, in one rename; the shadow keeps it
+    too."""
     target = root / name
     target = target.resolve() if target.exists() else target  # a link that leads nowhere is replaced itself
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,8 @@ class Shown:
 
 @dataclass(frozen=True)
 class _Coded:
-    """One sample of a shard of codes: its crops' codes, who made them (name, fingerprint), and the first caption or nothing."""
+    """One sample of a shard of codes: its crops' codes, who made them (name, fingerprint), and the first caption or
+    nothing."""
 
     key: str
     note: dict[str, Any]
@@ -61,7 +62,8 @@ class _Coded:
 
 
 def show_codes(shard: Path, loaded: "LoadedVQ", count: int, sheet: Path) -> Shown:
-    """Write a PNG of the first `count` samples: picture, reconstruction, difference, PSNR. Codes are counted over the whole shard.
+    """Write a PNG of the first `count` samples: picture, reconstruction, difference, PSNR. Codes are counted over the
+    whole shard.
 
     Pictures come from the run folder that the shard lies in; a bare shard shows reconstructions alone.
     Raises RecipeError for a sheet that cannot be written or another tokenizer than the one that made the codes,
@@ -76,21 +78,31 @@ def show_codes(shard: Path, loaded: "LoadedVQ", count: int, sheet: Path) -> Show
     for sample in samples[:count]:
         key, caption = sample.key, sample.caption
         made = Image.fromarray(to_uint8(loaded.vq.decode(_tensor(sample.codes_KN[:1])))[0])
-        real = _got(shard, key, "crop of its picture", partial(_cut, pictures[key], sample.note)) if key in pictures else None
+        real = (
+            _got(shard, key, "crop of its picture", partial(_cut, pictures[key], sample.note))
+            if key in pictures
+            else None
+        )
         if real is not None:
             psnr[key] = psnr_of(real, made)
         says = f"{psnr[key]:.1f} dB  {caption}" if key in psnr else caption
         rows.append(Row(says, [real, made, _difference(real, made) if real is not None else None]))
-    save_grid(sheet, Grid(_heading(shard, loaded, use), ("picture", "codes", f"difference x {GAIN}"), rows, _note(psnr, len(rows))))
+    save_grid(
+        sheet,
+        Grid(_heading(shard, loaded, use), ("picture", "codes", f"difference x {GAIN}"), rows, _note(psnr, len(rows))),
+    )
     return Shown(sheet, psnr, use)
 
 
 def check_sheet(sheet: Path) -> None:
-    """Raise RecipeError unless a PNG can be put at this path without harm: its name says so, its folder is there, no other file is."""
+    """Raise RecipeError unless a PNG can be put at this path without harm: its name says so, its folder is there, no
+    other file is."""
     if sheet.suffix.lower() != ".png":
         raise RecipeError(f"show: the sheet is a PNG; got the name {str(sheet)!r}, wanted one that ends in .png")
     if not sheet.parent.is_dir():
-        raise RecipeError(f"show: no folder {str(sheet.parent)!r} to write {sheet.name} in: make it first or name another")
+        raise RecipeError(
+            f"show: no folder {str(sheet.parent)!r} to write {sheet.name} in: make it first or name another"
+        )
     if sheet.is_file():
         with open(sheet, "rb") as file:
             free = file.read(len(PNG)) == PNG
@@ -109,10 +121,19 @@ def _coded(shard: Path, key: str, parts: Sample) -> _Coded:
     """Read one sample. Raises ShardError, naming file, sample and what is not there."""
     note = _got(shard, key, "json that can be read", lambda: dict(json.loads(parts["json"])))
     made = _got(shard, key, "tokenizer's name and fingerprint", lambda: _maker(note["tokenizer"]))
-    caption = _got(shard, key, "list of captions", lambda: "".join(str(caption["text"]) for caption in note["captions"][:1]))
+    caption = _got(
+        shard, key, "list of captions", lambda: "".join(str(caption["text"]) for caption in note["captions"][:1])
+    )
     codes_KN = _got(shard, key, "codes.npy that can be read", partial(_array, parts))
-    if codes_KN.dtype != np.uint16 or codes_KN.ndim != 2 or not codes_KN.size or math.isqrt(codes_KN.shape[1]) ** 2 != codes_KN.shape[1]:
-        raise _not_codes(shard, key, f"codes on a square grid: uint16 (crops, N) wanted, {codes_KN.dtype} {codes_KN.shape} got")
+    if (
+        codes_KN.dtype != np.uint16
+        or codes_KN.ndim != 2
+        or not codes_KN.size
+        or math.isqrt(codes_KN.shape[1]) ** 2 != codes_KN.shape[1]
+    ):
+        raise _not_codes(
+            shard, key, f"codes on a square grid: uint16 (crops, N) wanted, {codes_KN.dtype} {codes_KN.shape} got"
+        )
     return _Coded(key, note, codes_KN, made, caption)
 
 
@@ -148,14 +169,19 @@ def _check(shard: Path, loaded: "LoadedVQ", samples: Sequence[_Coded]) -> None:
                 " give that tokenizer's weights: --weights FILE"
             )
         if (most := int(sample.codes_KN.max())) >= spec.codebook_size:
-            raise ShardError(f"{shard}: sample {sample.key!r} has code {most}, outside the codebook of {spec.codebook_size}")
+            raise ShardError(
+                f"{shard}: sample {sample.key!r} has code {most}, outside the codebook of {spec.codebook_size}"
+            )
 
 
 def codebook_use(codes: Sequence[np.ndarray[Any, Any]], size: int) -> CodebookUse:
-    """Return the use of a codebook of `size` entries: perplexity is exp of the entropy of the codes' frequencies, 1..size."""
+    """Return the use of a codebook of `size` entries: perplexity is exp of the entropy of the codes' frequencies,
+    1..size."""
     counts = np.bincount(np.concatenate([array.ravel() for array in codes]), minlength=size)
     shares = counts[counts > 0] / counts.sum()
-    return CodebookUse(int(counts.sum()), int((counts > 0).sum()), size, math.exp(float(-(shares * np.log(shares)).sum())))
+    return CodebookUse(
+        int(counts.sum()), int((counts > 0).sum()), size, math.exp(float(-(shares * np.log(shares)).sum()))
+    )
 
 
 def psnr_of(real: Image.Image, made: Image.Image) -> float:
@@ -165,7 +191,8 @@ def psnr_of(real: Image.Image, made: Image.Image) -> float:
 
 
 def find_pictures(root: Path, keys: Sequence[str]) -> dict[str, Image.Image]:
-    """Return uid -> stored picture of those that the run folder has, reading only the shards of pairs that hold them."""
+    """Return uid -> stored picture of those that the run folder has, reading only the shards of pairs that hold
+    them."""
     wanted, found = set(keys), dict[str, Image.Image]()
     try:
         shards = [root / record.files[0].path for record in records_of(root, "fetch")]
@@ -208,7 +235,10 @@ def _difference(real: Image.Image, made: Image.Image) -> Image.Image:
 
 def _heading(shard: Path, loaded: "LoadedVQ", use: CodebookUse) -> str:
     label = f"{loaded.vq.spec.name}{' (stand-in weights)' if loaded.weights.stand_in else ''}"
-    return f"{shard.parent.name}/{shard.name}: {label}, {use.used:,} of {use.size:,} codes, perplexity {use.perplexity:,.0f}"
+    return (
+        f"{shard.parent.name}/{shard.name}: {label}, {use.used:,} of {use.size:,} codes, perplexity"
+        f" {use.perplexity:,.0f}"
+    )
 
 
 def _note(psnr: dict[str, float], rows: int) -> str:

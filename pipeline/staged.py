@@ -16,9 +16,9 @@ from pipeline.recipe import RecipeError
 def replacing(folder: Path, note: str) -> Iterator[Path]:
     """Yield an empty folder that becomes `folder` when the block ends well; what stood there goes then, whole.
 
-    A process that is killed leaves `folder` as it was (or, between the two renames at the end, nothing there), and its own leftover is
-    swept by the next one. `note`: the file by which a folder shows that it was made so.
-    Raises RecipeError before any work for a folder that holds files without it, and for a mount point.
+    A process that is killed leaves `folder` as it was (or, between the two renames at the end, nothing there), and its
+    own leftover is swept by the next one. `note`: the file by which a folder shows that it was made so. Raises
+    RecipeError before any work for a folder that holds files without it, and for a mount point.
     """
     folder = folder.absolute()
     check_replaceable(folder, note)
@@ -42,7 +42,9 @@ def check_replaceable(folder: Path, note: str) -> None:
     if folder.is_symlink() or not folder.is_dir() or folder.is_mount():
         raise RecipeError(f"{str(folder)!r} is a file, a link or a mount point; name a folder inside it, or another")
     if any(folder.iterdir()) and not (folder / note).is_file():
-        raise RecipeError(f"{str(folder)!r} holds files, and no {note} that says that they may be replaced; name another folder")
+        raise RecipeError(
+            f"{str(folder)!r} holds files, and no {note} that says that they may be replaced; name another folder"
+        )
 
 
 def _hold(staging: Path) -> int:
@@ -56,7 +58,12 @@ def _sweep(folder: Path) -> None:
     """Remove what dead processes left of this very folder."""
     size = len(f"{TEMPORARY}00000000-{folder.name}")
     for path in folder.parent.iterdir():
-        if path.name.startswith(TEMPORARY) and path.name.endswith(f"-{folder.name}") and len(path.name) == size and path.is_dir():
+        if (
+            path.name.startswith(TEMPORARY)
+            and path.name.endswith(f"-{folder.name}")
+            and len(path.name) == size
+            and path.is_dir()
+        ):
             _remove_unheld(path)
 
 

@@ -88,14 +88,19 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         _check_weights(chosen, states)
         if options.dry_run:
             return None
-        preflight([step for step in chosen[1:] if states[step.name] != "unchanged"])  # the first loads its own before it works
+        preflight(
+            [step for step in chosen[1:] if states[step.name] != "unchanged"]
+        )  # the first loads its own before it works
         write_recipe(recipe)
         done = Done()
         for step in chosen:
             _need_whole(steps, chosen, step)
             _run_step(step, options.runner, done)
         if chosen != steps:
-            print(f"{stage}: ran {', '.join(step.name for step in chosen)} alone; the manifest is written when all of its steps have run")
+            print(
+                f"{stage}: ran {', '.join(step.name for step in chosen)} alone; the manifest is written when all of its"
+                " steps have run"
+            )
             return None
         manifest = write_manifest(recipe, stage, steps)
     print_summary(recipe, manifest, done.made, done.before, time.monotonic() - done.started)
@@ -111,13 +116,17 @@ def clear_errors() -> Iterator[None]:
     except (OSError, duckdb.Error) as error:
         if not out_of_room(error):
             raise
-        raise RunFailed(f"no room left to write ({error}); make room and run the same command again: finished shards stay") from error
+        raise RunFailed(
+            f"no room left to write ({error}); make room and run the same command again: finished shards stay"
+        ) from error
 
 
 def _chosen(steps: list[Step], names: Sequence[str]) -> list[Step]:
     unknown = [name for name in names if name not in [step.name for step in steps]]
     if unknown:
-        raise RecipeError(f"--step {unknown[0]!r}: no such step in this stage; choices: {', '.join(step.name for step in steps)}")
+        raise RecipeError(
+            f"--step {unknown[0]!r}: no such step in this stage; choices: {', '.join(step.name for step in steps)}"
+        )
     return [step for step in steps if not names or step.name in names]
 
 
@@ -136,23 +145,28 @@ def _check_weights(steps: list[Step], states: dict[str, str]) -> None:
 
 
 def _need_steps(steps: list[Step], chosen: list[Step], states: dict[str, str]) -> None:
-    """Raise RecipeError where a chosen step builds on one that has not run, or ran with other settings, and is not chosen too."""
+    """Raise RecipeError where a chosen step builds on one that has not run, or ran with other settings, and is not
+    chosen too."""
     for number, step in enumerate(steps):
         for before in steps[:number] if step in chosen else ():
             if before not in chosen and states[before.name] != "unchanged":
                 what = "has not run" if states[before.name] == "new" else f"is {states[before.name]}"
                 raise RecipeError(
-                    f"--step {step.name}: {before.name} {what} in {step.root}; choose it too: --step {before.name},{step.name}"
+                    f"--step {step.name}: {before.name} {what} in {step.root}; choose it too: --step"
+                    f" {before.name},{step.name}"
                 )
 
 
 def _need_whole(steps: list[Step], chosen: list[Step], step: Step) -> None:
-    """Raise RecipeError where a step before this one, not chosen, has shards to do: rows without its results would get a wrong fate."""
+    """Raise RecipeError where a step before this one, not chosen, has shards to do: rows without its results would get
+    a wrong fate."""
     for before in (one for one in steps[: steps.index(step)] if one not in chosen):
         units = before.units()
         left = sum(before.journal.done(unit.name, unit.key) is None for unit in units)
         if left:
-            raise RecipeError(f"--step {step.name}: {left} of {len(units)} shards of {before.name} are not done; choose it too")
+            raise RecipeError(
+                f"--step {step.name}: {left} of {len(units)} shards of {before.name} are not done; choose it too"
+            )
 
 
 def _need(recipe: Recipe, stage: str) -> None:
@@ -164,12 +178,17 @@ def _need(recipe: Recipe, stage: str) -> None:
     try:
         Manifest.read(path)
     except FileNotFoundError as error:
-        raise RecipeError(f"{stage}: {before} has not run in {recipe.root}; first: pipeline run --stage {before}") from error
+        raise RecipeError(
+            f"{stage}: {before} has not run in {recipe.root}; first: pipeline run --stage {before}"
+        ) from error
     except (FormatError, ManifestError, OSError) as error:
         raise RecipeError(f"{stage}: cannot trust {path} ({error}); first: pipeline run --stage {before}") from error
     changed = [step.name for step in stage_steps(recipe, before, Runtime()) if settings_changed(step)]
     if changed:
-        print(f"note: {before} ran here with other settings of {', '.join(changed)} than this recipe's; {stage} takes what it left")
+        print(
+            f"note: {before} ran here with other settings of {', '.join(changed)} than this recipe's; {stage} takes"
+            " what it left"
+        )
 
 
 def _contact(recipe: Recipe, chosen: list[Step]) -> None:
@@ -228,7 +247,10 @@ def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:
     if touched and touched != list(states):
         first = list(states).index(touched[0])
         follow = ", ".join(list(states)[first:])
-        print(f"{stage}: {'; '.join(f'{name} {states[name]}' for name in touched)}; runs again: {follow}, where their input changes")
+        print(
+            f"{stage}: {'; '.join(f'{name} {states[name]}' for name in touched)}; runs again: {follow}, where their"
+            " input changes"
+        )
     else:
         print(f"{stage}: {', '.join(names)}" + ("" if touched else " (nothing changed; unfinished shards run)"))
 
@@ -243,7 +265,9 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
             before[unit.name] = record
     pending = [unit for unit in units if unit.name not in before]
     if step.carries and pending:
-        set_aside(step.root, step.name, [record for record in records_of(step.root, step.name) if record.shard not in before])
+        set_aside(
+            step.root, step.name, [record for record in records_of(step.root, step.name) if record.shard not in before]
+        )
     progress = Progress(step.name, len(units), len(before))
     do_units(step, pending, options, progress)
     step.journal.forget_others(unit.name for unit in units)
@@ -276,7 +300,10 @@ def write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
     weights = {(file.name, file.sha256): file.record() for step in steps for file in step.weights()}
     files = claimed(recipe.root) if stage == "filter" else []
     parents = [
-        {"name": f"manifests/{before}.json", "digest": Manifest.read(recipe.root / "manifests" / f"{before}.json").digest}
+        {
+            "name": f"manifests/{before}.json",
+            "digest": Manifest.read(recipe.root / "manifests" / f"{before}.json").digest,
+        }
         for before in _parents(recipe, stage)
     ]
     own = [{"name": name, "sha256": sha256} for name, sha256 in files_behind(recipe)] if stage == "filter" else []
@@ -309,5 +336,6 @@ def _limit(recipe: Recipe, manifest: Manifest) -> None:
     for what, lost, of in (("files", unreadable, files), ("rows", rows, manifest.rows_in)):
         if of and lost / of > recipe.input.max_loss:
             raise TooManyLosses(
-                f"{manifest.stage}: lost {lost} of {of} {what}, more than input.max_loss = {recipe.input.max_loss}; the manifest names them"
+                f"{manifest.stage}: lost {lost} of {of} {what}, more than input.max_loss = {recipe.input.max_loss}; the"
+                " manifest names them"
             )

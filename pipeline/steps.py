@@ -15,7 +15,8 @@ from pipeline.recipe import Recipe
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit of work: a shard's name, where its input is, a digest of what it will read, and the key it is done under."""
+    """One unit of work: a shard's name, where its input is, a digest of what it will read, and the key it is done
+    under."""
 
     name: str
     reads: dict[str, Any]
@@ -25,7 +26,8 @@ class Unit:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What this invocation knows and no digest may depend on: where host names lead to, which failed fetches are asked again."""
+    """What this invocation knows and no digest may depend on: where host names lead to, which failed fetches are asked
+    again."""
 
     connect_to: dict[str, str] = field(default_factory=dict)
     retry: tuple[str, ...] = ()
@@ -61,7 +63,8 @@ class Step:
         return ()
 
     def check(self) -> None:
-        """Look into the user's own weights, in the driver and before any work. Raises WeightsError where the step cannot use them."""
+        """Look into the user's own weights, in the driver and before any work. Raises WeightsError where the step
+        cannot use them."""
 
     def plan(self) -> list[Unit]:
         """Return the units, from what the steps before have left. Runs in the driver."""

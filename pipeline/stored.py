@@ -20,7 +20,8 @@ from pipeline.select import Select
 from pipeline.steps import Step, records_of, upstream
 
 HELD = b"tessera_held"
-"""Metadata of `ledger/select`: the columns, with commas, whose values it keeps of rows that a rule dropped. Without it: none."""
+"""Metadata of `ledger/select`: the columns, with commas, whose values it keeps of rows that a rule dropped. Without it:
+none."""
 FIRST = "first: pipeline run --stage filter"
 
 
@@ -64,7 +65,8 @@ class Stored:
 
 
 def open_stored(root: Path, command: str) -> Stored:
-    """Return what filter left in a run folder. Raises RecipeError where it has not run to its end, or ran before this version."""
+    """Return what filter left in a run folder. Raises RecipeError where it has not run to its end, or ran before this
+    version."""
     decided = records_of(root, "decide")
     if not decided:
         raise RecipeError(f"{command}: filter has not run to its end in {str(root)!r}; {FIRST}")
@@ -72,20 +74,25 @@ def open_stored(root: Path, command: str) -> Stored:
     for step in ("select", "fetch", "score", "dedup", "decide"):
         entry = Journal(root, step).note()
         if entry is None:
-            raise RecipeError(f"{command}: {root} does not say how {step} ran (no whole manifests/journal/{step}/{STEP}); {FIRST}")
+            raise RecipeError(
+                f"{command}: {root} does not say how {step} ran (no whole manifests/journal/{step}/{STEP}); {FIRST}"
+            )
         settings[step], keys[step] = entry["settings"], entry["own_key"]
     now = digest_of([keys["decide"], "00000", upstream(root, "select", "fetch", "score", "dedup")])
     if decided[0].key != now:
         raise RecipeError(f"{command}: a step has run in {root} since its rows got their fates; {FIRST} --step decide")
     finals = {Path(file.path).stem: root / file.path for file in decided[0].files}
-    shards = tuple(Shard(r.shard, r.rows_in, root / r.files[0].path, finals[r.shard]) for r in records_of(root, "select"))
+    shards = tuple(
+        Shard(r.shard, r.rows_in, root / r.files[0].path, finals[r.shard]) for r in records_of(root, "select")
+    )
     if shards and "step" not in pq.read_schema(shards[0].final).names:
         raise RecipeError(f"{command}: {root}/ledger/final is of an older version; {FIRST} --step decide")
     return Stored(root, shards, settings)
 
 
 def check_askable(recipe: Recipe, stored: Stored) -> None:
-    """Raise RecipeError where the recipe differs from the run's in more than rules and tiers: what that would change is not stored."""
+    """Raise RecipeError where the recipe differs from the run's in more than rules and tiers: what that would change is
+    not stored."""
     for kind in (Select, Fetch, Score, Dedup, Decide):
         step: Step = kind(recipe, stored.root)
         before, then = stored.settings[step.name], _plain(step.settings())
@@ -93,8 +100,9 @@ def check_askable(recipe: Recipe, stored: Stored) -> None:
             if before.get(key) == then.get(key) or _may_change(step.name, key, before.get(key), then.get(key)):
                 continue
             raise RecipeError(
-                f"whatif: {_says(step.name, key)} differs from what {stored.root} was made with, and stored values cannot say what that"
-                f" would do: {step.name} would have to run again. What may be asked: filter.rules, and the rules and order of tiers"
+                f"whatif: {_says(step.name, key)} differs from what {stored.root} was made with, and stored values"
+                f" cannot say what that would do: {step.name} would have to run again. What may be asked: filter.rules,"
+                " and the rules and order of tiers"
             )
 
 
@@ -106,7 +114,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _may_change(step: str, key: str, before: Any, then: Any) -> bool:
-    """Tell whether stored values can answer for this key; fillable columns and origins follow from [score], which is checked itself."""
+    """Tell whether stored values can answer for this key; fillable columns and origins follow from [score], which is
+    checked itself."""
     if step == "select":
         return key in ("rules", "fillable") or (key == "detect" and before and not then)
     return step == "decide"

@@ -70,13 +70,19 @@ class Studio:
 
     def pictures(self, codes_BN: Tensor) -> list[Image.Image]:
         """Return the codes as pictures."""
-        return [Image.fromarray(pixels) for chunk in torch.split(codes_BN, CHUNK) for pixels in to_uint8(self.decode(chunk))]
+        return [
+            Image.fromarray(pixels) for chunk in torch.split(codes_BN, CHUNK) for pixels in to_uint8(self.decode(chunk))
+        ]
 
     def sheet(self, path: Path, step: int) -> None:
         """Write a grid of the prompts and three samples each."""
         columns = [self.pictures(self.draw(self.prompts, self.sampling.seed + 1000 * n)) for n in range(SHEET_SAMPLES)]
-        rows = [Row(prompt, pictures) for prompt, pictures in zip(self.prompts, zip(*columns, strict=True), strict=True)]
-        save_grid(path, Grid(f"samples at step {step}", [f"sample {n + 1}" for n in range(SHEET_SAMPLES)], rows, self.note))
+        rows = [
+            Row(prompt, pictures) for prompt, pictures in zip(self.prompts, zip(*columns, strict=True), strict=True)
+        ]
+        save_grid(
+            path, Grid(f"samples at step {step}", [f"sample {n + 1}" for n in range(SHEET_SAMPLES)], rows, self.note)
+        )
 
     def recall(self, folder: Path, training: Sequence[Example], asked: Asked) -> Recall | None:
         """Draw the captions of the first training pictures, measure what comes back; write memorised.png and .json.
@@ -95,18 +101,33 @@ class Studio:
         write_json(path, {**found.record(), **about})
         return found
 
-    def _recall_sheet(self, path: Path, shown: Sequence[Example], drawn_BN: Tensor, context: tuple[Recall, Path]) -> None:
+    def _recall_sheet(
+        self, path: Path, shown: Sequence[Example], drawn_BN: Tensor, context: tuple[Recall, Path]
+    ) -> None:
         found, pairs = context
         rebuilt = self.pictures(_codes(shown))
         originals = stored_pictures(pairs, [example.uid for example in shown], rebuilt[0].width)
         prompts = [example.caption for example in shown]
-        columns: dict[str, Sequence[Image.Image | None]] = {"from its codes": rebuilt, "sample 1": self.pictures(drawn_BN)}
+        columns: dict[str, Sequence[Image.Image | None]] = {
+            "from its codes": rebuilt,
+            "sample 1": self.pictures(drawn_BN),
+        }
         if originals:
             columns = {"picture": [originals.get(example.uid) for example in shown], **columns}
         for number in range(1, SHEET_SAMPLES):
             columns[f"sample {number + 1}"] = self.pictures(self.draw(prompts, self.sampling.seed + 1000 * number))
-        rows = [Row(prompt, pictures) for prompt, pictures in zip(prompts, zip(*columns.values(), strict=True), strict=True)]
-        save_grid(path, Grid("What the GPT gives back of its training set", list(columns), rows, "\n".join([*found.lines(), self.note])))
+        rows = [
+            Row(prompt, pictures) for prompt, pictures in zip(prompts, zip(*columns.values(), strict=True), strict=True)
+        ]
+        save_grid(
+            path,
+            Grid(
+                "What the GPT gives back of its training set",
+                list(columns),
+                rows,
+                "\n".join([*found.lines(), self.note]),
+            ),
+        )
 
 
 def _codes(examples: Sequence[Example]) -> Tensor:

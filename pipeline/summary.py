@@ -51,7 +51,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def stage_figures(recipe: Recipe, stage: str, records: Mapping[str, Sequence[ShardRecord]]) -> dict[str, Any]:
@@ -76,7 +78,9 @@ def stage_figures(recipe: Recipe, stage: str, records: Mapping[str, Sequence[Sha
         "kept": sum(record.rows_out for record in last),
         "dropped": total_dropped(first),
         "tiers": counts if stage == "pretokenize" else {},
-        "facts": {"captioners": counts} if stage == "caption" else {"codes": tokenizer_facts(recipe), **_with_t5(recipe)},
+        "facts": (
+            {"captioners": counts} if stage == "caption" else {"codes": tokenizer_facts(recipe), **_with_t5(recipe)}
+        ),
     }
 
 
@@ -98,7 +102,8 @@ def _tiers(recipe: Recipe) -> dict[str, int]:
 
 
 def losses(root: Path, files: Sequence[InputFile]) -> list[dict[str, Any]]:
-    """Return what could not be read: whole files, outside rows_in, and row groups, whose rows are counted as dropped."""
+    """Return what could not be read: whole files, outside rows_in, and row groups, whose rows are counted as
+    dropped."""
     lost: list[dict[str, Any]] = [
         {"kind": "file", "name": file.name, "fault": file.fault, "bytes": file.bytes, "footer_sha256": file.footer}
         for file in files
@@ -108,7 +113,10 @@ def losses(root: Path, files: Sequence[InputFile]) -> list[dict[str, Any]]:
         return lost
     finals = [root / file.path for record in records_of(root, "decide") for file in record.files]
     with connect(root) as connection:
-        query = f"SELECT source, source_row FROM {files_sql(finals)} WHERE reason = 'broken_row_group' ORDER BY source, source_row"
+        query = (
+            f"SELECT source, source_row FROM {files_sql(finals)} WHERE reason = 'broken_row_group' ORDER BY source,"
+            " source_row"
+        )
         rows = connection.execute(query).fetchall() if finals else []
     for file in files:
         broken = {row for source, row in rows if source == file.name}
@@ -133,18 +141,25 @@ def print_summary(recipe: Recipe, manifest: Manifest, made: int, before: int, se
     for reason, count in manifest.dropped.items():
         print(f"    {reason:<22}{count:>10,}")
     for what, predicted, actual in (
-        beside(recipe.root, manifest.rows_in, manifest.kept, manifest.dropped, manifest.tiers) if (stage == "filter") else ()
+        beside(recipe.root, manifest.rows_in, manifest.kept, manifest.dropped, manifest.tiers)
+        if (stage == "filter")
+        else ()
     ):
         print(f"  predicted {what:<20} {predicted:>28}   actual {actual:>12}")
     for loss in manifest.losses:
-        what = loss["fault"] if loss["kind"] == "file" else f"row group {loss['row_group']} is broken, {loss['rows']} rows"
+        what = (
+            loss["fault"] if loss["kind"] == "file" else f"row group {loss['row_group']} is broken, {loss['rows']} rows"
+        )
         print(f"  lost: {loss['name']}: {what}")
     for tier, codes in manifest.facts.get("codes", {}).items():
         precision, share = codes["agreement"]["precision"], codes["agreement"]["share"]
         holds = codes["checkpoint"]
         used = "unrecorded" if holds["codebook_used"] is None else f"{holds['codebook_used']:.1%} used"
         print(f"  {tier}: {codes['crop']} crops by {codes['tokenizer']}, {precision}: {share:.2%} of codes as in fp32")
-        print(f"    codebook {holds['codebook']:,} x {holds['code_dim']} ({used} in training), fingerprint {codes['fingerprint'][:16]}")
+        print(
+            f"    codebook {holds['codebook']:,} x {holds['code_dim']} ({used} in training), fingerprint"
+            f" {codes['fingerprint'][:16]}"
+        )
     for tier, t5 in manifest.facts.get("t5", {}).items():
         without = "".join(f", {count:,} without ({reason})" for reason, count in t5["without"].items())
         print(f"  {tier}: T5 features of caption {t5['caption']!r}: {t5['with']:,}{without}")
@@ -152,6 +167,7 @@ def print_summary(recipe: Recipe, manifest: Manifest, made: int, before: int, se
         if entry["stand_in"]:
             print(f"  {entry['name']}: stand-in weights (seeded random): its values mean nothing")
     print(
-        f"  time {clock(seconds)}, {made} shards made, {before} were done before\n  digest {manifest.digest}\n  results in {recipe.root}",
+        f"  time {clock(seconds)}, {made} shards made, {before} were done before\n  digest {manifest.digest}\n  results"
+        f" in {recipe.root}",
         flush=True,
     )

@@ -32,15 +32,19 @@ FEATURES = pa.schema(
         *schema("uid"),
         DRAW,
         pa.field("caption_sha256", pa.binary(32)),
-        pa.field("tokens", pa.int16(), metadata={"says": f"real tokens, the closing one included, at most {MAX_TOKENS}"}),
+        pa.field(
+            "tokens", pa.int16(), metadata={"says": f"real tokens, the closing one included, at most {MAX_TOKENS}"}
+        ),
         pa.field("features", pa.binary(), metadata={"says": "tokens x width numbers of 16 bits, little endian"}),
         *schema("reason"),
     ]
 )
-"""`codes/t5/*.parquet`: a row per encoded pair; reason `missing_value` where it lacks the caption that the recipe names."""
+"""`codes/t5/*.parquet`: a row per encoded pair; reason `missing_value` where it lacks the caption that the recipe
+names."""
 CHUNK = 256  # rows encoded and written at a time: 60 MB of flan-t5-xl's
 ROW_GROUP_ROWS = 8
-"""A packed shard takes a few rows from every table, and reads only the row groups that hold them: 2 MB of flan-t5-xl's."""
+"""A packed shard takes a few rows from every table, and reads only the row groups that hold them: 2 MB of
+flan-t5-xl's."""
 TOKENS_PER_CHARACTER = 0.25  # of English captions, for the estimate alone
 
 
@@ -62,7 +66,12 @@ class T5(Step):
         values = self.recipe.pretokenize
         if not self.wanted:
             return {"t5": values.t5}
-        return {"t5": values.t5, "caption": values.t5_caption, "dtype": values.t5_dtype, "batch_size": values.t5_batch_size}
+        return {
+            "t5": values.t5,
+            "caption": values.t5_caption,
+            "dtype": values.t5_dtype,
+            "batch_size": values.t5_batch_size,
+        }
 
     def weights(self) -> tuple[WeightsFile, ...]:
         """Return the T5, where it is used. Raises WeightsError."""
@@ -79,11 +88,14 @@ class T5(Step):
         if not self.wanted:
             return []
         lengths: Counter[int] = Counter()
-        planned = write_plan(self.root, self.name, (shard for tier in self.recipe.tier for shard in self._captions(tier, lengths)))
+        planned = write_plan(
+            self.root, self.name, (shard for tier in self.recipe.tier for shard in self._captions(tier, lengths))
+        )
         print(estimate(lengths, self.width))
         reads = {"made_by": self.own_key}
         return [
-            Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, digest_of([sha256])) for name, path, sha256 in planned
+            Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, digest_of([sha256]))
+            for name, path, sha256 in planned
         ]
 
     def _captions(self, tier: str, lengths: Counter[int]) -> Iterator[tuple[str, pa.Table]]:
@@ -112,18 +124,22 @@ class T5(Step):
 
         values, on_gpu = self.recipe.pretokenize, torch.cuda.is_available()
         device = "cuda" if on_gpu else "cpu"
-        encoder = T5Features(values.t5_weights, "bf16" if on_gpu else "fp32", batch_size=values.t5_batch_size, device=device)
+        encoder = T5Features(
+            values.t5_weights, "bf16" if on_gpu else "fp32", batch_size=values.t5_batch_size, device=device
+        )
         return T5Worker(self, encoder)
 
 
 def estimate(lengths: Mapping[int, int], width: int) -> str:
-    """Return one line that says what the features of captions of these lengths (characters -> how many) will take on disk."""
+    """Return one line that says what the features of captions of these lengths (characters -> how many) will take on
+    disk."""
     there = sum(lengths.values())
     tokens = sum(min(MAX_TOKENS, 2 + int(length * TOKENS_PER_CHARACTER)) * count for length, count in lengths.items())
     about, padded = tokens * width * 2, there * MAX_TOKENS * width * 2
     return (
-        f"t5: features of {there:,} captions will take about {size_text(about)} ({size_text(padded)} if padded to {MAX_TOKENS} "
-        "tokens; 50 million padded captions of flan-t5-xl would take 24.6 TB): pretokenize.t5 = 'online' stores none"
+        f"t5: features of {there:,} captions will take about {size_text(about)} ({size_text(padded)} if padded to"
+        f" {MAX_TOKENS} tokens; 50 million padded captions of flan-t5-xl would take 24.6 TB): pretokenize.t5 = 'online'"
+        " stores none"
     )
 
 
@@ -136,10 +152,13 @@ def size_text(count: float) -> str:
 
 
 def t5_facts(recipe: Recipe) -> dict[str, Any]:
-    """Return tier -> how many of its pairs have stored features, and why others have none; nothing where features are made online."""
+    """Return tier -> how many of its pairs have stored features, and why others have none; nothing where features are
+    made online."""
     facts: dict[str, Any] = {}
     for record in records_of(recipe.root, "t5") if recipe.pretokenize.t5 == "precomputed" else ():
-        found = facts.setdefault(record.shard.rpartition("-")[0], {"caption": recipe.pretokenize.t5_caption, "with": 0, "without": {}})
+        found = facts.setdefault(
+            record.shard.rpartition("-")[0], {"caption": recipe.pretokenize.t5_caption, "with": 0, "without": {}}
+        )
         found["with"] += record.rows_out
         found["without"] = dict(sorted((Counter(found["without"]) + Counter(record.dropped)).items()))
     return facts
@@ -160,14 +179,21 @@ class T5Worker:
         earlier = earlier_rows(root, "t5", made_by, [row["uid"] for row in plan])
         facts = {MADE_BY: made_by, "tessera_format": str(FORMAT), "width": str(self.encoder.dim)}
         dropped: Counter[str] = Counter()
-        with writing(path) as temporary, pq.ParquetWriter(temporary, FEATURES.with_metadata(facts), compression="zstd") as file:
+        with (
+            writing(path) as temporary,
+            pq.ParquetWriter(temporary, FEATURES.with_metadata(facts), compression="zstd") as file,
+        ):
             for start in range(0, len(plan), CHUNK):
                 made = self._rows(unit, hands, plan[start : start + CHUNK], earlier)
                 dropped.update(row["reason"] for row in made if row["reason"])
                 file.write_table(pa.Table.from_pylist(made, schema=FEATURES.with_metadata(facts)), ROW_GROUP_ROWS)
-        return ShardRecord(unit.name, unit.key, (FileRecord.of(root, path),), len(plan), len(plan) - dropped.total(), dict(dropped))
+        return ShardRecord(
+            unit.name, unit.key, (FileRecord.of(root, path),), len(plan), len(plan) - dropped.total(), dict(dropped)
+        )
 
-    def _rows(self, unit: Unit, hands: Hands, rows: list[dict[str, Any]], earlier: dict[bytes, dict[str, Any]]) -> list[dict[str, Any]]:
+    def _rows(
+        self, unit: Unit, hands: Hands, rows: list[dict[str, Any]], earlier: dict[bytes, dict[str, Any]]
+    ) -> list[dict[str, Any]]:
         """Return the finished rows of a chunk; after a worker's death its rows are encoded one by one."""
         made = {row["uid"]: _carried(row, earlier.get(row["uid"])) for row in rows}
         new = [row for row in rows if made[row["uid"]]["reason"] is None and made[row["uid"]]["features"] is None]

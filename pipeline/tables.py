@@ -26,9 +26,11 @@ GROUP_ROWS = 65_536
 
 
 def with_tables(recipe: Recipe, files: list[InputFile]) -> list[InputFile]:
-    """Return the input's files, each raw one with a table in `manifests/input/` that says what it holds, a row group in memory.
+    """Return the input's files, each raw one with a table in `manifests/input/` that says what it holds, a row group in
+    memory.
 
-    A table is named by what it is made of and made once. Raises RecipeError where all pictures of a file lie outside the data set.
+    A table is named by what it is made of and made once. Raises RecipeError where all pictures of a file lie outside
+    the data set.
     """
     return [_with_table(recipe, file) if file.raw else file for file in files]
 
@@ -40,7 +42,11 @@ def _with_table(recipe: Recipe, file: InputFile) -> InputFile:
     path = recipe.root / "manifests" / "input" / f"{name}.parquet"
     try:
         if not path.exists():
-            _write(path, _line_rows(file, root, mapping) if file.raw == "jsonl" else sample_rows(file.url, file.name, mapping), mapping)
+            _write(
+                path,
+                _line_rows(file, root, mapping) if file.raw == "jsonl" else sample_rows(file.url, file.name, mapping),
+                mapping,
+            )
             if tombstones := read_tombstones(recipe.root):
                 blank_rows(path, file.name, mapping, tombstones)
     except BrokenTar as error:
@@ -71,7 +77,8 @@ def _line_rows(file: InputFile, root: str, mapping: Mapping[str, str]) -> Iterat
 
 
 def _check_folder(file: InputFile, rows: list[dict[str, Any]], root: str) -> None:
-    """Raise RecipeError when every path is absolute and leads elsewhere: the recipe does not say where the pictures are."""
+    """Raise RecipeError when every path is absolute and leads elsewhere: the recipe does not say where the pictures
+    are."""
     paths = [row for row in rows if row[FAULT] != "broken_line"]
     outside = [row for row in paths if row[FAULT] == "blocked_path" and os.path.isabs(row["url"])]
     if outside and len(outside) == len(paths):

@@ -1,4 +1,5 @@
-"""Read tars of samples (KEY.jpg, KEY.txt, KEY.json), as img2dataset and we write them: what they say, and their pictures."""
+"""Read tars of samples (KEY.jpg, KEY.txt, KEY.json), as img2dataset and we write them: what they say, and their
+pictures."""
 
 import json
 import tarfile
@@ -20,7 +21,8 @@ class BrokenTar(ValueError):
 
 
 def members(tar: tarfile.TarFile, file: Any) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
-    """Yield (key, ending, member) of every plain file, in order. Raises BrokenTar where the tar ends without its end mark.
+    """Yield (key, ending, member) of every plain file, in order. Raises BrokenTar where the tar ends without its end
+    mark.
 
     tarfile itself ends silently at a cut between samples and at a damaged header.
     """
@@ -62,9 +64,11 @@ def opened(url: str) -> tuple[tarfile.TarFile, Any]:
 
 
 def sample_rows(url: str, name: str, mapping: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield a row per sample with a picture, by our columns and `key`, in order; where the tar is broken a last row says so.
+    """Yield a row per sample with a picture, by our columns and `key`, in order; where the tar is broken a last row
+    says so.
 
-    A sample without a URL goes by its path inside the data set, `name`/KEY.ENDING. Raises BrokenTar when nothing can be read.
+    A sample without a URL goes by its path inside the data set, `name`/KEY.ENDING. Raises BrokenTar when nothing can be
+    read.
     """
     tar, file = opened(url)
     with tar, file:
@@ -73,7 +77,8 @@ def sample_rows(url: str, name: str, mapping: Mapping[str, str]) -> Iterator[dic
 
 
 def _samples(tar: tarfile.TarFile, file: IO[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield what there is of each sample: key, picture (its ending), json and txt (bytes); where the tar is broken a last one says so."""
+    """Yield what there is of each sample: key, picture (its ending), json and txt (bytes); where the tar is broken a
+    last one says so."""
     sample: dict[str, Any] = {}
     try:
         for key, ending, info in members(tar, file):
@@ -116,7 +121,8 @@ def _note(data: bytes) -> dict[str, Any]:
 def pictures(url: str, wanted: Collection[str], max_bytes: int) -> Iterator[tuple[str, bytes | None, str]]:
     """Yield (key, bytes or None, reason or "") of the wanted samples that a tar holds, once each, in its order.
 
-    A member above `max_bytes` is `too_large` and not read. Raises BrokenTar at the damage, OSError where there is no tar.
+    A member above `max_bytes` is `too_large` and not read. Raises BrokenTar at the damage, OSError where there is no
+    tar.
     """
     tar, file = opened(url)
     left = set(wanted)

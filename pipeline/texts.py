@@ -17,12 +17,14 @@ def sidecars(root: Path, step: str, of: str) -> list[Path]:
 
 
 def texts_sql(root: Path, captioner: str | None) -> str:
-    """Return SQL of (uid, url, text, top_caption, said) of every fetched pair; `said` holds this captioner's texts, null without any."""
+    """Return SQL of (uid, url, text, top_caption, said) of every fetched pair; `said` holds this captioner's texts,
+    null without any."""
     planned = files_sql(sorted(plan_folder(root, "fetch").glob("*.parquet")))
     captions = sidecars(root, "caption", captioner) if captioner else []
     if not captions:
         return (
-            f"(SELECT uid, url, text, top_caption, NULL::STRUCT({', '.join(f'{name} VARCHAR' for name in TEXTS)})[] AS said FROM {planned})"
+            f"(SELECT uid, url, text, top_caption, NULL::STRUCT({', '.join(f'{name} VARCHAR' for name in TEXTS)})[] AS"
+            f" said FROM {planned})"
         )
     packed = ", ".join(f"'{name}': {name}" for name in TEXTS)
     said = f"(SELECT uid, list({{{packed}}}) AS said FROM {files_sql(captions)} WHERE reason IS NULL GROUP BY uid)"

@@ -2,7 +2,8 @@
 
 Reads RUN/codes/TIER/, writes RUN/train/TIER/: checkpoints/, metrics.jsonl, loss.png, samples/, and for the demo
 memorised.png and .json. Started again it goes on from the newest checkpoint, exactly: what a step reads, drops and
-corrupts depends on the seed and the step's number alone. On several GPUs: `torchrun --nproc-per-node 8 -m pipeline.train`.
+corrupts depends on the seed and the step's number alone. On several GPUs: `torchrun --nproc-per-node 8 -m
+pipeline.train`.
 """
 
 import argparse
@@ -58,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not out_of_room(error):
             raise
         print(
-            "error: the disk is full; free some room and give the same command again: it goes on from the last checkpoint", file=sys.stderr
+            "error: the disk is full; free some room and give the same command again: it goes on from the last"
+            " checkpoint",
+            file=sys.stderr,
         )
     except KeyboardInterrupt:
         print("\nstopped; what was saved stays. The same command goes on from the last checkpoint.", file=sys.stderr)
@@ -86,10 +89,20 @@ def run(args: argparse.Namespace, machine: Machine, stack: contextlib.ExitStack)
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options --recipe, --out and --set."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.train", description="Train the GPT on the code shards of a run folder.")
-    parser.add_argument("--recipe", metavar="FILE", help="TOML file or bundled name; none: recipe.toml here, else the bundled demo")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.train", description="Train the GPT on the code shards of a run folder."
+    )
+    parser.add_argument(
+        "--recipe", metavar="FILE", help="TOML file or bundled name; none: recipe.toml here, else the bundled demo"
+    )
     parser.add_argument("--out", metavar="DIR", help="run folder, instead of the recipe's output.root")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change a recipe value, such as train.steps=1000")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change a recipe value, such as train.steps=1000",
+    )
     return parser.parse_args(arguments)
 
 
@@ -107,9 +120,10 @@ def introduce(job: Job) -> None:
     stand_in = " (stand-in weights)" if job.tokenizer.stand_in else ""
     capped = f", {len(job.pictures.samples)} of them used" if isinstance(job.pictures, MemoryPictures) else ""
     job.machine.say(
-        f"training {config.model} ({count / 1e6:,.1f} M parameters) on {data['samples']:,} pictures of tier {config.tier!r}{capped}: "
-        f"codes {job.tokenizer.name}{stand_in} {job.tokenizer.grid}x{job.tokenizer.grid}, {job.condition.says}; "
-        f"{job.last:,} steps of {config.batch} on {job.machine.world} x {job.machine.device.type}, {'bf16' if job.bf16 else 'fp32'}"
+        f"training {config.model} ({count / 1e6:,.1f} M parameters) on {data['samples']:,} pictures of tier"
+        f" {config.tier!r}{capped}: codes {job.tokenizer.name}{stand_in} {job.tokenizer.grid}x{job.tokenizer.grid},"
+        f" {job.condition.says}; {job.last:,} steps of {config.batch} on {job.machine.world} x"
+        f" {job.machine.device.type}, {'bf16' if job.bf16 else 'fp32'}"
     )
 
 
@@ -190,12 +204,15 @@ def collate(job: Job, examples: list[Example]) -> tuple[Tensor, Condition]:
     condition = job.condition.of([example.caption for example in examples], [example.features for example in examples])
     codes_BN = torch.from_numpy(np.stack([example.codes_N for example in examples]).astype(np.int64))
     device = job.machine.device
-    on_device = condition.to(device) if isinstance(condition, Tensor) else (condition[0].to(device), condition[1].to(device))
+    on_device = (
+        condition.to(device) if isinstance(condition, Tensor) else (condition[0].to(device), condition[1].to(device))
+    )
     return codes_BN.to(device), on_device
 
 
 def corrupted(codes_BN: Tensor) -> Tensor:
-    """Return the codes with some replaced, at a rate drawn from U(0, 1) per picture, by another picture's code at the same place.
+    """Return the codes with some replaced, at a rate drawn from U(0, 1) per picture, by another picture's code at the
+    same place.
 
     Without it a small set is learned by its first codes, and the text is ignored.
     """
@@ -261,12 +278,19 @@ def log(job: Job, meter: Meter, norm: Tensor) -> None:
     job.machine.say(f"  step {job.step:,}/{job.last:,}  loss {loss:.3f}  {tokens:,.0f} tokens/s  {done}  ETA {left}")
     if not math.isfinite(loss):
         raise TrainError(
-            f"the loss is {loss} near step {job.step}: nothing was saved since the last checkpoint in {job.folder / 'checkpoints'}"
+            f"the loss is {loss} near step {job.step}: nothing was saved since the last checkpoint in"
+            f" {job.folder / 'checkpoints'}"
         )
     if job.machine.leads:
         job.folder.mkdir(parents=True, exist_ok=True)
         rates = [group["lr"] for optimizer in job.optimizers for group in optimizer.param_groups[:1]]
-        line = {"step": job.step, "loss": round(loss, 6), "grad_norm": round(float(norm), 6), "lr": rates, "tokens_per_s": round(tokens)}
+        line = {
+            "step": job.step,
+            "loss": round(loss, 6),
+            "grad_norm": round(float(norm), 6),
+            "lr": rates,
+            "tokens_per_s": round(tokens),
+        }
         with open(metrics_path(job), "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     meter.since, meter.steps, meter.loss = now, 0, 0.0
@@ -303,7 +327,9 @@ def open_studio(job: Job) -> Studio:
     loaded = load_vq(*job.vq)
     loaded.vq.to(job.machine.device)
     config = job.config
-    sampling = Sampling(config.sample_cfg_scale, config.sample_top_k, config.sample_temperature, config.sample_top_p, config.seed)
+    sampling = Sampling(
+        config.sample_cfg_scale, config.sample_top_k, config.sample_temperature, config.sample_top_p, config.seed
+    )
     return Studio(job.gpt, job.condition, loaded, sampling, prompts(job))
 
 

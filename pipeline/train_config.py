@@ -15,63 +15,103 @@ class TrainConfig(BaseModel):
     # what to train
     model: str = Field("GPT-XL", description=f"one of {', '.join(SIZES)}")
     tier: str = Field("pretrain", description="tier whose codes are read: RUN/codes/TIER/")
-    condition: ConditionKind = Field("text", description="'class': codes with labels, such as ImageNet's imported from LlamaGen's folders")
-    classes: int = Field(1000, ge=1, description="with condition = 'class': labels are below it; one more embedding stands for none")
-    rope_cond: RopeCondition = Field("zero", description="'zero': LlamaGen's, text is attended uniformly; 'identity': by content")
+    condition: ConditionKind = Field(
+        "text", description="'class': codes with labels, such as ImageNet's imported from LlamaGen's folders"
+    )
+    classes: int = Field(
+        1000, ge=1, description="with condition = 'class': labels are below it; one more embedding stands for none"
+    )
+    rope_cond: RopeCondition = Field(
+        "zero", description="'zero': LlamaGen's, text is attended uniformly; 'identity': by content"
+    )
     cond_len: int = Field(120, ge=1, description="text tokens at most")
     cond_dim: int = Field(2048, ge=1, description="width of a text feature; flan-t5-xl's is 2048")
     token_dropout: float = Field(0.1, ge=0, le=1)
     resid_dropout: float = Field(0.1, ge=0, le=1)
     ffn_dropout: float = Field(0.1, ge=0, le=1)
-    cond_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without text or class, for classifier-free guidance")
+    cond_dropout: float = Field(
+        0.1, ge=0, le=1, description="share of samples trained without text or class, for classifier-free guidance"
+    )
     init_from: str | None = Field(
         None,
-        description="start from these weights alone: train/TIER/checkpoints of another tier, one in it, .safetensors, LlamaGen's .pt",
+        description=(
+            "start from these weights alone: train/TIER/checkpoints of another tier, one in it, .safetensors,"
+            " LlamaGen's .pt"
+        ),
     )
 
     # text
     text: Literal["t5", "hashed_words"] = Field(
         "t5", description="text features; 'hashed_words' (demo) needs no model: one fixed vector per word"
     )
-    text_weights: str = Field("google/flan-t5-xl", description="T5 encoder: a local folder, or a name in the local cache")
-    captions: dict[str, float] = Field({"alt": 1.0}, min_length=1, description="caption source = weight; drawn per picture and epoch")
+    text_weights: str = Field(
+        "google/flan-t5-xl", description="T5 encoder: a local folder, or a name in the local cache"
+    )
+    captions: dict[str, float] = Field(
+        {"alt": 1.0}, min_length=1, description="caption source = weight; drawn per picture and epoch"
+    )
 
     # optimisation
     batch: int = Field(256, ge=1, description="pictures per step, over all processes")
-    micro_batch: int | None = Field(None, ge=1, description="pictures per forward pass and process; none: all of a process's share at once")
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="'muon' (demo): Muon on the layers' matrices, AdamW on the rest")
+    micro_batch: int | None = Field(
+        None, ge=1, description="pictures per forward pass and process; none: all of a process's share at once"
+    )
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="'muon' (demo): Muon on the layers' matrices, AdamW on the rest"
+    )
     lr: float = Field(1e-4, gt=0, description="AdamW's learning rate")
     muon_lr: float = Field(0.03, gt=0, description="Muon's learning rate")
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(0.05, ge=0, description="on parameters of two dimensions and more")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     cooldown: float = Field(
-        0.0, ge=0, le=1, description="(demo) last share of `steps` in which the rate falls linearly to 0; 0: constant, LlamaGen's"
+        0.0,
+        ge=0,
+        le=1,
+        description="(demo) last share of `steps` in which the rate falls linearly to 0; 0: constant, LlamaGen's",
     )
     corruption: Literal["none", "uniform"] = Field(
         "none",
-        description="(demo) 'uniform': at a rate drawn from U(0, 1) per picture, codes that are read are another picture's at that place",
+        description=(
+            "(demo) 'uniform': at a rate drawn from U(0, 1) per picture, codes that are read are another picture's at"
+            " that place"
+        ),
     )
 
     # how long
     steps: int | None = Field(None, ge=1, description="stop after this many steps")
     epochs: int = Field(300, ge=1, description="stop after this many passes over the codes")
-    seconds: float | None = Field(None, gt=0, description="stop each invocation after this long; such a run cannot be repeated exactly")
+    seconds: float | None = Field(
+        None, gt=0, description="stop each invocation after this long; such a run cannot be repeated exactly"
+    )
     seed: int = 0
 
     # data
-    max_pictures: int | None = Field(None, ge=1, description="(demo) only this many pictures, chosen by hash(uid, seed)")
-    memory_bytes: int = Field(1 << 30, ge=0, description="code shards up to this size are held in memory; larger ones are streamed")
-    verify: Literal["sha256", "size"] = Field("sha256", description="how shards are checked against their index before training")
+    max_pictures: int | None = Field(
+        None, ge=1, description="(demo) only this many pictures, chosen by hash(uid, seed)"
+    )
+    memory_bytes: int = Field(
+        1 << 30, ge=0, description="code shards up to this size are held in memory; larger ones are streamed"
+    )
+    verify: Literal["sha256", "size"] = Field(
+        "sha256", description="how shards are checked against their index before training"
+    )
     on_change: Literal["refuse", "restart", "continue"] = Field(
         "refuse",
-        description="when checkpoints come from other codes or another recipe: stop, set them aside and start anew, or go on from them",
+        description=(
+            "when checkpoints come from other codes or another recipe: stop, set them aside and start anew, or go on"
+            " from them"
+        ),
     )
 
     # machine
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the layers; auto: bf16 on a GPU, fp32 on a CPU")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="arithmetic of the layers; auto: bf16 on a GPU, fp32 on a CPU"
+    )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads; none: torch's choice. A fixed number gives the same bytes on any number of cores"
+        None,
+        ge=1,
+        description="CPU threads; none: torch's choice. A fixed number gives the same bytes on any number of cores",
     )
     compile: bool = Field(False, description="torch.compile")
 
@@ -80,13 +120,19 @@ class TrainConfig(BaseModel):
     checkpoint_every: int = Field(5000, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(3, ge=1, description="how many of the newest checkpoints stay")
     sample_every: int = Field(5000, ge=0, description="steps between sample pictures; 0: none")
-    sample_prompts: list[str] = Field([], description="what to draw, captions or class numbers; none: those of the first pictures")
+    sample_prompts: list[str] = Field(
+        [], description="what to draw, captions or class numbers; none: those of the first pictures"
+    )
     sample_cfg_scale: float = Field(7.5, ge=0)
     sample_top_k: int = Field(1000, ge=0, description="0: all codes")
     sample_temperature: float = Field(1.0, ge=0)
     sample_top_p: float = Field(1.0, gt=0, le=1)
     recall_pictures: int = Field(
-        0, ge=0, description="(demo) after training draw this many training captions and count whose picture comes back; 0: none"
+        0,
+        ge=0,
+        description=(
+            "(demo) after training draw this many training captions and count whose picture comes back; 0: none"
+        ),
     )
 
     @field_validator("model")
@@ -107,10 +153,15 @@ class TrainConfig(BaseModel):
     def _classes_have_no_captions(self) -> "TrainConfig":
         if self.condition == "class" and self.recall_pictures:
             raise ValueError("recall_pictures draws captions; with condition = 'class' it must be 0")
-        wrong = [prompt for prompt in self.sample_prompts if not (prompt.isdecimal() and prompt.isascii() and int(prompt) < self.classes)]
+        wrong = [
+            prompt
+            for prompt in self.sample_prompts
+            if not (prompt.isdecimal() and prompt.isascii() and int(prompt) < self.classes)
+        ]
         if self.condition == "class" and wrong:
             raise ValueError(
-                f"sample_prompts: {wrong[0]!r} is no class; with condition = 'class' wanted numbers from 0 to {self.classes - 1}"
+                f"sample_prompts: {wrong[0]!r} is no class; with condition = 'class' wanted numbers from 0 to"
+                f" {self.classes - 1}"
             )
         return self
 

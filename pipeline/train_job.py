@@ -72,7 +72,10 @@ class Machine:
 
 def this_machine() -> Machine:
     """Join the processes that torchrun started, or be the only one."""
-    rank, local, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")))
+    rank, local, world = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
+    )
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -104,11 +107,14 @@ class Job:
     @property
     def bf16(self) -> bool:
         """Tell whether the layers compute in bfloat16."""
-        return self.config.precision == "bf16" or (self.config.precision == "auto" and self.machine.device.type == "cuda")
+        return self.config.precision == "bf16" or (
+            self.config.precision == "auto" and self.machine.device.type == "cuda"
+        )
 
 
 def prepare(recipe: Recipe, machine: Machine) -> Job:
-    """Return the job, resumed where it can be. Raises ValueError (RecipeError, LoaderError, WeightsError) for what cannot work."""
+    """Return the job, resumed where it can be. Raises ValueError (RecipeError, LoaderError, WeightsError) for what
+    cannot work."""
     config = recipe.train
     if config.tier not in recipe.tier:
         raise RecipeError(f"train.tier: no tier {config.tier!r} in the recipe; its tiers are {', '.join(recipe.tier)}")
@@ -124,7 +130,8 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     pictures = open_pictures(shards, Limits(config.memory_bytes, config.max_pictures, config.seed), share)
     if config.recall_pictures and not isinstance(pictures, MemoryPictures):
         raise RecipeError(
-            "train.recall_pictures: these codes are too many to hold in memory; set train.max_pictures, or train.recall_pictures = 0"
+            "train.recall_pictures: these codes are too many to hold in memory; set train.max_pictures, or"
+            " train.recall_pictures = 0"
         )
     condition = conditioner(config, str(machine.device))
     gpt = _new_gpt(config, tokenizer).to(machine.device)
@@ -160,7 +167,9 @@ def _check_condition(config: TrainConfig, sample: CodeSample) -> None:
     if config.condition == "class":
         class_of(sample, config.classes)
     elif sample.label is not None and not sample.captions:
-        raise LoaderError(f"the codes of tier {config.tier!r} have labels and no captions: set train.condition = 'class'")
+        raise LoaderError(
+            f"the codes of tier {config.tier!r} have labels and no captions: set train.condition = 'class'"
+        )
 
 
 def _check_tokenizer(recipe: Recipe, sample: CodeSample, machine: Machine) -> None:
@@ -168,7 +177,8 @@ def _check_tokenizer(recipe: Recipe, sample: CodeSample, machine: Machine) -> No
     made_by, size = sample.tokenizer, recipe.tier[recipe.train.tier].size
     if sample.size != size:
         raise LoaderError(
-            f"the codes of tier {recipe.train.tier!r} are of {sample.size} px, the recipe says {size}: run `make pretokenize` again"
+            f"the codes of tier {recipe.train.tier!r} are of {sample.size} px, the recipe says {size}: run `make"
+            " pretokenize` again"
         )
     name, weights = recipe.tokenizer(recipe.train.tier)
     try:
@@ -177,18 +187,20 @@ def _check_tokenizer(recipe: Recipe, sample: CodeSample, machine: Machine) -> No
         if recipe.train.sample_every or recipe.train.recall_pictures:
             raise
         machine.say(
-            f"tokenizer: {name}'s weights {weights!r} are not here, so the codes' fingerprint is not compared; no samples are drawn"
+            f"tokenizer: {name}'s weights {weights!r} are not here, so the codes' fingerprint is not compared; no"
+            " samples are drawn"
         )
         fingerprint = made_by.fingerprint
     if made_by.fingerprint == UNKNOWN != fingerprint:
         raise LoaderError(
-            f"the codes of tier {recipe.train.tier!r} were imported without their tokenizer's weights, so nothing can compare it with "
-            f"the recipe's: import them again with --weights {weights}"
+            f"the codes of tier {recipe.train.tier!r} were imported without their tokenizer's weights, so nothing can"
+            f" compare it with the recipe's: import them again with --weights {weights}"
         )
     if (name, fingerprint) != (made_by.name, made_by.fingerprint):
         raise LoaderError(
-            f"tokenizer mismatch: the codes of tier {recipe.train.tier!r} were made by {made_by.name} {made_by.fingerprint[:12]}…, "
-            f"the recipe says {name} ({weights}) {fingerprint[:12]}…: run `make pretokenize` again, or set the recipe back"
+            f"tokenizer mismatch: the codes of tier {recipe.train.tier!r} were made by {made_by.name}"
+            f" {made_by.fingerprint[:12]}…, the recipe says {name} ({weights}) {fingerprint[:12]}…: run `make"
+            " pretokenize` again, or set the recipe back"
         )
 
 
@@ -217,7 +229,9 @@ def last_step(config: TrainConfig, pictures: Pictures, shards: list[Shard]) -> i
     return passes if config.steps is None else min(config.steps, passes)
 
 
-def _facts(config: TrainConfig, machine: Machine, shards: list[Shard], sample: CodeSample, condition: Conditioner) -> dict[str, Any]:
+def _facts(
+    config: TrainConfig, machine: Machine, shards: list[Shard], sample: CodeSample, condition: Conditioner
+) -> dict[str, Any]:
     samples = sum(shard.samples for shard in shards)
     return {
         "train": config.model_dump(mode="json"),
@@ -238,7 +252,8 @@ def _resume(job: Job) -> None:
         job.step = found.step
         if found.state["world"] != job.machine.world:
             job.machine.say(
-                f"note: {found.state['world']} process(es) before, {job.machine.world} now: streamed shards are shared out anew"
+                f"note: {found.state['world']} process(es) before, {job.machine.world} now: streamed shards are shared"
+                " out anew"
             )
         job.machine.say(f"going on from step {job.step} ({found.folder})")
     elif job.config.init_from:
@@ -255,8 +270,8 @@ def _settle(job: Job, checkpoints: Path) -> None:
     said = f"{checkpoints} was trained with other {', '.join(changed)}"
     if job.config.on_change == "refuse":
         raise RecipeError(
-            f"{said}. Set it aside and start anew: --set train.on_change=restart; go on from it: --set train.on_change=continue; "
-            "or use another run folder (--out DIR)"
+            f"{said}. Set it aside and start anew: --set train.on_change=restart; go on from it: --set"
+            " train.on_change=continue; or use another run folder (--out DIR)"
         )
     if job.config.on_change == "continue":
         job.machine.say(f"note: {said}: going on from it, as train.on_change says")
@@ -275,7 +290,9 @@ def differences(found: Checkpoint, facts: dict[str, Any]) -> list[str]:
         changed.insert(0, "codes")
     free = FREE_TO_CHANGE if now["train"]["cooldown"] else FREE_TO_CHANGE | {"steps"}
     for key in sorted(set(now["train"]) - free):
-        earlier = before["train"].get(key, TrainConfig.model_fields[key].default)  # a key that came after the checkpoint
+        earlier = before["train"].get(
+            key, TrainConfig.model_fields[key].default
+        )  # a key that came after the checkpoint
         if earlier != now["train"][key]:
             changed.append(f"train.{key} ({earlier!r}, now {now['train'][key]!r})")
     return changed

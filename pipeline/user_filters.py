@@ -30,7 +30,8 @@ _LOADED: dict[Path, UserFile] = {}
 
 
 def find_beside(data: dict[str, Any], folder: Path) -> None:
-    """Make the paths of `filter.python` absolute in plain recipe values: a file beside the recipe, else in the current folder."""
+    """Make the paths of `filter.python` absolute in plain recipe values: a file beside the recipe, else in the current
+    folder."""
     section = data.get("filter")
     named = section.get("python") if isinstance(section, dict) else None
     if not isinstance(section, dict) or not isinstance(named, str | list):
@@ -73,7 +74,8 @@ def _load(path: Path) -> None:
         source = path.read_bytes()
     except OSError as error:
         raise RecipeError(
-            f"recipe: filter.python: cannot read {str(path)!r} ({error.strerror}); give Python files beside the recipe or in this folder"
+            f"recipe: filter.python: cannot read {str(path)!r} ({error.strerror}); give Python files beside the recipe"
+            " or in this folder"
         ) from error
     sha256 = hashlib.sha256(source).hexdigest()
     if path in _LOADED and _LOADED[path].sha256 == sha256:
@@ -99,13 +101,16 @@ def _load(path: Path) -> None:
 def _check(path: Path, made: list[tuple[str, Any]]) -> None:
     """Check what a file registered and put a guard around its `keep`. Raises RecipeError."""
     if not made:
-        raise RecipeError(f'recipe: filter.python: {path} registers no filter; put @register("name") of filters.base over its class')
+        raise RecipeError(
+            f'recipe: filter.python: {path} registers no filter; put @register("name") of filters.base over its class'
+        )
     for use, found in made:
         inputs = getattr(found, "inputs", None)
         named = isinstance(inputs, tuple) and all(isinstance(name, str) for name in inputs)
         if not (named or isinstance(inputs, property)) or not callable(getattr(found, "keep", None)):
             raise RecipeError(
-                f"recipe: filter.python: {path}: filter {use!r} needs `inputs`, a tuple of the columns it reads, and a method `keep`"
+                f"recipe: filter.python: {path}: filter {use!r} needs `inputs`, a tuple of the columns it reads, and a"
+                " method `keep`"
             )
         found.keep = _guarded(path, use, found.keep)
 
@@ -127,7 +132,10 @@ def _guarded(path: Path, use: str, keep: Callable[..., Any]) -> Callable[[Any, p
             verdict = verdict.cast(pa.bool_())
         if not isinstance(verdict, pa.BooleanArray) or len(verdict) != batch.num_rows:
             got = f"{len(verdict)} of {verdict.type}" if isinstance(verdict, pa.Array) else repr(verdict)[:80]
-            raise RecipeError(f"filter {use!r} of {path}: keep gave {got}, wanted true, false or null for each of {batch.num_rows} rows")
+            raise RecipeError(
+                f"filter {use!r} of {path}: keep gave {got}, wanted true, false or null for each of {batch.num_rows}"
+                " rows"
+            )
         return verdict
 
     return judged

@@ -36,7 +36,8 @@ class Funnel:
 
 @dataclass(frozen=True)
 class Answer:
-    """The funnel now and then. `open`: rows that were never fetched, by the reason they have now; `most`: if all of them were kept."""
+    """The funnel now and then. `open`: rows that were never fetched, by the reason they have now; `most`: if all of
+    them were kept."""
 
     now: Funnel
     then: Funnel
@@ -69,7 +70,8 @@ def ask(recipe: Recipe) -> Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """The asked rules beside those of the run. `reasons` names every reason that can come up; `judge`'s stand first, in its order."""
+    """The asked rules beside those of the run. `reasons` names every reason that can come up; `judge`'s stand first, in
+    its order."""
 
     recipe: Recipe
     stored: Stored
@@ -83,14 +85,23 @@ class Question:
         """Build both sets of rules."""
         rules = build_rules(recipe)
         before = build_rules(
-            recipe.model_copy(update={"filter": recipe.filter.model_copy(update={"rules": stored.settings["select"]["rules"]})})
+            recipe.model_copy(
+                update={"filter": recipe.filter.model_copy(update={"rules": stored.settings["select"]["rules"]})}
+            )
         )
-        seen = [reason for step in ("select", "decide") for record in records_of(stored.root, step) for reason in record.dropped]
+        seen = [
+            reason
+            for step in ("select", "decide")
+            for record in records_of(stored.root, step)
+            for reason in record.dropped
+        ]
         names = [rule.name for rule in before.everywhere]
         reasons = tuple(dict.fromkeys((*reasons_of(rules), EXACT, *names, *sorted(seen))))
         filled = fillable(recipe)
         settled = frozenset(rule.name for rule in rules.everywhere if not filled & {*rule.inputs})
-        return cls(recipe, stored, rules, Reselect(before.everywhere, rules.everywhere, filled, reasons), reasons, settled)
+        return cls(
+            recipe, stored, rules, Reselect(before.everywhere, rules.everywhere, filled, reasons), reasons, settled
+        )
 
     def changes(self) -> list[str]:
         """Return the rules that differ, as `PLACE: before -> then`."""
@@ -122,7 +133,8 @@ def _differences(place: str, before: list[dict[str, Any]], then: list[dict[str, 
 
 @dataclass
 class Survey:
-    """Adds up shards: per row a code and the bits of its tiers, and what is needed to settle twins and rows of one uid."""
+    """Adds up shards: per row a code and the bits of its tiers, and what is needed to settle twins and rows of one
+    uid."""
 
     question: Question
     codes: list[Numbers] = field(default_factory=list)
@@ -174,14 +186,20 @@ class Survey:
         codes = marked(verdicts.code, batch["mark"], self.question.reasons)
         rival = (codes == PASSES) & flags(pc.is_valid(batch["cluster"]))
         chosen = batch.select([*WORTH, "uid", "cluster"]).filter(pa.array(rival))
-        chosen = chosen.append_column("row", pa.array(rows[rival])).append_column("rank", pa.array(verdicts.rank[rival]))
+        chosen = chosen.append_column("row", pa.array(rows[rival])).append_column(
+            "rank", pa.array(verdicts.rank[rival])
+        )
         self.rivals.append(chosen)
         return codes, verdicts.tiers
 
     def _judge_again(self, plan: Plan, code: Numbers, passed: Numbers) -> None:
         """Judge fetched rows by the values of the rows that stand for them, where the fetch itself went well."""
         pairs = plan.other
-        step = rows_of(pairs[:, 1], self.question.stored, True, ("step",))["step"] if len(pairs) else pa.chunked_array([[]], pa.string())
+        step = (
+            rows_of(pairs[:, 1], self.question.stored, True, ("step",))["step"]
+            if len(pairs)
+            else pa.chunked_array([[]], pa.string())
+        )
         pairs = pairs[flags(pc.or_kleene(pc.is_null(step), pc.equal(step, "decide")))]
         if not len(pairs):
             return
@@ -231,7 +249,8 @@ class Survey:
         code[rows[contest.losers()]] = self.question.reasons.index(NEAR)
 
     def _compose(self, code: Numbers, passed: Numbers, before: Numbers, plan: Plan) -> tuple[Numbers, Counter[str]]:
-        """Give rows of one uid the fate of the one that stands for them; count the rows that stay open by their reason now."""
+        """Give rows of one uid the fate of the one that stands for them; count the rows that stay open by their reason
+        now."""
         reasons = self.question.reasons
         settled = code.copy()
         settled[plan.copies] = reasons.index(EXACT)
@@ -250,13 +269,17 @@ class Survey:
         counts = np.bincount(code[code >= 0], minlength=len(question.reasons))
         dropped = {reason: int(count) for reason, count in zip(question.reasons, counts, strict=True) if count}
         bits = passed[kept]
-        tiers = {name: int(((bits >> np.uint64(n)) & np.uint64(1)).sum()) for n, name in enumerate(question.recipe.tier)}
+        tiers = {
+            name: int(((bits >> np.uint64(n)) & np.uint64(1)).sum()) for n, name in enumerate(question.recipe.tier)
+        }
         now = Counter(self.now)
         kept_now = now.pop("", 0)
         was = [name for name, _ in question.stored.rules_before["tiers"]]
         total, least = opened.total(), int(kept.sum())
         if self.rows != least + sum(dropped.values()) + total:
-            raise AssertionError(f"whatif: {self.rows} rows in, {least} kept, {sum(dropped.values())} dropped, {total} open")
+            raise AssertionError(
+                f"whatif: {self.rows} rows in, {least} kept, {sum(dropped.values())} dropped, {total} open"
+            )
         return Answer(
             Funnel(self.rows, kept_now, _ordered(now), {name: self.tiers_now[name] for name in was}),
             Funnel(self.rows, least, _ordered(dropped), tiers),

@@ -28,14 +28,20 @@ class NotFound(LookupError):
 
 
 def print_story(recipe: Recipe, asked: str) -> None:
-    """Print the story of every row with this uid (32 hex digits) or URL. Raises NotFound, or RecipeError where filter has not run."""
+    """Print the story of every row with this uid (32 hex digits) or URL. Raises NotFound, or RecipeError where filter
+    has not run."""
     from pipeline.stages import settings_changed, stage_steps
 
     rows = find_rows(recipe.root, asked)
-    changed = [step.name for step in stage_steps(recipe, "filter", Runtime()) if step.name in JUDGES and settings_changed(step)]
+    changed = [
+        step.name for step in stage_steps(recipe, "filter", Runtime()) if step.name in JUDGES and settings_changed(step)
+    ]
     if changed:
         ran = " and ".join(changed)
-        print(f"note: these are not the rules that {ran} ran with here: fates are the run's, verdicts those of the rules now")
+        print(
+            f"note: these are not the rules that {ran} ran with here: fates are the run's, verdicts those of the"
+            " rules now"
+        )
     for row in rows:
         print("\n".join(story(recipe, row)))
 
@@ -46,14 +52,21 @@ def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
     if not finals:
         raise RecipeError(f"why: filter has not run in {root}; first: pipeline run --stage filter")
     is_uid = 8 <= len(asked) <= 32 and all(digit in "0123456789abcdefABCDEF" for digit in asked)
-    where, given = ("uid BETWEEN unhex(?) AND unhex(?)", [asked.ljust(32, "0"), asked.ljust(32, "f")]) if is_uid else ("url = ?", [asked])
+    where, given = (
+        ("uid BETWEEN unhex(?) AND unhex(?)", [asked.ljust(32, "0"), asked.ljust(32, "f")])
+        if is_uid
+        else ("url = ?", [asked])
+    )
     with connect(root) as connection:
         found = connection.execute(
             f"SELECT * FROM {files_sql(finals)} WHERE {where} ORDER BY filename, file_row_number", given
         ).to_arrow_table()
     if not found.num_rows:
         if is_removed(root, asked):
-            raise NotFound(f"why: {asked!r} was removed from {root}: its rows say `removed`, without their URL, and are found by uid alone")
+            raise NotFound(
+                f"why: {asked!r} was removed from {root}: its rows say `removed`, without their URL, and are found by"
+                " uid alone"
+            )
         what = "uid" if is_uid else "URL"
         wanted = "give 32 hex digits, the first 8 or more of them, or the URL as in the input"
         raise NotFound(f"why: no row of {root} has the {what} {asked!r}; {wanted}")
@@ -74,7 +87,9 @@ def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
     yield f"{row['uid'].hex() if row['uid'] else '-'}  {row['url']}"
     yield f"  from      {row['source']} row {row['source_row']}"
     yield f"  fate      {row['fate']}" + (
-        f": {row['reason']}" if row["reason"] else f", tiers {', '.join(row['tiers'])}, pictures in pairs/{row['shard']}.tar"
+        f": {row['reason']}"
+        if row["reason"]
+        else f", tiers {', '.join(row['tiers'])}, pictures in pairs/{row['shard']}.tar"
     )
     for name in [name[: -len("_origin")] for name in row if name.endswith("_origin")]:
         if row[name] is not None:
@@ -106,7 +121,9 @@ def _verdicts(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
     """Ask every rule again; the texts are in the planned rows."""
     plan = recipe.root / "manifests" / "plan" / "fetch" / f"{row['shard']}.parquet"
     with connect(recipe.root) as connection:
-        texts = connection.execute(f"SELECT text, top_caption FROM {files_sql([plan])} WHERE uid = ?", [row["uid"]]).fetchone()
+        texts = connection.execute(
+            f"SELECT text, top_caption FROM {files_sql([plan])} WHERE uid = ?", [row["uid"]]
+        ).fetchone()
     said = dict(zip(("text", "top_caption"), texts or (None, None), strict=True))
     yield from _rule_lines(recipe, {**{name: value for name, value in row.items() if name != "tiers"}, **said})
 
@@ -125,7 +142,8 @@ def _at_select(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
 
 
 def _rule_lines(recipe: Recipe, values: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each rule of [filter] and of every tier: its thresholds, its verdict, and the values that it looked at."""
+    """Yield a line for each rule of [filter] and of every tier: its thresholds, its verdict, and the values that it
+    looked at."""
     rules = build_rules(recipe)
     batch = pa.RecordBatch.from_pylist([{**dict.fromkeys(rules.columns), **values}])
     for place, some in (("filter", rules.everywhere), *rules.tiers.items()):
@@ -138,21 +156,34 @@ def _rule_lines(recipe: Recipe, values: dict[str, Any]) -> Iterator[str]:
 
 def _short(value: Any) -> str:
     return (
-        "null" if value is None else f"{value:.4g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else str(value)
+        "null"
+        if value is None
+        else f"{value:.4g}"
+        if isinstance(value, float)
+        else repr(value)
+        if isinstance(value, str)
+        else str(value)
     )
 
 
 def _fetched(root: Path, row: dict[str, Any]) -> Iterator[str]:
     """Tell every attempt to fetch the row, and what its picture is."""
     ledgers = [
-        root / f.path for r in records_of(root, "fetch") for f in r.files if r.shard == row["shard"] and f.path.startswith("ledger/")
+        root / f.path
+        for r in records_of(root, "fetch")
+        for f in r.files
+        if r.shard == row["shard"] and f.path.startswith("ledger/")
     ]
     if not ledgers:
         return
     with connect(root) as connection:
-        attempts = connection.execute(f"SELECT * FROM {files_sql(ledgers)} WHERE uid = ? ORDER BY attempt", [row["uid"]]).to_arrow_table()
+        attempts = connection.execute(
+            f"SELECT * FROM {files_sql(ledgers)} WHERE uid = ? ORDER BY attempt", [row["uid"]]
+        ).to_arrow_table()
     for attempt in attempts.to_pylist():
-        facts = [f"{name} {attempt[name]}" for name in ("http_status", "rule", "value") if attempt.get(name) is not None]
+        facts = [
+            f"{name} {attempt[name]}" for name in ("http_status", "rule", "value") if attempt.get(name) is not None
+        ]
         yield f"  fetch     attempt {attempt['attempt']}: {attempt['reason'] or 'a picture came'}" + (
             f" ({', '.join(facts)})" if facts else ""
         )
@@ -182,12 +213,16 @@ def _family(root: Path, row: dict[str, Any]) -> Iterator[str]:
     with connect(root) as connection:
         query = f"""
             SELECT lower(hex(uid)), url, coalesce(reason, 'survives') FROM {files_sql(paths)}
-            WHERE cluster = ? AND uid <> ? AND reason IS DISTINCT FROM 'exact_duplicate' ORDER BY reason NULLS FIRST, uid"""
+            WHERE cluster = ? AND uid <> ? AND reason IS DISTINCT FROM 'exact_duplicate'
+            ORDER BY reason NULLS FIRST, uid"""
         family = connection.execute(query, [row["cluster"], row["uid"]]).fetchall()
     yield from (f"  twin      {uid} {url}: {fate}" for uid, url, fate in family[:8])
     if len(family) > 8:
         yield f"  twins     and {len(family) - 8} more"
-    yield "  of twins  the best that passes the rules survives: tier, then aesthetic score, then pixels, then the smaller uid"
+    yield (
+        "  of twins  the best that passes the rules survives: tier, then aesthetic score, then pixels, then the"
+        " smaller uid"
+    )
 
 
 def _sidecars(root: Path, row: dict[str, Any]) -> Iterator[str]:
@@ -199,7 +234,9 @@ def _sidecars(root: Path, row: dict[str, Any]) -> Iterator[str]:
             what = f"parse_filename(filename, true), {', '.join(columns)}"
             query = f"SELECT {what} FROM {files_sql(paths)} WHERE uid = ? AND reason IS NULL ORDER BY filename"
             for found in connection.execute(query, [row["uid"]]).fetchall():
-                yield f"  {step:<9} {found[0]}: " + ", ".join(f"{name} {value}" for name, value in zip(columns, found[1:], strict=True))
+                yield f"  {step:<9} {found[0]}: " + ", ".join(
+                    f"{name} {value}" for name, value in zip(columns, found[1:], strict=True)
+                )
     shards = sorted(plan_folder(root, "pack").glob("*.parquet"))
     if shards and records_of(root, "pack"):
         with connect(root) as connection:

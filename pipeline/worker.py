@@ -57,9 +57,12 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
 
 
 def pipeline_options(job: Job) -> tuple[Any, PipelineOptions]:
-    """Return (runner, options): FnApiRunner by name for `local`, since Beam's own default downloads a binary and runs it."""
+    """Return (runner, options): FnApiRunner by name for `local`, since Beam's own default downloads a binary and runs
+    it."""
     if job.runner == "local":
-        return FnApiRunner(), PipelineOptions([*job.beam_options, "--direct_num_workers=1", "--direct_running_mode=in_memory"])
+        return FnApiRunner(), PipelineOptions(
+            [*job.beam_options, "--direct_num_workers=1", "--direct_running_mode=in_memory"]
+        )
     return None, PipelineOptions([f"--runner={CLUSTERS[job.runner]}", *job.beam_options])
 
 

@@ -58,7 +58,15 @@ def row_of(number: int, crops: int = 1) -> dict[str, object]:
         "sha256": bytes(32),
         "text": f"{WORDS[number % 12]} {WORDS[number // 12 % 12]} number {number}",
         "top_caption": None,
-        "said": [{"captioner": "llava", "caption": f"long {number}", "short_caption": f"short {number}", "model": "m", "prompt": "p"}],
+        "said": [
+            {
+                "captioner": "llava",
+                "caption": f"long {number}",
+                "short_caption": f"short {number}",
+                "model": "m",
+                "prompt": "p",
+            }
+        ],
     }
 
 

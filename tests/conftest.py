@@ -35,7 +35,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads spin against ea
 
 
 class Web(str):
-    """Where the small web is, as host:port; `hits` is every path that it was asked for, `pages` what it has: path -> body."""
+    """Where the small web is, as host:port; `hits` is every path that it was asked for, `pages` what it has: path ->
+    body."""
 
     hits: list[str]
     pages: dict[str, bytes]
@@ -45,7 +46,11 @@ class Web(str):
 def web():
     """Serve pictures on 127.0.0.1: /N.jpg, /small.jpg, /page.jpg, /twin.jpg; anything else is 404. Yields host:port."""
     pages = {f"/{n}.jpg": jpeg(picture(n)) for n in range(40)}
-    pages |= {"/small.jpg": jpeg(picture(100, 20, 20)), "/page.jpg": b"<html>sorry</html>", "/twin.jpg": jpeg(picture(3), quality=60)}
+    pages |= {
+        "/small.jpg": jpeg(picture(100, 20, 20)),
+        "/page.jpg": b"<html>sorry</html>",
+        "/twin.jpg": jpeg(picture(3), quality=60),
+    }
 
     hits: list[str] = []
 
@@ -108,7 +113,8 @@ KEPT = 21
 
 
 def write_input(folder: Path) -> Path:
-    """Write a good table of 3 row groups + 2 rows, one with a broken second row group, and a file that is no Parquet."""
+    """Write a good table of 3 row groups + 2 rows, one with a broken second row group, and a file that is no
+    Parquet."""
     folder.mkdir(parents=True, exist_ok=True)
     urls, texts, widths, heights = zip(*trouble(), strict=True)
     table = pa.table(
@@ -122,7 +128,9 @@ def write_input(folder: Path) -> Path:
     pq.write_table(table, folder / "a.parquet", row_group_size=ROWS_PER_GROUP)
     broken = pa.table(
         {
-            name: table[name].slice(0, 20).take(list(range(10)) * 2) if name != "URL" else pa.array(_elsewhere(), pa.string())
+            name: table[name].slice(0, 20).take(list(range(10)) * 2)
+            if name != "URL"
+            else pa.array(_elsewhere(), pa.string())
             for name in table.column_names
         }
     )

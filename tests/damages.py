@@ -14,7 +14,11 @@ def _members(path: Path) -> list[tuple[str, int, int]]:
         size = path.stat().st_size
         return [("a", 0, size // 4), ("a", size // 4, size // 4), ("b", size // 2, size // 2)]
     with tarfile.open(path) as tar:
-        return [(info.name.partition(".")[0], info.offset, info.size) for info in tar] or [("a", 0, 0), ("a", 0, 0), ("b", 0, 0)]
+        return [(info.name.partition(".")[0], info.offset, info.size) for info in tar] or [
+            ("a", 0, 0),
+            ("a", 0, 0),
+            ("b", 0, 0),
+        ]
 
 
 def _second(path: Path) -> tuple[str, int, int]:
@@ -37,7 +41,9 @@ def _hole(path: Path) -> None:
     start = min(len(data) // 3 // BLOCK * BLOCK, max(0, len(data) - 1024))
     if not any(data[start : start + 1024]):  # an empty tar is zeros anyway
         data[:1] = b"x"
-    data[start : start + 1024] = bytes(len(data[start : start + 1024])) if any(data[start : start + 1024]) else data[start : start + 1024]
+    data[start : start + 1024] = (
+        bytes(len(data[start : start + 1024])) if any(data[start : start + 1024]) else data[start : start + 1024]
+    )
     path.write_bytes(data)
 
 
@@ -58,8 +64,12 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "cut mid-header": lambda path: _cut(path, _second(path)[1] + (200 if path.suffix == ".tar" else 7)),
     "header bit flip": lambda path: _flip(path, _second(path)[1] + 5),
     "hole of zeros": _hole,
-    "body bit flip": lambda path: _flip(path, _second(path)[1] + (BLOCK if path.suffix == ".tar" else 0) + _second(path)[2] // 2),
+    "body bit flip": lambda path: _flip(
+        path, _second(path)[1] + (BLOCK if path.suffix == ".tar" else 0) + _second(path)[2] // 2
+    ),
     "all zeros": _zero,
-    "cut mid-body": lambda path: _cut(path, _second(path)[1] + (BLOCK if path.suffix == ".tar" else 0) + _second(path)[2] // 2),
+    "cut mid-body": lambda path: _cut(
+        path, _second(path)[1] + (BLOCK if path.suffix == ".tar" else 0) + _second(path)[2] // 2
+    ),
     "empty": lambda path: path.write_bytes(b"") and None,
 }

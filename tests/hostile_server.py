@@ -30,7 +30,12 @@ class Exchange:
         self.sock.sendall(data)
 
     def answer(self, body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> None:
-        lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", "Connection: close", *headers]
+        lines = [
+            f"HTTP/1.1 {status}",
+            f"Content-Length: {len(body) if length is None else length}",
+            "Connection: close",
+            *headers,
+        ]
         self.send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
 
     def drip(self, head: bytes, piece: bytes) -> None:
@@ -95,7 +100,9 @@ def _chunked(*pieces: bytes) -> bytes:
 
 BEHAVIOURS: dict[str, Behaviour] = {
     "/good": lambda x: x.answer(GOOD),
-    "/good-chunked": lambda x: x.send(OK_HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + _chunked(GOOD[:10], GOOD[10:]) + b"0\r\n\r\n"),
+    "/good-chunked": lambda x: x.send(
+        OK_HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + _chunked(GOOD[:10], GOOD[10:]) + b"0\r\n\r\n"
+    ),
     "/good-to-the-end": lambda x: x.send(OK_HEAD + b"Connection: close\r\n\r\n" + GOOD),
     "/gzip": lambda x: x.answer(gzip.compress(GOOD), "200 OK", "Content-Encoding: gzip"),
     "/deflate": lambda x: x.answer(zlib.compress(GOOD), "200 OK", "Content-Encoding: deflate"),
@@ -145,7 +152,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "/redirect-localhost": _redirect("http://localhost/"),
     "/redirect-file": _redirect("file:///etc/passwd"),
     "/redirect-data": _redirect("data:image/png;base64,AAAA"),
-    "/good-early-hints": lambda x: x.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3 + OK_HEAD + b"\r\n" + GOOD),
+    "/good-early-hints": lambda x: x.send(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3 + OK_HEAD + b"\r\n" + GOOD
+    ),
     "/good-http10": lambda x: x.send(b"HTTP/1.0 200 OK\r\n\r\n" + GOOD),
     "/good-chunk-extension": lambda x: x.send(CHUNKED + b"%x;name=value\r\n%s\r\n0\r\n\r\n" % (len(GOOD), GOOD)),
     "/good-trailers": lambda x: x.send(CHUNKED + _chunked(GOOD) + b"0\r\nX-Sum: 1\r\n\r\n"),
@@ -154,10 +163,14 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "/chunk-size-bomb": lambda x: x.send(CHUNKED + b"f" * 60 + b"\r\n"),
     "/chunk-size-negative": lambda x: x.send(CHUNKED + b"-5\r\nabcde\r\n0\r\n\r\n"),
     "/endless-tiny-chunks": lambda x: x.pour(CHUNKED, b"1\r\na\r\n" * 10_000),
-    "/endless-trailers": lambda x: x.pour(CHUNKED + _chunked(GOOD) + b"0\r\n", b"X-Many: aaaaaaaaaaaaaaaaaaaaaa\r\n" * 1000),
+    "/endless-trailers": lambda x: x.pour(
+        CHUNKED + _chunked(GOOD) + b"0\r\n", b"X-Many: aaaaaaaaaaaaaaaaaaaaaa\r\n" * 1000
+    ),
     "/zstd": lambda x: x.answer(GOOD, "200 OK", "Content-Encoding: zstd"),
     "/gzip-twice": lambda x: x.answer(gzip.compress(gzip.compress(GOOD)), "200 OK", "Content-Encoding: gzip, gzip"),
-    "/gzip-two-headers": lambda x: x.answer(gzip.compress(GOOD), "200 OK", "Content-Encoding: gzip", "Content-Encoding: gzip"),
+    "/gzip-two-headers": lambda x: x.answer(
+        gzip.compress(GOOD), "200 OK", "Content-Encoding: gzip", "Content-Encoding: gzip"
+    ),
     "/two-lengths": lambda x: x.answer(GOOD, "200 OK", "Content-Length: 5"),
     "/length-and-chunks": lambda x: x.send(CHUNKED[:-2] + b"Content-Length: 5\r\n\r\n" + _chunked(GOOD) + b"0\r\n\r\n"),
     "/length-plus": lambda x: x.send(OK_HEAD + b"Content-Length: +5\r\n\r\nabcde"),
@@ -169,7 +182,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "/status-999": lambda x: x.answer(GOOD, "999 Denied"),
     "/300": lambda x: x.answer(GOOD, "300 Multiple Choices", "Location: /good"),
     "/304": lambda x: x.answer(b"", "304 Not Modified"),
-    "/101": lambda x: x.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n" + GOOD),
+    "/101": lambda x: x.send(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n" + GOOD
+    ),
     "/500": lambda x: x.answer(HTML, "500 Internal Server Error"),
     "/429-no-word": lambda x: x.answer(b"", "429 Too Many Requests"),
     "/redirect-307": _redirect("/good", "307 Temporary Redirect"),
@@ -193,7 +208,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "/noai-for-us": lambda x: x.answer(GOOD, "200 OK", "X-Robots-Tag: otherbot: all", "x-robots-tag: Tessera: NOAI"),
     "/noai-for-others": lambda x: x.answer(GOOD, "200 OK", "X-Robots-Tag: otherbot: noindex, noai"),
     "/noai-redirect": lambda x: x.answer(b"", "302 Found", "X-Robots-Tag: noindex", "Location: /good"),
-    "/tdm-reserved": lambda x: x.answer(GOOD, "200 OK", "tdm-reservation: 1", "tdm-policy: http://hostile.example/policy"),
+    "/tdm-reserved": lambda x: x.answer(
+        GOOD, "200 OK", "tdm-reservation: 1", "tdm-policy: http://hostile.example/policy"
+    ),
     "/tdm-free": lambda x: x.answer(GOOD, "200 OK", "TDM-Reservation: 0"),
     "/sets-cookie": lambda x: x.answer(b"", "302 Found", "Location: /echo", "Set-Cookie: seen=1; Path=/"),
     "/echo": lambda x: x.answer(x.head),
@@ -201,7 +218,8 @@ BEHAVIOURS: dict[str, Behaviour] = {
 
 
 class HostileServer:
-    """A server on 127.0.0.1 (or another loopback address); use it with `with`. `requests` lists (host header, target) as they came.
+    """A server on 127.0.0.1 (or another loopback address); use it with `with`. `requests` lists (host header, target)
+    as they came.
 
     With a `greeting` it says that to whoever connects, and hangs up.
     """
@@ -228,7 +246,9 @@ class HostileServer:
         self.accepting.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stopping.set()
         self.accepting.join()
         self.listener.close()

@@ -55,5 +55,7 @@ def mend(root: Path, recipe: Recipe | None = None) -> Repair | None:
 
 def differing(root: Path, other: Path) -> list[str]:
     """Return the paths of files that two runs do not have alike."""
-    mine, theirs = ({path.relative_to(top).as_posix(): path.read_bytes() for path in files_of(top)} for top in (root, other))
+    mine, theirs = (
+        {path.relative_to(top).as_posix(): path.read_bytes() for path in files_of(top)} for top in (root, other)
+    )
     return sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))

@@ -80,9 +80,17 @@ def swapped_profile(colours: str = "brg") -> bytes:
 
 
 def png(width: int, height: int, header: tuple[int, int], rows: bytes, *extra: tuple[bytes, bytes]) -> bytes:
-    """Return a PNG built chunk by chunk. `header`: (bit depth, colour type); `rows`: filtered scanlines; `extra`: chunks before IDAT."""
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, *header, 0, 0, 0)), *extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    packed = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks)
+    """Return a PNG built chunk by chunk. `header`: (bit depth, colour type); `rows`: filtered scanlines; `extra`:
+    chunks before IDAT."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, *header, 0, 0, 0)),
+        *extra,
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    packed = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
@@ -105,7 +113,13 @@ NO_PICTURES = {
 
 def tiff(entries: list[tuple[int, int, int, int]], tail: bytes = b"") -> bytes:
     """Return a little-endian TIFF of one directory. Entries: (tag, type, count, value)."""
-    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4) + tail
+    return (
+        b"II*\0"
+        + struct.pack("<IH", 8, len(entries))
+        + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        + bytes(4)
+        + tail
+    )
 
 
 ONE_PIXEL = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (279, 4, 1, 1)]
@@ -129,9 +143,13 @@ def bombs() -> dict[str, bytes]:
         + struct.pack("<HHHHB", 0, 0, side, side, 0)
         + b"\2\2\x44\1\0;",
         "webp extended": b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + (15_000).to_bytes(3, "little") * 2,
-        "webp lossless": b"RIFF\x16\0\0\0WEBPVP8L\x0a\0\0\0\x2f" + (0x3FFF | 0x3FFF << 14).to_bytes(4, "little") + bytes(5),
+        "webp lossless": b"RIFF\x16\0\0\0WEBPVP8L\x0a\0\0\0\x2f"
+        + (0x3FFF | 0x3FFF << 14).to_bytes(4, "little")
+        + bytes(5),
         "webp lossy": b"RIFF\x16\0\0\0WEBPVP8 \x0a\0\0\0\x10\0\0\x9d\x01\x2a" + struct.pack("<HH", 16383, 16383),
-        "tiff": tiff([(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (279, 4, 1, 8)]),
+        "tiff": tiff(
+            [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (279, 4, 1, 8)]
+        ),
         "jpeg": jpeg[: at + 5] + struct.pack(">HH", side, side) + jpeg[at + 9 :],
         "bmp": bmp[:18] + struct.pack("<ii", side, -side) + bmp[26:],
         "avif": avif[: ispe + 8] + struct.pack(">II", side, side) + avif[ispe + 16 :],
@@ -151,7 +169,9 @@ def hungry(name: str) -> bytes:
         start = gif.index(b",", 13 + 3 * 2 ** ((gif[10] & 7) + 1))
         return gif[:start] + comment + gif[start:]
     size = 1_000_000
-    claims = [(tag, 7, size, 0) for tag in (*range(1_000, 34_000), *range(35_000, 65_000))]  # 63,000 tags of 1 MB each: 63 GB
+    claims = [
+        (tag, 7, size, 0) for tag in (*range(1_000, 34_000), *range(35_000, 65_000))
+    ]  # 63,000 tags of 1 MB each: 63 GB
     if name == "tiff tags":
         return tiff([*ONE_PIXEL, *claims], bytes(size))
     block = tiff(claims, bytes(size))

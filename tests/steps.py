@@ -50,7 +50,12 @@ class Counting(Step):
         write_table(path, pa.table({"n": sorted(squares), "square": [squares[n] for n in sorted(squares)]}))
         dead = rows - len(squares)
         return ShardRecord(
-            unit.name, unit.key, (FileRecord.of(self.root, path),), rows, len(squares), {"worker_died": dead} if dead else {}
+            unit.name,
+            unit.key,
+            (FileRecord.of(self.root, path),),
+            rows,
+            len(squares),
+            {"worker_died": dead} if dead else {},
         )
 
 

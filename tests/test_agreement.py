@@ -33,8 +33,14 @@ def test_too_little_agreement_is_refused_for_real_weights_alone():
     low = Agreement("bf16", 0.982, 8192)
     check(low, 0.99, stand_in=True)
     check(low, 0.982, stand_in=False)
-    with pytest.raises(PrecisionError, match=r"98\.20% of 8,192 codes are float32's, wanted pretokenize\.min_agreement = 99\.00%"):
+    with pytest.raises(
+        PrecisionError, match=r"98\.20% of 8,192 codes are float32's, wanted pretokenize\.min_agreement = 99\.00%"
+    ):
         check(low, 0.99, stand_in=False)
-    for precision, nearer in (("bf16", "precision 'tf32' or 'fp32'"), ("tf32", "precision 'fp32'"), ("fp32", "fused = false")):
+    for precision, nearer in (
+        ("bf16", "precision 'tf32' or 'fp32'"),
+        ("tf32", "precision 'fp32'"),
+        ("fp32", "fused = false"),
+    ):
         with pytest.raises(PrecisionError, match=f"take {nearer}, or lower"):
             check(Agreement(precision, 0.5, 64), 0.99, stand_in=False)

@@ -1,4 +1,5 @@
-"""New files in the same data set: finished shards stay as they are, only the new rows are work, and the counts add up."""
+"""New files in the same data set: finished shards stay as they are, only the new rows are work, and the counts add
+up."""
 
 import os
 import signal
@@ -21,13 +22,19 @@ ROOT = Path(__file__).resolve().parents[1]
 def write(path, pages):
     """Write an input table of these pages of the small web."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = {"URL": [f"http://pictures.test/{page}.jpg" for page in pages], "TEXT": [f"picture number {page}" for page in pages]}
+    table = {
+        "URL": [f"http://pictures.test/{page}.jpg" for page in pages],
+        "TEXT": [f"picture number {page}" for page in pages],
+    }
     pq.write_table(pa.table(table), path, row_group_size=10)
 
 
 def state(root, pattern):
     """Return name -> (inode, time, bytes) of the files."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(root.glob(pattern))}
+    return {
+        path.name: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(root.glob(pattern))
+    }
 
 
 def pictures(hits):
@@ -69,12 +76,15 @@ def test_a_file_that_sorts_first_is_new_work_alone(tmp_path, web):
     assert [(row["source"], row["source_row"]) for row in rows] == [("b.parquet", n) for n in range(21)] + [
         ("a.parquet", n) for n in range(12)
     ]
-    assert [row["source_row"] for row in rows if row["source"] == "a.parquet" and row["reason"] == "exact_duplicate"] == [0, 1]
+    assert [
+        row["source_row"] for row in rows if row["source"] == "a.parquet" and row["reason"] == "exact_duplicate"
+    ] == [0, 1]
     assert "filter: nothing to do" in run(recipe, "filter").stdout
 
 
 def test_the_digest_depends_on_the_order_of_adding_and_on_no_kill(tmp_path, web):
-    """The same files added in the same order give the same digest, killed or not; all of them at once are another order of rows."""
+    """The same files added in the same order give the same digest, killed or not; all of them at once are another order
+    of rows."""
     recipes = [begin(tmp_path, web, name) for name in ("calm", "killed")]
     add(tmp_path)
     (recipe, calm), (other, killed) = recipes
@@ -85,7 +95,11 @@ def test_the_digest_depends_on_the_order_of_adding_and_on_no_kill(tmp_path, web)
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment
     )
     end = time.monotonic() + 120
-    while not (killed / "manifests" / "journal" / "fetch" / "00003.json").exists() and process.poll() is None and time.monotonic() < end:
+    while (
+        not (killed / "manifests" / "journal" / "fetch" / "00003.json").exists()
+        and process.poll() is None
+        and time.monotonic() < end
+    ):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -96,7 +110,10 @@ def test_the_digest_depends_on_the_order_of_adding_and_on_no_kill(tmp_path, web)
     once, grown = manifest(tmp_path / "once", "filter"), manifest(calm, "filter")
     assert (once.rows_in, once.kept, once.dropped) == (grown.rows_in, grown.kept, grown.dropped)
     assert [entry["name"] for entry in once.inputs] == ["a.parquet", "b.parquet"]
-    kept = [sorted(row["uid"] for row in final(root).to_pylist() if row["fate"] == "kept") for root in (calm, tmp_path / "once")]
+    kept = [
+        sorted(row["uid"] for row in final(root).to_pylist() if row["fate"] == "kept")
+        for root in (calm, tmp_path / "once")
+    ]
     assert kept[0] == kept[1]
 
 
@@ -110,5 +127,8 @@ def test_a_limit_draws_again_over_the_grown_input_and_fetches_no_row_twice(tmp_p
     assert 0 < len(first) < 20
     add(tmp_path)
     run(recipe, "filter", "--step", "select,fetch", "--limit", "100")
-    assert sum(pq.read_metadata(path).num_rows for path in (tmp_path / "few" / "ledger" / "select").glob("*.parquet")) == 32
+    assert (
+        sum(pq.read_metadata(path).num_rows for path in (tmp_path / "few" / "ledger" / "select").glob("*.parquet"))
+        == 32
+    )
     assert not pictures(web.hits[asked:]) & first

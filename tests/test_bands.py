@@ -1,4 +1,5 @@
-"""Bands miss no close pair, whatever the cut and the crowd, and a GroupByKey on parts gives the clusters of one machine."""
+"""Bands miss no close pair, whatever the cut and the crowd, and a GroupByKey on parts gives the clusters of one
+machine."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,11 @@ import filters.bands
 from filters.bands import EVERYWHERE, Bands, _masks, choose_bands, connecting_pairs, spread, thinned
 from filters.dedup import clusters, first_of_each
 
-SPREADS = {"first bits": [63, 62, 61, 60, 59, 58], "last bits": [0, 1, 2, 3, 4, 5], "one a band": [0, 11, 22, 33, 44, 55]}
+SPREADS = {
+    "first bits": [63, 62, 61, 60, 59, 58],
+    "last bits": [0, 1, 2, 3, 4, 5],
+    "one a band": [0, 11, 22, 33, 44, 55],
+}
 
 
 def labels_of(hashes: np.ndarray, bands: Bands) -> list[int]:
@@ -94,7 +99,9 @@ def test_a_beam_group_by_key_on_parts_gives_the_same_clusters(tmp_path):
     folder = str(tmp_path)
 
     def batch_of(*columns: np.ndarray) -> pa.RecordBatch:
-        return pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names=[f"c{n}" for n in range(len(columns))])
+        return pa.RecordBatch.from_arrays(
+            [pa.array(column) for column in columns], names=[f"c{n}" for n in range(len(columns))]
+        )
 
     def keyed(batch: pa.RecordBatch):
         return [(key, batch_of(part)) for key, part in spread(batch[0].to_numpy(), bands, parts=3)]

@@ -1,4 +1,5 @@
-"""A bare folder of code shards, as a downloader has it: sidecars that are lost or another's, tars that are none, samples badly made."""
+"""A bare folder of code shards, as a downloader has it: sidecars that are lost or another's, tars that are none,
+samples badly made."""
 
 import gzip
 import io
@@ -65,12 +66,18 @@ CASES = {
     "a packed tar beside": (lambda d: (d / "00003.tar.gz").write_bytes(b"?"), {("00003.tar.gz", "foreign")}),
     "no seal": (lambda d: rewrite(d / INDEX, seal=False), {(INDEX, "damaged")}),
     "another count": (lambda d: rewrite(d / INDEX, samples=9), {(INDEX, "damaged")}),
-    "a member before the tar": (lambda d: rewrite(d / INDEX, members=[["a.json", -5, 2, 0]]), {(INDEX, "damaged"), (TAR, "unproved")}),
+    "a member before the tar": (
+        lambda d: rewrite(d / INDEX, members=[["a.json", -5, 2, 0]]),
+        {(INDEX, "damaged"), (TAR, "unproved")},
+    ),
     "a member behind the tar": (
         lambda d: rewrite(d / INDEX, members=[["a.json", 512, 10**14, 0]]),
         {(INDEX, "damaged"), (TAR, "unproved")},
     ),
-    "a name too long": (lambda d: rewrite(d / INDEX, members=[["a" * 101, 512, 2, 0]]), {(INDEX, "damaged"), (TAR, "unproved")}),
+    "a name too long": (
+        lambda d: rewrite(d / INDEX, members=[["a" * 101, 512, 2, 0]]),
+        {(INDEX, "damaged"), (TAR, "unproved")},
+    ),
 }
 
 
@@ -101,11 +108,15 @@ def spoilt(bare, **changes):
     """Write a shard whose second sample is made with these members instead."""
     samples = [sample_parts(row_of(number), "pretrain", tokenizer(), "parent") for number in range(50, 53)]
     samples[1] |= {name.replace("_", "."): data for name, data in changes.items()}
-    write_shard(bare / "00003.tar", [(f"{50 + number:032x}", parts) for number, parts in enumerate(samples)], index=True)
+    write_shard(
+        bare / "00003.tar", [(f"{50 + number:032x}", parts) for number, parts in enumerate(samples)], index=True
+    )
 
 
 def note(**changes):
-    return json.dumps({**json.loads(sample_parts(row_of(51), "pretrain", tokenizer(), "parent")["json"]), **changes}).encode()
+    return json.dumps(
+        {**json.loads(sample_parts(row_of(51), "pretrain", tokenizer(), "parent")["json"]), **changes}
+    ).encode()
 
 
 CODES = np.zeros((1, 64), np.uint16)

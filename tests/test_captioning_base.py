@@ -96,7 +96,8 @@ def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:
 def test_a_model_that_is_not_here_is_an_error_that_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        WeightsError, match=r"neither a folder here nor in the local cache .*hf download llava-hf/llava-1.5-7b-hf.*stand-in"
+        WeightsError,
+        match=r"neither a folder here nor in the local cache .*hf download llava-hf/llava-1.5-7b-hf.*stand-in",
     ):
         captioner_weights("llava", {})
     with pytest.raises(WeightsError, match=r"no folder at '/no/such/folder'.*caption\.llava\.model"):
@@ -121,7 +122,9 @@ def test_settings_hold_what_changes_captions() -> None:
     assert settings["batch_size"] == 8
     assert settings["prompt"] == "Describe this image in as much detail as possible"
     assert captioner_settings("llava", {"model": "stand-in", "max_new_tokens": 17}, 8) != settings
-    assert captioner_settings("llava", {"model": "stand-in", "max_new_tokens": 16, "batch_size": 4}, 8)["batch_size"] == 4
+    assert (
+        captioner_settings("llava", {"model": "stand-in", "max_new_tokens": 16, "batch_size": 4}, 8)["batch_size"] == 4
+    )
 
 
 def test_the_registry_imports_neither_torch_nor_transformers() -> None:
@@ -130,4 +133,6 @@ def test_the_registry_imports_neither_torch_nor_transformers() -> None:
         "check_captioner('llava', {}); captioner_weights('llava', {'model': 'stand-in'});"
         "print([name for name in ('torch', 'transformers', 'PIL', 'huggingface_hub') if name in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -1,4 +1,5 @@
-"""The chain on a small web: fates, conservation, reruns, workers, kills, other thresholds, wrong uses. One run feeds most tests."""
+"""The chain on a small web: fates, conservation, reruns, workers, kills, other thresholds, wrong uses. One run feeds
+most tests."""
 
 import contextlib
 import json
@@ -28,7 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def pipeline(*args, cwd=None, **kwargs):
     command = [sys.executable, "-m", "pipeline.cli", *map(str, args)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd or ROOT, env=environment, timeout=600, check=False, **kwargs)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd or ROOT, env=environment, timeout=600, check=False, **kwargs
+    )
 
 
 def run(recipe, stage, *args, code=0, **kwargs):
@@ -154,7 +157,8 @@ def test_another_threshold_runs_decide_and_what_follows(place, tmp_path):
 
 
 def test_another_threshold_at_select_fetches_nothing_again(place, tmp_path, web):
-    """Every row's place in its shard changes; pictures and scores are carried over, and the bytes are those of a fresh run."""
+    """Every row's place in its shard changes; pictures and scores are carried over, and the bytes are those of a fresh
+    run."""
     recipe, root = place
     shutil.copytree(root, tmp_path / "old")
     change = ("--set", "filter.rules.size.min_side=97")
@@ -169,11 +173,29 @@ def test_another_threshold_at_select_fetches_nothing_again(place, tmp_path, web)
 
 
 def kill_when(recipe, out, stage, done):
-    """Start a stage in a process group of its own, kill it as soon as it has as many records as `done`, and tell whether it was killed."""
-    command = [sys.executable, "-m", "pipeline.cli", "run", "--stage", stage, "--recipe", str(recipe), "--out", str(out), "--workers", "2"]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    """Start a stage in a process group of its own, kill it as soon as it has as many records as `done`, and tell
+    whether it was killed."""
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        "run",
+        "--stage",
+        stage,
+        "--recipe",
+        str(recipe),
+        "--out",
+        str(out),
+        "--workers",
+        "2",
+    ]
+    process = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+    )
     end = time.monotonic() + 120
-    while len(list(out.glob("manifests/journal/*/*.json"))) < done and process.poll() is None and time.monotonic() < end:
+    while (
+        len(list(out.glob("manifests/journal/*/*.json"))) < done and process.poll() is None and time.monotonic() < end
+    ):
         time.sleep(random.uniform(0.0, 0.02))
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -186,10 +208,14 @@ def test_ten_kills_at_random_points_then_the_same_digests(place, tmp_path):
     out, done, killed = tmp_path / "run", 0, []
     for stage, kills in (("filter", 4), ("caption", 2), ("pretokenize", 4)):
         more = sum(len(list(root.glob(f"manifests/journal/{step.name}/*.json"))) for step in STAGES[stage])
-        points = sorted(random.choices(range(done, done + more - 1), k=kills))  # not the last record: the run would end before the kill
+        points = sorted(
+            random.choices(range(done, done + more - 1), k=kills)
+        )  # not the last record: the run would end before the kill
         killed += [kill_when(recipe, out, stage, point) for point in points]
         run(recipe, stage, "--out", out)
-        assert manifest(out, stage).digest == manifest(root, stage).digest, f"{stage} killed at {points} of {done}..{done + more} records"
+        assert manifest(out, stage).digest == manifest(root, stage).digest, (
+            f"{stage} killed at {points} of {done}..{done + more} records"
+        )
         done += more
     assert sum(killed) >= 5, killed
     assert not list(out.rglob(".tmp-*-*"))

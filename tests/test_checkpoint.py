@@ -86,7 +86,10 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, file):
 def test_weights_start_a_new_run_from_every_kind_of_file(tmp_path):
     tensors = {"weight": torch.full((2, 3), 2.0), "bias": torch.ones(2)}
     args = argparse.Namespace(lr=1e-4)
-    torch.save({"model": {**tensors, "freqs_cis": torch.zeros(4)}, "optimizer": {}, "steps": 7, "args": args}, tmp_path / "released.pt")
+    torch.save(
+        {"model": {**tensors, "freqs_cis": torch.zeros(4)}, "optimizer": {}, "steps": 7, "args": args},
+        tmp_path / "released.pt",
+    )
     torch.save(tensors, tmp_path / "flat.pt")
     save_file(tensors, tmp_path / "plain.safetensors")
     folder = save(tmp_path / "checkpoints", 3)

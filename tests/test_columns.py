@@ -24,7 +24,11 @@ def test_pixels_whatever_their_drift(given, wanted):
 
 
 def test_scores_lose_nan_and_keep_float64():
-    assert coerce(pa.chunked_array([pa.array([0.25, float("nan"), None])]), pa.float32()).to_pylist() == [0.25, None, None]
+    assert coerce(pa.chunked_array([pa.array([0.25, float("nan"), None])]), pa.float32()).to_pylist() == [
+        0.25,
+        None,
+        None,
+    ]
 
 
 def test_text_that_is_not_utf8_keeps_its_place():

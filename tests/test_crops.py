@@ -38,7 +38,18 @@ def test_the_recorded_box_finds_the_pixels_again() -> None:
 def test_the_boxes_of_a_square_by_hand() -> None:
     # 10 x 10 pixels, crops of 8 at scale 1.25: the square is the whole picture, 2 pixels to spare.
     notes = [crop.note() for crop, _ in crops_of(picture(10, 10), 8, CropPlan("ten", (1.25,)))]
-    assert [note["box"][:2] for note in notes] == [[0, 0], [2, 0], [0, 2], [2, 2], [1, 1], [2, 0], [0, 0], [2, 2], [0, 2], [1, 1]]
+    assert [note["box"][:2] for note in notes] == [
+        [0, 0],
+        [2, 0],
+        [0, 2],
+        [2, 2],
+        [1, 1],
+        [2, 0],
+        [0, 0],
+        [2, 2],
+        [0, 2],
+        [1, 1],
+    ]
     assert [note["flip"] for note in notes] == [False] * 5 + [True] * 5
     assert [note["place"] for note in notes][5:7] == ["top_right", "top_left"]
 

@@ -47,7 +47,13 @@ DATACOMP = {
 
 
 def recipe(dataset, files, root="run", **more):
-    return parse_recipe({"input": {"dataset": dataset, "files": files, **more}, "output": {"root": str(root)}, "tier": {"a": {"size": 64}}})
+    return parse_recipe(
+        {
+            "input": {"dataset": dataset, "files": files, **more},
+            "output": {"root": str(root)},
+            "tier": {"a": {"size": 64}},
+        }
+    )
 
 
 def selected(recipe_):
@@ -70,13 +76,21 @@ def selected(recipe_):
 def test_columns_of_the_same_meaning_are_taken_and_no_others(tmp_path, dataset, row, scores):
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "0.parquet")
     (got,) = selected(recipe(dataset, f"file://{tmp_path}/*.parquet", tmp_path / "run"))
-    assert (got["url"], got["text"], got["width"], got["height"], got["reason"]) == (row["url"], row["text"], 640, 480, None)
+    assert (got["url"], got["text"], got["width"], got["height"], got["reason"]) == (
+        row["url"],
+        row["text"],
+        640,
+        480,
+        None,
+    )
     taken = {name: got[name] for name in ("similarity", "pwatermark", "punsafe", "aesthetic_v1", "aesthetic_v2")}
     assert taken == {**dict.fromkeys(taken), **scores}
 
 
 def test_a_plain_map_of_columns(tmp_path):
-    pq.write_table(pa.table({"link": ["http://a.test/1.jpg"], "words": ["two words"], "w": ["640"]}), tmp_path / "0.parquet")
+    pq.write_table(
+        pa.table({"link": ["http://a.test/1.jpg"], "words": ["two words"], "w": ["640"]}), tmp_path / "0.parquet"
+    )
     mapping = {"url": "link", "text": "words", "width": "w", "height": "h"}
     made = recipe("columns", str(tmp_path), tmp_path / "run", columns=mapping)
     assert input_columns(made) == mapping
@@ -93,12 +107,17 @@ def test_tables_and_pictures_of_any_file_system(tmp_path):
     memory.pipe("/tables/a/0.parquet", buffer.getvalue())
     (got,) = selected(recipe("laion-coco", "memory://tables/*/*.parquet", tmp_path / "one"))
     assert got["source"] == "0.parquet"
-    memory.pipe("/lines/a.jsonl", b'{"image_path": "p/1.jpg", "text": ["one"]}\n{"image_path": "p/2.jpg", "text": ["two"]}\n')
+    memory.pipe(
+        "/lines/a.jsonl", b'{"image_path": "p/1.jpg", "text": ["one"]}\n{"image_path": "p/2.jpg", "text": ["two"]}\n'
+    )
     memory.pipe("/lines/p/1.jpg", jpeg(picture(1)))
     found = selected(recipe("jsonl", "memory://lines/*.jsonl", tmp_path / "two"))
     assert [row["url"] for row in found] == ["p/1.jpg", "p/2.jpg"]
     answers = list(OwnPictures.of(tmp_path / "two", 10**6).answers(found))
-    assert [(answer.reason, answer.body == jpeg(picture(1))) for answer in answers] == [(None, True), ("missing_file", False)]
+    assert [(answer.reason, answer.body == jpeg(picture(1))) for answer in answers] == [
+        (None, True),
+        ("missing_file", False),
+    ]
     small = list(OwnPictures.of(tmp_path / "two", 10).answers(found))
     assert [answer.reason for answer in small] == ["too_large", "missing_file"]
 
@@ -113,12 +132,20 @@ def test_img2datasets_own_writer(tmp_path):
     writer = WebDatasetSampleWriter(0, str(tmp_path / "in"), True, 5, schema, "jpg")
     for n in range(3):
         said = "<urlopen error [Errno 111] Connection refused>" if n == 1 else None
-        meta = {"url": f"http://a.test/{n}.jpg", "caption": f"picture {n}", "key": f"{n:09d}", "sha256": None, "similarity": 0.5}
+        meta = {
+            "url": f"http://a.test/{n}.jpg",
+            "caption": f"picture {n}",
+            "key": f"{n:09d}",
+            "sha256": None,
+            "similarity": 0.5,
+        }
         meta |= {"status": "failed_to_download" if said else "success", "error_message": said}
         writer.write(None if said else jpeg(picture(n)), meta["key"], meta["caption"], meta)
     writer.close()
     with_table = selected(recipe("img2dataset", str(tmp_path / "in"), tmp_path / "one"))
-    assert [(row["url"], row["similarity"]) for row in with_table] == [(f"http://a.test/{n}.jpg", 0.5) for n in range(3)]
+    assert [(row["url"], row["similarity"]) for row in with_table] == [
+        (f"http://a.test/{n}.jpg", 0.5) for n in range(3)
+    ]
     answers = {answer.final_url[-5]: answer for answer in OwnPictures.of(tmp_path / "one", 10**6).answers(with_table)}
     assert {n: answer.reason for n, answer in answers.items()} == {"0": None, "1": "connection", "2": None}
     assert answers["2"].body == jpeg(picture(2))
@@ -133,7 +160,16 @@ def test_a_file_is_known_by_its_first_bytes():
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as file:
         file.addfile(tarfile.TarInfo("a"))
-    heads = [b"PAR1x", tar.getvalue()[:512], b'\xef\xbb\xbf {"a": 1}', b'[{"a": 1}]', b"\x1f\x8b\x08", b"<html>\n", b"", b"\0\1\2\xff"]
+    heads = [
+        b"PAR1x",
+        tar.getvalue()[:512],
+        b'\xef\xbb\xbf {"a": 1}',
+        b'[{"a": 1}]',
+        b"\x1f\x8b\x08",
+        b"<html>\n",
+        b"",
+        b"\0\1\2\xff",
+    ]
     assert [kind_of(head) for head in heads] == ["parquet", "tar", "jsonl", "array", "gzip", "text", "empty", "?"]
 
 

@@ -60,10 +60,15 @@ def test_marks_come_after_the_rules_but_removed_beats_all(place):
         "http://pictures.test/6.jpg": ("picture number 6", "placeholder"),
     }
     marks = [{"uid": uid_of(url, text), "reason": reason, "detail": ""} for url, (text, reason) in urls.items()]
-    marks.append({"uid": uid_of("http://pictures.test/6.jpg", "picture number 6"), "reason": "in_eval_set", "detail": ""})
+    marks.append(
+        {"uid": uid_of("http://pictures.test/6.jpg", "picture number 6"), "reason": "in_eval_set", "detail": ""}
+    )
     path = root / "ledger" / "marks.parquet"
     write_table(
-        path, pa.Table.from_pylist(marks, schema=pa.schema([("uid", pa.binary(16)), ("reason", pa.string()), ("detail", pa.string())]))
+        path,
+        pa.Table.from_pylist(
+            marks, schema=pa.schema([("uid", pa.binary(16)), ("reason", pa.string()), ("detail", pa.string())])
+        ),
     )
     journal = Journal(root, "dedup")
     record = journal.get("00000")

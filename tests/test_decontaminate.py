@@ -12,14 +12,29 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def test_words_are_letters_and_digits_without_case():
-    assert words("A dog's T-shirt, №5 — STRASSE/straße!") == ("a", "dog", "s", "t", "shirt", "no5", "strasse", "strasse")
+    assert words("A dog's T-shirt, №5 — STRASSE/straße!") == (
+        "a",
+        "dog",
+        "s",
+        "t",
+        "shirt",
+        "no5",
+        "strasse",
+        "strasse",
+    )
     assert words("_ … ") == ()
 
 
 @pytest.fixture
 def prompts():
     made = Prompts(8, 4)
-    lines = ["one two three four five six seven eight nine", "bond", "The Eiffel Tower", "a red cube on a blue ball", "???"]
+    lines = [
+        "one two three four five six seven eight nine",
+        "bond",
+        "The Eiffel Tower",
+        "a red cube on a blue ball",
+        "???",
+    ]
     made.add("p.txt", list(enumerate(lines, 1)))
     return made
 
@@ -59,7 +74,12 @@ def test_files_that_hold_no_prompts(tmp_path):
     (tmp_path / "a.csv").write_text("id,name\n1,x\n")
     (tmp_path / "a.jsonl").write_text('{"prompt": "p"}\n{"x": 1}\n')
     (tmp_path / "b.jsonl").write_text("{\n")
-    says = {"a.csv": "line 1: no column named prompt", "a.jsonl": "line 2: no text under", "b.jsonl": "line 1: not JSON", "c": "No such"}
+    says = {
+        "a.csv": "line 1: no column named prompt",
+        "a.jsonl": "line 2: no text under",
+        "b.jsonl": "line 1: not JSON",
+        "c": "No such",
+    }
     for name, what in says.items():
         with pytest.raises(PromptError, match=what):
             read_prompts(tmp_path / name)

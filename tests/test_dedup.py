@@ -11,14 +11,22 @@ from filters.dedup import clusters, most_alike, nearest, phash
 def pictures() -> list[Image.Image]:
     rng = np.random.default_rng(0)
     noise = [
-        Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for h, w in ((32, 32), (97, 300), (256, 256)) for _ in range(40)
+        Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8))
+        for h, w in ((32, 32), (97, 300), (256, 256))
+        for _ in range(40)
     ]
     smooth = [
-        Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize((200, 150), Image.Resampling.BICUBIC) for _ in range(40)
+        Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize((200, 150), Image.Resampling.BICUBIC)
+        for _ in range(40)
     ]
     flat = [Image.new("RGB", (64, 48), (v, v, v)) for v in range(0, 256, 15)]
     ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
-    ramps = [Image.fromarray(ramp), Image.fromarray(ramp.T), Image.fromarray(ramp[:, ::-1]), Image.fromarray(ramp // 64 * 64)]
+    ramps = [
+        Image.fromarray(ramp),
+        Image.fromarray(ramp.T),
+        Image.fromarray(ramp[:, ::-1]),
+        Image.fromarray(ramp // 64 * 64),
+    ]
     halves = [picture.resize((80, 160)) for picture in smooth[:20]]
     mirrored = []
     for half in halves:
@@ -122,13 +130,17 @@ def test_nearest_equals_brute_force(count):
     rng = np.random.default_rng(count)
     listed = rng.integers(0, 2**64, count, dtype=np.uint64)
     listed[1] = listed[0]
-    hashes = np.concatenate([with_errors(rng, listed[:5], bits) for bits in range(8)] + [rng.integers(0, 2**64, 3000, dtype=np.uint64)])
+    hashes = np.concatenate(
+        [with_errors(rng, listed[:5], bits) for bits in range(8)] + [rng.integers(0, 2**64, 3000, dtype=np.uint64)]
+    )
     for radius in (0, 1, 4, 6):
         distances = np.bitwise_count(hashes[:, None] ^ listed[None, :]).astype(int)
         least = distances.min(axis=1)
         place, distance = nearest(hashes, listed, radius)
         assert distance.tolist() == [d if d <= radius else -1 for d in least.tolist()]
-        assert place.tolist() == [int(p) if d <= radius else -1 for p, d in zip(distances.argmin(axis=1), least, strict=True)]
+        assert place.tolist() == [
+            int(p) if d <= radius else -1 for p, d in zip(distances.argmin(axis=1), least, strict=True)
+        ]
     assert nearest(hashes, listed[:0], 6)[0].max() == -1
 
 

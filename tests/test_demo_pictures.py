@@ -72,7 +72,11 @@ def test_npm_is_asked_once_and_skin_tones_stay_out(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("script", "says"),
-    [(None, "npm is not on this machine"), ("exit 1", "ended with code 1"), ("echo x > openmoji-17.0.0.tgz", "has sha256 73cb3858")],
+    [
+        (None, "npm is not on this machine"),
+        ("exit 1", "ended with code 1"),
+        ("echo x > openmoji-17.0.0.tgz", "has sha256 73cb3858"),
+    ],
 )
 def test_without_emoji_one_line_says_so(
     script: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -19,9 +19,17 @@ COUNTS = Counts(emoji=30)
 
 def drawings(count: int) -> list[Emoji]:
     """Return drawings whose discs differ in place and size."""
-    svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72"><circle cx="{}" cy="{}" r="{}" fill="#2060c0"/></svg>'
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72"><circle cx="{}" cy="{}" r="{}"'
+        ' fill="#2060c0"/></svg>'
+    )
     return [
-        Emoji(f"E{n:03d}", f"blue disc number {n}", svg.format(9 + n % 8 * 7, 9 + n // 8 * 7, 4 + n % 5).encode(), "objects")
+        Emoji(
+            f"E{n:03d}",
+            f"blue disc number {n}",
+            svg.format(9 + n % 8 * 7, 9 + n // 8 * 7, 4 + n % 5).encode(),
+            "objects",
+        )
         for n in range(count)
     ]
 
@@ -70,7 +78,9 @@ def test_other_rows_are_distinct_pairs_and_pictures_are_used_once(rows: list[Row
 
 
 def test_swapped_captions_belong_to_another_swapped_picture(rows: list[Row]) -> None:
-    own = {f"met/{one.key}": one.caption for one in artworks()} | {f"openmoji/{one.key}": one.caption for one in drawings(60)}
+    own = {f"met/{one.key}": one.caption for one in artworks()} | {
+        f"openmoji/{one.key}": one.caption for one in drawings(60)
+    }
     swapped = [row for row in rows if row.kind == "swapped-caption"]
     assert all(row.text != own[row.picture] and row.matched is False for row in swapped)
     assert {row.text for row in swapped} == {own[row.picture] for row in swapped}
@@ -104,14 +114,22 @@ def test_without_emoji_the_artworks_stand_alone() -> None:
 
 def test_series_of_emoji_stay_out() -> None:
     svg = drawings(1)[0].svg
-    named = [("flag in hole", "activities"), ("four o'clock", "travel-places"), ("ghost", "objects"), ("pouting cat", "smileys-emotion")]
+    named = [
+        ("flag in hole", "activities"),
+        ("four o'clock", "travel-places"),
+        ("ghost", "objects"),
+        ("pouting cat", "smileys-emotion"),
+    ]
     assert not any(plant._is_apart(Emoji("X", caption, svg, group)) for caption, group in named)
     assert plant._is_apart(Emoji("X", "fax machine", svg, "objects"))
 
 
 def test_a_stronger_mark_changes_more_pixels() -> None:
     grey = Image.new("RGB", (400, 300), (90, 90, 90))
-    means = [np.asarray(edits.decode(edits.stamped(grey, "shutterstock", alpha, tiled=True))).mean() for alpha in (90, 140, 200)]
+    means = [
+        np.asarray(edits.decode(edits.stamped(grey, "shutterstock", alpha, tiled=True))).mean()
+        for alpha in (90, 140, 200)
+    ]
     assert means[0] < means[1] < means[2]
 
 

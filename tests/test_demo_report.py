@@ -184,7 +184,9 @@ def test_pictures_that_might_offend_are_not_shown(tmp_path: Path) -> None:
     table = pq.read_table(path)
     unsafe = [0.9 if reason == "near_duplicate" else 0.1 for reason in table["reason"].to_pylist()]
     renamed = pc.replace_substring(table["reason"], "similarity", "nsfw")
-    table = table.append_column("opennsfw", pa.array(unsafe, pa.float32())).append_column("opennsfw_origin", pa.array(["opennsfw"] * 60))
+    table = table.append_column("opennsfw", pa.array(unsafe, pa.float32())).append_column(
+        "opennsfw_origin", pa.array(["opennsfw"] * 60)
+    )
     write_table(path, table.set_column(table.column_names.index("reason"), "reason", renamed))
     facts = gather(root)
     assert not any(shot.jpeg for reason in ("nsfw", "near_duplicate") for shot in facts.dropped_shots[reason])
@@ -209,7 +211,11 @@ def test_a_ledger_without_a_manifest_is_counted(tmp_path: Path) -> None:
     root = make_run(tmp_path / "run")
     (root / "manifests" / "filter.json").unlink()
     facts = gather(root)
-    assert (facts.rows_in, facts.kept, facts.dropped) == (60, 30, {"http_404": 10, "near_duplicate": 10, "similarity": 10})
+    assert (facts.rows_in, facts.kept, facts.dropped) == (
+        60,
+        30,
+        {"http_404": 10, "near_duplicate": 10, "similarity": 10},
+    )
     assert facts.tiers == {"finetune": 20, "pretrain": 30}
 
 
@@ -217,7 +223,10 @@ def test_truth_is_found_beside_the_input_and_only_told_where_it_is(tmp_path: Pat
     root = make_run(tmp_path / "run")
     assert "Against what was planted" not in write_report(root).read_text(encoding="utf-8")
     write_truth(tmp_path / "my data" / "truth.parquet")
-    write_json(root / "manifests" / "input.json", {"files": [{"url": (tmp_path / "my data" / "input" / "part.parquet").as_uri()}]})
+    write_json(
+        root / "manifests" / "input.json",
+        {"files": [{"url": (tmp_path / "my data" / "input" / "part.parquet").as_uri()}]},
+    )
     page = Page(write_report(root).read_text(encoding="utf-8"))
     assert "Against what was planted" in page.text
     assert "planted groups of duplicates with one survivor: 10 of 10" in page.text
@@ -233,9 +242,14 @@ def test_training_and_memorising_are_shown_where_they_are(tmp_path: Path) -> Non
     lines = [json.dumps({"step": n, "loss": 6 - n / 20}) for n in range(50)]
     (train / "metrics.jsonl").write_text("\n".join([*lines, "half a li"]))
     Image.new("RGB", (40, 40)).save(train / "memorised.png")
-    (train / "memorised.json").write_text(json.dumps({"pictures": 128, "top1": 0.97, "chance_top1": 1 / 128, "says": "this is memorising"}))
+    (train / "memorised.json").write_text(
+        json.dumps({"pictures": 128, "top1": 0.97, "chance_top1": 1 / 128, "says": "this is memorising"})
+    )
     page = Page(write_report(root).read_text(encoding="utf-8"))
-    assert "of 128 training captions, 97% gave back a sample nearest to their own picture (chance 0.8%). this is memorising" in page.text
+    assert (
+        "of 128 training captions, 97% gave back a sample nearest to their own picture (chance 0.8%). this is"
+        " memorising" in page.text
+    )
     assert "step 0 to 49" in page.text
     assert any(load.startswith("data:image/png") for load in page.loads)
 
@@ -260,7 +274,10 @@ def test_the_poster_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     pytest.importorskip("matplotlib")
     root = make_run(tmp_path / "run")
     write_truth(tmp_path / "truth.parquet")
-    assert main([str(root), "--truth", str(tmp_path / "truth.parquet"), "--png", str(tmp_path / "docs" / "report.png")]) == 0
+    assert (
+        main([str(root), "--truth", str(tmp_path / "truth.parquet"), "--png", str(tmp_path / "docs" / "report.png")])
+        == 0
+    )
     assert Image.open(tmp_path / "docs" / "report.png").size == (1680, 1368)
     assert "picture: " in capsys.readouterr().out
 

@@ -1,4 +1,5 @@
-"""The demo's server, through the project's own fetcher: every planted fault of an answer gets the reason that the design names."""
+"""The demo's server, through the project's own fetcher: every planted fault of an answer gets the reason that the
+design names."""
 
 import http.client
 import threading

@@ -7,7 +7,18 @@ import torch
 from PIL import Image, ImageDraw
 
 from manifests.weights import sha256_file
-from pipeline.demo.tokenizer import Optimizers, Recipe, RunningCodebook, gather, main, measure, prepare, reconstruction_loss, save, train
+from pipeline.demo.tokenizer import (
+    Optimizers,
+    Recipe,
+    RunningCodebook,
+    gather,
+    main,
+    measure,
+    prepare,
+    reconstruction_loss,
+    save,
+    train,
+)
 from tokenize_shards.catalog import DEMO, DEMO_WEIGHTS, vq_weights
 from tokenize_shards.images import to_tensor
 from tokenize_shards.vq import load_vq
@@ -18,8 +29,12 @@ def drawing(index: int, size: int = 64) -> Image.Image:
     image = Image.new("RGB", (size, size), "white")
     draw = ImageDraw.Draw(image)
     x, y = (int(value) * size // 64 for value in rng.integers(4, 24, 2))
-    draw.ellipse((x, y, x + size // 2, y + size // 2), fill=tuple(rng.integers(0, 256, 3).tolist()), outline="black", width=2)
-    draw.rectangle((size // 8, size * 3 // 4, x + size // 2, size * 7 // 8), fill=tuple(rng.integers(0, 256, 3).tolist()))
+    draw.ellipse(
+        (x, y, x + size // 2, y + size // 2), fill=tuple(rng.integers(0, 256, 3).tolist()), outline="black", width=2
+    )
+    draw.rectangle(
+        (size // 8, size * 3 // 4, x + size // 2, size * 7 // 8), fill=tuple(rng.integers(0, 256, 3).tolist())
+    )
     return image
 
 
@@ -32,7 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_training_writes_weights_and_a_card_that_tell_the_truth(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_writes_weights_and_a_card_that_tell_the_truth(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "own.safetensors"
     main(["--steps", "10", "--seed", "3", "--pictures", str(folder), "--out", str(out)])
     loaded = load_vq("VQ-demo", str(out))
@@ -80,7 +97,9 @@ def _all(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def test_reconstruction_loss_by_hand() -> None:
     # Off by (0.3, 0, 0): L1 0.1, L2 0.03; from grey (0.2, -0.1, -0.1): L1 0.4/3, L2 0.02.
     off = torch.tensor([0.3, 0.0, 0.0]).view(1, 3, 1, 1)
-    assert float(reconstruction_loss(off, torch.zeros(1, 3, 1, 1), 0.5)) == pytest.approx(0.13 + 0.5 * (0.4 / 3 + 0.02), abs=1e-6)
+    assert float(reconstruction_loss(off, torch.zeros(1, 3, 1, 1), 0.5)) == pytest.approx(
+        0.13 + 0.5 * (0.4 / 3 + 0.02), abs=1e-6
+    )
     grey = torch.full((1, 3, 1, 1), 0.3)
     assert float(reconstruction_loss(grey, torch.zeros(1, 3, 1, 1), 0.5)) == pytest.approx(0.3 + 0.09, abs=1e-6)
 
@@ -100,7 +119,9 @@ def test_learning_rates_fall_along_half_a_cosine() -> None:
     optimizers = Optimizers(prepare(Recipe()), Recipe(muon_lr=0.04, adam_lr=0.002))
     for done, share in ((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)):
         optimizers.step(done)
-        assert [stepper.param_groups[0]["lr"] for stepper in optimizers.steppers] == pytest.approx([0.04 * share, 0.002 * share])
+        assert [stepper.param_groups[0]["lr"] for stepper in optimizers.steppers] == pytest.approx(
+            [0.04 * share, 0.002 * share]
+        )
 
 
 def test_the_codebook_starts_at_clusters_and_follows_its_latents() -> None:

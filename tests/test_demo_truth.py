@@ -61,7 +61,16 @@ def test_faults_are_no_filters_and_judged_filters_come_first() -> None:
     rows = [row("http_404", "http_404", exact=True), row("missing_value", "missing_value", exact=True)]
     rows += [row("size", "size", exact=True), row("near_duplicate", None, group="a"), row("language", "language")]
     assert [one.filter for one in filter_quality(rows)] == ["language", "near_duplicate", "size"]
-    assert quality_table(rows).column_names == ["filter", "planted", "caught", "missed", "elsewhere", "wrong", "precision", "recall"]
+    assert quality_table(rows).column_names == [
+        "filter",
+        "planted",
+        "caught",
+        "missed",
+        "elsewhere",
+        "wrong",
+        "precision",
+        "recall",
+    ]
 
 
 def test_near_duplicates_count_by_group_whoever_survives() -> None:
@@ -82,7 +91,9 @@ def test_near_duplicates_count_by_group_whoever_survives() -> None:
     ]
     one = next(one for one in filter_quality(rows) if one.filter == near)
     assert (one.planted, one.caught, one.missed, one.elsewhere, one.wrong) == (5, 3, 1, 1, 2)
-    assert [(group.group, group.rows, group.kept, group.near_duplicate, group.elsewhere) for group in group_check(rows)] == [
+    assert [
+        (group.group, group.rows, group.kept, group.near_duplicate, group.elsewhere) for group in group_check(rows)
+    ] == [
         ("a", 2, 1, 1, 0),
         ("b", 3, 2, 1, 0),
         ("c", 2, 1, 0, 1),
@@ -91,7 +102,9 @@ def test_near_duplicates_count_by_group_whoever_survives() -> None:
 
 
 def test_agreement_names_what_came_instead() -> None:
-    rows = [row("timeout", "timeout", exact=True, kind="timeout")] * 2 + [row("timeout", "connection", exact=True, kind="timeout")]
+    rows = [row("timeout", "timeout", exact=True, kind="timeout")] * 2 + [
+        row("timeout", "connection", exact=True, kind="timeout")
+    ]
     rows += [row("size", None, exact=True, kind="small"), row("language", None)]
     assert [(one.kind, one.reason, one.rows, one.right, one.others) for one in fault_agreement(rows)] == [
         ("small", "size", 1, 0, {"kept": 1}),

@@ -26,7 +26,10 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
 def shell_lines(text: str) -> list[str]:
     """Return the lines of blocks without a language or of a shell, without comments."""
     lines = [
-        line.split("  #")[0].strip() for language, block in blocks(text) if language in ("", "sh", "bash") for line in block.splitlines()
+        line.split("  #")[0].strip()
+        for language, block in blocks(text)
+        if language in ("", "sh", "bash")
+        for line in block.splitlines()
     ]
     return [line.removeprefix("$ ") for line in lines if line and not line.startswith("#")]
 
@@ -38,7 +41,9 @@ def spans(text: str) -> list[str]:
 
 def commands(text: str) -> list[str]:
     return [
-        piece for piece in (*shell_lines(text), *spans(text)) if re.match(r"(make|pipeline|python -m|\.ci/)\b ?", piece) and " " in piece
+        piece
+        for piece in (*shell_lines(text), *spans(text))
+        if re.match(r"(make|pipeline|python -m|\.ci/)\b ?", piece) and " " in piece
     ]
 
 
@@ -56,7 +61,9 @@ def command_tree() -> dict[str, set[str]]:
     tree: dict[str, set[str]] = {}
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         tree[f"pipeline {name}"] = options(command)
-        tree.update({f"pipeline {name} {inner}": options(one) for inner, one in getattr(command, "commands", {}).items()})
+        tree.update(
+            {f"pipeline {name} {inner}": options(one) for inner, one in getattr(command, "commands", {}).items()}
+        )
     single = typer.Typer()
     single.command()(demo)
     train = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "pipeline" / "train.py").read_text()))
@@ -108,7 +115,9 @@ def test_options_in_passing_exist(doc: Path, tree: dict[str, set[str]]) -> None:
 @pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.name)
 def test_shell_lines_start_with_a_known_program(doc: Path) -> None:
     programs = {line.split()[0] for line in shell_lines(doc.read_text()) if re.match(r"[a-z.]+ ", line)}
-    assert {name for name in programs if name in NOT_OURS or name in ("pipeline", "python", "pip", "uv", "source")} == programs
+    assert {
+        name for name in programs if name in NOT_OURS or name in ("pipeline", "python", "pip", "uv", "source")
+    } == programs
 
 
 @pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.name)
@@ -117,8 +126,14 @@ def test_paths_exist(doc: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if not link.startswith("http")]
     for link in links:
         assert (doc.parent / link).exists(), f"{doc.name}: link to {link}"
-    ours = re.compile(rf"(?:{'|'.join(map(re.escape, PLACES))})/(?:[\w./-]+\.(?:py|md|toml|png|safetensors)|[\w./-]*/)?|{ROOT_FILES}")
-    missing = [span for span in spans(text) if ours.fullmatch(span) and not PLACEHOLDER.search(span) and not (ROOT / span).exists()]
+    ours = re.compile(
+        rf"(?:{'|'.join(map(re.escape, PLACES))})/(?:[\w./-]+\.(?:py|md|toml|png|safetensors)|[\w./-]*/)?|{ROOT_FILES}"
+    )
+    missing = [
+        span
+        for span in spans(text)
+        if ours.fullmatch(span) and not PLACEHOLDER.search(span) and not (ROOT / span).exists()
+    ]
     assert set(missing) <= EXAMPLE
 
 
@@ -137,7 +152,20 @@ def recipe_tables() -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "table",
-    ["input", "output", "fetch", "filter", "score", "dedup", "decontaminate", "tier", "caption", "caption.llava", "pretokenize", "train"],
+    [
+        "input",
+        "output",
+        "fetch",
+        "filter",
+        "score",
+        "dedup",
+        "decontaminate",
+        "tier",
+        "caption",
+        "caption.llava",
+        "pretokenize",
+        "train",
+    ],
 )
 def test_every_recipe_key_stands_in_its_table_with_its_default(table: str) -> None:
     text = (ROOT / "docs" / "recipe.md").read_text()
@@ -171,9 +199,15 @@ def test_every_filter_head_and_prompt_stands_in_the_recipe_page() -> None:
 def test_every_option_of_a_scorer_stands_in_the_recipe_page() -> None:
     from filters.scorers.catalog import ENCODERS, HEADS
 
-    rows = re.findall(r"^\| `\[score\.(\w+)\]` \| `(\w+)` \| `(.*?)` \|", (ROOT / "docs" / "recipe.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `\[score\.(\w+)\]` \| `(\w+)` \| `(.*?)` \|", (ROOT / "docs" / "recipe.md").read_text(), re.MULTILINE
+    )
     models = {name: entry.options for name, entry in (HEADS | ENCODERS).items()}
-    wanted = {(name, key, json.dumps(field.default)) for name, model in models.items() for key, field in model.model_fields.items()}
+    wanted = {
+        (name, key, json.dumps(field.default))
+        for name, model in models.items()
+        for key, field in model.model_fields.items()
+    }
     assert set(rows) == wanted
 
 
@@ -182,7 +216,9 @@ def reasons() -> tuple[set[str], set[str]]:
     text = (ROOT / "docs" / "reasons.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     assert len(listed) == len(set(listed))
-    return set(listed), {name for line in text.splitlines() if "are reserved:" in line for name in re.findall(r"`(\w+)`", line)}
+    return set(listed), {
+        name for line in text.splitlines() if "are reserved:" in line for name in re.findall(r"`(\w+)`", line)
+    }
 
 
 def test_every_reason_is_explained_and_none_is_made_up() -> None:
@@ -193,7 +229,10 @@ def test_every_reason_is_explained_and_none_is_made_up() -> None:
     rules = set(known_filters())
     assert rules | set(IMAGES) <= listed
     source = "\n".join(
-        path.read_text() for package in ("filters", "pipeline") for path in (ROOT / package).rglob("*.py") if "demo" not in path.parts
+        path.read_text()
+        for package in ("filters", "pipeline")
+        for path in (ROOT / package).rglob("*.py")
+        if "demo" not in path.parts
     )
     given = {name for name in listed - rules - {"http_404"} if re.search(rf"""["']{name}["']""", source)}
     assert listed - rules - {"http_404"} - given == reserved
@@ -205,7 +244,17 @@ def test_the_vocabulary_of_faults_is_the_designs() -> None:
     listed, _ = reasons()
     assert listed - set(known_filters()) == {
         *("bad_url", "missing_value", "broken_row_group", "broken_line", "broken_tar", "missing_file", "blocked_path"),
-        *("blocked_scheme", "blocked_address", "dns", "connection", "tls", "timeout", "bad_response", "http_404", "too_many_redirects"),
+        *(
+            "blocked_scheme",
+            "blocked_address",
+            "dns",
+            "connection",
+            "tls",
+            "timeout",
+            "bad_response",
+            "http_404",
+            "too_many_redirects",
+        ),
         *("too_large", "incomplete_body", "empty_body", "robots", "opted_out"),
         *("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"),
         *("exact_duplicate", "near_duplicate", "placeholder", "in_eval_set", "removed", "worker_died"),
@@ -218,7 +267,9 @@ def test_the_filter_of_contributing_works(tmp_path: Path, monkeypatch: pytest.Mo
 
     import filters.base
 
-    module_text, test_text, _ = [block for language, block in blocks((ROOT / "CONTRIBUTING.md").read_text()) if language == "python"]
+    module_text, test_text, _ = [
+        block for language, block in blocks((ROOT / "CONTRIBUTING.md").read_text()) if language == "python"
+    ]
     assert len(module_text.splitlines()) <= 30
     monkeypatch.setattr(filters.base, "FILTERS", dict(filters.base.FILTERS))
     (tmp_path / "letters.py").write_text(module_text)

@@ -108,7 +108,9 @@ def test_cuda_arithmetic_is_set_while_encoding_and_put_back(monkeypatch: pytest.
 
 @pytest.mark.parametrize(("holds", "batch"), [(2000, 512), (300, 128), (20, 8), (3, 8)])
 @pytest.mark.parametrize("fault", [torch.OutOfMemoryError, RuntimeError])
-def test_the_largest_batch_is_found_uncompiled(monkeypatch: pytest.MonkeyPatch, holds: int, batch: int, fault: type[Exception]) -> None:
+def test_the_largest_batch_is_found_uncompiled(
+    monkeypatch: pytest.MonkeyPatch, holds: int, batch: int, fault: type[Exception]
+) -> None:
     encoder = Encoder(load_vq("VQ-demo", STAND_IN), device="cpu")
     assert encoder.largest_batch(64) == 8
     compiled = torch.nn.Identity()
@@ -127,9 +129,17 @@ def test_the_largest_batch_is_found_uncompiled(monkeypatch: pytest.MonkeyPatch, 
 
 def test_plain_float32_alone_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     encoders = {precision: Encoder(load_vq("VQ-demo", STAND_IN), precision, "cpu") for precision in PRECISIONS}
-    assert {precision: encoder.exact for precision, encoder in encoders.items()} == {"fp32": True, "tf32": True, "bf16": False}
+    assert {precision: encoder.exact for precision, encoder in encoders.items()} == {
+        "fp32": True,
+        "tf32": True,
+        "bf16": False,
+    }
     for encoder in encoders.values():
         monkeypatch.setattr(encoder, "device", SimpleNamespace(type="cuda"))
-    assert {precision: encoder.exact for precision, encoder in encoders.items()} == {"fp32": True, "tf32": False, "bf16": False}
+    assert {precision: encoder.exact for precision, encoder in encoders.items()} == {
+        "fp32": True,
+        "tf32": False,
+        "bf16": False,
+    }
     monkeypatch.setattr(encoders["fp32"], "fused", True)
     assert not encoders["fp32"].exact

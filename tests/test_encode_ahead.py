@@ -62,7 +62,9 @@ def encoded(folder: Path, encoder: Encoder, hands: Hands) -> pa.Table:
     recipe = load_recipe(write_recipe(folder / "recipe.toml", "127.0.0.1:9", folder, folder / "run"))
     pictures = [jpeg(picture(number, 70 + number, 66)) for number in range(len(UIDS))]
     pictures[3] = b"no picture"
-    write_shard(folder / "run/pairs/0.tar", ((uid.hex(), {"jpg": data}) for uid, data in zip(UIDS, pictures, strict=True)))
+    write_shard(
+        folder / "run/pairs/0.tar", ((uid.hex(), {"jpg": data}) for uid, data in zip(UIDS, pictures, strict=True))
+    )
     write_table(folder / "run/plan.parquet", pa.table({"uid": pa.array(UIDS, pa.binary(16))}, schema=schema("uid")))
     tools = TierTools(encoder, Agreement("fp32", 1.0, 1), 2, {})
     worker = EncodeWorker(Encode(recipe, folder / "run"), {"pretrain": tools}, Decoders(0))
@@ -77,7 +79,9 @@ def beside() -> Beside:
     return Beside()
 
 
-def test_the_next_batch_is_begun_before_codes_are_taken_and_the_codes_are_the_same(tmp_path: Path, beside: Beside) -> None:
+def test_the_next_batch_is_begun_before_codes_are_taken_and_the_codes_are_the_same(
+    tmp_path: Path, beside: Beside
+) -> None:
     hands = Noting({})
     made = encoded(tmp_path, beside, hands)
     assert beside.noted == ["begun", "begun", "taken", "begun", "taken", "begun", "taken", "taken"]

@@ -1,4 +1,5 @@
-"""tokenize_shards/encode.py and agreement.py on a GPU: what batch, order, arithmetic and compiling do to codes there."""
+"""tokenize_shards/encode.py and agreement.py on a GPU: what batch, order, arithmetic and compiling do to codes
+there."""
 
 import numpy as np
 import pytest
@@ -64,7 +65,9 @@ def test_compiled_codes_agree_and_each_size_compiles_once(loaded: LoadedVQ, prec
     for size in (64, SIZE, 64, SIZE):
         images = fixed_pictures(size)
         assert (fused.encode_images(images, size, 8) == plain.encode_images(images, size, 8)).mean() >= LEAST[precision]
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # of 64 pixels; the other was compiled for the measurement
+    assert (
+        torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    )  # of 64 pixels; the other was compiled for the measurement
 
 
 def test_the_largest_batch_compiles_nothing(loaded: LoadedVQ) -> None:

@@ -39,7 +39,11 @@ def test_kinds_are_told_by_a_column(tmp_path):
     pq.write_table(pa.table({"URL": ["HTTPS://A.test/x", None]}), tmp_path / "b.parquet")
     pq.write_table(pa.table({"uid": pa.array([b"x" * 16], pa.binary(16))}), tmp_path / "c.parquet")
     found = [read_list(tmp_path / f"{name}.parquet") for name in "abc"]
-    assert [(one.kind, one.values.to_pylist()) for one in found] == [("hash", [5, -6]), ("url", ["a.test/x"]), ("uid", [b"x" * 16])]
+    assert [(one.kind, one.values.to_pylist()) for one in found] == [
+        ("hash", [5, -6]),
+        ("url", ["a.test/x"]),
+        ("uid", [b"x" * 16]),
+    ]
     one = listed(tmp_path, "d.csv", 'why,host\n"a, b",Example.org\n')
     assert (one.kind, one.values.to_pylist()) == ("host", ["example.org"])
 
@@ -50,10 +54,20 @@ def test_kinds_are_told_by_a_column(tmp_path):
         ("a.txt", "http://a.test/1\n\nnope\n", None, r"line 3: 'nope' is no url"),
         ("a.txt", "0123456789abcdef\nxyz\n", "phash", r"line 2: 'xyz' is no phash"),
         ("a.txt", "1234567890123456\n", None, r"line 1: .* may be phash or hash; say which"),
-        ("a.txt", "??\n", None, r"line 1: '\?\?' is of no kind that can be told; say which of uid, url, host, hash, phash"),
+        (
+            "a.txt",
+            "??\n",
+            None,
+            r"line 1: '\?\?' is of no kind that can be told; say which of uid, url, host, hash, phash",
+        ),
         ("a.txt", "a.test\n", "colour", r"kind 'colour'; kinds are uid, url, host, hash, phash"),
         ("a.csv", "url,hash\nhttp://a.test/,1\n", None, r"columns url and hash; say which one is meant"),
-        ("a.csv", "address\nhttp://a.test/\n", None, r"its columns are address; wanted a column named uid, url, host, hash, phash"),
+        (
+            "a.csv",
+            "address\nhttp://a.test/\n",
+            None,
+            r"its columns are address; wanted a column named uid, url, host, hash, phash",
+        ),
         ("a.csv", "url\nhttp://a.test/\nwww\n", None, r"line 3: 'www' is no url"),
         ("a.txt", "99999999999999999999\n", "hash", r"line 1: .* is no hash"),
         ("a.txt", "9999999999999999999\n", "hash", r"outside 64 signed bits"),
@@ -73,18 +87,54 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_urls_are_compared_without_what_does_not_matter():
-    urls = ["http://A.test:80/x#top", "https://u:p@a.test:443/x ", "a.test/x", "ftp://a.test/x", "http://a.test/X", "http://a.test?q", None]
-    assert normal_urls(pa.array(urls)).to_pylist() == ["a.test/x", "a.test/x", None, None, "a.test/X", "a.test/?q", None]
+    urls = [
+        "http://A.test:80/x#top",
+        "https://u:p@a.test:443/x ",
+        "a.test/x",
+        "ftp://a.test/x",
+        "http://a.test/X",
+        "http://a.test?q",
+        None,
+    ]
+    assert normal_urls(pa.array(urls)).to_pylist() == [
+        "a.test/x",
+        "a.test/x",
+        None,
+        None,
+        "a.test/X",
+        "a.test/?q",
+        None,
+    ]
     assert normal_urls(pa.array(["http://a.test:8080/a b"])).to_pylist() == ["a.test:8080/a%20b"]
-    same = ["http://a.test/~a/ä.jpg?x=é", "http://a.test/%7ea/%c3%a4.jpg?x=%C3%A9", "http://A.test./%7Ea/ä.jpg?x=%c3%a9", None]
+    same = [
+        "http://a.test/~a/ä.jpg?x=é",
+        "http://a.test/%7ea/%c3%a4.jpg?x=%C3%A9",
+        "http://A.test./%7Ea/ä.jpg?x=%c3%a9",
+        None,
+    ]
     assert normal_urls(pa.array(same)).unique().to_pylist() == ["a.test/~a/%C3%A4.jpg?x=%C3%A9", None]
-    assert normal_urls(pa.array(["http://a.test/a%2fb", "http://a.test/a/b"])).to_pylist() == ["a.test/a%2Fb", "a.test/a/b"]
+    assert normal_urls(pa.array(["http://a.test/a%2fb", "http://a.test/a/b"])).to_pylist() == [
+        "a.test/a%2Fb",
+        "a.test/a/b",
+    ]
 
 
 def rows(**columns):
-    urls = ["http://a.example.org/1", "http://notexample.org/1", "https://EXAMPLE.org:99", "http://münchen.test/", None, "not a url"]
+    urls = [
+        "http://a.example.org/1",
+        "http://notexample.org/1",
+        "https://EXAMPLE.org:99",
+        "http://münchen.test/",
+        None,
+        "not a url",
+    ]
     uids = [bytes([n]) * 16 for n in range(len(urls))]
-    return {"uid": pa.array(uids, pa.binary(16)), "url": pa.array(urls), "text": pa.array(["a", None, "b", "c", "d", "e"]), **columns}
+    return {
+        "uid": pa.array(uids, pa.binary(16)),
+        "url": pa.array(urls),
+        "text": pa.array(["a", None, "b", "c", "d", "e"]),
+        **columns,
+    }
 
 
 def test_hosts_take_what_lies_below_them(tmp_path):

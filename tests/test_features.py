@@ -9,7 +9,9 @@ from pipeline.features import HashedWords, left_pad, text_features
 
 def test_hashed_words_are_unit_vectors_of_the_first_eight_words():
     words = HashedWords(64)
-    first, second, empty = words.features(["A red-hot Cat\u2019s tail, one_two three four five", "cat\u2019s RED!", "…"])
+    first, second, empty = words.features(
+        ["A red-hot Cat\u2019s tail, one_two three four five", "cat\u2019s RED!", "…"]
+    )
     assert first.shape == (8, 64)
     assert second.shape == (2, 64)
     assert empty.shape == (0, 64)
@@ -22,7 +24,9 @@ def test_hashed_words_are_the_same_in_every_process():
     code = "from pipeline.features import HashedWords; print(HashedWords(4).features(['Häuser'])[0].tobytes().hex())"
     here = HashedWords(4).features(["Häuser"])[0].tobytes().hex()
     for seed in ("1", "2"):
-        done = subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        )
         assert done.stdout.strip() == here
 
 
@@ -52,9 +56,13 @@ def tiny_t5(folder):
     words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "red": 3, "cat": 4}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>").save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
     torch.manual_seed(0)
-    T5EncoderModel(T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(folder)
+    T5EncoderModel(T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(
+        folder
+    )
     return str(folder)
 
 

@@ -19,15 +19,34 @@ from filters.fetch.config import FetchConfig
 
 EXPECTED: dict[str, str | None] = {
     **dict.fromkeys(
-        ("/good", "/good-chunked", "/good-to-the-end", "/gzip", "/deflate", "/deflate-raw", "/mislabelled-coding", "/html", "/echo")
+        (
+            "/good",
+            "/good-chunked",
+            "/good-to-the-end",
+            "/gzip",
+            "/deflate",
+            "/deflate-raw",
+            "/mislabelled-coding",
+            "/html",
+            "/echo",
+        )
     ),
     **dict.fromkeys(("/redirect-good", "/redirect-utf8", "/sets-cookie")),
-    **dict.fromkeys(("/good-early-hints", "/good-http10", "/good-chunk-extension", "/good-trailers", "/gzip-two-headers")),
-    **dict.fromkeys(("/redirect-307", "/redirect-userinfo", "/redirect-long", "/redirect-two-locations", "/space-before-colon")),
+    **dict.fromkeys(
+        ("/good-early-hints", "/good-http10", "/good-chunk-extension", "/good-trailers", "/gzip-two-headers")
+    ),
+    **dict.fromkeys(
+        ("/redirect-307", "/redirect-userinfo", "/redirect-long", "/redirect-two-locations", "/space-before-colon")
+    ),
     **dict.fromkeys(("/noai-for-others", "/tdm-free")),
     **dict.fromkeys(("/noai", "/noai-for-us", "/noai-redirect", "/tdm-reserved"), "opted_out"),
-    **dict.fromkeys(("/http09", "/chunk-size-bomb", "/chunk-size-negative", "/endless-trailers", "/zstd", "/gzip-twice"), "bad_response"),
-    **dict.fromkeys(("/two-lengths", "/length-and-chunks", "/length-plus", "/length-absurd", "/nul-in-header"), "bad_response"),
+    **dict.fromkeys(
+        ("/http09", "/chunk-size-bomb", "/chunk-size-negative", "/endless-trailers", "/zstd", "/gzip-twice"),
+        "bad_response",
+    ),
+    **dict.fromkeys(
+        ("/two-lengths", "/length-and-chunks", "/length-plus", "/length-absurd", "/nul-in-header"), "bad_response"
+    ),
     **dict.fromkeys(("/status-99", "/status-1000", "/redirect-port-0", "/redirect-port-65536"), "bad_response"),
     **{f"/{status}": f"http_{status}" for status in (101, 300, 304, 500)},
     "/status-999": "http_999",
@@ -42,15 +61,23 @@ EXPECTED: dict[str, str | None] = {
     "/429": "http_429",
     "/503": "http_503",
     **dict.fromkeys(("/empty", "/204"), "empty_body"),
-    **dict.fromkeys(("/206", "/too-short", "/chunks-cut", "/gzip-cut", "/reset-mid-body", "/reset-to-the-end"), "incomplete_body"),
-    **dict.fromkeys(("/gzip-bomb", "/endless-body", "/endless-chunks", "/claims-much"), "too_large"),
-    **dict.fromkeys(("/endless-header-line", "/endless-header-lines", "/garbage", "/bad-length", "/closed-mid-header"), "bad_response"),
     **dict.fromkeys(
-        ("/chunks-bad", "/chunks-bad-later", "/brotli", "/gzip-that-is-none", "/redirect-nowhere", "/redirect-broken"), "bad_response"
+        ("/206", "/too-short", "/chunks-cut", "/gzip-cut", "/reset-mid-body", "/reset-to-the-end"), "incomplete_body"
+    ),
+    **dict.fromkeys(("/gzip-bomb", "/endless-body", "/endless-chunks", "/claims-much"), "too_large"),
+    **dict.fromkeys(
+        ("/endless-header-line", "/endless-header-lines", "/garbage", "/bad-length", "/closed-mid-header"),
+        "bad_response",
+    ),
+    **dict.fromkeys(
+        ("/chunks-bad", "/chunks-bad-later", "/brotli", "/gzip-that-is-none", "/redirect-nowhere", "/redirect-broken"),
+        "bad_response",
     ),
     **dict.fromkeys(("/reset", "/closed"), "connection"),
     **dict.fromkeys(("/redirect-self", "/redirect-on"), "too_many_redirects"),
-    **dict.fromkeys(("/redirect-metadata", "/redirect-decimal", "/redirect-mapped", "/redirect-localhost"), "blocked_address"),
+    **dict.fromkeys(
+        ("/redirect-metadata", "/redirect-decimal", "/redirect-mapped", "/redirect-localhost"), "blocked_address"
+    ),
     **dict.fromkeys(("/redirect-file", "/redirect-data"), "blocked_scheme"),
 }
 SLOW = ("/slow-header", "/slow-body", "/silent", "/endless-continue", "/chunk-extension-bomb")
@@ -66,7 +93,12 @@ def server() -> Iterator[HostileServer]:
 
 
 def config(server: HostileServer, **settings: object) -> FetchConfig:
-    known = {"connect_to": server.connect_to, "allow_addresses": ["127.0.0.2/32"], "deadline_s": 60, "max_bytes": 2_000_000}
+    known = {
+        "connect_to": server.connect_to,
+        "allow_addresses": ["127.0.0.2/32"],
+        "deadline_s": 60,
+        "max_bytes": 2_000_000,
+    }
     known |= {"host_rate": 10_000, "host_connections": 64, "breaker_faults": 1000}
     return FetchConfig.model_validate({**known, **settings})
 
@@ -115,7 +147,10 @@ def test_slow_answers_end_at_the_one_deadline(server: HostileServer) -> None:
 
 def test_the_deadline_holds_while_the_caller_works(server: HostileServer) -> None:
     """The loop has its own thread: what the caller does with one answer takes nothing from the others' deadlines."""
-    waiting = fetch_all([Request(b"good", server.url("/good")), Request(b"slow", server.url("/slow-body"))], config(server, deadline_s=0.5))
+    waiting = fetch_all(
+        [Request(b"good", server.url("/good")), Request(b"slow", server.url("/slow-body"))],
+        config(server, deadline_s=0.5),
+    )
     assert next(waiting).uid == b"good"
     threading.Event().wait(1.5)
     assert next(waiting).reason == "timeout"
@@ -137,7 +172,11 @@ def test_urls_that_are_never_asked_for(server: HostileServer) -> None:
         "javascript:alert(1)",
         "http://user:secret@bücher.invalid/",
     )
-    reasons = ["bad_url"] * 3 + ["blocked_scheme"] * 3 + ["dns", "dns", "bad_url", "bad_url", "bad_url", "blocked_scheme", "dns"]
+    reasons = (
+        ["bad_url"] * 3
+        + ["blocked_scheme"] * 3
+        + ["dns", "dns", "bad_url", "bad_url", "bad_url", "blocked_scheme", "dns"]
+    )
     assert [answer.reason for answer in fetch(server, *urls)] == reasons
 
 
@@ -177,7 +216,9 @@ def test_a_resolver_that_changes_its_mind_gains_nothing(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Resolver, "resolve", lie)
     with HostileServer("127.0.0.1") as private:
-        assert [answer.reason for answer in fetch(private, "http://rebinding.example/good", connect_to={})] == ["blocked_address"]
+        assert [answer.reason for answer in fetch(private, "http://rebinding.example/good", connect_to={})] == [
+            "blocked_address"
+        ]
         assert private.requests == []
 
 
@@ -222,13 +263,19 @@ def _certificate(folder: Path) -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tls.example")])
     now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-    builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
-    certificate = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("tls.example")]), critical=False).sign(
-        key, hashes.SHA256()
+    builder = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
     )
+    builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(
+        now + datetime.timedelta(days=1)
+    )
+    certificate = builder.add_extension(
+        x509.SubjectAlternativeName([x509.DNSName("tls.example")]), critical=False
+    ).sign(key, hashes.SHA256())
     file = folder / "server.pem"
-    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + secret)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
@@ -270,14 +317,18 @@ def test_a_handshake_that_never_ends_is_a_timeout(greeting: str) -> None:
 
 
 def test_what_is_sent(server: HostileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No cookies, no proxies or .netrc from the environment, no passwords out of URLs; identity asked for, and who asks."""
+    """No cookies, no proxies or .netrc from the environment, no passwords out of URLs; identity asked for, and who
+    asks."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine hostile.example login me password secret\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("http_proxy", "http://127.0.0.2:9")
     first, second = fetch(
-        server, "/sets-cookie", "http://user:password@hostile.example/echo#part", user_agent="tessera-test (me@example.org)"
+        server,
+        "/sets-cookie",
+        "http://user:password@hostile.example/echo#part",
+        user_agent="tessera-test (me@example.org)",
     )
     for answer in (first, second):
         assert answer.body is not None
@@ -306,7 +357,8 @@ def test_bytes_that_nobody_asked_for_are_no_answer_to_the_next_request() -> None
 
 
 def test_a_kept_connection_that_was_closed_meanwhile_costs_no_attempt() -> None:
-    """The server ends a connection that it promised to keep: the next URL goes out on a fresh one and is no `connection`."""
+    """The server ends a connection that it promised to keep: the next URL goes out on a fresh one and is no
+    `connection`."""
 
     def closing(x: Exchange) -> None:
         x.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nTRUE")
@@ -366,7 +418,9 @@ def test_no_more_than_concurrency_in_flight() -> None:
 
 def test_answers_nobody_takes_hold_the_next_requests_back(server: HostileServer) -> None:
     with HostileServer("127.0.0.2") as counting:
-        waiting = fetch_all([Request(bytes([n]), counting.url("/good")) for n in range(20)], config(counting, concurrency=3, **SILENT))
+        waiting = fetch_all(
+            [Request(bytes([n]), counting.url("/good")) for n in range(20)], config(counting, concurrency=3, **SILENT)
+        )
         next(waiting)
         threading.Event().wait(0.3)
         assert len(counting.requests) <= 4  # three that wait to be taken, and the one that was
@@ -375,7 +429,9 @@ def test_answers_nobody_takes_hold_the_next_requests_back(server: HostileServer)
 
 def test_closing_early_ends_what_is_in_flight(server: HostileServer) -> None:
     before = threading.active_count()
-    waiting = fetch_all([Request(b"good", server.url("/good")), *[Request(b"slow", server.url("/slow-body"))] * 5], config(server))
+    waiting = fetch_all(
+        [Request(b"good", server.url("/good")), *[Request(b"slow", server.url("/slow-body"))] * 5], config(server)
+    )
     assert next(waiting).uid == b"good"
     waiting.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name == "fetch"], before
@@ -425,8 +481,10 @@ config = FetchConfig(connect_to=table, allow_addresses=["127.0.0.2/32"], deadlin
     host_connections=64, breaker_faults=1000)
 list(fetch_all([Request(b"warm", "http://hostile.example/good")], config))
 before = peak()
-paths = ["/endless-body", "/endless-chunks", "/gzip-bomb", "/endless-header-line", "/endless-header-lines", "/endless-trailers"] * 8
-reasons = [answer.reason for answer in fetch_all([Request(b"", "http://hostile.example" + path) for path in paths], config)]
+paths = ["/endless-body", "/endless-chunks", "/gzip-bomb", "/endless-header-line", "/endless-header-lines",
+"/endless-trailers"] * 8
+reasons = [answer.reason for answer in fetch_all([Request(b"", "http://hostile.example" + path) for path in paths],
+config)]
 print(reasons.count("too_large"), reasons.count("bad_response"), peak() - before)
 """
 

@@ -1,4 +1,5 @@
-"""filters/fetch: config.py, guard.py and url.py: what may be dialled, where to connect instead, which URLs are asked for."""
+"""filters/fetch: config.py, guard.py and url.py: what may be dialled, where to connect instead, which URLs are asked
+for."""
 
 import socket
 
@@ -10,11 +11,49 @@ from filters.fetch.guard import BlockedAddress, ConnectMap, Guard
 from filters.fetch.url import UrlFault, follow, normalise
 
 REFUSED = [
-    *("0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.254", "168.63.129.16"),
-    *("169.254.169.254", "169.254.170.2", "172.16.0.1", "172.31.255.255", "192.0.0.192", "192.0.2.7", "192.168.1.1", "198.18.0.1"),
+    *(
+        "0.0.0.0",
+        "0.1.2.3",
+        "10.0.0.1",
+        "100.64.0.1",
+        "100.100.100.200",
+        "127.0.0.1",
+        "127.255.255.254",
+        "168.63.129.16",
+    ),
+    *(
+        "169.254.169.254",
+        "169.254.170.2",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.0.0.192",
+        "192.0.2.7",
+        "192.168.1.1",
+        "198.18.0.1",
+    ),
     *("198.51.100.9", "203.0.113.5", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "192.88.99.1"),
-    *("::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "2001::1", "3fff::1", "fec0::1"),
-    *("::ffff:127.0.0.1", "::ffff:a9fe:a9fe", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::10.0.0.1", "64:ff9b:1::1", "2002:7f00:1::"),
+    *(
+        "::",
+        "::1",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "fd00:ec2::254",
+        "ff02::1",
+        "2001:db8::1",
+        "2001::1",
+        "3fff::1",
+        "fec0::1",
+    ),
+    *(
+        "::ffff:127.0.0.1",
+        "::ffff:a9fe:a9fe",
+        "::127.0.0.1",
+        "64:ff9b::7f00:1",
+        "64:ff9b::10.0.0.1",
+        "64:ff9b:1::1",
+        "2002:7f00:1::",
+    ),
     *("100::1", "4000::1", "not an address", ""),
 ]
 ALLOWED = [
@@ -45,7 +84,9 @@ def test_public_addresses_are_dialled(address: str) -> None:
 
 def test_listed_networks_are_dialled_in_either_spelling_and_no_others() -> None:
     guard = Guard.of(["127.0.0.0/8", "fd00::/8"])
-    assert [guard.refusal(address) for address in ("127.0.0.1", "127.9.9.9", "::ffff:127.0.0.1", "fd12::1", "8.8.8.8")] == [None] * 5
+    assert [
+        guard.refusal(address) for address in ("127.0.0.1", "127.9.9.9", "::ffff:127.0.0.1", "fd12::1", "8.8.8.8")
+    ] == [None] * 5
     assert guard.refusal("::1") == "loopback"
     assert guard.refusal("169.254.169.254") == "link-local and cloud metadata"
     assert Guard.of(["::ffff:10.0.0.0/104"]).refusal("::ffff:10.0.0.1") is None
@@ -67,7 +108,12 @@ CURL = ["a.example:80:127.0.0.1:8080", "a.example::127.0.0.1:1", ":443:[::1]:844
 
 def test_connect_to_takes_curls_form() -> None:
     config = FetchConfig(connect_to=CURL)
-    assert config.connect_to == {"a.example:80": "127.0.0.1:8080", "a.example:": "127.0.0.1:1", ":443": "[::1]:8443", ":": "b.example:"}
+    assert config.connect_to == {
+        "a.example:80": "127.0.0.1:8080",
+        "a.example:": "127.0.0.1:1",
+        ":443": "[::1]:8443",
+        ":": "b.example:",
+    }
     assert FetchConfig.model_validate(config.model_dump(mode="json")) == config
     table = ConnectMap.of(config.connect_to)
     assert table.target("A.example", 80) == ("127.0.0.1", 8080)
@@ -77,7 +123,9 @@ def test_connect_to_takes_curls_form() -> None:
 
 
 def test_connect_to_takes_a_table() -> None:
-    table = ConnectMap.of(FetchConfig(connect_to={"demo.example": "127.0.0.1:9000", "[2001:db8::1]:80": "10.0.0.1"}).connect_to)
+    table = ConnectMap.of(
+        FetchConfig(connect_to={"demo.example": "127.0.0.1:9000", "[2001:db8::1]:80": "10.0.0.1"}).connect_to
+    )
     assert table.target("demo.example", 443) == ("127.0.0.1", 9000)
     assert table.target("2001:db8::1", 80) == ("10.0.0.1", 80)
     assert table.target("other.example", 80) == ("other.example", 80)
@@ -130,11 +178,27 @@ def test_urls_as_written_become_urls_as_asked_for(given: str, asked: str) -> Non
     [
         *(
             (url, "blocked_scheme")
-            for url in ("file:///etc/passwd", "ftp://a.example/x", "data:image/png;base64,AA", "javascript:alert(1)", "gopher://a/")
+            for url in (
+                "file:///etc/passwd",
+                "ftp://a.example/x",
+                "data:image/png;base64,AA",
+                "javascript:alert(1)",
+                "gopher://a/",
+            )
         ),
         *(
             (url, "bad_url")
-            for url in ("", "  ", "picture.jpg", "//a.example/x", "http://", "http:///x.jpg", "http:/a/x", "http://:80/", "a.example:80/x")
+            for url in (
+                "",
+                "  ",
+                "picture.jpg",
+                "//a.example/x",
+                "http://",
+                "http:///x.jpg",
+                "http:/a/x",
+                "http://:80/",
+                "a.example:80/x",
+            )
         ),
         *(
             (url, "bad_url")
@@ -170,7 +234,9 @@ def test_locations_are_resolved() -> None:
     base = "http://a.example/dir/x.jpg?old=1"
     assert follow(base, "y z.jpg") == "http://a.example/dir/y%20z.jpg"
     assert follow(base, "//b.example/ü") == "http://b.example/%C3%BC"
-    assert follow(base, "/caf\udce9") == "http://a.example/caf%E9"  # Latin-1 bytes in a header, as aiohttp hands them over
+    assert (
+        follow(base, "/caf\udce9") == "http://a.example/caf%E9"
+    )  # Latin-1 bytes in a header, as aiohttp hands them over
     assert follow(base, "?new=1") == "http://a.example/dir/x.jpg?new=1"
     with pytest.raises(UrlFault, match="blocked_scheme"):
         follow(base, "file:///etc/passwd")

@@ -74,7 +74,8 @@ import resource, sys
 from filters.fetch.images import ImageFault, ImageLimits, open_picture, store
 from PIL import Image, ImageCms
 import filters.fetch.pixels
-resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))  # a reader that trusts these files must not take the machine along
+# a reader that trusts these files must not take the machine along
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 data = sys.stdin.buffer.read()
 before = peak()
@@ -102,7 +103,9 @@ print(peak() - before)
 )
 def test_hungry_metadata_is_not_fed(name: str, expected: str) -> None:
     """None of this is the picture's business: it is left out before a decoder sees it."""
-    done = subprocess.run([sys.executable, "-c", MEMORY], input=hungry(name), capture_output=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], input=hungry(name), capture_output=True, timeout=120, check=True
+    )
     first, second, grown_mib = done.stdout.decode().split()
     assert (first, second) == (expected, expected)
     assert int(grown_mib) < 96
@@ -122,7 +125,8 @@ LARGE = [
 
 @pytest.mark.parametrize(("mode", "format_", "options"), LARGE)
 def test_memory_for_large_pictures_is_bounded(mode: str, format_: str, options: dict[str, Any]) -> None:
-    """16 million pixels: 4 bytes each decoded, as much again where they must be turned, three times that in libwebp; nothing more."""
+    """16 million pixels: 4 bytes each decoded, as much again where they must be turned, three times that in libwebp;
+    nothing more."""
     data = encode(Image.new(mode, (4000, 4000)), format_, **options)
     script = MEMORY.replace("(open_picture, store)", "(store,)").replace("import filters", "import cv2, numpy, filters")
     done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, timeout=120, check=True)
@@ -134,7 +138,10 @@ def test_memory_for_large_pictures_is_bounded(mode: str, format_: str, options: 
 def test_tags_that_claim_more_than_the_file() -> None:
     assert reason(tiff([*ONE_PIXEL, *((tag, 7, 900, 0) for tag in (320, 336, 347, 34675))], bytes(1000))) == "corrupt"
     assert reason(tiff([*ONE_PIXEL, (34675, 7, 10_000, 0)], bytes(1000))) == "truncated"
-    assert reason(tiff([*ONE_PIXEL, (322, 4, 1, 60_000), (323, 4, 1, 60_000), (324, 4, 1, 8), (325, 4, 1, 1)])) == "corrupt"
+    assert (
+        reason(tiff([*ONE_PIXEL, (322, 4, 1, 60_000), (323, 4, 1, 60_000), (324, 4, 1, 8), (325, 4, 1, 1)]))
+        == "corrupt"
+    )
 
 
 def test_animations() -> None:
@@ -214,5 +221,9 @@ def test_a_complaint_of_the_parser_is_one_whether_it_comes_bare_or_wrapped():
         error.__cause__ = cause
         return in_body(error).reason
 
-    assert in_body(BadHttpMessage("Too many headers")).reason == wrapped(BadHttpMessage("Too many headers")) == "bad_response"
+    assert (
+        in_body(BadHttpMessage("Too many headers")).reason
+        == wrapped(BadHttpMessage("Too many headers"))
+        == "bad_response"
+    )
     assert wrapped(TransferEncodingError("not enough data")) == wrapped(None) == "incomplete_body"

@@ -101,7 +101,9 @@ def test_colour_profiles_reach_palettes_alpha_and_grey() -> None:
     clear.paste((255, 0, 0, 0), (0, 0, 24, 16))
     assert quarters(open_picture(encode(clear, "PNG", icc_profile=swapped), LIMITS)) == [WHITE, RED, GREEN, WHITE]
     grey = Image.new("L", (8, 8), 77)
-    assert pixel(open_picture(encode(grey, "PNG", icc_profile=swapped), LIMITS), 3, 3) == pytest.approx((77, 77, 77), abs=1)
+    assert pixel(open_picture(encode(grey, "PNG", icc_profile=swapped), LIMITS), 3, 3) == pytest.approx(
+        (77, 77, 77), abs=1
+    )
 
 
 @pytest.mark.parametrize("profile", [b"", b"rubbish" * 100, b"\0" * (5 << 20)])
@@ -111,7 +113,8 @@ def test_broken_and_oversized_profiles_are_passed_over(profile: bytes) -> None:
 
 
 def test_cmyk_without_a_profile() -> None:
-    """R = 255 (1 - C)(1 - K): cyan 51, black 102 of 255 leave 255 * 0.8 * 0.6 = 122.4 of red, 255 * 0.6 = 153 of green and blue."""
+    """R = 255 (1 - C)(1 - K): cyan 51, black 102 of 255 leave 255 * 0.8 * 0.6 = 122.4 of red, 255 * 0.6 = 153 of green
+    and blue."""
     picture = Image.new("CMYK", (16, 16), (51, 0, 0, 102))
     for data in (encode(picture, "TIFF"), encode(picture, "JPEG", quality=100)):
         assert pixel(open_picture(data, LIMITS), 8, 8) == pytest.approx((122, 153, 153), abs=2)
@@ -219,13 +222,21 @@ def test_files_that_do_not_fit_are_encoded_again() -> None:
         assert (again.format, again.mode, again.size) == ("JPEG", "RGB", (48, 32))
         assert not {"exif", "icc_profile", "comment", "dpi"} & set(again.info)
         assert again.layer == [(1, 1, 1, 0), (2, 1, 1, 1), (3, 1, 1, 1)]  # type: ignore[attr-defined]  # 4:4:4
-    assert len(store(corners_png := encode(corners(), "PNG"), ImageLimits(jpeg_quality=20)).jpeg) < len(store(corners_png, LIMITS).jpeg)
+    assert len(store(corners_png := encode(corners(), "PNG"), ImageLimits(jpeg_quality=20)).jpeg) < len(
+        store(corners_png, LIMITS).jpeg
+    )
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG"])
 @pytest.mark.parametrize(
     ("size", "stored"),
-    [((640, 480), (85, 64)), ((300, 1000), (64, 213)), ((65, 65), (64, 64)), ((64, 500), (64, 500)), ((10, 700), (10, 700))],
+    [
+        ((640, 480), (85, 64)),
+        ((300, 1000), (64, 213)),
+        ((65, 65), (64, 64)),
+        ((64, 500), (64, 500)),
+        ((10, 700), (10, 700)),
+    ],
 )
 def test_the_short_side_is_brought_down_never_up(format_: str, size: tuple[int, int], stored: tuple[int, int]) -> None:
     found = store(encode(corners(*size), format_), LIMITS)
@@ -251,14 +262,18 @@ def test_the_same_bytes_come_out_every_time() -> None:
     assert store(encode(picture, "PNG", pnginfo=info, dpi=(300, 300)), LIMITS).jpeg == first  # only pixels go in
     script = "import sys; from filters.fetch.images import *; from sys import stdin, stdout; "
     script += "stdout.buffer.write(store(stdin.buffer.read(), ImageLimits(store_side=64)).jpeg)"
-    other = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, check=True, timeout=60).stdout
+    other = subprocess.run(
+        [sys.executable, "-c", script], input=data, capture_output=True, check=True, timeout=60
+    ).stdout
     assert hashlib.sha256(other).hexdigest() == hashlib.sha256(first).hexdigest()
 
 
 def test_a_jpeg_made_smaller_by_its_decoder_equals_the_long_way() -> None:
     """Large JPEGs are decoded at a half, a quarter or an eighth, never below 1.25 x the stored side."""
     y, x = np.mgrid[0:768, 0:1024] / 64.0
-    picture = Image.fromarray(np.stack([127 + 120 * np.sin(x), 127 + 120 * np.cos(y), 127 + 120 * np.sin(x + y)], axis=-1).astype(np.uint8))
+    picture = Image.fromarray(
+        np.stack([127 + 120 * np.sin(x), 127 + 120 * np.cos(y), 127 + 120 * np.sin(x + y)], axis=-1).astype(np.uint8)
+    )
     data = encode(picture, "JPEG", quality=95, subsampling=0)
     short = np.asarray(Image.open(io.BytesIO(store(data, LIMITS).jpeg))).astype(int)
     long_ = np.asarray(open_picture(data, LIMITS).resize((85, 64), Image.Resampling.BICUBIC)).astype(int)

@@ -1,4 +1,5 @@
-"""filters/fetch/img2dataset.py: its downloader's words become our reasons, every row comes back, and what it may not get is refused."""
+"""filters/fetch/img2dataset.py: its downloader's words become our reasons, every row comes back, and what it may not
+get is refused."""
 
 import io
 import json
@@ -91,7 +92,10 @@ def test_pictures_statuses_and_receipts(downloads: dict[str, Download]) -> None:
 
 
 def test_words_that_the_small_web_does_not_say() -> None:
-    assert reason_of_download("<urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed>") == ("tls", None)
+    assert reason_of_download("<urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed>") == (
+        "tls",
+        None,
+    )
     assert reason_of_download("<urlopen error [Errno -3] Temporary failure in name resolution>") == ("dns", None)
     assert reason_of_download("<urlopen error timed out>") == ("timeout", None)
     assert reason_of_download("<urlopen error [Errno 113] No route to host>") == ("connection", None)
@@ -105,7 +109,11 @@ def test_words_that_the_small_web_does_not_say() -> None:
 def test_it_runs_as_the_step_does_and_leaves_the_same_layout(tmp_path: Path, web: str) -> None:
     write_input(tmp_path / "in")
     recipe = write_recipe(
-        tmp_path / "recipe.toml", web, tmp_path / "in", tmp_path / "run", RECIPE.replace("[fetch]", '[fetch]\nengine = "img2dataset"')
+        tmp_path / "recipe.toml",
+        web,
+        tmp_path / "in",
+        tmp_path / "run",
+        RECIPE.replace("[fetch]", '[fetch]\nengine = "img2dataset"'),
     )
     command = [
         sys.executable,
@@ -122,19 +130,34 @@ def test_it_runs_as_the_step_does_and_leaves_the_same_layout(tmp_path: Path, web
         "1",
     ]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=300, check=False
+        command,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'warning: fetch.engine = "img2dataset" has no cap' in done.stdout
     pairs = tmp_path / "run" / "pairs"
     table = pa.concat_tables(pq.read_table(path) for path in sorted(pairs.glob("*.parquet")))
-    planned = pa.concat_tables(pq.read_table(path) for path in sorted((tmp_path / "run/manifests/plan/fetch").glob("*.parquet")))
+    planned = pa.concat_tables(
+        pq.read_table(path) for path in sorted((tmp_path / "run/manifests/plan/fetch").glob("*.parquet"))
+    )
     assert table["key"].to_pylist() == [uid.hex() for uid in planned["uid"].to_pylist()]
     good = table.filter(pa.compute.equal(table["status"], "success"))
     keys = [(key, set(sample)) for path in sorted(pairs.glob("*.tar")) for key, sample in read_shard(path)]
     assert keys == [(key, {"jpg", "txt", "json"}) for key in good["key"].to_pylist()]
     counts = [json.loads(path.read_text()) for path in sorted(pairs.glob("*_stats.json"))]
     assert sum(count["count"] for count in counts) == table.num_rows
-    assert sum(count["successes"] + count["failed_to_download"] + count["failed_to_resize"] for count in counts) == table.num_rows
+    assert (
+        sum(count["successes"] + count["failed_to_download"] + count["failed_to_resize"] for count in counts)
+        == table.num_rows
+    )
     reasons = table["error_message"].drop_null().to_pylist()
-    assert {reason: reasons.count(reason) for reason in set(reasons)} == {"http_404": 11, "corrupt": 1, "blocked_scheme": 1}
+    assert {reason: reasons.count(reason) for reason in set(reasons)} == {
+        "http_404": 11,
+        "corrupt": 1,
+        "blocked_scheme": 1,
+    }

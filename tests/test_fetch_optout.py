@@ -10,12 +10,16 @@ from filters.fetch.robots import agent_names
 NAMES = agent_names("tessera-t2i/0.1 (me@my.site)")
 
 
-@pytest.mark.parametrize("value", ["noai", "NoImageAI", "noml", "noindex", "noimageindex", "none", "nofollow, noai", "follow,noindex"])
+@pytest.mark.parametrize(
+    "value", ["noai", "NoImageAI", "noml", "noindex", "noimageindex", "none", "nofollow, noai", "follow,noindex"]
+)
 def test_words_that_refuse(value: str) -> None:
     assert header_refusal([value], [], NAMES, OPT_OUTS) == Receipt("X-Robots-Tag", value)
 
 
-@pytest.mark.parametrize("value", ["", "all", "index, follow", "nofollow", "noarchive", "max-image-preview: none", "noaiming", "no ai"])
+@pytest.mark.parametrize(
+    "value", ["", "all", "index, follow", "nofollow", "noarchive", "max-image-preview: none", "noaiming", "no ai"]
+)
 def test_words_that_do_not(value: str) -> None:
     assert header_refusal([value], [], NAMES, OPT_OUTS) is None
 
@@ -67,12 +71,22 @@ def test_tdmrep_rules() -> None:
     assert tdm(rules, "/a.jpg") == "location: /, tdm-reservation: 1"
     assert tdm(rules, "/free/a.jpg") is None
     assert tdm(rules, "/free/a.png") == "location: /free/*.png, tdm-reservation: 1"
-    assert tdm([{"location": "https://h.example/x", "tdm-reservation": "1"}], "/x/y") == "location: /x, tdm-reservation: 1"
+    assert (
+        tdm([{"location": "https://h.example/x", "tdm-reservation": "1"}], "/x/y") == "location: /x, tdm-reservation: 1"
+    )
     assert tdm({"tdm-reservation": 1}, "/y") == "location: /, tdm-reservation: 1"  # seen in the wild: no list, no place
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"<html>", b"[" * 100_000, b'[{"location": 3, "tdm-reservation": 1}, 7, {"location": "/"}]', b"\xff\xfe\x00", b"null"]
+    "text",
+    [
+        b"",
+        b"<html>",
+        b"[" * 100_000,
+        b'[{"location": 3, "tdm-reservation": 1}, 7, {"location": "/"}]',
+        b"\xff\xfe\x00",
+        b"null",
+    ],
 )
 def test_what_is_no_tdmrep_reserves_nothing(text: bytes) -> None:
     assert TdmRules.of(text).refusal("/a") is None

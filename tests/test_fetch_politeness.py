@@ -1,4 +1,5 @@
-"""filters/fetch: politeness.py: turns, pace, patience and the breaker, alone and against servers on loopback addresses."""
+"""filters/fetch: politeness.py: turns, pace, patience and the breaker, alone and against servers on loopback
+addresses."""
 
 import asyncio
 import threading
@@ -29,7 +30,8 @@ def ask(server: HostileServer, urls: Iterable[str], **settings: object) -> list[
 
 
 class Moody:
-    """A behaviour that does one thing for the first `bad` requests, and answers well after that; it knows when it was asked."""
+    """A behaviour that does one thing for the first `bad` requests, and answers well after that; it knows when it was
+    asked."""
 
     def __init__(self, bad: int, how: Behaviour) -> None:
         self.bad, self.how = bad, how
@@ -102,10 +104,13 @@ def test_patience_ends_and_the_real_reason_stands() -> None:
 
 
 def test_a_host_that_waits_holds_nobody_up() -> None:
-    """Two connections in all, 30 URLs of a host that asks for a pause first: those of the other host come through meanwhile."""
+    """Two connections in all, 30 URLs of a host that asks for a pause first: those of the other host come through
+    meanwhile."""
     moody = Moody(2, busy("Retry-After: 2"))
     with HostileServer("127.0.0.2", {"/moody": moody}) as server:
-        urls = [f"http://slow.example/moody?{n}" for n in range(30)] + [f"http://quick.example/good?{n}" for n in range(20)]
+        urls = [f"http://slow.example/moody?{n}" for n in range(30)] + [
+            f"http://quick.example/good?{n}" for n in range(20)
+        ]
         answers = ask(server, urls, concurrency=2)
     assert {answer.reason for answer in answers} == {None}
     assert {answer.final_url.split("/")[2] for answer in answers[:20]} == {"quick.example"}
@@ -114,7 +119,10 @@ def test_a_host_that_waits_holds_nobody_up() -> None:
 
 def test_a_redirect_waits_at_the_host_that_it_leads_to() -> None:
     moody = Moody(1, busy("Retry-After: 2"))
-    behaviours: dict[str, Behaviour] = {"/moody": moody, "/to": lambda x: x.answer(b"", "302 Found", "Location: http://slow.example/moody")}
+    behaviours: dict[str, Behaviour] = {
+        "/moody": moody,
+        "/to": lambda x: x.answer(b"", "302 Found", "Location: http://slow.example/moody"),
+    }
     with HostileServer("127.0.0.2", behaviours) as server:
         urls = ["http://slow.example/moody", *["http://short.example/to"] * 20, *["http://quick.example/good"] * 10]
         answers = ask(server, urls, concurrency=2)
@@ -171,7 +179,14 @@ def test_a_host_that_recovers_yields_pictures() -> None:
 def test_a_failing_host_rests_and_one_url_at_a_time_tries_it() -> None:
     moody = Moody(999, lambda x: x.answer(b"", "500 Oops"))
     with HostileServer("127.0.0.2", {"/moody": moody}) as server:
-        answers = ask(server, ["http://a.example/moody"] * 6, breaker_faults=2, breaker_rest_s=0.2, max_wait_s=1, host_connections=1)
+        answers = ask(
+            server,
+            ["http://a.example/moody"] * 6,
+            breaker_faults=2,
+            breaker_rest_s=0.2,
+            max_wait_s=1,
+            host_connections=1,
+        )
     assert {answer.reason for answer in answers} == {"http_500"}
     gaps = [after - before for before, after in zip(moody.asked, moody.asked[1:], strict=False)]
     assert gaps[1] >= 0.2  # after two faults, a rest; then twice as long
@@ -185,7 +200,9 @@ def test_ten_thousand_urls_of_one_host_are_no_tasks_and_let_others_through() -> 
         for number in range(10_000):
             url = f"http://big.example/{number}"
             traffic.add(Job(Request(b"", url), url, url, 1.0, 0))
-        traffic.add(Job(Request(b"", "http://small.example/"), "http://small.example/", "http://small.example/", 1.0, 0))
+        traffic.add(
+            Job(Request(b"", "http://small.example/"), "http://small.example/", "http://small.example/", 1.0, 0)
+        )
         taken = [await traffic.next() for _ in range(5)]
         assert len(traffic.ready) < 10
         return [job.url for job in taken if job], len(asyncio.all_tasks())

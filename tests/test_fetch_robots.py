@@ -41,7 +41,11 @@ def test_names_under_which_a_site_may_address_us() -> None:
         ("User-agent: *\nDisallow: /\n\nUser-agent: Tessera-T2I\nAllow: /", "/a", None),
         ("User-agent: tesseract\nDisallow: /", "/a", None),
         ("User-agent: a\nUser-agent: TESSERA/2.0 (x)\nUser-agent: b\nDisallow: /x", "/x", "Disallow: /x"),
-        ("User-agent: tessera\nDisallow: /x\n\nUser-agent: a\nDisallow: /y\n\nUser-agent: tessera\nDisallow: /z", "/z", "Disallow: /z"),
+        (
+            "User-agent: tessera\nDisallow: /x\n\nUser-agent: a\nDisallow: /y\n\nUser-agent: tessera\nDisallow: /z",
+            "/z",
+            "Disallow: /z",
+        ),
         ("User-agent: a\nSitemap: http://h/s\nUser-agent: tessera\nDisallow: /x", "/x", "Disallow: /x"),
         ("Disallow: /\nUser-agent: *\nAllow: /", "/a", None),
         ("\ufeffuser-AGENT : * # all\r\ndisALLOW : /x # not here\r\n", "/x", "Disallow: /x"),
@@ -76,7 +80,8 @@ def test_the_same_verdicts_as_protego() -> None:
     rng = random.Random(7)
     for _ in range(3000):
         lines = [
-            f"{rng.choice(['Allow', 'Disallow'])}: /{''.join(rng.choices(PIECES, k=rng.randrange(5)))}" for _ in range(rng.randrange(4))
+            f"{rng.choice(['Allow', 'Disallow'])}: /{''.join(rng.choices(PIECES, k=rng.randrange(5)))}"
+            for _ in range(rng.randrange(4))
         ]
         text = "\n".join(["User-agent: *", *lines])
         path = "/" + "".join(rng.choices(["/", "a", "b", "?x", "é", "A"], k=rng.randrange(6)))
@@ -88,8 +93,22 @@ PIECES = ["/", "a", "b", "*", "$", "/a", "?x", "%41", "é"]
 
 
 def test_crawl_delay() -> None:
-    delays = ["Crawl-delay: 1.5", "Crawl-delay: x", "Crawl-delay: -1", "Crawl-delay: nan", "Crawl-delay: 1e99", "Disallow: /"]
-    assert [RobotsRules.of(f"User-agent: *\n{line}".encode(), NAMES).delay_s for line in delays] == [1.5, None, None, None, None, None]
+    delays = [
+        "Crawl-delay: 1.5",
+        "Crawl-delay: x",
+        "Crawl-delay: -1",
+        "Crawl-delay: nan",
+        "Crawl-delay: 1e99",
+        "Disallow: /",
+    ]
+    assert [RobotsRules.of(f"User-agent: *\n{line}".encode(), NAMES).delay_s for line in delays] == [
+        1.5,
+        None,
+        None,
+        None,
+        None,
+        None,
+    ]
     text = b"User-agent: *\nCrawl-delay: 9\nUser-agent: tessera\nDisallow: /x"
     assert RobotsRules.of(text, NAMES).delay_s is None  # the group for us says nothing of it
 

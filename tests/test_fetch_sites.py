@@ -1,4 +1,5 @@
-"""filters/fetch: sites.py, cache.py and dns.py: robots.txt, tdmrep.json and names are asked for once, obeyed, and never lied about."""
+"""filters/fetch: sites.py, cache.py and dns.py: robots.txt, tdmrep.json and names are asked for once, obeyed, and never
+lied about."""
 
 import asyncio
 import socket
@@ -118,7 +119,10 @@ def test_crawl_delay_is_kept_and_capped(server: HostileServer) -> None:
 def test_tdmrep_is_obeyed_and_can_be_switched_off(server: HostileServer) -> None:
     server.behaviours["/.well-known/tdmrep.json"] = text(b'[{"location": "/good", "tdm-reservation": 1}]')
     refused, free = ask(server, "http://a.example/good", "http://a.example/html")
-    assert (refused.reason, refused.receipt) == ("opted_out", Receipt("tdmrep.json", "location: /good, tdm-reservation: 1"))
+    assert (refused.reason, refused.receipt) == (
+        "opted_out",
+        Receipt("tdmrep.json", "location: /good, tdm-reservation: 1"),
+    )
     assert free.reason is None
     assert ("a.example", "/good") not in server.requests
     server.requests.clear()
@@ -126,7 +130,9 @@ def test_tdmrep_is_obeyed_and_can_be_switched_off(server: HostileServer) -> None
     assert ("a.example", "/.well-known/tdmrep.json") not in server.requests
 
 
-@pytest.mark.parametrize("how", [text(HTML), text(b"", "500 Oops"), lambda x: x.reset(), text(b"[" * 200_000), text(b"x" * (2 << 20))])
+@pytest.mark.parametrize(
+    "how", [text(HTML), text(b"", "500 Oops"), lambda x: x.reset(), text(b"[" * 200_000), text(b"x" * (2 << 20))]
+)
 def test_an_odd_tdmrep_reserves_nothing(server: HostileServer, how: Behaviour) -> None:
     server.behaviours["/.well-known/tdmrep.json"] = how
     assert ask(server, "http://a.example/good")[0].body == GOOD
@@ -144,7 +150,11 @@ def test_what_was_learned_serves_the_next_shard(server: HostileServer) -> None:
     memory = Memory()
     for _ in range(3):
         assert ask(server, "http://a.example/good", memory=memory)[0].body == GOOD
-    assert Counter(target for _, target in server.requests) == {"/robots.txt": 1, "/.well-known/tdmrep.json": 1, "/good": 3}
+    assert Counter(target for _, target in server.requests) == {
+        "/robots.txt": 1,
+        "/.well-known/tdmrep.json": 1,
+        "/good": 3,
+    }
 
 
 def test_a_cache_forgets_the_old_the_many_and_the_large(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +188,9 @@ def test_a_name_is_looked_up_once_and_remembered_whatever_came_of_it(monkeypatch
     async def run() -> None:
         resolver = dns.Resolver(Guard.of(["127.0.0.2/32"]), 4, names)
         found = await asyncio.gather(*[resolver.resolve("many.example", port) for port in (80, 81, 443)])
-        assert [[(each["host"], each["port"]) for each in one] for one in found] == [[("127.0.0.2", port)] for port in (80, 81, 443)]
+        assert [[(each["host"], each["port"]) for each in one] for one in found] == [
+            [("127.0.0.2", port)] for port in (80, 81, 443)
+        ]
         for _ in range(3):
             with pytest.raises(OSError, match="not known"):
                 await resolver.resolve("gone.example", 80)
@@ -194,7 +206,8 @@ def test_a_name_is_looked_up_once_and_remembered_whatever_came_of_it(monkeypatch
 
 
 @pytest.mark.parametrize(
-    "agent", ["my-bot/1.0 (me@my.site)", "x (+https://my.site/bot)", "a.b+c@my.co.uk", "bot http://localhost.localdomain/"]
+    "agent",
+    ["my-bot/1.0 (me@my.site)", "x (+https://my.site/bot)", "a.b+c@my.co.uk", "bot http://localhost.localdomain/"],
 )
 def test_user_agents_with_a_contact(agent: str) -> None:
     require_contact(FetchConfig(user_agent=agent))

@@ -82,7 +82,9 @@ def test_tables_are_the_same_bytes_and_name_their_format(tmp_path):
         read_table(tmp_path / "foreign.parquet")
 
 
-@pytest.mark.parametrize(("error", "is_room"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EFBIG, True), (errno.EACCES, False)])
+@pytest.mark.parametrize(
+    ("error", "is_room"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EFBIG, True), (errno.EACCES, False)]
+)
 def test_out_of_room(error, is_room):
     assert out_of_room(OSError(error, "x")) is is_room
     assert out_of_room(RuntimeError("spill: No space left on device"))

@@ -31,7 +31,11 @@ def test_every_filter_of_the_design_is_there():
             {"width": [10, 9, 21, None], "height": [20, 20, 15, 15]},
             [True, False, False, None],
         ),
-        ({"use": "aspect"}, {"width": [300, 301, 100, 0, None], "height": [100, 100, 300, 0, 5]}, [True, False, True, False, None]),
+        (
+            {"use": "aspect"},
+            {"width": [300, 301, 100, 0, None], "height": [100, 100, 300, 0, 5]},
+            [True, False, True, False, None],
+        ),
         (
             {"use": "text", "min_words": 2, "min_chars": 5, "max_chars": 8},
             {"text": ["a cat", " a  ca ", "catcat", "", "  \n", "cats and dogs", "été à", None]},
@@ -48,7 +52,11 @@ def test_every_filter_of_the_design_is_there():
             {"language": ["en", "de", "fr", "fr", "en", None], "language_score": [0.5, 0.4, 0.9, None, None, 0.9]},
             [True, False, False, False, None, None],
         ),
-        ({"use": "similarity", "min": 0.28}, {"similarity": [0.28, 0.27, float("nan"), None]}, [True, False, None, None]),
+        (
+            {"use": "similarity", "min": 0.28},
+            {"similarity": [0.28, 0.27, float("nan"), None]},
+            [True, False, None, None],
+        ),
         ({"use": "similarity", "min": 0.1, "column": "conse"}, {"conse": [0.2, 0.0]}, [True, False]),
         ({"use": "watermark"}, {"pwatermark": [0.5, 0.51, None]}, [True, False, None]),
         ({"use": "nsfw", "max": 0.3, "column": "opennsfw"}, {"opennsfw": [0.3, 0.31]}, [True, False]),

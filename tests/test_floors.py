@@ -47,7 +47,12 @@ def test_imports_go_down(package):
 
 def test_floor_one_needs_only_arrow_duckdb_and_the_standard_library():
     allowed = {"pyarrow", "duckdb", "manifests", *sys.stdlib_module_names}
-    wrong = [(str(path.name), other) for path in (ROOT / "manifests").rglob("*.py") for other, _ in imported(path) if other not in allowed]
+    wrong = [
+        (str(path.name), other)
+        for path in (ROOT / "manifests").rglob("*.py")
+        for other, _ in imported(path)
+        if other not in allowed
+    ]
     assert wrong == []
 
 
@@ -58,7 +63,15 @@ def loaded_after(statement: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["pipeline.cli", "pipeline.recipe", "pipeline.registry", "filters.base", "filters.scorers.catalog", "captioning.base"]
+    "module",
+    [
+        "pipeline.cli",
+        "pipeline.recipe",
+        "pipeline.registry",
+        "filters.base",
+        "filters.scorers.catalog",
+        "captioning.base",
+    ],
 )
 def test_light_modules_import_nothing_heavy(module):
     assert loaded_after(f"import {module}") == []

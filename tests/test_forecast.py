@@ -41,8 +41,14 @@ def test_a_sample_predicts_select_and_touches_no_url(recipe, web):
     assert made.steps["select"]["mid"] == 0.6  # 4 of 5 wide enough, 3 of 4 of these with two words
     assert made.steps["select"]["low"] < 0.6 < made.steps["select"]["high"]
     assert made.dropped["size"]["mid"] == 400
-    assert (made.steps["fetch"]["low"], made.steps["fetch"]["high"], made.steps["fetch"]["source"]) == (0.5, 0.75, "assumed")
-    assert made.dropped["fetch"]["low"] < made.dropped["fetch"]["mid"] == 450 < made.dropped["fetch"]["high"]  # 2000 x 0.6 x 0.375
+    assert (made.steps["fetch"]["low"], made.steps["fetch"]["high"], made.steps["fetch"]["source"]) == (
+        0.5,
+        0.75,
+        "assumed",
+    )
+    assert (
+        made.dropped["fetch"]["low"] < made.dropped["fetch"]["mid"] == 450 < made.dropped["fetch"]["high"]
+    )  # 2000 x 0.6 x 0.375
     assert made.kept["low"] < made.kept["mid"] < made.kept["high"] <= 2000
     assert set(made.stages) == {"select", "fetch", "score", "caption", "pretokenize"}
     assert made == forecast(load_recipe(recipe), 2000) or made.steps == forecast(load_recipe(recipe), 2000).steps
@@ -70,7 +76,9 @@ def test_predicted_stands_beside_actual(recipe, tmp_path, capsys):
     assert "predicted kept" in capsys.readouterr().out
     found = {
         what: (predicted, actual)
-        for what, predicted, actual in beside(read.root, manifest.rows_in, manifest.kept, manifest.dropped, manifest.tiers)
+        for what, predicted, actual in beside(
+            read.root, manifest.rows_in, manifest.kept, manifest.dropped, manifest.tiers
+        )
     }
     assert found["kept"][1] == f"{manifest.kept:,}"
     assert found["rows in"][0] == "60"

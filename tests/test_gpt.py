@@ -11,7 +11,9 @@ from pipeline.gpt_spec import SIZES, gpt_spec
 from pipeline.sample import Sampling, generate
 
 ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracle"
-needs_oracle = pytest.mark.skipif(not ORACLE.is_dir(), reason="the reference outputs of shared/oracle are not on this machine")
+needs_oracle = pytest.mark.skipif(
+    not ORACLE.is_dir(), reason="the reference outputs of shared/oracle are not on this machine"
+)
 
 PARAMETERS = {  # class, text: facts/llamagen.md, counted on the reference
     "GPT-B": (110_888_448, 112_282_368),
@@ -28,7 +30,9 @@ PARAMETERS = {  # class, text: facts/llamagen.md, counted on the reference
 def small(condition="text", rope_cond="zero", **options):
     """A GPT-demo whose output is not zero, as a fresh one's is."""
     torch.manual_seed(3)
-    gpt = build_gpt("GPT-demo", condition, 4, rope_cond, **{"vocab": 50, "cond_len": 6, "cond_dim": 16, "classes": 10, **options})
+    gpt = build_gpt(
+        "GPT-demo", condition, 4, rope_cond, **{"vocab": 50, "cond_len": 6, "cond_dim": 16, "classes": 10, **options}
+    )
     torch.nn.init.normal_(gpt.output.weight, std=0.1)
     return gpt.requires_grad_(False)
 
@@ -118,7 +122,12 @@ def test_a_larger_grid_extends_a_smaller_one():
 
 def test_text_mask_by_hand():
     mask = text_mask(torch.tensor([2, 0]), 0, 4)[:, 0].int().tolist()
-    assert mask[0] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]  # two pads see themselves alone, and nobody sees them
+    assert mask[0] == [
+        [1, 0, 0, 0],
+        [0, 1, 0, 0],
+        [0, 0, 1, 0],
+        [0, 0, 1, 1],
+    ]  # two pads see themselves alone, and nobody sees them
     assert mask[1] == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
 
 

@@ -1,4 +1,5 @@
-"""Inputs that are no tables, through the command: LlamaGen's JSON lines, img2dataset's tars, our own pairs; no request is made."""
+"""Inputs that are no tables, through the command: LlamaGen's JSON lines, img2dataset's tars, our own pairs; no request
+is made."""
 
 import io
 import json
@@ -133,7 +134,12 @@ def test_the_digest_of_lines_does_not_depend_on_folder_or_workers(llamagen, tmp_
     elsewhere = tmp_path / "elsewhere"
     folder.rename(elsewhere)
     (elsewhere / "a.jsonl").write_text(text)
-    run(write_recipe(tmp_path, "jsonl", f"{elsewhere}/*.jsonl", f'images = "{elsewhere}"', "again"), "filter", "--workers", "2")
+    run(
+        write_recipe(tmp_path, "jsonl", f"{elsewhere}/*.jsonl", f'images = "{elsewhere}"', "again"),
+        "filter",
+        "--workers",
+        "2",
+    )
     # the absolute path of one row leads out of the folder that it was moved to
     assert reasons(tmp_path / "again")[1] == "blocked_path"
     (elsewhere / "a.jsonl").write_text(text.replace(str(folder) + "/", ""))
@@ -166,7 +172,14 @@ def write_tar(path, *samples):
         for key, ending, data, caption, more in samples:
             member(tar, f"{key}.{ending}", data)
             member(tar, f"{key}.txt", caption.encode())
-            note = {"url": f"http://w.test/{key}.jpg", "caption": caption, "key": key, "status": "success", "error_message": None, **more}
+            note = {
+                "url": f"http://w.test/{key}.jpg",
+                "caption": caption,
+                "key": key,
+                "status": "success",
+                "error_message": None,
+                **more,
+            }
             member(tar, f"{key}.json", json.dumps(note).encode())
 
 
@@ -175,7 +188,14 @@ def write_table(path, *rows):
     pq.write_table(
         pa.Table.from_pylist(
             [
-                {"url": f"http://w.test/{key}.jpg", "caption": caption, "key": key, "status": status, "error_message": said, "width": None}
+                {
+                    "url": f"http://w.test/{key}.jpg",
+                    "caption": caption,
+                    "key": key,
+                    "status": status,
+                    "error_message": said,
+                    "width": None,
+                }
                 for key, caption, status, said in rows
             ],
             schema=pa.schema(
@@ -202,14 +222,24 @@ def test_tars_with_their_tables(tmp_path):
         ("00000007", "not decoded", "failed_to_resize", "Image decoding error"),
         ("00000008", "too small", "failed_to_resize", "image too small"),
     ]
-    rows = [*((key, caption, "success", None) for key, _, _, caption, _ in good), *said, ("00000009", "is a page", "success", None)]
+    rows = [
+        *((key, caption, "success", None) for key, _, _, caption, _ in good),
+        *said,
+        ("00000009", "is a page", "success", None),
+    ]
     rows += [("00000010", "not in it", "success", None), ("00000011", "once ours", "failed_to_download", "too_large")]
     write_table(folder / "00000.parquet", *rows)
     (folder / "00000_stats.json").write_text("{}")
     write_table(folder / "00001.parquet", ("00010000", "no tar here", "success", None))
     run(write_recipe(tmp_path, "img2dataset", folder), "filter", "--workers", "2")
     failed = ["http_404", "dns", "opted_out", "corrupt", "size"]
-    assert reasons(tmp_path / "run") == [None] * 4 + [*failed, "not_an_image", "missing_file", "too_large", "missing_file"]
+    assert reasons(tmp_path / "run") == [None] * 4 + [
+        *failed,
+        "not_an_image",
+        "missing_file",
+        "too_large",
+        "missing_file",
+    ]
     kept = pairs(tmp_path / "run")
     assert [sample["jpg"] for sample in kept.values()] == [data for _, _, data, _, _ in good]
     assert finals(tmp_path / "run")[0]["url"] == "http://w.test/00000000.jpg"
@@ -219,7 +249,9 @@ def test_tars_with_their_tables(tmp_path):
 def test_tars_without_tables_and_what_lies_beyond_damage(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    samples = [(f"{n}", "jpg", jpeg(picture(n)), f"picture number {n}", {"similarity": 0.5, "width": 96}) for n in range(6)]
+    samples = [
+        (f"{n}", "jpg", jpeg(picture(n)), f"picture number {n}", {"similarity": 0.5, "width": 96}) for n in range(6)
+    ]
     samples[0][4]["url"] = None
     write_tar(folder / "00000.tar", *samples[:3])
     write_tar(folder / "00001.tar", *samples[3:])
@@ -237,7 +269,11 @@ def test_tars_without_tables_and_what_lies_beyond_damage(tmp_path):
     assert rows[1]["url"] == "http://w.test/1.jpg"
     assert rows[1]["similarity"] == 0.5
     assert [loss["name"] for loss in made(tmp_path / "run").losses] == ["00002.tar"]
-    assert made(tmp_path / "run").rows_in == len(rows) == made(tmp_path / "run").kept + sum(made(tmp_path / "run").dropped.values())
+    assert (
+        made(tmp_path / "run").rows_in
+        == len(rows)
+        == made(tmp_path / "run").kept + sum(made(tmp_path / "run").dropped.values())
+    )
     assert "00002.tar: not a readable tar" in done.stdout
 
 
@@ -270,14 +306,27 @@ def test_our_own_pairs_can_be_filtered_again(tmp_path, llamagen):
         (
             "jsonl",
             "t.parquet",
-            "t.parquet is a Parquet table; input.dataset = 'jsonl' wants lines of JSON; data sets of that kind: laion-coco",
+            (
+                "t.parquet is a Parquet table; input.dataset = 'jsonl' wants lines of JSON; data sets of that kind:"
+                " laion-coco"
+            ),
         ),
         (
             "laion-coco",
             "l.jsonl",
-            "l.jsonl is lines of JSON; input.dataset = 'laion-coco' wants a Parquet table; data sets of that kind: jsonl",
+            (
+                "l.jsonl is lines of JSON; input.dataset = 'laion-coco' wants a Parquet table; data sets of that kind:"
+                " jsonl"
+            ),
         ),
-        ("coyo", "t.tar", "t.tar is a tar of pictures; input.dataset = 'coyo' wants a Parquet table; data sets of that kind: img2dataset"),
+        (
+            "coyo",
+            "t.tar",
+            (
+                "t.tar is a tar of pictures; input.dataset = 'coyo' wants a Parquet table; data sets of that kind:"
+                " img2dataset"
+            ),
+        ),
         ("jsonl", "z.gz", "z.gz is a gzip archive; input.dataset = 'jsonl' wants lines of JSON; unpack it first"),
         ("img2dataset", "l.jsonl", "no file matches"),
         ("columns", "t.parquet", "needs a map of your columns"),

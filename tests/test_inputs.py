@@ -20,7 +20,11 @@ def test_a_column_that_stands_twice_is_a_loss_of_the_file(tmp_path):
     pq.write_table(pa.table({"URL": ["http://a.test"]}), tmp_path / "b.parquet")
     (tmp_path / "c.parquet").write_bytes(b"")
     files = look_at_inputs(parse_recipe({"input": {"files": f"{tmp_path}/*.parquet"}, "tier": {"a": {"size": 64}}}))
-    assert [(file.name, bool(file.fault)) for file in files] == [("a.parquet", True), ("b.parquet", False), ("c.parquet", True)]
+    assert [(file.name, bool(file.fault)) for file in files] == [
+        ("a.parquet", True),
+        ("b.parquet", False),
+        ("c.parquet", True),
+    ]
     assert "stands in it twice" in files[0].fault
 
 
@@ -51,7 +55,10 @@ def test_added_files_come_last_whatever_their_names(tmp_path):
     assert claims(tmp_path, everything) == [("b.parquet", 0), ("c.parquet", 0), ("a.parquet", 1)]
     write(tmp_path / "in" / "a0.parquet", "http://a0.test")
     assert claims(tmp_path, everything)[2:] == [("a.parquet", 1), ("a0.parquet", 2)]
-    assert input_batches(tmp_path).to_pydict() == {"source": ["b.parquet", "c.parquet", "a.parquet", "a0.parquet"], "batch": [0, 0, 1, 2]}
+    assert input_batches(tmp_path).to_pydict() == {
+        "source": ["b.parquet", "c.parquet", "a.parquet", "a0.parquet"],
+        "batch": [0, 0, 1, 2],
+    }
 
 
 def test_files_keep_their_names_when_others_come_from_other_folders(tmp_path):
@@ -61,7 +68,11 @@ def test_files_keep_their_names_when_others_come_from_other_folders(tmp_path):
     assert claims(tmp_path, old) == [("1.parquet", 0)]
     assert claims(tmp_path, old, new) == [("1.parquet", 0), ("x/1.parquet", 1)]
     write(tmp_path / "in" / "1.parquet", "http://z.test")
-    assert claims(tmp_path, old, new, tmp_path / "in" / "*.parquet") == [("1.parquet", 0), ("x/1.parquet", 1), ("in/1.parquet", 2)]
+    assert claims(tmp_path, old, new, tmp_path / "in" / "*.parquet") == [
+        ("1.parquet", 0),
+        ("x/1.parquet", 1),
+        ("in/1.parquet", 2),
+    ]
 
 
 def test_a_missing_or_another_file_is_refused(tmp_path):
@@ -96,16 +107,21 @@ def test_a_faulty_file_counts_as_added_when_it_can_be_read(tmp_path):
 
 
 def test_other_bytes_under_the_same_footer_are_another_input(tmp_path):
-    """Size and footer stay the same: the digests of the bytes that finished units have read tell, once the file's time has changed."""
+    """Size and footer stay the same: the digests of the bytes that finished units have read tell, once the file's time
+    has changed."""
     path = tmp_path / "in" / "a.parquet"
     write(path, *(f"http://a.test/{n:04d}" for n in range(1000)), compression="none", use_dictionary=False)
-    made = parse_recipe({"input": {"files": str(path)}, "output": {"root": str(tmp_path / "run")}, "tier": {"a": {"size": 64}}})
+    made = parse_recipe(
+        {"input": {"files": str(path)}, "output": {"root": str(tmp_path / "run")}, "tier": {"a": {"size": 64}}}
+    )
     claim(made.root, look_at_inputs(made))
     step = Select(made, made.root)
     step.journal.record(step.open().run(step.units()[0], Hands()))
     before = look_at_inputs(made)
     path.write_bytes(path.read_bytes().replace(b"a.test/0500", b"b.test/0500"))
-    assert [(file.bytes, file.footer) for file in look_at_inputs(made)] == [(file.bytes, file.footer) for file in before]
+    assert [(file.bytes, file.footer) for file in look_at_inputs(made)] == [
+        (file.bytes, file.footer) for file in before
+    ]
     with pytest.raises(RecipeError, match="has other content now"):
         claim(made.root, look_at_inputs(made))
     path.write_bytes(path.read_bytes().replace(b"b.test/0500", b"a.test/0500"))
@@ -118,5 +134,8 @@ def test_any_fsspec_url_is_read_and_known_by_its_content(tmp_path):
     remote, local = recipe("memory://tables/*.parquet"), recipe(tmp_path / "*.parquet")
     assert [file.record() for file in look_at_inputs(remote)] == [file.record() for file in look_at_inputs(local)]
     with RowGroups(look_at_inputs(remote)[0].url) as file:
-        assert [batch.to_pydict() for batch in file.batches(0, ["URL"], 1)] == [{"URL": ["http://a.test"]}, {"URL": ["http://b.test"]}]
+        assert [batch.to_pydict() for batch in file.batches(0, ["URL"], 1)] == [
+            {"URL": ["http://a.test"]},
+            {"URL": ["http://b.test"]},
+        ]
         assert file.digest([0], ["URL"]) == ""

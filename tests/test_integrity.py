@@ -1,4 +1,5 @@
-"""Verify finds every damage in every kind of file, whatever is missing or foreign, and records that contradict one another."""
+"""Verify finds every damage in every kind of file, whatever is missing or foreign, and records that contradict one
+another."""
 
 import json
 import shutil
@@ -88,7 +89,13 @@ def test_a_damaged_tar_says_which_member_and_where(run, damage):
 def test_foreign_files_are_named_and_leftovers_are_told_apart(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     root = tmp_path / "run"
-    for name in ("pairs/notes.txt", "codes/pretrain/99999.tar", "manifests/journal/fetch/stray.txt", "x", "manifests/mine.json"):
+    for name in (
+        "pairs/notes.txt",
+        "codes/pretrain/99999.tar",
+        "manifests/journal/fetch/stray.txt",
+        "x",
+        "manifests/mine.json",
+    ):
         (root / name).write_text("{}")
     (root / "pairs" / ".tmp-host-1-abc-00000.tar").write_text("half")
     (root / "logs" / "anything").write_text("free")
@@ -150,7 +157,11 @@ def test_checkpoints_are_checked_by_their_own_records(run, tmp_path):
     (folder / "model.safetensors").write_bytes(b"weights")
     import hashlib
 
-    write_json(folder / "state.json", {"step": 5, "sha256": {"model.safetensors": hashlib.sha256(b"weights").hexdigest()}}, sealed=True)
+    write_json(
+        folder / "state.json",
+        {"step": 5, "sha256": {"model.safetensors": hashlib.sha256(b"weights").hexdigest()}},
+        sealed=True,
+    )
     (folder.parent / "latest").write_text("0000005\n")
     assert not wrong(tmp_path / "run")
     (folder / "model.safetensors").write_bytes(b"weighty")

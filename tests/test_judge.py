@@ -1,4 +1,5 @@
-"""The shared judgement: verdicts equal the row-wise rule of the design, and each cluster has one survivor by a total order."""
+"""The shared judgement: verdicts equal the row-wise rule of the design, and each cluster has one survivor by a total
+order."""
 
 import hashlib
 import random
@@ -15,7 +16,11 @@ from pipeline.rules import build_rules, first_failure
 
 RECIPE = {
     "filter": {"rules": [{"use": "size", "min_side": 64}, {"use": "similarity", "column": "similarity", "min": 0.3}]},
-    "score": {"use": ["clip_similarity", "aesthetic_v2"], "clip": {"weights": "stand-in"}, "aesthetic_v2": {"weights": "stand-in"}},
+    "score": {
+        "use": ["clip_similarity", "aesthetic_v2"],
+        "clip": {"weights": "stand-in"},
+        "aesthetic_v2": {"weights": "stand-in"},
+    },
     "tier": {
         "broad": {"size": 64, "rules": [{"use": "aspect", "max": 2.0}]},
         "fine": {"size": 64, "rules": [{"use": "aesthetic", "min": 5.0, "model": "v2"}]},
@@ -64,7 +69,9 @@ def test_verdicts_are_those_of_the_rules_asked_one_by_one():
 def test_rules_that_are_settled_are_not_asked():
     rules = build_rules(parse_recipe(RECIPE))
     batch = batch_of(200)
-    assert "size" not in {reasons_of(rules)[code] for code in judge(rules, batch, frozenset({"size"})).code if code != PASSES}
+    assert "size" not in {
+        reasons_of(rules)[code] for code in judge(rules, batch, frozenset({"size"})).code if code != PASSES
+    }
 
 
 def test_each_cluster_has_one_survivor_and_it_is_the_best_in_any_order():
@@ -78,7 +85,10 @@ def test_each_cluster_has_one_survivor_and_it_is_the_best_in_any_order():
         pixels = -1 if None in (row["width"], row["height"]) else row["width"] * row["height"]
         return (-rank[n], -score, -pixels, row["uid"])
 
-    best = {min((n for n in range(300) if rows[n]["cluster"] == cluster), key=worth) for cluster in {row["cluster"] for row in rows}}
+    best = {
+        min((n for n in range(300) if rows[n]["cluster"] == cluster), key=worth)
+        for cluster in {row["cluster"] for row in rows}
+    }
     assert set(np.flatnonzero(~Contest.of(batch, rank).losers())) == best
     order = np.random.default_rng(2).permutation(300)
     shuffled = Contest.of(batch.take(pa.array(order)), rank[order]).losers()
@@ -113,5 +123,8 @@ def test_marks_and_rules(mark, code, wanted):
 
 
 def test_tiers_of_kept_rows_alone():
-    passed, kept = pa.chunked_array([pa.array([3, 1, None, 2], pa.uint64())]), pa.chunked_array([pa.array([True, False, True, True])])
+    passed, kept = (
+        pa.chunked_array([pa.array([3, 1, None, 2], pa.uint64())]),
+        pa.chunked_array([pa.array([True, False, True, True])]),
+    )
     assert tier_lists(passed, kept, ["a", "b"]).to_pylist() == [["a", "b"], [], [], ["b"]]

@@ -21,7 +21,9 @@ JPEGS = [(bytes([n]) * 16, jpeg(picture(n, 40 + n, 50))) for n in range(5)] + [
 def outcome(decoders):
     rows = {}
     images = decode(JPEGS, rows, 10_000, decoders.begin([data for _, data in JPEGS], WORK))
-    return [(uid, np.asarray(image).tobytes()) for uid, image in images], {uid: row["reason"] for uid, row in rows.items()}
+    return [(uid, np.asarray(image).tobytes()) for uid, image in images], {
+        uid: row["reason"] for uid, row in rows.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,10 @@ def test_the_next_batch_is_decoded_before_this_one_is_done():
             begun.append(len(jpegs))
             return super().begin(jpegs, work)
 
-    seen = [(list(begun), [uid for uid, _ in batch]) for batch, _ in Noting(0).ahead([JPEGS[:2], JPEGS[2:3], JPEGS[3:]], WORK)]
+    seen = [
+        (list(begun), [uid for uid, _ in batch])
+        for batch, _ in Noting(0).ahead([JPEGS[:2], JPEGS[2:3], JPEGS[3:]], WORK)
+    ]
     assert [counts for counts, _ in seen] == [[2, 1], [2, 1, 4], [2, 1, 4]]
     assert [uid for _, uids in seen for uid in uids] == [uid for uid, _ in JPEGS]
 

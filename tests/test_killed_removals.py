@@ -30,7 +30,10 @@ def staged(root):
 
 def others(root):
     """Return exit codes and outputs of the commands that hold a run."""
-    lines = [["run", "--recipe", str(root / "recipe.toml"), "--out", str(root), "--stage", "filter"], ["repair", str(root)]]
+    lines = [
+        ["run", "--recipe", str(root / "recipe.toml"), "--out", str(root), "--stage", "filter"],
+        ["repair", str(root)],
+    ]
     return [CliRunner().invoke(app, line) for line in lines]
 
 
@@ -63,7 +66,9 @@ def test_without_a_whole_note_every_command_says_so(run, monkeypatch):
         (run / ".removal" / note).write_text("{")
     before = contents(run)
     for done in (*others(run), command(run), command(run, *SELECTED)):
-        assert (done.exit_code, "which say what it had changed, are damaged or missing" in done.output) == (1, True), done.output
+        assert (done.exit_code, "which say what it had changed, are damaged or missing" in done.output) == (1, True), (
+            done.output
+        )
         assert "pipeline repair mends it" not in done.output
     assert contents(run) == before
 

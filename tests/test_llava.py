@@ -42,7 +42,9 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_the_stand_in_is_a_complete_folder_and_the_same_each_time(folder: Path, tmp_path: Path) -> None:
-    assert {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json"} <= {path.name for path in loaded_files(folder)}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json"} <= {
+        path.name for path in loaded_files(folder)
+    }
     assert digests(write_stand_in(tmp_path / "again")) == digests(folder)
 
 
@@ -85,7 +87,10 @@ def test_answers_end_at_the_token_limit() -> None:
 
 def test_the_prompt_reaches_the_model() -> None:
     images = pictures(4)
-    first, other = (build_captioner("llava", {**OPTIONS, "prompt": name}, 4).caption(images) for name in ("describe_v1", "one_sentence_v1"))
+    first, other = (
+        build_captioner("llava", {**OPTIONS, "prompt": name}, 4).caption(images)
+        for name in ("describe_v1", "one_sentence_v1")
+    )
     assert first != other
 
 
@@ -115,9 +120,9 @@ def test_an_older_processor_gets_its_sizes_from_the_model(folder: Path, tmp_path
         del processor[key]
     (old / "processor_config.json").write_text(json.dumps(processor))
     images = pictures(2)
-    assert build_captioner("llava", {**OPTIONS, "model": str(old)}, 2).caption(images) == build_captioner("llava", OPTIONS, 2).caption(
-        images
-    )
+    assert build_captioner("llava", {**OPTIONS, "model": str(old)}, 2).caption(images) == build_captioner(
+        "llava", OPTIONS, 2
+    ).caption(images)
 
 
 def test_weights_of_another_shape_or_with_parts_missing_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -127,8 +132,14 @@ def test_weights_of_another_shape_or_with_parts_missing_are_refused(folder: Path
     tensors = load_file(folder / "model.safetensors")
     name = next(name for name in tensors if name.endswith("lm_head.weight"))
     save_file({**tensors, name: np.zeros((7, 7), np.float32)}, wide / "model.safetensors", {"format": "pt"})
-    save_file({key: value for key, value in tensors.items() if key != name}, part / "model.safetensors", {"format": "pt"})
+    save_file(
+        {key: value for key, value in tensors.items() if key != name}, part / "model.safetensors", {"format": "pt"}
+    )
     (other / "model.safetensors").write_bytes(b"not a tensor file")
-    for broken, says in ((wide, "cannot be loaded|shape"), (part, "lacks parameters: .*lm_head"), (other, "cannot be loaded")):
+    for broken, says in (
+        (wide, "cannot be loaded|shape"),
+        (part, "lacks parameters: .*lm_head"),
+        (other, "cannot be loaded"),
+    ):
         with pytest.raises(WeightsError, match=says):
             build_captioner("llava", {**OPTIONS, "model": str(broken)}, 2)

@@ -159,7 +159,9 @@ def test_codes_of_another_tokenizer_are_refused(tmp_path):
     (key, parts) = next(read_shard(tmp_path / "codes" / "pretrain" / "00000.tar"))
     note = json.loads(parts["json"])
     note["tokenizer"]["fingerprint"] = "f" * 64
-    write_shard(tmp_path / "codes" / "pretrain" / "00001.tar", [(key, {**parts, "json": json.dumps(note).encode()})], index=True)
+    write_shard(
+        tmp_path / "codes" / "pretrain" / "00001.tar", [(key, {**parts, "json": json.dumps(note).encode()})], index=True
+    )
     shards = find_shards(tmp_path / "codes", "pretrain")
     for limits in (IN_MEMORY, STREAMED):
         with pytest.raises(LoaderError, match=r"00001\.tar, sample 0+: made by"):
@@ -168,7 +170,11 @@ def test_codes_of_another_tokenizer_are_refused(tmp_path):
 
 def test_stored_features_belong_to_one_caption(tmp_path):
     note = json.loads(sample_parts(row_of(0), "pretrain", tokenizer(), "p")["json"])
-    shard = spoilt(tmp_path, json=json.dumps({**note, "t5": {"source": "llava"}}).encode(), **{"t5.npy": npy(np.ones((3, 8), np.float16))})
+    shard = spoilt(
+        tmp_path,
+        json=json.dumps({**note, "t5": {"source": "llava"}}).encode(),
+        **{"t5.npy": npy(np.ones((3, 8), np.float16))},
+    )
     (sample,) = read_samples(shard)
     assert chooser({"llava": 1.0}, 0)(0, sample).features.tolist() == np.ones((3, 8)).tolist()
     assert chooser({"alt": 1.0}, 0)(0, sample).features is None
@@ -199,5 +205,7 @@ def test_a_sample_without_the_wanted_captions_uses_its_first_or_none():
 
 
 def test_the_data_digest_is_of_contents(tmp_path):
-    first, second, third = (data_digest(shards_of(tmp_path / name, *counts)) for name, counts in (("a", (3,)), ("b", (3,)), ("c", (4,))))
+    first, second, third = (
+        data_digest(shards_of(tmp_path / name, *counts)) for name, counts in (("a", (3,)), ("b", (3,)), ("c", (4,)))
+    )
     assert first == second != third

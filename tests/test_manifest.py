@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from manifests.manifest import ConservationError, FileRecord, Journal, Manifest, ManifestError, ShardRecord, shard_list, total_dropped
+from manifests.manifest import (
+    ConservationError,
+    FileRecord,
+    Journal,
+    Manifest,
+    ManifestError,
+    ShardRecord,
+    shard_list,
+    total_dropped,
+)
 
 
 def record_of(tmp_path, name="00000", key="k", **kwargs):
@@ -18,7 +27,15 @@ def record_of(tmp_path, name="00000", key="k", **kwargs):
 
 
 def manifest(**kwargs):
-    values = {"stage": "filter", "recipe_digest": "r", "inputs": [], "weights": [], "rows_in": 3, "kept": 2, "dropped": {"size": 1}}
+    values = {
+        "stage": "filter",
+        "recipe_digest": "r",
+        "inputs": [],
+        "weights": [],
+        "rows_in": 3,
+        "kept": 2,
+        "dropped": {"size": 1},
+    }
     return Manifest(**(values | {"shards": [], "losses": [], "tiers": {}, "versions": {"python": "3"}} | kwargs))
 
 
@@ -105,7 +122,8 @@ def test_what_a_file_counts_as_stands_for_its_bytes(tmp_path):
     """The history of a fetch is in its ledger, but only its end is in digests."""
     record = record_of(tmp_path)
     one, two = (
-        replace(record, files=(replace(record.files[0], sha256=sha256, bytes=n, counted="end"),)) for sha256, n in (("a", 1), ("b", 2))
+        replace(record, files=(replace(record.files[0], sha256=sha256, bytes=n, counted="end"),))
+        for sha256, n in (("a", 1), ("b", 2))
     )
     assert one.content == two.content != record.content
     assert manifest(shards=shard_list("fetch", [one])).digest == manifest(shards=shard_list("fetch", [two])).digest

@@ -1,4 +1,5 @@
-"""Lists, placeholders and evaluation sets in a whole filter stage: reasons by hand, nothing fetched again, twins left alone."""
+"""Lists, placeholders and evaluation sets in a whole filter stage: reasons by hand, nothing fetched again, twins left
+alone."""
 
 import hashlib
 import io
@@ -63,7 +64,10 @@ def write_lists(folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "urls.txt").write_text("# asked for in May\nhttps://PICTURES.test/0.jpg#x\n")
     (folder / "uids.csv").write_text(f"uid\n{uid(*ROWS[1])}\n")
-    pq.write_table(pa.table({"hash": pa.array([mmh3.hash64("".join(ROWS[2]).encode())[0]], pa.int64())}), folder / "removed.parquet")
+    pq.write_table(
+        pa.table({"hash": pa.array([mmh3.hash64("".join(ROWS[2]).encode())[0]], pa.int64())}),
+        folder / "removed.parquet",
+    )
     (folder / "hosts.txt").write_text("gone.test\n")
     (folder / "bad.txt").write_text(f"{stored_phash(4) ^ 0b11:016x}\n")  # two bits away
     (folder / "sorry.jpg").write_bytes(jpeg(picture(5), 80))
@@ -78,15 +82,21 @@ def write_lists(folder: Path) -> str:
     (folder / "prompts.tsv").write_text("Prompt\tCategory\nA red cube on a blue ball.\tx\npond\tx\n")
     hosts = ", ".join(f'"{host}.test" = "{{web}}"' for host in ("a.gone", "kept", "a", "b", "c"))
     text = RECIPE.replace('"pictures.test" = "{web}"', f'"pictures.test" = "{{web}}", {hosts}')
-    exclude = 'exclude = ["urls.txt", "uids.csv", "removed.parquet", "hosts.txt", {{ file = "bad.txt", kind = "phash", radius = 2 }}]'
+    exclude = (
+        'exclude = ["urls.txt", "uids.csv", "removed.parquet", "hosts.txt", {{ file = "bad.txt", kind = "phash", radius'
+        " = 2 }}]"
+    )
     text = text.replace(', {{ use = "text", min_words = 2 }}', "")  # judged by the tiers, once the picture is there
     text = text.replace('rules = [{{ use = "aspect"', 'rules = [{{ use = "text", min_words = 2 }}, {{ use = "aspect"')
     text = text.replace(
-        'rules = [{{ use = "size", min_side = 90', 'rules = [{{ use = "text", min_words = 2 }}, {{ use = "size", min_side = 90'
+        'rules = [{{ use = "size", min_side = 90',
+        'rules = [{{ use = "text", min_words = 2 }}, {{ use = "size", min_side = 90',
     )
     text = text.replace("[filter]\n", f"[filter]\n{exclude}\n")
-    return text + (
-        '[dedup]\nplaceholder_min = 3\nplaceholders = ["sorry.jpg"]\n[decontaminate]\nimages = ["eval"]\nprompts = ["prompts.tsv"]\n'
+    return (
+        text
+        + '[dedup]\nplaceholder_min = 3\nplaceholders = ["sorry.jpg"]\n[decontaminate]\nimages = ["eval"]\nprompts ='
+        ' ["prompts.tsv"]\n'
     )
 
 
@@ -95,7 +105,9 @@ def place(tmp_path_factory, web):
     """Return (recipe file, run folder) of a finished filter stage with every kind of list."""
     folder = tmp_path_factory.mktemp("marks")
     (folder / "in").mkdir()
-    pq.write_table(pa.table({"URL": [url for url, _ in ROWS], "TEXT": [text for _, text in ROWS]}), folder / "in" / "a.parquet")
+    pq.write_table(
+        pa.table({"URL": [url for url, _ in ROWS], "TEXT": [text for _, text in ROWS]}), folder / "in" / "a.parquet"
+    )
     recipe = write_recipe(folder / "recipe.toml", web, folder / "in", folder / "run", write_lists(folder))
     run_stage(load_recipe(recipe), "filter", StageOptions())
     return recipe, folder / "run"
@@ -116,9 +128,13 @@ def test_every_list_gives_its_reason(place):
 
 def test_removed_rows_are_not_fetched_and_leave_no_text(place):
     _, root = place
-    planned = pa.concat_tables(pq.read_table(path) for path in (root / "manifests" / "plan" / "fetch").glob("*.parquet"))
+    planned = pa.concat_tables(
+        pq.read_table(path) for path in (root / "manifests" / "plan" / "fetch").glob("*.parquet")
+    )
     assert not set(planned["source_row"].to_pylist()) & {0, 1, 2, 13}
-    selected = pa.concat_tables(pq.read_table(path) for path in sorted((root / "ledger" / "select").glob("*.parquet"))).to_pylist()
+    selected = pa.concat_tables(
+        pq.read_table(path) for path in sorted((root / "ledger" / "select").glob("*.parquet"))
+    ).to_pylist()
     assert [row["text"] for row in selected if row["reason"] == "removed"] == [None] * 4
 
 
@@ -134,14 +150,25 @@ def test_marks_say_which_list_and_how_near(place):
     assert "prompts.tsv line 2: text has 'a red cube on a blue ball'" in by_uid[(uid(*ROWS[19]), "in_eval_set")]
     matches = pq.read_table(root / "ledger" / "eval_matches.parquet").to_pylist()
     # row 14 ("Pond") repeats a prompt too, but a rule had dropped it before
-    assert sorted(ROWS.index(pair) for pair in ROWS for row in matches if row["uid"].hex() == uid(*pair)) == [6, 7, 14, 19]
+    assert sorted(ROWS.index(pair) for pair in ROWS for row in matches if row["uid"].hex() == uid(*pair)) == [
+        6,
+        7,
+        14,
+        19,
+    ]
 
 
 def test_the_most_frequent_hashes_are_reported(place):
     _, root = place
     top = json.loads((root / "dedup" / "top_hashes.json").read_text())["hashes"]
     first = top[0]
-    assert (first["pictures"], first["urls"], first["hosts"], first["texts"], first["placeholder"]) == (3, 3, 3, 3, True)
+    assert (first["pictures"], first["urls"], first["hosts"], first["texts"], first["placeholder"]) == (
+        3,
+        3,
+        3,
+        3,
+        True,
+    )
     assert first["phash"] == f"{stored_phash(22):016x}"
     assert [(one["pictures"], one["placeholder"]) for one in top[1:]] == [(2, False)] * len(top[1:])
 

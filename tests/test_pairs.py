@@ -16,7 +16,8 @@ from manifests.shards import write_shard
 from pipeline.pairs import METADATA, Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
 
 THEIR_COLUMNS = [
-    "key", "url", "caption", "status", "error_message", "width", "height", "original_width", "original_height", "sha256",
+    "key", "url", "caption", "status", "error_message", "width", "height", "original_width", "original_height",
+    "sha256",
 ]  # fmt: skip
 THEIR_FIGURES = {"count", "successes", "failed_to_download", "failed_to_resize", "status_dict"}
 
@@ -24,7 +25,10 @@ THEIR_FIGURES = {"count", "successes", "failed_to_download", "failed_to_resize",
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     """Return a folder of one shard: two pictures, one that was not there, one that is no picture."""
-    rows = [{"uid": n.to_bytes(16, "big"), "url": f"http://x.test/{n}", "text": f"text {n}", **dict.fromkeys(METADATA)} for n in range(4)]
+    rows = [
+        {"uid": n.to_bytes(16, "big"), "url": f"http://x.test/{n}", "text": f"text {n}", **dict.fromkeys(METADATA)}
+        for n in range(4)
+    ]
     picture = store(encode(corners(480, 320), "PNG"), ImageLimits(store_side=64))
     results = {}
     with open(tmp_path / "spool", "w+b") as file:
@@ -43,7 +47,9 @@ def test_webdataset_reads_the_tar(pairs: Path) -> None:
     import webdataset
 
     found = list(
-        webdataset.WebDataset(str(pairs / "00000.tar"), shardshuffle=False).decode("pil").to_tuple("__key__", "jpg", "txt", "json")
+        webdataset.WebDataset(str(pairs / "00000.tar"), shardshuffle=False)
+        .decode("pil")
+        .to_tuple("__key__", "jpg", "txt", "json")
     )
     assert [key for key, *_ in found] == [n.to_bytes(16, "big").hex() for n in (0, 2)]
     for _, image, text, note in found:
@@ -68,7 +74,8 @@ def test_the_figures_are_theirs(pairs: Path) -> None:
 
 
 def test_a_picture_made_smaller_is_what_their_resizer_makes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Same size and, before compression, the same pixels: both shrink by area. From a PNG, since a JPEG may be decoded smaller at once."""
+    """Same size and, before compression, the same pixels: both shrink by area. From a PNG, since a JPEG may be decoded
+    smaller at once."""
     monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
     import warnings
 
@@ -76,11 +83,17 @@ def test_a_picture_made_smaller_is_what_their_resizer_makes(monkeypatch: pytest.
         warnings.simplefilter("ignore")
         from img2dataset.resizer import Resizer
     y, x = np.mgrid[0:300, 0:451] / 20.0
-    picture = Image.fromarray(np.stack([127 + 120 * np.sin(x), 127 + 120 * np.cos(y), 127 + 120 * np.sin(x + y)], axis=-1).astype(np.uint8))
+    picture = Image.fromarray(
+        np.stack([127 + 120 * np.sin(x), 127 + 120 * np.cos(y), 127 + 120 * np.sin(x + y)], axis=-1).astype(np.uint8)
+    )
     data = encode(picture, "PNG")
     made, width, height, *original, fault = Resizer(200, "keep_ratio", True, encode_quality=100)(io.BytesIO(data))
     ours = store(data, ImageLimits(store_side=200, jpeg_quality=100))
     assert fault is None
-    assert (ours.width, ours.height, ours.original_width, ours.original_height) == (width, height, *original) == (301, 200, 451, 300)
+    assert (
+        (ours.width, ours.height, ours.original_width, ours.original_height)
+        == (width, height, *original)
+        == (301, 200, 451, 300)
+    )
     pixels = [np.asarray(Image.open(io.BytesIO(jpeg)).convert("L")).astype(int) for jpeg in (made, ours.jpeg)]
     assert np.abs(pixels[0] - pixels[1]).max() <= 2

@@ -47,15 +47,23 @@ def codes(filtered, out, *sets):
     recipe, root = filtered
     if not out.exists():
         shutil.copytree(root, out)
-    said = run(recipe, "pretokenize", "--out", out, *(word for setting in sets for word in ("--set", f"pretokenize.{setting}"))).stdout
-    samples = {key: sample for path in sorted((out / "codes" / "pretrain").glob("*.tar")) for key, sample in read_shard(path)}
+    said = run(
+        recipe, "pretokenize", "--out", out, *(word for setting in sets for word in ("--set", f"pretokenize.{setting}"))
+    ).stdout
+    samples = {
+        key: sample for path in sorted((out / "codes" / "pretrain").glob("*.tar")) for key, sample in read_shard(path)
+    }
     return said, samples
 
 
 def test_ten_crops_are_those_of_the_stored_picture(filtered, tmp_path):
     said, samples = codes(filtered, tmp_path / "run", "crop=ten", "scales=[1.05, 1.1]")
     assert "pretrain: ten_1.05+ten_1.1 crops by VQ-demo, fp32: 100.00% of codes as in fp32" in said
-    pictures = {key: sample["jpg"] for path in sorted((tmp_path / "run" / "pairs").glob("*.tar")) for key, sample in read_shard(path)}
+    pictures = {
+        key: sample["jpg"]
+        for path in sorted((tmp_path / "run" / "pairs").glob("*.tar"))
+        for key, sample in read_shard(path)
+    }
     vq = load_vq("VQ-demo", "stand-in").vq
     for key in sorted(samples)[:2]:
         got, note = np.load(io.BytesIO(samples[key]["codes.npy"])), json.loads(samples[key]["json"])
@@ -98,11 +106,15 @@ def test_features_of_one_caption_go_into_the_shards(filtered, tmp_path, tiny_t5)
     said, again = codes(filtered, tmp_path / "run")  # online again: packs anew, encodes nothing
     assert not list((tmp_path / "run" / "codes" / "t5").glob("*.parquet"))
     assert all("t5.npy" not in sample for sample in again.values())
-    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "run" / "codes" / "encoded").glob("*.parquet"))] == encoded
+    assert [
+        path.stat().st_mtime_ns for path in sorted((tmp_path / "run" / "codes" / "encoded").glob("*.parquet"))
+    ] == encoded
 
 
 def test_a_pair_without_the_caption_is_counted_and_has_no_features(filtered, tmp_path, tiny_t5):  # noqa: F811
-    said, samples = codes(filtered, tmp_path / "run", "t5=precomputed", f"t5_weights={tiny_t5}", "t5_caption=top_caption")
+    said, samples = codes(
+        filtered, tmp_path / "run", "t5=precomputed", f"t5_weights={tiny_t5}", "t5_caption=top_caption"
+    )
     assert "pretrain: T5 features of caption 'top_caption': 0, 21 without (missing_value)" in said
     facts = Manifest.read(tmp_path / "run" / "manifests" / "pretokenize.json").facts["t5"]["pretrain"]
     assert facts == {"caption": "top_caption", "with": 0, "without": {"missing_value": 21}}
@@ -116,7 +128,14 @@ def test_bf16_of_real_weights_is_refused_below_the_limit_and_float32_goes_on(fil
     shutil.copytree(root, tmp_path / "run")
     shutil.copy(DEMO_WEIGHTS, tmp_path / "vq.safetensors")
     weights = f"weights={tmp_path / 'vq.safetensors'}"
-    sets = ("--set", f"pretokenize.{weights}", "--set", "pretokenize.precision=bf16", "--set", "pretokenize.min_agreement=1.0")
+    sets = (
+        "--set",
+        f"pretokenize.{weights}",
+        "--set",
+        "pretokenize.precision=bf16",
+        "--set",
+        "pretokenize.min_agreement=1.0",
+    )
     done = run(recipe, "pretokenize", "--out", tmp_path / "run", *sets, code=2)
     assert done.stderr.count("\n") == 1
     assert "wanted pretokenize.min_agreement = 100.00%; take precision 'tf32' or 'fp32'" in done.stderr
@@ -151,7 +170,9 @@ def test_a_tokenizers_file_that_does_not_fit_is_refused_before_anything_is_writt
     recipe, root = filtered
     shutil.copytree(root, tmp_path / "run")
     before = files_of(tmp_path / "run")
-    asked = load_recipe(recipe, [f"output.root='{tmp_path / 'run'}'", f"pretokenize.weights='{altered(tmp_path, kind)}'"])
+    asked = load_recipe(
+        recipe, [f"output.root='{tmp_path / 'run'}'", f"pretokenize.weights='{altered(tmp_path, kind)}'"]
+    )
     for dry_run in (True, False):
         with pytest.raises(WeightsError, match=r"pretokenize\.weights, or write 'stand-in'"):
             run_stage(asked, "pretokenize", StageOptions(dry_run=dry_run))
@@ -161,7 +182,10 @@ def test_a_tokenizers_file_that_does_not_fit_is_refused_before_anything_is_writt
 
 def test_all_stages_ask_for_the_tokenizer_before_the_first_one_works(web, tmp_path, capsys):
     recipe = write_recipe(tmp_path / "recipe.toml", web, write_input(tmp_path / "in"), tmp_path / "run")
-    for weights, says in ((tmp_path / "none.pt", "no file at"), (altered(tmp_path, "NaN"), "NaN or infinite numbers in 1 tensors")):
+    for weights, says in (
+        (tmp_path / "none.pt", "no file at"),
+        (altered(tmp_path, "NaN"), "NaN or infinite numbers in 1 tensors"),
+    ):
         assert run_stages(load_recipe(recipe, [f"pretokenize.weights='{weights}'"]), "all", StageOptions()) == 2
         assert says in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -177,5 +201,9 @@ def test_weights_refused_ahead_leave_the_folders_recipe_as_it_was(filtered, tmp_
 
     monkeypatch.setattr("pipeline.stages.preflight", refuse)
     with pytest.raises(RecipeError, match="do not fit"):
-        run_stage(load_recipe(recipe, [f"output.root='{tmp_path / 'run'}'", "pretokenize.seed=5"]), "pretokenize", StageOptions())
+        run_stage(
+            load_recipe(recipe, [f"output.root='{tmp_path / 'run'}'", "pretokenize.seed=5"]),
+            "pretokenize",
+            StageOptions(),
+        )
     assert (tmp_path / "run" / "recipe.toml").read_bytes() == before

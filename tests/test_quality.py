@@ -13,7 +13,10 @@ GOOD = "The image features a red bicycle leaning against a brick wall. A small d
         (GOOD, "The image features a red bicycle leaning against a brick wall."),
         ("A view of St. Paul and the river. Boats pass.", "A view of St. Paul and the river."),
         ("The tower is 3.5 metres tall. It leans.", "The tower is 3.5 metres tall."),
-        ("Many fruits, e.g. apples and pears, lie there. One is cut.", "Many fruits, e.g. apples and pears, lie there."),
+        (
+            "Many fruits, e.g. apples and pears, lie there. One is cut.",
+            "Many fruits, e.g. apples and pears, lie there.",
+        ),
         ("Tools (e.g. Dremels) lie about. A hand is seen.", "Tools (e.g. Dremels) lie about."),
         ("A portrait of J. R. Smith by A. Jones. He smiles.", "A portrait of J. R. Smith by A. Jones."),
         ("A flag of the U.S. The pole is white.", "A flag of the U.S."),

@@ -143,14 +143,19 @@ def bound(model):
 def test_a_bound_names_the_scale_of_the_clip_that_runs():
     assert load_recipe("laion_coco", [*CLIP, bound("ViT-L-14")]).score.use == ["clip_similarity"]
     load_recipe("laion_coco", [*CLIP, bound("ViT-B-32"), "score.clip.model=ViT-B-32-quickgelu"])
-    with pytest.raises(RecipeError, match=r"means the scale of 'ViT-B-32', but score\.clip\.model fills 'clip_similarity' with 'ViT-L-14'"):
+    with pytest.raises(
+        RecipeError,
+        match=r"means the scale of 'ViT-B-32', but score\.clip\.model fills 'clip_similarity' with 'ViT-L-14'",
+    ):
         load_recipe("laion_coco", [*CLIP, bound("ViT-B-32")])
     with pytest.raises(RecipeError, match=r"no head of score\.use runs CLIP; heads that do: .*clip_similarity"):
         load_recipe("laion_coco", ["score.embeddings=true", 'score.use=["watermark_laion"]', *NO_TIERS])
 
 
 def test_laions_heads_want_openais_clip_not_one_as_wide():
-    with pytest.raises(RecipeError, match=r"trained on OpenAI's ViT-L-14, score\.clip is ViT-L-14-336-quickgelu openai"):
+    with pytest.raises(
+        RecipeError, match=r"trained on OpenAI's ViT-L-14, score\.clip is ViT-L-14-336-quickgelu openai"
+    ):
         load_recipe("laion_coco", ["score.clip.model=ViT-L-14-336-quickgelu"])
 
 
@@ -167,6 +172,8 @@ def test_reserved_names_are_the_documented_reasons():
     from pipeline.rules import RESERVED
 
     text = (Path(__file__).parents[1] / "docs" / "reasons.md").read_text()
-    documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) | set(re.findall(r"^\| `\w+`, `(\w+)`", text, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) | set(
+        re.findall(r"^\| `\w+`, `(\w+)`", text, re.MULTILINE)
+    )
     rules = {"size", "aspect", "text", "language", "similarity", "aesthetic", "watermark", "nsfw", "http_404"}
     assert documented - rules <= RESERVED

@@ -1,4 +1,5 @@
-"""Removed rows are in no file of a run but the final ledger's uid and the tombstones; nothing else changes, and they never come back."""
+"""Removed rows are in no file of a run but the final ledger's uid and the tombstones; nothing else changes, and they
+never come back."""
 
 import errno
 import fcntl
@@ -61,7 +62,8 @@ def remove(root, promote=False, lists=(), **kinds):
 
 
 def interrupted(root, monkeypatch, after, counted=""):
-    """Stop a removal of two URLs as it puts one file more than `after` in another's place; `counted`: only of sources with this name."""
+    """Stop a removal of two URLs as it puts one file more than `after` in another's place; `counted`: only of sources
+    with this name."""
     real, done = os.replace, []
 
     def stop(source, target):
@@ -139,7 +141,14 @@ def test_a_url_is_gone_from_every_file(run, made):
     assert whole(run) == []
     assert fate(run, gone) == [("dropped", "removed")]
     row = next(row for row in final(run).to_pylist() if row["uid"] == gone)
-    assert {name for name, value in row.items() if value not in (None, [])} == {"source", "source_row", "uid", "fate", "reason", "step"}
+    assert {name for name, value in row.items() if value not in (None, [])} == {
+        "source",
+        "source_row",
+        "uid",
+        "fate",
+        "reason",
+        "step",
+    }
     after = digests(run)
     for stage, digest in before.items():
         manifest = Manifest.read(run / "manifests" / f"{stage}.json")
@@ -168,8 +177,12 @@ def test_only_files_that_hold_the_rows_are_written(run):
     data = {name for name in old if now.get(name) != old[name] and not name.startswith("manifests/")}
     said = {"pairs/00000_stats.json", "dedup/top_hashes.json", "ledger/marks.parquet", "ledger/eval_matches.parquet"}
     assert data - said <= holds
-    assert {"pairs/00001.tar", "pairs/00002.parquet", "scores/00001.parquet", "ledger/select/00001.parquet"} <= set(old) - data
-    assert len([name for name in data if name.startswith("codes/pretrain/")]) == 2  # one of the two shards, with its index
+    assert {"pairs/00001.tar", "pairs/00002.parquet", "scores/00001.parquet", "ledger/select/00001.parquet"} <= set(
+        old
+    ) - data
+    assert (
+        len([name for name in data if name.startswith("codes/pretrain/")]) == 2
+    )  # one of the two shards, with its index
 
 
 def test_a_rerun_makes_no_shard_again(run, capsys, web):
@@ -240,7 +253,10 @@ def test_rows_of_one_uid_go_together(run):
     done = remove(run, url=URL.format(0))
     assert (done.rows, done.uids) == (2, 1)
     assert fate(run, uid(0)) == [("dropped", "removed")] * 2
-    assert holding(run, [uid(0)], [URL.format(0)]) <= {"tombstones.parquet", *(f"ledger/final/0000{n}.parquet" for n in range(9))}
+    assert holding(run, [uid(0)], [URL.format(0)]) <= {
+        "tombstones.parquet",
+        *(f"ledger/final/0000{n}.parquet" for n in range(9)),
+    }
 
 
 def test_rows_that_were_dropped_are_removed_too(run):
@@ -290,7 +306,9 @@ def test_a_twin_is_promoted_when_asked_for(run, late):
 
 def test_later_input_obeys(run, tmp_path, made, web):
     hashes = {n: picture_of(run, uid(n)) for n in (10, 11)}
-    remove(run, url=URL.format(5), host="gone.test", sha256=hashes[10]["sha256"].hex(), phash=f"{hashes[11]['phash']:016x}")
+    remove(
+        run, url=URL.format(5), host="gone.test", sha256=hashes[10]["sha256"].hex(), phash=f"{hashes[11]['phash']:016x}"
+    )
     remove(run, uid=uid(6).hex())
     shutil.copytree(made.parent / "in", tmp_path / "in")
     rows = [
@@ -302,13 +320,26 @@ def test_later_input_obeys(run, tmp_path, made, web):
         ("http://mirror.test/35.jpg", "a picture that may stay"),
         ("http://mirror.test/5.jpg", "the picture of a removed URL"),
     ]
-    columns = {"URL": [u for u, _ in rows], "TEXT": [t for _, t in rows], "WIDTH": [float(SIDE)] * 7, "HEIGHT": [float(SIDE)] * 7}
+    columns = {
+        "URL": [u for u, _ in rows],
+        "TEXT": [t for _, t in rows],
+        "WIDTH": [float(SIDE)] * 7,
+        "HEIGHT": [float(SIDE)] * 7,
+    }
     pq.write_table(pa.table(columns), tmp_path / "in" / "d.parquet")
     hosts = f'fetch.connect_to={{"pictures.test" = "{web}", "mirror.test" = "{web}"}}'
     recipe = recipe_of_run(run, sets=[f"input.files={tmp_path}/in/*.parquet", hosts])
     rerun(run, "filter", recipe=recipe)
     found = final(run).filter(pc.equal(final(run)["source"], "d.parquet")).to_pylist()
-    assert [row["reason"] for row in found] == ["removed", "removed", "removed", "removed", "removed", None, "near_duplicate"]
+    assert [row["reason"] for row in found] == [
+        "removed",
+        "removed",
+        "removed",
+        "removed",
+        "removed",
+        None,
+        "near_duplicate",
+    ]
     assert [row["step"] for row in found[:4]] == ["select", "select", "fetch", "dedup"]
     says = {name for row in found[:4] for name, value in row.items() if value not in (None, [])}
     assert says == {"source", "source_row", "uid", "fate", "reason", "step", "mark"}
@@ -318,7 +349,10 @@ def test_later_input_obeys(run, tmp_path, made, web):
     fetched = pa.concat_tables(pq.read_table(path) for path in (run / "pairs").glob("*.parquet"))
     assert hashes[10]["sha256"].hex() not in fetched["sha256"].to_pylist()
     assert fate(run, uid(5)) == [("dropped", "removed")]
-    assert {finding.path for finding in whole(run)} == {"manifests/caption.json", "manifests/pretokenize.json"}  # of the filter before
+    assert {finding.path for finding in whole(run)} == {
+        "manifests/caption.json",
+        "manifests/pretokenize.json",
+    }  # of the filter before
     assert _returned(run) == 1
     assert remove(run, phash=f"{hashes[11]['phash']:016x}").rows == 1
     assert _returned(run) == 0
@@ -326,7 +360,9 @@ def test_later_input_obeys(run, tmp_path, made, web):
 
 
 def _returned(root):
-    lines = [line for line in with_absence(root, verify_run(root, STAGE_STEPS)).said if "have a removed picture" in line]
+    lines = [
+        line for line in with_absence(root, verify_run(root, STAGE_STEPS)).said if "have a removed picture" in line
+    ]
     return int(lines[0].split()[0]) if lines else 0
 
 
@@ -428,9 +464,13 @@ main()
     assert ASKED in {finding.path for finding in whole(run)}
     if (run / ".removal" / "removal.json").exists():  # all new files are whole: whoever comes next moves them
         rerun(run)
-    else:  # the run is the old one, whole: no other work until the removal is at its end, and it needs no reminding of what was asked
+    # the run is the old one, whole: no other work until the removal is at its end, and it needs no reminding of what
+    # was asked
+    else:
         assert len(holding(run, [uid(5)], [])) > 8
-        with pytest.raises(RecipeError, match="a removal was asked for here and is not at its end; first: pipeline remove"):
+        with pytest.raises(
+            RecipeError, match="a removal was asked for here and is not at its end; first: pipeline remove"
+        ):
             rerun(run)
         assert command(run).exit_code == 0
     assert contents(run)["manifests/filter.json"] == contents(tmp_path / "twin")["manifests/filter.json"]
@@ -503,14 +543,19 @@ def test_links_are_followed_or_refused(run, tmp_path):
     shutil.move(other / "00001.tar", tmp_path / "one.tar")
     (other / "00001.tar").symlink_to(tmp_path / "one.tar")
     done = command(run, "--url", URL.format(5))
-    assert (done.exit_code, f"is a link to {tmp_path / 'one.tar'}: the old bytes would stay there" in done.output) == (2, True), done.output
+    assert (done.exit_code, f"is a link to {tmp_path / 'one.tar'}: the old bytes would stay there" in done.output) == (
+        2,
+        True,
+    ), done.output
     os.replace(tmp_path / "one.tar", other / "00001.tar")
     done = command(run, "--url", URL.format(5))
     assert (done.exit_code, (run / "pairs").is_symlink()) == (0, True), done.output
     assert not [path for path in other.glob("*.tar") if uid(5).hex().encode() in path.read_bytes()]
 
 
-@pytest.mark.skipif(not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == os.stat("/tmp").st_dev, reason="wants two disks")
+@pytest.mark.skipif(
+    not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == os.stat("/tmp").st_dev, reason="wants two disks"
+)
 def test_a_folder_of_another_disk_is_refused(run):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
         shutil.move(run / "pairs", other)
@@ -522,7 +567,9 @@ def test_a_folder_of_another_disk_is_refused(run):
 def test_faults_that_no_repair_mends_are_said_to_be_none(run):
     (run / "pairs" / "mine.tar").write_bytes(b"no tar" * 500)
     done = command(run, "--url", URL.format(5))
-    assert (done.exit_code, "move it away" in done.output, "pipeline repair" in done.output) == (1, True, False), done.output
+    assert (done.exit_code, "move it away" in done.output, "pipeline repair" in done.output) == (1, True, False), (
+        done.output
+    )
     assert ".tmp-" not in done.output
     assert "mend that" in _fault(OSError(errno.EFBIG, "File too large"))
 
@@ -618,7 +665,9 @@ def test_a_removal_that_was_killed_is_not_forgotten_for_another(run, tmp_path, m
         remove(run, url=URL.format(5))
     monkeypatch.undo()
     done = command(run, "--url", URL.format(3))
-    assert (done.exit_code, "first ended a removal that was interrupted: 1 rows" in done.output) == (0, True), done.output
+    assert (done.exit_code, "first ended a removal that was interrupted: 1 rows" in done.output) == (0, True), (
+        done.output
+    )
     assert contents(run) == contents(tmp_path / "twin")
 
 
@@ -680,10 +729,14 @@ def test_verify_reads_texts_too(run):
 def test_why_tells_of_removed_urls_and_of_their_twins(run):
     remove(run, url=URL.format(3))
     ask = [
-        CliRunner().invoke(app, ["why", "--out", str(run), "--recipe", str(run / "recipe.toml"), x]) for x in (URL.format(3), TWIN.hex())
+        CliRunner().invoke(app, ["why", "--out", str(run), "--recipe", str(run / "recipe.toml"), x])
+        for x in (URL.format(3), TWIN.hex())
     ]
     assert (ask[0].exit_code, f"'{URL.format(3)}' was removed" in ask[0].output) == (1, True), ask[0].output
-    assert "mark      near_duplicate: its twin was kept and then removed; pipeline remove --promote-duplicates" in ask[1].output
+    assert (
+        "mark      near_duplicate: its twin was kept and then removed; pipeline remove --promote-duplicates"
+        in ask[1].output
+    )
 
 
 def test_a_run_that_is_not_at_its_end(tmp_path, web, capsys):
@@ -701,7 +754,9 @@ def test_a_run_that_is_not_at_its_end(tmp_path, web, capsys):
     before = digests_of_filter(root)
     remove(root, uid=uid(6).hex())
     remove(root, uid=uid(7).hex())
-    records = [read_json(path)["stages"]["filter"] for path in sorted((root / "manifests" / "removals").glob("*.json"))[1:]]
+    records = [
+        read_json(path)["stages"]["filter"] for path in sorted((root / "manifests" / "removals").glob("*.json"))[1:]
+    ]
     assert [entry["before"] for entry in records] == [before, records[0]["after"]]
     assert Manifest.read(root / "manifests" / "filter.json").parent == records[0]["after"]
 
@@ -745,7 +800,8 @@ def test_tables_made_of_lines_are_blanked(tmp_path):
         (tmp_path / "in" / "pictures").mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / "pictures" / f"{n}.jpg").write_bytes(jpeg(picture(n)))
     lines = [
-        json.dumps({"image_path": f"pictures/{n}.jpg", "code_dir": "x", "code_name": n, "text": f"picture number {n}"}) for n in range(6)
+        json.dumps({"image_path": f"pictures/{n}.jpg", "code_dir": "x", "code_name": n, "text": f"picture number {n}"})
+        for n in range(6)
     ]
     (tmp_path / "in" / "a.jsonl").write_text("\n".join(lines) + "\n")
     (tmp_path / "recipe.toml").write_text(LINES.format(folder=tmp_path))

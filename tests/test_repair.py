@@ -1,4 +1,5 @@
-"""Repair makes damaged files again byte for byte, takes nothing else in their place, and names what it cannot repair."""
+"""Repair makes damaged files again byte for byte, takes nothing else in their place, and names what it cannot
+repair."""
 
 import os
 import shutil
@@ -68,7 +69,13 @@ def test_missing_files_are_made_again(run, made):
 
 
 def test_records_are_made_again_from_one_another(run, made):
-    for name in ("recipe.toml", "manifests/filter.json", "manifests/caption.json", "manifests/pretokenize.json", "manifests/input.json"):
+    for name in (
+        "recipe.toml",
+        "manifests/filter.json",
+        "manifests/caption.json",
+        "manifests/pretokenize.json",
+        "manifests/input.json",
+    ):
         DAMAGES["empty" if name.endswith("caption.json") else "body bit flip"](run / name)
     for path in one_of_each_kind(run / "manifests" / "plan"):
         DAMAGES["cut mid-body"](path)
@@ -101,7 +108,11 @@ def test_a_picture_that_is_another_now_is_named_and_nothing_is_dropped(run, monk
     DAMAGES["body bit flip"](path)
     damaged = path.read_bytes()
     store = images.store
-    module = "pipeline.fetch_worker" if Path(repair_module.__file__).with_name("fetch_worker.py").exists() else "pipeline.fetch"
+    module = (
+        "pipeline.fetch_worker"
+        if Path(repair_module.__file__).with_name("fetch_worker.py").exists()
+        else "pipeline.fetch"
+    )
     monkeypatch.setattr(f"{module}.store", lambda data, limits: replace(store(data, limits), jpeg=b"another picture"))
     work = repair(run)
     assert work.repaired == {}

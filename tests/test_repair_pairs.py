@@ -1,4 +1,5 @@
-"""Damaged pairs come back from what is whole of them and from the web; a picture that is not what it was is never taken."""
+"""Damaged pairs come back from what is whole of them and from the web; a picture that is not what it was is never
+taken."""
 
 import io
 import json
@@ -16,7 +17,12 @@ from pipeline.stages import StageOptions, run_stage
 from tests.conftest import jpeg, picture
 from tests.keep_runs import differing, files_of, make_run, mend, without_beam
 
-TAR, TABLE, LEDGER, SCORES = "pairs/00000.tar", "pairs/00000.parquet", "ledger/fetch/00000.parquet", "scores/00000.parquet"
+TAR, TABLE, LEDGER, SCORES = (
+    "pairs/00000.tar",
+    "pairs/00000.parquet",
+    "ledger/fetch/00000.parquet",
+    "scores/00000.parquet",
+)
 NOW = {"changed": "another picture now", "gone": "http_404", "a page": "not_an_image"}
 
 
@@ -36,7 +42,11 @@ def spoil_picture(root, number=3):
     """Flip a byte in the middle of the picture of /NUMBER.jpg."""
     data = bytearray((root / TAR).read_bytes())
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        keys = [info.name[:-5] for info in tar if info.name.endswith(".json") and f"/{number}.jpg".encode() in tar.extractfile(info).read()]
+        keys = [
+            info.name[:-5]
+            for info in tar
+            if info.name.endswith(".json") and f"/{number}.jpg".encode() in tar.extractfile(info).read()
+        ]
         info = tar.getmember(f"{keys[0]}.jpg")
     data[info.offset_data + info.size // 2] ^= 4
     (root / TAR).write_bytes(data)
@@ -141,7 +151,8 @@ def lines(tmp_path):
     "names", [("manifests/input.json",), ("TABLE",), ("manifests/input.json", "TABLE"), (LEDGER,), (TAR, TABLE, LEDGER)]
 )
 def test_a_run_of_pictures_that_came_with_the_input(lines, names):
-    """Tables of the input were called foreign when their list was lost, and never made again; the ledger came out with HTTP's 200."""
+    """Tables of the input were called foreign when their list was lost, and never made again; the ledger came out with
+    HTTP's 200."""
     table = next((lines / "manifests" / "input").glob("*.parquet")).relative_to(lines).as_posix()
     lost = [table if name == "TABLE" else name for name in names]
     for name in lost:

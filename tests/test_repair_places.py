@@ -1,4 +1,5 @@
-"""Verify and repair in a folder where anything may lie or happen: pipes, folders, links, odd names, a kill, a full disk, no permission."""
+"""Verify and repair in a folder where anything may lie or happen: pipes, folders, links, odd names, a kill, a full
+disk, no permission."""
 
 import errno
 import os
@@ -18,7 +19,15 @@ from tests.damages import DAMAGES
 from tests.keep_runs import differing, files_of, mend
 
 TAR, PACKED, JOURNAL = "pairs/00000.tar", "codes/pretrain/00000.tar", "manifests/journal/score/00000.json"
-KINDS = (TAR, PACKED, JOURNAL, "codes/pretrain/00000.index.json", "manifests/filter.json", "manifests/plan/fetch/plan.json", "recipe.toml")
+KINDS = (
+    TAR,
+    PACKED,
+    JOURNAL,
+    "codes/pretrain/00000.index.json",
+    "manifests/filter.json",
+    "manifests/plan/fetch/plan.json",
+    "recipe.toml",
+)
 
 
 @pytest.fixture

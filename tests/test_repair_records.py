@@ -1,4 +1,5 @@
-"""Repair when records and outputs are lost together: every byte comes back, or what cannot be proved is named with what helps."""
+"""Repair when records and outputs are lost together: every byte comes back, or what cannot be proved is named with what
+helps."""
 
 import shutil
 
@@ -74,7 +75,8 @@ def test_a_folder_of_records_that_is_gone_is_missed(run, made):
 
 
 @pytest.mark.parametrize(
-    "output", ["codes/pretrain/00000.tar", "codes/encoded/pretrain-00001.parquet", "pairs/00001.tar", "scores/00000.parquet"]
+    "output",
+    ["codes/pretrain/00000.tar", "codes/encoded/pretrain-00001.parquet", "pairs/00001.tar", "scores/00000.parquet"],
 )
 def test_an_output_whose_records_are_lost_too_is_proved_by_the_digest_of_the_manifest(run, made, output):
     step, shard = {
@@ -100,7 +102,9 @@ def test_what_nothing_proves_is_left_and_the_advice_makes_it_whole(run, made):
     before = (run / output).read_bytes()
     work = mend(run)
     assert list(work.left) == [record]
-    assert work.left[record].endswith(f"{output}, made again, is not what the folder holds; pipeline run --stage pretokenize makes it anew")
+    assert work.left[record].endswith(
+        f"{output}, made again, is not what the folder holds; pipeline run --stage pretokenize makes it anew"
+    )
     assert (run / output).read_bytes() == before
     with without_beam():
         run_stage(recipe_of_run(run), "pretokenize", StageOptions())
@@ -109,7 +113,13 @@ def test_what_nothing_proves_is_left_and_the_advice_makes_it_whole(run, made):
 
 
 def test_what_is_built_on_a_lost_file_says_so_and_is_not_called_foreign(run, made, web):
-    spoil(run, "manifests/input.json", f"{JOURNAL}/select/00000.json", f"{JOURNAL}/encode/finetune-00000.json", "codes/finetune/00000.tar")
+    spoil(
+        run,
+        "manifests/input.json",
+        f"{JOURNAL}/select/00000.json",
+        f"{JOURNAL}/encode/finetune-00000.json",
+        "codes/finetune/00000.tar",
+    )
     for path in (made.parent / "in").glob("*.parquet"):
         path.rename(path.with_suffix(".away"))
     try:

@@ -1,4 +1,5 @@
-"""Retry: pipeline/retry.py, attempts.py and retry_option.py: only what failed is asked again, and the end is as if it had never failed."""
+"""Retry: pipeline/retry.py, attempts.py and retry_option.py: only what failed is asked again, and the end is as if it
+had never failed."""
 
 import json
 import os
@@ -44,7 +45,10 @@ size = 64
     ("given", "wanted"),
     [
         (["--retry-failed"], ["--retry-failed="]),
-        (["--retry-failed", "timeout", "http_503", "--stage", "filter"], ["--retry-failed=timeout,http_503", "--stage", "filter"]),
+        (
+            ["--retry-failed", "timeout", "http_503", "--stage", "filter"],
+            ["--retry-failed=timeout,http_503", "--stage", "filter"],
+        ),
         (["--retry-failed", "--out", "x"], ["--retry-failed=", "--out", "x"]),
         (["--retry-failed", "dns", "--", "--retry-failed", "a"], ["--retry-failed=dns", "--", "--retry-failed", "a"]),
         (["--retry-failed=a,b", "c"], ["--retry-failed=a,b", "c"]),
@@ -58,7 +62,9 @@ def test_reasons_are_read_and_checked() -> None:
     assert parse_reasons([""]) == PASSING
     assert parse_reasons(["dns,timeout", "http_503 dns"]) == ("dns", "timeout", "http_503")
     for word in ("size", "http_", "http_5x", "http_055", "exact_duplicate"):
-        with pytest.raises(RecipeError, match=r"no such reason of fetch; choices: animated, bad_response, .* http_404 .any status."):
+        with pytest.raises(
+            RecipeError, match=r"no such reason of fetch; choices: animated, bad_response, .* http_404 .any status."
+        ):
             parse_reasons([word])
     assert [is_among(reason, ("http_5xx", "dns")) for reason in ("http_503", "http_404", "dns", None, "timeout")] == [
         True, False, True, False, False,
@@ -66,7 +72,8 @@ def test_reasons_are_read_and_checked() -> None:
 
 
 class Flaky:
-    """A small web that is `broken` at first: then every /N.jpg with N % 3 == 0 is a 503 and N % 3 == 1 a picture; 404 stays."""
+    """A small web that is `broken` at first: then every /N.jpg with N % 3 == 0 is a 503 and N % 3 == 1 a picture; 404
+    stays."""
 
     def __init__(self) -> None:
         self.broken = True
@@ -122,18 +129,34 @@ def prepare(folder: Path, web: Flaky) -> Path:
 
 
 def command(recipe: Path, *args: str) -> list[str]:
-    return [sys.executable, "-m", "pipeline.cli", "run", "--stage", "filter", "--recipe", str(recipe), "--workers", "1", *args]
+    return [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        "run",
+        "--stage",
+        "filter",
+        "--recipe",
+        str(recipe),
+        "--workers",
+        "1",
+        *args,
+    ]
 
 
 def run(recipe: Path, *args: str, code: int = 0) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command(recipe, *args), capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False)
+    done = subprocess.run(
+        command(recipe, *args), capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def ledger(root: Path) -> list[dict[str, object]]:
-    return pa.concat_tables(pq.read_table(path) for path in sorted((root / "ledger" / "fetch").glob("*.parquet"))).to_pylist()
+    return pa.concat_tables(
+        pq.read_table(path) for path in sorted((root / "ledger" / "fetch").glob("*.parquet"))
+    ).to_pylist()
 
 
 def digest(root: Path) -> str:
@@ -149,7 +172,9 @@ def test_only_what_failed_is_asked_again(tmp_path: Path, flaky: Flaky) -> None:
     before, tars = digest(root), {path: path.stat().st_mtime_ns for path in (root / "pairs").glob("*.tar")}
 
     flaky.broken, start = False, len(flaky.hits)
-    assert "retry: 5 rows in 3 shards are asked again (http_503 4, http_429 1)" in run(recipe, "--retry-failed", "--dry-run")
+    assert "retry: 5 rows in 3 shards are asked again (http_503 4, http_429 1)" in run(
+        recipe, "--retry-failed", "--dry-run"
+    )
     assert "no row failed with dns, tls: nothing is asked again" in run(recipe, "--retry-failed", "dns", "tls")
     assert (flaky.hits[start:], digest(root)) == ([], before)
     assert "choices: " in run(recipe, "--retry-failed", "dns", "size", code=2)
@@ -166,7 +191,9 @@ def test_only_what_failed_is_asked_again(tmp_path: Path, flaky: Flaky) -> None:
     rows = ledger(root)
     assert len(rows) == 15 + 5
     assert sum(bool(row["last"]) for row in rows) == 15
-    twice = [(row["attempt"], row["http_status"], row["reason"], row["last"]) for row in rows if row["uid"] == rows[0]["uid"]]
+    twice = [
+        (row["attempt"], row["http_status"], row["reason"], row["last"]) for row in rows if row["uid"] == rows[0]["uid"]
+    ]
     assert twice == [(1, 503, "http_503", False), (2, 200, None, True)]
     assert Manifest.read(root / "manifests" / "filter.json").dropped == {"http_404": 1}
 
@@ -175,8 +202,19 @@ def test_only_what_failed_is_asked_again(tmp_path: Path, flaky: Flaky) -> None:
     assert digest(tmp_path / "b" / "run") == digest(root)
     for path in sorted((root / "pairs").iterdir()):
         assert path.read_bytes() == (tmp_path / "b" / "run" / "pairs" / path.name).read_bytes()
-    logged = [json.loads(line) for path in sorted((root / "logs" / "fetch").iterdir()) for line in path.read_text().splitlines()]
-    assert sorted(entry["reason"] for entry in logged) == ["http_404", "http_429", "http_503", "http_503", "http_503", "http_503"]
+    logged = [
+        json.loads(line)
+        for path in sorted((root / "logs" / "fetch").iterdir())
+        for line in path.read_text().splitlines()
+    ]
+    assert sorted(entry["reason"] for entry in logged) == [
+        "http_404",
+        "http_429",
+        "http_503",
+        "http_503",
+        "http_503",
+        "http_503",
+    ]
 
 
 @pytest.mark.slow
@@ -196,7 +234,11 @@ def test_a_retry_that_fails_again_and_one_that_is_killed(tmp_path: Path, flaky: 
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT,
     )  # fmt: skip
     end = time.monotonic() + 120
-    while all(path.stat().st_mtime_ns == at for path, at in journal.items()) and process.poll() is None and time.monotonic() < end:
+    while (
+        all(path.stat().st_mtime_ns == at for path, at in journal.items())
+        and process.poll() is None
+        and time.monotonic() < end
+    ):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -10,7 +10,9 @@ UIDS = [bytes([number]) * 16 for number in range(4)]
 
 
 def record(root, name, uids, made_by, value):
-    table = pa.table({"uid": pa.array(uids, pa.binary(16)), "reason": ["worker_died" if uid == UIDS[3] else None for uid in uids]})
+    table = pa.table(
+        {"uid": pa.array(uids, pa.binary(16)), "reason": ["worker_died" if uid == UIDS[3] else None for uid in uids]}
+    )
     path = root / "scores" / f"{name}.parquet"
     write_table(path, stamp(table.append_column("value", pa.array([value] * len(uids))), made_by))
     return ShardRecord(name, "key", (FileRecord.of(root, path),), len(uids), len(uids))

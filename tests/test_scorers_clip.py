@@ -14,7 +14,13 @@ from filters.scorers.stand_in import seeded
 from manifests.weights import WeightsError
 
 CONFIG = STAND_IN_CLIP["config"]
-TRAINED = {"quick_gelu": True, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic", "resize_mode": "shortest"}
+TRAINED = {
+    "quick_gelu": True,
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,9 @@ def test_a_file_s_embeddings_are_open_clip_s(state, tmp_path):
     assert torch.equal(model.encode_text(tokens), own.encode_text(tokens))
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": {f"module.{key}": value for key, value in s.items()}, "epoch": 3}])
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: {"state_dict": {f"module.{key}": value for key, value in s.items()}, "epoch": 3}]
+)
 def test_plain_and_training_checkpoints_load(state, tmp_path, wrap):
     torch.save(wrap(state), tmp_path / "clip.pt")
     model, _, _ = _load("tiny", CONFIG, str(tmp_path / "clip.pt"), TRAINED)

@@ -1,4 +1,5 @@
-"""The small real scorers, with their real weights: against their own packages, and on pictures whose answer is plain."""
+"""The small real scorers, with their real weights: against their own packages, and on pictures whose answer is
+plain."""
 
 import numpy as np
 import pytest
@@ -67,10 +68,16 @@ def test_minilm_is_transformers_own(conse):
         AutoTokenizer.from_pretrained(MODEL_DIR, local_files_only=True),
         AutoModel.from_pretrained(MODEL_DIR, local_files_only=True),
     )
-    texts = ["A woman with a parasol, oil on canvas", "cup", "Tughra (Insignia) of Sultan Süleiman the Magnificent " * 40]
+    texts = [
+        "A woman with a parasol, oil on canvas",
+        "cup",
+        "Tughra (Insignia) of Sultan Süleiman the Magnificent " * 40,
+    ]
     for text in texts:
         with torch.inference_mode():
-            mean = model(**tokenizer([text], truncation=True, max_length=128, return_tensors="pt")).last_hidden_state.mean(dim=1)
+            mean = model(
+                **tokenizer([text], truncation=True, max_length=128, return_tensors="pt")
+            ).last_hidden_state.mean(dim=1)
         np.testing.assert_allclose(conse.words.embed([text])[0], torch.nn.functional.normalize(mean)[0], atol=1e-5)
 
 
@@ -111,7 +118,10 @@ def test_marks_are_read_and_clean_pictures_are_not(stock_mark, tiled):
     some = works(8)
     clean = stock_mark.encode(some, {})["stock_mark"]
     assert (clean < 0.5).all()
-    marked = [decode(stamped(work, word, 200, tiled)) for work, word in zip(some, ("shutterstock", "dreamstime") * 4, strict=True)]
+    marked = [
+        decode(stamped(work, word, 200, tiled))
+        for work, word in zip(some, ("shutterstock", "dreamstime") * 4, strict=True)
+    ]
     assert (stock_mark.encode(marked, {})["stock_mark"] == 1).mean() >= 0.75  # measured on 29: 0.93 tiled, 1.0 centred
 
 
@@ -143,10 +153,12 @@ def test_text_that_runs_upwards_is_turned():
 
 
 MARKS = (
-    "shutterstock|SHUTTERSTOCK.COM|shutterst0ck|hutterstoc|tterstock|shutter|123RF|Alamy|dreamstlme|depositphot|© iStock|gettyimages"
-    "|Adobe Stock|SAMPLE|sample only|preview|deposiphoios"
+    "shutterstock|SHUTTERSTOCK.COM|shutterst0ck|hutterstoc|tterstock|shutter|123RF|Alamy|dreamstlme|depositphot|©"
+    " iStock|gettyimages|Adobe Stock|SAMPLE|sample only|preview|deposiphoios"
 )
-ORDINARY = "|Stockholm|silk stockings|the dream house|deposit|photograph of a lady|samples|Coca-Cola|EXIT|a malamy|sultan"
+ORDINARY = (
+    "|Stockholm|silk stockings|the dream house|deposit|photograph of a lady|samples|Coca-Cola|EXIT|a malamy|sultan"
+)
 
 
 @pytest.mark.parametrize("text", MARKS.split("|"))

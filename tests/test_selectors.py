@@ -75,7 +75,10 @@ def test_paths_are_urls_where_the_input_has_paths():
 
 LISTS = {
     "a.txt": (f"# asked\n{'a' * 64}\n{'A' * 64}\n", [("sha256", "a" * 64)]),
-    "b.txt": ("http://a.test/x.jpg\nhttp://b.test/y.jpg\nHTTPS://A.test/x.jpg#again\n", [("url", "a.test/x.jpg"), ("url", "b.test/y.jpg")]),
+    "b.txt": (
+        "http://a.test/x.jpg\nhttp://b.test/y.jpg\nHTTPS://A.test/x.jpg#again\n",
+        [("url", "a.test/x.jpg"), ("url", "b.test/y.jpg")],
+    ),
     "c.csv": ("phash\n00000000000000ff\n", [("phash", "00000000000000ff")]),
     "d.tsv": (f"why\tsha256\nasked\t{'B' * 64}\n", [("sha256", "b" * 64)]),
     "e.txt": ("host\n*.Evil.example\n", [("host", "evil.example")]),

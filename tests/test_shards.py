@@ -7,7 +7,17 @@ import zlib
 import pytest
 
 from manifests.files import FormatError, read_json
-from manifests.shards import Index, ShardError, ShardReader, index_path, member_places, open_member, read_shard, verify_shard, write_shard
+from manifests.shards import (
+    Index,
+    ShardError,
+    ShardReader,
+    index_path,
+    member_places,
+    open_member,
+    read_shard,
+    verify_shard,
+    write_shard,
+)
 
 SAMPLES = [(f"k{i:02d}", {"jpg": bytes([i]) * 700 * (i + 1), "codes.npy": b"c" * i, "json": b"{}"}) for i in range(20)]
 
@@ -103,7 +113,9 @@ def test_an_edited_index_is_no_index(shard):
 @pytest.mark.parametrize("name", ["a.txt", "f" * 120 + ".txt"])  # the second takes a header of another kind
 def test_headers_alone_say_where_members_are(tmp_path, name):
     members = {"0.txt": b"", "1.json": b"x" * 512, name: b"y" * 700, "2.txt": b"z"}
-    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT if len(name) > 100 else tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(
+        tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT if len(name) > 100 else tarfile.USTAR_FORMAT
+    ) as tar:
         for member, data in members.items():
             info = tarfile.TarInfo(member)
             info.size = len(data)

@@ -37,8 +37,19 @@ def run_folder(tmp_path_factory):
     for number, key in enumerate(pictures):
         image = stored(number)
         ((crop, pixels),) = crops_of(image, size, CropPlan())
-        row = {"uid": bytes.fromhex(key), "url": "http://a.test/", "codes": encoder.encode_crops([pixels], size, 1), "n_crops": 1}
-        row |= {"size": size, "crops": [crop.note()], "sha256": bytes(32), "text": f"picture {key[-1]}", "top_caption": None}
+        row = {
+            "uid": bytes.fromhex(key),
+            "url": "http://a.test/",
+            "codes": encoder.encode_crops([pixels], size, 1),
+            "n_crops": 1,
+        }
+        row |= {
+            "size": size,
+            "crops": [crop.note()],
+            "sha256": bytes(32),
+            "text": f"picture {key[-1]}",
+            "top_caption": None,
+        }
         samples.append((key, sample_parts(row, "pretrain", made, "p")))
     write_shard(root / "codes" / "pretrain" / "00000.tar", samples, index=True)
     return root, loaded
@@ -51,7 +62,11 @@ def test_a_sheet_compares_pictures_with_their_codes(run_folder, tmp_path):
         assert sheet.width > 3 * 128
         assert np.asarray(sheet).std() > 10
     assert list(shown.psnr) == [f"{0:032x}", f"{1:032x}"]
-    made = to_uint8(loaded.vq.decode(torch.from_numpy(Encoder(loaded, device="cpu").encode_images([stored(0)], 64, 1)[0].astype("int64"))))
+    made = to_uint8(
+        loaded.vq.decode(
+            torch.from_numpy(Encoder(loaded, device="cpu").encode_images([stored(0)], 64, 1)[0].astype("int64"))
+        )
+    )
     error = np.mean((made[0].astype(float) - np.asarray(center_crop(stored(0), 64), float)) ** 2)
     assert shown.psnr[f"{0:032x}"] == pytest.approx(10 * math.log10(255**2 / error))
     assert shown.use.codes == 3 * GRID**2
@@ -127,7 +142,9 @@ def test_a_file_that_is_no_shard_of_codes_is_called_so(run_folder, tmp_path, odd
     root, loaded = run_folder
     key, parts = next(iter(read_shard(root / "codes" / "pretrain" / "00000.tar")))
     changes, says = ODD_PARTS[odd]
-    write_shard(tmp_path / "odd.tar", [(key, {name: data for name, data in {**parts, **changes}.items() if data is not None})])
+    write_shard(
+        tmp_path / "odd.tar", [(key, {name: data for name, data in {**parts, **changes}.items() if data is not None})]
+    )
     with pytest.raises(ShardError, match=rf"odd\.tar is no shard of codes: sample '{key}' has no {says}"):
         show_codes(tmp_path / "odd.tar", loaded, 1, tmp_path / "sheet.png")
     code, output = invoke(tmp_path / "odd.tar", "--sheet", tmp_path / "sheet.png")
@@ -149,7 +166,9 @@ def test_samples_that_do_not_fit_the_tokenizer_or_the_picture_are_named(run_fold
 
 def test_psnr_and_perplexity_by_hand():
     grey = Image.new("RGB", (4, 4), (100, 100, 100))
-    assert psnr_of(grey, Image.new("RGB", (4, 4), (110, 100, 100))) == pytest.approx(10 * math.log10(255**2 / (100 / 3)))
+    assert psnr_of(grey, Image.new("RGB", (4, 4), (110, 100, 100))) == pytest.approx(
+        10 * math.log10(255**2 / (100 / 3))
+    )
     assert psnr_of(grey, grey) == math.inf
     use = codebook_use([np.array([[0, 0, 1, 1]], np.uint16), np.array([[2, 2, 3, 3]], np.uint16)], 8)
     assert (use.codes, use.used, use.size) == (8, 4, 8)

@@ -75,11 +75,24 @@ def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
     folder = tmp_path_factory.mktemp("t5")
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *((letter, -3.0) for letter in string.ascii_lowercase)]
+    pieces = [
+        ("<pad>", 0.0),
+        ("</s>", 0.0),
+        ("<unk>", 0.0),
+        ("▁", -2.0),
+        *((letter, -3.0) for letter in string.ascii_lowercase),
+    ]
     T5Tokenizer(vocab=pieces, extra_ids=0).save_pretrained(folder)
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=len(pieces), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu", dropout_rate=0
+        vocab_size=len(pieces),
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0,
     )
     T5EncoderModel(config).save_pretrained(folder)
     return folder
@@ -135,9 +148,13 @@ def test_bf16_is_near(tiny_t5: Path) -> None:
 
 def test_a_t5_that_is_not_there_says_what_to_get(tmp_path: Path) -> None:
     for model in (str(tmp_path / "none"), "google/flan-t5-xl-that-is-not-cached", "no such name"):
-        with pytest.raises(WeightsError, match=r"neither a folder nor a model in the local cache.*hf download google/flan-t5-xl"):
+        with pytest.raises(
+            WeightsError, match=r"neither a folder nor a model in the local cache.*hf download google/flan-t5-xl"
+        ):
             T5Features(model)
-    with pytest.raises(WeightsError, match=r"lacks config\.json, model\.safetensors .*, tokenizer\.json or spiece\.model"):
+    with pytest.raises(
+        WeightsError, match=r"lacks config\.json, model\.safetensors .*, tokenizer\.json or spiece\.model"
+    ):
         t5_weights(str(tmp_path))
 
 

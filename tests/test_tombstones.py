@@ -1,4 +1,5 @@
-"""manifests/tombstones.py and filters/tombstones.py: what comes later is known again in whatever form, and nothing else is."""
+"""manifests/tombstones.py and filters/tombstones.py: what comes later is known again in whatever form, and nothing else
+is."""
 
 import hashlib
 import tempfile
@@ -16,7 +17,16 @@ from pipeline.fetch_worker import FetchWorker
 from pipeline.pairs import Attempt, Result, Spool
 from pipeline.selectors import selector
 
-NOBODY = {"phash": None, "uid": None, "source": None, "source_row": None, "shard": None, "tiers": [], "packed": [], "packed_bytes": []}
+NOBODY = {
+    "phash": None,
+    "uid": None,
+    "source": None,
+    "source_row": None,
+    "shard": None,
+    "tiers": [],
+    "packed": [],
+    "packed_bytes": [],
+}
 SAME_URL = [
     "http://pictures.test/a~b/ü.jpg?q=1",
     "HTTPS://PICTURES.test:443/a~b/ü.jpg?q=1",
@@ -31,20 +41,35 @@ OTHER_URLS = [
     "ftp://pictures.test/a~b/ü.jpg?q=1",
     None,
 ]
-SAME_HOST = ["http://Bücher.test/1", "https://XN--BCHER-KVA.test.:8443/2", "http://cdn.bücher.test/3", "http://u@a.b.xn--bcher-kva.test?x"]
-OTHER_HOSTS = ["http://notbücher.test/1", "http://bücher.test.example/", "http://elsewhere.test/bücher.test/", "bücher.test/1", None]
+SAME_HOST = [
+    "http://Bücher.test/1",
+    "https://XN--BCHER-KVA.test.:8443/2",
+    "http://cdn.bücher.test/3",
+    "http://u@a.b.xn--bcher-kva.test?x",
+]
+OTHER_HOSTS = [
+    "http://notbücher.test/1",
+    "http://bücher.test.example/",
+    "http://elsewhere.test/bücher.test/",
+    "bücher.test/1",
+    None,
+]
 
 
 def tombstones_of(root, *selectors, **row):
     head = {"won": False, "promote": False}
-    write_tombstones(root, [{**NOBODY, **head, **row, "kind": one.kind, "value_sha256": one.digest} for one in selectors])
+    write_tombstones(
+        root, [{**NOBODY, **head, **row, "kind": one.kind, "value_sha256": one.digest} for one in selectors]
+    )
     return read_tombstones(root)
 
 
 def named(tombstones, urls):
     count = len(urls)
     place = {"source": pa.repeat("b.parquet", count), "source_row": pa.array(range(count), pa.int64())}
-    return named_rows(tombstones, {"url": pa.array(urls, pa.string()), "uid": pa.nulls(count, pa.binary(16)), **place}).to_pylist()
+    return named_rows(
+        tombstones, {"url": pa.array(urls, pa.string()), "uid": pa.nulls(count, pa.binary(16)), **place}
+    ).to_pylist()
 
 
 def test_a_removed_url_is_known_in_every_spelling(tmp_path):
@@ -70,6 +95,8 @@ def test_a_picture_that_was_set_aside_is_not_carried_over_once_it_is_removed():
     worker = FetchWorker(Path(), FetchConfig(), ImageLimits(), Memory(), barred=barred)
     with tempfile.TemporaryFile() as file:
         spool = Spool(file)
-        gone, stays = (Result((Attempt(200),), Stored(b"", 1, 1, 1, 1), *spool.put(data)) for data in (b"gone", b"here"))
+        gone, stays = (
+            Result((Attempt(200),), Stored(b"", 1, 1, 1, 1), *spool.put(data)) for data in (b"gone", b"here")
+        )
         assert worker._obeying(gone, spool) == Result((Attempt(200, "removed"),))
         assert worker._obeying(stays, spool) == stays

@@ -57,17 +57,28 @@ def weights(recipe, step):
 
 
 def command(recipe, *sets):
-    return [sys.executable, "-m", "pipeline.train", "--recipe", str(recipe), *(word for setting in sets for word in ("--set", setting))]
+    return [
+        sys.executable,
+        "-m",
+        "pipeline.train",
+        "--recipe",
+        str(recipe),
+        *(word for setting in sets for word in ("--set", setting)),
+    ]
 
 
 def test_killed_after_ten_steps_twenty_are_the_same_bytes(run, tmp_path, capsys):
     whole = write_recipe(tmp_path, tmp_path / "whole")
     write_codes(tmp_path / "whole")
     assert train(whole, "train.steps=20") == 0
-    straight = (tmp_path / "whole" / "train" / "pretrain" / "checkpoints" / "0000020" / "model.safetensors").read_bytes()
+    straight = (
+        tmp_path / "whole" / "train" / "pretrain" / "checkpoints" / "0000020" / "model.safetensors"
+    ).read_bytes()
 
     run = write_recipe(tmp_path)
-    process = subprocess.Popen(command(run, "train.steps=200000", "train.checkpoint_every=10", "train.keep_checkpoints=1000000"))
+    process = subprocess.Popen(
+        command(run, "train.steps=200000", "train.checkpoint_every=10", "train.keep_checkpoints=1000000")
+    )
     deadline = time.monotonic() + 600
     while not (folder_of(run) / "checkpoints" / "0000010" / "state.json").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -214,16 +225,37 @@ def test_two_processes_train_as_one(run, tmp_path):
     assert train(run, *NO_DROPOUT) == 0
     alone = load_file(folder_of(run) / "checkpoints" / "0000004" / "model.safetensors")
     write_codes(tmp_path / "two")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=0"]
-    launch += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", *command(run, *NO_DROPOUT)[2:], "--out", str(tmp_path / "two")]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--master-addr=127.0.0.1",
+        "--master-port=0",
+    ]
+    launch += [
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=127.0.0.1:0",
+        "-m",
+        *command(run, *NO_DROPOUT)[2:],
+        "--out",
+        str(tmp_path / "two"),
+    ]
     subprocess.run(launch, check=True, timeout=300, env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"})
     two = load_file(tmp_path / "two" / "train" / "pretrain" / "checkpoints" / "0000004" / "model.safetensors")
-    assert max(float((alone[name] - two[name]).abs().max()) for name in alone) < 2e-3  # Adam's first steps amplify the last bits
+    assert (
+        max(float((alone[name] - two[name]).abs().max()) for name in alone) < 2e-3
+    )  # Adam's first steps amplify the last bits
     assert np.mean([float((alone[name] - two[name]).abs().mean()) for name in alone]) < 2e-5
 
 
 def test_samples_and_recall_are_drawn(run, capsys):
-    sets = ["train.sample_every=3", "train.recall_pictures=5", "train.steps=4", 'train.sample_prompts=["a red cat", "the moon"]']
+    sets = [
+        "train.sample_every=3",
+        "train.recall_pictures=5",
+        "train.steps=4",
+        'train.sample_prompts=["a red cat", "the moon"]',
+    ]
     assert train(run, *sets) == 0
     said = capsys.readouterr().out
     assert "recall of 5 training captions: own picture nearest" in said
@@ -257,7 +289,9 @@ def test_prompts_are_the_first_captions_unless_named(run):
 
 
 def test_a_loss_that_is_no_number_ends_the_run(run, monkeypatch, capsys):
-    monkeypatch.setattr(HashedWords, "features", lambda self, captions: [np.full((1, self.dim), np.nan, np.float32)] * len(captions))
+    monkeypatch.setattr(
+        HashedWords, "features", lambda self, captions: [np.full((1, self.dim), np.nan, np.float32)] * len(captions)
+    )
     assert train(run) == 1
     assert "the loss is nan near step 2" in capsys.readouterr().err
     assert not (folder_of(run) / "checkpoints").exists()
@@ -322,7 +356,12 @@ def test_a_loss_curve_says_why_it_is_missing(tmp_path, monkeypatch):
 def test_the_trainer_imports_no_beam_and_its_config_no_torch():
     check = "import sys, {0}; sys.exit('{1}' in sys.modules)"
     for module, heavy in (("pipeline.train", "apache_beam"), ("pipeline.train_config", "torch")):
-        assert subprocess.run([sys.executable, "-c", check.format(module, heavy)], cwd=Path(__file__).parents[1]).returncode == 0
+        assert (
+            subprocess.run(
+                [sys.executable, "-c", check.format(module, heavy)], cwd=Path(__file__).parents[1]
+            ).returncode
+            == 0
+        )
 
 
 def test_row_numbers_are_uids():
@@ -333,7 +372,17 @@ def test_t5_features_train_too(run, tmp_path, capsys):
     from test_features import tiny_t5
 
     weights = tiny_t5(tmp_path / "t5")
-    assert train(run, "train.text=t5", f"train.text_weights={weights}", "train.cond_dim=16", "train.cond_len=120", "train.steps=2") == 0
+    assert (
+        train(
+            run,
+            "train.text=t5",
+            f"train.text_weights={weights}",
+            "train.cond_dim=16",
+            "train.cond_len=120",
+            "train.steps=2",
+        )
+        == 0
+    )
     assert "text T5 " in capsys.readouterr().out
     assert train(run, "train.text=t5", "train.text_weights=nowhere/t5") == 2
     assert "weights of T5" in capsys.readouterr().err

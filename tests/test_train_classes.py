@@ -25,7 +25,9 @@ CLASSES = ("train.condition=class", "train.classes=3")
 @pytest.fixture
 def recipe(tmp_path):
     """Twelve pictures of three classes, imported; all of a class have the same codes."""
-    asked = imagenet(tmp_path / "from", 12, to=tmp_path / "run", tier="pretrain", fingerprint=tokenizer().fingerprint, stand_in=True)
+    asked = imagenet(
+        tmp_path / "from", 12, to=tmp_path / "run", tier="pretrain", fingerprint=tokenizer().fingerprint, stand_in=True
+    )
     for number in range(12):
         np.save(asked.codes / f"{number}.npy", codes_of(number % 3))
     import_llamagen(asked)
@@ -61,7 +63,9 @@ def test_a_picture_is_trained_with_its_own_class(recipe):
     chosen = next(job.pictures.steps(0))
     examples = [job.choose(*pair) for pair in chosen]
     assert [example.caption for example in examples] == [str(sample.label) for _, sample in chosen]
-    assert job.condition.of([example.caption for example in examples]).tolist() == [sample.label for _, sample in chosen]
+    assert job.condition.of([example.caption for example in examples]).tolist() == [
+        sample.label for _, sample in chosen
+    ]
     assert prompts(job) == [example.caption for example in examples]
     assert job.gpt.spec.cond_dropout == 0.1
     assert {sample.label for sample in job.pictures.samples} == {0, 1, 2}

@@ -7,7 +7,13 @@ import pyarrow as pa
 
 from manifests.uid import HASH_SPAN, Uids, fraction_bound, uid_hash, uid_hash_sql, uid_of
 
-ROWS = [("http://a.test/1.jpg", "a cat"), ("http://ä.test/ü", "zwei\nZeilen"), ("http://b.test", None), (None, "x"), ("", "")]
+ROWS = [
+    ("http://a.test/1.jpg", "a cat"),
+    ("http://ä.test/ü", "zwei\nZeilen"),
+    ("http://b.test", None),
+    (None, "x"),
+    ("", ""),
+]
 
 
 def test_uid_is_md5_of_url_newline_text():

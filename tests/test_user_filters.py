@@ -46,7 +46,9 @@ def code(body=ENDING, name="ending"):
 def recipe_of(folder, text, rules='{ use = "ending" }', tier_rules=""):
     (folder / "mine.py").write_text(text)
     path = folder / "recipe.toml"
-    path.write_text(f'[filter]\npython = ["mine.py"]\nrules = [{rules}]\n[tier.all]\nsize = 64\nrules = [{tier_rules}]\n')
+    path.write_text(
+        f'[filter]\npython = ["mine.py"]\nrules = [{rules}]\n[tier.all]\nsize = 64\nrules = [{tier_rules}]\n'
+    )
     return path
 
 
@@ -96,7 +98,10 @@ def test_its_content_is_in_the_keys_of_the_steps_that_use_it_and_its_folder_is_n
     before, after = in_tier(code()), in_tier(code() + "# another\n")
     assert before[0] == after[0]
     assert before[1] != after[1]
-    without = [keys(load_recipe(recipe_of(tmp_path, text, '{ use = "size" }')), tmp_path) for text in (code(), code() + "# another\n")]
+    without = [
+        keys(load_recipe(recipe_of(tmp_path, text, '{ use = "size" }')), tmp_path)
+        for text in (code(), code() + "# another\n")
+    ]
     assert without[0] == without[1]
 
 
@@ -164,14 +169,19 @@ def test_in_a_run_with_two_workers(tmp_path, web):
     text = write_recipe(tmp_path / "r.toml", web, tmp_path / "in", tmp_path / "run").read_text()
     text = text.replace("[filter]\nrules = [", '[filter]\npython = ["mine.py"]\nrules = [{ use = "ending" }, ')
     (tmp_path / "r.toml").write_text(
-        text.replace('rules = [{ use = "aspect"', 'rules = [{ use = "ending", ending = "4.jpg", name = "four" }, { use = "aspect"')
+        text.replace(
+            'rules = [{ use = "aspect"',
+            'rules = [{ use = "ending", ending = "4.jpg", name = "four" }, { use = "aspect"',
+        )
     )
     run(tmp_path / "r.toml", "filter", "--workers", "2")
     made = Manifest.read(tmp_path / "run" / "manifests" / "filter.json")
     # in a.parquet 7.jpg and 17.jpg; in the readable half of b.parquet nothing ends so
     assert made.dropped["ending"] == 2
     assert {"name": "mine.py"}.items() <= made.inputs[-1].items()
-    rows = pa.concat_tables(pq.read_table(path) for path in sorted((tmp_path / "run" / "ledger" / "final").glob("*.parquet"))).to_pylist()
+    rows = pa.concat_tables(
+        pq.read_table(path) for path in sorted((tmp_path / "run" / "ledger" / "final").glob("*.parquet"))
+    ).to_pylist()
     assert {row["reason"] for row in rows if str(row["url"]).endswith("7.jpg") and row["uid"]} == {"ending"}
     four = next(row for row in rows if row["url"] == "http://pictures.test/4.jpg")
     assert (four["fate"], four["tiers"]) == ("kept", ["finetune"])

@@ -135,7 +135,10 @@ def test_every_layout_loads_to_the_same_fingerprint(layout: str, tmp_path: Path)
 def test_ema_weights_are_preferred(tmp_path: Path) -> None:
     torch.save({"model": demo(0).state_dict(), "ema": demo(1).state_dict()}, tmp_path / "vq.pt")
     torch.save(demo(1).state_dict(), tmp_path / "ema.pt")
-    assert load_vq("VQ-demo", str(tmp_path / "vq.pt")).fingerprint == load_vq("VQ-demo", str(tmp_path / "ema.pt")).fingerprint
+    assert (
+        load_vq("VQ-demo", str(tmp_path / "vq.pt")).fingerprint
+        == load_vq("VQ-demo", str(tmp_path / "ema.pt")).fingerprint
+    )
 
 
 def test_half_precision_safetensors_become_float32(tmp_path: Path) -> None:
@@ -225,7 +228,8 @@ def test_a_codebook_without_two_directions_is_refused(rows: str, tmp_path: Path)
 
 
 def test_a_row_of_zeros_is_as_near_as_the_reference_has_it() -> None:
-    # The reference takes the least |z|² + |e|² - 2ze over z and e that F.normalize has seen, which leaves zeros what they are.
+    # The reference takes the least |z|² + |e|² - 2ze over z and e that F.normalize has seen, which leaves zeros what
+    # they are.
     vq = demo()
     book_KD = vq.quantize.embedding.weight.data
     book_KD[3:] = 0.0
@@ -240,7 +244,8 @@ def test_a_row_of_zeros_is_as_near_as_the_reference_has_it() -> None:
 def test_another_tokenizers_file_is_refused_by_name_and_shape(tmp_path: Path) -> None:
     torch.save(VQ(replace(VQ_SPECS["VQ-demo"], channels=32)).state_dict(), tmp_path / "vq.pt")
     said = (
-        r"of 344 tensors wanted and 174 got, 184 missing .* 14 unexpected .*conv_in\.weight: got \(32, 3, 3, 3\), wanted \(128, 3, 3, 3\)"
+        r"of 344 tensors wanted and 174 got, 184 missing .* 14 unexpected .*conv_in\.weight: got \(32, 3, 3, 3\),"
+        r" wanted \(128, 3, 3, 3\)"
         r".*\. Get vq_ds16_t2i\.pt"
     )
     with pytest.raises(WeightsError, match=said):
@@ -251,7 +256,8 @@ def test_a_file_of_another_known_tokenizer_is_called_by_its_name(tmp_path: Path)
     torch.save(demo().state_dict(), tmp_path / "vq.pt")
     for look in (load_vq, check_vq):
         with pytest.raises(
-            WeightsError, match=r"weights of VQ-16: .*vq\.pt holds VQ-demo; write vq = 'VQ-demo' to use it\. Get vq_ds16_t2i\.pt"
+            WeightsError,
+            match=r"weights of VQ-16: .*vq\.pt holds VQ-demo; write vq = 'VQ-demo' to use it\. Get vq_ds16_t2i\.pt",
         ):
             look("VQ-16", str(tmp_path / "vq.pt"))
 
@@ -261,7 +267,10 @@ def test_a_file_of_another_known_tokenizer_is_called_by_its_name(tmp_path: Path)
     [
         (lambda state: state.pop("quant_conv.bias"), r"1 missing \(quant_conv\.bias\)"),
         (lambda state: state.update(extra=torch.zeros(1)), r"1 unexpected \(extra\)"),
-        (lambda state: state.update({"quant_conv.bias": torch.zeros(9)}), r"quant_conv\.bias: got \(9,\), wanted \(8,\)"),
+        (
+            lambda state: state.update({"quant_conv.bias": torch.zeros(9)}),
+            r"quant_conv\.bias: got \(9,\), wanted \(8,\)",
+        ),
         (
             lambda state: state.update({"quant_conv.bias": torch.full((8,), torch.nan)}),
             r"NaN or infinite numbers in 1 tensors \(quant_conv\.bias\)",
@@ -284,7 +293,9 @@ def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_file_says_what_to_get_and_where_to_put_it(tmp_path: Path) -> None:
     for load in (load_vq, vq_weights):
-        with pytest.raises(WeightsError, match=r"vq_ds16_t2i\.pt.*huggingface\.co/peizesun/llamagen_t2i.*pretokenize\.weights"):
+        with pytest.raises(
+            WeightsError, match=r"vq_ds16_t2i\.pt.*huggingface\.co/peizesun/llamagen_t2i.*pretokenize\.weights"
+        ):
             load("VQ-16", str(tmp_path / "vq_ds16_t2i.pt"))
     with pytest.raises(WeightsError, match="only VQ-demo has 'demo' weights"):
         vq_weights("VQ-8", "demo")
@@ -324,7 +335,12 @@ def test_codes_of_a_shard_decode_as_they_are() -> None:
 def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, kind: str) -> None:
     state = dict(demo(0).state_dict())
     weight = state["post_quant_conv.bias"]
-    odd = {"sparse": weight.to_sparse(), "meta": weight.to("meta"), "complex": weight.to(torch.complex64), "whole": weight.to(torch.int64)}
+    odd = {
+        "sparse": weight.to_sparse(),
+        "meta": weight.to("meta"),
+        "complex": weight.to(torch.complex64),
+        "whole": weight.to(torch.int64),
+    }
     torch.save({**state, "post_quant_conv.bias": odd[kind]}, tmp_path / "vq.pt")
     with pytest.raises(WeightsError):
         load_vq("VQ-demo", str(tmp_path / "vq.pt"))

@@ -1,4 +1,5 @@
-"""Checkpoints from anywhere: what a foreign or damaged file makes its reader raise, and right files under other names."""
+"""Checkpoints from anywhere: what a foreign or damaged file makes its reader raise, and right files under other
+names."""
 
 import lzma
 import pickle
@@ -41,7 +42,9 @@ FOREIGN = {
     "names of bytes": lambda path: torch.save({b"a": torch.zeros(2)}, path),
     "an LZMA member": damaged_archive,
     "an archive of two disks": of_two_disks,
-    "a number cut": lambda path: path.write_bytes(bytes.fromhex("80037d710058010000006171015d7102284b0147400400") + b"\0"),
+    "a number cut": lambda path: path.write_bytes(
+        bytes.fromhex("80037d710058010000006171015d7102284b0147400400") + b"\0"
+    ),
     "a long integer cut": lambda path: path.write_bytes(b"\x80\x02\x8a"),
     "a length of 4 GB": lambda path: path.write_bytes(b"\x80\x02X\xff\xff\xff\xff"),
     "levels without end": lambda path: path.write_bytes(deep(100_000)),
@@ -56,15 +59,30 @@ def test_whatever_a_foreign_file_makes_its_reader_raise_is_a_weights_error(kind:
 
 
 @pytest.mark.parametrize(
-    "error", [struct.error, AssertionError, zlib.error, lzma.LZMAError, MemoryError, OverflowError, RecursionError, OSError, KeyError]
+    "error",
+    [
+        struct.error,
+        AssertionError,
+        zlib.error,
+        lzma.LZMAError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        OSError,
+        KeyError,
+    ],
 )
-def test_errors_of_the_reader_are_weights_errors(error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_reader_are_weights_errors(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error("of its innards")
 
     torch.save(demo().state_dict(), tmp_path / "vq.pt")
     monkeypatch.setattr(torch, "load", fail)
-    with pytest.raises(WeightsError, match="more memory" if error is MemoryError else "cut short or altered") as refused:
+    with pytest.raises(
+        WeightsError, match="more memory" if error is MemoryError else "cut short or altered"
+    ) as refused:
         load_vq("VQ-demo", str(tmp_path / "vq.pt"))
     assert "innards" not in str(refused.value)
 
@@ -90,10 +108,15 @@ def test_the_content_and_not_the_name_says_how_to_read_a_file(tmp_path: Path) ->
 def test_a_holder_without_tensors_is_passed_over(ema: dict[str, float], tmp_path: Path) -> None:
     torch.save({"model": demo().state_dict(), "ema": ema}, tmp_path / "vq.pt")
     torch.save(demo().state_dict(), tmp_path / "plain.pt")
-    assert load_vq("VQ-demo", str(tmp_path / "vq.pt")).fingerprint == load_vq("VQ-demo", str(tmp_path / "plain.pt")).fingerprint
+    assert (
+        load_vq("VQ-demo", str(tmp_path / "vq.pt")).fingerprint
+        == load_vq("VQ-demo", str(tmp_path / "plain.pt")).fingerprint
+    )
 
 
-def test_a_pickle_of_plain_letters_that_asks_for_code_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_of_plain_letters_that_asks_for_code_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BOMB", str(tmp_path / "gone-off"))
     (tmp_path / "vq.pt").write_bytes(pickle.dumps(Bomb(), 0))
     with pytest.raises(WeightsError, match=r"it holds code: its pickle asks for \w+\.mkdir"):

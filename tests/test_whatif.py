@@ -1,4 +1,5 @@
-"""whatif equals a rerun with the same --set where every needed row was fetched, and shows bounds where rows never were."""
+"""whatif equals a rerun with the same --set where every needed row was fetched, and shows bounds where rows never
+were."""
 
 import json
 import os
@@ -49,13 +50,30 @@ aesthetic_v1 = "AESTHETIC"
 
 
 def rows():
-    """Yield URL, TEXT, WIDTH, HEIGHT, similarity, pwatermark, AESTHETIC: twins, copies with other values, nulls, faults."""
+    """Yield URL, TEXT, WIDTH, HEIGHT, similarity, pwatermark, AESTHETIC: twins, copies with other values, nulls,
+    faults."""
     for n in range(24):
-        yield f"http://pictures.test/{n}.jpg", f"picture number {n}", 96, 96, 0.25 + n % 7 / 40, n % 5 / 5, 3.5 + n % 8 / 2
+        yield (
+            f"http://pictures.test/{n}.jpg",
+            f"picture number {n}",
+            96,
+            96,
+            0.25 + n % 7 / 40,
+            n % 5 / 5,
+            3.5 + n % 8 / 2,
+        )
     yield "http://pictures.test/twin.jpg", "twin of number three", 96, 96, 0.5, 0.1, 7.5
     yield "http://pictures.test/3.jpg", "number three once more", 96, 96, 0.31, 0.75, 5.0
     for n in (1, 4, 6, 6):  # copies: the same, a better one, a worse one and the same again
-        yield f"http://pictures.test/{n}.jpg", f"picture number {n}", 96, 96, 0.25 + n % 7 / 40 + (n == 4) / 10, n % 5 / 5, 3.5 + n % 8 / 2
+        yield (
+            f"http://pictures.test/{n}.jpg",
+            f"picture number {n}",
+            96,
+            96,
+            0.25 + n % 7 / 40 + (n == 4) / 10,
+            n % 5 / 5,
+            3.5 + n % 8 / 2,
+        )
     yield "http://pictures.test/4.jpg", "picture number 4", 96, 96, 0.25 + 4 / 40, 4 / 5, 5.5
     yield "http://pictures.test/30.jpg", "a small one", 50, 50, 0.4, 0.0, 9.0
     yield "http://pictures.test/31.jpg", "unlike", 96, 96, 0.4, 0.0, 9.0
@@ -73,7 +91,9 @@ def place(tmp_path_factory, web):
     (folder / "in").mkdir()
     names = ("URL", "TEXT", "WIDTH", "HEIGHT", "similarity", "pwatermark", "AESTHETIC")
     pq.write_table(
-        pa.table(dict(zip(names, map(list, zip(*rows(), strict=True)), strict=True))), folder / "in" / "a.parquet", row_group_size=9
+        pa.table(dict(zip(names, map(list, zip(*rows(), strict=True)), strict=True))),
+        folder / "in" / "a.parquet",
+        row_group_size=9,
     )
     recipe = write_recipe(folder / "recipe.toml", web, folder / "in", folder / "run", TEXT)
     run_filter(recipe, folder / "run")
@@ -203,5 +223,7 @@ ask(load_recipe({str(place[0])!r}, ['output.root="{place[1]}"', "filter.rules.si
 print([name for name in ("torch", "open_clip", "transformers", "apache_beam", "onnxruntime") if name in sys.modules])
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300, check=False)
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
     assert told.stdout.strip() == "[]", told.stdout + told.stderr

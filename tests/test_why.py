@@ -58,7 +58,9 @@ def test_a_row_that_select_dropped_is_read_again_from_the_input(recipe):
 
 def test_an_input_that_is_gone_is_said(recipe, tmp_path):
     (row,) = find_rows(recipe.root, "http://pictures.test/30.jpg")
-    assert "input     cannot be read again: gone.parquet row" in "\n".join(story(recipe, {**row, "source": "gone.parquet"}))
+    assert "input     cannot be read again: gone.parquet row" in "\n".join(
+        story(recipe, {**row, "source": "gone.parquet"})
+    )
     assert "read again" not in "\n".join(story(recipe, {**row, "reason": "removed"}))
 
 

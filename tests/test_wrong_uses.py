@@ -53,7 +53,9 @@ def test_a_step_does_not_run_over_shards_that_are_not_done(tmp_path, web):
     run(recipe, "filter", "--step", "select")
     assert "fetch has not run" in run(recipe, "filter", "--step", "decide", code=2).stderr
     run(recipe, "filter")
-    pq.write_table(pa.table({"URL": ["http://pictures.test/39.jpg"], "TEXT": ["one more picture"]}), tmp_path / "in" / "0.parquet")
+    pq.write_table(
+        pa.table({"URL": ["http://pictures.test/39.jpg"], "TEXT": ["one more picture"]}), tmp_path / "in" / "0.parquet"
+    )
     done = run(recipe, "filter", "--step", "select,decide", code=2)
     assert "1 of 6 shards of fetch are not done; choose it too" in done.stderr
     assert "warning: some files lack HEIGHT (1 of" in done.stdout

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracle"
-needs_oracle = pytest.mark.skipif(not ORACLE.is_dir(), reason="the reference's outputs (shared/oracle) are not beside this checkout")
+needs_oracle = pytest.mark.skipif(
+    not ORACLE.is_dir(), reason="the reference's outputs (shared/oracle) are not beside this checkout"
+)
 
 
 def oracle_module() -> types.ModuleType:

@@ -44,11 +44,13 @@ def measure(loaded: LoadedVQ, encoder: Encoder, size: int, batch_size: int) -> A
 
 
 def check(agreement: Agreement, least: float, *, stand_in: bool) -> None:
-    """Raise PrecisionError below the recipe's limit; stand-ins, whose codes lie much closer together, are only reported."""
+    """Raise PrecisionError below the recipe's limit; stand-ins, whose codes lie much closer together, are only
+    reported."""
     if agreement.share < least and not stand_in:
         raise PrecisionError(
-            f"pretokenize.precision = {agreement.precision!r}: {agreement.share:.2%} of {agreement.codes:,} codes are float32's, wanted "
-            f"pretokenize.min_agreement = {least:.2%}; take {NEARER[agreement.precision]}, or lower the limit"
+            f"pretokenize.precision = {agreement.precision!r}: {agreement.share:.2%} of {agreement.codes:,} codes are"
+            f" float32's, wanted pretokenize.min_agreement = {least:.2%}; take {NEARER[agreement.precision]}, or lower"
+            " the limit"
         )
 
 

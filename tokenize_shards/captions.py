@@ -33,11 +33,13 @@ ADDRESSES = _table(
 
 CHARACTERS = _table(
     ("nickname", r"@\w+\b", ""),
-    # Seven Unicode blocks in a row: strokes, kana extensions, enclosed, compatibility, extension A, hexagrams, ideographs.
+    # Seven Unicode blocks in a row: strokes, kana extensions, enclosed, compatibility, extension A, hexagrams,
+    # ideographs.
     ("CJK blocks", r"[\u31c0-\u9fff]+", ""),
     (
         "dashes",
-        r"[-\u058a\u05be\u1400\u1806\u2010-\u2015\u2e17\u2e1a\u2e3a\u2e3b\u2e40\u301c\u3030\u30a0\ufe31\ufe32\ufe58\ufe63\uff0d]+",
+        r"[-\u058a\u05be\u1400\u1806\u2010-\u2015\u2e17\u2e1a\u2e3a\u2e3b\u2e40"
+        r"\u301c\u3030\u30a0\ufe31\ufe32\ufe58\ufe63\uff0d]+",
         "-",
     ),
     ("double quotes", r"[`\u00b4«»\u201c\u201d\u00a8]", '"'),
@@ -85,7 +87,8 @@ PHRASES = _table(
 
 
 def clean_caption(caption: str) -> str:
-    """Return a caption as LlamaGen's T5 preprocessing gives it, equal to the reference for every text (language/t5.py, from DeepFloyd IF).
+    """Return a caption as LlamaGen's T5 preprocessing gives it, equal to the reference for every text (language/t5.py,
+    from DeepFloyd IF).
 
     The cleaning runs twice, as it does there: what one pass lays bare the next one takes. Markup that cannot be parsed,
     on which the reference stops, is left as text.

@@ -26,7 +26,9 @@ class VQSpec:
     code_dim: int = 8
     codebook_size: int = 16_384
     norm_groups: int = 32
-    used_slots: int = 65_536  # LlamaGen's `codebook_used` buffer: the last codes seen in training, part of every checkpoint
+    used_slots: int = (
+        65_536  # LlamaGen's `codebook_used` buffer: the last codes seen in training, part of every checkpoint
+    )
 
     @property
     def downsampling(self) -> int:
@@ -78,7 +80,11 @@ def vq_weights(name: str, weights: str) -> WeightsFile:
 def _state(path: Path) -> tuple[str, int, int]:
     try:
         facts = path.expanduser().stat()
-    except (OSError, ValueError, RuntimeError):  # no such file, or a path that no file can have: `weights_file` says which
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ):  # no such file, or a path that no file can have: `weights_file` says which
         return str(path), 0, 0
     return str(path.expanduser()), facts.st_size, facts.st_mtime_ns
 
@@ -90,7 +96,9 @@ def _identity(name: str, path: str, size: int, changed_ns: int) -> WeightsFile:
 
 
 def what_to_get(spec: VQSpec) -> str:
-    """Return the sentence that ends every refusal of a tokenizer's weights: where its own are, and what else may stand in the recipe."""
+    """Return the sentence that ends every refusal of a tokenizer's weights: where its own are, and what else may stand
+    in the recipe."""
     return (
-        f"Get {spec.get}; put the file's path into the recipe as pretokenize.weights, or write 'stand-in' there for seeded random weights"
+        f"Get {spec.get}; put the file's path into the recipe as pretokenize.weights, or write 'stand-in' there for"
+        " seeded random weights"
     )

@@ -9,13 +9,19 @@ from PIL import Image
 from tokenize_shards.images import middle, scale_to
 
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right", "center")
-MIRRORED = {"top_left": "top_right", "top_right": "top_left", "bottom_left": "bottom_right", "bottom_right": "bottom_left"}
+MIRRORED = {
+    "top_left": "top_right",
+    "top_right": "top_left",
+    "bottom_left": "bottom_right",
+    "bottom_right": "bottom_left",
+}
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Where one code array comes from: `box` (left, top, right, bottom) cut out of the picture scaled to `scaled` (width, height),
-    in pixels, then mirrored where `flip`. `scale` is the short side of the scaled square over the crop's side."""
+    """Where one code array comes from: `box` (left, top, right, bottom) cut out of the picture scaled to `scaled`
+    (width, height), in pixels, then mirrored where `flip`. `scale` is the short side of the scaled square over the
+    crop's side."""
 
     place: str
     scale: float
@@ -25,7 +31,13 @@ class Crop:
 
     def note(self) -> dict[str, Any]:
         """Return the crop as plain values for Parquet and JSON."""
-        return {"place": self.place, "scale": self.scale, "scaled": list(self.scaled), "box": list(self.box), "flip": self.flip}
+        return {
+            "place": self.place,
+            "scale": self.scale,
+            "scaled": list(self.scaled),
+            "box": list(self.box),
+            "flip": self.flip,
+        }
 
 
 @dataclass(frozen=True)
@@ -52,9 +64,9 @@ class CropPlan:
 def crops_of(image: Image.Image, size: int, plan: CropPlan) -> Iterator[tuple[Crop, Image.Image]]:
     """Yield each crop and its pixels, `size` a side, in a fixed order.
 
-    Center: ADM's centre crop, then its mirror image (LlamaGen's two codes of an ImageNet picture). Ten: for each scale s the
-    ADM centre crop of int(size * s), of which the four corners and the centre, then the same five of its mirror image:
-    torchvision's TenCrop, as LlamaGen's extractor uses it (extract_codes_c2i.py).
+    Center: ADM's centre crop, then its mirror image (LlamaGen's two codes of an ImageNet picture). Ten: for each scale
+    s the ADM centre crop of int(size * s), of which the four corners and the centre, then the same five of its mirror
+    image: torchvision's TenCrop, as LlamaGen's extractor uses it (extract_codes_c2i.py).
     """
     if plan.crop == "center":
         scaled = scale_to(image, size)
@@ -67,8 +79,11 @@ def crops_of(image: Image.Image, size: int, plan: CropPlan) -> Iterator[tuple[Cr
         yield from (_cut(scaled, scale, *crop) for crop in _ten(middle(scaled, side), side, size))
 
 
-def _ten(square: tuple[int, int, int, int], side: int, size: int) -> Iterator[tuple[str, tuple[int, int, int, int], bool]]:
-    """Yield (place, box, flip) of ten crops inside a square; a box of the mirror image is given where it lies in the picture itself."""
+def _ten(
+    square: tuple[int, int, int, int], side: int, size: int
+) -> Iterator[tuple[str, tuple[int, int, int, int], bool]]:
+    """Yield (place, box, flip) of ten crops inside a square; a box of the mirror image is given where it lies in the
+    picture itself."""
     far, half = side - size, round((side - size) / 2.0)
     inside = dict(zip(CORNERS, ((0, 0), (far, 0), (0, far), (far, far), (half, half)), strict=True))
     for flip in (False, True):
@@ -78,7 +93,9 @@ def _ten(square: tuple[int, int, int, int], side: int, size: int) -> Iterator[tu
             yield MIRRORED.get(place, place) if flip else place, (x, y, x + size, y + size), flip
 
 
-def _cut(scaled: Image.Image, scale: float, place: str, box: tuple[int, int, int, int], flip: bool) -> tuple[Crop, Image.Image]:
+def _cut(
+    scaled: Image.Image, scale: float, place: str, box: tuple[int, int, int, int], flip: bool
+) -> tuple[Crop, Image.Image]:
     pixels = scaled.crop(box)
     if flip:
         pixels = pixels.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

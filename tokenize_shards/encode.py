@@ -25,8 +25,11 @@ GREY = 128  # what fills up a GPU's last batch
 class Encoder:
     """A loaded tokenizer, ready to encode; on a GPU where torch sees one, unless `device` says otherwise."""
 
-    def __init__(self, loaded: LoadedVQ, precision: Precision = "fp32", device: str = "auto", *, fused: bool = False) -> None:
-        """Move the tokenizer to its device; `fused` compiles the encoder there, a CPU aside. Raises ValueError for an unknown precision."""
+    def __init__(
+        self, loaded: LoadedVQ, precision: Precision = "fp32", device: str = "auto", *, fused: bool = False
+    ) -> None:
+        """Move the tokenizer to its device; `fused` compiles the encoder there, a CPU aside. Raises ValueError for an
+        unknown precision."""
         import torch
 
         if precision not in PRECISIONS:
@@ -38,7 +41,9 @@ class Encoder:
         self.fused = fused and self.device.type == "cuda"
         if self.device.type == "cuda":
             self._vq = self._vq.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._latents: Callable[[Tensor], Tensor] = torch.compile(self._vq.latents, dynamic=False) if self.fused else self._vq.latents
+        self._latents: Callable[[Tensor], Tensor] = (
+            torch.compile(self._vq.latents, dynamic=False) if self.fused else self._vq.latents
+        )
 
     @property
     def spec(self) -> VQSpec:
@@ -47,12 +52,13 @@ class Encoder:
 
     @property
     def exact(self) -> bool:
-        """Tell whether this is plain float32, which others are compared with: a CPU has no TF32, and compiled code rounds otherwise."""
+        """Tell whether this is plain float32, which others are compared with: a CPU has no TF32, and compiled code
+        rounds otherwise."""
         return not self.fused and (self.precision == "fp32" or (self.precision == "tf32" and self.device.type == "cpu"))
 
     def largest_batch(self, size: int) -> int:
-        """Return the batch to encode squares of `size` pixels in: 8 on a CPU, which takes them one by one; on a GPU half of the largest
-        power of two up to 1,024 that its memory holds, so that it does not depend on the moment."""
+        """Return the batch to encode squares of `size` pixels in: 8 on a CPU, which takes them one by one; on a GPU
+        half of the largest power of two up to 1,024 that its memory holds, so that it does not depend on the moment."""
         import torch
 
         if self.device.type != "cuda":
@@ -75,24 +81,31 @@ class Encoder:
             found *= 2
         return max(SMALLEST_BATCH, found // 2)
 
-    def encode_images(self, images: Sequence[Image.Image], size: int, batch_size: int, plan: CropPlan = CENTER) -> np.ndarray:
-        """Return the codes of the pictures' crops, uint16 (n, n_crops, N), raster order. Raises ValueError as `encode_crops`."""
+    def encode_images(
+        self, images: Sequence[Image.Image], size: int, batch_size: int, plan: CropPlan = CENTER
+    ) -> np.ndarray:
+        """Return the codes of the pictures' crops, uint16 (n, n_crops, N), raster order. Raises ValueError as
+        `encode_crops`."""
         self._check(size, batch_size)
         crops = [pixels for image in images for _, pixels in crops_of(image.convert("RGB"), size, plan)]
         codes_MN = self.encode_crops(crops, size, batch_size)
         return codes_MN.reshape(len(images), plan.count, codes_MN.shape[1])
 
     def encode_crops(self, crops: Sequence[Image.Image | np.ndarray], size: int, batch_size: int) -> np.ndarray:
-        """Return the codes of squares of `size` pixels, RGB pictures or (size, size, 3) uint8, as uint16 (M, N), raster order.
+        """Return the codes of squares of `size` pixels, RGB pictures or (size, size, 3) uint8, as uint16 (M, N), raster
+        order.
 
-        On a GPU every batch has `batch_size` squares, the last one filled up with grey. On a CPU squares go one by one: batches
-        are no faster there, and their size moves latents by about 3e-6, enough to turn a code. Raises ValueError where `size` does
-        not fit the tokenizer or `batch_size` is below 1.
+        On a GPU every batch has `batch_size` squares, the last one filled up with grey. On a CPU squares go one by one:
+        batches are no faster there, and their size moves latents by about 3e-6, enough to turn a code. Raises
+        ValueError where `size` does not fit the tokenizer or `batch_size` is below 1.
         """
         return self.begin_crops(crops, size, batch_size)()
 
-    def begin_crops(self, crops: Sequence[Image.Image | np.ndarray], size: int, batch_size: int) -> Callable[[], np.ndarray]:
-        """Start as `encode_crops` and return what waits for the codes, uint16 (M, N): a GPU works on them meanwhile, a CPU is done."""
+    def begin_crops(
+        self, crops: Sequence[Image.Image | np.ndarray], size: int, batch_size: int
+    ) -> Callable[[], np.ndarray]:
+        """Start as `encode_crops` and return what waits for the codes, uint16 (M, N): a GPU works on them meanwhile, a
+        CPU is done."""
         self._check(size, batch_size)
         at_once = 1 if self.device.type == "cpu" else batch_size
         begun = [self._begin(crops[start : start + at_once], at_once) for start in range(0, len(crops), at_once)]
@@ -102,7 +115,9 @@ class Encoder:
     def _check(self, size: int, batch_size: int) -> None:
         step = self.spec.downsampling
         if size < step or size % step or batch_size < 1:
-            raise ValueError(f"{self.spec.name}: got size {size} and batch {batch_size}, wanted a multiple of {step} and at least 1")
+            raise ValueError(
+                f"{self.spec.name}: got size {size} and batch {batch_size}, wanted a multiple of {step} and at least 1"
+            )
 
     def _begin(self, crops: Sequence[Image.Image | np.ndarray], at_once: int) -> Callable[[], np.ndarray]:
         import torch
@@ -111,14 +126,17 @@ class Encoder:
         for row_HWC, crop in zip(bytes_BHWC.numpy(), crops, strict=False):
             row_HWC[:] = np.asarray(crop)
         x_BHWC = bytes_BHWC.to(self.device, non_blocking=True)  # bytes travel, floats are made where they are used
-        x_BCHW = x_BHWC.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)  # channels last in memory, as a GPU wants them
+        x_BCHW = (
+            x_BHWC.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+        )  # channels last in memory, as a GPU wants them
         if self.device.type == "cpu":
             x_BCHW = x_BCHW.contiguous()
         with torch.inference_mode(), _arithmetic(self.precision):
             codes_BN = self._encode(x_BCHW)[: len(crops)]
         if not self.ahead:
             return lambda: codes_BN.numpy().astype(np.uint16)
-        # The way back is queued behind this batch alone: asking for the codes later would wait for the batches begun since, too.
+        # The way back is queued behind this batch alone: asking for the codes later would wait for the batches begun
+        # since, too.
         host_BN = torch.empty(codes_BN.shape, dtype=codes_BN.dtype, pin_memory=True).copy_(codes_BN, non_blocking=True)
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record()
@@ -131,7 +149,8 @@ class Encoder:
 
     @property
     def ahead(self) -> bool:
-        """Tell whether codes are made beside this process, so that a batch can be begun before the last one's codes are taken."""
+        """Tell whether codes are made beside this process, so that a batch can be begun before the last one's codes are
+        taken."""
         return self.device.type == "cuda"
 
     def _encode(self, x_BCHW: "Tensor") -> "Tensor":
@@ -146,7 +165,8 @@ class Encoder:
 
 @contextlib.contextmanager
 def _arithmetic(precision: Precision) -> Iterator[None]:
-    """Set what CUDA makes of float32 convolutions and products (torch's own default for convolutions is TF32), and put it back."""
+    """Set what CUDA makes of float32 convolutions and products (torch's own default for convolutions is TF32), and put
+    it back."""
     from torch import backends
 
     places = (backends.cudnn.conv, backends.cuda.matmul)  # type: ignore[attr-defined]

@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 def center_crop(image: Image.Image, size: int) -> Image.Image:
     """Return the middle square, `size` pixels a side, of a picture scaled so that its short side fits.
 
-    The crop of ADM (guided-diffusion, arXiv 2105.05233), which LlamaGen uses: halve with a box filter while the short side
-    is at least twice `size`, bring it to `size` with a bicubic filter, then cut; an odd pixel is left on the right and below.
-    Raises ValueError for a size below 1.
+    The crop of ADM (guided-diffusion, arXiv 2105.05233), which LlamaGen uses: halve with a box filter while the short
+    side is at least twice `size`, bring it to `size` with a bicubic filter, then cut; an odd pixel is left on the right
+    and below. Raises ValueError for a size below 1.
     """
     scaled = scale_to(image, size)
     return scaled.crop(middle(scaled, size))
 
 
 def scale_to(image: Image.Image, side: int) -> Image.Image:
-    """Return the picture with a short side of `side` pixels, scaled as ADM does. Raises ValueError for a side below 1."""
+    """Return the picture with a short side of `side` pixels, scaled as ADM does. Raises ValueError for a side below
+    1."""
     if side < 1:
         raise ValueError(f"center_crop: size {side}, wanted at least 1 pixel")
     while min(image.size) >= 2 * side:
@@ -38,13 +39,17 @@ def middle(image: Image.Image, size: int) -> tuple[int, int, int, int]:
 
 
 def to_tensor(images: Sequence[Image.Image | np.ndarray]) -> "Tensor":
-    """Return RGB pictures of one size, PIL or uint8 (H, W, 3), as float32 (B, 3, H, W) in [-1, 1]. Raises ValueError for anything else."""
+    """Return RGB pictures of one size, PIL or uint8 (H, W, 3), as float32 (B, 3, H, W) in [-1, 1]. Raises ValueError
+    for anything else."""
     import torch
 
     arrays = [np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image) for image in images]
-    if not arrays or any(array.shape != arrays[0].shape or array.dtype != np.uint8 or array.shape[2:] != (3,) for array in arrays):
+    if not arrays or any(
+        array.shape != arrays[0].shape or array.dtype != np.uint8 or array.shape[2:] != (3,) for array in arrays
+    ):
         raise ValueError(
-            f"to_tensor: wanted RGB pictures of one size, got {sorted({(*array.shape, str(array.dtype)) for array in arrays})}"
+            "to_tensor: wanted RGB pictures of one size, got"
+            f" {sorted({(*array.shape, str(array.dtype)) for array in arrays})}"
         )
     x_BHWC = torch.from_numpy(np.stack(arrays))
     return x_BHWC.permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1.0)

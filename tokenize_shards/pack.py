@@ -14,7 +14,8 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """What made the codes: architecture, sha256 of its weights, codebook size, side of the grid, and whether it is a stand-in."""
+    """What made the codes: architecture, sha256 of its weights, codebook size, side of the grid, and whether it is a
+    stand-in."""
 
     name: str
     fingerprint: str
@@ -24,7 +25,12 @@ class Tokenizer:
 
     def record(self) -> dict[str, str | int | bool]:
         """Return what a sample's JSON says of it; the grid stands there by itself."""
-        return {"name": self.name, "fingerprint": self.fingerprint, "codebook": self.codebook, "stand_in": self.stand_in}
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "codebook": self.codebook,
+            "stand_in": self.stand_in,
+        }
 
 
 def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
@@ -51,7 +57,11 @@ def unpack_numbers(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def captions_of(row: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the captions of a packed row with their sources: alt text, the input's own, then each captioner's."""
-    found = [{"source": source, "text": row[name]} for source, name in (("alt", "text"), ("top_caption", "top_caption")) if row.get(name)]
+    found = [
+        {"source": source, "text": row[name]}
+        for source, name in (("alt", "text"), ("top_caption", "top_caption"))
+        if row.get(name)
+    ]
     for said in row.get("said") or ():
         made = {"model": said["model"], "prompt": said["prompt"]}
         found.append({"source": said["captioner"], "text": said["caption"], **made})
@@ -60,16 +70,20 @@ def captions_of(row: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def sample_parts(row: Mapping[str, Any], tier: str, tokenizer: Tokenizer, parent: str) -> dict[str, bytes]:
-    """Return the members of one sample: `codes.npy` uint16 (n_crops, n_tokens), raster order, `json`, and perhaps `t5.npy`.
+    """Return the members of one sample: `codes.npy` uint16 (n_crops, n_tokens), raster order, `json`, and perhaps
+    `t5.npy`.
 
-    `row` has uid (16 bytes), url, codes (flat), n_crops, size, crops, sha256 (of the picture), text, top_caption, said; t5 where wanted:
+    `row` has uid (16 bytes), url, codes (flat), n_crops, size, crops, sha256 (of the picture), text, top_caption, said;
+    t5 where wanted:
     `numbers` (tokens, width), fp16 or bf16's bits in uint16, and a `note` of what made them.
     Raises ValueError when the codes are not n_crops grids or a code is outside the codebook.
     """
     codes = np.asarray(row["codes"], np.uint16).reshape(row["n_crops"], -1)
     if codes.shape[1] != tokenizer.grid**2 or codes.max(initial=0) >= tokenizer.codebook:
         got = f"{codes.shape[1]} codes up to {codes.max(initial=0)}"
-        raise ValueError(f"codes of {row['uid'].hex()}: got {got}, wanted {tokenizer.grid**2} below {tokenizer.codebook}")
+        raise ValueError(
+            f"codes of {row['uid'].hex()}: got {got}, wanted {tokenizer.grid**2} below {tokenizer.codebook}"
+        )
     note = {
         "uid": row["uid"].hex(),
         "url": row["url"],

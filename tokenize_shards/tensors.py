@@ -37,7 +37,8 @@ BROKEN: tuple[type[Exception], ...] = (
     TypeError,
     AttributeError,
 )
-"""What torch, safetensors and their readers of pickles and archives raise for files that are cut short, altered, or something else."""
+"""What torch, safetensors and their readers of pickles and archives raise for files that are cut short, altered, or
+something else."""
 SHOWN = 3
 TOLD = 40
 """Bytes of a text that is no checkpoint which its refusal repeats."""
@@ -73,17 +74,24 @@ def _named(path: Path, content: Any) -> dict[str, Tensor]:
     """Return the tensors of the best holder that has any. Raises WeightsError for none, or names that are no text."""
     holders = [*(content.get(key) for key in HOLDERS), content] if isinstance(content, Mapping) else []
     for held in holders:
-        found = {name: value.detach() for name, value in held.items() if isinstance(value, Tensor)} if isinstance(held, Mapping) else {}
+        found = (
+            {name: value.detach() for name, value in held.items() if isinstance(value, Tensor)}
+            if isinstance(held, Mapping)
+            else {}
+        )
         unnamed = [repr(name) for name in found if not isinstance(name, str)]
         if unnamed:
             raise WeightsError(f"{path}: the names of tensors are texts; got {_few(unnamed)}")
         if found:
             return found
-    raise WeightsError(f"{path}: no tensors found, neither flat nor under {', '.join(HOLDERS)}; got {_outline(content)}")
+    raise WeightsError(
+        f"{path}: no tensors found, neither flat nor under {', '.join(HOLDERS)}; got {_outline(content)}"
+    )
 
 
 def _fault(path: Path, error: Exception) -> str:
-    """Return what is wrong with a file that does not load, not in torch's words: those speak of its innards and advise to run the code."""
+    """Return what is wrong with a file that does not load, not in torch's words: those speak of its innards and advise
+    to run the code."""
     try:
         with open(path, "rb") as file:
             start = file.read(TOLD)
@@ -93,7 +101,9 @@ def _fault(path: Path, error: Exception) -> str:
         return "it is empty"
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is: altered, or too large for this machine"
-    asked = re.search(r"GLOBAL (\w[\w.]*) (?:was|whose)|Unsupported class ([\w.]+)", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
+    asked = re.search(
+        r"GLOBAL (\w[\w.]*) (?:was|whose)|Unsupported class ([\w.]+)", re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    )
     if isinstance(error, pickle.UnpicklingError) and asked:
         return f"it holds code: its pickle asks for {asked[1] or asked[2]}"
     if start.isascii() and start.decode().split("\n")[0].isprintable():
@@ -141,7 +151,11 @@ def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _outline(content: Any) -> str:
-    return f"a dict with {_few(sorted(map(str, content)))}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+    return (
+        f"a dict with {_few(sorted(map(str, content)))}"
+        if isinstance(content, Mapping)
+        else f"a {type(content).__name__}"
+    )
 
 
 def _few(names: list[str]) -> str:
@@ -162,15 +176,23 @@ def fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], wh
     if unexpected:
         faults.append(f"{len(unexpected)} unexpected ({_few(unexpected)})")
     misshapen = [
-        f"{n}: got {tuple(tensors[n].shape)}, wanted {wanted[n]}" for n in wanted if n in tensors and tuple(tensors[n].shape) != wanted[n]
+        f"{n}: got {tuple(tensors[n].shape)}, wanted {wanted[n]}"
+        for n in wanted
+        if n in tensors and tuple(tensors[n].shape) != wanted[n]
     ]
     if misshapen:
         faults.append(f"{len(misshapen)} of another shape ({_few(misshapen)})")
     unlike = [n for n in wanted if n in tensors and not _is_plain(tensors[n])]
     if unlike:
-        faults.append(f"{len(unlike)} not dense real numbers ({_few([f'{n}: {tensors[n].dtype}, {tensors[n].layout}' for n in unlike])})")
+        faults.append(
+            f"{len(unlike)} not dense real numbers"
+            f" ({_few([f'{n}: {tensors[n].dtype}, {tensors[n].layout}' for n in unlike])})"
+        )
     if faults:
-        raise WeightsError(f"weights of {who} are not its own: of {len(wanted)} tensors wanted and {len(tensors)} got, {'; '.join(faults)}")
+        raise WeightsError(
+            f"weights of {who} are not its own: of {len(wanted)} tensors wanted and {len(tensors)} got,"
+            f" {'; '.join(faults)}"
+        )
     fitted = {name: tensors[name].to(torch.float32).contiguous() for name in wanted}
     broken = [name for name, tensor in fitted.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
@@ -183,7 +205,8 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """Return the sha256 over names, shapes and float32 values in order of name: the same for every file that holds the same model."""
+    """Return the sha256 over names, shapes and float32 values in order of name: the same for every file that holds the
+    same model."""
     digest = hashlib.sha256()
     for name in sorted(set(tensors) - {USAGE}):
         array = tensors[name].detach().to("cpu", torch.float32).contiguous().numpy()

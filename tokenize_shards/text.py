@@ -17,7 +17,8 @@ __all__ = ["MAX_TOKENS", "T5Features", "clean_caption", "t5_weights"]
 MAX_TOKENS = 120
 """LlamaGen's limit, the closing `</s>` included."""
 MAX_CHARACTERS = 4000
-"""Longer captions are cut before they are cleaned, whose time grows with the square of a hostile text's length (0.4 s here)."""
+"""Longer captions are cut before they are cleaned, whose time grows with the square of a hostile text's length (0.4 s
+here)."""
 BUCKET_TOKENS = 8
 """Captions are padded to the next multiple: 9 words take 16 positions, not 120."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
@@ -29,7 +30,8 @@ GET = (
 
 
 def t5_weights(model: str) -> WeightsFile:
-    """Return the identity of a T5 in a local folder, or of a hub name in the local cache. Raises WeightsError where there is none."""
+    """Return the identity of a T5 in a local folder, or of a hub name in the local cache. Raises WeightsError where
+    there is none."""
     folder = _folder(model)
     files = sorted(path for path in folder.iterdir() if path.suffix in LOADED and path.is_file())
     state = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
@@ -62,7 +64,8 @@ def _cached(model: str) -> Path:
         found = None
     if not isinstance(found, str):
         raise WeightsError(
-            f"weights of T5: {model!r} is neither a folder nor a model in the local cache, and nothing is downloaded by itself. {GET}"
+            f"weights of T5: {model!r} is neither a folder nor a model in the local cache, and nothing is downloaded by"
+            f" itself. {GET}"
         )
     return Path(found).parent
 
@@ -83,7 +86,9 @@ def _missing(folder: Path) -> list[str]:
 class T5Features:
     """A T5 encoder that gives each caption its own number of feature vectors."""
 
-    def __init__(self, model: str, precision: Literal["fp32", "bf16"] = "fp32", *, batch_size: int = 16, device: str = "cpu") -> None:
+    def __init__(
+        self, model: str, precision: Literal["fp32", "bf16"] = "fp32", *, batch_size: int = 16, device: str = "cpu"
+    ) -> None:
         """Load from a local folder or the local cache; LlamaGen's features were made in bf16. Raises WeightsError."""
         import torch
         from safetensors import SafetensorError
@@ -100,7 +105,8 @@ class T5Features:
             ) from error
         if report["missing_keys"]:
             raise WeightsError(
-                f"weights of T5: {self.weights.path} lacks parameters ({', '.join(sorted(report['missing_keys'])[:3])} …). {GET}"
+                f"weights of T5: {self.weights.path} lacks parameters ({', '.join(sorted(report['missing_keys'])[:3])}"
+                f" …). {GET}"
             )
         self._model: Any = loaded.to(device).eval()
         self._batch_size = batch_size
@@ -112,7 +118,8 @@ class T5Features:
         return int(self._model.config.d_model)
 
     def features(self, captions: Sequence[str]) -> list[np.ndarray]:
-        """Return float32 (n, dim) per caption, n <= 120 tokens with `</s>`, in the captions' order. Captions are cleaned here.
+        """Return float32 (n, dim) per caption, n <= 120 tokens with `</s>`, in the captions' order. Captions are
+        cleaned here.
 
         Batches hold captions of one padded length and are filled up to `batch_size`, so that a caption's features
         on a CPU do not depend on its neighbours; attention is masked, so they equal those padded to 120.
@@ -141,5 +148,7 @@ class T5Features:
             ids_BT[row, : len(tokens)] = torch.tensor(tokens)
             mask_BT[row, : len(tokens)] = 1
         with torch.inference_mode():
-            out_BTC = self._model(input_ids=ids_BT.to(self._device), attention_mask=mask_BT.to(self._device)).last_hidden_state
+            out_BTC = self._model(
+                input_ids=ids_BT.to(self._device), attention_mask=mask_BT.to(self._device)
+            ).last_hidden_state
         return [out_BTC[row, : len(tokens)].float().cpu().numpy() for row, tokens in enumerate(ids)]

@@ -41,7 +41,9 @@ class Attention(nn.Module):
     def forward(self, x_BChw: Tensor) -> Tensor:
         """Return x plus attention over its positions, same shape."""
         normed_BChw = self.norm(x_BChw)
-        q_B1NC, k_B1NC, v_B1NC = (conv(normed_BChw).flatten(2).transpose(1, 2).unsqueeze(1) for conv in (self.q, self.k, self.v))
+        q_B1NC, k_B1NC, v_B1NC = (
+            conv(normed_BChw).flatten(2).transpose(1, 2).unsqueeze(1) for conv in (self.q, self.k, self.v)
+        )
         mixed_B1NC = F.scaled_dot_product_attention(q_B1NC, k_B1NC, v_B1NC)
         return cast(Tensor, x_BChw + self.proj_out(mixed_B1NC.squeeze(1).transpose(1, 2).reshape(x_BChw.shape)))
 
@@ -112,7 +114,9 @@ class Level(nn.Module):
 
 
 def _middle(channels: int, groups: int) -> nn.ModuleList:
-    return nn.ModuleList([Residual(channels, channels, groups), Attention(channels, groups), Residual(channels, channels, groups)])
+    return nn.ModuleList(
+        [Residual(channels, channels, groups), Attention(channels, groups), Residual(channels, channels, groups)]
+    )
 
 
 class ConvEncoder(nn.Module):
@@ -184,7 +188,8 @@ class Codebook(nn.Module):
         """Return the codes (P,) of vectors of any length; of equals the lowest code wins.
 
         The least distance |e|² - 2ze is the largest cosine where all e have length 1, so no table of distances is made.
-        A row of zeros stays short of 1, and is nearer to every z than rows at more than 60 degrees: what it lacks is added.
+        A row of zeros stays short of 1, and is nearer to every z than rows at more than 60 degrees: what it lacks is
+        added.
         """
         units_KD = self.units()
         lacks_K = F.threshold((1 - units_KD.square().sum(-1)) / 2, 0.1, 0.0)  # exactly 0 but for such rows
@@ -215,7 +220,9 @@ class VQ(nn.Module):
         """
         step = self.spec.downsampling
         if x_BCHW.ndim != 4 or x_BCHW.shape[1] != 3 or x_BCHW.shape[2] % step or x_BCHW.shape[3] % step:
-            raise ValueError(f"{self.spec.name} wants pictures (B, 3, H, W), H and W multiples of {step}; got {tuple(x_BCHW.shape)}")
+            raise ValueError(
+                f"{self.spec.name} wants pictures (B, 3, H, W), H and W multiples of {step}; got {tuple(x_BCHW.shape)}"
+            )
         return cast(Tensor, self.quant_conv(self.encoder(x_BCHW)))
 
     @torch.no_grad()
@@ -241,7 +248,8 @@ class VQ(nn.Module):
             raise ValueError(f"{self.spec.name} decodes codes (B, N) on a square grid; got {tuple(codes_BN.shape)}")
         if codes_BN.numel() and not 0 <= int(codes_BN.min()) <= int(codes_BN.max()) < self.spec.codebook_size:
             raise ValueError(
-                f"{self.spec.name} has codes 0..{self.spec.codebook_size - 1}; got {int(codes_BN.min())}..{int(codes_BN.max())}"
+                f"{self.spec.name} has codes 0..{self.spec.codebook_size - 1}; got"
+                f" {int(codes_BN.min())}..{int(codes_BN.max())}"
             )
         z_BDhw = self.quantize.vectors(codes_BN.long()).transpose(1, 2).reshape(len(codes_BN), -1, side, side)
         return self.pictures(z_BDhw)
@@ -262,21 +270,30 @@ class LoadedVQ:
 
     @property
     def report(self) -> dict[str, int | float | None]:
-        """Return what the checkpoint holds: tensors, parameters, the codebook's rows and width, and the share of it that was in use.
+        """Return what the checkpoint holds: tensors, parameters, the codebook's rows and width, and the share of it
+        that was in use.
 
-        The share is that of different codes among the last 65,536 of training (`codebook_used`), null where nothing was recorded.
+        The share is that of different codes among the last 65,536 of training (`codebook_used`), null where nothing was
+        recorded.
         """
         book_KD, last = self.vq.quantize.embedding.weight, self.vq.quantize.codebook_used
         used = len(torch.unique(last)) / len(book_KD) if bool(last.any()) else None
         tensors, parameters = len(self.vq.state_dict()), sum(p.numel() for p in self.vq.parameters())
-        return {"tensors": tensors, "parameters": parameters, "codebook": len(book_KD), "code_dim": book_KD.shape[1], "codebook_used": used}
+        return {
+            "tensors": tensors,
+            "parameters": parameters,
+            "codebook": len(book_KD),
+            "code_dim": book_KD.shape[1],
+            "codebook_used": used,
+        }
 
 
 def load_vq(name: str, weights: str) -> LoadedVQ:
     """Load a tokenizer in float32, eval mode, from a checkpoint's path, or 'stand-in', or 'demo' for VQ-demo.
 
-    Reads LlamaGen's .pt in every layout that it writes (EMA weights are preferred, as its evaluation does) and safetensors.
-    Raises ValueError for an unknown tokenizer; WeightsError for a missing, damaged or unsafe file, or another tokenizer's.
+    Reads LlamaGen's .pt in every layout that it writes (EMA weights are preferred, as its evaluation does) and
+    safetensors. Raises ValueError for an unknown tokenizer; WeightsError for a missing, damaged or unsafe file, or
+    another tokenizer's.
     """
     identity = vq_weights(name, weights)
     vq = _hollow(vq_spec(name))
@@ -287,7 +304,8 @@ def load_vq(name: str, weights: str) -> LoadedVQ:
 
 
 def check_vq(name: str, weights: str) -> None:
-    """Raise what `load_vq` would raise for these weights and keep nothing of them; an unchanged file is read once per process."""
+    """Raise what `load_vq` would raise for these weights and keep nothing of them; an unchanged file is read once per
+    process."""
     identity = vq_weights(name, weights)
     if not identity.stand_in:
         _checked(name, identity)
@@ -309,7 +327,8 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _own(vq: VQ, identity: WeightsFile) -> dict[str, Tensor]:
-    """Return the tensors of a file that is this tokenizer's. Raises WeightsError for any other, saying what it holds and what to get."""
+    """Return the tensors of a file that is this tokenizer's. Raises WeightsError for any other, saying what it holds
+    and what to get."""
     tensors: dict[str, Tensor] = {}
     try:
         tensors = read_tensors(identity.path)
@@ -323,14 +342,22 @@ def _own(vq: VQ, identity: WeightsFile) -> dict[str, Tensor]:
 def _whose(tensors: Mapping[str, Tensor], wanted: VQSpec, identity: WeightsFile) -> str:
     """Return what to say of a file that holds another tokenizer of the catalogue, else nothing."""
     shapes = _shapes(tensors)
-    theirs = [spec.name for spec in VQ_SPECS.values() if spec != wanted and _shapes(_hollow(spec).state_dict()) == shapes]
-    return f"weights of {wanted.name}: {identity.path} holds {theirs[0]}; write vq = {theirs[0]!r} to use it" if theirs else ""
+    theirs = [
+        spec.name for spec in VQ_SPECS.values() if spec != wanted and _shapes(_hollow(spec).state_dict()) == shapes
+    ]
+    return (
+        f"weights of {wanted.name}: {identity.path} holds {theirs[0]}; write vq = {theirs[0]!r} to use it"
+        if theirs
+        else ""
+    )
 
 
 def _check_codebook(book_KD: Tensor, who: str) -> None:
-    """Raise WeightsError where the rows do not tell one code from another: none has a direction, or all have the same."""
+    """Raise WeightsError where the rows do not tell one code from another: none has a direction, or all have the
+    same."""
     units_KD = F.normalize(book_KD[book_KD.norm(dim=-1) > 0], dim=-1)
     if not len(units_KD) or float((units_KD - units_KD[0]).abs().max()) < SAME_DIRECTION:
         raise WeightsError(
-            f"weights of {who}: no two of the {len(book_KD):,} rows of the codebook differ in direction: all codes would be one"
+            f"weights of {who}: no two of the {len(book_KD):,} rows of the codebook differ in direction: all codes"
+            " would be one"
         )

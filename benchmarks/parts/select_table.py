@@ -1,11 +1,12 @@
-"""Select beside DuckDB and a row-at-a-time Beam pipeline, on one generated LAION-COCO-like file, in one run: started by select.py.
+"""Select beside DuckDB and a row-at-a-time Beam pipeline, on one generated LAION-COCO-like file, in one run: started by
+select.py.
 
 python benchmarks/select.py [--rows 5000000] [--repeats 2] [--beam-rows 50000] [--curve 1000000,10000000]
 
-Ours is the command as a user runs it, process start included, with uid, ledger and journal. DuckDB's times begin after its
-import. The rules are those of the bundled laion_coco recipe that read numbers; language detection and the count of words are
-left out, since no SQL of DuckDB's says the same. Wall times and CPU seconds are given: on a busy machine only the latter compare.
-The last line is JSON.
+Ours is the command as a user runs it, process start included, with uid, ledger and journal. DuckDB's times begin after
+its import. The rules are those of the bundled laion_coco recipe that read numbers; language detection and the count of
+words are left out, since no SQL of DuckDB's says the same. Wall times and CPU seconds are given: on a busy machine only
+the latter compare. The last line is JSON.
 """
 
 import argparse
@@ -27,8 +28,9 @@ import duckdb
 from pipeline.summary import versions
 
 WORDS = (
-    "a the of and with red blue old new photo house garden woman man dog cat mountain river city street night light wooden kitchen "
-    "table vintage style art print wall design summer beach flower black white green modern car engine portrait landscape vector"
+    "a the of and with red blue old new photo house garden woman man dog cat mountain river city street night light"
+    " wooden kitchen table vintage style art print wall design summer beach flower black white green modern car engine"
+    " portrait landscape vector"
 )
 RECIPE = """
 [input]
@@ -54,13 +56,15 @@ REASON = """CASE
     WHEN pwatermark IS NULL THEN 'missing_value' WHEN pwatermark > 0.5 THEN 'watermark'
     WHEN punsafe IS NULL THEN 'missing_value' WHEN punsafe > 0.5 THEN 'nsfw'
     WHEN similarity IS NULL THEN 'missing_value' WHEN similarity < 0.28 THEN 'similarity' END"""
-WHERE = """URL LIKE '%_:_%' AND NOT coalesce(WIDTH < 256 OR HEIGHT < 256 OR greatest(WIDTH, HEIGHT) > 3 * least(WIDTH, HEIGHT), false)
+WHERE = """URL LIKE '%_:_%' AND NOT
+    coalesce(WIDTH < 256 OR HEIGHT < 256 OR greatest(WIDTH, HEIGHT) > 3 * least(WIDTH, HEIGHT), false)
     AND pwatermark <= 0.5 AND punsafe <= 0.5 AND similarity >= 0.28"""
 UID = "unhex(md5(coalesce(URL, '') || chr(10) || coalesce(TEXT, '')))"
 
 
 def generate(path: Path, rows: int) -> None:
-    """Write `rows` rows with LAION-COCO's columns that select reads, its lengths of texts and its nulls; row groups as DuckDB's own."""
+    """Write `rows` rows with LAION-COCO's columns that select reads, its lengths of texts and its nulls; row groups as
+    DuckDB's own."""
     with duckdb.connect() as connection:
         words = f"string_split('{WORDS}', ' ')"
         drawn = f"lambda k: ({words})[1 + (hash(n * 100 + k) % len({words}))::INT]"
@@ -79,13 +83,15 @@ def generate(path: Path, rows: int) -> None:
                        if(h % 89 = 0, NULL, (((h >> 7) % 10000) / 10000.0 + 0.00005)::FLOAT) AS pwatermark,
                        if(h % 83 = 0, NULL, pow(((h >> 9) % 10000) / 10000.0, 6) + 0.000003) AS punsafe
                 FROM (SELECT (hash(n) >> 2)::UBIGINT AS h FROM range({rows}) t(n))
-                JOIN phrases a ON a.i = (h >> 10) & 4095 JOIN phrases b ON b.i = (h >> 22) & 4095 JOIN phrases c ON c.i = (h >> 34) & 4095
+                JOIN phrases a ON a.i = (h >> 10) & 4095 JOIN phrases b ON b.i = (h >> 22) & 4095
+                JOIN phrases c ON c.i = (h >> 34) & 4095
             ) TO '{path}' (FORMAT parquet, COMPRESSION snappy)""")
 
 
 @dataclass
 class Timing:
-    """Wall and CPU seconds of one contender, and the largest memory of its processes in MiB (resident; proportional)."""
+    """Wall and CPU seconds of one contender, and the largest memory of its processes in MiB (resident;
+    proportional)."""
 
     wall: float
     cpu: float
@@ -182,8 +188,13 @@ def two(table: str) -> dict[str, Any]:
     connection = duckdb.connect()
     judged = f"(SELECT *, {UID} AS uid, {REASON} AS reason FROM '{table}')"
     write = "(FORMAT parquet, COMPRESSION zstd)"
-    kept = connection.execute(f"COPY (SELECT uid, {COLUMNS} FROM {judged} WHERE reason IS NULL) TO 'kept.parquet' {write}").fetchall()
-    connection.execute(f"COPY (SELECT uid, if(reason IS NULL, 'kept', 'dropped') AS fate, reason FROM {judged}) TO 'fates.parquet' {write}")
+    kept = connection.execute(
+        f"COPY (SELECT uid, {COLUMNS} FROM {judged} WHERE reason IS NULL) TO 'kept.parquet' {write}"
+    ).fetchall()
+    connection.execute(
+        f"COPY (SELECT uid, if(reason IS NULL, 'kept', 'dropped') AS fate, reason FROM {judged}) TO 'fates.parquet'"
+        f" {write}"
+    )
     return {"kept": kept[0][0]}
 
 
@@ -211,7 +222,9 @@ def beam_rows(table: str) -> dict[str, Any]:
         return {**row, "uid": hashlib.md5(f"{row['URL']}\n{row['TEXT'] or ''}".encode()).digest()}
 
     texts, numbers = ("URL", "TEXT", "top_caption"), ("WIDTH", "HEIGHT", "similarity", "pwatermark", "punsafe")
-    wanted = pa.schema({**dict.fromkeys(texts, pa.string()), **dict.fromkeys(numbers, pa.float64()), "uid": pa.binary(16)})
+    wanted = pa.schema(
+        {**dict.fromkeys(texts, pa.string()), **dict.fromkeys(numbers, pa.float64()), "uid": pa.binary(16)}
+    )
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         rows = pipeline | ReadFromParquet(table, columns=[*texts, *numbers]) | beam.Filter(passes) | beam.Map(with_uid)
         _ = rows | WriteToParquet("rows", wanted)
@@ -221,7 +234,13 @@ def beam_rows(table: str) -> dict[str, Any]:
 def best(runs: list[Timing]) -> Timing:
     """Return the run with the shortest wall time, with the least CPU seconds and the most memory of all runs."""
     found = min(runs, key=lambda run: run.wall)
-    return Timing(found.wall, min(run.cpu for run in runs), max(run.rss for run in runs), max(run.pss for run in runs), found.facts)
+    return Timing(
+        found.wall,
+        min(run.cpu for run in runs),
+        max(run.rss for run in runs),
+        max(run.pss for run in runs),
+        found.facts,
+    )
 
 
 def say(name: str, made: Timing, rows: int) -> None:
@@ -247,7 +266,11 @@ def side_by_side(rows: int, repeats: int, beam_count: int, folder: Path) -> dict
     if len(set(counts.values())) > 1 or counts["ours"] + sum(found["ours"].facts["reasons"].values()) != rows:
         raise SystemExit(f"the contenders do not agree: {counts}, {found['ours'].facts}")
     beam = duck("beam", few, folder)
-    titles = {"bare": "DuckDB, bare COPY … WHERE", "two": "DuckDB, the same two outputs", "ours": "our select, the whole command"}
+    titles = {
+        "bare": "DuckDB, bare COPY … WHERE",
+        "two": "DuckDB, the same two outputs",
+        "ours": "our select, the whole command",
+    }
     for name, made in found.items():
         say(titles[name], made, rows)
     say(f"Beam row at a time, {beam_count:,} rows", beam, beam_count)
@@ -273,7 +296,13 @@ def curve(sizes: list[int], repeats: int, folder: Path) -> list[dict[str, Any]]:
         made = best([ours(folder / "table.parquet", folder) for _ in range(repeats)])
         say(f"our select, {rows:,} rows", made, rows)
         found.append(
-            {"rows": rows, "s": round(made.wall, 2), "cpu_s": round(made.cpu, 2), "rss_mib": round(made.rss), "pss_mib": round(made.pss)}
+            {
+                "rows": rows,
+                "s": round(made.wall, 2),
+                "cpu_s": round(made.cpu, 2),
+                "rss_mib": round(made.rss),
+                "pss_mib": round(made.pss),
+            }
         )
     return found
 
@@ -290,12 +319,18 @@ def main() -> None:
     if asked.contender:
         contender(asked.contender, asked.table)
         return
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")))
+    )
     with tempfile.TemporaryDirectory(prefix="tessera-select-") as folder:
         figures = side_by_side(asked.rows, asked.repeats, asked.beam_rows, Path(folder))
         if asked.curve:
             figures["curve"] = curve([int(size) for size in asked.curve.split(",")], asked.repeats, Path(folder))
-    print(json.dumps({"benchmark": "select", **figures, "cores": len(os.sched_getaffinity(0)), "machine": versions()["machine"]}))
+    print(
+        json.dumps(
+            {"benchmark": "select", **figures, "cores": len(os.sched_getaffinity(0)), "machine": versions()["machine"]}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import tempfile
 import zlib
 
 IN_MEMORY = 1 << 20
-"""Bytes of one body kept in memory; what is larger waits in a temporary file, so that memory does not grow with hostile bodies."""
+"""Bytes of one body kept in memory; what is larger waits in a temporary file, so that memory does not grow with hostile
+bodies."""
 STEP = 1 << 16  # bytes that one decompression step may make
 PLAIN = {"", "identity", "none"}
 GZIP = {"gzip", "x-gzip"}
@@ -28,8 +29,11 @@ class Body:
         self.sent = self.size = 0
         self.encoding = encoding.strip().lower()
         if self.encoding in OTHER or "," in self.encoding:
-            raise BodyFault("bad_response", f"Content-Encoding {self.encoding[:60]!r}, though only identity was asked for")
-        # Names that are no coding ("utf-8", "binary", "aws-chunked" on stored objects) are common mistakes: the bytes are plain.
+            raise BodyFault(
+                "bad_response", f"Content-Encoding {self.encoding[:60]!r}, though only identity was asked for"
+            )
+        # Names that are no coding ("utf-8", "binary", "aws-chunked" on stored objects) are common mistakes: the bytes
+        # are plain.
         self.coded = self.encoding in GZIP or self.encoding == "deflate"
         self._inflate: zlib._Decompress | None = None
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 -- take() or close() ends it
@@ -57,7 +61,8 @@ class Body:
             data = self._inflate.unconsumed_tail or self._inflate.unused_data
 
     def _another(self, first: int) -> bool:
-        """Say whether what follows a finished stream is one more gzip member; padding and rubbish there are passed over."""
+        """Say whether what follows a finished stream is one more gzip member; padding and rubbish there are passed
+        over."""
         return self.encoding in GZIP and first == 0x1F
 
     def _window(self, first: int) -> int:
@@ -77,7 +82,9 @@ class Body:
         if self._inflate is not None:
             self._write(self._inflate.flush())
         if self._inflate is not None and not self._inflate.eof:
-            raise BodyFault("incomplete_body", f"{self.encoding} stream ends after {self.sent} bytes without its end mark")
+            raise BodyFault(
+                "incomplete_body", f"{self.encoding} stream ends after {self.sent} bytes without its end mark"
+            )
         if not self.size:
             raise BodyFault("empty_body", "no bytes")
 

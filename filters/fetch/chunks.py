@@ -54,7 +54,8 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _transparency(body: bytes, depth: int, colour: int) -> bytes:
-    """Return a tRNS chunk whose see-through colour is in the 8-bit scale that Pillow gives the pixels of grey and RGB pictures."""
+    """Return a tRNS chunk whose see-through colour is in the 8-bit scale that Pillow gives the pixels of grey and RGB
+    pictures."""
     values = struct.unpack(f">{len(body) // 2}H", body[: len(body) // 2 * 2])
     if colour == 0 and depth in (2, 4):
         body = struct.pack(f">{len(values)}H", *(value * 255 // (2**depth - 1) & 0xFFFF for value in values))
@@ -124,7 +125,13 @@ def avif(data: bytes) -> Outline:
     sizes, at, complete = [(0, 0)], 0, True
     while at + 8 <= len(data) and len(parts) < MAX_CHUNKS:
         length = int.from_bytes(data[at : at + 4], "big")
-        end = len(data) if length == 0 else at + length if length >= 8 else at + int.from_bytes(data[at + 8 : at + 16], "big")
+        end = (
+            len(data)
+            if length == 0
+            else at + length
+            if length >= 8
+            else at + int.from_bytes(data[at + 8 : at + 16], "big")
+        )
         if end < at + (16 if length == 1 else 8) or 2 <= length < 8:
             raise ImageFault("corrupt", f"AVIF box of length {length}")
         complete = complete and end <= len(data)

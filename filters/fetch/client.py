@@ -30,8 +30,8 @@ class Request:
 class Answer:
     """What became of a request.
 
-    `reason` is None where `body` is there, else one of: bad_url blocked_scheme blocked_address dns connection tls timeout
-    bad_response http_NNN too_many_redirects too_large incomplete_body empty_body robots opted_out.
+    `reason` is None where `body` is there, else one of: bad_url blocked_scheme blocked_address dns connection tls
+    timeout bad_response http_NNN too_many_redirects too_large incomplete_body empty_body robots opted_out.
     `status`: the last HTTP status seen, if any. `final_url`: the last URL asked for. `detail`: for logs only.
     `receipt`: for `robots` and `opted_out`. `attempts`: how often the URL was tried, 0 where it was never asked for.
     """
@@ -130,7 +130,10 @@ class _Engine:
         self.loop, self.main = asyncio.get_running_loop(), asyncio.current_task()
         self.ready.set()
         traffic = Traffic(self.config)
-        async with Downloader(self.config, self.memory or Memory(), traffic) as downloader, asyncio.TaskGroup() as group:
+        async with (
+            Downloader(self.config, self.memory or Memory(), traffic) as downloader,
+            asyncio.TaskGroup() as group,
+        ):
             await self._queue(traffic)
             while True:
                 await self.slots.acquire()
@@ -161,7 +164,9 @@ class _Engine:
         outcome = await downloader.request(job)
         if outcome.location is not None:
             traffic.moved(job, outcome.location)
-        elif traffic.ended(job, turn_of(outcome.reason, outcome.wait_s, outcome.passing), outcome.reason in PASSING, outcome.wait_s):
+        elif traffic.ended(
+            job, turn_of(outcome.reason, outcome.wait_s, outcome.passing), outcome.reason in PASSING, outcome.wait_s
+        ):
             self.done.put((job.request, outcome, job.attempts))
             return
         self.slots.release()

@@ -14,8 +14,8 @@ PART = r"(\[[^\]]*\]|[^:\[\]]*)"
 CURL_FORM = re.compile(f"{PART}:(\\d*):{PART}:(\\d*)")
 HOST_PORT = re.compile(f"{PART}(?::(\\d*))?")
 WANTED = (
-    '{ "host" = "addr:port" }, { "host:port" = "addr:port" } or ["HOST:PORT:ADDR:PORT"]; an empty HOST or PORT stands for any, '
-    "an empty ADDR or target PORT for the URL's own; IPv6 in [brackets]"
+    '{ "host" = "addr:port" }, { "host:port" = "addr:port" } or ["HOST:PORT:ADDR:PORT"]; an empty HOST or PORT stands'
+    " for any, an empty ADDR or target PORT for the URL's own; IPv6 in [brackets]"
 )
 
 
@@ -56,24 +56,42 @@ class FetchConfig(BaseModel):
     engine: Literal["tessera", "img2dataset"] = Field(
         "tessera", description="who downloads; img2dataset's own downloader lacks most guards (a warning says which)"
     )
-    deadline_s: float = Field(20, gt=0, description="seconds for one URL: DNS, redirects, header, body, retries; not the wait for its turn")
+    deadline_s: float = Field(
+        20, gt=0, description="seconds for one URL: DNS, redirects, header, body, retries; not the wait for its turn"
+    )
     max_bytes: int = Field(50_000_000, ge=1, description="cap on the body, as sent and after decompression, in bytes")
     max_redirects: int = Field(5, ge=0, description="redirects followed for one URL")
-    max_pixels: int = Field(100_000_000, ge=1, description="width x height above which a picture is refused from its header")
-    allow_addresses: list[str] = Field([], description="networks (CIDR) that may be dialled although they are not public")
-    connect_to: Annotated[dict[str, str], BeforeValidator(_as_table)] = Field({}, description=f"as curl's option: {WANTED}")
+    max_pixels: int = Field(
+        100_000_000, ge=1, description="width x height above which a picture is refused from its header"
+    )
+    allow_addresses: list[str] = Field(
+        [], description="networks (CIDR) that may be dialled although they are not public"
+    )
+    connect_to: Annotated[dict[str, str], BeforeValidator(_as_table)] = Field(
+        {}, description=f"as curl's option: {WANTED}"
+    )
     shard_rows: int = Field(10_000, ge=1, description="rows in a shard of pairs")
-    store_side: int | None = Field(None, ge=1, description="short side of stored pictures, in pixels; none: 1.1 x the largest tier")
+    store_side: int | None = Field(
+        None, ge=1, description="short side of stored pictures, in pixels; none: 1.1 x the largest tier"
+    )
     concurrency: int = Field(64, ge=1, le=4096, description="URLs in flight at once")
     host_connections: int = Field(8, ge=1, description="URLs in flight at once at one host")
-    host_rate: float = Field(20, gt=0, le=100_000, description="URLs a second at one host; `Crawl-delay` may ask for fewer")
+    host_rate: float = Field(
+        20, gt=0, le=100_000, description="URLs a second at one host; `Crawl-delay` may ask for fewer"
+    )
     max_crawl_delay_s: float = Field(2, ge=0, description="cap on a robots.txt's `Crawl-delay`, in seconds")
-    max_wait_s: float = Field(60, ge=0, description="seconds in all that a host is left alone because it asks for it or fails")
+    max_wait_s: float = Field(
+        60, ge=0, description="seconds in all that a host is left alone because it asks for it or fails"
+    )
     breaker_faults: int = Field(10, ge=1, description="faults in a row after which a host is left alone for a while")
     breaker_rest_s: float = Field(5, ge=0, description="seconds of its first rest; each next one takes twice as long")
     robots: bool = Field(True, description="obey robots.txt")
-    opt_outs: list[str] = Field(list(OPT_OUTS), description="refusals that are obeyed: words of `X-Robots-Tag`, and `tdmrep`")
-    user_agent: str = Field("tessera-t2i/0.1", min_length=1, description="what the fetcher calls itself; outside the demo with a contact")
+    opt_outs: list[str] = Field(
+        list(OPT_OUTS), description="refusals that are obeyed: words of `X-Robots-Tag`, and `tdmrep`"
+    )
+    user_agent: str = Field(
+        "tessera-t2i/0.1", min_length=1, description="what the fetcher calls itself; outside the demo with a contact"
+    )
     jpeg_quality: int = Field(95, ge=1, le=100, description="quality of pictures that must be encoded again")
     retries: int = Field(0, ge=0, le=10, description="further attempts after a passing fault, within the same deadline")
 
@@ -84,7 +102,9 @@ class FetchConfig(BaseModel):
             try:
                 ipaddress.ip_network(text, strict=False)
             except ValueError as error:
-                raise ValueError(f"got {text!r}, wanted a network such as '127.0.0.0/8' or '::1/128' ({error})") from error
+                raise ValueError(
+                    f"got {text!r}, wanted a network such as '127.0.0.0/8' or '::1/128' ({error})"
+                ) from error
         return value
 
     @field_validator("opt_outs")
@@ -92,7 +112,9 @@ class FetchConfig(BaseModel):
     def _known_opt_outs(cls, value: list[str]) -> list[str]:
         if unknown := [text for text in value if text not in OPT_OUTS]:
             raise ValueError(f"got {unknown[0]!r}, wanted some of {', '.join(OPT_OUTS)}")
-        return [text for text in OPT_OUTS if text in value]  # one order, so that the digest does not depend on the recipe's
+        return [
+            text for text in OPT_OUTS if text in value
+        ]  # one order, so that the digest does not depend on the recipe's
 
     @property
     def asks_first(self) -> bool:
@@ -111,6 +133,6 @@ def require_contact(config: FetchConfig) -> None:
     """Check that the user agent says whom a site may write to. Raises ValueError where it does not."""
     if not CONTACT.search(config.user_agent):
         raise ValueError(
-            f"fetch.user_agent: got {config.user_agent!r}, wanted a name and a contact that sites can reach: an e-mail address or "
-            "a web page, such as 'my-crawler/1.0 (+https://my.site/crawler; me@my.site)'"
+            f"fetch.user_agent: got {config.user_agent!r}, wanted a name and a contact that sites can reach: an e-mail"
+            " address or a web page, such as 'my-crawler/1.0 (+https://my.site/crawler; me@my.site)'"
         )

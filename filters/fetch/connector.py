@@ -1,4 +1,5 @@
-"""Open connections only to addresses that the guard allows, and use one again only where nothing unasked came through it."""
+"""Open connections only to addresses that the guard allows, and use one again only where nothing unasked came through
+it."""
 
 import resource
 import socket
@@ -18,15 +19,18 @@ from filters.fetch.guard import BlockedAddress, ConnectMap, Guard
 
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]
 IDLE_SHARE, MOST_IDLE = 4, 4096
-"""Connections kept open for a next request: a quarter of the files that may be open, 4096 at most. A shard has thousands of hosts."""
+"""Connections kept open for a next request: a quarter of the files that may be open, 4096 at most. A shard has
+thousands of hosts."""
 
 
 REUSED: ContextVar[bool] = ContextVar("reused", default=False)
-"""Whether this task's request goes out on a connection that was used before: its server may have ended that at the same moment."""
+"""Whether this task's request goes out on a connection that was used before: its server may have ended that at the same
+moment."""
 
 
 class Connector(aiohttp.TCPConnector):
-    """aiohttp's pool of connections; `connect_to` is applied first, and the guard sees each address as it is dialled."""
+    """aiohttp's pool of connections; `connect_to` is applied first, and the guard sees each address as it is
+    dialled."""
 
     def __init__(self, guard: Guard, connect_to: ConnectMap, resolver: Resolver) -> None:
         self.guard, self.connect_to, self.resolver = guard, connect_to, resolver
@@ -41,11 +45,13 @@ class Connector(aiohttp.TCPConnector):
         return socket.socket(family, kind, proto)
 
     async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace] | None = None) -> list[ResolveResult]:
-        """Resolve what `connect_to` makes of a host and port: aiohttp asks its resolver for names only, this covers addresses too."""
+        """Resolve what `connect_to` makes of a host and port: aiohttp asks its resolver for names only, this covers
+        addresses too."""
         return await super()._resolve_host(*self.connect_to.target(host, port), traces=traces)
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        """Take an idle connection; one that bytes came through since its last answer ended is closed: they would pass for the next one."""
+        """Take an idle connection; one that bytes came through since its last answer ended is closed: they would pass
+        for the next one."""
         for protocol, _ in self._conns.get(key, ()):
             if protocol.should_close:
                 protocol.close()

@@ -1,4 +1,5 @@
-"""Look names up in threads of our own, each name once while the answer is fresh, without the addresses that the guard refuses."""
+"""Look names up in threads of our own, each name once while the answer is fresh, without the addresses that the guard
+refuses."""
 
 import asyncio
 import socket
@@ -10,7 +11,8 @@ from filters.fetch.cache import Cache
 from filters.fetch.guard import Guard
 
 FOUND_S = 300
-"""Seconds an answer is used again: the system's resolver does not tell how long it holds. The guard judges every dial all the same."""
+"""Seconds an answer is used again: the system's resolver does not tell how long it holds. The guard judges every dial
+all the same."""
 FAILED_S = 60  # seconds a name that has no address is not asked for again
 UNSURE_S = 5  # the same where the name's own servers did not answer
 NAMES = 20_000  # names remembered
@@ -21,7 +23,8 @@ Found = list[ResolveResult]
 class Resolver(AbstractResolver):
     """The system's resolver with a memory.
 
-    aiohttp's own shares asyncio's few threads, so that six slow names hold up all others, and ending the loop waits for them.
+    aiohttp's own shares asyncio's few threads, so that six slow names hold up all others, and ending the loop waits for
+    them.
     """
 
     def __init__(self, guard: Guard, threads: int, known: "Cache[Found | OSError] | None" = None) -> None:
@@ -83,4 +86,7 @@ def _look_up(host: str, family: socket.AddressFamily) -> Found:
     found = [(info[0], str(info[4][0]), info[2]) for info in infos if info[0] in (socket.AF_INET, socket.AF_INET6)]
     if not found:
         raise OSError(socket.EAI_NODATA, "no address")
-    return [ResolveResult(hostname=host, host=text, port=0, family=kind, proto=proto, flags=flags) for kind, text, proto in found]
+    return [
+        ResolveResult(hostname=host, host=text, port=0, family=kind, proto=proto, flags=flags)
+        for kind, text, proto in found
+    ]

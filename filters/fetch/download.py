@@ -1,4 +1,5 @@
-"""Ask for one URL under its deadline: redirects handed back, caps kept, refusals obeyed, cookies, proxies and .netrc off."""
+"""Ask for one URL under its deadline: redirects handed back, caps kept, refusals obeyed, cookies, proxies and .netrc
+off."""
 
 import asyncio
 import contextlib
@@ -77,7 +78,9 @@ class Downloader:
         self.session._retry_connection = False  # aiohttp would ask a failing server twice for each attempt; see _send
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.sites.close()
         await self.session.close()
         await self.resolver.close()
@@ -124,7 +127,8 @@ class Downloader:
         return Page(body, moved=not REDIRECTS.isdisjoint(statuses), fault=fault)
 
     async def _followed(self, url: str, size: int, statuses: list[int]) -> bytes:
-        """Return the body, cut at `size` bytes, to which this URL leads, and note each answer's status on the way. Raises Fault."""
+        """Return the body, cut at `size` bytes, to which this URL leads, and note each answer's status on the way.
+        Raises Fault."""
         for _ in range(SITE_REDIRECTS + 1):
             async with self._ask(url) as response:
                 statuses.append(response.status)
@@ -158,7 +162,8 @@ class Downloader:
             response.release()  # a connection whose body was not read to its end is closed, not used again
 
     async def _send(self, url: str) -> aiohttp.ClientResponse:
-        """Send one request: on a fresh connection once more where one that was kept turns out to be closed. Raises Fault."""
+        """Send one request: on a fresh connection once more where one that was kept turns out to be closed. Raises
+        Fault."""
         while True:
             REUSED.set(False)
             try:
@@ -176,7 +181,8 @@ class Downloader:
             raise Refusal("opted_out", receipt)
 
     async def _read(self, response: aiohttp.ClientResponse, size: int, cut: bool = False) -> Body:
-        """Return an answer's body of at most `size` bytes; `cut`: what is longer is cut a little above that. Raises Fault."""
+        """Return an answer's body of at most `size` bytes; `cut`: what is longer is cut a little above that. Raises
+        Fault."""
         length = response.content_length
         if length is not None and length > size and not cut:
             raise Fault("too_large", f"Content-Length {length}, at most {size} bytes are taken")
@@ -220,7 +226,8 @@ def _next(url: str, location: str) -> str:
 def _woken_by_close(response: aiohttp.ClientResponse) -> Iterator[None]:
     """Make the end of a connection known to the body's reader, where aiohttp 3.14 does not.
 
-    At a malformed chunk it closes the connection and leaves the reader waiting; a body without a length that is reset counts as whole.
+    At a malformed chunk it closes the connection and leaves the reader waiting; a body without a length that is reset
+    counts as whole.
     """
     connection, content = response.connection, response.content
     protocol = connection.protocol if connection else None
@@ -229,7 +236,9 @@ def _woken_by_close(response: aiohttp.ClientResponse) -> Iterator[None]:
     def wake(future: "asyncio.Future[None]") -> None:
         lost = None if future.cancelled() else future.exception()
         if protocol is not None and not content.is_eof() and content.exception() is None:
-            content.set_exception(protocol.exception() or aiohttp.ClientPayloadError(f"connection closed within the body: {lost}"))
+            content.set_exception(
+                protocol.exception() or aiohttp.ClientPayloadError(f"connection closed within the body: {lost}")
+            )
 
     if closed is None:
         yield
@@ -237,7 +246,9 @@ def _woken_by_close(response: aiohttp.ClientResponse) -> Iterator[None]:
     closed.add_done_callback(wake)
     try:
         yield
-        until_close = response.content_length is None and "chunked" not in response.headers.get("Transfer-Encoding", "").lower()
+        until_close = (
+            response.content_length is None and "chunked" not in response.headers.get("Transfer-Encoding", "").lower()
+        )
         if until_close and closed.done() and not closed.cancelled() and (lost := closed.exception()):
             raise aiohttp.ClientPayloadError(str(lost))
     finally:

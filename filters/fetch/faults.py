@@ -15,11 +15,13 @@ from filters.fetch.url import UrlFault
 OURS = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EROFS}
 """Errors that say nothing about the URL: this machine is out of sockets, disk or memory."""
 PASSING = {"connection", "incomplete_body", "http_500", "http_502", "http_503", "http_504"}
-"""Reasons that a second attempt may cure. `http_429` is not one: it asks for patience, which is politeness's business."""
+"""Reasons that a second attempt may cure. `http_429` is not one: it asks for patience, which is politeness's
+business."""
 
 
 class Fault(Exception):
-    """Why a URL gave no body. `reason`: one of the ledger's; `detail`: for logs; `is_http`: whether the whole response was HTTP."""
+    """Why a URL gave no body. `reason`: one of the ledger's; `detail`: for logs; `is_http`: whether the whole response
+    was HTTP."""
 
     def __init__(self, reason: str, detail: str, is_http: bool = True) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -27,7 +29,8 @@ class Fault(Exception):
 
 
 class Refusal(Fault):
-    """What a site does not want. `reason`: robots or opted_out; `passing`: whether it may turn out otherwise in a moment."""
+    """What a site does not want. `reason`: robots or opted_out; `passing`: whether it may turn out otherwise in a
+    moment."""
 
     def __init__(self, reason: str, receipt: Receipt, passing: bool = False) -> None:
         super().__init__(reason, f"{receipt.rule}: {receipt.value}")
@@ -80,9 +83,12 @@ def in_body(error: Exception) -> Fault:
     """Return the fault of an error raised while the body arrived."""
     if isinstance(error, BodyFault):
         return Fault(error.reason, error.detail)
-    # A parser's complaint can come bare, or wrapped when the connection went first; that a body is cut is no such complaint.
+    # A parser's complaint can come bare, or wrapped when the connection went first; that a body is cut is no such
+    # complaint.
     complaint = error.__cause__ if isinstance(error, aiohttp.ClientPayloadError) else error
-    is_http = not isinstance(complaint, HttpProcessingError) or (complaint is not error and isinstance(complaint, PayloadEncodingError))
+    is_http = not isinstance(complaint, HttpProcessingError) or (
+        complaint is not error and isinstance(complaint, PayloadEncodingError)
+    )
     cut = isinstance(error, aiohttp.ClientError | OSError)
     return Fault("incomplete_body" if cut and is_http else "bad_response", f"{type(error).__name__}: {error}", is_http)
 

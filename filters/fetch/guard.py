@@ -14,7 +14,8 @@ from filters.fetch.config import split_host_port
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
-# IANA's special-purpose registries (RFC 6890 and successors), written out: what `ipaddress` calls global changes between Python releases.
+# IANA's special-purpose registries (RFC 6890 and successors), written out: what `ipaddress` calls global changes
+# between Python releases.
 REFUSED_V4: dict[str, str] = {
     "0.0.0.0/8": "this network",
     "10.0.0.0/8": "private",
@@ -100,7 +101,8 @@ def _special(address: Address) -> str | None:
 
 @dataclass(frozen=True)
 class ConnectMap:
-    """Where to connect instead of a URL's own host and port, as curl's --connect-to; the URL and its Host header stay."""
+    """Where to connect instead of a URL's own host and port, as curl's --connect-to; the URL and its Host header
+    stay."""
 
     targets: Mapping[tuple[str, int | None], tuple[str, int | None]] = field(default_factory=dict)
 

@@ -1,4 +1,5 @@
-"""Let foreign bytes become pixels: the one gate, which reads the header first and answers with a picture or a reason."""
+"""Let foreign bytes become pixels: the one gate, which reads the header first and answers with a picture or a
+reason."""
 
 import io
 import math
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Header", "ImageFault", "ImageLimits", "Stored", "inspect", "open_picture", "store"]
 
 MAX_JPEG_SIDE = 65_500  # libjpeg's limit, in pixels
-MARGIN = 1.25  # a JPEG may be decoded at a half, a quarter or an eighth that is still this much larger than what is stored
+MARGIN = (
+    1.25  # a JPEG may be decoded at a half, a quarter or an eighth that is still this much larger than what is stored
+)
 MARKS: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], Outline]], ...] = (
     (lambda data: data.startswith(b"\xff\xd8\xff") or data == b"\xff\xd8", jpeg.outline),
     (lambda data: data.startswith(chunks.PNG_MARK), chunks.png),
@@ -32,7 +35,8 @@ _WARNINGS = threading.Lock()  # Python's warning filters are the process's: one 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """`max_pixels`: width x height. `store_side`: short side of stored pictures in pixels, None for no limit. `jpeg_quality`: 1..100."""
+    """`max_pixels`: width x height. `store_side`: short side of stored pictures in pixels, None for no limit.
+    `jpeg_quality`: 1..100."""
 
     max_pixels: int = 100_000_000
     store_side: int | None = None
@@ -41,7 +45,8 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class Header:
-    """What the header says: `format` in Pillow's words, size in pixels as seen upright (AVIF: as coded), `frames` 1, or 2 for more."""
+    """What the header says: `format` in Pillow's words, size in pixels as seen upright (AVIF: as coded), `frames` 1, or
+    2 for more."""
 
     format: str
     width: int
@@ -51,7 +56,8 @@ class Header:
 
 @dataclass(frozen=True)
 class Stored:
-    """A picture as `pairs/` keeps it: an upright 8-bit sRGB JPEG, its size, and the size before it was made smaller (pixels, upright)."""
+    """A picture as `pairs/` keeps it: an upright 8-bit sRGB JPEG, its size, and the size before it was made smaller
+    (pixels, upright)."""
 
     jpeg: bytes
     width: int
@@ -63,7 +69,8 @@ class Stored:
 def inspect(data: bytes, limits: ImageLimits) -> Header:
     """Read the header only; no pixel is decoded.
 
-    Raises ImageFault: not_an_image, too_many_pixels, animated (several frames; a second page or MPO picture is none), truncated, corrupt.
+    Raises ImageFault: not_an_image, too_many_pixels, animated (several frames; a second page or MPO picture is none),
+    truncated, corrupt.
     """
     outline = _outline(data, limits)
     width, height = _seen(outline.width, outline.height, outline.orientation)
@@ -78,8 +85,8 @@ def open_picture(data: bytes, limits: ImageLimits) -> "Image.Image":
 def store(data: bytes, limits: ImageLimits) -> Stored:
     """Return the picture as it is stored, its short side at most `limits.store_side`.
 
-    An upright 8-bit sRGB JPEG of three components that fits is kept byte for byte (baseline or progressive), after it was decoded
-    to see that it is whole. Others are encoded again, without metadata, at 4:4:4. Raises ImageFault.
+    An upright 8-bit sRGB JPEG of three components that fits is kept byte for byte (baseline or progressive), after it
+    was decoded to see that it is whole. Others are encoded again, without metadata, at 4:4:4. Raises ImageFault.
     """
     outline = _outline(data, limits)
     side = limits.store_side
@@ -90,7 +97,10 @@ def store(data: bytes, limits: ImageLimits) -> Stored:
     if side is not None and min(width, height) > side:
         picture = _smaller(picture, _fitted(width, height, side), picture.width * picture.height < width * height)
     if max(picture.size) > MAX_JPEG_SIDE:
-        raise ImageFault("too_many_pixels", f"{picture.width} x {picture.height}: a side of a JPEG has at most {MAX_JPEG_SIDE} pixels")
+        raise ImageFault(
+            "too_many_pixels",
+            f"{picture.width} x {picture.height}: a side of a JPEG has at most {MAX_JPEG_SIDE} pixels",
+        )
     return Stored(_jpeg(picture, limits.jpeg_quality), picture.width, picture.height, width, height)
 
 
@@ -122,7 +132,8 @@ def _fitted(width: int, height: int, side: int) -> tuple[int, int]:
 
 
 def _is_srgb_jpeg(outline: Outline, limits: ImageLimits) -> bool:
-    """Say whether a JPEG's pixels are sRGB as they stand; its scans are read to the end. Raises ImageFault where they are broken."""
+    """Say whether a JPEG's pixels are sRGB as they stand; its scans are read to the end. Raises ImageFault where they
+    are broken."""
     from filters.fetch.pixels import is_srgb
 
     picture = _load(outline, limits, 1)  # an eighth of the size: all bits are read, fewer are transformed
@@ -130,7 +141,8 @@ def _is_srgb_jpeg(outline: Outline, limits: ImageLimits) -> bool:
 
 
 def _decode(outline: Outline, limits: ImageLimits, side: int | None = None) -> "tuple[Image.Image, tuple[int, int]]":
-    """Return (upright sRGB picture, its size as coded but upright). With `side` a JPEG may come smaller, yet MARGIN x side or more."""
+    """Return (upright sRGB picture, its size as coded but upright). With `side` a JPEG may come smaller, yet MARGIN x
+    side or more."""
     from filters.fetch.pixels import to_srgb, upright
     from filters.fetch.tiff import orientation
 
@@ -143,12 +155,15 @@ def _decode(outline: Outline, limits: ImageLimits, side: int | None = None) -> "
     except ImageFault:
         raise
     except Exception as error:
-        raise ImageFault("corrupt", f"{outline.format} of mode {picture.mode}: {type(error).__name__}: {error}") from error
+        raise ImageFault(
+            "corrupt", f"{outline.format} of mode {picture.mode}: {type(error).__name__}: {error}"
+        ) from error
     return rgb, _seen(*size, turn)
 
 
 def _load(outline: Outline, limits: ImageLimits, side: int | None) -> "Image.Image":
-    """Decode with the one decoder that the header asks for; every error and warning of it becomes a reason or nothing."""
+    """Decode with the one decoder that the header asks for; every error and warning of it becomes a reason or
+    nothing."""
     try:
         if outline.format not in ("GIF", "TIFF"):  # only these two warn
             return _opened(outline, limits, side)
@@ -159,7 +174,9 @@ def _load(outline: Outline, limits: ImageLimits, side: int | None) -> "Image.Ima
         raise
     except Exception as error:
         cut_short = not outline.complete or "truncated" in str(error).lower()
-        raise ImageFault("truncated" if cut_short else "corrupt", f"{outline.format}: {type(error).__name__}: {error}") from error
+        raise ImageFault(
+            "truncated" if cut_short else "corrupt", f"{outline.format}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _opened(outline: Outline, limits: ImageLimits, side: int | None) -> "ImageFile.ImageFile":
@@ -168,7 +185,9 @@ def _opened(outline: Outline, limits: ImageLimits, side: int | None) -> "ImageFi
     if outline.format in ("WEBP", "AVIF") and getattr(picture, "n_frames", 1) > 1:
         raise ImageFault("animated", f"{outline.format} of more than one frame")
     if outline.format != "AVIF" and picture.size != (outline.width, outline.height):
-        raise ImageFault("corrupt", f"{outline.format} of {outline.width} x {outline.height} in one place, {picture.size} in another")
+        raise ImageFault(
+            "corrupt", f"{outline.format} of {outline.width} x {outline.height} in one place, {picture.size} in another"
+        )
     if side is not None and outline.format == "JPEG":
         picture.draft("", _fitted(*picture.size, min(side, *picture.size)))
     picture.load()
@@ -177,7 +196,15 @@ def _opened(outline: Outline, limits: ImageLimits, side: int | None) -> "ImageFi
 
 def _decoder(format_: str) -> "Callable[[io.BytesIO], ImageFile.ImageFile]":
     """Return Pillow's class for a format. Called by itself, so no other plugin is ever tried."""
-    from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+    from PIL import (
+        AvifImagePlugin,
+        BmpImagePlugin,
+        GifImagePlugin,
+        JpegImagePlugin,
+        PngImagePlugin,
+        TiffImagePlugin,
+        WebPImagePlugin,
+    )
 
     return {
         "AVIF": AvifImagePlugin.AvifImageFile,
@@ -193,8 +220,8 @@ def _decoder(format_: str) -> "Callable[[io.BytesIO], ImageFile.ImageFile]":
 def _smaller(picture: "Image.Image", size: tuple[int, int], is_averaged: bool) -> "Image.Image":
     """Make an RGB picture smaller: by area, as img2dataset does; bicubic where the decoder has averaged pixels already.
 
-    By area takes half the time of Pillow's bicubic on a whole picture. After a scaled decode a second averaging would blur, and bicubic
-    on the fewer pixels costs little.
+    By area takes half the time of Pillow's bicubic on a whole picture. After a scaled decode a second averaging would
+    blur, and bicubic on the fewer pixels costs little.
     """
     from PIL import Image
 

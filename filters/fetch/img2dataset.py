@@ -1,7 +1,7 @@
 """Run img2dataset's own downloader over a few URLs, and say in our words what became of each.
 
-What is checked here is checked before a URL is handed over: its scheme, and the addresses that its host has now. From then on
-urllib is on its own; `LACKS` says what that means.
+What is checked here is checked before a URL is handed over: its scheme, and the addresses that its host has now. From
+then on urllib is on its own; `LACKS` says what that means.
 """
 
 import os
@@ -26,9 +26,10 @@ from filters.fetch.optout import Receipt
 from filters.fetch.url import UrlFault, normalise
 
 LACKS = (
-    "no cap on a body's bytes, no deadline (its timeout is for each socket operation), no look at the address after a redirect or a second "
-    "lookup, no robots.txt, no limit for each host, no pixel limit before it decodes, one reason `corrupt` for all that does not decode, "
-    "first frames of animations, no EXIF turning and no colour profiles; it would open file:// too: only http(s) URLs are handed to it"
+    "no cap on a body's bytes, no deadline (its timeout is for each socket operation), no look at the address after a"
+    " redirect or a second lookup, no robots.txt, no limit for each host, no pixel limit before it decodes, one reason"
+    " `corrupt` for all that does not decode, first frames of animations, no EXIF turning and no colour profiles; it"
+    " would open file:// too: only http(s) URLs are handed to it"
 )
 """What this engine is without, for the warning at the start of a run."""
 DIRECTIVES = ("noai", "noimageai", "noindex", "noimageindex")  # its command line's default
@@ -44,17 +45,20 @@ REASONS: tuple[tuple[str, str], ...] = (
     (r"Errno \d+\]|Remote end closed|Connection (?:refused|reset|aborted)|unreachable", "connection"),
     (r"no host given|nonnumeric port|URL can't contain|codec can't encode|Invalid URL|Invalid IPv6", "bad_url"),
 )
-"""What its downloads say (urllib's and http.client's words) and the ledger's reason; what nobody foresaw is `bad_response`."""
+"""What its downloads say (urllib's and http.client's words) and the ledger's reason; what nobody foresaw is
+`bad_response`."""
 PICTURES: tuple[tuple[str, str], ...] = (
     (r"buf\.empty", "empty_body"),
     (r"image area too large|MAX_IMAGE_(?:PIXELS|WIDTH|HEIGHT)", "too_many_pixels"),
 )
-"""What its resizer says; what nobody foresaw is `corrupt`: HTML, cut and broken pictures all read `Image decoding error` there."""
+"""What its resizer says; what nobody foresaw is `corrupt`: HTML, cut and broken pictures all read `Image decoding
+error` there."""
 
 
 @dataclass(frozen=True)
 class Download:
-    """What became of a request: a picture as it is stored, or a reason. `tries`: how often it was asked for, for logs."""
+    """What became of a request: a picture as it is stored, or a reason. `tries`: how often it was asked for, for
+    logs."""
 
     uid: bytes
     reason: str | None
@@ -133,7 +137,9 @@ def _run(handed: list[tuple[Request, str]], config: FetchConfig, limits: ImageLi
         counts = json.loads((folder / "0_stats.json").read_text())
         ended = counts["successes"] + counts["failed_to_download"] + counts["failed_to_resize"]
         if counts["count"] != len(handed) or ended > len(handed) or len(rows) > len(handed):
-            raise AssertionError(f"img2dataset: {len(handed)} URLs in, but {counts['count']} counted, {ended} ended, {len(rows)} rows")
+            raise AssertionError(
+                f"img2dataset: {len(handed)} URLs in, but {counts['count']} counted, {ended} ended, {len(rows)} rows"
+            )
         pictures = ((int(key), sample["jpg"]) for key, sample in read_shard(folder / "0.tar"))
         seen = set()
         for number, jpeg in pictures:
@@ -159,9 +165,12 @@ def _downloader(folder: Path, rows: int, config: FetchConfig, limits: ImageLimit
         max_image_area=limits.max_pixels,
     )
     return Downloader(
-        WebDatasetSampleWriter, resizer, thread_count=config.concurrency, save_caption=False, extract_exif=False, output_folder=str(folder),
-        column_list=["url"], timeout=config.deadline_s, number_sample_per_shard=max(rows, 2), oom_shard_count=1, compute_hash=None,
-        verify_hash_type=None, encode_format="jpg", retries=config.retries, user_agent_token=re.split(r"[/\s]", config.user_agent)[0],
+        WebDatasetSampleWriter, resizer, thread_count=config.concurrency, save_caption=False, extract_exif=False,
+        output_folder=str(folder),
+        column_list=["url"], timeout=config.deadline_s, number_sample_per_shard=max(rows, 2), oom_shard_count=1,
+        compute_hash=None,
+        verify_hash_type=None, encode_format="jpg", retries=config.retries, user_agent_token=re.split(r"[/\s]",
+        config.user_agent)[0],
         disallowed_header_directives=list(DIRECTIVES),
     )  # fmt: skip
 
@@ -171,7 +180,8 @@ def _stored(jpeg: bytes, row: dict[str, Any]) -> Stored:
 
 
 def _failure(uid: bytes, row: dict[str, Any] | None) -> Download:
-    """Return the download of a row without a picture; one that img2dataset lost, which it only prints, counts as `corrupt`."""
+    """Return the download of a row without a picture; one that img2dataset lost, which it only prints, counts as
+    `corrupt`."""
     if row is None:
         return Download(uid, "corrupt", detail="img2dataset has no row for it")
     said = row["error_message"] or ""

@@ -68,12 +68,23 @@ def _whole(data: bytes, scan: int, kept: list[bytes], found: tuple[tuple[int, by
     if frame is None or len(frame[1]) < 6:
         raise ImageFault("corrupt", "JPEG scan without a frame header")
     marker, body = frame
-    bits, height, width, components = body[0], int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"), body[5]
+    bits, height, width, components = (
+        body[0],
+        int.from_bytes(body[1:3], "big"),
+        int.from_bytes(body[3:5], "big"),
+        body[5],
+    )
     if not width or not height or bits != 8:
         raise ImageFault("corrupt", f"JPEG of {width} x {height} pixels, {bits} bits")
     if marker in PROGRESSIVE and data.count(b"\xff\xda", scan) > MAX_SCANS:
         raise ImageFault("corrupt", f"progressive JPEG of more than {MAX_SCANS} scans")
     complete = data.rfind(b"\xff\xd9", scan) >= 0
     pixels = b"".join([*kept, data[scan:]])
-    plain = marker in USUAL and components == 3 and not several and data.endswith(b"\xff\xd9") and len(data) - len(pixels) <= MAX_METADATA
+    plain = (
+        marker in USUAL
+        and components == 3
+        and not several
+        and data.endswith(b"\xff\xd9")
+        and len(data) - len(pixels) <= MAX_METADATA
+    )
     return Outline("JPEG", width, height, pixels, complete=complete, orientation=turned, plain=plain)

@@ -21,7 +21,8 @@ SHOWN = 200  # characters of a value that are kept
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a refusal rests on: the `rule` ("robots.txt", "X-Robots-Tag", …) and the `value` found there, one printable line."""
+    """What a refusal rests on: the `rule` ("robots.txt", "X-Robots-Tag", …) and the `value` found there, one printable
+    line."""
 
     rule: str
     value: str
@@ -32,10 +33,13 @@ class Receipt:
         return cls(rule, "".join(char if char.isprintable() else "?" for char in value[:SHOWN]))
 
 
-def header_refusal(tags: Iterable[str], tdm: Collection[str], names: frozenset[str], obeyed: Collection[str]) -> Receipt | None:
+def header_refusal(
+    tags: Iterable[str], tdm: Collection[str], names: frozenset[str], obeyed: Collection[str]
+) -> Receipt | None:
     """Return what an answer's headers refuse, or None.
 
-    `tags`: the values of X-Robots-Tag, `tdm`: of tdm-reservation; `names`: ours, as `robots.agent_names` has them; `obeyed`: of OPT_OUTS.
+    `tags`: the values of X-Robots-Tag, `tdm`: of tdm-reservation; `names`: ours, as `robots.agent_names` has them;
+    `obeyed`: of OPT_OUTS.
     """
     for value in tags:
         if any(directive in obeyed for directive in _for_us(value, names)):
@@ -64,7 +68,8 @@ def _for_us(value: str, names: frozenset[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class TdmRules:
-    """The rules of one `/.well-known/tdmrep.json`: (pattern of paths, whether rights are reserved), in the file's order."""
+    """The rules of one `/.well-known/tdmrep.json`: (pattern of paths, whether rights are reserved), in the file's
+    order."""
 
     rules: tuple[tuple[str, bool], ...] = ()
 
@@ -77,7 +82,9 @@ class TdmRules:
             return cls()
         entries = entries if isinstance(entries, list) else [entries]
         rules = [entry for entry in entries if _is_rule(entry)][:MAX_TDM_RULES]
-        return cls(tuple((_pattern(rule.get("location", "/")), str(rule["tdm-reservation"]).strip() == "1") for rule in rules))
+        return cls(
+            tuple((_pattern(rule.get("location", "/")), str(rule["tdm-reservation"]).strip() == "1") for rule in rules)
+        )
 
     @property
     def size(self) -> int:
@@ -85,7 +92,8 @@ class TdmRules:
         return sum(len(pattern) + 100 for pattern, _ in self.rules)
 
     def refusal(self, path: str) -> str | None:
-        """Return the rule that reserves a path, or None: the longest pattern that matches counts, a reservation where two are equal."""
+        """Return the rule that reserves a path, or None: the longest pattern that matches counts, a reservation where
+        two are equal."""
         hits = [(len(pattern), reserved, pattern) for pattern, reserved in self.rules if matches(pattern, path)]
         if not hits or not max(hits)[1]:
             return None

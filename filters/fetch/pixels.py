@@ -30,10 +30,11 @@ def upright(picture: Image.Image, orientation: int) -> Image.Image:
 
 
 def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """Return RGB pixels in sRGB, transparent ones on white. `profile`: ICC bytes; one that fits neither mode nor standard is ignored.
+    """Return RGB pixels in sRGB, transparent ones on white. `profile`: ICC bytes; one that fits neither mode nor
+    standard is ignored.
 
-    Large pictures are turned strip by strip, so that one copy of them is in memory and not one for each stage on the way.
-    Raises ImageFault for modes that are no pictures (32-bit and Lab samples).
+    Large pictures are turned strip by strip, so that one copy of them is in memory and not one for each stage on the
+    way. Raises ImageFault for modes that are no pictures (32-bit and Lab samples).
     """
     if picture.mode == "RGB" and "transparency" not in picture.info and is_srgb(profile):
         return picture
@@ -81,11 +82,14 @@ def _apart(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if picture.mode != "CMYK" and picture.has_transparency_data:
         whole = picture.convert("RGBA")
         return whole.convert("RGB"), whole.getchannel("A")
-    return (picture.convert("L") if picture.mode == "1" else picture if picture.mode == "CMYK" else picture.convert("RGB")), None
+    return (
+        picture.convert("L") if picture.mode == "1" else picture if picture.mode == "CMYK" else picture.convert("RGB")
+    ), None
 
 
 def is_srgb(profile: bytes | None) -> bool:
-    """Say whether RGB pixels under this profile are sRGB as they stand: there is none, or it changes no colour by more than SAME."""
+    """Say whether RGB pixels under this profile are sRGB as they stand: there is none, or it changes no colour by more
+    than SAME."""
     if not profile or len(profile) > MAX_PROFILE:
         return True
     space, transform = _transform(profile)
@@ -105,7 +109,8 @@ def _from_profile(picture: Image.Image, profile: bytes | None) -> Image.Image:
 
 @functools.lru_cache(maxsize=16)
 def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
-    """Return (mode that the profile describes, transform to sRGB); no transform where the profile is broken or is sRGB itself.
+    """Return (mode that the profile describes, transform to sRGB); no transform where the profile is broken or is sRGB
+    itself.
 
     The intent is perceptual, ICC's default and that of browsers.
     """
@@ -114,7 +119,9 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
         mode = SPACES.get(source.profile.xcolor_space, "")
         if not mode:
             return "", None
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", ImageCms.Intent.PERCEPTUAL)
+        transform = ImageCms.buildTransform(
+            source, ImageCms.createProfile("sRGB"), mode, "RGB", ImageCms.Intent.PERCEPTUAL
+        )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return "", None
     return mode, None if mode == "RGB" and _is_identity(transform) else transform

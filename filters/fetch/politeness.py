@@ -1,7 +1,9 @@
-"""Decide which URL goes next: so many connections and requests a second for each host, and rest for a host that asks for it or fails.
+"""Decide which URL goes next: so many connections and requests a second for each host, and rest for a host that asks
+for it or fails.
 
-URLs wait in a queue for each host, as plain objects: a host that must wait holds nobody else up, and ten thousand URLs of one host
-are no more tasks than its connections. Nothing here is ever a URL's reason: each gets the one that its own attempt ended with.
+URLs wait in a queue for each host, as plain objects: a host that must wait holds nobody else up, and ten thousand URLs
+of one host are no more tasks than its connections. Nothing here is ever a URL's reason: each gets the one that its own
+attempt ended with.
 """
 
 import asyncio
@@ -26,11 +28,13 @@ PATIENCE = 2
 FIRST_WAIT_S = 1.0  # seconds after a first 429 without Retry-After; doubled each time
 RETRY_WAIT_S = 0.5  # seconds before a first retry of a passing fault; doubled each time
 CATCH_UP_S = 0.1
-"""Seconds, less the pause between two requests, by which late starts may be made up for: timers that ring late do not lower a high rate."""
+"""Seconds, less the pause between two requests, by which late starts may be made up for: timers that ring late do not
+lower a high rate."""
 
 
 class Turn(Enum):
-    """How a host behaved in one request: `fine`, `busy` (it asks for patience) or `failed` (connection, timeout, 5xx)."""
+    """How a host behaved in one request: `fine`, `busy` (it asks for patience) or `failed` (connection, timeout,
+    5xx)."""
 
     FINE = "fine"
     BUSY = "busy"
@@ -39,7 +43,8 @@ class Turn(Enum):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One URL on its way. `url` is where it is now, `left_s` what remains of its deadline: time spent waiting does not count."""
+    """One URL on its way. `url` is where it is now, `left_s` what remains of its deadline: time spent waiting does not
+    count."""
 
     request: "Request"
     start: str
@@ -106,7 +111,8 @@ class Host:
         return self.waiting.popleft()
 
     def rest(self, now: float, seconds: float) -> bool:
-        """Leave the host alone for a while. Return False, and do not, where `fetch.max_wait_s` in all does not allow it."""
+        """Leave the host alone for a while. Return False, and do not, where `fetch.max_wait_s` in all does not allow
+        it."""
         if now < self.rest_until:  # it rests already: this is about a request from before
             return True
         if self.rested_s + seconds > self.config.max_wait_s:
@@ -129,7 +135,8 @@ class Host:
         return True
 
     def failed(self, now: float) -> None:
-        """Note a fault of the host. After `breaker_faults` in a row it rests, then one job at a time tries it, each rest twice as long."""
+        """Note a fault of the host. After `breaker_faults` in a row it rests, then one job at a time tries it, each
+        rest twice as long."""
         self.faults += 1
         if self.faults < self.config.breaker_faults or now < self.rest_until or self.spent:
             return
@@ -263,7 +270,8 @@ class Traffic:
 
 
 def retry_after(value: str | None, date: str | None = None) -> float | None:
-    """Return the seconds that a Retry-After header asks for: a number, or a date as seen from the answer's `date`. None: nothing."""
+    """Return the seconds that a Retry-After header asks for: a number, or a date as seen from the answer's `date`.
+    None: nothing."""
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:12])

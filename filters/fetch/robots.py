@@ -1,7 +1,7 @@
 """Read robots.txt as RFC 9309 has it, and say which line of it forbids a path.
 
-Own code because the line that forbids is kept as a receipt, which no library tells; Protego is the reference in the tests. Patterns come
-from strangers, so matching is by plain searches, never by a regular expression.
+Own code because the line that forbids is kept as a receipt, which no library tells; Protego is the reference in the
+tests. Patterns come from strangers, so matching is by plain searches, never by a regular expression.
 """
 
 import re
@@ -30,14 +30,17 @@ def agent_names(user_agent: str) -> frozenset[str]:
 
 
 def spelled(path: str) -> str:
-    """Return a path or pattern with one spelling for each octet: unreserved ones plain, the rest of ASCII as it is, others %XX."""
+    """Return a path or pattern with one spelling for each octet: unreserved ones plain, the rest of ASCII as it is,
+    others %XX."""
 
     def plain(match: re.Match[str]) -> str:
         char = chr(int(match[1], 16))
         return char if char in UNRESERVED else f"%{match[1].upper()}"
 
     if not path.isascii() or not path.isprintable():
-        path = "".join(chr(octet) if octet in SAFE else f"%{octet:02X}" for octet in path.encode("utf-8", "surrogateescape"))
+        path = "".join(
+            chr(octet) if octet in SAFE else f"%{octet:02X}" for octet in path.encode("utf-8", "surrogateescape")
+        )
     return QUOTED.sub(plain, path) if "%" in path else path
 
 
@@ -48,9 +51,11 @@ def path_of(url: str) -> str:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Say whether a pattern, with `*` for anything and a `$` at its end, matches the beginning (with `$`: all) of a path.
+    """Say whether a pattern, with `*` for anything and a `$` at its end, matches the beginning (with `$`: all) of a
+    path.
 
-    Each piece between stars is looked for once, from where the last one ended, so the time is linear in the path for each piece.
+    Each piece between stars is looked for once, from where the last one ended, so the time is linear in the path for
+    each piece.
     """
     whole = pattern.endswith("$")
     first, *rest = pattern.removesuffix("$").split("*")
@@ -79,7 +84,8 @@ class RobotsRules:
 
     @classmethod
     def of(cls, text: bytes, names: frozenset[str]) -> "RobotsRules":
-        """Read a robots.txt: the groups that name us, or else those for everybody. Whatever is no rule is passed over."""
+        """Read a robots.txt: the groups that name us, or else those for everybody. Whatever is no rule is passed
+        over."""
         found, named = _groups(text[:MAX_BYTES], names)
         mine = found[True] if named else found[False]
         plain: dict[str, tuple[bool, str]] = {}
@@ -98,7 +104,8 @@ class RobotsRules:
         return cls(plain, tuple(sorted({len(pattern) for pattern in plain})), ordered, delay, size)
 
     def refusal(self, path: str) -> str | None:
-        """Return the line that forbids a path (from `path_of`), or None: the longest match counts, Allow where two are equal."""
+        """Return the line that forbids a path (from `path_of`), or None: the longest match counts, Allow where two are
+        equal."""
         best, allowed, line = -1, True, ""
         for length in reversed(self.lengths[: bisect_left(self.lengths, len(path) + 1)]):
             if rule := self.plain.get(path[:length]):

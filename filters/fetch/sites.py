@@ -18,7 +18,8 @@ ENTRIES, SIZE = 50_000, 64 << 20  # sites remembered, and bytes that their rules
 IN_PLACE = 1 << 15  # bytes of a file that is parsed without a thread
 TDM_PATH = "/.well-known/tdmrep.json"
 ASTRAY = {"too_many_redirects", "blocked_scheme", "bad_response", "blocked_address"}
-"""Ends of a chase through redirects that are no failure of the network: there is no file then, as with a 404 (RFC 9309, 2.3.1)."""
+"""Ends of a chase through redirects that are no failure of the network: there is no file then, as with a 404 (RFC 9309,
+2.3.1)."""
 
 Rules = TypeVar("Rules")
 
@@ -62,11 +63,16 @@ class Sites:
     async def check(self, url: str) -> float | None:
         """Let a URL pass and return the Crawl-delay of its site in seconds, if there is one.
 
-        Raises Refusal where its site refuses it, and Fault where the site could not be reached: then this was the URL's attempt.
+        Raises Refusal where its site refuses it, and Fault where the site could not be reached: then this was the URL's
+        attempt.
         """
         parts = urlsplit(url)
         origin, path = f"{parts.scheme}://{parts.netloc}", path_of(url)
-        rules = await self._once("robots", origin, self.memory.robots, self._robots) if self.config.robots else RobotsRules()
+        rules = (
+            await self._once("robots", origin, self.memory.robots, self._robots)
+            if self.config.robots
+            else RobotsRules()
+        )
         if isinstance(rules, Receipt):
             raise Refusal("robots", rules, passing=True)
         if line := rules.refusal(path):

@@ -1,19 +1,36 @@
-"""Walk a TIFF's first directory: size, strips and tiles; and find the orientation in an EXIF block, which is a TIFF too."""
+"""Walk a TIFF's first directory: size, strips and tiles; and find the orientation in an EXIF block, which is a TIFF
+too."""
 
 import struct
 from collections.abc import Iterator
 
 from filters.fetch.outline import ImageFault, Outline, cut
 
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # TIFF 6.0, bytes of one value by field type
+SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+}  # TIFF 6.0, bytes of one value by field type
 INTEGERS = {1: "B", 3: "H", 4: "I"}
 WIDTH, HEIGHT, STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 256, 257, 273, 279, 322, 323, 324, 325
 ORIENTATION, ICC = 274, 34675
 DECODING = {
-    *range(254, 260), 262, 266, ORIENTATION, STRIPS, 277, 278, STRIP_BYTES, 280, 281, 282, 283, 284, 292, 293, 296, 317, 320,
+    *range(254, 260), 262, 266, ORIENTATION, STRIPS, 277, 278, STRIP_BYTES, 280, 281, 282, 283, 284, 292, 293, 296,
+    317, 320,
     *range(321, 326), 332, 333, 334, 336, *range(338, 342), 347, *range(512, 522), *range(529, 533), ICC,
 }  # fmt: skip
-"""Tags that a decoder needs. Others are struck out: Pillow copies the data of every tag, and many tags may claim the whole file."""
+"""Tags that a decoder needs. Others are struck out: Pillow copies the data of every tag, and many tags may claim the
+whole file."""
 TILE_PIXELS = 4096 * 4096  # a tile of more, in a picture smaller than it, only costs memory
 
 Entry = tuple[int, int, int, int, int]  # where it stands, tag, type, count, value or offset
@@ -29,15 +46,20 @@ def outline(data: bytes) -> Outline:
     width, height = (_one(data, order, tags.get(tag)) for tag in (WIDTH, HEIGHT))
     if not width or not height:
         raise ImageFault("corrupt", f"TIFF of {width} x {height} pixels")
-    if (_one(data, order, tags.get(TILE_WIDTH)) or 0) * (_one(data, order, tags.get(TILE_HEIGHT)) or 0) > max(width * height, TILE_PIXELS):
+    if (_one(data, order, tags.get(TILE_WIDTH)) or 0) * (_one(data, order, tags.get(TILE_HEIGHT)) or 0) > max(
+        width * height, TILE_PIXELS
+    ):
         raise ImageFault("corrupt", "TIFF with tiles far larger than the picture")
     if (_one(data, order, tags.get(ORIENTATION)) or 1) >= 5:  # Pillow turns a TIFF upright by itself
         width, height = height, width
-    return Outline("TIFF", width, height, _stripped(data, order, start, entries), complete=_is_complete(data, order, tags))
+    return Outline(
+        "TIFF", width, height, _stripped(data, order, start, entries), complete=_is_complete(data, order, tags)
+    )
 
 
 def orientation(exif: bytes) -> int:
-    """Return the orientation 1..8 of an EXIF block (with or without its `Exif` mark), 1 where it has none or is broken."""
+    """Return the orientation 1..8 of an EXIF block (with or without its `Exif` mark), 1 where it has none or is
+    broken."""
     data = exif.removeprefix(b"Exif\0\0")
     try:
         order = _order(data)

@@ -38,7 +38,9 @@ def normalise(text: str) -> str:
     if scheme and scheme[1].lower() not in ("http", "https") and not NO_SCHEME.match(text):
         raise UrlFault("blocked_scheme", f"{scheme[1].lower()[:40]}: is not fetched, only http and https")
     if not scheme or len(text) > MAX_LENGTH:
-        raise UrlFault("bad_url", f"{_show(text)} of {len(text)} characters; wanted http(s)://host/… of at most {MAX_LENGTH}")
+        raise UrlFault(
+            "bad_url", f"{_show(text)} of {len(text)} characters; wanted http(s)://host/… of at most {MAX_LENGTH}"
+        )
     try:
         parts = urlsplit(text)
         host, port = _host(parts.hostname or ""), parts.port
@@ -88,7 +90,8 @@ def _idna(host: str) -> str:
 
 
 def _dotted_quad(name: str) -> str:
-    """Return an IPv4 address in its usual spelling; a name that ends in a number is one, or wrong (as in the URL standard)."""
+    """Return an IPv4 address in its usual spelling; a name that ends in a number is one, or wrong (as in the URL
+    standard)."""
     try:
         return socket.inet_ntoa(socket.inet_aton(name))
     except OSError as error:

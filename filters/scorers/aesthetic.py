@@ -18,10 +18,16 @@ WIDTH = 768
 """Numbers in an embedding of CLIP ViT-L/14, which the heads were trained on."""
 LAYERS: dict[Model, dict[str, tuple[int, int]]] = {
     "v1": {"": (1, WIDTH)},
-    "v2": {"layers.0.": (1024, WIDTH), "layers.2.": (128, 1024), "layers.4.": (64, 128), "layers.6.": (16, 64), "layers.7.": (1, 16)},
+    "v2": {
+        "layers.0.": (1024, WIDTH),
+        "layers.2.": (128, 1024),
+        "layers.4.": (64, 128),
+        "layers.6.": (16, 64),
+        "layers.7.": (1, 16),
+    },
 }
-"""Linear layers by the prefix of their names, (outputs, inputs). v2's dropout does nothing here, and it has no activations:
-christophschuhmann/improved-aesthetic-predictor, simple_inference.py."""
+"""Linear layers by the prefix of their names, (outputs, inputs). v2's dropout does nothing here, and it has no
+activations: christophschuhmann/improved-aesthetic-predictor, simple_inference.py."""
 STAND_IN_GAIN: dict[Model, float] = {"v1": 20.0, "v2": 1.76}
 STAND_IN_BIAS = 5.0
 """Make the stand-in's scores look like scores: about 5, spread over a few points."""
@@ -36,7 +42,8 @@ class Affine:
     bias: float
 
     def __call__(self, embeddings: Array) -> Array:
-        """Return (N,) float32 scores of (N, 768) embeddings, which are brought to length 1 first: of longer ones scores are nonsense.
+        """Return (N,) float32 scores of (N, 768) embeddings, which are brought to length 1 first: of longer ones scores
+        are nonsense.
 
         Raises ValueError for embeddings of another width.
         """
@@ -61,17 +68,20 @@ class Aesthetic:
 
 
 def load_head(name: str, weights: str, width: int) -> Aesthetic:
-    """Load the head for an encoder whose embeddings have `width` numbers. Raises ScorerError where they do not fit, WeightsError."""
+    """Load the head for an encoder whose embeddings have `width` numbers. Raises ScorerError where they do not fit,
+    WeightsError."""
     if width != WIDTH:
         raise ScorerError(
-            f"score.{name}: the head was trained on ViT-L/14's {WIDTH} numbers, score.clip.model gives {width}; take ViT-L-14-quickgelu"
+            f"score.{name}: the head was trained on ViT-L/14's {WIDTH} numbers, score.clip.model gives {width}; take"
+            " ViT-L-14-quickgelu"
         )
     model: Model = "v1" if name == "aesthetic_v1" else "v2"
     return Aesthetic(name, _load_stand_in(model) if weights == STAND_IN else load_aesthetic(weights, model))
 
 
 def load_aesthetic(path: str | Path, model: Model) -> Affine:
-    """Load a head in LAION's format and collapse its layers in float64. Raises WeightsError for weights of another form."""
+    """Load a head in LAION's format and collapse its layers in float64. Raises WeightsError for weights of another
+    form."""
     state = read_state(str(path), f"aesthetic_{model}")
     wanted = _shapes(model)
     got = {key: tuple(getattr(value, "shape", ())) for key, value in state.items()}
@@ -86,7 +96,11 @@ def load_aesthetic(path: str | Path, model: Model) -> Affine:
 def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of a head's state dict."""
     layers = LAYERS[model].items()
-    return {f"{prefix}{part}": shape[: 2 if part == "weight" else 1] for prefix, shape in layers for part in ("weight", "bias")}
+    return {
+        f"{prefix}{part}": shape[: 2 if part == "weight" else 1]
+        for prefix, shape in layers
+        for part in ("weight", "bias")
+    }
 
 
 def _collapsed(state: Mapping[str, Any], prefixes: tuple[str, ...]) -> Affine:

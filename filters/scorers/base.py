@@ -19,19 +19,22 @@ Item = TypeVar("Item")
 
 
 Texts = Mapping[str, Sequence[str | None]]
-"""The pictures' texts by what they are: `text`, the alt text; `caption`, the input's generated caption. None where there is none."""
+"""The pictures' texts by what they are: `text`, the alt text; `caption`, the input's generated caption. None where
+there is none."""
 
 
 @dataclass(frozen=True)
 class Compute:
-    """How models run: pictures per batch, and arithmetic ("fp32", or "bf16" for autocast). Both are part of the scores' last bits."""
+    """How models run: pictures per batch, and arithmetic ("fp32", or "bf16" for autocast). Both are part of the scores'
+    last bits."""
 
     batch_size: int = 32
     precision: str = "fp32"
 
 
 class Encoder(Protocol):
-    """Pictures and texts to embeddings or raw outputs: the expensive part, loaded once and run once for all heads that name it."""
+    """Pictures and texts to embeddings or raw outputs: the expensive part, loaded once and run once for all heads that
+    name it."""
 
     @property
     def name(self) -> str:
@@ -80,7 +83,8 @@ def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 
 
 def padded(rows: "Sequence[torch.Tensor]", size: int) -> "torch.Tensor":
-    """Return the rows stacked and filled with zeros to `size` rows: equal shapes are added up in one order, so a row keeps its bits."""
+    """Return the rows stacked and filled with zeros to `size` rows: equal shapes are added up in one order, so a row
+    keeps its bits."""
     import torch
 
     stacked = torch.stack(list(rows))
@@ -105,15 +109,20 @@ def to_device(batch: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
 
 
 def load_exactly(model: "torch.nn.Module", state: Mapping[str, Any], name: str) -> None:
-    """Load a state dict whose names and shapes must be the model's. Raises WeightsError naming the first few that are not."""
+    """Load a state dict whose names and shapes must be the model's. Raises WeightsError naming the first few that are
+    not."""
     wanted = model.state_dict()
-    faults = [f"no {key!r}" for key in wanted if key not in state] + [f"unknown {key!r}" for key in state if key not in wanted]
+    faults = [f"no {key!r}" for key in wanted if key not in state] + [
+        f"unknown {key!r}" for key in state if key not in wanted
+    ]
     for key in wanted.keys() & state.keys():
         got = tuple(getattr(state[key], "shape", ()))
         if got != tuple(wanted[key].shape):
             faults.append(f"{key!r} is {got}, wanted {tuple(wanted[key].shape)}")
     if faults:
-        raise WeightsError(f"weights of {name} have another form: {'; '.join(sorted(faults)[:4])}" + ("; …" if len(faults) > 4 else ""))
+        raise WeightsError(
+            f"weights of {name} have another form: {'; '.join(sorted(faults)[:4])}" + ("; …" if len(faults) > 4 else "")
+        )
     model.load_state_dict(dict(state))
 
 
@@ -129,12 +138,22 @@ def read_state(path: str, name: str) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if zipfile.is_zipfile(path) and any(member.endswith("/constants.pkl") for member in zipfile.ZipFile(path).namelist()):
-        raise WeightsError(f"weights of {name}: {path} is a TorchScript program, wanted a state dict; get the model's safetensors file")
+    if zipfile.is_zipfile(path) and any(
+        member.endswith("/constants.pkl") for member in zipfile.ZipFile(path).namelist()
+    ):
+        raise WeightsError(
+            f"weights of {name}: {path} is a TorchScript program, wanted a state dict; get the model's safetensors file"
+        )
     try:
-        state = load_file(path) if path.endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
+        state = (
+            load_file(path)
+            if path.endswith(".safetensors")
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise WeightsError(f"weights of {name}: {path} holds no plain tensors ({type(error).__name__}); wanted a state dict") from error
+        raise WeightsError(
+            f"weights of {name}: {path} holds no plain tensors ({type(error).__name__}); wanted a state dict"
+        ) from error
     if not isinstance(state, dict):
         raise WeightsError(f"weights of {name}: {path} holds a {type(state).__name__}, wanted a state dict")
     return state

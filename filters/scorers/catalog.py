@@ -27,21 +27,24 @@ if TYPE_CHECKING:
     from filters.scorers.base import Compute, Encoder, Head
 
 GET_CLIP = (
-    "Get open_clip_model.safetensors of the model repository timm/vit_large_patch14_clip_224.openai (with `hf download`), put it"
-    ' anywhere and set score.clip.weights to its path; or to "stand-in".'
+    "Get open_clip_model.safetensors of the model repository timm/vit_large_patch14_clip_224.openai (with `hf"
+    ' download`), put it anywhere and set score.clip.weights to its path; or to "stand-in".'
 )
-GET_V1 = 'Get it from the code repository LAION-AI/aesthetic-predictor and set score.aesthetic_v1.weights to its path; or to "stand-in".'
+GET_V1 = (
+    "Get it from the code repository LAION-AI/aesthetic-predictor and set score.aesthetic_v1.weights to its path; or to"
+    ' "stand-in".'
+)
 GET_V2 = (
-    "Get it from the code repository christophschuhmann/improved-aesthetic-predictor and set score.aesthetic_v2.weights to its path;"
-    ' or to "stand-in".'
+    "Get it from the code repository christophschuhmann/improved-aesthetic-predictor and set score.aesthetic_v2.weights"
+    ' to its path; or to "stand-in".'
 )
 GET_NSFW = (
     "Get clip_autokeras_binary_nsfw.pth from issue 7 of the code repository LAION-AI/CLIP-based-NSFW-Detector and set"
     ' score.clip_nsfw.weights to its path; or to "stand-in".'
 )
 GET_WATERMARK = (
-    "Get it from the code repository LAION-AI/LAION-5B-WatermarkDetection and set score.watermark_laion.weights to its path;"
-    ' or to "stand-in".'
+    "Get it from the code repository LAION-AI/LAION-5B-WatermarkDetection and set score.watermark_laion.weights to its"
+    ' path; or to "stand-in".'
 )
 
 
@@ -53,7 +56,8 @@ OF_OPENAI_L14 = ("aesthetic_v1", "aesthetic_v2", "clip_nsfw")
 class EncoderEntry:
     """One encoder. `version` is part of the score step's key: bump it when the same weights would give other numbers.
 
-    `weights` names the bytes behind checked options (raises WeightsError); `load` takes them, how to compute, and the arrays wanted.
+    `weights` names the bytes behind checked options (raises WeightsError); `load` takes them, how to compute, and the
+    arrays wanted.
     """
 
     version: int
@@ -66,7 +70,8 @@ class EncoderEntry:
 class HeadEntry:
     """One head: what a recipe's `score.use` names. `version` as in EncoderEntry.
 
-    `reads` are the encoder's arrays it needs. `stands_in_for` is the input's column that makes it unnecessary for a row; none: always run.
+    `reads` are the encoder's arrays it needs. `stands_in_for` is the input's column that makes it unnecessary for a
+    row; none: always run.
     """
 
     version: int
@@ -123,19 +128,21 @@ def scorer_specs(use: Sequence[str], tables: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _check_trained_on(spec: ScorerSpec) -> None:
-    """Raise ScorerError where a head of LAION's would read another CLIP than the one it was trained on, though as wide."""
+    """Raise ScorerError where a head of LAION's would read another CLIP than the one it was trained on, though as
+    wide."""
     clip, own = spec.encoder_options, getattr(spec.options, "weights", STAND_IN)
     if spec.name not in OF_OPENAI_L14 or not isinstance(clip, ClipOptions) or STAND_IN in (own, clip.weights):
         return
     if (clip.model.removesuffix("-quickgelu"), clip.pretrained) != ("ViT-L-14", "openai"):
         raise ScorerError(
-            f"score.{spec.name}: the head was trained on OpenAI's ViT-L-14, score.clip is {clip.model} {clip.pretrained};"
-            ' set score.clip.model = "ViT-L-14-quickgelu", pretrained = "openai"'
+            f"score.{spec.name}: the head was trained on OpenAI's ViT-L-14, score.clip is {clip.model}"
+            f' {clip.pretrained}; set score.clip.model = "ViT-L-14-quickgelu", pretrained = "openai"'
         )
 
 
 def clip_scale(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the scale of what the encoder `clip` computes: its architecture, whichever activation it is written with."""
+    """Return the scale of what the encoder `clip` computes: its architecture, whichever activation it is written
+    with."""
     options = read_options(ClipOptions, "clip", tables.get("clip", {}))
     return str(getattr(options, "model", "")).removesuffix("-quickgelu")
 
@@ -148,7 +155,8 @@ def _spec(name: str, tables: Mapping[str, Mapping[str, Any]]) -> ScorerSpec:
 
 
 def scorer_weights(spec: ScorerSpec) -> tuple[WeightsFile, ...]:
-    """Return the identities of a head's weights and its encoder's, hashing files only. Raises WeightsError for what is missing."""
+    """Return the identities of a head's weights and its encoder's, hashing files only. Raises WeightsError for what is
+    missing."""
     head = HEADS[spec.name]
     return (*ENCODERS[head.encoder].weights(spec.encoder_options), *head.weights(spec.options))
 
@@ -163,7 +171,9 @@ def _file(name: str, where: str) -> Callable[[Any], tuple[WeightsFile, ...]]:
     """Return what names the one file of options that hold `weights`."""
 
     def weights(options: Any) -> tuple[WeightsFile, ...]:
-        return (stand_in(name, f"format {FORMAT}") if options.weights == STAND_IN else local(name, options.weights, where),)
+        return (
+            stand_in(name, f"format {FORMAT}") if options.weights == STAND_IN else local(name, options.weights, where),
+        )
 
     return weights
 
@@ -254,8 +264,12 @@ ENCODERS: dict[str, EncoderEntry] = {
     "watermark_laion": EncoderEntry(1, WatermarkOptions, _file("watermark_laion", GET_WATERMARK), _load_watermark),
 }
 HEADS: dict[str, HeadEntry] = {
-    "clip_similarity": HeadEntry(2, "clip", ("clip_similarity", "clip_similarity_caption"), ("image", "text", "caption"), _load_similarity),
-    "clip_nsfw": HeadEntry(1, "clip", ("clip_nsfw",), ("image",), _load_nsfw, "punsafe", ClipNsfwOptions, _file("clip_nsfw", GET_NSFW)),
+    "clip_similarity": HeadEntry(
+        2, "clip", ("clip_similarity", "clip_similarity_caption"), ("image", "text", "caption"), _load_similarity
+    ),
+    "clip_nsfw": HeadEntry(
+        1, "clip", ("clip_nsfw",), ("image",), _load_nsfw, "punsafe", ClipNsfwOptions, _file("clip_nsfw", GET_NSFW)
+    ),
     "aesthetic_v1": HeadEntry(
         1,
         "clip",
@@ -281,5 +295,7 @@ HEADS: dict[str, HeadEntry] = {
     ),
     "conse": HeadEntry(1, "conse", ("conse",), ("conse",), _direct("conse", "conse"), "similarity"),
     "opennsfw": HeadEntry(1, "opennsfw", ("opennsfw",), ("opennsfw",), _direct("opennsfw", "opennsfw"), "punsafe"),
-    "stock_mark": HeadEntry(1, "stock_mark", ("stock_mark",), ("stock_mark",), _direct("stock_mark", "stock_mark"), "pwatermark"),
+    "stock_mark": HeadEntry(
+        1, "stock_mark", ("stock_mark",), ("stock_mark",), _direct("stock_mark", "stock_mark"), "pwatermark"
+    ),
 }

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.scorers.base import Array, Compute, Encoded, Texts, batches, device_of, load_exactly, padded, read_state, to_device
+from filters.scorers.base import (
+    Array,
+    Compute,
+    Encoded,
+    Texts,
+    batches,
+    device_of,
+    load_exactly,
+    padded,
+    read_state,
+    to_device,
+)
 from filters.scorers.options import STAND_IN_CLIP, ClipOptions, ScorerError
 from filters.scorers.stand_in import seeded
 from manifests.weights import STAND_IN
@@ -45,11 +56,14 @@ class Clip:
     @property
     def preprocessing(self) -> str:
         """What becomes of a picture before the model sees it: open_clip's own description of its transforms."""
-        named = [part for part in self.transform.transforms if not hasattr(part, "__code__")]  # plain functions have no description
+        named = [
+            part for part in self.transform.transforms if not hasattr(part, "__code__")
+        ]  # plain functions have no description
         return "; ".join(str(part).replace("\n", " ") for part in named)
 
     def encode(self, images: "Sequence[Image]", texts: Texts) -> Encoded:
-        """Return `image`, `text` and `caption` as wanted: (N, width) float32 of length 1; a text's is NaN where there is none."""
+        """Return `image`, `text` and `caption` as wanted: (N, width) float32 of length 1; a text's is NaN where there
+        is none."""
         encoded: dict[str, Array] = {}
         if "image" in self.wants:
             encoded["image"] = self._embed(self.model.encode_image, [self.transform(image) for image in images])
@@ -61,7 +75,9 @@ class Clip:
         there = [row for row, text in enumerate(texts) if text is not None]
         found = np.full((len(texts), self.width), np.nan, np.float32)
         if there:
-            found[there] = self._embed(self.model.encode_text, list(self.tokenizer([texts[row] or "" for row in there])))
+            found[there] = self._embed(
+                self.model.encode_text, list(self.tokenizer([texts[row] or "" for row in there]))
+            )
         return found
 
     def _embed(self, tower: Any, rows: "list[torch.Tensor]") -> Array:
@@ -69,7 +85,10 @@ class Clip:
         import torch
 
         found, size = [], self.compute.batch_size
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"),
+        ):
             for batch in batches(rows, size):
                 vectors = tower(to_device(padded(batch, size), self.device))[: len(batch)].float()
                 found.append(torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy())
@@ -100,14 +119,24 @@ def load_clip(options: ClipOptions) -> tuple[Any, Any, Any]:
     if options.weights == STAND_IN:
         return _load_stand_in()
     if options.model not in open_clip.list_models():
-        raise ScorerError(f"score.clip.model: open_clip knows no model {options.model!r}; known: {', '.join(open_clip.list_models())}")
+        raise ScorerError(
+            f"score.clip.model: open_clip knows no model {options.model!r}; known: {', '.join(open_clip.list_models())}"
+        )
     config = open_clip.get_model_config(options.model)
-    if config.keys() & {"custom_text", "multimodal_cfg"} or config["text_cfg"].keys() & {"hf_model_name", "hf_tokenizer_name"}:
-        raise ScorerError(f"score.clip.model: {options.model!r} has another text tower than CLIP's; take one such as ViT-L-14-quickgelu")
+    if config.keys() & {"custom_text", "multimodal_cfg"} or config["text_cfg"].keys() & {
+        "hf_model_name",
+        "hf_tokenizer_name",
+    }:
+        raise ScorerError(
+            f"score.clip.model: {options.model!r} has another text tower than CLIP's; take one such as"
+            " ViT-L-14-quickgelu"
+        )
     trained = open_clip.get_pretrained_cfg(options.model, options.pretrained)
     if not trained:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(options.model)) or "none"
-        raise ScorerError(f"score.clip.pretrained: model {options.model!r} has no weights {options.pretrained!r}; known: {tags}")
+        raise ScorerError(
+            f"score.clip.pretrained: model {options.model!r} has no weights {options.pretrained!r}; known: {tags}"
+        )
     return _load(options.model, config, options.weights, trained)
 
 
@@ -127,7 +156,8 @@ def _load(model_name: str, config: dict[str, Any], path: str, trained: dict[str,
 
 
 def _build(config: dict[str, Any]) -> Any:
-    """Return the architecture of one of open_clip's configurations; nothing is fetched, the numbers in it mean nothing yet."""
+    """Return the architecture of one of open_clip's configurations; nothing is fetched, the numbers in it mean nothing
+    yet."""
     from open_clip import CLIP
 
     vision = dict(config["vision_cfg"])
@@ -137,7 +167,8 @@ def _build(config: dict[str, Any]) -> Any:
 
 
 def _check_activation(model: Any, model_name: str, quick: bool) -> None:
-    """Raise ScorerError where the model computes another GELU than its weights were trained with: aesthetic scores would shift by 0.6."""
+    """Raise ScorerError where the model computes another GELU than its weights were trained with: aesthetic scores
+    would shift by 0.6."""
     import torch
     from open_clip.transformer import QuickGELU
 
@@ -146,7 +177,9 @@ def _check_activation(model: Any, model_name: str, quick: bool) -> None:
     if computed != {wanted}:
         got = " and ".join(sorted(kind.__name__ for kind in computed)) or "neither"
         other = f"{model_name}-quickgelu" if quick else model_name.removesuffix("-quickgelu")
-        raise ScorerError(f"score.clip: these weights want {wanted.__name__}, but model {model_name!r} computes {got}; take {other!r}")
+        raise ScorerError(
+            f"score.clip: these weights want {wanted.__name__}, but model {model_name!r} computes {got}; take {other!r}"
+        )
 
 
 def _load_stand_in() -> tuple[Any, Any, Any]:

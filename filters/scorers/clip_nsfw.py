@@ -34,10 +34,13 @@ class ClipNsfw:
 
     def score(self, encoded: Encoded) -> dict[str, Array]:
         """Return `clip_nsfw`, 0..1. Row by row: what a product gives for one row can depend on how many there are."""
-        return {"clip_nsfw": np.array([self.probability(row) for row in encoded["image"].astype(np.float64)], np.float32)}
+        return {
+            "clip_nsfw": np.array([self.probability(row) for row in encoded["image"].astype(np.float64)], np.float32)
+        }
 
     def probability(self, embedding_D: Array) -> float:
-        """Return the probability of one embedding of length 1: standardised, ReLU between layers, sigmoid at the end."""
+        """Return the probability of one embedding of length 1: standardised, ReLU between layers, sigmoid at the
+        end."""
         x = (embedding_D - self.state["norm.mean"]) / np.sqrt(self.state["norm.variance"])
         for layer in range(1, len(SIZES)):
             x = self.state[f"linear_{layer}.weight"] @ x + self.state[f"linear_{layer}.bias"]
@@ -47,27 +50,33 @@ class ClipNsfw:
 
 
 def load_head(weights: str, width: int) -> ClipNsfw:
-    """Load the head for an encoder whose embeddings have `width` numbers. Raises ScorerError where they do not fit, WeightsError."""
+    """Load the head for an encoder whose embeddings have `width` numbers. Raises ScorerError where they do not fit,
+    WeightsError."""
     if width != WIDTH:
         raise ScorerError(
-            f"score.clip_nsfw: the head was trained on ViT-L/14's {WIDTH} numbers, score.clip.model gives {width}; take ViT-L-14-quickgelu"
+            f"score.clip_nsfw: the head was trained on ViT-L/14's {WIDTH} numbers, score.clip.model gives {width}; take"
+            " ViT-L-14-quickgelu"
         )
     return _load_stand_in() if weights == STAND_IN else load_nsfw(weights)
 
 
 def load_nsfw(path: str | Path) -> ClipNsfw:
-    """Load a state dict of the published form. Raises WeightsError for another one, or a variance that is not positive."""
+    """Load a state dict of the published form. Raises WeightsError for another one, or a variance that is not
+    positive."""
     state = read_state(str(path), "clip_nsfw")
     got = {key: tuple(getattr(value, "shape", ())) for key, value in state.items()}
     for key in sorted(got.keys() | SHAPES.keys()):
         if got.get(key) != SHAPES.get(key):
             what = f"{key!r} is {got.get(key, 'missing')}, wanted {SHAPES.get(key, 'none of that name')}"
             raise WeightsError(
-                f"weights of clip_nsfw: {path} has another form: {what}; wanted: {', '.join(f'{k} {v}' for k, v in SHAPES.items())}"
+                f"weights of clip_nsfw: {path} has another form: {what}; wanted:"
+                f" {', '.join(f'{k} {v}' for k, v in SHAPES.items())}"
             )
     tensors = {key: value.double().numpy() for key, value in state.items()}
     if not all(np.isfinite(array).all() for array in tensors.values()) or not (tensors["norm.variance"] > 0).all():
-        raise WeightsError(f"weights of clip_nsfw: {path} holds numbers that are not finite, or a variance that is not positive")
+        raise WeightsError(
+            f"weights of clip_nsfw: {path} holds numbers that are not finite, or a variance that is not positive"
+        )
     return ClipNsfw(tensors)
 
 

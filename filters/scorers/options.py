@@ -16,7 +16,8 @@ STAND_IN_CLIP: dict[str, Any] = {
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "layers": 1, "width": 64, "heads": 2},
     },
 }
-"""A small CLIP in open_clip's own words; its embeddings have ViT-L/14's 768 numbers, so that the aesthetic heads fit."""
+"""A small CLIP in open_clip's own words; its embeddings have ViT-L/14's 768 numbers, so that the aesthetic heads
+fit."""
 
 
 class ScorerError(ValueError):
@@ -38,7 +39,8 @@ class ClipOptions(Options):
 
     model: str = Field("ViT-L-14-quickgelu", description="open_clip's name of the architecture")
     pretrained: str = Field(
-        "openai", description="open_clip's tag of the weights: their activation and preprocessing; nothing is downloaded"
+        "openai",
+        description="open_clip's tag of the weights: their activation and preprocessing; nothing is downloaded",
     )
     weights: str = Field("open_clip_model.safetensors", description="state dict, a local file; or 'stand-in'")
 
@@ -50,19 +52,25 @@ class ClipOptions(Options):
 class AestheticV1Options(Options):
     """[score.aesthetic_v1]."""
 
-    weights: str = Field("sa_0_4_vit_l_14_linear.pth", description="LAION's linear head for ViT-L/14, a local file; or 'stand-in'")
+    weights: str = Field(
+        "sa_0_4_vit_l_14_linear.pth", description="LAION's linear head for ViT-L/14, a local file; or 'stand-in'"
+    )
 
 
 class AestheticV2Options(Options):
     """[score.aesthetic_v2]."""
 
-    weights: str = Field("sac+logos+ava1-l14-linearMSE.pth", description="the improved predictor's head, a local file; or 'stand-in'")
+    weights: str = Field(
+        "sac+logos+ava1-l14-linearMSE.pth", description="the improved predictor's head, a local file; or 'stand-in'"
+    )
 
 
 class ClipNsfwOptions(Options):
     """[score.clip_nsfw]."""
 
-    weights: str = Field("clip_autokeras_binary_nsfw.pth", description="LAION's NSFW head for ViT-L/14, a local file; or 'stand-in'")
+    weights: str = Field(
+        "clip_autokeras_binary_nsfw.pth", description="LAION's NSFW head for ViT-L/14, a local file; or 'stand-in'"
+    )
 
 
 class WatermarkOptions(Options):
@@ -85,5 +93,9 @@ def read_options(model: type[Options], name: str, given: Mapping[str, Any]) -> O
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
         known = ", ".join(f"{field}: {info.description}" for field, info in model.model_fields.items()) or "none"
-        what = f"unknown key {key!r}" if fault["type"] == "extra_forbidden" else f"{key}: {fault['msg']} (got {fault['input']!r})"
+        what = (
+            f"unknown key {key!r}"
+            if fault["type"] == "extra_forbidden"
+            else f"{key}: {fault['msg']} (got {fault['input']!r})"
+        )
         raise ScorerError(f"score.{name}: {what}; known keys: {known}") from error

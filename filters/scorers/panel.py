@@ -33,7 +33,8 @@ class Panel:
     embeddings: bool = False
 
     def score(self, images: "Sequence[Image]", texts: Texts, needs: Mapping[str, Array]) -> Scored:
-        """Return every score column, NaN where it was not asked for or cannot be said, and the embeddings where they are kept.
+        """Return every score column, NaN where it was not asked for or cannot be said, and the embeddings where they
+        are kept.
 
         `needs` holds, per head, the rows (N,) bool that it must score; a head that is not in it scores all.
         """
@@ -51,7 +52,9 @@ class Panel:
                 columns.update({name: np.full(len(images), np.nan, np.float32) for name in HEADS[head.name].columns})
             if not rows:
                 continue
-            encoded = encoder.encode([images[row] for row in rows], {kind: [some[row] for row in rows] for kind, some in texts.items()})
+            encoded = encoder.encode(
+                [images[row] for row in rows], {kind: [some[row] for row in rows] for kind, some in texts.items()}
+            )
             if kept:
                 embeddings = encoded["image"].astype(np.float16)
             for head in heads:
@@ -74,7 +77,8 @@ class Panel:
 def load_panel(specs: Sequence[ScorerSpec], compute: Compute, *, embeddings: bool = False) -> Panel:
     """Load every encoder once, and its heads; with `embeddings`, CLIP's of every picture are kept too.
 
-    Raises ScorerError where model, head and options do not fit, WeightsError for weights that are missing, altered or of another form.
+    Raises ScorerError where model, head and options do not fit, WeightsError for weights that are missing, altered or
+    of another form.
     """
     for spec in specs:
         scorer_weights(spec)

@@ -14,10 +14,11 @@ FORMAT = 1
 
 
 def seeded(state: "Mapping[str, torch.Tensor]", name: str, gain: float = 1.0) -> "dict[str, torch.Tensor]":
-    """Return a state dict of the same names and shapes whose matrices are uniform random, with deviation gain / sqrt(fan in).
+    """Return a state dict of the same names and shapes whose matrices are uniform random, with deviation gain /
+    sqrt(fan in).
 
-    Vectors keep what normalisation layers start from: scales of one, shifts of zero. The numbers depend on `name` and the
-    tensor's name alone, not on the version of torch.
+    Vectors keep what normalisation layers start from: scales of one, shifts of zero. The numbers depend on `name` and
+    the tensor's name alone, not on the version of torch.
     """
     return {key: _tensor(f"{name}/{key}", tensor, gain) for key, tensor in state.items()}
 
@@ -30,6 +31,8 @@ def _tensor(key: str, tensor: "torch.Tensor", gain: float) -> "torch.Tensor":
         return tensor.clone() if tensor.ndim == 0 else torch.full_like(tensor, 1.0 if one else 0.0)
     seed = int.from_bytes(hashlib.sha256(f"{FORMAT}/{key}".encode()).digest()[:8], "little")
     fan_in = int(np.prod(tensor.shape[1:])) if tensor.ndim > 1 else tensor.numel()
-    drawn = np.random.Generator(np.random.PCG64(seed)).random(tensor.numel())  # the seed is the tensor's name: no state, no order
+    drawn = np.random.Generator(np.random.PCG64(seed)).random(
+        tensor.numel()
+    )  # the seed is the tensor's name: no state, no order
     spread = gain * np.sqrt(3 / fan_in)
     return torch.from_numpy(((2 * drawn - 1) * spread).astype(np.float32)).reshape(tensor.shape)

@@ -34,7 +34,10 @@ TEXT_SCALE = 0.49
 
 def weights() -> tuple[WeightsFile, ...]:
     """Return the identities of both models. Raises WeightsError where their package is missing or altered."""
-    return tuple(packaged(f"stock_mark ({file})", "rapidocr_onnxruntime", f"models/{file}", digest) for file, digest in SHA256.items())
+    return tuple(
+        packaged(f"stock_mark ({file})", "rapidocr_onnxruntime", f"models/{file}", digest)
+        for file, digest in SHA256.items()
+    )
 
 
 @dataclass
@@ -61,7 +64,8 @@ class StockMark:
         self.read: Any = TextRecognizer({"model_path": reader.path, **ONE_THREAD, **READER_SETTINGS})
 
     def encode(self, images: "Sequence[Image]", texts: Texts) -> Encoded:
-        """Return `stock_mark`: (N,) float32, 1 for a stock agency's word, else 0.49 x the share of the picture that is text."""
+        """Return `stock_mark`: (N,) float32, 1 for a stock agency's word, else 0.49 x the share of the picture that is
+        text."""
         return {"stock_mark": np.array([self.judge(image) for image in images], np.float32)}
 
     def judge(self, image: "Image") -> float:
@@ -78,7 +82,8 @@ class StockMark:
 
 
 def resized(image: "Image", side: int) -> Array:
-    """Return the picture with a long side of `side` pixels, (H, W, 3) uint8 BGR. Small ones are enlarged: more marks are found."""
+    """Return the picture with a long side of `side` pixels, (H, W, 3) uint8 BGR. Small ones are enlarged: more marks
+    are found."""
     from PIL import Image
 
     scale = side / max(image.size)

@@ -2,8 +2,18 @@
 
 import re
 
-AGENCIES = ("shutterstock", "dreamstime", "depositphotos", "gettyimages", "istockphoto", "adobestock", "vectorstock", "canstockphoto")
-"""Long names, found anywhere in a text, a third of their letters wrong: overlays are faint and cut off at the picture's edge."""
+AGENCIES = (
+    "shutterstock",
+    "dreamstime",
+    "depositphotos",
+    "gettyimages",
+    "istockphoto",
+    "adobestock",
+    "vectorstock",
+    "canstockphoto",
+)
+"""Long names, found anywhere in a text, a third of their letters wrong: overlays are faint and cut off at the picture's
+edge."""
 SHORT = ("getty", "alamy", "istock", "bigstock", "fotolia", "123rf", "pond5", "freepik", "stocksy", "vecteezy", "imago")
 """Short names, found as whole words."""
 FRAGMENTS = ("shutter", "stock")
@@ -12,8 +22,8 @@ EVERYDAY = ("stockholm", "stocking", "livestock", "woodstock")
 MARKS = ("sample", "preview", "watermark", "proof", "copyright", "unlicensed")
 """What drafts are stamped with, found as whole words."""
 WRONG = 1 / 3
-"""Share of letters. Of 29 artworks under a centred mark of alpha 90 of 255, exact names alone are read on 12, a third wrong on 22; of
-3,132 captions from COCO and PartiPrompts it takes 5 for marks."""
+"""Share of letters. Of 29 artworks under a centred mark of alpha 90 of 255, exact names alone are read on 12, a third
+wrong on 22; of 3,132 captions from COCO and PartiPrompts it takes 5 for marks."""
 LOOKALIKES = str.maketrans("01", "ol")
 
 
@@ -26,11 +36,14 @@ def is_stock_mark(text: str) -> bool:
     plain = letters
     for word in EVERYDAY:
         plain = plain.replace(word, "")
-    return any(piece in plain for piece in FRAGMENTS) or any(errors(name, letters) <= len(name) * WRONG for name in AGENCIES)
+    return any(piece in plain for piece in FRAGMENTS) or any(
+        errors(name, letters) <= len(name) * WRONG for name in AGENCIES
+    )
 
 
 def errors(name: str, text: str) -> int:
-    """Return the fewest letters to add, drop or change for the name to stand somewhere in the text (Sellers' algorithm)."""
+    """Return the fewest letters to add, drop or change for the name to stand somewhere in the text (Sellers'
+    algorithm)."""
     row = list(range(len(name) + 1))
     fewest = row[-1]
     for letter in text:

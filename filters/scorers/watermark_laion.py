@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.scorers.base import Compute, Encoded, Texts, batches, device_of, load_exactly, padded, read_state, to_device
+from filters.scorers.base import (
+    Compute,
+    Encoded,
+    Texts,
+    batches,
+    device_of,
+    load_exactly,
+    padded,
+    read_state,
+    to_device,
+)
 from filters.scorers.stand_in import seeded
 from manifests.weights import STAND_IN
 
@@ -50,7 +60,10 @@ class WatermarkLaion:
         import torch
 
         found, size = [], self.compute.batch_size
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"),
+        ):
             for batch in batches([pixels(image) for image in images], size):
                 logits = self.model(to_device(padded(batch, size), self.device))[: len(batch)]
                 found.append(logits.float().softmax(dim=1)[:, WATERMARK].cpu().numpy())
@@ -67,7 +80,8 @@ def pixels(image: "Image") -> "torch.Tensor":
 
 
 def load_detector(weights: str) -> Any:
-    """Return the detector in eval mode. The file is a state dict, or holds one under 'weights'. Raises WeightsError for another form."""
+    """Return the detector in eval mode. The file is a state dict, or holds one under 'weights'. Raises WeightsError for
+    another form."""
     if weights == STAND_IN:
         return _load_stand_in()
     state = read_state(weights, "watermark_laion")
@@ -82,7 +96,9 @@ def build_detector() -> Any:
     from torch.nn import Dropout, Linear, ReLU, Sequential
 
     model = timm.create_model("efficientnet_b3", pretrained=False, num_classes=2)
-    model.classifier = Sequential(Linear(model.num_features, 625), ReLU(), Dropout(0.3), Linear(625, 256), ReLU(), Linear(256, 2))
+    model.classifier = Sequential(
+        Linear(model.num_features, 625), ReLU(), Dropout(0.3), Linear(625, 256), ReLU(), Linear(256, 2)
+    )
     return model
 
 

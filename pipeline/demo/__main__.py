@@ -43,7 +43,10 @@ def demo(
         if code:
             raise typer.Exit(code)
     print(
-        "\nthe demo took " + clock(time.monotonic() - started) + ": " + ", ".join(f"{shown} {clock(seconds)}" for shown, seconds in times)
+        "\nthe demo took "
+        + clock(time.monotonic() - started)
+        + ": "
+        + ", ".join(f"{shown} {clock(seconds)}" for shown, seconds in times)
     )
 
 

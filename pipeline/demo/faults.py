@@ -34,9 +34,15 @@ def _served(kind: str, reason: str, *paths: str, scheme: str = "http") -> Fault:
 
 FAULTS: tuple[Fault, ...] = (
     Fault("bad-url", "bad_url", (None, "", "not a URL", "/pictures/cat.jpg", "http://")),
-    Fault("blocked-scheme", "blocked_scheme", ("file:///etc/passwd", f"ftp://{host('ftp')}/cat.jpg", "gopher://example.org/cat.gif")),
     Fault(
-        "private-address", "blocked_address", ("http://10.0.0.1/cat.jpg", "http://169.254.169.254/latest/cat.jpg", "http://[::1]/cat.jpg")
+        "blocked-scheme",
+        "blocked_scheme",
+        ("file:///etc/passwd", f"ftp://{host('ftp')}/cat.jpg", "gopher://example.org/cat.gif"),
+    ),
+    Fault(
+        "private-address",
+        "blocked_address",
+        ("http://10.0.0.1/cat.jpg", "http://169.254.169.254/latest/cat.jpg", "http://[::1]/cat.jpg"),
     ),
     Fault("dns", "dns", ("http://nowhere.invalid/cat.jpg", "http://no-such-host.invalid/dog.jpg")),
     _served("refused", "connection", "cat.jpg", "dog.jpg"),
@@ -89,7 +95,9 @@ def bodies(picture: Image.Image) -> dict[str, bytes]:
         "not-an-image/page.jpg": lambda: (
             b"<!DOCTYPE html><html><title>Sign in</title><body>Please sign in to see this picture.</body></html>"
         ),
-        "not-an-image/drawing.jpg": lambda: b'<svg xmlns="http://www.w3.org/2000/svg" width="400" height="400"><circle r="90"/></svg>',
+        "not-an-image/drawing.jpg": lambda: (
+            b'<svg xmlns="http://www.w3.org/2000/svg" width="400" height="400"><circle r="90"/></svg>'
+        ),
         "not-an-image/answer.png": lambda: b'{"error": "hotlinking is not allowed", "code": 1011}',
         "bomb/bomb.png": lambda: _png(60_000, 60_000, zlib.compress(bytes(1000))),
         "bomb/bomb.gif": lambda: b"GIF89a" + struct.pack("<HH", 65_000, 65_000) + encode(picture, "GIF")[10:],

