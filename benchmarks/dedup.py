@@ -10,8 +10,8 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from filters.bands import _pairs_of_equal, _sampled, choose_bands
 from filters.dedup import Array, clusters, first_of_each, phash, phash_of_grey
+from filters.hamming import _pairs_of_equal, _sampled, choose_bands
 
 RADIUS = 6
 

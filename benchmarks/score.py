@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from filters.dedup import phash
-from filters.fetch.images import ImageLimits, open_picture
+from filters.images.decode import ImageLimits, open_picture
 from filters.scorers.base import Compute
 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "T4": 65e12}

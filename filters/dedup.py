@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.bands import Pairs, candidates, choose_bands, components, connecting_pairs, pair_masks, thinned
+from filters.hamming import Pairs, candidates, choose_bands, components, connecting_pairs, pair_masks, thinned
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -121,7 +121,7 @@ def nearest(hashes: Array, listed: Array, radius: int) -> tuple[Array, Array]:
     """Return, per hash, the place in `listed` of the nearest hash within the radius and its distance, (N,) int64 each;
     -1 where none.
 
-    Of two that are as near the first in the list counts. None is missed: see filters/bands.py.
+    Of two that are as near the first in the list counts. None is missed: see filters/hamming.py.
     """
     found, least = np.full(len(hashes), -1, np.int64), np.full(len(hashes), radius + 1, np.int64)
     values, first = np.unique(np.asarray(listed, np.uint64), return_index=True)

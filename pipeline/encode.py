@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from filters.fetch.images import ImageFault, ImageLimits, open_picture
+from filters.images.decode import ImageFault, ImageLimits, open_picture
 from manifests.files import canonical_json, digest_of, read_table, write_table
 from manifests.manifest import ShardRecord
 from manifests.recipe_file import read_headed

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.fetch.images import ImageLimits
 from filters.fetch.img2dataset import LACKS, missing
+from filters.images.decode import ImageLimits
 from manifests.schema import schema
 from manifests.tombstones import read_tombstones
 from pipeline.datasets import DATASETS

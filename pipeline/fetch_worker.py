@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from filters.fetch.client import Request, fetch_all
 from filters.fetch.config import FetchConfig
-from filters.fetch.images import ImageFault, ImageLimits, store
 from filters.fetch.img2dataset import Download, download
+from filters.images.decode import ImageFault, ImageLimits, store
 from manifests.files import read_table, write_json, write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.shards import write_shard

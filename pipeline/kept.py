@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.fetch.images import ImageFault, ImageLimits, open_picture
+from filters.images.decode import ImageFault, ImageLimits, open_picture
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import schema
 from manifests.shards import read_shard

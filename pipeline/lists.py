@@ -14,7 +14,7 @@ import numpy as np
 from filters.decontaminate import PromptError, Prompts, read_prompts
 from filters.dedup import Array, phash
 from filters.exclude import OF_ROWS, Exclusions, Listed, ListError, read_list
-from filters.fetch.images import ImageFault, ImageLimits, open_picture, store
+from filters.images.decode import ImageFault, ImageLimits, open_picture, store
 from manifests.files import digest_of
 from manifests.weights import sha256_file
 from pipeline.recipe import ExcludeFile, Recipe, RecipeError

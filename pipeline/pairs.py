@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from filters.fetch.images import Stored
+from filters.images.decode import Stored
 from manifests.schema import schema
 from manifests.shards import read_shard
 from pipeline.select import SCORES

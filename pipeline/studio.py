@@ -136,7 +136,7 @@ def _codes(examples: Sequence[Example]) -> Tensor:
 
 def stored_pictures(pairs: Path, uids: Sequence[str], size: int) -> dict[str, Image.Image]:
     """Return the fetched pictures of these uids, cropped to `size` pixels, as far as RUN/pairs still has them."""
-    from filters.fetch.images import ImageFault, ImageLimits, open_picture  # the one gate for foreign bytes
+    from filters.images.decode import ImageFault, ImageLimits, open_picture  # the one gate for foreign bytes
 
     wanted, found = set(uids), dict[str, Image.Image]()
     samples = (sample for path in sorted(pairs.glob("*.tar")) for sample in read_shard(path))

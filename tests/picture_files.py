@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image, ImageCms
 
-from filters.fetch.images import ImageFault, ImageLimits, open_picture, store
+from filters.images.decode import ImageFault, ImageLimits, open_picture, store
 
 LIMITS = ImageLimits(max_pixels=1_000_000, store_side=64)
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -5,9 +5,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import filters.bands
-from filters.bands import EVERYWHERE, Bands, _masks, choose_bands, connecting_pairs, spread, thinned
+import filters.hamming
 from filters.dedup import clusters, first_of_each
+from filters.hamming import EVERYWHERE, Bands, _masks, choose_bands, connecting_pairs, spread, thinned
 
 SPREADS = {
     "first bits": [63, 62, 61, 60, 59, 58],
@@ -70,8 +70,8 @@ def crowds(rng: np.random.Generator) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("hot", [4, 64, 4096])
 def test_hot_buckets_lose_nothing(monkeypatch, name, hot):
     """Crowds are joined by stars and cut again; with HOT this small nearly every bucket is one."""
-    monkeypatch.setattr(filters.bands, "HOT", hot)
-    monkeypatch.setattr(filters.bands, "PIVOTS", 16)
+    monkeypatch.setattr(filters.hamming, "HOT", hot)
+    monkeypatch.setattr(filters.hamming, "PIVOTS", 16)
     hashes = np.unique(crowds(np.random.default_rng(1))[name])
     wanted = by_brute_force(hashes, 6)
     assert labels_of(hashes, Bands(6, EVERYWHERE, _masks(EVERYWHERE, 6, 1))) == wanted

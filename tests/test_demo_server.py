@@ -11,7 +11,7 @@ import pytest
 
 from filters.fetch.client import Request, fetch_all
 from filters.fetch.config import FetchConfig
-from filters.fetch.images import ImageFault, ImageLimits, store
+from filters.images.decode import ImageFault, ImageLimits, store
 from pipeline.demo.data import DemoData, prepare
 from pipeline.demo.faults import FAULTS
 from pipeline.demo.server import connect_to, serve

@@ -29,7 +29,7 @@ from picture_files import (
 )
 from PIL import Image
 
-from filters.fetch.images import ImageFault, ImageLimits, inspect, open_picture, store
+from filters.images.decode import ImageFault, ImageLimits, inspect, open_picture, store
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_what_is_no_picture(name: str) -> None:
 
 @pytest.mark.parametrize("name", bombs())
 def test_bombs_are_refused_from_the_header(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from filters.fetch import images
+    from filters.images import decode as images
 
     monkeypatch.setattr(images, "_decoder", lambda format_: pytest.fail(f"{format_} reached a decoder"))
     data = bombs()[name]
@@ -71,9 +71,9 @@ def test_bombs_are_refused_from_the_header(name: str, monkeypatch: pytest.Monkey
 
 MEMORY = """
 import resource, sys
-from filters.fetch.images import ImageFault, ImageLimits, open_picture, store
+from filters.images.decode import ImageFault, ImageLimits, open_picture, store
 from PIL import Image, ImageCms
-import filters.fetch.pixels
+import filters.images.srgb
 # a reader that trusts these files must not take the machine along
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

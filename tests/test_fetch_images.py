@@ -27,7 +27,7 @@ from picture_files import (
 )
 from PIL import Image, ImageCms, PngImagePlugin
 
-from filters.fetch.images import ImageFault, ImageLimits, inspect, open_picture, store
+from filters.images.decode import ImageFault, ImageLimits, inspect, open_picture, store
 
 
 @pytest.fixture(autouse=True)
@@ -260,7 +260,7 @@ def test_the_same_bytes_come_out_every_time() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("Software", "another")
     assert store(encode(picture, "PNG", pnginfo=info, dpi=(300, 300)), LIMITS).jpeg == first  # only pixels go in
-    script = "import sys; from filters.fetch.images import *; from sys import stdin, stdout; "
+    script = "import sys; from filters.images.decode import *; from sys import stdin, stdout; "
     script += "stdout.buffer.write(store(stdin.buffer.read(), ImageLimits(store_side=64)).jpeg)"
     other = subprocess.run(
         [sys.executable, "-c", script], input=data, capture_output=True, check=True, timeout=60

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.dedup import phash
-from filters.fetch.images import ImageLimits, open_picture, store
+from filters.images.decode import ImageLimits, open_picture, store
 from pipeline.recipe import RecipeError, load_recipe
 from pipeline.stages import StageOptions, run_stage
 from tests.conftest import RECIPE, jpeg, picture, write_recipe

@@ -10,7 +10,7 @@ import pytest
 from picture_files import corners, encode
 from PIL import Image
 
-from filters.fetch.images import ImageLimits, store
+from filters.images.decode import ImageLimits, store
 from manifests.files import write_json, write_table
 from manifests.shards import write_shard
 from pipeline.pairs import METADATA, Attempt, Result, Spool, dropped_of, pairs_table, samples, stats

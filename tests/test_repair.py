@@ -102,7 +102,7 @@ def test_intact_pictures_of_a_damaged_tar_are_saved(run, made, web):
 
 
 def test_a_picture_that_is_another_now_is_named_and_nothing_is_dropped(run, monkeypatch):
-    from filters.fetch import images
+    from filters.images import decode as images
 
     path = run / "pairs" / "00000.tar"
     DAMAGES["body bit flip"](path)

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from filters.exclude import read_list
 from filters.fetch.config import FetchConfig
-from filters.fetch.images import ImageLimits, Stored
 from filters.fetch.sites import Memory
+from filters.images.decode import ImageLimits, Stored
 from filters.tombstones import named_rows
 from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest, write_tombstones
 from pipeline.fetch_worker import FetchWorker

@@ -21,9 +21,9 @@ import pyarrow as pa
 from filters.fetch.client import Request
 from filters.fetch.config import FetchConfig
 from filters.fetch.guard import ConnectMap, Guard
-from filters.fetch.images import ImageLimits, Stored
 from filters.fetch.optout import Receipt
 from filters.fetch.url import UrlFault, normalise
+from filters.images.decode import ImageLimits, Stored
 
 LACKS = (
     "no cap on a body's bytes, no deadline (its timeout is for each socket operation), no look at the address after a"

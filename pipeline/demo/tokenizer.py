@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from filters.fetch.images import ImageFault, ImageLimits, open_picture
+from filters.images.decode import ImageFault, ImageLimits, open_picture
 from manifests.files import write_bytes
 from pipeline.demo.pictures import OPENMOJI, openmoji, render
 from tokenize_shards.catalog import DEMO_WEIGHTS

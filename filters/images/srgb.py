@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
-from filters.fetch.outline import ImageFault
+from filters.images.header import ImageFault
 
 MAX_PROFILE = 4 << 20  # bytes; the largest profiles of printing presses have 3 MB
 STRIP_PIXELS = 1 << 21  # of a large picture turned at a time: 8 MB for each stage on the way

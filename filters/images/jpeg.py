@@ -1,7 +1,7 @@
 """Walk a JPEG's segments up to its first scan: size, coding, orientation; leave metadata out."""
 
-from filters.fetch.outline import ImageFault, Outline, cut
-from filters.fetch.tiff import orientation
+from filters.images.header import ImageFault, Outline, cut
+from filters.images.tiff import orientation
 
 SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
 ALONE = {0x01, SOI, *range(0xD0, 0xD8)}  # markers without a length (ITU T.81, B.1.1.3)

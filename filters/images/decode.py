@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from filters.fetch import chunks, gif, jpeg, tiff
-from filters.fetch.outline import ImageFault, Outline
+from filters.images import gif_bmp as gif
+from filters.images import jpeg, tiff
+from filters.images import png_webp_avif as chunks
+from filters.images.header import ImageFault, Outline
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -134,7 +136,7 @@ def _fitted(width: int, height: int, side: int) -> tuple[int, int]:
 def _is_srgb_jpeg(outline: Outline, limits: ImageLimits) -> bool:
     """Say whether a JPEG's pixels are sRGB as they stand; its scans are read to the end. Raises ImageFault where they
     are broken."""
-    from filters.fetch.pixels import is_srgb
+    from filters.images.srgb import is_srgb
 
     picture = _load(outline, limits, 1)  # an eighth of the size: all bits are read, fewer are transformed
     return picture.mode == "RGB" and is_srgb(picture.info.get("icc_profile"))
@@ -143,8 +145,8 @@ def _is_srgb_jpeg(outline: Outline, limits: ImageLimits) -> bool:
 def _decode(outline: Outline, limits: ImageLimits, side: int | None = None) -> "tuple[Image.Image, tuple[int, int]]":
     """Return (upright sRGB picture, its size as coded but upright). With `side` a JPEG may come smaller, yet MARGIN x
     side or more."""
-    from filters.fetch.pixels import to_srgb, upright
-    from filters.fetch.tiff import orientation
+    from filters.images.srgb import to_srgb, upright
+    from filters.images.tiff import orientation
 
     picture = _load(outline, limits, None if side is None else math.ceil(MARGIN * side))
     is_avif = outline.format == "AVIF"

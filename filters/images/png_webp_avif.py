@@ -5,8 +5,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from filters.fetch.outline import ImageFault, Outline, cut
-from filters.fetch.tiff import orientation
+from filters.images.header import ImageFault, Outline, cut
+from filters.images.tiff import orientation
 
 PNG_MARK = b"\x89PNG\r\n\x1a\n"
 PNG_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"IDAT", b"IEND"}

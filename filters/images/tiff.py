@@ -4,7 +4,7 @@ too."""
 import struct
 from collections.abc import Iterator
 
-from filters.fetch.outline import ImageFault, Outline, cut
+from filters.images.header import ImageFault, Outline, cut
 
 SIZES = {
     1: 1,

@@ -2,7 +2,7 @@
 
 import struct
 
-from filters.fetch.outline import ImageFault, Outline, cut
+from filters.images.header import ImageFault, Outline, cut
 
 MAX_SUB_BLOCKS = 500_000  # of 255 bytes in honest files: 127 MB
 RLE = {1, 2}  # BMP's run-length codings
