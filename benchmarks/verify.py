@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from manifests.bare import verify_folder
-from manifests.measure import BLOCK
+from manifests.checksums import BLOCK
 from manifests.shards import write_shard
+from manifests.verify_shards import verify_folder
 
 SAMPLE = 64 * 1024
 """Bytes of a sample's largest member: about a stored 256 px picture, or 32 crops of codes."""

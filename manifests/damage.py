@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from manifests.measure import Measured
-from manifests.plain import open_plain
+from manifests.checksums import Measured
+from manifests.regular_files import open_plain
 from manifests.shards import Index
 
 BLOCK = tarfile.BLOCKSIZE

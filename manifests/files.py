@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.plain import read_plain, walk
+from manifests.regular_files import read_plain, walk
 
 FORMAT = 1
 """Version of every file format this project writes; readers refuse what they do not know."""

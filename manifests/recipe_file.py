@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import FormatError
-from manifests.plain import read_plain
+from manifests.regular_files import read_plain
 
 HEAD = "# The recipe of this run, every value resolved: edit a copy, not this file. sha256 of what follows: "
 

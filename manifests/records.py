@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import SEAL, FormatError, SealError, finished, json_text, unsealed
+from manifests.layout import PLAN, PLANNED, SINGLE, owner
 from manifests.lineage import FOLDER
 from manifests.manifest import (
     DIGESTS,
@@ -18,9 +19,8 @@ from manifests.manifest import (
     ShardRecord,
     is_note,
 )
-from manifests.places import PLAN, PLANNED, SINGLE, owner
-from manifests.plain import read_plain
 from manifests.recipe_file import read_headed
+from manifests.regular_files import read_plain
 
 ALWAYS: dict[str, tuple[str, type]] = {
     DIGESTS: ("stages", dict),

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO
 
 from manifests.files import FormatError, read_json, unsealed, write_json, writing
-from manifests.plain import read_plain
+from manifests.regular_files import read_plain
 from manifests.weights import sha256_file
 
 Sample = dict[str, bytes]

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifests.plain import open_plain
+from manifests.regular_files import open_plain
 
 STAND_IN = "stand-in"
 """The recipe value that asks for seeded random weights in the real format instead of a file."""

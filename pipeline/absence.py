@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from filters.tombstones import in_hosts, url_digests
 from manifests.files import TEMPORARY, FormatError, read_table
-from manifests.integrity import Report
-from manifests.plain import walk
 from manifests.records import Finding
+from manifests.regular_files import walk
 from manifests.shards import member_places
 from manifests.tombstones import ENTOMBED, TOMBSTONES, Tombstones, read_tombstones
+from manifests.verify import Report
 from pipeline.excise import HEX, HOSTS
 
 NOT_READ = ("train",)

@@ -8,11 +8,11 @@ import pyarrow as pa
 from captioning.base import build_captioner, captioner_settings, captioner_weights
 from manifests.files import digest_of, read_table, write_table
 from manifests.manifest import ShardRecord
+from manifests.plans import write_plan
 from manifests.schema import schema
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands, batches
 from pipeline.kept import decode, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
-from pipeline.plans import write_plan
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.steps import Step, Unit
 

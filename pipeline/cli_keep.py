@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from manifests.integrity import Report
+    from manifests.verify import Report
 
 WIDTH = 100
 """Findings that are printed; the rest is counted."""
@@ -23,7 +23,7 @@ def _fail(message: str) -> typer.Exit:
 
 def _watch(quiet: bool) -> Any:
     """Return a Watch that prints bytes, rate and time left: one live line on a terminal, a line every 5 s elsewhere."""
-    from manifests.measure import Watch
+    from manifests.checksums import Watch
     from pipeline.progress import EVERY_S, clock
 
     started, shown = time.monotonic(), [time.monotonic()]
@@ -48,8 +48,8 @@ def _watch(quiet: bool) -> Any:
 def look(root: Path, jobs: int, quiet: bool = False, samples: bool = False) -> "Report":
     """Verify a run folder or a bare folder of shards; `samples`: look into each too. Raises ValueError for a folder
     that is neither."""
-    from manifests.bare import is_bare, verify_folder
-    from manifests.integrity import is_run, verify_run
+    from manifests.verify import is_run, verify_run
+    from manifests.verify_shards import is_bare, verify_folder
     from pipeline.absence import with_absence
     from pipeline.registry import STAGES
     from pipeline.samples import with_samples
@@ -180,7 +180,7 @@ def repair(
 
 
 def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> int:
-    from manifests.integrity import is_run
+    from manifests.verify import is_run
     from pipeline.cli import surroundings
     from pipeline.folder import recipe_of_run
     from pipeline.recipe import RecipeError

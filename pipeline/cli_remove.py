@@ -107,7 +107,7 @@ def _fault(error: Exception) -> str:
 
 
 def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> None:
-    from manifests.integrity import is_run
+    from manifests.verify import is_run
     from pipeline.datasets import DATASETS
     from pipeline.folder import recipe_of_run
     from pipeline.recipe import RecipeError

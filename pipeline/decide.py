@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from manifests.files import write_table
 from manifests.manifest import FileRecord, ShardRecord
+from manifests.plans import connect, files_sql, plan_folder
 from manifests.schema import COLUMNS, schema
 from manifests.tombstones import ENTOMBED, read_tombstones
 from pipeline.hands import Hands
 from pipeline.judge import MARKS, NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
-from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.rules import DECODED, DETECTED, RuleSet, build_rules, origins, own_filters
 from pipeline.select import SCORES
 from pipeline.steps import Step, Unit, records_of, upstream

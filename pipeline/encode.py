@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from filters.images.decode import ImageFault, ImageLimits, open_picture
 from manifests.files import canonical_json, digest_of, read_table, write_table
 from manifests.manifest import ShardRecord
+from manifests.plans import write_plan
 from manifests.recipe_file import read_headed
 from manifests.schema import schema
 from manifests.tombstones import read_tombstones
@@ -22,7 +23,6 @@ from manifests.uid import uid_hash
 from manifests.weights import STAND_IN, WeightsError, WeightsFile
 from pipeline.hands import Hands, batches
 from pipeline.kept import Decoders, Pair, Row, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
-from pipeline.plans import write_plan
 from pipeline.recipe import Recipe, parse_recipe
 from pipeline.reuse import earlier_rows, stamp
 from pipeline.steps import Step, Unit, records_of

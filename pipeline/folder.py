@@ -12,10 +12,10 @@ import pyarrow as pa
 import tomli_w
 
 from manifests.files import FormatError, read_json, sweep, write_bytes, write_json
-from manifests.integrity import ASKED
 from manifests.lineage import lost
 from manifests.recipe_file import headed, read_headed
 from manifests.tombstones import TOMBSTONES, read_tombstones
+from manifests.verify import ASKED
 from pipeline.pending import finish
 from pipeline.recipe import Recipe, RecipeError, apply_set, load_recipe, parse_recipe
 

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import read_table
+from manifests.plans import plan_folder
 from pipeline.pack import Pack
-from pipeline.plans import plan_folder
 from pipeline.selectors import Selector
 from pipeline.steps import records_of
 

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 
 from filters.images.decode import ImageFault, ImageLimits, open_picture
 from manifests.manifest import FileRecord, ShardRecord
+from manifests.plans import connect, files_sql
 from manifests.schema import schema
 from manifests.shards import read_shard
-from pipeline.plans import connect, files_sql
 from pipeline.steps import Unit, records_of
 
 if TYPE_CHECKING:

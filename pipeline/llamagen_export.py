@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from manifests.files import read_json, write_bytes, write_json
-from manifests.places import PLAN
+from manifests.layout import PLAN
+from manifests.plans import plan_folder
 from manifests.shards import Index, ShardError, index_path, read_shard
 from manifests.weights import sha256_file
 from pipeline.features import Features, TextFeatures
 from pipeline.llamagen_source import TEXT_SOURCES
 from pipeline.loader import CodeSample, LoaderError, Shard, check_shards, find_shards, first_sample, read_samples
-from pipeline.plans import plan_folder
 from pipeline.recipe import RecipeError
 from pipeline.staged import replacing
 from pipeline.steps import records_of

@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow as pa
 
 from manifests.files import digest_of, write_json, writing_table
-from manifests.integrity import is_run
+from manifests.plans import connect, files_sql
 from manifests.shards import write_shard
 from manifests.uid import UID, uid_hash_sql
+from manifests.verify import is_run
 from pipeline.lines import whole_text
 from pipeline.llamagen_arrays import Fault, features_width, read_codes, read_features, read_label
 from pipeline.llamagen_source import Entry, Labelled, Lines, Place, Source
-from pipeline.plans import connect, files_sql
 from pipeline.recipe import RecipeError
 from pipeline.staged import check_replaceable, replacing
 from tokenize_shards.catalog import vq_spec

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from filters.dedup import Array, most_alike, nearest
 from filters.tombstones import digests
 from manifests.files import read_table
+from manifests.plans import connect, files_sql, plan_folder
 from manifests.schema import schema
 from manifests.tombstones import ENTOMBED, read_tombstones
 from pipeline.lists import (
@@ -23,7 +24,6 @@ from pipeline.lists import (
     exclusions,
     placeholders,
 )
-from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.recipe import Recipe
 from pipeline.score import EMBEDDING, Score
 from pipeline.steps import records_of

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from manifests.files import digest_of, read_table
 from manifests.lineage import origin
 from manifests.manifest import FileRecord, Manifest, ShardRecord
+from manifests.plans import connect, files_sql, write_plan
 from manifests.schema import schema
 from manifests.shards import index_path, write_shard
 from manifests.tombstones import read_tombstones
@@ -20,7 +21,6 @@ from manifests.uid import uid_hash, uid_hash_sql
 from pipeline.encode import FINGERPRINT, Encode, grid_of
 from pipeline.fetch import without_gaps
 from pipeline.hands import Hands
-from pipeline.plans import connect, files_sql, write_plan
 from pipeline.steps import Step, Unit, records_of
 from pipeline.t5 import T5
 from pipeline.texts import SAID, sidecars, texts_sql

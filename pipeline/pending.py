@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.files import TEMPORARY, read_json, write_json
-from manifests.integrity import ASKED, NOTES, PENDING
+from manifests.verify import ASKED, NOTES, PENDING
 from manifests.weights import sha256_file
 from pipeline.runners import RunFailed
 

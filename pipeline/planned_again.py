@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.plans import files_sql
 from pipeline.judge import Numbers, flags, halves
-from pipeline.plans import files_sql
 from pipeline.recipe import Recipe
 from pipeline.rules import DECODED
 from pipeline.select import CARRIED

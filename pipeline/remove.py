@@ -12,10 +12,11 @@ from typing import Any
 import pyarrow.compute as pc
 
 from manifests.files import read_table, write_json
-from manifests.integrity import ASKED, NOTES, PENDING, claims_of, look_over
 from manifests.lineage import FOLDER, note_removal
 from manifests.manifest import Manifest, ShardRecord, shard_list
+from manifests.plans import note_plan, plan_folder
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
+from manifests.verify import ASKED, NOTES, PENDING, claims_of, look_over
 from manifests.weights import sha256_file
 from pipeline.blank import blank_input
 from pipeline.cut import DamagedRun, Stray, cut_record
@@ -27,7 +28,6 @@ from pipeline.graves import graves, urls_of
 from pipeline.hands import Hands
 from pipeline.pack import Pack
 from pipeline.pending import Changes, changes, commit
-from pipeline.plans import note_plan, plan_folder
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.registry import STAGES
 from pipeline.rules import input_columns

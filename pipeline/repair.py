@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from manifests.files import read_json
-from manifests.integrity import Report, verify_run
+from manifests.layout import PLAN
 from manifests.manifest import STEP
-from manifests.places import PLAN
 from manifests.records import Finding, read_records
+from manifests.verify import Report, verify_run
 from manifests.weights import sha256_file
 from pipeline.folder import locked
 from pipeline.recipe import Recipe

@@ -7,9 +7,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from manifests.checksums import Watch
 from manifests.files import out_of_room
 from manifests.manifest import Manifest
-from manifests.measure import Watch
 from manifests.records import Finding
 from manifests.weights import sha256_file
 from pipeline.recipe import Recipe

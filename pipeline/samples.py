@@ -9,10 +9,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from manifests.files import FormatError
-from manifests.integrity import Report
-from manifests.plain import walk
 from manifests.records import Finding
+from manifests.regular_files import walk
 from manifests.shards import Index, index_path
+from manifests.verify import Report
 
 IN_PROCESS = 8
 """Shards up to this number are read here: starting processes takes longer."""

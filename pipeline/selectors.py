@@ -23,8 +23,8 @@ from filters.exclude import (
 )
 from filters.tombstones import digests, url_digests
 from manifests.files import read_json, read_table
-from manifests.integrity import ASKED
 from manifests.tombstones import KINDS, value_digest
+from manifests.verify import ASKED
 from pipeline.recipe import RecipeError
 from pipeline.steps import records_of
 

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from manifests.files import TEMPORARY
-from manifests.integrity import ASKED
-from manifests.plain import walk
+from manifests.regular_files import walk
+from manifests.verify import ASKED
 
 LEFT_OUT = ("logs", "train", ".earlier")
 

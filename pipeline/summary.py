@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from manifests.manifest import Manifest, ShardRecord, total_dropped
+from manifests.plans import connect, files_sql
 from pipeline.encode import tokenizer_facts
 from pipeline.forecast import beside
 from pipeline.inputs import InputFile
-from pipeline.plans import connect, files_sql
 from pipeline.progress import clock
 from pipeline.recipe import Recipe
 from pipeline.score import score_facts

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, digest_of, read_table, writing
 from manifests.manifest import FileRecord, ShardRecord
+from manifests.plans import connect, files_sql, write_plan
 from manifests.schema import schema
 from manifests.weights import WeightsFile
 from pipeline.hands import Hands
-from pipeline.plans import connect, files_sql, write_plan
 from pipeline.recipe import Recipe
 from pipeline.reuse import MADE_BY, earlier_rows
 from pipeline.steps import Step, Unit, records_of

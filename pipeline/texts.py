@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.plans import files_sql, plan_folder
+from manifests.plans import files_sql, plan_folder
 from pipeline.steps import records_of
 
 TEXTS = ("captioner", "caption", "short_caption", "model", "prompt")

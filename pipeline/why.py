@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from manifests.plans import connect, files_sql, plan_folder
 from manifests.tombstones import read_tombstones
 from pipeline.absence import Wanted
-from pipeline.plans import connect, files_sql, plan_folder
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.rules import build_rules
 from pipeline.select import row_again

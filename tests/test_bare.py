@@ -13,9 +13,9 @@ import pytest
 import webdataset
 from typer.testing import CliRunner
 
-from manifests.bare import verify_folder
 from manifests.files import FormatError, read_json, write_json
 from manifests.shards import Index, index_path, write_shard
+from manifests.verify_shards import verify_folder
 from pipeline.cli import app
 from pipeline.samples import with_samples
 from tests.code_shards import row_of, tokenizer, write_codes

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from manifests.integrity import ASKED, NOTES
+from manifests.verify import ASKED, NOTES
 from pipeline.cli import app
 from tests.test_remove import URL, command, contents, holding, interrupted, remove, whole
 

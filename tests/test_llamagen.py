@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from manifests.bare import verify_folder
 from manifests.files import write_json
 from manifests.manifest import FileRecord, Journal, ShardRecord
 from manifests.shards import ShardError, index_path, read_shard, write_shard
+from manifests.verify_shards import verify_folder
 from pipeline.cli import app
 from pipeline.features import HashedWords
 from pipeline.llamagen_export import ExportOptions, captions_by_position, export_llamagen

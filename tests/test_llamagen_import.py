@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from manifests.bare import verify_folder
 from manifests.shards import read_shard
+from manifests.verify_shards import verify_folder
 from pipeline import llamagen_source
 from pipeline.cli import app
 from pipeline.llamagen_import import ImportOptions, import_llamagen

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 from filters.exclude import normal_urls
 from manifests.files import read_json
-from manifests.integrity import ASKED, verify_run
 from manifests.manifest import Manifest
 from manifests.shards import read_shard
 from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest
 from manifests.uid import uid_of
+from manifests.verify import ASKED, verify_run
 from pipeline.absence import with_absence
 from pipeline.cli import app
 from pipeline.cli_remove import _fault, _names

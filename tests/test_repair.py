@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from manifests.integrity import verify_run
 from manifests.manifest import Manifest
+from manifests.verify import verify_run
 from pipeline import repair as repair_module
 from pipeline.cli import app
 from pipeline.folder import recipe_of_run

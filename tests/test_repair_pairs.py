@@ -8,8 +8,8 @@ import tarfile
 
 import pytest
 
-from manifests.integrity import verify_run
 from manifests.manifest import Manifest
+from manifests.verify import verify_run
 from pipeline.folder import recipe_of_run
 from pipeline.recipe import load_recipe
 from pipeline.repair import STAGE_STEPS

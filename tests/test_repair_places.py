@@ -9,8 +9,8 @@ import signal
 import pytest
 from typer.testing import CliRunner
 
-from manifests.bare import verify_folder
-from manifests.integrity import verify_run
+from manifests.verify import verify_run
+from manifests.verify_shards import verify_folder
 from pipeline.cli import app
 from pipeline.recipe import RecipeError
 from pipeline.repair import STAGE_STEPS

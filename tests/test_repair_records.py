@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from manifests.files import read_json, write_json
-from manifests.integrity import verify_run
+from manifests.verify import verify_run
 from pipeline.folder import recipe_of_run
 from pipeline.repair import STAGE_STEPS
 from pipeline.stages import StageOptions, run_stage

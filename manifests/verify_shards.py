@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from manifests.checksums import Measured, Watch, measure_all
 from manifests.damage import explain, scan
 from manifests.files import SEAL, TEMPORARY, FormatError
-from manifests.integrity import LOOSE, Report, walk_foreign
-from manifests.measure import Measured, Watch, measure_all
-from manifests.plain import read_plain, walk
 from manifests.records import Finding
+from manifests.regular_files import read_plain, walk
 from manifests.shards import Index, index_path
+from manifests.verify import LOOSE, Report, walk_foreign
 
 INDEX, STATS = ".index.json", "_stats.json"
 IMPORT_NOTE = "import.json"

@@ -9,14 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.checksums import Measured, Watch, measure_all
 from manifests.damage import explain
 from manifests.files import TEMPORARY, FormatError, finished, read_json
+from manifests.layout import owner
 from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import STEP, FileRecord, Manifest, read_digests
-from manifests.measure import Measured, Watch, measure_all
-from manifests.places import owner
-from manifests.plain import walk
 from manifests.records import DIGESTS_PATH, Claim, Finding, Records, Stages, read_records, shard_entries
+from manifests.regular_files import walk
 from manifests.shards import Index, index_path
 from manifests.tombstones import NAME, TOMBSTONES
 from manifests.tombstones import STEP as REMOVE

@@ -7,7 +7,7 @@ import duckdb
 import pyarrow as pa
 
 from manifests.files import write_json, write_table
-from manifests.places import PLAN
+from manifests.layout import PLAN
 from manifests.weights import sha256_file
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from manifests.plain import open_plain
+from manifests.regular_files import open_plain
 
 BLOCK = 1 << 20
 """Bytes read and hashed at a time: hashlib lets other threads run meanwhile."""
