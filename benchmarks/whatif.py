@@ -29,8 +29,8 @@ from manifests.manifest import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
 from pipeline.decide import Decide
 from pipeline.dedup import CLUSTERS, Dedup
+from pipeline.execution.in_flight import Hands
 from pipeline.fetch import PLANNED, Fetch
-from pipeline.hands import Hands
 from pipeline.marks import MARKS
 from pipeline.recipe import Recipe, parse_recipe
 from pipeline.score import Score

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from manifests.files import digest_of, write_table
 from manifests.manifest import FileRecord
 from manifests.schema import schema
+from pipeline.execution.reuse import earlier_tables, stamp
+from pipeline.execution.step import Unit
 from pipeline.pairs import Attempt, Result, Spool, stored_pictures
-from pipeline.reuse import earlier_tables, stamp
-from pipeline.steps import Unit
 
 ATTEMPTS = pa.schema(
     [

@@ -16,10 +16,10 @@ from manifests.files import read_json, write_json, writing
 from manifests.manifest import FileRecord, Journal
 from manifests.tombstones import Tombstones
 from manifests.uid import Uids
+from pipeline.execution.step import records_of
 from pipeline.inputs import LEDGER
 from pipeline.lines import FAULT_COLUMN
 from pipeline.row_groups import RowGroups
-from pipeline.steps import records_of
 
 
 def blank_rows(path: Path, source: str, mapping: Mapping[str, str], tombstones: Tombstones) -> int:

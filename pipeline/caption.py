@@ -11,10 +11,10 @@ from manifests.manifest import ShardRecord
 from manifests.plans import write_plan
 from manifests.schema import schema
 from manifests.weights import WeightsFile
-from pipeline.hands import Hands, batches
+from pipeline.execution.in_flight import Hands, batches
+from pipeline.execution.reuse import earlier_rows, stamp
+from pipeline.execution.step import Step, Unit
 from pipeline.kept import decode, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
-from pipeline.reuse import earlier_rows, stamp
-from pipeline.steps import Step, Unit
 
 if TYPE_CHECKING:
     from captioning.base import Captioner

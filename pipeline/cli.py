@@ -67,7 +67,7 @@ def run(
 
     Exit codes: 0 done, 1 could not go on, 2 wrong use or recipe, 3 more losses than the recipe allows, 130 interrupted.
     """
-    from pipeline.nursery import nursery
+    from pipeline.execution.forkserver import nursery
 
     if stage not in STAGES:
         fail(f"--stage {stage!r}: no such stage; choices: {', '.join(STAGES)}", 2)
@@ -87,7 +87,7 @@ def run(
     ]
     read = open_recipe(recipe, out, sets)
 
-    from pipeline.runners import RunnerOptions
+    from pipeline.execution.supervisor import RunnerOptions
     from pipeline.stages import StageOptions
 
     options = StageOptions(RunnerOptions(runner, workers, tuple(beam_options or ())), steps, dry_run, retry)
@@ -97,8 +97,8 @@ def run(
 def run_stages(recipe: Any, stage: str, options: Any) -> int:
     """Run one stage or all of them; print errors without a traceback; return the exit code."""
     from manifests.weights import WeightsError
+    from pipeline.execution.supervisor import RunFailed
     from pipeline.recipe import RecipeError
-    from pipeline.runners import RunFailed
     from pipeline.stages import TooManyLosses
 
     stages = ("filter", "caption", "pretokenize") if stage == "all" else (stage,)
@@ -117,7 +117,7 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
 
 
 def _in_turn(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
-    from pipeline.runners import stoppable
+    from pipeline.execution.supervisor import stoppable
     from pipeline.stages import check_ahead, run_stage
 
     check_ahead(recipe, stages[1:])
@@ -138,7 +138,7 @@ def surroundings(recipe: Any, stages: tuple[str, ...]) -> Any:
     runs."""
     import contextlib
 
-    from pipeline.steps import Runtime
+    from pipeline.execution.step import Runtime
 
     if is_demo(recipe):
         from pipeline.demo.surroundings import serving

@@ -24,7 +24,7 @@ def _fail(message: str) -> typer.Exit:
 def _watch(quiet: bool) -> Any:
     """Return a Watch that prints bytes, rate and time left: one live line on a terminal, a line every 5 s elsewhere."""
     from manifests.checksums import Watch
-    from pipeline.progress import EVERY_S, clock
+    from pipeline.execution.progress import EVERY_S, clock
 
     started, shown = time.monotonic(), [time.monotonic()]
 
@@ -112,7 +112,7 @@ def verify(
 
     Exit codes: 0 whole, 1 something is wrong, 2 no run folder and no shards, 130 interrupted.
     """
-    from pipeline.runners import stoppable
+    from pipeline.execution.supervisor import stoppable
 
     try:
         if not folder:
@@ -154,9 +154,9 @@ def repair(
     interrupted.
     """
     from manifests.weights import WeightsError
+    from pipeline.execution.supervisor import RunFailed, RunnerOptions, stoppable
     from pipeline.pending import Stuck
     from pipeline.recipe import RecipeError
-    from pipeline.runners import RunFailed, RunnerOptions, stoppable
 
     root = Path(folder)
     try:
@@ -182,7 +182,7 @@ def repair(
 def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> int:
     from manifests.verify import is_run
     from pipeline.cli import surroundings
-    from pipeline.folder import recipe_of_run
+    from pipeline.execution.run_folder import recipe_of_run
     from pipeline.recipe import RecipeError
     from pipeline.repair import repair_run
 

@@ -74,8 +74,8 @@ def _guarded() -> Iterator[None]:
     import duckdb
 
     from manifests.weights import WeightsError
+    from pipeline.execution.supervisor import RunFailed, stoppable
     from pipeline.recipe import RecipeError
-    from pipeline.runners import RunFailed, stoppable
 
     try:
         with stoppable():
@@ -109,12 +109,12 @@ def _fault(error: Exception) -> str:
 def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> None:
     from manifests.verify import is_run
     from pipeline.datasets import DATASETS
-    from pipeline.folder import recipe_of_run
+    from pipeline.execution.run_folder import recipe_of_run
+    from pipeline.execution.step import Runtime
     from pipeline.recipe import RecipeError
     from pipeline.remove import remove_rows
     from pipeline.selectors import gather
     from pipeline.shadow import links_in_the_way
-    from pipeline.steps import Runtime
 
     root = Path(folder)
     if not folder:
@@ -141,7 +141,7 @@ def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote:
 def _left(root: Path) -> tuple[list["Selector"], bool]:
     """Finish or sweep what a killed removal left; return what is still to be done of it. Raises RecipeError where there
     is nothing."""
-    from pipeline.folder import locked
+    from pipeline.execution.run_folder import locked
     from pipeline.pending import is_left
     from pipeline.recipe import RecipeError
     from pipeline.selectors import Unreadable, asked_for
@@ -203,7 +203,7 @@ def _print(root: Path, done: "Outcome") -> None:
 
 def _still_named(root: Path, done: "Outcome") -> list[str]:
     """Return the removed hosts and URLs that the run's copy of the recipe names, in [fetch] connect_to or elsewhere."""
-    from pipeline.folder import recipe_values
+    from pipeline.execution.run_folder import recipe_values
 
     texts = [text.lower() for text in _texts(recipe_values(root) or {})]
     named = [one for one in done.found if one.kind in ("host", "url")]

@@ -13,10 +13,10 @@ from manifests.files import canonical_json, digest_of, read_table, write_json, w
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.weights import sha256_file
 from pipeline.excise import Gone, from_table, from_tar
+from pipeline.execution.step import Step
 from pipeline.pairs import stats
 from pipeline.score import NO_NUMBER, Score, ScoreWorker
 from pipeline.select import CARRIED, ENCODING
-from pipeline.steps import Step
 
 REASON = {"fetch": "error_message"}
 """Step -> column of its table that says why a row has no output; `reason` in the others."""

@@ -16,11 +16,11 @@ from manifests.manifest import FileRecord, ShardRecord
 from manifests.plans import connect, files_sql, plan_folder
 from manifests.schema import COLUMNS, schema
 from manifests.tombstones import ENTOMBED, read_tombstones
-from pipeline.hands import Hands
+from pipeline.execution.in_flight import Hands
+from pipeline.execution.step import Step, Unit, records_of, upstream
 from pipeline.judge import MARKS, NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
 from pipeline.rules import DECODED, DETECTED, RuleSet, build_rules, origins, own_filters
 from pipeline.select import SCORES
-from pipeline.steps import Step, Unit, records_of, upstream
 
 TIERS = pa.field("tiers", pa.list_(pa.string()), metadata={"says": "tiers that the pair is in; empty where dropped"})
 IMAGES = ("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt")

@@ -11,9 +11,9 @@ from manifests.files import read_table, write_json, write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.schema import schema
 from manifests.tombstones import read_tombstones
-from pipeline.hands import Hands
+from pipeline.execution.in_flight import Hands
+from pipeline.execution.step import Step, Unit, records_of, upstream
 from pipeline.lists import dedup_key
-from pipeline.steps import Step, Unit, records_of, upstream
 
 if TYPE_CHECKING:
     from pipeline.marks import Marked

@@ -19,10 +19,10 @@ from manifests.manifest import FileRecord, ShardRecord
 from manifests.shards import write_shard
 from manifests.tombstones import value_digest
 from pipeline.attempts import Past, carried, history, write_ledger
-from pipeline.hands import Hands, batches
+from pipeline.execution.in_flight import Hands, batches
+from pipeline.execution.step import Unit
 from pipeline.own_pictures import OwnPictures
 from pipeline.pairs import Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
-from pipeline.steps import Unit
 
 if TYPE_CHECKING:
     from filters.fetch.sites import Memory

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.files import FormatError, read_json, write_json
+from pipeline.execution.step import Unit, records_of
 from pipeline.inputs import InputFile, look_at_inputs
 from pipeline.judge import ask
 from pipeline.recipe import Recipe
 from pipeline.row_groups import BrokenGroup, RowGroups
 from pipeline.rules import build_rules
 from pipeline.select import Select, SelectWorker
-from pipeline.steps import Unit, records_of
 
 PLAN = "plan.json"
 LIVE = (0.5, 0.75)

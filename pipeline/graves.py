@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from manifests.files import read_table
 from manifests.plans import plan_folder
+from pipeline.execution.step import records_of
 from pipeline.pack import Pack
 from pipeline.selectors import Selector
-from pipeline.steps import records_of
 
 Row = dict[str, Any]
 NOBODY: Row = {

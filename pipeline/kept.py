@@ -20,7 +20,7 @@ from manifests.manifest import FileRecord, ShardRecord
 from manifests.plans import connect, files_sql
 from manifests.schema import schema
 from manifests.shards import read_shard
-from pipeline.steps import Unit, records_of
+from pipeline.execution.step import Unit, records_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

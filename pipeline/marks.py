@@ -16,6 +16,7 @@ from manifests.files import read_table
 from manifests.plans import connect, files_sql, plan_folder
 from manifests.schema import schema
 from manifests.tombstones import ENTOMBED, read_tombstones
+from pipeline.execution.step import records_of
 from pipeline.lists import (
     Pictures,
     evaluation_images,
@@ -26,7 +27,6 @@ from pipeline.lists import (
 )
 from pipeline.recipe import Recipe
 from pipeline.score import EMBEDDING, Score
-from pipeline.steps import records_of
 
 MARKS = pa.schema(
     [

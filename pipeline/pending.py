@@ -10,7 +10,7 @@ from pathlib import Path
 from manifests.files import TEMPORARY, read_json, write_json
 from manifests.verify import ASKED, NOTES, PENDING
 from manifests.weights import sha256_file
-from pipeline.runners import RunFailed
+from pipeline.execution.supervisor import RunFailed
 
 LAST = ("manifests",)
 """Moved after everything else: records follow what they speak of."""

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.plans import files_sql
+from pipeline.execution.step import records_of
 from pipeline.judge import Numbers, flags, halves
 from pipeline.recipe import Recipe
 from pipeline.rules import DECODED
 from pipeline.select import CARRIED
-from pipeline.steps import records_of
 from pipeline.stored import Stored
 
 STAYS, LEAVES, COPY, COMES = 1, 2, 3, 4

@@ -23,9 +23,10 @@ from pipeline.cut import DamagedRun, Stray, cut_record
 from pipeline.decide import Decide
 from pipeline.dedup import Dedup
 from pipeline.excise import Gone, from_lines, from_table, from_tar
-from pipeline.folder import COPY, RECIPE, locked
+from pipeline.execution.in_flight import Hands
+from pipeline.execution.run_folder import COPY, RECIPE, locked
+from pipeline.execution.step import Runtime, Step, Unit, records_of
 from pipeline.graves import graves, urls_of
-from pipeline.hands import Hands
 from pipeline.pack import Pack
 from pipeline.pending import Changes, changes, commit
 from pipeline.recipe import Recipe, RecipeError
@@ -34,7 +35,6 @@ from pipeline.rules import input_columns
 from pipeline.selectors import Selector, Unreadable, asked_for, hit_by
 from pipeline.shadow import link, shadow_of
 from pipeline.stages import settings_changed
-from pipeline.steps import Runtime, Step, Unit, records_of
 from pipeline.summary import stage_figures
 
 CARRIED = (".earlier", "logs")

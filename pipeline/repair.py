@@ -9,7 +9,8 @@ from manifests.manifest import STEP
 from manifests.records import Finding, read_records
 from manifests.verify import Report, verify_run
 from manifests.weights import sha256_file
-from pipeline.folder import locked
+from pipeline.execution.run_folder import locked
+from pipeline.execution.step import Runtime, Step, Unit, records_of
 from pipeline.recipe import Recipe
 from pipeline.registry import STAGES
 from pipeline.repair_checks import same_settings, same_versions
@@ -19,7 +20,6 @@ from pipeline.repair_shards import make_shards
 from pipeline.repair_work import FAULTS, STAGE_STEPS, Repair, RepairOptions, stage_of
 from pipeline.shadow import shadow_of
 from pipeline.stages import clear_errors, note_step
-from pipeline.steps import Runtime, Step, Unit, records_of
 
 __all__ = ["STAGE_STEPS", "Repair", "RepairOptions", "repair_run"]
 

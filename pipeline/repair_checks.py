@@ -4,8 +4,8 @@ done with."""
 import json
 
 from manifests.manifest import Manifest
+from pipeline.execution.step import Step
 from pipeline.recipe import RecipeError
-from pipeline.steps import Step
 from pipeline.summary import versions
 
 

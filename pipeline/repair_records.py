@@ -10,7 +10,8 @@ from manifests.manifest import Manifest, ManifestError, read_digests
 from manifests.recipe_file import headed, read_headed
 from manifests.records import DIGESTS_PATH
 from manifests.weights import sha256_file
-from pipeline.folder import COPY, RECIPE
+from pipeline.execution.run_folder import COPY, RECIPE
+from pipeline.execution.step import records_of
 from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
 from pipeline.recipe import RecipeError, parse_recipe
 from pipeline.registry import STAGES
@@ -18,7 +19,6 @@ from pipeline.repair_checks import same_settings
 from pipeline.repair_shards import settle_doubts
 from pipeline.repair_work import FAULTS, Repair
 from pipeline.stages import write_manifest
-from pipeline.steps import records_of
 from pipeline.tables import with_tables
 
 INPUT = "manifests/input.json"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from manifests.manifest import Journal, ShardRecord
 from pipeline.datasets import DATASETS
-from pipeline.progress import Progress
+from pipeline.execution.progress import Progress
+from pipeline.execution.step import Step, Unit
+from pipeline.execution.supervisor import RunFailed
 from pipeline.repair_work import FAULTS, Doubt, Repair, stage_of
-from pipeline.runners import RunFailed
 from pipeline.salvage import carry_pairs, changed, recorded
 from pipeline.stages import do_units
-from pipeline.steps import Step, Unit
 
 JOURNAL = "manifests/journal/{}/{}.json"
 

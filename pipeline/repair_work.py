@@ -12,11 +12,11 @@ from manifests.files import out_of_room
 from manifests.manifest import Manifest
 from manifests.records import Finding
 from manifests.weights import sha256_file
+from pipeline.execution.step import Runtime
+from pipeline.execution.supervisor import RunnerOptions
 from pipeline.recipe import Recipe
 from pipeline.registry import STAGES
-from pipeline.runners import RunnerOptions
 from pipeline.shadow import link, move_over
-from pipeline.steps import Runtime
 
 STAGE_STEPS = {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}
 FAULTS = (OSError, ValueError, KeyError, TypeError, IndexError, AssertionError, duckdb.Error, pa.ArrowException)

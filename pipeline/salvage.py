@@ -15,8 +15,8 @@ from manifests.damage import scan
 from manifests.files import FormatError, read_table, write_table
 from manifests.shards import write_shard
 from pipeline.attempts import ATTEMPTS
-from pipeline.reuse import stamp
-from pipeline.steps import Unit
+from pipeline.execution.reuse import stamp
+from pipeline.execution.step import Unit
 
 UNTOLD = ("robots", "opted_out", "too_large", "empty_body", "incomplete_body", "too_many_redirects", "bad_response")
 """Reasons of which the ledger says more than the table of pairs: when it is lost these rows are asked again."""

@@ -18,12 +18,12 @@ from manifests.manifest import ShardRecord
 from manifests.schema import COLUMNS, schema
 from manifests.shards import read_shard
 from manifests.weights import STAND_IN, WeightsFile
-from pipeline.hands import Hands, batches
+from pipeline.execution.in_flight import Hands, batches
+from pipeline.execution.reuse import earlier_rows, stamp
+from pipeline.execution.step import Step, Unit, records_of
 from pipeline.kept import Decoders, Row, decode, fresh, opened, record_of
 from pipeline.recipe import Recipe
-from pipeline.reuse import earlier_rows, stamp
 from pipeline.rules import scored_columns
-from pipeline.steps import Step, Unit, records_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -22,14 +22,14 @@ from manifests.uid import Uids, fraction_bound
 from manifests.weights import WeightsFile
 from pipeline.columns import coerce
 from pipeline.datasets import DATASETS
-from pipeline.hands import Hands
+from pipeline.execution.in_flight import Hands
+from pipeline.execution.step import Step, Unit
 from pipeline.inputs import InputFile, claimed
 from pipeline.lines import FAULT, FAULT_COLUMN
 from pipeline.lists import exclusions_key, row_exclusions
 from pipeline.recipe import Recipe
 from pipeline.row_groups import BrokenGroup, RowGroups
 from pipeline.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
-from pipeline.steps import Step, Unit
 
 HEAD = ("uid", "source", "source_row", "url", "reason")
 SCORES = ("similarity", "pwatermark", "punsafe", "aesthetic_v1", "aesthetic_v2")

@@ -13,11 +13,11 @@ from manifests.manifest import STEP, Journal
 from manifests.schema import COLUMNS
 from pipeline.decide import Decide
 from pipeline.dedup import Dedup
+from pipeline.execution.step import Step, records_of, upstream
 from pipeline.fetch import Fetch
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.score import Score
 from pipeline.select import Select
-from pipeline.steps import Step, records_of, upstream
 
 HELD = b"tessera_held"
 """Metadata of `ledger/select`: the columns, with commas, whose values it keeps of rows that a rule dropped. Without it:

@@ -10,12 +10,12 @@ from typing import Any
 from manifests.manifest import Manifest, ShardRecord, total_dropped
 from manifests.plans import connect, files_sql
 from pipeline.encode import tokenizer_facts
+from pipeline.execution.progress import clock
+from pipeline.execution.step import records_of
 from pipeline.forecast import beside
 from pipeline.inputs import InputFile
-from pipeline.progress import clock
 from pipeline.recipe import Recipe
 from pipeline.score import score_facts
-from pipeline.steps import records_of
 from pipeline.t5 import t5_facts
 
 PACKAGES = (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from manifests.plans import files_sql, plan_folder
-from pipeline.steps import records_of
+from pipeline.execution.step import records_of
 
 TEXTS = ("captioner", "caption", "short_caption", "model", "prompt")
 SAID = pa.list_(pa.struct([pa.field(name, pa.string()) for name in TEXTS]))

@@ -10,10 +10,10 @@ import pyarrow as pa
 from manifests.plans import connect, files_sql, plan_folder
 from manifests.tombstones import read_tombstones
 from pipeline.absence import Wanted
+from pipeline.execution.step import Runtime, records_of
 from pipeline.recipe import Recipe, RecipeError
 from pipeline.rules import build_rules
 from pipeline.select import row_again
-from pipeline.steps import Runtime, records_of
 
 NOTHING_TO_TELL = ("removed", "broken_row_group", "broken_line", "broken_tar")
 """Reasons of rows that are not read again: there is nothing to read, or it shall be forgotten."""

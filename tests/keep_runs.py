@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.folder import recipe_of_run
+from pipeline.execution.run_folder import recipe_of_run
+from pipeline.execution.step import Runtime
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.registry import STAGES
 from pipeline.repair import Repair, RepairOptions, repair_run
 from pipeline.stages import StageOptions, run_stage
-from pipeline.steps import Runtime
 from tests.conftest import write_input, write_recipe
 
 

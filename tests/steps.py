@@ -12,8 +12,8 @@ import pyarrow as pa
 from manifests.files import write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.weights import WeightsError
-from pipeline.hands import Hands, batches
-from pipeline.steps import Step, Unit
+from pipeline.execution.in_flight import Hands, batches
+from pipeline.execution.step import Step, Unit
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def selected(recipe_):
     """Run select in this process; return its rows."""
     claim(recipe_.root, with_tables(recipe_, look_at_inputs(recipe_)))
     step = Select(recipe_, recipe_.root)
-    from pipeline.hands import Hands
+    from pipeline.execution.in_flight import Hands
 
     records = [step.open().run(unit, Hands()) for unit in step.units()]
     return [row for record in records for row in pq.read_table(recipe_.root / record.files[0].path).to_pylist()]

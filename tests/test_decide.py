@@ -7,7 +7,7 @@ from manifests.files import write_table
 from manifests.manifest import FileRecord, Journal
 from manifests.uid import uid_of
 from pipeline.decide import Decide
-from pipeline.hands import Hands
+from pipeline.execution.in_flight import Hands
 from pipeline.recipe import load_recipe
 from tests.conftest import EXPECTED, KEPT, write_input, write_recipe
 from tests.filter_runs import final_rows, run_filter

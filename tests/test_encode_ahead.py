@@ -15,10 +15,10 @@ from manifests.schema import schema
 from manifests.shards import write_shard
 from manifests.weights import STAND_IN
 from pipeline.encode import Encode, EncodeWorker, TierTools
-from pipeline.hands import Hands
+from pipeline.execution.in_flight import Hands
+from pipeline.execution.step import Unit
 from pipeline.kept import Decoders
 from pipeline.recipe import load_recipe
-from pipeline.steps import Unit
 from tokenize_shards.agreement import Agreement
 from tokenize_shards.encode import Encoder
 from tokenize_shards.vq import load_vq

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.hands import Hands
+from pipeline.execution.in_flight import Hands
 from pipeline.inputs import claim, input_batches, look_at_inputs
 from pipeline.recipe import RecipeError, parse_recipe
 from pipeline.row_groups import RowGroups

@@ -15,10 +15,10 @@ from manifests.manifest import Manifest
 from manifests.verify import verify_run
 from pipeline import repair as repair_module
 from pipeline.cli import app
-from pipeline.folder import recipe_of_run
+from pipeline.execution.run_folder import recipe_of_run
+from pipeline.execution.step import Runtime
 from pipeline.repair import STAGE_STEPS, RepairOptions, repair_run
 from pipeline.repair_checks import Refused
-from pipeline.steps import Runtime
 from tests.damages import DAMAGES
 from tests.keep_runs import differing, files_of, one_of_each_kind, without_beam
 

@@ -1,10 +1,11 @@
-"""pipeline/reuse.py: what an earlier plan made is carried over only where it was made the same way and is whole."""
+"""pipeline/execution/reuse.py: what an earlier plan made is carried over only where it was made the same way and is
+whole."""
 
 import pyarrow as pa
 
 from manifests.files import write_table
 from manifests.manifest import FileRecord, ShardRecord
-from pipeline.reuse import earlier_rows, let_go, set_aside, stamp
+from pipeline.execution.reuse import earlier_rows, let_go, set_aside, stamp
 
 UIDS = [bytes([number]) * 16 for number in range(4)]
 

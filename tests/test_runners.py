@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.nursery import worker_environment
-from pipeline.progress import Progress, clock
+from pipeline.execution.forkserver import worker_environment
+from pipeline.execution.progress import Progress, clock
+from pipeline.execution.supervisor import RUNNERS, RunFailed, RunnerOptions, Supervisor
 from pipeline.recipe import RecipeError, parse_recipe
-from pipeline.runners import RUNNERS, RunFailed, RunnerOptions, Supervisor
 from tests import steps
 
 pytestmark = pytest.mark.slow

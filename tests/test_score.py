@@ -12,11 +12,11 @@ from conftest import jpeg, picture
 from filters.scorers.panel import Scored
 from manifests.files import write_table
 from manifests.shards import write_shard
-from pipeline.hands import Hands
+from pipeline.execution.in_flight import Hands
+from pipeline.execution.step import Unit
 from pipeline.kept import Decoders
 from pipeline.recipe import parse_recipe
 from pipeline.score import NO_NUMBER, Score, ScoreWorker
-from pipeline.steps import Unit
 
 RECIPE = {
     "score": {

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.progress import clock
+from pipeline.execution.progress import clock
 
 PIPELINE = [sys.executable, "-m", "pipeline.cli"]
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from manifests.files import digest_of, finished
 from manifests.manifest import Journal, ShardRecord
 from manifests.weights import WeightsFile
-from pipeline.hands import Hands
+from pipeline.execution.in_flight import Hands
 from pipeline.recipe import Recipe
 
 

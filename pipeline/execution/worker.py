@@ -12,10 +12,10 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from manifests.files import out_of_room, write_bytes
 from manifests.weights import WeightsError
-from pipeline.hands import Hands
-from pipeline.job import DONE, FAILED, MISUSED, NO_ROOM, Job, error_path
+from pipeline.execution.in_flight import Hands
+from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, Job, error_path
+from pipeline.execution.step import Step, Unit, Worker
 from pipeline.recipe import RecipeError
-from pipeline.steps import Step, Unit, Worker
 
 CLUSTERS = {"flink": "FlinkRunner", "spark": "SparkRunner", "dataflow": "DataflowRunner", "portable": "PortableRunner"}
 

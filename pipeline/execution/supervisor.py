@@ -14,12 +14,12 @@ from typing import Any
 
 from manifests.manifest import ShardRecord
 from manifests.uid import uid_hash
-from pipeline.hands import DEADLY, held_by, last_sign
-from pipeline.job import DONE, MISUSED, NO_ROOM, Job, error_path
-from pipeline.nursery import Nursling, gpus, nursery, worker_environment
-from pipeline.progress import Progress
+from pipeline.execution.forkserver import Nursling, gpus, nursery, worker_environment
+from pipeline.execution.in_flight import DEADLY, held_by, last_sign
+from pipeline.execution.job import DONE, MISUSED, NO_ROOM, Job, error_path
+from pipeline.execution.progress import Progress
+from pipeline.execution.step import Step, Unit
 from pipeline.recipe import RecipeError
-from pipeline.steps import Step, Unit
 
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
 FRUITLESS_DEATHS = 12

@@ -66,7 +66,7 @@ class Nursery:
         """The end of what the process wrote to standard error, once it has ended."""
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # as long as this object
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.nursery"],
+            [sys.executable, "-m", "pipeline.execution.forkserver"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -267,7 +267,7 @@ class Server:
         os.chdir(request["folder"])
         tempfile.tempdir = None  # TMPDIR is another one now
         end_with(self.lifeline[0])
-        from pipeline.worker import work  # imported before the fork
+        from pipeline.execution.worker import work  # imported before the fork
 
         code = work(Path(request["job"]))
         sys.stdout.flush()
@@ -294,7 +294,7 @@ def main() -> NoReturn:
     import pyarrow as pa
 
     with hidden(*OPTIONAL):
-        import pipeline.worker
+        import pipeline.execution.worker
 
         pa.scalar("")  # pyarrow looks for pandas at the first value that it makes, once
     import pipeline.registry  # noqa: F401

@@ -1,0 +1,1 @@
+"""What runs a step: Beam backends, the supervisor of worker processes, a run folder and its lock."""
