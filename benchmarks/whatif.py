@@ -32,7 +32,7 @@ from pipeline.dedup import CLUSTERS, Dedup
 from pipeline.execution.in_flight import Hands
 from pipeline.fetch import PLANNED, Fetch
 from pipeline.marks import MARKS
-from pipeline.recipe import Recipe, parse_recipe
+from pipeline.recipes.schema import Recipe, parse_recipe
 from pipeline.score import Score
 from pipeline.select import SELECTED, Select
 

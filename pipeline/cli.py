@@ -98,7 +98,7 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
     """Run one stage or all of them; print errors without a traceback; return the exit code."""
     from manifests.weights import WeightsError
     from pipeline.execution.supervisor import RunFailed
-    from pipeline.recipe import RecipeError
+    from pipeline.recipes.schema import RecipeError
     from pipeline.stages import TooManyLosses
 
     stages = ("filter", "caption", "pretokenize") if stage == "all" else (stage,)

@@ -25,7 +25,7 @@ def whatif(
     rules would let rows in that were never fetched, they are counted, and kept is shown as bounds.
     """
     from pipeline.funnel import lines
-    from pipeline.recipe import RecipeError
+    from pipeline.recipes.schema import RecipeError
     from pipeline.whatif import ask
 
     read = open_run(recipe, out, set_)
@@ -46,7 +46,7 @@ def why(
 ) -> None:
     """Tell a row's whole story: source, each value with its origin, each rule with its verdict, fetch, duplicates,
     captions, codes."""
-    from pipeline.recipe import RecipeError
+    from pipeline.recipes.schema import RecipeError
     from pipeline.why import NotFound, print_story
 
     read = open_run(recipe, out, set_)
@@ -76,7 +76,7 @@ def plan(
     from dataclasses import asdict
 
     from pipeline.forecast import forecast, lines, write_forecast
-    from pipeline.recipe import RecipeError
+    from pipeline.recipes.schema import RecipeError
 
     read = open_run(recipe, out, set_) if as_json else open_recipe(recipe, out, set_)
     try:

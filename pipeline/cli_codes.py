@@ -62,7 +62,7 @@ def show_codes_command(
 
 def _tokenizer_of(shard: Path, vq: str | None, weights: str | None) -> tuple[str, str]:
     """Return (name, weights) from the options, else from the recipe of the run that the shard lies in."""
-    from pipeline.recipe import RecipeError, load_recipe
+    from pipeline.recipes.schema import RecipeError, load_recipe
     from pipeline.show import run_of
 
     path = run_of(shard) / "recipe.toml"
@@ -166,7 +166,7 @@ def import_llamagen_command(
 
 def check_folders(codes: Path, jsonl: Path | None, labels: Path | None, t5: Path | None) -> None:
     """Raise RecipeError for folders that are not there, or that name neither or both kinds of codes."""
-    from pipeline.recipe import RecipeError
+    from pipeline.recipes.schema import RecipeError
 
     if (jsonl is None) == (labels is None):
         raise RecipeError(

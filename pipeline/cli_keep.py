@@ -156,7 +156,7 @@ def repair(
     from manifests.weights import WeightsError
     from pipeline.execution.supervisor import RunFailed, RunnerOptions, stoppable
     from pipeline.pending import Stuck
-    from pipeline.recipe import RecipeError
+    from pipeline.recipes.schema import RecipeError
 
     root = Path(folder)
     try:
@@ -183,7 +183,7 @@ def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> in
     from manifests.verify import is_run
     from pipeline.cli import surroundings
     from pipeline.execution.run_folder import recipe_of_run
-    from pipeline.recipe import RecipeError
+    from pipeline.recipes.schema import RecipeError
     from pipeline.repair import repair_run
 
     if not root.is_dir() or not is_run(root):

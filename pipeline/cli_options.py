@@ -32,7 +32,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 def open_recipe(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
     """Read the recipe that a command names, say which it is, and return it. Ends with code 2 for a fault in it."""
-    from pipeline.recipe import RecipeError, choose_recipe, load_recipe
+    from pipeline.recipes.schema import RecipeError, choose_recipe, load_recipe
 
     try:
         path, says = (recipe, f"recipe: {recipe}") if recipe else choose_recipe()
@@ -62,7 +62,7 @@ def open_run(recipe: str | None, out: str | None, sets: list[str] | None) -> Any
     The run folder is `--out`, else that of the recipe found. Ends with code 2 for a fault in a recipe. Says nothing on
     stdout.
     """
-    from pipeline.recipe import RecipeError, choose_recipe, load_recipe
+    from pipeline.recipes.schema import RecipeError, choose_recipe, load_recipe
 
     def read(path: Any, settings: list[str]) -> Any:
         return load_recipe(path, [*(sets or []), *settings])

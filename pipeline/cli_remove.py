@@ -75,7 +75,7 @@ def _guarded() -> Iterator[None]:
 
     from manifests.weights import WeightsError
     from pipeline.execution.supervisor import RunFailed, stoppable
-    from pipeline.recipe import RecipeError
+    from pipeline.recipes.schema import RecipeError
 
     try:
         with stoppable():
@@ -108,10 +108,10 @@ def _fault(error: Exception) -> str:
 
 def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> None:
     from manifests.verify import is_run
-    from pipeline.datasets import DATASETS
     from pipeline.execution.run_folder import recipe_of_run
     from pipeline.execution.step import Runtime
-    from pipeline.recipe import RecipeError
+    from pipeline.recipes.datasets import DATASETS
+    from pipeline.recipes.schema import RecipeError
     from pipeline.remove import remove_rows
     from pipeline.selectors import gather
     from pipeline.shadow import links_in_the_way
@@ -143,7 +143,7 @@ def _left(root: Path) -> tuple[list["Selector"], bool]:
     is nothing."""
     from pipeline.execution.run_folder import locked
     from pipeline.pending import is_left
-    from pipeline.recipe import RecipeError
+    from pipeline.recipes.schema import RecipeError
     from pipeline.selectors import Unreadable, asked_for
 
     if not is_left(root):

@@ -8,7 +8,7 @@ import torch
 from pipeline.features import Features, TextFeatures, left_pad, text_features
 from pipeline.gpt import Condition
 from pipeline.loader import LoaderError
-from pipeline.train_config import TrainConfig
+from pipeline.recipes.train import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from manifests.schema import schema
 from manifests.tombstones import read_tombstones
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Step, Unit, records_of, upstream
-from pipeline.lists import dedup_key
+from pipeline.recipes.lists import dedup_key
 
 if TYPE_CHECKING:
     from pipeline.marks import Marked

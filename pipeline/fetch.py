@@ -16,12 +16,12 @@ from filters.images.decode import ImageLimits
 from manifests.plans import connect, files_sql, write_plan
 from manifests.schema import schema
 from manifests.tombstones import read_tombstones
-from pipeline.datasets import DATASETS
 from pipeline.execution.step import Step, Unit, records_of
 from pipeline.fetch_worker import FetchWorker
 from pipeline.inputs import input_batches
 from pipeline.own_pictures import OwnPictures
-from pipeline.recipe import RecipeError
+from pipeline.recipes.datasets import DATASETS
+from pipeline.recipes.schema import RecipeError
 from pipeline.retry import with_retries
 from pipeline.select import CARRIED
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipeline.recipe import Recipe
+from pipeline.recipes.schema import Recipe
 from pipeline.whatif import Answer
 
 

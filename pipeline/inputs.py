@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from manifests.files import FormatError, read_json, write_json
 from manifests.manifest import FileRecord
-from pipeline.datasets import DATASETS, SAYS, kind_of, readers_of
 from pipeline.execution.step import records_of
-from pipeline.recipe import Recipe, RecipeError
+from pipeline.recipes.datasets import DATASETS, SAYS, kind_of, readers_of
+from pipeline.recipes.rules import input_columns
+from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.row_groups import UNREADABLE, RowGroups, open_input
-from pipeline.rules import input_columns
 
 LEDGER = "input.json"
 TAIL = 64 * 1024

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import Filter
-from pipeline.rules import RuleSet
+from pipeline.recipes.rules import RuleSet
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 PASSES = -1

@@ -18,7 +18,7 @@ from pipeline.execution.step import records_of
 from pipeline.features import Features, TextFeatures
 from pipeline.llamagen_source import TEXT_SOURCES
 from pipeline.loader import CodeSample, LoaderError, Shard, check_shards, find_shards, first_sample, read_samples
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 from pipeline.staged import replacing
 from tokenize_shards.pack import npy_bytes
 

@@ -20,7 +20,7 @@ from manifests.verify import is_run
 from pipeline.lines import whole_text
 from pipeline.llamagen_arrays import Fault, features_width, read_codes, read_features, read_label
 from pipeline.llamagen_source import Entry, Labelled, Lines, Place, Source
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 from pipeline.staged import check_replaceable, replacing
 from tokenize_shards.catalog import vq_spec
 from tokenize_shards.pack import Tokenizer, npy_bytes

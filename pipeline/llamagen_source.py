@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple, Protocol
 from manifests.uid import uid_of
 from pipeline.lines import MAX_LINE, whole_text
 from pipeline.llamagen_arrays import Fault
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 
 SOURCES = ("top_caption", "llava", "llava_short")
 """What the texts of a line are by position: blip, llava, llava_first (dataset/t2i.py, CAPTION_KEY)."""

@@ -17,7 +17,7 @@ from manifests.plans import connect, files_sql, plan_folder
 from manifests.schema import schema
 from manifests.tombstones import ENTOMBED, read_tombstones
 from pipeline.execution.step import records_of
-from pipeline.lists import (
+from pipeline.recipes.lists import (
     Pictures,
     evaluation_images,
     evaluation_pictures,
@@ -25,7 +25,7 @@ from pipeline.lists import (
     exclusions,
     placeholders,
 )
-from pipeline.recipe import Recipe
+from pipeline.recipes.schema import Recipe
 from pipeline.score import EMBEDDING, Score
 
 MARKS = pa.schema(

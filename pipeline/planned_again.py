@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from manifests.plans import files_sql
 from pipeline.execution.step import records_of
 from pipeline.judge import Numbers, flags, halves
-from pipeline.recipe import Recipe
-from pipeline.rules import DECODED
+from pipeline.recipes.rules import DECODED
+from pipeline.recipes.schema import Recipe
 from pipeline.select import CARRIED
 from pipeline.stored import Stored
 

@@ -29,9 +29,9 @@ from pipeline.execution.step import Runtime, Step, Unit, records_of
 from pipeline.graves import graves, urls_of
 from pipeline.pack import Pack
 from pipeline.pending import Changes, changes, commit
-from pipeline.recipe import Recipe, RecipeError
+from pipeline.recipes.rules import input_columns
+from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.registry import STAGES
-from pipeline.rules import input_columns
 from pipeline.selectors import Selector, Unreadable, asked_for, hit_by
 from pipeline.shadow import link, shadow_of
 from pipeline.stages import settings_changed

@@ -11,7 +11,7 @@ from manifests.verify import Report, verify_run
 from manifests.weights import sha256_file
 from pipeline.execution.run_folder import locked
 from pipeline.execution.step import Runtime, Step, Unit, records_of
-from pipeline.recipe import Recipe
+from pipeline.recipes.schema import Recipe
 from pipeline.registry import STAGES
 from pipeline.repair_checks import same_settings, same_versions
 from pipeline.repair_records import mend_digests, mend_inputs, mend_manifest, mend_recipe

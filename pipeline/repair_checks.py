@@ -5,7 +5,7 @@ import json
 
 from manifests.manifest import Manifest
 from pipeline.execution.step import Step
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 from pipeline.summary import versions
 
 

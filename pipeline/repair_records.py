@@ -13,7 +13,7 @@ from manifests.weights import sha256_file
 from pipeline.execution.run_folder import COPY, RECIPE
 from pipeline.execution.step import records_of
 from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
-from pipeline.recipe import RecipeError, parse_recipe
+from pipeline.recipes.schema import RecipeError, parse_recipe
 from pipeline.registry import STAGES
 from pipeline.repair_checks import same_settings
 from pipeline.repair_shards import settle_doubts

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from manifests.manifest import Journal, ShardRecord
-from pipeline.datasets import DATASETS
 from pipeline.execution.progress import Progress
 from pipeline.execution.step import Step, Unit
 from pipeline.execution.supervisor import RunFailed
+from pipeline.recipes.datasets import DATASETS
 from pipeline.repair_work import FAULTS, Doubt, Repair, stage_of
 from pipeline.salvage import carry_pairs, changed, recorded
 from pipeline.stages import do_units

@@ -14,7 +14,7 @@ from manifests.records import Finding
 from manifests.weights import sha256_file
 from pipeline.execution.step import Runtime
 from pipeline.execution.supervisor import RunnerOptions
-from pipeline.recipe import Recipe
+from pipeline.recipes.schema import Recipe
 from pipeline.registry import STAGES
 from pipeline.shadow import link, move_over
 

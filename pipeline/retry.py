@@ -20,7 +20,7 @@ from manifests.manifest import ShardRecord
 from pipeline.attempts import HTTP, is_among
 from pipeline.execution.step import Step, Unit, records_of
 from pipeline.pairs import IMAGE_REASONS
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 
 PASSING = (
     "connection",

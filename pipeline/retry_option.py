@@ -47,7 +47,7 @@ def retry_reasons(given: list[str] | None, stage: str, steps: tuple[str, ...]) -
     """Return the reasons that are asked again, () without the option. Ends with code 2 for what it cannot mean."""
     if given is None:
         return ()
-    from pipeline.recipe import RecipeError
+    from pipeline.recipes.schema import RecipeError
     from pipeline.retry import parse_reasons
 
     try:

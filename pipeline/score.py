@@ -22,8 +22,8 @@ from pipeline.execution.in_flight import Hands, batches
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit, records_of
 from pipeline.kept import Decoders, Row, decode, fresh, opened, record_of
-from pipeline.recipe import Recipe
-from pipeline.rules import scored_columns
+from pipeline.recipes.rules import scored_columns
+from pipeline.recipes.schema import Recipe
 
 if TYPE_CHECKING:
     from PIL.Image import Image

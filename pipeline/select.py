@@ -21,15 +21,15 @@ from manifests.tombstones import Tombstones, read_tombstones
 from manifests.uid import Uids, fraction_bound
 from manifests.weights import WeightsFile
 from pipeline.columns import coerce
-from pipeline.datasets import DATASETS
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Step, Unit
 from pipeline.inputs import InputFile, claimed
 from pipeline.lines import FAULT, FAULT_COLUMN
-from pipeline.lists import exclusions_key, row_exclusions
-from pipeline.recipe import Recipe
+from pipeline.recipes.datasets import DATASETS
+from pipeline.recipes.lists import exclusions_key, row_exclusions
+from pipeline.recipes.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
+from pipeline.recipes.schema import Recipe
 from pipeline.row_groups import BrokenGroup, RowGroups
-from pipeline.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
 
 HEAD = ("uid", "source", "source_row", "url", "reason")
 SCORES = ("similarity", "pwatermark", "punsafe", "aesthetic_v1", "aesthetic_v2")

@@ -26,7 +26,7 @@ from manifests.files import read_json, read_table
 from manifests.tombstones import KINDS, value_digest
 from manifests.verify import ASKED
 from pipeline.execution.step import records_of
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 
 WANTED = {
     "url": "a URL with its scheme, such as http://example.org/a.jpg, as the input has it",

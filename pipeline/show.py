@@ -15,7 +15,7 @@ from PIL import Image
 from manifests.shards import Sample, ShardError, read_shard
 from pipeline.execution.step import records_of
 from pipeline.preview import Grid, Row, save_grid
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 from tokenize_shards.crops import Crop
 from tokenize_shards.images import scale_to, to_uint8
 

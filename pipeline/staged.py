@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from manifests.files import TEMPORARY
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 
 
 @contextlib.contextmanager

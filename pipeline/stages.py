@@ -14,7 +14,6 @@ from filters.fetch.config import require_contact
 from manifests.files import FormatError, digest_of, out_of_room, write_json
 from manifests.lineage import former
 from manifests.manifest import STEP, Manifest, ManifestError, ShardRecord, shard_list
-from pipeline.datasets import DATASETS
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.progress import Progress
 from pipeline.execution.reuse import let_go, set_aside
@@ -22,10 +21,11 @@ from pipeline.execution.run_folder import locked, need_removals, write_recipe
 from pipeline.execution.step import Runtime, Step, Unit, records_of
 from pipeline.execution.supervisor import RunFailed, RunnerOptions, Supervisor, preflight
 from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
-from pipeline.recipe import Recipe, RecipeError
+from pipeline.recipes.datasets import DATASETS
+from pipeline.recipes.rules import files_behind, input_columns
+from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.registry import STAGES
 from pipeline.retry import tell_retry
-from pipeline.rules import files_behind, input_columns
 from pipeline.summary import losses, print_summary, stage_figures, versions
 from pipeline.tables import with_tables
 

@@ -15,7 +15,7 @@ from pipeline.decide import Decide
 from pipeline.dedup import Dedup
 from pipeline.execution.step import Step, records_of, upstream
 from pipeline.fetch import Fetch
-from pipeline.recipe import Recipe, RecipeError
+from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.score import Score
 from pipeline.select import Select
 

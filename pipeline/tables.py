@@ -15,9 +15,9 @@ from manifests.tombstones import read_tombstones
 from pipeline.blank import blank_rows
 from pipeline.inputs import InputFile, look_at_made
 from pipeline.lines import FAULT, Folder, lines, read_line, table_of
-from pipeline.recipe import Recipe, RecipeError
+from pipeline.recipes.rules import input_columns
+from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.row_groups import is_local
-from pipeline.rules import input_columns
 from pipeline.tars import BrokenTar, sample_rows
 
 VERSION = 1

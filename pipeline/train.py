@@ -31,7 +31,7 @@ from pipeline.loader import Example, LoaderError, MemoryPictures, draw
 from pipeline.optim import set_rates
 from pipeline.pending import Stuck
 from pipeline.preview import save_loss_curve
-from pipeline.recipe import Recipe, choose_recipe, load_recipe
+from pipeline.recipes.schema import Recipe, choose_recipe, load_recipe
 from pipeline.sample import Sampling
 from pipeline.studio import Asked, Studio
 from pipeline.train_job import Job, Machine, prepare, this_machine

@@ -31,8 +31,8 @@ from pipeline.loader import (
     open_pictures,
 )
 from pipeline.optim import make_optimizers
-from pipeline.recipe import Recipe, RecipeError
-from pipeline.train_config import TrainConfig
+from pipeline.recipes.schema import Recipe, RecipeError
+from pipeline.recipes.train import TrainConfig
 from tokenize_shards.pack import UNKNOWN, Tokenizer
 from tokenize_shards.vq import load_vq
 

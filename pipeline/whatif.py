@@ -13,9 +13,9 @@ from pipeline.decide import marked
 from pipeline.execution.step import records_of
 from pipeline.judge import NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
 from pipeline.planned_again import COMES, COPY, LEAVES, STAYS, Groups, Plan, regroup_twins, rows_of, values_of
-from pipeline.recipe import Recipe
+from pipeline.recipes.rules import RuleSet, build_rules, fillable
+from pipeline.recipes.schema import Recipe
 from pipeline.reselect import IN, MAY, OUT, Reselect, Selected, place_of
-from pipeline.rules import RuleSet, build_rules, fillable
 from pipeline.stored import Shard, Stored, check_askable, open_stored, typed
 
 OPEN = -2

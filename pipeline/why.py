@@ -11,8 +11,8 @@ from manifests.plans import connect, files_sql, plan_folder
 from manifests.tombstones import read_tombstones
 from pipeline.absence import Wanted
 from pipeline.execution.step import Runtime, records_of
-from pipeline.recipe import Recipe, RecipeError
-from pipeline.rules import build_rules
+from pipeline.recipes.rules import build_rules
+from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.select import row_again
 
 NOTHING_TO_TELL = ("removed", "broken_row_group", "broken_line", "broken_tar")

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.manifest import Manifest
-from pipeline.recipe import load_recipe
+from pipeline.recipes.schema import load_recipe
 from pipeline.registry import STAGES
 from pipeline.stages import StageOptions, run_stage
 

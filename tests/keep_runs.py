@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Runtime
-from pipeline.recipe import Recipe, load_recipe
+from pipeline.recipes.schema import Recipe, load_recipe
 from pipeline.registry import STAGES
 from pipeline.repair import Repair, RepairOptions, repair_run
 from pipeline.stages import StageOptions, run_stage

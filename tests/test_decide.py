@@ -8,7 +8,7 @@ from manifests.manifest import FileRecord, Journal
 from manifests.uid import uid_of
 from pipeline.decide import Decide
 from pipeline.execution.in_flight import Hands
-from pipeline.recipe import load_recipe
+from pipeline.recipes.schema import load_recipe
 from tests.conftest import EXPECTED, KEPT, write_input, write_recipe
 from tests.filter_runs import final_rows, run_filter
 

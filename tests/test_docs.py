@@ -144,7 +144,7 @@ def test_the_first_command_stands_by_line_20() -> None:
 
 def recipe_tables() -> dict[str, Any]:
     from captioning.catalog import LlavaConfig
-    from pipeline.recipe import Recipe, TierSection
+    from pipeline.recipes.schema import Recipe, TierSection
 
     models = {name: field.annotation for name, field in Recipe.model_fields.items()}
     return {**models, "tier": TierSection, "caption.llava": LlavaConfig}
@@ -179,7 +179,7 @@ def test_every_recipe_key_stands_in_its_table_with_its_default(table: str) -> No
 
 
 def test_the_recipe_page_covers_every_table() -> None:
-    from pipeline.recipe import Recipe
+    from pipeline.recipes.schema import Recipe
 
     text = (ROOT / "docs" / "recipe.md").read_text()
     assert [name for name in Recipe.model_fields if f"## [{name}" not in text] == []
@@ -289,8 +289,8 @@ def test_the_users_own_filter_of_contributing_works(tmp_path: Path) -> None:
 
     import pyarrow as pa
 
-    from pipeline.recipe import load_recipe
-    from pipeline.rules import build_rules
+    from pipeline.recipes.rules import build_rules
+    from pipeline.recipes.schema import load_recipe
 
     text = (ROOT / "CONTRIBUTING.md").read_text()
     module_text = [block for language, block in blocks(text) if language == "python"][2]

@@ -18,7 +18,7 @@ from pipeline.encode import Encode, EncodeWorker, TierTools
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Unit
 from pipeline.kept import Decoders
-from pipeline.recipe import load_recipe
+from pipeline.recipes.schema import load_recipe
 from tokenize_shards.agreement import Agreement
 from tokenize_shards.encode import Encoder
 from tokenize_shards.vq import load_vq

@@ -66,7 +66,7 @@ def loaded_after(statement: str) -> list[str]:
     "module",
     [
         "pipeline.cli",
-        "pipeline.recipe",
+        "pipeline.recipes.schema",
         "pipeline.registry",
         "filters.base",
         "filters.scorers.catalog",

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.execution.in_flight import Hands
 from pipeline.inputs import claim, input_batches, look_at_inputs
-from pipeline.recipe import RecipeError, parse_recipe
+from pipeline.recipes.schema import RecipeError, parse_recipe
 from pipeline.row_groups import RowGroups
 from pipeline.select import Select
 

@@ -11,8 +11,8 @@ import pytest
 from manifests.schema import COLUMNS
 from pipeline.decide import marked, tier_lists
 from pipeline.judge import PASSES, Contest, halves, judge, reasons_of
-from pipeline.recipe import parse_recipe
-from pipeline.rules import build_rules, first_failure
+from pipeline.recipes.rules import build_rules, first_failure
+from pipeline.recipes.schema import parse_recipe
 
 RECIPE = {
     "filter": {"rules": [{"use": "size", "min_side": 64}, {"use": "similarity", "column": "similarity", "min": 0.3}]},

@@ -17,7 +17,7 @@ from pipeline.features import HashedWords
 from pipeline.llamagen_export import ExportOptions, captions_by_position, export_llamagen
 from pipeline.llamagen_import import ImportOptions, import_llamagen
 from pipeline.loader import LoaderError, find_shards, read_samples
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 from tests.code_shards import GRID, row_of, tokenizer, write_codes
 from tests.conftest import jpeg, picture
 from tests.damages import DAMAGES

@@ -19,7 +19,7 @@ from pipeline import llamagen_source
 from pipeline.cli import app
 from pipeline.llamagen_import import ImportOptions, import_llamagen
 from pipeline.loader import find_shards, read_samples
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 from tests.code_shards import CODEBOOK, GRID
 
 N = GRID**2

@@ -15,7 +15,7 @@ import pytest
 
 from filters.dedup import phash
 from filters.images.decode import ImageLimits, open_picture, store
-from pipeline.recipe import RecipeError, load_recipe
+from pipeline.recipes.schema import RecipeError, load_recipe
 from pipeline.stages import StageOptions, run_stage
 from tests.conftest import RECIPE, jpeg, picture, write_recipe
 

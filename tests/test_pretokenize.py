@@ -19,7 +19,7 @@ from manifests.shards import read_shard
 from manifests.weights import WeightsError
 from pipeline.cli import run_stages
 from pipeline.loader import find_shards, read_samples
-from pipeline.recipe import RecipeError, load_recipe
+from pipeline.recipes.schema import RecipeError, load_recipe
 from pipeline.stages import StageOptions, run_stage
 from tests.conftest import write_input, write_recipe
 from tests.keep_runs import files_of

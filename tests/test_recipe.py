@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.recipe import BUNDLED, RecipeError, bundled, choose_recipe, load_recipe
+from pipeline.recipes.schema import BUNDLED, RecipeError, bundled, choose_recipe, load_recipe
 
 SMALL = """
 [filter]
@@ -169,7 +169,7 @@ def test_reserved_names_are_the_documented_reasons():
     import re
     from pathlib import Path
 
-    from pipeline.rules import RESERVED
+    from pipeline.recipes.rules import RESERVED
 
     text = (Path(__file__).parents[1] / "docs" / "reasons.md").read_text()
     documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) | set(

@@ -32,7 +32,7 @@ from pipeline.cli_remove import _fault, _names
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Runtime
 from pipeline.fetch import Fetch
-from pipeline.recipe import RecipeError, load_recipe
+from pipeline.recipes.schema import RecipeError, load_recipe
 from pipeline.remove import remove_rows
 from pipeline.repair import STAGE_STEPS, RepairOptions, repair_run
 from pipeline.selectors import gather

@@ -11,7 +11,7 @@ import pytest
 from manifests.manifest import Manifest
 from manifests.verify import verify_run
 from pipeline.execution.run_folder import recipe_of_run
-from pipeline.recipe import load_recipe
+from pipeline.recipes.schema import load_recipe
 from pipeline.repair import STAGE_STEPS
 from pipeline.stages import StageOptions, run_stage
 from tests.conftest import jpeg, picture

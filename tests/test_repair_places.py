@@ -13,7 +13,7 @@ from manifests.verify import verify_run
 from manifests.verify_shards import verify_folder
 from pipeline.cli import app
 from pipeline.execution.supervisor import RunFailed
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 from pipeline.repair import STAGE_STEPS
 from tests.damages import DAMAGES
 from tests.keep_runs import differing, files_of, mend

@@ -17,7 +17,7 @@ import pytest
 
 from manifests.manifest import Manifest
 from pipeline.attempts import is_among
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 from pipeline.retry import PASSING, parse_reasons
 from pipeline.retry_option import joined
 from tests.conftest import jpeg, picture

@@ -13,7 +13,7 @@ import pytest
 from pipeline.execution.forkserver import worker_environment
 from pipeline.execution.progress import Progress, clock
 from pipeline.execution.supervisor import RUNNERS, RunFailed, RunnerOptions, Supervisor
-from pipeline.recipe import RecipeError, parse_recipe
+from pipeline.recipes.schema import RecipeError, parse_recipe
 from tests import steps
 
 pytestmark = pytest.mark.slow

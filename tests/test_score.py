@@ -15,7 +15,7 @@ from manifests.shards import write_shard
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Unit
 from pipeline.kept import Decoders
-from pipeline.recipe import parse_recipe
+from pipeline.recipes.schema import parse_recipe
 from pipeline.score import NO_NUMBER, Score, ScoreWorker
 
 RECIPE = {

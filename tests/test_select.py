@@ -9,7 +9,7 @@ from manifests.uid import uid_hash, uid_of
 from pipeline import select
 from pipeline.execution.in_flight import Hands
 from pipeline.inputs import claim, look_at_inputs
-from pipeline.recipe import RecipeError, parse_recipe
+from pipeline.recipes.schema import RecipeError, parse_recipe
 from pipeline.select import Select, looks_like_url, with_language
 from tests.conftest import break_row_group
 
@@ -172,7 +172,7 @@ def test_a_limit_above_the_input_takes_all_of_it(tmp_path):
 
 def test_every_column_that_a_map_may_name_is_carried():
     """A map of `opennsfw` was taken and the values were lost in silence."""
-    from pipeline.rules import OF_INPUT
+    from pipeline.recipes.rules import OF_INPUT
     from pipeline.select import CARRIED
 
     assert {*OF_INPUT} == {"url", "hash", *CARRIED}

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.exclude import ListError, read_list
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 from pipeline.selectors import gather, selector
 
 BAD = {

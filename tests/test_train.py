@@ -19,9 +19,9 @@ from pipeline.features import HashedWords
 from pipeline.optim import make_optimizers, set_rates
 from pipeline.preview import save_loss_curve
 from pipeline.recall import measure_recall, nearest_ranks
-from pipeline.recipe import load_recipe
+from pipeline.recipes.schema import load_recipe
+from pipeline.recipes.train import TrainConfig
 from pipeline.train import corrupted, main, prompts, take_step
-from pipeline.train_config import TrainConfig
 from pipeline.train_job import Machine, prepare
 
 HERE = Machine(0, 1, torch.device("cpu"))
@@ -355,7 +355,7 @@ def test_a_loss_curve_says_why_it_is_missing(tmp_path, monkeypatch):
 
 def test_the_trainer_imports_no_beam_and_its_config_no_torch():
     check = "import sys, {0}; sys.exit('{1}' in sys.modules)"
-    for module, heavy in (("pipeline.train", "apache_beam"), ("pipeline.train_config", "torch")):
+    for module, heavy in (("pipeline.train", "apache_beam"), ("pipeline.recipes.train", "torch")):
         assert (
             subprocess.run(
                 [sys.executable, "-c", check.format(module, heavy)], cwd=Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from manifests.shards import write_shard
 from pipeline.checkpoint import Checkpoint, latest_checkpoint
 from pipeline.gpt import build_gpt
 from pipeline.llamagen_import import import_llamagen
-from pipeline.recipe import load_recipe
+from pipeline.recipes.schema import load_recipe
 from pipeline.sample import Sampling, generate
 from pipeline.train import main, prompts
 from pipeline.train_job import Machine, differences, prepare

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pipeline.demo.data import DemoData, DemoError, attribution, prepare
 from pipeline.demo.server import connect_to, serve
 from pipeline.execution.step import Runtime, records_of
-from pipeline.recipe import Recipe, RecipeError
+from pipeline.recipes.schema import Recipe, RecipeError
 
 
 def demo_data(recipe: Recipe) -> DemoData:

@@ -17,7 +17,7 @@ from manifests.recipe_file import headed, read_headed
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.verify import ASKED
 from pipeline.pending import finish
-from pipeline.recipe import Recipe, RecipeError, apply_set, load_recipe, parse_recipe
+from pipeline.recipes.schema import Recipe, RecipeError, apply_set, load_recipe, parse_recipe
 
 RECIPE, COPY = "recipe.toml", "manifests/recipe.json"
 """The resolved recipe of a run, twice: for people, and to make it again from."""

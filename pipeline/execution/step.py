@@ -10,7 +10,7 @@ from manifests.files import digest_of, finished
 from manifests.manifest import Journal, ShardRecord
 from manifests.weights import WeightsFile
 from pipeline.execution.in_flight import Hands
-from pipeline.recipe import Recipe
+from pipeline.recipes.schema import Recipe
 
 
 @dataclass(frozen=True)

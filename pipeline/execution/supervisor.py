@@ -19,7 +19,7 @@ from pipeline.execution.in_flight import DEADLY, held_by, last_sign
 from pipeline.execution.job import DONE, MISUSED, NO_ROOM, Job, error_path
 from pipeline.execution.progress import Progress
 from pipeline.execution.step import Step, Unit
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
 FRUITLESS_DEATHS = 12

@@ -15,7 +15,7 @@ from manifests.weights import WeightsError
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, Job, error_path
 from pipeline.execution.step import Step, Unit, Worker
-from pipeline.recipe import RecipeError
+from pipeline.recipes.schema import RecipeError
 
 CLUSTERS = {"flink": "FlinkRunner", "spark": "SparkRunner", "dataflow": "DataflowRunner", "portable": "PortableRunner"}
 

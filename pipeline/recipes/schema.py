@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from filters.fetch.config import FetchConfig
-from pipeline.train_config import TrainConfig
+from pipeline.recipes.train import TrainConfig
 
 BUNDLED = ("demo", "demo_artworks", "laion_coco")
 Rule = dict[str, Any]
@@ -306,8 +306,8 @@ def load_recipe(path: Path | str | None = None, sets: Sequence[str] = ()) -> Rec
         raise RecipeError(f"recipe: {file} is not TOML: {error}") from error
     for setting in sets:
         apply_set(data, setting)
-    from pipeline.lists import find_lists
-    from pipeline.user_filters import find_beside
+    from pipeline.recipes.lists import find_lists
+    from pipeline.recipes.user_filters import find_beside
 
     find_beside(data, file.parent)
     find_lists(data, file.parent)
@@ -320,8 +320,8 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError("recipe: " + "; ".join(_explain(data, fault) for fault in error.errors()[:5])) from error
-    from pipeline.models import check_models  # the catalogues are needed only here
-    from pipeline.rules import check_rules
+    from pipeline.recipes.checks import check_models  # the catalogues are needed only here
+    from pipeline.recipes.rules import check_rules
 
     check_rules(recipe)
     check_models(recipe)

@@ -17,7 +17,7 @@ from filters.exclude import OF_ROWS, Exclusions, Listed, ListError, read_list
 from filters.images.decode import ImageFault, ImageLimits, open_picture, store
 from manifests.files import digest_of
 from manifests.weights import sha256_file
-from pipeline.recipe import ExcludeFile, Recipe, RecipeError
+from pipeline.recipes.schema import ExcludeFile, Recipe, RecipeError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from filters.base import FILTERS, forget
-from pipeline.recipe import Recipe, RecipeError
+from pipeline.recipes.schema import Recipe, RecipeError
 
 
 @dataclass(frozen=True)

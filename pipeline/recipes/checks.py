@@ -2,7 +2,7 @@
 
 from captioning.base import check_captioner
 from filters.scorers.catalog import scorer_specs
-from pipeline.recipe import Recipe, RecipeError
+from pipeline.recipes.schema import Recipe, RecipeError
 from tokenize_shards.catalog import vq_spec
 
 

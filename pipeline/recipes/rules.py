@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from filters.base import Filter, build_filter
 from filters.scorers.catalog import HEADS, clip_scale, scorer_specs
 from manifests.weights import STAND_IN
-from pipeline.datasets import DATASETS, LAION_COCO
-from pipeline.recipe import Recipe, RecipeError
-from pipeline.user_filters import load_user_filters, user_files
+from pipeline.recipes.datasets import DATASETS, LAION_COCO
+from pipeline.recipes.schema import Recipe, RecipeError
+from pipeline.recipes.user_filters import load_user_filters, user_files
 
 OF_INPUT = (*LAION_COCO.columns, "aesthetic_v1", "aesthetic_v2", "language", "language_score", "hash")
 """Our columns that an input may fill; other scores are the recipe's own models' alone."""
