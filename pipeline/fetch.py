@@ -18,7 +18,7 @@ from manifests.schema import schema
 from manifests.tombstones import read_tombstones
 from pipeline.execution.step import Step, Unit, records_of
 from pipeline.fetch_worker import FetchWorker
-from pipeline.inputs import input_batches
+from pipeline.inputs.files import input_batches
 from pipeline.own_pictures import OwnPictures
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.schema import RecipeError

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from manifests.files import FormatError, read_json, write_json
 from pipeline.execution.step import Unit, records_of
-from pipeline.inputs import InputFile, look_at_inputs
+from pipeline.inputs.files import InputFile, look_at_inputs
+from pipeline.inputs.parquet import BrokenGroup, RowGroups
 from pipeline.judge import ask
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import Recipe
-from pipeline.row_groups import BrokenGroup, RowGroups
 from pipeline.select import Select, SelectWorker
 
 PLAN = "plan.json"

@@ -17,7 +17,7 @@ from manifests.plans import connect, files_sql
 from manifests.shards import write_shard
 from manifests.uid import UID, uid_hash_sql
 from manifests.verify import is_run
-from pipeline.lines import whole_text
+from pipeline.inputs.jsonl import whole_text
 from pipeline.llamagen_arrays import Fault, features_width, read_codes, read_features, read_label
 from pipeline.llamagen_source import Entry, Labelled, Lines, Place, Source
 from pipeline.recipes.schema import RecipeError

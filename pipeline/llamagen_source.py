@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from manifests.uid import uid_of
-from pipeline.lines import MAX_LINE, whole_text
+from pipeline.inputs.jsonl import MAX_LINE, whole_text
 from pipeline.llamagen_arrays import Fault
 from pipeline.recipes.schema import RecipeError
 

@@ -14,10 +14,10 @@ import fsspec
 from filters.fetch.client import Answer
 from filters.fetch.img2dataset import reason_of_download, reason_of_picture
 from pipeline.attempts import HTTP
-from pipeline.inputs import InputFile, claimed
+from pipeline.inputs.files import InputFile, claimed
+from pipeline.inputs.parquet import BrokenGroup, RowGroups, is_local
+from pipeline.inputs.tars import BrokenTar, pictures
 from pipeline.retry import REASONS
-from pipeline.row_groups import BrokenGroup, RowGroups, is_local
-from pipeline.tars import BrokenTar, pictures
 
 Row = dict[str, Any]
 NOTES = ("key", "status", "error_message")

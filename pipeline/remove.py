@@ -18,7 +18,6 @@ from manifests.plans import note_plan, plan_folder
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
 from manifests.verify import ASKED, NOTES, PENDING, claims_of, look_over
 from manifests.weights import sha256_file
-from pipeline.blank import blank_input
 from pipeline.cut import DamagedRun, Stray, cut_record
 from pipeline.decide import Decide
 from pipeline.dedup import Dedup
@@ -27,6 +26,7 @@ from pipeline.execution.in_flight import Hands
 from pipeline.execution.run_folder import COPY, RECIPE, locked
 from pipeline.execution.step import Runtime, Step, Unit, records_of
 from pipeline.graves import graves, urls_of
+from pipeline.inputs.redact_table import blank_input
 from pipeline.pack import Pack
 from pipeline.pending import Changes, changes, commit
 from pipeline.recipes.rules import input_columns

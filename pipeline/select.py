@@ -20,16 +20,16 @@ from manifests.schema import COLUMNS, schema
 from manifests.tombstones import Tombstones, read_tombstones
 from manifests.uid import Uids, fraction_bound
 from manifests.weights import WeightsFile
-from pipeline.columns import coerce
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Step, Unit
-from pipeline.inputs import InputFile, claimed
-from pipeline.lines import FAULT, FAULT_COLUMN
+from pipeline.inputs.coerce import coerce
+from pipeline.inputs.files import InputFile, claimed
+from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN
+from pipeline.inputs.parquet import BrokenGroup, RowGroups
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import exclusions_key, row_exclusions
 from pipeline.recipes.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
 from pipeline.recipes.schema import Recipe
-from pipeline.row_groups import BrokenGroup, RowGroups
 
 HEAD = ("uid", "source", "source_row", "url", "reason")
 SCORES = ("similarity", "pwatermark", "punsafe", "aesthetic_v1", "aesthetic_v2")

@@ -20,14 +20,14 @@ from pipeline.execution.reuse import let_go, set_aside
 from pipeline.execution.run_folder import locked, need_removals, write_recipe
 from pipeline.execution.step import Runtime, Step, Unit, records_of
 from pipeline.execution.supervisor import RunFailed, RunnerOptions, Supervisor, preflight
-from pipeline.inputs import InputFile, claim, claimed, look_at_inputs
+from pipeline.inputs.convert import with_tables
+from pipeline.inputs.files import InputFile, claim, claimed, look_at_inputs
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.rules import files_behind, input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.registry import STAGES
 from pipeline.retry import tell_retry
 from pipeline.summary import losses, print_summary, stage_figures, versions
-from pipeline.tables import with_tables
 
 NEEDS = {"filter": None, "caption": "filter", "pretokenize": "filter"}
 

@@ -13,7 +13,7 @@ from pipeline.encode import tokenizer_facts
 from pipeline.execution.progress import clock
 from pipeline.execution.step import records_of
 from pipeline.forecast import beside
-from pipeline.inputs import InputFile
+from pipeline.inputs.files import InputFile
 from pipeline.recipes.schema import Recipe
 from pipeline.score import score_facts
 from pipeline.t5 import t5_facts

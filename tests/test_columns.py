@@ -5,7 +5,7 @@ import math
 import pyarrow as pa
 import pytest
 
-from pipeline.columns import coerce
+from pipeline.inputs.coerce import coerce
 
 
 @pytest.mark.parametrize(

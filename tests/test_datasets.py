@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.fetch.img2dataset import reason_of_download
-from pipeline import lines as lines_module
-from pipeline.inputs import claim, data_folder, look_at_inputs
-from pipeline.lines import Folder, lines, read_line
+from pipeline.inputs import jsonl as lines_module
+from pipeline.inputs.convert import with_tables
+from pipeline.inputs.files import claim, data_folder, look_at_inputs
+from pipeline.inputs.jsonl import Folder, lines, read_line
+from pipeline.inputs.parquet import RowGroups
 from pipeline.own_pictures import OwnPictures
 from pipeline.recipes.datasets import kind_of
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import RecipeError, parse_recipe
-from pipeline.row_groups import RowGroups
 from pipeline.select import Select
-from pipeline.tables import with_tables
 from tests.conftest import jpeg, picture
 
 COYO = {

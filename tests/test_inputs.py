@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.execution.in_flight import Hands
-from pipeline.inputs import claim, input_batches, look_at_inputs
+from pipeline.inputs.files import claim, input_batches, look_at_inputs
+from pipeline.inputs.parquet import RowGroups
 from pipeline.recipes.schema import RecipeError, parse_recipe
-from pipeline.row_groups import RowGroups
 from pipeline.select import Select
 
 

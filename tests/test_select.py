@@ -8,7 +8,7 @@ import pytest
 from manifests.uid import uid_hash, uid_of
 from pipeline import select
 from pipeline.execution.in_flight import Hands
-from pipeline.inputs import claim, look_at_inputs
+from pipeline.inputs.files import claim, look_at_inputs
 from pipeline.recipes.schema import RecipeError, parse_recipe
 from pipeline.select import Select, looks_like_url, with_language
 from tests.conftest import break_row_group

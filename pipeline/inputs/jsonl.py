@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from manifests.schema import COLUMNS
-from pipeline.columns import coerce
+from pipeline.inputs.coerce import coerce
 
 MAX_LINE = 16 << 20
 """Bytes; a longer line is broken and passed over without being held."""

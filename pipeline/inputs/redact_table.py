@@ -17,9 +17,9 @@ from manifests.manifest import FileRecord, Journal
 from manifests.tombstones import Tombstones
 from manifests.uid import Uids
 from pipeline.execution.step import records_of
-from pipeline.inputs import LEDGER
-from pipeline.lines import FAULT_COLUMN
-from pipeline.row_groups import RowGroups
+from pipeline.inputs.files import LEDGER
+from pipeline.inputs.jsonl import FAULT_COLUMN
+from pipeline.inputs.parquet import RowGroups
 
 
 def blank_rows(path: Path, source: str, mapping: Mapping[str, str], tombstones: Tombstones) -> int:

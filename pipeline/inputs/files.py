@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from manifests.files import FormatError, read_json, write_json
 from manifests.manifest import FileRecord
 from pipeline.execution.step import records_of
+from pipeline.inputs.parquet import UNREADABLE, RowGroups, open_input
 from pipeline.recipes.datasets import DATASETS, SAYS, kind_of, readers_of
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
-from pipeline.row_groups import UNREADABLE, RowGroups, open_input
 
 LEDGER = "input.json"
 TAIL = 64 * 1024

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import fsspec
 
-from pipeline.lines import FAULT
+from pipeline.inputs.jsonl import FAULT
 
 PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"))
 """Endings of the member that is a sample's picture."""

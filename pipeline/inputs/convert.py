@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, digest_of, writing
 from manifests.tombstones import read_tombstones
-from pipeline.blank import blank_rows
-from pipeline.inputs import InputFile, look_at_made
-from pipeline.lines import FAULT, Folder, lines, read_line, table_of
+from pipeline.inputs.files import InputFile, look_at_made
+from pipeline.inputs.jsonl import FAULT, Folder, lines, read_line, table_of
+from pipeline.inputs.parquet import is_local
+from pipeline.inputs.redact_table import blank_rows
+from pipeline.inputs.tars import BrokenTar, sample_rows
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
-from pipeline.row_groups import is_local
-from pipeline.tars import BrokenTar, sample_rows
 
 VERSION = 1
 """Bump it when the tables made here change."""
