@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from manifests.shards import read_shard, write_shard
 from manifests.weights import STAND_IN
-from pipeline.encode import Cut, cut
-from pipeline.kept import Decoders, Pair
+from pipeline.steps.encode import Cut, cut
+from pipeline.steps.kept_pairs import Decoders, Pair
 from tokenize_shards.agreement import measure
 from tokenize_shards.crops import CropPlan
 from tokenize_shards.encode import Encoder, Precision

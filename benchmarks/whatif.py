@@ -27,14 +27,14 @@ import pyarrow.parquet as pq
 from manifests.files import FORMAT, digest_of, write_json
 from manifests.manifest import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
-from pipeline.decide import Decide
-from pipeline.dedup import CLUSTERS, Dedup
 from pipeline.execution.in_flight import Hands
-from pipeline.fetch import PLANNED, Fetch
-from pipeline.marks import MARKS
 from pipeline.recipes.schema import Recipe, parse_recipe
-from pipeline.score import Score
-from pipeline.select import SELECTED, Select
+from pipeline.steps.decide import Decide
+from pipeline.steps.dedup import CLUSTERS, Dedup
+from pipeline.steps.fetch.step import PLANNED, Fetch
+from pipeline.steps.marks import MARKS
+from pipeline.steps.score import Score
+from pipeline.steps.select import SELECTED, Select
 
 SHARD = 100_000
 FETCH_SHARD = 10_000

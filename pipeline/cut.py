@@ -14,9 +14,9 @@ from manifests.manifest import FileRecord, ShardRecord
 from manifests.weights import sha256_file
 from pipeline.excise import Gone, from_table, from_tar
 from pipeline.execution.step import Step
-from pipeline.pairs import stats
-from pipeline.score import NO_NUMBER, Score, ScoreWorker
-from pipeline.select import CARRIED, ENCODING
+from pipeline.steps.fetch.pairs import stats
+from pipeline.steps.score import NO_NUMBER, Score, ScoreWorker
+from pipeline.steps.select import CARRIED, ENCODING
 
 REASON = {"fetch": "error_message"}
 """Step -> column of its table that says why a row has no output; `reason` in the others."""

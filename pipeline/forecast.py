@@ -20,7 +20,7 @@ from pipeline.inputs.parquet import BrokenGroup, RowGroups
 from pipeline.judge import ask
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import Recipe
-from pipeline.select import Select, SelectWorker
+from pipeline.steps.select import Select, SelectWorker
 
 PLAN = "plan.json"
 LIVE = (0.5, 0.75)

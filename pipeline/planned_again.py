@@ -13,7 +13,7 @@ from pipeline.execution.step import records_of
 from pipeline.judge import Numbers, flags, halves
 from pipeline.recipes.rules import DECODED
 from pipeline.recipes.schema import Recipe
-from pipeline.select import CARRIED
+from pipeline.steps.select import CARRIED
 from pipeline.stored import Stored
 
 STAYS, LEAVES, COPY, COMES = 1, 2, 3, 4

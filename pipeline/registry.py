@@ -1,15 +1,15 @@
 """List the stages and their steps, in order."""
 
-from pipeline.caption import CaptionStep
-from pipeline.decide import Decide
-from pipeline.dedup import Dedup
-from pipeline.encode import Encode
 from pipeline.execution.step import Step
-from pipeline.fetch import Fetch
-from pipeline.pack import Pack
-from pipeline.score import Score
-from pipeline.select import Select
-from pipeline.t5 import T5
+from pipeline.steps.caption import CaptionStep
+from pipeline.steps.decide import Decide
+from pipeline.steps.dedup import Dedup
+from pipeline.steps.encode import Encode
+from pipeline.steps.fetch.step import Fetch
+from pipeline.steps.pack import Pack
+from pipeline.steps.score import Score
+from pipeline.steps.select import Select
+from pipeline.steps.t5 import T5
 
 STAGES: dict[str, tuple[type[Step], ...]] = {
     "filter": (Select, Fetch, Score, Dedup, Decide),

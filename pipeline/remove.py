@@ -19,15 +19,12 @@ from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones,
 from manifests.verify import ASKED, NOTES, PENDING, claims_of, look_over
 from manifests.weights import sha256_file
 from pipeline.cut import DamagedRun, Stray, cut_record
-from pipeline.decide import Decide
-from pipeline.dedup import Dedup
 from pipeline.excise import Gone, from_lines, from_table, from_tar
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.run_folder import COPY, RECIPE, locked
 from pipeline.execution.step import Runtime, Step, Unit, records_of
 from pipeline.graves import graves, urls_of
 from pipeline.inputs.redact_table import blank_input
-from pipeline.pack import Pack
 from pipeline.pending import Changes, changes, commit
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
@@ -35,6 +32,9 @@ from pipeline.registry import STAGES
 from pipeline.selectors import Selector, Unreadable, asked_for, hit_by
 from pipeline.shadow import link, shadow_of
 from pipeline.stages import settings_changed
+from pipeline.steps.decide import Decide
+from pipeline.steps.dedup import Dedup
+from pipeline.steps.pack import Pack
 from pipeline.summary import stage_figures
 
 CARRIED = (".earlier", "logs")

@@ -48,7 +48,7 @@ def retry_reasons(given: list[str] | None, stage: str, steps: tuple[str, ...]) -
     if given is None:
         return ()
     from pipeline.recipes.schema import RecipeError
-    from pipeline.retry import parse_reasons
+    from pipeline.steps.fetch.retry import parse_reasons
 
     try:
         if stage not in ("filter", "all"):

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 from manifests.files import digest_of, read_table
 from manifests.manifest import STEP, Journal
 from manifests.schema import COLUMNS
-from pipeline.decide import Decide
-from pipeline.dedup import Dedup
 from pipeline.execution.step import Step, records_of, upstream
-from pipeline.fetch import Fetch
 from pipeline.recipes.schema import Recipe, RecipeError
-from pipeline.score import Score
-from pipeline.select import Select
+from pipeline.steps.decide import Decide
+from pipeline.steps.dedup import Dedup
+from pipeline.steps.fetch.step import Fetch
+from pipeline.steps.score import Score
+from pipeline.steps.select import Select
 
 HELD = b"tessera_held"
 """Metadata of `ledger/select`: the columns, with commas, whose values it keeps of rows that a rule dropped. Without it:

@@ -9,14 +9,14 @@ from typing import Any
 
 from manifests.manifest import Manifest, ShardRecord, total_dropped
 from manifests.plans import connect, files_sql
-from pipeline.encode import tokenizer_facts
 from pipeline.execution.progress import clock
 from pipeline.execution.step import records_of
 from pipeline.forecast import beside
 from pipeline.inputs.files import InputFile
 from pipeline.recipes.schema import Recipe
-from pipeline.score import score_facts
-from pipeline.t5 import t5_facts
+from pipeline.steps.encode import tokenizer_facts
+from pipeline.steps.score import score_facts
+from pipeline.steps.t5 import t5_facts
 
 PACKAGES = (
     "apache-beam",

@@ -13,7 +13,7 @@ from pipeline.absence import Wanted
 from pipeline.execution.step import Runtime, records_of
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import Recipe, RecipeError
-from pipeline.select import row_again
+from pipeline.steps.select import row_again
 
 NOTHING_TO_TELL = ("removed", "broken_row_group", "broken_line", "broken_tar")
 """Reasons of rows that are not read again: there is nothing to read, or it shall be forgotten."""

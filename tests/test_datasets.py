@@ -14,11 +14,11 @@ from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import claim, data_folder, look_at_inputs
 from pipeline.inputs.jsonl import Folder, lines, read_line
 from pipeline.inputs.parquet import RowGroups
-from pipeline.own_pictures import OwnPictures
 from pipeline.recipes.datasets import kind_of
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import RecipeError, parse_recipe
-from pipeline.select import Select
+from pipeline.steps.fetch.local_images import OwnPictures
+from pipeline.steps.select import Select
 from tests.conftest import jpeg, picture
 
 COYO = {

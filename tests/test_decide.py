@@ -6,9 +6,9 @@ import pytest
 from manifests.files import write_table
 from manifests.manifest import FileRecord, Journal
 from manifests.uid import uid_of
-from pipeline.decide import Decide
 from pipeline.execution.in_flight import Hands
 from pipeline.recipes.schema import load_recipe
+from pipeline.steps.decide import Decide
 from tests.conftest import EXPECTED, KEPT, write_input, write_recipe
 from tests.filter_runs import final_rows, run_filter
 

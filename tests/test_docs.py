@@ -223,7 +223,7 @@ def reasons() -> tuple[set[str], set[str]]:
 
 def test_every_reason_is_explained_and_none_is_made_up() -> None:
     from filters.base import known_filters
-    from pipeline.decide import IMAGES
+    from pipeline.steps.decide import IMAGES
 
     listed, reserved = reasons()
     rules = set(known_filters())

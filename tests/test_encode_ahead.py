@@ -1,4 +1,4 @@
-"""pipeline/encode.py: a batch is begun before the last one's codes are taken, and what is in hand meanwhile."""
+"""pipeline/steps/encode.py: a batch is begun before the last one's codes are taken, and what is in hand meanwhile."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +14,11 @@ from manifests.files import write_table
 from manifests.schema import schema
 from manifests.shards import write_shard
 from manifests.weights import STAND_IN
-from pipeline.encode import Encode, EncodeWorker, TierTools
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Unit
-from pipeline.kept import Decoders
 from pipeline.recipes.schema import load_recipe
+from pipeline.steps.encode import Encode, EncodeWorker, TierTools
+from pipeline.steps.kept_pairs import Decoders
 from tokenize_shards.agreement import Agreement
 from tokenize_shards.encode import Encoder
 from tokenize_shards.vq import load_vq

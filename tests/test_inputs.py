@@ -11,7 +11,7 @@ from pipeline.execution.in_flight import Hands
 from pipeline.inputs.files import claim, input_batches, look_at_inputs
 from pipeline.inputs.parquet import RowGroups
 from pipeline.recipes.schema import RecipeError, parse_recipe
-from pipeline.select import Select
+from pipeline.steps.select import Select
 
 
 def test_a_column_that_stands_twice_is_a_loss_of_the_file(tmp_path):

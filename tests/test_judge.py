@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from manifests.schema import COLUMNS
-from pipeline.decide import marked, tier_lists
 from pipeline.judge import PASSES, Contest, halves, judge, reasons_of
 from pipeline.recipes.rules import build_rules, first_failure
 from pipeline.recipes.schema import parse_recipe
+from pipeline.steps.decide import marked, tier_lists
 
 RECIPE = {
     "filter": {"rules": [{"use": "size", "min_side": 64}, {"use": "similarity", "column": "similarity", "min": 0.3}]},

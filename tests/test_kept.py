@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import jpeg, picture
 
-from pipeline.kept import Decoders, decode, opened
+from pipeline.steps.kept_pairs import Decoders, decode, opened
 
 WORK = partial(opened, max_pixels=10_000)
 

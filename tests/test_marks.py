@@ -205,8 +205,8 @@ def test_report_only_marks_nothing(place, tmp_path):
 
 
 def test_a_list_counts_by_content_not_by_place(place, tmp_path):
-    from pipeline.dedup import Dedup
-    from pipeline.select import Select
+    from pipeline.steps.dedup import Dedup
+    from pipeline.steps.select import Select
 
     recipe, root = place
     one = load_recipe(recipe)

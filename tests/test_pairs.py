@@ -1,4 +1,4 @@
-"""pipeline/pairs.py: what we lay out opens in img2dataset's and webdataset's tools, with their names."""
+"""pipeline/steps/fetch/pairs.py: what we lay out opens in img2dataset's and webdataset's tools, with their names."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from PIL import Image
 from filters.images.decode import ImageLimits, store
 from manifests.files import write_json, write_table
 from manifests.shards import write_shard
-from pipeline.pairs import METADATA, Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
+from pipeline.steps.fetch.pairs import METADATA, Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
 
 THEIR_COLUMNS = [
     "key", "url", "caption", "status", "error_message", "width", "height", "original_width", "original_height",

@@ -31,12 +31,12 @@ from pipeline.cli import app
 from pipeline.cli_remove import _fault, _names
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Runtime
-from pipeline.fetch import Fetch
 from pipeline.recipes.schema import RecipeError, load_recipe
 from pipeline.remove import remove_rows
 from pipeline.repair import STAGE_STEPS, RepairOptions, repair_run
 from pipeline.selectors import gather
 from pipeline.stages import StageOptions, run_stage
+from pipeline.steps.fetch.step import Fetch
 from tests.conftest import SIDE, jpeg, picture, write_input, write_recipe
 from tests.keep_runs import differing, files_of, mend, without_beam
 from tests.test_text import tiny_t5  # noqa: F401 (a fixture)

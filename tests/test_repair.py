@@ -108,12 +108,9 @@ def test_a_picture_that_is_another_now_is_named_and_nothing_is_dropped(run, monk
     DAMAGES["body bit flip"](path)
     damaged = path.read_bytes()
     store = images.store
-    module = (
-        "pipeline.fetch_worker"
-        if Path(repair_module.__file__).with_name("fetch_worker.py").exists()
-        else "pipeline.fetch"
+    monkeypatch.setattr(
+        "pipeline.steps.fetch.worker.store", lambda data, limits: replace(store(data, limits), jpeg=b"another picture")
     )
-    monkeypatch.setattr(f"{module}.store", lambda data, limits: replace(store(data, limits), jpeg=b"another picture"))
     work = repair(run)
     assert work.repaired == {}
     assert "http://pictures.test/1.jpg (another picture now)" in work.left["pairs/00000.tar"]
@@ -140,14 +137,14 @@ def test_other_versions_are_refused_unless_asked_for(run, made, monkeypatch):
 
 
 def test_other_bytes_are_never_taken(run, monkeypatch):
-    from pipeline.pack import PackWorker
+    from pipeline.steps.pack import PackWorker
 
     DAMAGES["cut mid-body"](run / "codes" / "pretrain" / "00000.tar")
     before = contents(run)
     real = PackWorker.run
 
     def other(self, unit, hands):
-        monkeypatch.setattr("pipeline.pack.sample_parts", lambda *args, **kwargs: {"json": b"{}"})
+        monkeypatch.setattr("pipeline.steps.pack.sample_parts", lambda *args, **kwargs: {"json": b"{}"})
         return real(self, unit, hands)
 
     monkeypatch.setattr(PackWorker, "run", other)

@@ -1,5 +1,5 @@
-"""Retry: pipeline/retry.py, attempts.py and retry_option.py: only what failed is asked again, and the end is as if it
-had never failed."""
+"""Retry: pipeline/steps/fetch/retry.py, attempts.py and retry_option.py: only what failed is asked again, and the end
+is as if it had never failed."""
 
 import json
 import os
@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.manifest import Manifest
-from pipeline.attempts import is_among
 from pipeline.recipes.schema import RecipeError
-from pipeline.retry import PASSING, parse_reasons
 from pipeline.retry_option import joined
+from pipeline.steps.fetch.attempts import is_among
+from pipeline.steps.fetch.retry import PASSING, parse_reasons
 from tests.conftest import jpeg, picture
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,9 +14,9 @@ from manifests.files import write_table
 from manifests.shards import write_shard
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Unit
-from pipeline.kept import Decoders
 from pipeline.recipes.schema import parse_recipe
-from pipeline.score import NO_NUMBER, Score, ScoreWorker
+from pipeline.steps.kept_pairs import Decoders
+from pipeline.steps.score import NO_NUMBER, Score, ScoreWorker
 
 RECIPE = {
     "score": {

@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.uid import uid_hash, uid_of
-from pipeline import select
 from pipeline.execution.in_flight import Hands
 from pipeline.inputs.files import claim, look_at_inputs
 from pipeline.recipes.schema import RecipeError, parse_recipe
-from pipeline.select import Select, looks_like_url, with_language
+from pipeline.steps import select
+from pipeline.steps.select import Select, looks_like_url, with_language
 from tests.conftest import break_row_group
 
 RULES = [{"use": "size", "min_side": 64}, {"use": "text", "min_words": 2}, {"use": "similarity", "min": 0.3}]
@@ -173,7 +173,7 @@ def test_a_limit_above_the_input_takes_all_of_it(tmp_path):
 def test_every_column_that_a_map_may_name_is_carried():
     """A map of `opennsfw` was taken and the values were lost in silence."""
     from pipeline.recipes.rules import OF_INPUT
-    from pipeline.select import CARRIED
+    from pipeline.steps.select import CARRIED
 
     assert {*OF_INPUT} == {"url", "hash", *CARRIED}
     with pytest.raises(RecipeError, match=r"no column 'opennsfw' is taken from the input; those that are: url, .*hash"):

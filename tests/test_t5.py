@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.t5 import estimate
+from pipeline.steps.t5 import estimate
 from tokenize_shards.pack import pack_numbers, unpack_numbers
 
 

@@ -13,9 +13,9 @@ from filters.fetch.sites import Memory
 from filters.images.decode import ImageLimits, Stored
 from filters.tombstones import named_rows
 from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest, write_tombstones
-from pipeline.fetch_worker import FetchWorker
-from pipeline.pairs import Attempt, Result, Spool
 from pipeline.selectors import selector
+from pipeline.steps.fetch.pairs import Attempt, Result, Spool
+from pipeline.steps.fetch.worker import FetchWorker
 
 NOBODY = {
     "phash": None,

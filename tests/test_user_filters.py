@@ -9,10 +9,10 @@ import pytest
 
 from filters.base import known_filters
 from manifests.manifest import Manifest
-from pipeline.decide import Decide
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import RecipeError, load_recipe, parse_recipe
-from pipeline.select import Select
+from pipeline.steps.decide import Decide
+from pipeline.steps.select import Select
 from tests.conftest import write_input, write_recipe
 from tests.test_chain import pipeline, run
 

@@ -26,7 +26,7 @@ from pipeline.recipes.lists import (
     placeholders,
 )
 from pipeline.recipes.schema import Recipe
-from pipeline.score import EMBEDDING, Score
+from pipeline.steps.score import EMBEDDING, Score
 
 MARKS = pa.schema(
     [

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 
 from manifests.files import FormatError, digest_of, read_json, read_table, write_json
 from manifests.manifest import ShardRecord
-from pipeline.attempts import HTTP, is_among
 from pipeline.execution.step import Step, Unit, records_of
-from pipeline.pairs import IMAGE_REASONS
 from pipeline.recipes.schema import RecipeError
+from pipeline.steps.fetch.attempts import HTTP, is_among
+from pipeline.steps.fetch.pairs import IMAGE_REASONS
 
 PASSING = (
     "connection",

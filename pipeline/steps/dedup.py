@@ -16,7 +16,7 @@ from pipeline.execution.step import Step, Unit, records_of, upstream
 from pipeline.recipes.lists import dedup_key
 
 if TYPE_CHECKING:
-    from pipeline.marks import Marked
+    from pipeline.steps.marks import Marked
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 CLUSTERS = pa.schema([*schema("uid"), pa.field("cluster", pa.binary(16))])
@@ -45,7 +45,7 @@ class Dedup(Step):
 
     def run(self, unit: Unit, hands: Hands) -> ShardRecord:
         """Write clusters (`dedup/00000.parquet`), marks and matches (`ledger/`), and `dedup/top_hashes.json`."""
-        from pipeline.marks import mark_rows
+        from pipeline.steps.marks import mark_rows
 
         tables = [read_table(self.root / r.files[0].path, ["uid", "phash"]) for r in records_of(self.root, "score")]
         table = pa.concat_tables(tables) if tables else schema("uid", "phash").empty_table()

@@ -21,7 +21,7 @@ from pipeline.execution.in_flight import Hands
 from pipeline.execution.reuse import MADE_BY, earlier_rows
 from pipeline.execution.step import Step, Unit, records_of
 from pipeline.recipes.schema import Recipe
-from pipeline.texts import sidecars, texts_sql
+from pipeline.steps.captions import sidecars, texts_sql
 from tokenize_shards.pack import captions_of, pack_numbers
 from tokenize_shards.text import MAX_TOKENS, T5Features, t5_weights
 

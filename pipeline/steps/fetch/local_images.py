@@ -13,11 +13,11 @@ import fsspec
 
 from filters.fetch.client import Answer
 from filters.fetch.img2dataset import reason_of_download, reason_of_picture
-from pipeline.attempts import HTTP
 from pipeline.inputs.files import InputFile, claimed
 from pipeline.inputs.parquet import BrokenGroup, RowGroups, is_local
 from pipeline.inputs.tars import BrokenTar, pictures
-from pipeline.retry import REASONS
+from pipeline.steps.fetch.attempts import HTTP
+from pipeline.steps.fetch.retry import REASONS
 
 Row = dict[str, Any]
 NOTES = ("key", "status", "error_message")

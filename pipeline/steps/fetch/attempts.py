@@ -15,7 +15,7 @@ from manifests.manifest import FileRecord
 from manifests.schema import schema
 from pipeline.execution.reuse import earlier_tables, stamp
 from pipeline.execution.step import Unit
-from pipeline.pairs import Attempt, Result, Spool, stored_pictures
+from pipeline.steps.fetch.pairs import Attempt, Result, Spool, stored_pictures
 
 ATTEMPTS = pa.schema(
     [

@@ -21,9 +21,9 @@ from manifests.weights import STAND_IN, WeightsFile
 from pipeline.execution.in_flight import Hands, batches
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit, records_of
-from pipeline.kept import Decoders, Row, decode, fresh, opened, record_of
 from pipeline.recipes.rules import scored_columns
 from pipeline.recipes.schema import Recipe
+from pipeline.steps.kept_pairs import Decoders, Row, decode, fresh, opened, record_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,7 +13,7 @@ import pyarrow as pa
 from filters.images.decode import Stored
 from manifests.schema import schema
 from manifests.shards import read_shard
-from pipeline.select import SCORES
+from pipeline.steps.select import SCORES
 
 METADATA = ("top_caption", *SCORES)
 SIZES = ("width", "height", "original_width", "original_height")

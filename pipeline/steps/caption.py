@@ -14,7 +14,7 @@ from manifests.weights import WeightsFile
 from pipeline.execution.in_flight import Hands, batches
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
-from pipeline.kept import decode, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
+from pipeline.steps.kept_pairs import decode, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
 
 if TYPE_CHECKING:
     from captioning.base import Captioner

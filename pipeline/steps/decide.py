@@ -20,7 +20,7 @@ from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Step, Unit, records_of, upstream
 from pipeline.judge import MARKS, NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
 from pipeline.recipes.rules import DECODED, DETECTED, RuleSet, build_rules, origins, own_filters
-from pipeline.select import SCORES
+from pipeline.steps.select import SCORES
 
 TIERS = pa.field("tiers", pa.list_(pa.string()), metadata={"says": "tiers that the pair is in; empty where dropped"})
 IMAGES = ("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt")

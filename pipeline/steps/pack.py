@@ -18,12 +18,12 @@ from manifests.schema import schema
 from manifests.shards import index_path, write_shard
 from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash, uid_hash_sql
-from pipeline.encode import FINGERPRINT, Encode, grid_of
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Step, Unit, records_of
-from pipeline.fetch import without_gaps
-from pipeline.t5 import T5
-from pipeline.texts import SAID, sidecars, texts_sql
+from pipeline.steps.captions import SAID, sidecars, texts_sql
+from pipeline.steps.encode import FINGERPRINT, Encode, grid_of
+from pipeline.steps.fetch.step import without_gaps
+from pipeline.steps.t5 import T5
 from tokenize_shards.catalog import VQ_SPECS
 from tokenize_shards.pack import Tokenizer, sample_parts
 

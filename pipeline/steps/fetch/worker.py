@@ -18,11 +18,11 @@ from manifests.files import read_table, write_json, write_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.shards import write_shard
 from manifests.tombstones import value_digest
-from pipeline.attempts import Past, carried, history, write_ledger
 from pipeline.execution.in_flight import Hands, batches
 from pipeline.execution.step import Unit
-from pipeline.own_pictures import OwnPictures
-from pipeline.pairs import Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
+from pipeline.steps.fetch.attempts import Past, carried, history, write_ledger
+from pipeline.steps.fetch.local_images import OwnPictures
+from pipeline.steps.fetch.pairs import Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
 
 if TYPE_CHECKING:
     from filters.fetch.sites import Memory
