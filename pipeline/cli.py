@@ -88,7 +88,7 @@ def run(
     read = open_recipe(recipe, out, sets)
 
     from pipeline.execution.supervisor import RunnerOptions
-    from pipeline.stages import StageOptions
+    from pipeline.stages.run import StageOptions
 
     options = StageOptions(RunnerOptions(runner, workers, tuple(beam_options or ())), steps, dry_run, retry)
     raise typer.Exit(run_stages(read, stage, options))
@@ -99,7 +99,7 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
     from manifests.weights import WeightsError
     from pipeline.execution.supervisor import RunFailed
     from pipeline.recipes.schema import RecipeError
-    from pipeline.stages import TooManyLosses
+    from pipeline.stages.run import TooManyLosses
 
     stages = ("filter", "caption", "pretokenize") if stage == "all" else (stage,)
     try:
@@ -118,7 +118,7 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
 
 def _in_turn(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
     from pipeline.execution.supervisor import stoppable
-    from pipeline.stages import check_ahead, run_stage
+    from pipeline.stages.run import check_ahead, run_stage
 
     check_ahead(recipe, stages[1:])
     with surroundings(recipe, stages) as runtime:

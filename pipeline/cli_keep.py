@@ -51,8 +51,8 @@ def look(root: Path, jobs: int, quiet: bool = False, samples: bool = False) -> "
     from manifests.verify import is_run, verify_run
     from manifests.verify_shards import is_bare, verify_folder
     from pipeline.absence import with_absence
-    from pipeline.registry import STAGES
     from pipeline.samples import with_samples
+    from pipeline.stages.registry import STAGES
 
     if not root.is_dir():
         raise ValueError(f"{str(root)!r}: no such folder; wanted a run folder or a folder of shards with their indexes")

@@ -28,14 +28,14 @@ from pipeline.inputs.redact_table import blank_input
 from pipeline.pending import Changes, changes, commit
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
-from pipeline.registry import STAGES
 from pipeline.selectors import Selector, Unreadable, asked_for, hit_by
 from pipeline.shadow import link, shadow_of
-from pipeline.stages import settings_changed
+from pipeline.stages.manifest import stage_figures
+from pipeline.stages.registry import STAGES
+from pipeline.stages.run import settings_changed
 from pipeline.steps.decide import Decide
 from pipeline.steps.dedup import Dedup
 from pipeline.steps.pack import Pack
-from pipeline.summary import stage_figures
 
 CARRIED = (".earlier", "logs")
 """Folders that no record names, and rows may stand in."""

@@ -12,14 +12,14 @@ from manifests.weights import sha256_file
 from pipeline.execution.run_folder import locked
 from pipeline.execution.step import Runtime, Step, Unit, records_of
 from pipeline.recipes.schema import Recipe
-from pipeline.registry import STAGES
 from pipeline.repair_checks import same_settings, same_versions
 from pipeline.repair_records import mend_digests, mend_inputs, mend_manifest, mend_recipe
 from pipeline.repair_removals import mend_removals
 from pipeline.repair_shards import make_shards
 from pipeline.repair_work import FAULTS, STAGE_STEPS, Repair, RepairOptions, stage_of
 from pipeline.shadow import shadow_of
-from pipeline.stages import clear_errors, note_step
+from pipeline.stages.registry import STAGES
+from pipeline.stages.run import clear_errors, note_step
 
 __all__ = ["STAGE_STEPS", "Repair", "RepairOptions", "repair_run"]
 

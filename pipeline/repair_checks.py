@@ -6,7 +6,7 @@ import json
 from manifests.manifest import Manifest
 from pipeline.execution.step import Step
 from pipeline.recipes.schema import RecipeError
-from pipeline.summary import versions
+from pipeline.stages.manifest import versions
 
 
 class Refused(RecipeError):

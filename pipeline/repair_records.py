@@ -15,11 +15,11 @@ from pipeline.execution.step import records_of
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, claim, claimed, look_at_inputs
 from pipeline.recipes.schema import RecipeError, parse_recipe
-from pipeline.registry import STAGES
 from pipeline.repair_checks import same_settings
 from pipeline.repair_shards import settle_doubts
 from pipeline.repair_work import FAULTS, Repair
-from pipeline.stages import write_manifest
+from pipeline.stages.registry import STAGES
+from pipeline.stages.run import write_manifest
 
 INPUT = "manifests/input.json"
 TABLES = "manifests/input/"

@@ -11,7 +11,7 @@ from pipeline.execution.supervisor import RunFailed
 from pipeline.recipes.datasets import DATASETS
 from pipeline.repair_work import FAULTS, Doubt, Repair, stage_of
 from pipeline.salvage import carry_pairs, changed, recorded
-from pipeline.stages import do_units
+from pipeline.stages.run import do_units
 
 JOURNAL = "manifests/journal/{}/{}.json"
 

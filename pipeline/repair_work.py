@@ -15,8 +15,8 @@ from manifests.weights import sha256_file
 from pipeline.execution.step import Runtime
 from pipeline.execution.supervisor import RunnerOptions
 from pipeline.recipes.schema import Recipe
-from pipeline.registry import STAGES
 from pipeline.shadow import link, move_over
+from pipeline.stages.registry import STAGES
 
 STAGE_STEPS = {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}
 FAULTS = (OSError, ValueError, KeyError, TypeError, IndexError, AssertionError, duckdb.Error, pa.ArrowException)

@@ -9,8 +9,8 @@ import pytest
 
 from manifests.manifest import Manifest
 from pipeline.recipes.schema import load_recipe
-from pipeline.registry import STAGES
-from pipeline.stages import StageOptions, run_stage
+from pipeline.stages.registry import STAGES
+from pipeline.stages.run import StageOptions, run_stage
 
 
 def run_filter(recipe: Path, root: Path, *sets: str) -> Manifest:

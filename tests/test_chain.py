@@ -19,7 +19,7 @@ import pytest
 
 from manifests.manifest import Manifest
 from manifests.shards import read_shard, verify_shard
-from pipeline.registry import STAGES
+from pipeline.stages.registry import STAGES
 from tests.conftest import EXPECTED, KEPT, trouble, write_input, write_recipe
 
 pytestmark = pytest.mark.slow

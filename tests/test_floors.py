@@ -67,7 +67,7 @@ def loaded_after(statement: str) -> list[str]:
     [
         "pipeline.cli",
         "pipeline.recipes.schema",
-        "pipeline.registry",
+        "pipeline.stages.registry",
         "filters.base",
         "filters.scorers.catalog",
         "captioning.base",

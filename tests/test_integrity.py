@@ -15,7 +15,7 @@ from manifests.files import write_json
 from manifests.shards import index_path, write_shard
 from manifests.verify import is_run, verify_run
 from manifests.verify_shards import is_bare, verify_folder
-from pipeline.registry import STAGES
+from pipeline.stages.registry import STAGES
 from tests.damages import DAMAGES
 from tests.keep_runs import make_run, one_of_each_kind
 

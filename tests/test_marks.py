@@ -16,7 +16,7 @@ import pytest
 from filters.dedup import phash
 from filters.images.decode import ImageLimits, open_picture, store
 from pipeline.recipes.schema import RecipeError, load_recipe
-from pipeline.stages import StageOptions, run_stage
+from pipeline.stages.run import StageOptions, run_stage
 from tests.conftest import RECIPE, jpeg, picture, write_recipe
 
 pytestmark = pytest.mark.slow

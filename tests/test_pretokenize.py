@@ -20,7 +20,7 @@ from manifests.weights import WeightsError
 from pipeline.cli import run_stages
 from pipeline.loader import find_shards, read_samples
 from pipeline.recipes.schema import RecipeError, load_recipe
-from pipeline.stages import StageOptions, run_stage
+from pipeline.stages.run import StageOptions, run_stage
 from tests.conftest import write_input, write_recipe
 from tests.keep_runs import files_of
 from tests.test_chain import run
@@ -199,7 +199,7 @@ def test_weights_refused_ahead_leave_the_folders_recipe_as_it_was(filtered, tmp_
     def refuse(steps):
         raise RecipeError("weights of T5 do not fit")
 
-    monkeypatch.setattr("pipeline.stages.preflight", refuse)
+    monkeypatch.setattr("pipeline.stages.run.preflight", refuse)
     with pytest.raises(RecipeError, match="do not fit"):
         run_stage(
             load_recipe(recipe, [f"output.root='{tmp_path / 'run'}'", "pretokenize.seed=5"]),

@@ -35,7 +35,7 @@ from pipeline.recipes.schema import RecipeError, load_recipe
 from pipeline.remove import remove_rows
 from pipeline.repair import STAGE_STEPS, RepairOptions, repair_run
 from pipeline.selectors import gather
-from pipeline.stages import StageOptions, run_stage
+from pipeline.stages.run import StageOptions, run_stage
 from pipeline.steps.fetch.step import Fetch
 from tests.conftest import SIDE, jpeg, picture, write_input, write_recipe
 from tests.keep_runs import differing, files_of, mend, without_beam

@@ -25,7 +25,7 @@ from typing import Any
 
 import duckdb
 
-from pipeline.summary import versions
+from pipeline.stages.manifest import versions
 
 WORDS = (
     "a the of and with red blue old new photo house garden woman man dog cat mountain river city street night light"

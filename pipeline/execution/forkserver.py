@@ -297,7 +297,7 @@ def main() -> NoReturn:
         import pipeline.execution.worker
 
         pa.scalar("")  # pyarrow looks for pandas at the first value that it makes, once
-    import pipeline.registry  # noqa: F401
+    import pipeline.stages.registry  # noqa: F401
 
     gc.enable()
     gc.freeze()

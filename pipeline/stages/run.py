@@ -25,9 +25,9 @@ from pipeline.inputs.files import InputFile, claim, claimed, look_at_inputs
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.rules import files_behind, input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
-from pipeline.registry import STAGES
+from pipeline.stages.manifest import losses, print_summary, stage_figures, versions
+from pipeline.stages.registry import STAGES
 from pipeline.steps.fetch.retry import tell_retry
-from pipeline.summary import losses, print_summary, stage_figures, versions
 
 NEEDS = {"filter": None, "caption": "filter", "pretokenize": "filter"}
 
