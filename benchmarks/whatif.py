@@ -202,7 +202,7 @@ def part(root: Path, what: str) -> dict[str, Any]:
     elif what == "peer":
         found["kept"] = peer(root)
     else:
-        from pipeline.whatif import ask
+        from pipeline.analysis.whatif import ask
 
         plain = recipe.plain()
         plain["tier"]["pretrain"]["rules"][0]["min"] = THRESHOLD

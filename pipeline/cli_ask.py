@@ -24,9 +24,9 @@ def whatif(
     What may be asked: --set filter.rules.NAME.KEY, tier.NAME.rules.NAME.KEY, and whole lists of rules. Where looser
     rules would let rows in that were never fetched, they are counted, and kept is shown as bounds.
     """
-    from pipeline.funnel import lines
+    from pipeline.analysis.whatif import ask
+    from pipeline.analysis.whatif_table import lines
     from pipeline.recipes.schema import RecipeError
-    from pipeline.whatif import ask
 
     read = open_run(recipe, out, set_)
     try:
@@ -46,8 +46,8 @@ def why(
 ) -> None:
     """Tell a row's whole story: source, each value with its origin, each rule with its verdict, fetch, duplicates,
     captions, codes."""
+    from pipeline.analysis.why import NotFound, print_story
     from pipeline.recipes.schema import RecipeError
-    from pipeline.why import NotFound, print_story
 
     read = open_run(recipe, out, set_)
     try:
@@ -75,7 +75,7 @@ def plan(
     """
     from dataclasses import asdict
 
-    from pipeline.forecast import forecast, lines, write_forecast
+    from pipeline.analysis.forecast import forecast, lines, write_forecast
     from pipeline.recipes.schema import RecipeError
 
     read = open_run(recipe, out, set_) if as_json else open_recipe(recipe, out, set_)

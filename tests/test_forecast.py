@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.forecast import beside, forecast, lines, wilson, write_forecast
+from pipeline.analysis.forecast import beside, forecast, lines, wilson, write_forecast
 from pipeline.recipes.schema import load_recipe
 from tests.conftest import write_recipe
 from tests.filter_runs import run_filter

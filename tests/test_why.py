@@ -3,8 +3,8 @@
 import pytest
 
 from manifests.uid import uid_of
+from pipeline.analysis.why import NotFound, find_rows, story
 from pipeline.recipes.schema import RecipeError, load_recipe
-from pipeline.why import NotFound, find_rows, story
 from tests.conftest import write_input, write_recipe
 from tests.filter_runs import run_filter
 

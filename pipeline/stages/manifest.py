@@ -9,9 +9,9 @@ from typing import Any
 
 from manifests.manifest import Manifest, ShardRecord, total_dropped
 from manifests.plans import connect, files_sql
+from pipeline.analysis.forecast import beside
 from pipeline.execution.progress import clock
 from pipeline.execution.step import records_of
-from pipeline.forecast import beside
 from pipeline.inputs.files import InputFile
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.encode import tokenizer_facts

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.analysis.replan import COMES, COPY, LEAVES, STAYS, Groups, Plan, regroup_twins, rows_of, values_of
+from pipeline.analysis.reselect import IN, MAY, OUT, Reselect, Selected, place_of
+from pipeline.analysis.stored_run import Shard, Stored, check_askable, open_stored, typed
 from pipeline.execution.step import records_of
 from pipeline.judge import NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
-from pipeline.planned_again import COMES, COPY, LEAVES, STAYS, Groups, Plan, regroup_twins, rows_of, values_of
 from pipeline.recipes.rules import RuleSet, build_rules, fillable
 from pipeline.recipes.schema import Recipe
-from pipeline.reselect import IN, MAY, OUT, Reselect, Selected, place_of
 from pipeline.steps.decide import marked
-from pipeline.stored import Shard, Stored, check_askable, open_stored, typed
 
 OPEN = -2
 """Code of a row whose fate nobody can say: it was never fetched."""

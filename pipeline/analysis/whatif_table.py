@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from pipeline.analysis.whatif import Answer
 from pipeline.recipes.schema import Recipe
-from pipeline.whatif import Answer
 
 
 def lines(answer: Answer, recipe: Recipe) -> Iterator[str]:

@@ -159,7 +159,7 @@ def _verdicts(recipe: Recipe, table: pa.Table | None) -> Iterator[tuple[str, str
     rules = build_rules(recipe)
     if table is None:
         return
-    from pipeline.stored import typed
+    from pipeline.analysis.stored_run import typed
 
     batch = typed(table, rules.columns) if rules.columns else None
     for place, some in (("filter", rules.everywhere), *rules.tiers.items()):

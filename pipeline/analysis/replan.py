@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.plans import files_sql
+from pipeline.analysis.stored_run import Stored
 from pipeline.execution.step import records_of
 from pipeline.judge import Numbers, flags, halves
 from pipeline.recipes.rules import DECODED
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.select import CARRIED
-from pipeline.stored import Stored
 
 STAYS, LEAVES, COPY, COMES = 1, 2, 3, 4
 NOBODY = np.empty(0, np.int64)

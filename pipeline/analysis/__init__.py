@@ -1,0 +1,1 @@
+"""Questions to a run: why, what if, how much."""
