@@ -44,7 +44,7 @@ pretokenize: setup  ## Encode the kept pictures into VQ-code shards (ARGS= is pa
 	$(BIN)/pipeline run --stage pretokenize $(ARGS)
 
 demo-tokenizer: setup  ## Train the demo's small VQ tokenizer again (about ten minutes on two cores)
-	$(BIN)/python -m pipeline.demo.tokenizer $(ARGS)
+	$(BIN)/python -m pipeline.demo.train_tokenizer $(ARGS)
 
 clean:  ## Remove the demo's results, caches and the environment
 	rm -rf demo runs build .pytest_cache .mypy_cache .ruff_cache *.egg-info $(VENV)

@@ -141,7 +141,7 @@ def surroundings(recipe: Any, stages: tuple[str, ...]) -> Any:
     from pipeline.execution.step import Runtime
 
     if is_demo(recipe):
-        from pipeline.demo.surroundings import serving
+        from pipeline.demo.harness import serving
 
         return serving(recipe, stages)
     return contextlib.nullcontext(Runtime())
@@ -150,7 +150,7 @@ def surroundings(recipe: Any, stages: tuple[str, ...]) -> Any:
 def after(recipe: Any, stage: str, options: Any) -> None:
     """Tell the demo's truth once filter has given every row its fate."""
     if is_demo(recipe) and stage == "filter" and not options.dry_run and not options.steps:
-        from pipeline.demo.surroundings import tell_truth
+        from pipeline.demo.harness import tell_truth
 
         tell_truth(recipe)
 
@@ -158,7 +158,7 @@ def after(recipe: Any, stage: str, options: Any) -> None:
 @app.command()
 def report(recipe: RecipeOption = None, out: OutOption = None, set_: SetOption = None) -> None:
     """Write RUN/report.html: the funnel, examples of each fate, scores, codes, training."""
-    from pipeline.demo.report import write_report
+    from pipeline.report.render import write_report
 
     read = open_recipe(recipe or recipe_of(out), out, set_)
     if not read.root.is_dir():

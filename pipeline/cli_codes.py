@@ -43,7 +43,7 @@ def show_codes_command(
 ) -> None:
     """Write a contact sheet: picture, what the codes make of it, difference, PSNR; and say how the codebook is used."""
     with _guarded():
-        from pipeline.show import show_codes
+        from pipeline.evaluation.reconstruction import show_codes
         from tokenize_shards.vq import load_vq
 
         if not shard.is_file():
@@ -62,8 +62,8 @@ def show_codes_command(
 
 def _tokenizer_of(shard: Path, vq: str | None, weights: str | None) -> tuple[str, str]:
     """Return (name, weights) from the options, else from the recipe of the run that the shard lies in."""
+    from pipeline.evaluation.reconstruction import run_of
     from pipeline.recipes.schema import RecipeError, load_recipe
-    from pipeline.show import run_of
 
     path = run_of(shard) / "recipe.toml"
     if vq and weights:

@@ -24,13 +24,13 @@ from torch import Tensor
 
 from manifests.files import out_of_room, write_bytes
 from pipeline.checkpoint import save_checkpoint
+from pipeline.evaluation.plots import save_loss_curve
 from pipeline.execution.progress import clock
 from pipeline.execution.run_folder import locked
 from pipeline.gpt import Condition
 from pipeline.loader import Example, LoaderError, MemoryPictures, draw
 from pipeline.optim import set_rates
 from pipeline.pending import Stuck
-from pipeline.preview import save_loss_curve
 from pipeline.recipes.schema import Recipe, choose_recipe, load_recipe
 from pipeline.sample import Sampling
 from pipeline.studio import Asked, Studio

@@ -15,9 +15,9 @@ from PIL import Image
 
 from manifests.files import write_json, write_table
 from manifests.shards import write_shard
-from pipeline.demo import report
-from pipeline.demo.gather import by_group, gather, reason_group
-from pipeline.demo.report import ReportError, main, render_report, write_report
+from pipeline.report import render as report
+from pipeline.report.facts import by_group, gather, reason_group
+from pipeline.report.render import ReportError, main, render_report, write_report
 
 EVIL = '<script>alert("x")</script>'
 FINAL = pa.schema(

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from manifests.weights import sha256_file
-from pipeline.demo.tokenizer import (
+from pipeline.demo.train_tokenizer import (
     Optimizers,
     Recipe,
     RunningCodebook,

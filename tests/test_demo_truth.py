@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.demo.truth import (
+from pipeline.evaluation.ground_truth import (
     TruthError,
     alignment_auc,
     fault_agreement,

@@ -82,6 +82,6 @@ def test_predicted_stands_beside_actual(recipe, tmp_path, capsys):
     }
     assert found["kept"][1] == f"{manifest.kept:,}"
     assert found["rows in"][0] == "60"
-    from pipeline.demo.report import write_report
+    from pipeline.report.render import write_report
 
     assert "Predicted and actual" in write_report(read.root).read_text()

@@ -9,8 +9,8 @@ from PIL import Image
 
 from manifests.manifest import FileRecord, Journal, ShardRecord
 from manifests.shards import ShardError, read_shard, write_shard
+from pipeline.evaluation.reconstruction import codebook_use, psnr_of, show_codes
 from pipeline.recipes.schema import RecipeError
-from pipeline.show import codebook_use, psnr_of, show_codes
 from tests.code_shards import GRID, tokenizer
 from tests.conftest import jpeg, picture
 from tokenize_shards.crops import CropPlan, crops_of

@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipeline.checkpoint import latest_checkpoint
+from pipeline.evaluation.plots import save_loss_curve
+from pipeline.evaluation.recall import measure_recall, nearest_ranks
 from pipeline.features import HashedWords
 from pipeline.optim import make_optimizers, set_rates
-from pipeline.preview import save_loss_curve
-from pipeline.recall import measure_recall, nearest_ranks
 from pipeline.recipes.schema import load_recipe
 from pipeline.recipes.train import TrainConfig
 from pipeline.train import corrupted, main, prompts, take_step

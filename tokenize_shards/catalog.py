@@ -43,7 +43,7 @@ VQ_SPECS: dict[str, VQSpec] = {
         VQSpec("VQ-8", "vq_ds8_c2i.pt (281 MB) from https://huggingface.co/FoundationVision/LlamaGen", (1, 2, 2, 4)),
         VQSpec(
             "VQ-demo",
-            f"weights = {DEMO!r} (inside this package), or your own from: python -m pipeline.demo.tokenizer",
+            f"weights = {DEMO!r} (inside this package), or your own from: python -m pipeline.demo.train_tokenizer",
             (1, 2, 2, 4),
             channels=16,
             encoder_blocks=1,

@@ -1,4 +1,5 @@
-"""Train VQ-demo, a tokenizer of 0.7 million parameters, on OpenMoji drawings: `python -m pipeline.demo.tokenizer`.
+"""Train VQ-demo, a tokenizer of 0.7 million parameters, on OpenMoji drawings: `python -m
+pipeline.demo.train_tokenizer`.
 
 Shapes: B pictures, C channels, H W pixels, h w the code grid, P = B*h*w positions, D width of a code vector, K codes.
 Two cores and ten minutes: a plain autoencoder for the first fifth of the time, then k-means on its latents makes the
@@ -37,7 +38,7 @@ DEAD = 0.1
 REVIVED_PER_STEP = 4
 CARD_SAYS = (
     "The tokenizer of the demo: real trained weights, small enough to come with the code. It knows flat drawings on"
-    " white, and nothing else; photographs come out as coloured blocks. Made by `pipeline/demo/tokenizer.py`."
+    " white, and nothing else; photographs come out as coloured blocks. Made by `pipeline/demo/train_tokenizer.py`."
 )
 
 
@@ -314,7 +315,7 @@ def card(recipe: Recipe, pictures: Pictures, trained: Trained, path: Path) -> st
             f"{key} {value}" for key, value in asdict(recipe).items() if key not in ("seconds", "steps")
         ),
         "training": f"{trained.steps} steps, {took}; torch {torch.__version__}, CPU threads: {torch.get_num_threads()}",
-        "again": f"`python -m pipeline.demo.tokenizer --steps {trained.steps} --seed {recipe.seed}`",
+        "again": f"`python -m pipeline.demo.train_tokenizer --steps {trained.steps} --seed {recipe.seed}`",
         "licence": drawings if pictures.source.startswith(OPENMOJI) else "that of the pictures",
     }
     lines = [f"| {key} | {value} |" for key, value in rows.items()]
@@ -324,7 +325,7 @@ def card(recipe: Recipe, pictures: Pictures, trained: Trained, path: Path) -> st
 def main(arguments: list[str] | None = None) -> None:
     """Train, then write the weights and the card beside them."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.demo.tokenizer", description="Train VQ-demo on OpenMoji, or on your pictures."
+        prog="python -m pipeline.demo.train_tokenizer", description="Train VQ-demo on OpenMoji, or on your pictures."
     )
     parser.add_argument("--seconds", type=float, default=Recipe.seconds, help="training time (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=0, help="train for so many steps instead, to repeat a run exactly")

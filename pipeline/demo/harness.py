@@ -44,7 +44,7 @@ def final_table(root: Path) -> pa.Table | None:
 def tell_truth(recipe: Recipe) -> None:
     """Print each filter's precision and recall against what was planted, and the credits; write both beside the
     results."""
-    from pipeline.demo.truth import summary
+    from pipeline.evaluation.ground_truth import summary
 
     data, final = demo_data(recipe), final_table(recipe.root)
     if final is None:

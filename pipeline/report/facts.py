@@ -19,7 +19,7 @@ from manifests.files import FormatError, read_json
 from manifests.shards import ShardError, read_shard
 from manifests.weights import WeightsFile
 from pipeline.analysis.forecast import beside
-from pipeline.demo.truth import joined
+from pipeline.evaluation.ground_truth import joined
 
 ROWS = 50_000
 """Pictures and examples come from the first files with about this many rows, so that a report of a huge run stays small

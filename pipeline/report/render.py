@@ -7,10 +7,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from manifests.files import FormatError, read_json, write_bytes
-from pipeline.demo import page
-from pipeline.demo.gather import Facts, Shot, by_group, gather, reason_group, shrunk
-from pipeline.demo.page import chip, count, esc, image
-from pipeline.demo.truth import alignment_auc, fault_agreement, filter_quality, group_check, mark_recall
+from pipeline.evaluation.ground_truth import alignment_auc, fault_agreement, filter_quality, group_check, mark_recall
+from pipeline.report import components as page
+from pipeline.report.components import chip, count, esc, image
+from pipeline.report.facts import Facts, Shot, by_group, gather, reason_group, shrunk
 
 REPORT = "report.html"
 STAND_IN = "stand-in weights"
@@ -356,7 +356,7 @@ def _weights(facts: Facts) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report of a run folder, and with --png the picture of its top."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.demo.report", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipeline.report.render", description=main.__doc__)
     parser.add_argument("run", type=Path, help="run folder, such as demo/run")
     parser.add_argument("--truth", type=Path, help="truth table of the demo; found by itself beside the run's input")
     parser.add_argument("--png", type=Path, help="also draw the report's top as a picture (docs/report.png is made so)")
@@ -364,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(f"report: {write_report(options.run, options.truth)}")
         if options.png:
-            from pipeline.demo.poster import draw_poster  # matplotlib is an extra
+            from pipeline.report.poster import draw_poster  # matplotlib is an extra
 
             print(f"picture: {draw_poster(gather_run(options.run, options.truth), options.png)}")
     except ValueError as error:

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from manifests.shards import Sample, ShardError, read_shard
+from pipeline.evaluation.plots import Grid, Row, save_grid
 from pipeline.execution.step import records_of
-from pipeline.preview import Grid, Row, save_grid
 from pipeline.recipes.schema import RecipeError
 from tokenize_shards.crops import Crop
 from tokenize_shards.images import scale_to, to_uint8

@@ -1,0 +1,1 @@
+"""How good is it: reconstruction, recall of planted duplicates, the planted truth."""
