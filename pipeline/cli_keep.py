@@ -50,8 +50,8 @@ def look(root: Path, jobs: int, quiet: bool = False, samples: bool = False) -> "
     that is neither."""
     from manifests.verify import is_run, verify_run
     from manifests.verify_shards import is_bare, verify_folder
-    from pipeline.absence import with_absence
-    from pipeline.samples import with_samples
+    from pipeline.maintenance.verify_removed import with_absence
+    from pipeline.maintenance.verify_samples import with_samples
     from pipeline.stages.registry import STAGES
 
     if not root.is_dir():
@@ -163,7 +163,7 @@ def repair(
         if not folder:
             raise RecipeError("RUN is empty; wanted a run folder (. for the current one)")
         with stoppable():
-            from pipeline.repair import RepairOptions
+            from pipeline.maintenance.repair.run import RepairOptions
 
             options = RepairOptions(RunnerOptions(workers=workers), jobs, other_versions, _watch(False))
             code = _repair(root, recipe, set_ or [], options)
@@ -183,8 +183,8 @@ def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> in
     from manifests.verify import is_run
     from pipeline.cli import surroundings
     from pipeline.execution.run_folder import recipe_of_run
+    from pipeline.maintenance.repair.run import repair_run
     from pipeline.recipes.schema import RecipeError
-    from pipeline.repair import repair_run
 
     if not root.is_dir() or not is_run(root):
         raise RecipeError(

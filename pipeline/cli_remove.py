@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.remove import Outcome
-    from pipeline.selectors import Selector
+    from pipeline.maintenance.remove.run import Outcome
+    from pipeline.maintenance.remove.selectors import Selector
 
 Many = list[str] | None
 NO_DAMAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -96,7 +96,7 @@ def _guarded() -> Iterator[None]:
 
 def _fault(error: Exception) -> str:
     from manifests.files import TEMPORARY
-    from pipeline.cut import Stray
+    from pipeline.maintenance.remove.redact_shard import Stray
 
     says = (str(error).splitlines() or [type(error).__name__])[0]
     says = re.sub(rf"/{re.escape(TEMPORARY)}repair-[^/]+", "", says)  # the run's file, not the link to it in the shadow
@@ -110,10 +110,10 @@ def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote:
     from manifests.verify import is_run
     from pipeline.execution.run_folder import recipe_of_run
     from pipeline.execution.step import Runtime
+    from pipeline.maintenance.remove.run import remove_rows
+    from pipeline.maintenance.remove.selectors import gather
     from pipeline.recipes.datasets import DATASETS
     from pipeline.recipes.schema import RecipeError
-    from pipeline.remove import remove_rows
-    from pipeline.selectors import gather
     from pipeline.shadow import links_in_the_way
 
     root = Path(folder)
@@ -142,9 +142,9 @@ def _left(root: Path) -> tuple[list["Selector"], bool]:
     """Finish or sweep what a killed removal left; return what is still to be done of it. Raises RecipeError where there
     is nothing."""
     from pipeline.execution.run_folder import locked
+    from pipeline.maintenance.remove.selectors import Unreadable, asked_for
     from pipeline.pending import is_left
     from pipeline.recipes.schema import RecipeError
-    from pipeline.selectors import Unreadable, asked_for
 
     if not is_left(root):
         raise RecipeError(

@@ -17,7 +17,7 @@ from manifests.files import FormatError, read_json, write_json
 from manifests.shards import Index, index_path, write_shard
 from manifests.verify_shards import verify_folder
 from pipeline.cli import app
-from pipeline.samples import with_samples
+from pipeline.maintenance.verify_samples import with_samples
 from tests.code_shards import row_of, tokenizer, write_codes
 from tokenize_shards.pack import npy_bytes, sample_parts
 

@@ -98,7 +98,7 @@ def test_a_removal_of_which_nothing_is_in_place_begins_anew(run, wanted, monkeyp
 
 
 def test_what_was_asked_can_be_asked_again(run, wanted, monkeypatch):
-    monkeypatch.setattr("pipeline.remove.commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("pipeline.maintenance.remove.run.commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         remove(run, url=[URL.format(5), URL.format(3)])
     monkeypatch.undo()

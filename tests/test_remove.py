@@ -26,15 +26,15 @@ from manifests.shards import read_shard
 from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest
 from manifests.uid import uid_of
 from manifests.verify import ASKED, verify_run
-from pipeline.absence import with_absence
 from pipeline.cli import app
 from pipeline.cli_remove import _fault, _names
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Runtime
+from pipeline.maintenance.remove.run import remove_rows
+from pipeline.maintenance.remove.selectors import gather
+from pipeline.maintenance.repair.run import STAGE_STEPS, RepairOptions, repair_run
+from pipeline.maintenance.verify_removed import with_absence
 from pipeline.recipes.schema import RecipeError, load_recipe
-from pipeline.remove import remove_rows
-from pipeline.repair import STAGE_STEPS, RepairOptions, repair_run
-from pipeline.selectors import gather
 from pipeline.stages.run import StageOptions, run_stage
 from pipeline.steps.fetch.step import Fetch
 from tests.conftest import SIDE, jpeg, picture, write_input, write_recipe
@@ -660,7 +660,7 @@ def test_a_removal_that_was_killed_is_not_forgotten_for_another(run, tmp_path, m
     shutil.copytree(run, tmp_path / "twin")
     for n in (5, 3):
         remove(tmp_path / "twin", url=URL.format(n))
-    monkeypatch.setattr("pipeline.remove.commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("pipeline.maintenance.remove.run.commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         remove(run, url=URL.format(5))
     monkeypatch.undo()

@@ -11,8 +11,8 @@ import pytest
 from manifests.manifest import Manifest
 from manifests.verify import verify_run
 from pipeline.execution.run_folder import recipe_of_run
+from pipeline.maintenance.repair.run import STAGE_STEPS
 from pipeline.recipes.schema import load_recipe
-from pipeline.repair import STAGE_STEPS
 from pipeline.stages.run import StageOptions, run_stage
 from tests.conftest import jpeg, picture
 from tests.keep_runs import differing, files_of, make_run, mend, without_beam

@@ -13,8 +13,8 @@ from manifests.verify import verify_run
 from manifests.verify_shards import verify_folder
 from pipeline.cli import app
 from pipeline.execution.supervisor import RunFailed
+from pipeline.maintenance.repair.run import STAGE_STEPS
 from pipeline.recipes.schema import RecipeError
-from pipeline.repair import STAGE_STEPS
 from tests.damages import DAMAGES
 from tests.keep_runs import differing, files_of, mend
 
@@ -144,7 +144,9 @@ def _die_at(root, moves):
         os._exit(0)
 
 
-@pytest.mark.parametrize("place", ["pipeline.repair_work.move_over", "pipeline.repair_shards.do_units"])
+@pytest.mark.parametrize(
+    "place", ["pipeline.maintenance.repair.session.move_over", "pipeline.maintenance.repair.shards.do_units"]
+)
 def test_a_full_disk_ends_the_repair_and_harms_nothing(run, made, monkeypatch, place):
     DAMAGES["cut mid-body"](run / PACKED)
     before = differing(run, made)

@@ -8,7 +8,7 @@ import pytest
 from manifests.files import read_json, write_json
 from manifests.verify import verify_run
 from pipeline.execution.run_folder import recipe_of_run
-from pipeline.repair import STAGE_STEPS
+from pipeline.maintenance.repair.run import STAGE_STEPS
 from pipeline.stages.run import StageOptions, run_stage
 from tests.keep_runs import differing, mend, without_beam
 

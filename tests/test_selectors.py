@@ -1,4 +1,4 @@
-"""pipeline/selectors.py: what may be asked for, and what is refused with what was wanted."""
+"""pipeline/maintenance/remove/selectors.py: what may be asked for, and what is refused with what was wanted."""
 
 import os
 
@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.exclude import ListError, read_list
+from pipeline.maintenance.remove.selectors import gather, selector
 from pipeline.recipes.schema import RecipeError
-from pipeline.selectors import gather, selector
 
 BAD = {
     "url": [

@@ -13,7 +13,7 @@ from filters.fetch.sites import Memory
 from filters.images.decode import ImageLimits, Stored
 from filters.tombstones import named_rows
 from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest, write_tombstones
-from pipeline.selectors import selector
+from pipeline.maintenance.remove.selectors import selector
 from pipeline.steps.fetch.pairs import Attempt, Result, Spool
 from pipeline.steps.fetch.worker import FetchWorker
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from manifests.plans import connect, files_sql, plan_folder
 from manifests.tombstones import read_tombstones
-from pipeline.absence import Wanted
 from pipeline.execution.step import Runtime, records_of
+from pipeline.maintenance.verify_removed import Wanted
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.steps.select import row_again

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from manifests.files import canonical_json, digest_of, read_table, write_json, write_table, writing_table
 from manifests.manifest import FileRecord, ShardRecord
 from manifests.weights import sha256_file
-from pipeline.excise import Gone, from_table, from_tar
 from pipeline.execution.step import Step
+from pipeline.maintenance.remove.redact_file import Gone, from_table, from_tar
 from pipeline.steps.fetch.pairs import stats
 from pipeline.steps.score import NO_NUMBER, Score, ScoreWorker
 from pipeline.steps.select import CARRIED, ENCODING

@@ -8,9 +8,9 @@ from manifests.manifest import Journal, ShardRecord
 from pipeline.execution.progress import Progress
 from pipeline.execution.step import Step, Unit
 from pipeline.execution.supervisor import RunFailed
+from pipeline.maintenance.repair.recover_pairs import carry_pairs, changed, recorded
+from pipeline.maintenance.repair.session import FAULTS, Doubt, Repair, stage_of
 from pipeline.recipes.datasets import DATASETS
-from pipeline.repair_work import FAULTS, Doubt, Repair, stage_of
-from pipeline.salvage import carry_pairs, changed, recorded
 from pipeline.stages.run import do_units
 
 JOURNAL = "manifests/journal/{}/{}.json"

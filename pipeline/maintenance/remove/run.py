@@ -18,17 +18,17 @@ from manifests.plans import note_plan, plan_folder
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
 from manifests.verify import ASKED, NOTES, PENDING, claims_of, look_over
 from manifests.weights import sha256_file
-from pipeline.cut import DamagedRun, Stray, cut_record
-from pipeline.excise import Gone, from_lines, from_table, from_tar
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.run_folder import COPY, RECIPE, locked
 from pipeline.execution.step import Runtime, Step, Unit, records_of
-from pipeline.graves import graves, urls_of
 from pipeline.inputs.redact_table import blank_input
+from pipeline.maintenance.remove.redact_file import Gone, from_lines, from_table, from_tar
+from pipeline.maintenance.remove.redact_shard import DamagedRun, Stray, cut_record
+from pipeline.maintenance.remove.selectors import Selector, Unreadable, asked_for, hit_by
+from pipeline.maintenance.remove.tombstone_rows import graves, urls_of
 from pipeline.pending import Changes, changes, commit
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
-from pipeline.selectors import Selector, Unreadable, asked_for, hit_by
 from pipeline.shadow import link, shadow_of
 from pipeline.stages.manifest import stage_figures
 from pipeline.stages.registry import STAGES

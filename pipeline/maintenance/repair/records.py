@@ -14,10 +14,10 @@ from pipeline.execution.run_folder import COPY, RECIPE
 from pipeline.execution.step import records_of
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, claim, claimed, look_at_inputs
+from pipeline.maintenance.repair.checks import same_settings
+from pipeline.maintenance.repair.session import FAULTS, Repair
+from pipeline.maintenance.repair.shards import settle_doubts
 from pipeline.recipes.schema import RecipeError, parse_recipe
-from pipeline.repair_checks import same_settings
-from pipeline.repair_shards import settle_doubts
-from pipeline.repair_work import FAULTS, Repair
 from pipeline.stages.registry import STAGES
 from pipeline.stages.run import write_manifest
 

@@ -11,12 +11,12 @@ from manifests.verify import Report, verify_run
 from manifests.weights import sha256_file
 from pipeline.execution.run_folder import locked
 from pipeline.execution.step import Runtime, Step, Unit, records_of
+from pipeline.maintenance.repair.checks import same_settings, same_versions
+from pipeline.maintenance.repair.records import mend_digests, mend_inputs, mend_manifest, mend_recipe
+from pipeline.maintenance.repair.removals import mend_removals
+from pipeline.maintenance.repair.session import FAULTS, STAGE_STEPS, Repair, RepairOptions, stage_of
+from pipeline.maintenance.repair.shards import make_shards
 from pipeline.recipes.schema import Recipe
-from pipeline.repair_checks import same_settings, same_versions
-from pipeline.repair_records import mend_digests, mend_inputs, mend_manifest, mend_recipe
-from pipeline.repair_removals import mend_removals
-from pipeline.repair_shards import make_shards
-from pipeline.repair_work import FAULTS, STAGE_STEPS, Repair, RepairOptions, stage_of
 from pipeline.shadow import shadow_of
 from pipeline.stages.registry import STAGES
 from pipeline.stages.run import clear_errors, note_step

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from manifests.files import read_table
 from manifests.plans import plan_folder
 from pipeline.execution.step import records_of
-from pipeline.selectors import Selector
+from pipeline.maintenance.remove.selectors import Selector
 from pipeline.steps.pack import Pack
 
 Row = dict[str, Any]

@@ -4,7 +4,7 @@ back."""
 from manifests.lineage import FOLDER, note_removal, removals
 from manifests.tombstones import NAME, STEP, TOMBSTONES, note_tombstones
 from manifests.weights import sha256_file
-from pipeline.repair_work import Repair
+from pipeline.maintenance.repair.session import Repair
 
 COPY = "is noted nowhere else: restore it from a copy of the run"
 

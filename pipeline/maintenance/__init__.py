@@ -1,0 +1,1 @@
+"""Keeps a run whole and lawful: verify, repair, remove."""

@@ -1,0 +1,1 @@
+"""Take rows out of every file of a run, for good."""

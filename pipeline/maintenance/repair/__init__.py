@@ -1,0 +1,1 @@
+"""Make damaged and missing files of a run again, byte for byte."""
