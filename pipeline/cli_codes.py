@@ -19,7 +19,7 @@ Weights = Annotated[str | None, typer.Option(metavar="FILE", help="Tokenizer wei
 def _guarded() -> Iterator[None]:
     """Let a command end with 2 for a wrong use and 1 for damaged files, without a traceback."""
     from manifests.shards import ShardError
-    from pipeline.loader import LoaderError
+    from pipeline.training.loader import LoaderError
 
     try:
         yield
@@ -90,8 +90,8 @@ def export_llamagen_command(
 ) -> None:
     """Write jsonl, codes and T5 features as LlamaGen's scripts read them."""
     with _guarded():
-        from pipeline.features import T5Text
         from pipeline.llamagen_export import ExportOptions, export_llamagen
+        from pipeline.training.text_features import T5Text
 
         text = None
         if t5:

@@ -15,11 +15,19 @@ from manifests.plans import plan_folder
 from manifests.shards import Index, ShardError, index_path, read_shard
 from manifests.weights import sha256_file
 from pipeline.execution.step import records_of
-from pipeline.features import Features, TextFeatures
 from pipeline.llamagen_source import TEXT_SOURCES
-from pipeline.loader import CodeSample, LoaderError, Shard, check_shards, find_shards, first_sample, read_samples
 from pipeline.recipes.schema import RecipeError
 from pipeline.staged import replacing
+from pipeline.training.loader import (
+    CodeSample,
+    LoaderError,
+    Shard,
+    check_shards,
+    find_shards,
+    first_sample,
+    read_samples,
+)
+from pipeline.training.text_features import Features, TextFeatures
 from tokenize_shards.pack import npy_bytes
 
 NOTE = "export.json"

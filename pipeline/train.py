@@ -23,18 +23,18 @@ import torch
 from torch import Tensor
 
 from manifests.files import out_of_room, write_bytes
-from pipeline.checkpoint import save_checkpoint
 from pipeline.evaluation.plots import save_loss_curve
 from pipeline.execution.progress import clock
 from pipeline.execution.run_folder import locked
 from pipeline.gpt import Condition
-from pipeline.loader import Example, LoaderError, MemoryPictures, draw
-from pipeline.optim import set_rates
 from pipeline.pending import Stuck
 from pipeline.recipes.schema import Recipe, choose_recipe, load_recipe
 from pipeline.sample import Sampling
-from pipeline.studio import Asked, Studio
-from pipeline.train_job import Job, Machine, prepare, this_machine
+from pipeline.training.checkpoint import save_checkpoint
+from pipeline.training.job import Job, Machine, prepare, this_machine
+from pipeline.training.loader import Example, LoaderError, MemoryPictures, draw
+from pipeline.training.optim import set_rates
+from pipeline.training.sample_sheets import Asked, Studio
 from tokenize_shards.vq import load_vq
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130

@@ -10,7 +10,13 @@ from torch import nn
 
 from manifests.files import out_of_room
 from manifests.weights import WeightsError
-from pipeline.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, start_from, sweep_checkpoints
+from pipeline.training.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    start_from,
+    sweep_checkpoints,
+)
 
 
 def model_and_optimizer(seed=0):

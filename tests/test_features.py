@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.features import HashedWords, left_pad, text_features
+from pipeline.training.text_features import HashedWords, left_pad, text_features
 
 
 def test_hashed_words_are_unit_vectors_of_the_first_eight_words():
@@ -21,7 +21,10 @@ def test_hashed_words_are_unit_vectors_of_the_first_eight_words():
 
 
 def test_hashed_words_are_the_same_in_every_process():
-    code = "from pipeline.features import HashedWords; print(HashedWords(4).features(['Häuser'])[0].tobytes().hex())"
+    code = (
+        "from pipeline.training.text_features import HashedWords;"
+        "print(HashedWords(4).features(['Häuser'])[0].tobytes().hex())"
+    )
     here = HashedWords(4).features(["Häuser"])[0].tobytes().hex()
     for seed in ("1", "2"):
         done = subprocess.run(

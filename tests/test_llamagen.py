@@ -13,11 +13,11 @@ from manifests.manifest import FileRecord, Journal, ShardRecord
 from manifests.shards import ShardError, index_path, read_shard, write_shard
 from manifests.verify_shards import verify_folder
 from pipeline.cli import app
-from pipeline.features import HashedWords
 from pipeline.llamagen_export import ExportOptions, captions_by_position, export_llamagen
 from pipeline.llamagen_import import ImportOptions, import_llamagen
-from pipeline.loader import LoaderError, find_shards, read_samples
 from pipeline.recipes.schema import RecipeError
+from pipeline.training.loader import LoaderError, find_shards, read_samples
+from pipeline.training.text_features import HashedWords
 from tests.code_shards import GRID, row_of, tokenizer, write_codes
 from tests.conftest import jpeg, picture
 from tests.damages import DAMAGES

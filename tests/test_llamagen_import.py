@@ -18,8 +18,8 @@ from manifests.verify_shards import verify_folder
 from pipeline import llamagen_source
 from pipeline.cli import app
 from pipeline.llamagen_import import ImportOptions, import_llamagen
-from pipeline.loader import find_shards, read_samples
 from pipeline.recipes.schema import RecipeError
+from pipeline.training.loader import find_shards, read_samples
 from tests.code_shards import CODEBOOK, GRID
 
 N = GRID**2

@@ -8,7 +8,7 @@ from code_shards import GRID, row_of, tokenizer, write_codes
 
 from manifests.files import read_json, write_json
 from manifests.shards import index_path, read_shard, write_shard
-from pipeline.loader import (
+from pipeline.training.loader import (
     CodeSample,
     Limits,
     LoaderError,

@@ -18,9 +18,9 @@ from manifests.manifest import Manifest
 from manifests.shards import read_shard
 from manifests.weights import WeightsError
 from pipeline.cli import run_stages
-from pipeline.loader import find_shards, read_samples
 from pipeline.recipes.schema import RecipeError, load_recipe
 from pipeline.stages.run import StageOptions, run_stage
+from pipeline.training.loader import find_shards, read_samples
 from tests.conftest import write_input, write_recipe
 from tests.keep_runs import files_of
 from tests.test_chain import run

@@ -1,11 +1,11 @@
-"""pipeline/studio.py: the fetched pictures that a sheet shows beside the codes."""
+"""pipeline/training/sample_sheets.py: the fetched pictures that a sheet shows beside the codes."""
 
 import random
 
 from conftest import jpeg, picture
 
 from manifests.shards import write_shard
-from pipeline.studio import stored_pictures
+from pipeline.training.sample_sheets import stored_pictures
 
 
 def test_pictures_are_found_in_any_shard_and_one_that_does_not_open_is_left_out(tmp_path):

@@ -14,15 +14,15 @@ from code_shards import row_of, write_codes, write_recipe
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline.checkpoint import latest_checkpoint
 from pipeline.evaluation.plots import save_loss_curve
 from pipeline.evaluation.recall import measure_recall, nearest_ranks
-from pipeline.features import HashedWords
-from pipeline.optim import make_optimizers, set_rates
 from pipeline.recipes.schema import load_recipe
 from pipeline.recipes.train import TrainConfig
 from pipeline.train import corrupted, main, prompts, take_step
-from pipeline.train_job import Machine, prepare
+from pipeline.training.checkpoint import latest_checkpoint
+from pipeline.training.job import Machine, prepare
+from pipeline.training.optim import make_optimizers, set_rates
+from pipeline.training.text_features import HashedWords
 
 HERE = Machine(0, 1, torch.device("cpu"))
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.features import Features, TextFeatures, left_pad, text_features
 from pipeline.gpt import Condition
-from pipeline.loader import LoaderError
 from pipeline.recipes.train import TrainConfig
+from pipeline.training.loader import LoaderError
+from pipeline.training.text_features import Features, TextFeatures, left_pad, text_features
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from manifests.files import read_json, write_json
 from manifests.shards import read_shard
-from pipeline.conditions import Conditioner
 from pipeline.evaluation.plots import Grid, Row, save_grid
 from pipeline.evaluation.recall import Recall, measure_recall
 from pipeline.gpt import GPT
-from pipeline.loader import Example
 from pipeline.sample import Sampling, generate
+from pipeline.training.conditions import Conditioner
+from pipeline.training.loader import Example
 from tokenize_shards.images import center_crop, to_uint8
 from tokenize_shards.vq import LoadedVQ
 

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from manifests.weights import WeightsError
-from pipeline.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, start_from, sweep_checkpoints
-from pipeline.conditions import Conditioner, conditioner
 from pipeline.gpt import GPT, build_gpt
-from pipeline.loader import (
+from pipeline.recipes.schema import Recipe, RecipeError
+from pipeline.recipes.train import TrainConfig
+from pipeline.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, start_from, sweep_checkpoints
+from pipeline.training.conditions import Conditioner, conditioner
+from pipeline.training.loader import (
     CodeSample,
     Example,
     Limits,
@@ -30,9 +32,7 @@ from pipeline.loader import (
     first_sample,
     open_pictures,
 )
-from pipeline.optim import make_optimizers
-from pipeline.recipes.schema import Recipe, RecipeError
-from pipeline.recipes.train import TrainConfig
+from pipeline.training.optim import make_optimizers
 from tokenize_shards.pack import UNKNOWN, Tokenizer
 from tokenize_shards.vq import load_vq
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from manifests.files import digest_of, read_json
 from manifests.shards import index_path, verify_shard
-from pipeline.features import Features
+from pipeline.training.text_features import Features
 from tokenize_shards.pack import Tokenizer, unpack_numbers
 
 Codes = npt.NDArray[np.uint16]

@@ -1,0 +1,1 @@
+"""What the trainer uses: loader, checkpoints, optimiser, processes, sample sheets."""
