@@ -90,7 +90,7 @@ def export_llamagen_command(
 ) -> None:
     """Write jsonl, codes and T5 features as LlamaGen's scripts read them."""
     with _guarded():
-        from pipeline.llamagen_export import ExportOptions, export_llamagen
+        from pipeline.llamagen.export import ExportOptions, export_llamagen
         from pipeline.training.text_features import T5Text
 
         text = None
@@ -144,7 +144,7 @@ def import_llamagen_command(
     with _guarded():
         from dataclasses import replace
 
-        from pipeline.llamagen_import import ImportOptions, import_llamagen
+        from pipeline.llamagen.ingest import ImportOptions, import_llamagen
         from tokenize_shards.pack import UNKNOWN
 
         check_folders(codes, jsonl, labels, t5)

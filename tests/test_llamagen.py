@@ -13,8 +13,8 @@ from manifests.manifest import FileRecord, Journal, ShardRecord
 from manifests.shards import ShardError, index_path, read_shard, write_shard
 from manifests.verify_shards import verify_folder
 from pipeline.cli import app
-from pipeline.llamagen_export import ExportOptions, captions_by_position, export_llamagen
-from pipeline.llamagen_import import ImportOptions, import_llamagen
+from pipeline.llamagen.export import ExportOptions, captions_by_position, export_llamagen
+from pipeline.llamagen.ingest import ImportOptions, import_llamagen
 from pipeline.recipes.schema import RecipeError
 from pipeline.training.loader import LoaderError, find_shards, read_samples
 from pipeline.training.text_features import HashedWords

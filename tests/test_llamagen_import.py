@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from manifests.shards import read_shard
 from manifests.verify_shards import verify_folder
-from pipeline import llamagen_source
 from pipeline.cli import app
-from pipeline.llamagen_import import ImportOptions, import_llamagen
+from pipeline.llamagen import source as llamagen_source
+from pipeline.llamagen.ingest import ImportOptions, import_llamagen
 from pipeline.recipes.schema import RecipeError
 from pipeline.training.loader import find_shards, read_samples
 from tests.code_shards import CODEBOOK, GRID
@@ -373,7 +373,7 @@ def test_a_killed_import_leaves_what_was_there_and_the_next_one_gives_the_same_b
     code = f"""
 import os, signal
 from pathlib import Path
-import pipeline.llamagen_import as module
+import pipeline.llamagen.ingest as module
 from tests.test_llamagen_import import options
 write = module.write_shard
 def killed(path, samples, index):

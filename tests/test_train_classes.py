@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from manifests.shards import write_shard
 from pipeline.gpt import build_gpt
-from pipeline.llamagen_import import import_llamagen
+from pipeline.llamagen.ingest import import_llamagen
 from pipeline.recipes.schema import load_recipe
 from pipeline.sample import Sampling, generate
 from pipeline.train import main, prompts

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from manifests.uid import uid_of
 from pipeline.inputs.jsonl import MAX_LINE, whole_text
-from pipeline.llamagen_arrays import Fault
+from pipeline.llamagen.arrays import Fault
 from pipeline.recipes.schema import RecipeError
 
 SOURCES = ("top_caption", "llava", "llava_short")

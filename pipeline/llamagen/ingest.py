@@ -18,10 +18,10 @@ from manifests.shards import write_shard
 from manifests.uid import UID, uid_hash_sql
 from manifests.verify import is_run
 from pipeline.inputs.jsonl import whole_text
-from pipeline.llamagen_arrays import Fault, features_width, read_codes, read_features, read_label
-from pipeline.llamagen_source import Entry, Labelled, Lines, Place, Source
+from pipeline.llamagen.arrays import Fault, features_width, read_codes, read_features, read_label
+from pipeline.llamagen.output_folder import check_replaceable, replacing
+from pipeline.llamagen.source import Entry, Labelled, Lines, Place, Source
 from pipeline.recipes.schema import RecipeError
-from pipeline.staged import check_replaceable, replacing
 from tokenize_shards.catalog import vq_spec
 from tokenize_shards.pack import Tokenizer, npy_bytes
 

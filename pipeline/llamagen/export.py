@@ -15,9 +15,9 @@ from manifests.plans import plan_folder
 from manifests.shards import Index, ShardError, index_path, read_shard
 from manifests.weights import sha256_file
 from pipeline.execution.step import records_of
-from pipeline.llamagen_source import TEXT_SOURCES
+from pipeline.llamagen.output_folder import replacing
+from pipeline.llamagen.source import TEXT_SOURCES
 from pipeline.recipes.schema import RecipeError
-from pipeline.staged import replacing
 from pipeline.training.loader import (
     CodeSample,
     LoaderError,
