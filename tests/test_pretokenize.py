@@ -17,7 +17,7 @@ from PIL import Image
 from manifests.manifest import Manifest
 from manifests.shards import read_shard
 from manifests.weights import WeightsError
-from pipeline.cli import run_stages
+from pipeline.cli.run import run_stages
 from pipeline.recipes.schema import RecipeError, load_recipe
 from pipeline.stages.run import StageOptions, run_stage
 from pipeline.training.loader import find_shards, read_samples

@@ -27,7 +27,7 @@ from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest
 from manifests.uid import uid_of
 from manifests.verify import ASKED, verify_run
 from pipeline.cli import app
-from pipeline.cli_remove import _fault, _names
+from pipeline.cli.remove import _fault, _names
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Runtime
 from pipeline.maintenance.remove.run import remove_rows

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.manifest import Manifest
+from pipeline.cli.retry_option import joined
 from pipeline.recipes.schema import RecipeError
-from pipeline.retry_option import joined
 from pipeline.steps.fetch.attempts import is_among
 from pipeline.steps.fetch.retry import PASSING, parse_reasons
 from tests.conftest import jpeg, picture

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli_options import OutOption, RecipeOption, SetOption, fail, open_recipe, open_run
+from pipeline.cli.options import OutOption, RecipeOption, SetOption, fail, open_recipe, open_run
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

@@ -1,43 +1,17 @@
-"""The command line: run, report and the commands of cli_*.py; it teaches, and answers --help without heavy imports."""
+"""`pipeline run`: a stage, or all three."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from pipeline import cli_ask, cli_codes, cli_keep, cli_remove
-from pipeline.cli_options import OutOption, RecipeOption, SetOption, fail, open_recipe, recipe_of
-from pipeline.retry_option import RetryOption, RunCommand, retry_reasons
+from pipeline.cli.options import OutOption, RecipeOption, SetOption, fail, open_recipe
+from pipeline.cli.retry_option import RetryOption, RunCommand, retry_reasons
+from pipeline.cli.runtime import after, surroundings
 
 STAGES = ("filter", "caption", "pretokenize", "all")
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="""Tessera: from a table of image URLs and captions to VQ-code shards and a text-to-image model.
 
-    Four commands make the whole chain, each from what the one before left in the run folder:
-
-      pipeline run --stage filter        input table -> pairs, scores, one fate per row
-
-      pipeline run --stage caption       kept pairs -> captions
-
-      pipeline run --stage pretokenize   kept pairs -> shards of VQ codes
-
-      python -m pipeline.train           shards -> a text-to-image model
-
-    With no --recipe they use recipe.toml of this folder, else the bundled demo, and say which.""",
-)
-
-
-@app.callback()
-def top() -> None:
-    """Show the help of the whole command."""
-
-
-@app.command(cls=RunCommand, context_settings={"ignore_unknown_options": False})
 def run(
     context: typer.Context,
     stage: Annotated[str, typer.Option(help=f"What to run: {', '.join(STAGES)}.")],
@@ -128,59 +102,6 @@ def _in_turn(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
             after(recipe, name, options)
 
 
-def is_demo(recipe: Any) -> bool:
-    """Tell whether the recipe makes its own data."""
-    return str(recipe.input.dataset).startswith("demo")
-
-
-def surroundings(recipe: Any, stages: tuple[str, ...]) -> Any:
-    """Return a context that gives the run's Runtime: for the demo it makes the data and serves it while the stage
-    runs."""
-    import contextlib
-
-    from pipeline.execution.step import Runtime
-
-    if is_demo(recipe):
-        from pipeline.demo.harness import serving
-
-        return serving(recipe, stages)
-    return contextlib.nullcontext(Runtime())
-
-
-def after(recipe: Any, stage: str, options: Any) -> None:
-    """Tell the demo's truth once filter has given every row its fate."""
-    if is_demo(recipe) and stage == "filter" and not options.dry_run and not options.steps:
-        from pipeline.demo.harness import tell_truth
-
-        tell_truth(recipe)
-
-
-@app.command()
-def report(recipe: RecipeOption = None, out: OutOption = None, set_: SetOption = None) -> None:
-    """Write RUN/report.html: the funnel, examples of each fate, scores, codes, training."""
-    from pipeline.report.render import write_report
-
-    read = open_recipe(recipe or recipe_of(out), out, set_)
-    if not read.root.is_dir():
-        fail(f"report: no run folder {str(read.root)!r}; first: pipeline run --stage filter", 2)
-    typer.echo(f"report: {write_report(read.root)}")
-
-
-cli_ask.register(app)
-cli_keep.register(app)
-cli_remove.register(app)
-app.add_typer(cli_codes.show, name="show")
-app.add_typer(cli_codes.export, name="export")
-app.add_typer(cli_codes.import_, name="import")
-
-
-def main() -> None:
-    """Run the command line."""
-    try:
-        app()
-    except BrokenPipeError:
-        sys.exit(0)
-
-
-if __name__ == "__main__":
-    main()
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command(cls=RunCommand, context_settings={"ignore_unknown_options": False})(run)

@@ -181,7 +181,7 @@ def repair(
 
 def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> int:
     from manifests.verify import is_run
-    from pipeline.cli import surroundings
+    from pipeline.cli.runtime import surroundings
     from pipeline.execution.run_folder import recipe_of_run
     from pipeline.maintenance.repair.run import repair_run
     from pipeline.recipes.schema import RecipeError
