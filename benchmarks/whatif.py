@@ -25,8 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, digest_of, write_json
-from manifests.manifest import FileRecord, Journal, ShardRecord
+from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
+from manifests.tables import SELECTED
 from pipeline.execution.in_flight import Hands
 from pipeline.recipes.schema import Recipe, parse_recipe
 from pipeline.steps.decide import Decide
@@ -34,7 +35,7 @@ from pipeline.steps.dedup import CLUSTERS, Dedup
 from pipeline.steps.fetch.step import PLANNED, Fetch
 from pipeline.steps.marks import MARKS
 from pipeline.steps.score import Score
-from pipeline.steps.select import SELECTED, Select
+from pipeline.steps.select import Select
 
 SHARD = 100_000
 FETCH_SHARD = 10_000

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import FormatError, digest_of, finished, read_json
-from manifests.manifest import FileRecord, Journal, ShardRecord
+from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.tombstones import STEP
 from manifests.weights import sha256_file
 

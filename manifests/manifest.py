@@ -1,156 +1,20 @@
 """Record what was made from what: shard records, step keys, the journal and the stage's manifest with its digest."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from manifests.files import FormatError, SealError, digest_of, read_json, write_json
+from manifests.journal import ShardRecord, conserve
 from manifests.weights import sha256_file
 
 DIGESTS = "digests.json"
 """Beside the manifests: the digest of each, so that a manifest that went missing or was swapped is missed."""
 
 
-STEP = "step.json"
-"""In a step's journal: under which settings and weights the step was done last."""
-
-
-class ConservationError(AssertionError):
-    """Rows were lost or made up: rows in are not kept + dropped. Always a defect of this project, never of the data."""
-
-
 class ManifestError(ValueError):
     """A manifest was edited or damaged: its digest is not that of its content."""
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """One output file: path relative to the run folder, sha256 in hex, size in bytes.
-
-    `counted`: what stands for the file in digests where it also holds what no digest may depend on (the history of a
-    fetch); empty where all of its bytes count.
-    """
-
-    path: str
-    sha256: str
-    bytes: int
-    counted: str = ""
-
-    @classmethod
-    def of(cls, root: Path, path: Path) -> "FileRecord":
-        """Measure a finished file below `root`."""
-        return cls(path.relative_to(root).as_posix(), sha256_file(path), path.stat().st_size)
-
-    def is_whole(self, root: Path) -> bool:
-        """Tell whether the file is there with its recorded size."""
-        try:
-            return (root / self.path).stat().st_size == self.bytes
-        except OSError:
-            return False
-
-
-@dataclass(frozen=True)
-class ShardRecord:
-    """What one unit of work read and wrote. `dropped` counts rows by reason; rows_in = rows_out + all dropped.
-
-    `read` says which foreign bytes the unit read, with their sha256: it tells another input, and stays out of manifests
-    and digests.
-    """
-
-    shard: str
-    key: str
-    files: tuple[FileRecord, ...]
-    rows_in: int
-    rows_out: int
-    dropped: dict[str, int] = field(default_factory=dict)
-    read: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        conserve(f"shard {self.shard}", self.rows_in, self.rows_out, self.dropped)
-
-    @property
-    def content(self) -> str:
-        """Return a digest of the outputs' bytes: what a later step's key is made of."""
-        return digest_of([[file.path, file.counted or file.sha256] for file in self.files])
-
-
-def conserve(what: str, rows_in: int, kept: int, dropped: Mapping[str, int]) -> None:
-    """Assert the conservation law. Raises ConservationError with the figures."""
-    if rows_in != kept + sum(dropped.values()):
-        raise ConservationError(
-            f"{what}: {rows_in} rows in, but {kept} kept + {sum(dropped.values())} dropped {dict(dropped)}"
-        )
-
-
-def total_dropped(records: Iterable[ShardRecord]) -> dict[str, int]:
-    """Add up the reasons of many shards, most frequent first, then by name."""
-    total: Counter[str] = Counter()
-    for record in records:
-        total.update(record.dropped)
-    return dict(sorted(((reason, n) for reason, n in total.items() if n), key=lambda item: (-item[1], item[0])))
-
-
-class Journal:
-    """What a step has finished: one renamed JSON a shard, below `manifests/journal/STEP/` of the run folder."""
-
-    def __init__(self, root: Path, step: str) -> None:
-        self.root, self.step = root, step
-        self.folder = root / "manifests" / "journal" / step
-
-    def record(self, record: ShardRecord) -> None:
-        """Write a shard's record: from now on the shard counts as done."""
-        write_json(self.folder / f"{record.shard}.json", asdict(record), sealed=True)
-
-    def get(self, shard: str) -> ShardRecord | None:
-        """Return a shard's record, or None where there is none or it is damaged (the shard is then made again)."""
-        try:
-            entry = read_json(self.folder / f"{shard}.json")
-            entry.pop("format")
-            record = ShardRecord(**{**entry, "files": tuple(FileRecord(**file) for file in entry["files"])})
-        except (OSError, FormatError, KeyError, TypeError, ConservationError):
-            return None
-        return record if record.shard == shard else None
-
-    def note(self) -> dict[str, Any] | None:
-        """Return the note of how the step was done last (`own_key`, `settings`), or None where there is none or it is
-        damaged."""
-        try:
-            note = read_json(self.folder / STEP)
-        except (OSError, FormatError):
-            return None
-        return note if is_note(note, self.step) else None
-
-    def done(self, shard: str, key: str) -> ShardRecord | None:
-        """Return the record if the shard was made under this key, no row died in it, and its files are all there."""
-        record = self.get(shard)
-        whole = (
-            record
-            and record.key == key
-            and not record.dropped.get("worker_died")
-            and all(f.is_whole(self.root) for f in record.files)
-        )
-        return record if whole else None
-
-    def forget_others(self, shards: Iterable[str]) -> int:
-        """Remove records and files of shards that the plan no longer holds; return how many went."""
-        keep, gone = set(shards), 0
-        for path in sorted(self.folder.glob("*.json")):
-            if path.stem in keep or path.name == STEP:
-                continue
-            record = self.get(path.stem)
-            for file in record.files if record else ():
-                (self.root / file.path).unlink(missing_ok=True)
-            path.unlink()
-            gone += 1
-        return gone
-
-
-def is_note(value: Mapping[str, Any], step: str) -> bool:
-    """Tell whether a JSON object is the note of how this step was done last."""
-    whole = isinstance(value.get("own_key"), str) and isinstance(value.get("settings"), dict)
-    return whole and value.get("step", step) == step  # older notes do not say whose they are
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import SEAL, FormatError, SealError, finished, json_text, unsealed
+from manifests.journal import STEP, ConservationError, FileRecord, ShardRecord, is_note
 from manifests.layout import PLAN, PLANNED, SINGLE, owner
 from manifests.lineage import FOLDER
-from manifests.manifest import (
-    DIGESTS,
-    STEP,
-    ConservationError,
-    FileRecord,
-    Manifest,
-    ManifestError,
-    ShardRecord,
-    is_note,
-)
+from manifests.manifest import DIGESTS, Manifest, ManifestError
 from manifests.recipe_file import read_headed
 from manifests.regular_files import read_plain
 

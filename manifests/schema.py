@@ -2,6 +2,17 @@
 
 import pyarrow as pa
 
+DECODED = ("width", "height")
+"""What is measured on the decoded picture, in place of what the input claims."""
+DETECTED = ("language", "language_score")
+"""What select detects from the text where a rule asks for it."""
+SCORES = ("similarity", "pwatermark", "punsafe", "aesthetic_v1", "aesthetic_v2")
+"""Scores that an input may bring along."""
+CARRIED = ("text", "top_caption", *DECODED, *SCORES, *DETECTED)
+"""What select's ledger carries of a row beside where it came from."""
+HELD = (*DECODED, *SCORES)
+"""What dropped rows keep: numbers are cheap, and with them `whatif` knows which rows looser rules would let in."""
+
 
 def _column(name: str, type_: pa.DataType, says: str) -> pa.Field:
     return pa.field(name, type_, metadata={"says": says})

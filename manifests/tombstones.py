@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.files import FormatError, digest_of, finished, read_table, write_table
-from manifests.manifest import FileRecord, Journal, ShardRecord
+from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
 from manifests.weights import sha256_file
 

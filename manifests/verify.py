@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from manifests.checksums import Measured, Watch, measure_all
 from manifests.damage import explain
 from manifests.files import TEMPORARY, FormatError, finished, read_json
+from manifests.journal import STEP, FileRecord
 from manifests.layout import owner
 from manifests.lineage import FOLDER, is_journalled, lost
-from manifests.manifest import STEP, FileRecord, Manifest, read_digests
+from manifests.manifest import Manifest, read_digests
 from manifests.records import DIGESTS_PATH, Claim, Finding, Records, Stages, read_records, shard_entries
 from manifests.regular_files import walk
 from manifests.shards import Index, index_path

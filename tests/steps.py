@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from manifests.files import write_table
-from manifests.manifest import FileRecord, ShardRecord
+from manifests.journal import FileRecord, ShardRecord
 from manifests.weights import WeightsError
 from pipeline.execution.in_flight import Hands, batches
 from pipeline.execution.step import Step, Unit

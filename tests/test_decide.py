@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from manifests.files import write_table
-from manifests.manifest import FileRecord, Journal
+from manifests.journal import FileRecord, Journal
 from manifests.uid import uid_of
 from pipeline.execution.in_flight import Hands
 from pipeline.recipes.schema import load_recipe

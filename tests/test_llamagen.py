@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from manifests.files import write_json
-from manifests.manifest import FileRecord, Journal, ShardRecord
+from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.shards import ShardError, index_path, read_shard, write_shard
 from manifests.verify_shards import verify_folder
 from pipeline.cli import app

@@ -6,16 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from manifests.manifest import (
-    ConservationError,
-    FileRecord,
-    Journal,
-    Manifest,
-    ManifestError,
-    ShardRecord,
-    shard_list,
-    total_dropped,
-)
+from manifests.journal import ConservationError, FileRecord, Journal, ShardRecord, total_dropped
+from manifests.manifest import Manifest, ManifestError, shard_list
 
 
 def record_of(tmp_path, name="00000", key="k", **kwargs):

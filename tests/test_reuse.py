@@ -4,7 +4,7 @@ whole."""
 import pyarrow as pa
 
 from manifests.files import write_table
-from manifests.manifest import FileRecord, ShardRecord
+from manifests.journal import FileRecord, ShardRecord
 from pipeline.execution.reuse import earlier_rows, let_go, set_aside, stamp
 
 UIDS = [bytes([number]) * 16 for number in range(4)]

@@ -172,8 +172,8 @@ def test_a_limit_above_the_input_takes_all_of_it(tmp_path):
 
 def test_every_column_that_a_map_may_name_is_carried():
     """A map of `opennsfw` was taken and the values were lost in silence."""
+    from manifests.schema import CARRIED
     from pipeline.recipes.rules import OF_INPUT
-    from pipeline.steps.select import CARRIED
 
     assert {*OF_INPUT} == {"url", "hash", *CARRIED}
     with pytest.raises(RecipeError, match=r"no column 'opennsfw' is taken from the input; those that are: url, .*hash"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from manifests.manifest import FileRecord, Journal, ShardRecord
+from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.shards import ShardError, read_shard, write_shard
 from pipeline.evaluation.reconstruction import codebook_use, psnr_of, show_codes
 from pipeline.recipes.schema import RecipeError

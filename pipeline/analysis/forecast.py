@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.files import FormatError, read_json, write_json
-from pipeline.execution.step import Unit, records_of
+from manifests.journal import records_of
+from pipeline.execution.step import Unit
 from pipeline.inputs.files import InputFile, look_at_inputs
 from pipeline.inputs.parquet import BrokenGroup, RowGroups
 from pipeline.judge import ask

@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.plans import files_sql
+from manifests.journal import records_of
+from manifests.query import files_sql
+from manifests.schema import CARRIED, DECODED
 from pipeline.analysis.stored_run import Stored
-from pipeline.execution.step import records_of
 from pipeline.judge import Numbers, flags, halves
-from pipeline.recipes.rules import DECODED
 from pipeline.recipes.schema import Recipe
-from pipeline.steps.select import CARRIED
 
 STAYS, LEAVES, COPY, COMES = 1, 2, 3, 4
 NOBODY = np.empty(0, np.int64)

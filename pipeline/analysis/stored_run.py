@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import digest_of, read_table
-from manifests.manifest import STEP, Journal
+from manifests.journal import STEP, Journal, records_of, upstream
 from manifests.schema import COLUMNS
-from pipeline.execution.step import Step, records_of, upstream
+from pipeline.execution.step import Step
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.steps.decide import Decide
 from pipeline.steps.dedup import Dedup

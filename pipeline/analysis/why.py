@@ -7,9 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from manifests.plans import connect, files_sql, plan_folder
+from manifests.journal import records_of
+from manifests.plans import plan_folder
+from manifests.query import connect, files_sql
 from manifests.tombstones import read_tombstones
-from pipeline.execution.step import Runtime, records_of
+from pipeline.execution.step import Runtime
 from pipeline.maintenance.verify_removed import Wanted
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import Recipe, RecipeError

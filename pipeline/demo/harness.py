@@ -7,9 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.journal import records_of
 from pipeline.demo.data import DemoData, DemoError, attribution, prepare
 from pipeline.demo.server import connect_to, serve
-from pipeline.execution.step import Runtime, records_of
+from pipeline.execution.step import Runtime
 from pipeline.recipes.schema import Recipe, RecipeError
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from manifests.journal import records_of
 from manifests.shards import Sample, ShardError, read_shard
 from pipeline.evaluation.plots import Grid, Row, save_grid
-from pipeline.execution.step import records_of
 from pipeline.recipes.schema import RecipeError
 from tokenize_shards.crops import Crop
 from tokenize_shards.images import scale_to, to_uint8

@@ -4,7 +4,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from manifests.manifest import ShardRecord
+from manifests.journal import ShardRecord
 
 EVERY_S = 5.0
 """Seconds between lines where the output is no terminal."""

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import digest_of, read_table
-from manifests.manifest import ShardRecord
+from manifests.journal import ShardRecord
 
 MADE_BY = "tessera_made_by"
 """Parquet metadata: the digest of everything but the rows that the values depend on."""

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from manifests.files import digest_of, finished
-from manifests.manifest import Journal, ShardRecord
+from manifests.files import digest_of
+from manifests.journal import Journal, ShardRecord
 from manifests.weights import WeightsFile
 from pipeline.execution.in_flight import Hands
 from pipeline.recipes.schema import Recipe
@@ -95,15 +95,3 @@ class Step:
     def journal(self) -> Journal:
         """Return the step's journal."""
         return Journal(self.root, self.name)
-
-
-def records_of(root: Path, step: str) -> list[ShardRecord]:
-    """Return the records of a step's finished units, by name."""
-    journal = Journal(root, step)
-    found = [journal.get(path.stem) for path in finished(journal.folder, "*.json") if path.stem != "step"]
-    return [record for record in found if record is not None]
-
-
-def upstream(root: Path, *steps: str) -> str:
-    """Return a digest of everything that these steps have made: what a step over all of it reads."""
-    return digest_of([[step, record.shard, record.content] for step in steps for record in records_of(root, step)])

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manifests.manifest import ShardRecord
+from manifests.journal import ShardRecord
 from manifests.uid import uid_hash
 from pipeline.execution.forkserver import Nursling, gpus, nursery, worker_environment
 from pipeline.execution.in_flight import DEADLY, held_by, last_sign

@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import FormatError, read_json, write_json
-from manifests.manifest import FileRecord
-from pipeline.execution.step import records_of
+from manifests.journal import FileRecord, records_of
 from pipeline.inputs.parquet import UNREADABLE, RowGroups, open_input
 from pipeline.recipes.datasets import DATASETS, SAYS, kind_of, readers_of
 from pipeline.recipes.rules import input_columns

@@ -13,10 +13,9 @@ import pyarrow.parquet as pq
 
 from filters.tombstones import named_rows
 from manifests.files import read_json, write_json, writing
-from manifests.manifest import FileRecord, Journal
+from manifests.journal import FileRecord, Journal, records_of
 from manifests.tombstones import Tombstones
 from manifests.uid import Uids
-from pipeline.execution.step import records_of
 from pipeline.inputs.files import LEDGER
 from pipeline.inputs.jsonl import FAULT_COLUMN
 from pipeline.inputs.parquet import RowGroups

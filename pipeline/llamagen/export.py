@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from manifests.files import read_json, write_bytes, write_json
+from manifests.journal import records_of
 from manifests.layout import PLAN
 from manifests.plans import plan_folder
 from manifests.shards import Index, ShardError, index_path, read_shard
 from manifests.weights import sha256_file
-from pipeline.execution.step import records_of
 from pipeline.llamagen.output_folder import replacing
 from pipeline.llamagen.source import TEXT_SOURCES
 from pipeline.recipes.schema import RecipeError

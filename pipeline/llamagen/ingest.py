@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from manifests.files import digest_of, write_json, writing_table
-from manifests.plans import connect, files_sql
+from manifests.query import connect, files_sql
 from manifests.shards import write_shard
 from manifests.uid import UID, uid_hash_sql
 from manifests.verify import is_run

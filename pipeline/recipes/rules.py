@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from filters.base import Filter, build_filter
 from filters.scorers.catalog import HEADS, clip_scale, scorer_specs
+from manifests.schema import DECODED, DETECTED
 from manifests.weights import STAND_IN
 from pipeline.recipes.datasets import DATASETS, LAION_COCO
 from pipeline.recipes.schema import Recipe, RecipeError
@@ -67,8 +68,6 @@ RESERVED = frozenset(
 )
 """Reasons that are not rules' (docs/reasons.md): no rule may be called so. `http_NNN` is shut out by its form."""
 NAME = re.compile(r"(?!http_\d)[A-Za-z][\w-]*")
-DECODED = ("width", "height")
-DETECTED = ("language", "language_score")
 
 
 @dataclass(frozen=True)

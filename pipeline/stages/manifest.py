@@ -7,11 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from manifests.manifest import Manifest, ShardRecord, total_dropped
-from manifests.plans import connect, files_sql
+from manifests.journal import ShardRecord, records_of, total_dropped
+from manifests.manifest import Manifest
+from manifests.query import connect, files_sql
 from pipeline.analysis.forecast import beside
 from pipeline.execution.progress import clock
-from pipeline.execution.step import records_of
 from pipeline.inputs.files import InputFile
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.encode import tokenizer_facts

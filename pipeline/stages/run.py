@@ -12,13 +12,14 @@ import duckdb
 
 from filters.fetch.config import require_contact
 from manifests.files import FormatError, digest_of, out_of_room, write_json
+from manifests.journal import STEP, ShardRecord, records_of
 from manifests.lineage import former
-from manifests.manifest import STEP, Manifest, ManifestError, ShardRecord, shard_list
+from manifests.manifest import Manifest, ManifestError, shard_list
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.progress import Progress
 from pipeline.execution.reuse import let_go, set_aside
 from pipeline.execution.run_folder import locked, need_removals, write_recipe
-from pipeline.execution.step import Runtime, Step, Unit, records_of
+from pipeline.execution.step import Runtime, Step, Unit
 from pipeline.execution.supervisor import RunFailed, RunnerOptions, Supervisor, preflight
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, claim, claimed, look_at_inputs

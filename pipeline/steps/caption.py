@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from captioning.base import build_captioner, captioner_settings, captioner_weights
 from manifests.files import digest_of, read_table, write_table
-from manifests.manifest import ShardRecord
+from manifests.journal import ShardRecord
 from manifests.plans import write_plan
 from manifests.schema import schema
 from manifests.weights import WeightsFile

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from manifests.plans import files_sql, plan_folder
-from pipeline.execution.step import records_of
+from manifests.journal import records_of
+from manifests.plans import plan_folder
+from manifests.query import files_sql
 
 TEXTS = ("captioner", "caption", "short_caption", "model", "prompt")
 SAID = pa.list_(pa.struct([pa.field(name, pa.string()) for name in TEXTS]))

@@ -12,15 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import write_table
-from manifests.manifest import FileRecord, ShardRecord
-from manifests.plans import connect, files_sql, plan_folder
-from manifests.schema import COLUMNS, schema
+from manifests.journal import FileRecord, ShardRecord, records_of, upstream
+from manifests.plans import plan_folder
+from manifests.query import connect, files_sql
+from manifests.schema import COLUMNS, DECODED, DETECTED, SCORES, schema
 from manifests.tombstones import ENTOMBED, read_tombstones
 from pipeline.execution.in_flight import Hands
-from pipeline.execution.step import Step, Unit, records_of, upstream
+from pipeline.execution.step import Step, Unit
 from pipeline.judge import MARKS, NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
-from pipeline.recipes.rules import DECODED, DETECTED, RuleSet, build_rules, origins, own_filters
-from pipeline.steps.select import SCORES
+from pipeline.recipes.rules import RuleSet, build_rules, origins, own_filters
 
 TIERS = pa.field("tiers", pa.list_(pa.string()), metadata={"says": "tiers that the pair is in; empty where dropped"})
 IMAGES = ("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt")

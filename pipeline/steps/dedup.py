@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.files import read_table, write_json, write_table
-from manifests.manifest import FileRecord, ShardRecord
+from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.schema import schema
 from manifests.tombstones import read_tombstones
 from pipeline.execution.in_flight import Hands
-from pipeline.execution.step import Step, Unit, records_of, upstream
+from pipeline.execution.step import Step, Unit
 from pipeline.recipes.lists import dedup_key
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from filters.images.decode import ImageFault, ImageLimits, open_picture
 from manifests.files import canonical_json, digest_of, read_table, write_table
-from manifests.manifest import ShardRecord
+from manifests.journal import ShardRecord, records_of
 from manifests.plans import write_plan
 from manifests.recipe_file import read_headed
 from manifests.schema import schema
@@ -23,7 +23,7 @@ from manifests.uid import uid_hash
 from manifests.weights import STAND_IN, WeightsError, WeightsFile
 from pipeline.execution.in_flight import Hands, batches
 from pipeline.execution.reuse import earlier_rows, stamp
-from pipeline.execution.step import Step, Unit, records_of
+from pipeline.execution.step import Step, Unit
 from pipeline.recipes.schema import Recipe, parse_recipe
 from pipeline.steps.kept_pairs import Decoders, Pair, Row, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
 from tokenize_shards.catalog import DEMO, VQ_SPECS, vq_weights

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.images.decode import ImageFault, ImageLimits, open_picture
-from manifests.manifest import FileRecord, ShardRecord
-from manifests.plans import connect, files_sql
+from manifests.journal import FileRecord, ShardRecord, records_of
+from manifests.query import connect, files_sql
 from manifests.schema import schema
 from manifests.shards import read_shard
-from pipeline.execution.step import Unit, records_of
+from pipeline.execution.step import Unit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

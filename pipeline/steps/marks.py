@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from filters.dedup import Array, most_alike, nearest
 from filters.tombstones import digests
 from manifests.files import read_table
-from manifests.plans import connect, files_sql, plan_folder
+from manifests.journal import records_of
+from manifests.plans import plan_folder
+from manifests.query import connect, files_sql
 from manifests.schema import schema
 from manifests.tombstones import ENTOMBED, read_tombstones
-from pipeline.execution.step import records_of
 from pipeline.recipes.lists import (
     Pictures,
     evaluation_images,

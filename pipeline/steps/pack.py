@@ -11,15 +11,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import digest_of, read_table
+from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.lineage import origin
-from manifests.manifest import FileRecord, Manifest, ShardRecord
-from manifests.plans import connect, files_sql, write_plan
+from manifests.manifest import Manifest
+from manifests.plans import write_plan
+from manifests.query import connect, files_sql
 from manifests.schema import schema
 from manifests.shards import index_path, write_shard
 from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash, uid_hash_sql
 from pipeline.execution.in_flight import Hands
-from pipeline.execution.step import Step, Unit, records_of
+from pipeline.execution.step import Step, Unit
 from pipeline.steps.captions import SAID, sidecars, texts_sql
 from pipeline.steps.encode import FINGERPRINT, Encode, grid_of
 from pipeline.steps.fetch.step import without_gaps

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 
 from filters.scorers.catalog import HEADS, scorer_specs, scorer_weights
 from manifests.files import canonical_json, read_table, write_table
-from manifests.manifest import ShardRecord
+from manifests.journal import ShardRecord, records_of
 from manifests.schema import COLUMNS, schema
 from manifests.shards import read_shard
 from manifests.weights import STAND_IN, WeightsFile
 from pipeline.execution.in_flight import Hands, batches
 from pipeline.execution.reuse import earlier_rows, stamp
-from pipeline.execution.step import Step, Unit, records_of
+from pipeline.execution.step import Step, Unit
 from pipeline.recipes.rules import scored_columns
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.kept_pairs import Decoders, Row, decode, fresh, opened, record_of

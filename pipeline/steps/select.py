@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from filters.exclude import OF_ROWS, Exclusions
 from filters.tombstones import named_rows
 from manifests.files import digest_of, writing_table
-from manifests.manifest import FileRecord, ShardRecord
-from manifests.schema import COLUMNS, schema
+from manifests.journal import FileRecord, ShardRecord
+from manifests.schema import CARRIED, COLUMNS, DETECTED, HELD
+from manifests.tables import ENCODING, SELECTED
 from manifests.tombstones import Tombstones, read_tombstones
 from manifests.uid import Uids, fraction_bound
 from manifests.weights import WeightsFile
@@ -28,25 +29,12 @@ from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN
 from pipeline.inputs.parquet import BrokenGroup, RowGroups
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import exclusions_key, row_exclusions
-from pipeline.recipes.rules import DETECTED, RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
+from pipeline.recipes.rules import RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
 from pipeline.recipes.schema import Recipe
 
-HEAD = ("uid", "source", "source_row", "url", "reason")
-SCORES = ("similarity", "pwatermark", "punsafe", "aesthetic_v1", "aesthetic_v2")
-CARRIED = ("text", "top_caption", "width", "height", *SCORES, *DETECTED)
-HELD = ("width", "height", *SCORES)
-"""What dropped rows keep: numbers are cheap, and with them `whatif` knows which rows looser rules would let in."""
-SELECTED = schema(*HEAD, *CARRIED).with_metadata({"tessera_held": ",".join(HELD)})
-"""`ledger/select/*.parquet`: a row per input row; CARRIED but HELD is null where the row was dropped, HELD too where it
-was removed."""
 URL_LIKE = r"^[A-Za-z][A-Za-z0-9+.-]*:."
 """Something behind a scheme: which schemes may be fetched, and whether a host is in it, is the fetch step's
 business."""
-ENCODING: dict[str, Any] = {
-    "use_dictionary": ["source", "reason", "width", "height", "language"],
-    "column_encoding": {"source_row": "DELTA_BINARY_PACKED"},
-}
-"""How the ledger is stored: no dictionaries for columns whose values hardly repeat."""
 BATCH_ROWS = 65_536
 """Rows in hand at a time; nothing in the ledger depends on it."""
 HELD_ROWS = 1 << 18

@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, digest_of, read_table, writing
-from manifests.manifest import FileRecord, ShardRecord
-from manifests.plans import connect, files_sql, write_plan
+from manifests.journal import FileRecord, ShardRecord, records_of
+from manifests.plans import write_plan
+from manifests.query import connect, files_sql
 from manifests.schema import schema
 from manifests.weights import WeightsFile
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.reuse import MADE_BY, earlier_rows
-from pipeline.execution.step import Step, Unit, records_of
+from pipeline.execution.step import Step, Unit
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.captions import sidecars, texts_sql
 from tokenize_shards.pack import captions_of, pack_numbers

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.files import canonical_json, digest_of, read_table, write_json, write_table, writing_table
-from manifests.manifest import FileRecord, ShardRecord
+from manifests.journal import FileRecord, ShardRecord
+from manifests.schema import CARRIED
+from manifests.tables import ENCODING
 from manifests.weights import sha256_file
 from pipeline.execution.step import Step
 from pipeline.maintenance.remove.redact_file import Gone, from_table, from_tar
 from pipeline.steps.fetch.pairs import stats
 from pipeline.steps.score import NO_NUMBER, Score, ScoreWorker
-from pipeline.steps.select import CARRIED, ENCODING
 
 REASON = {"fetch": "error_message"}
 """Step -> column of its table that says why a row has no output; `reason` in the others."""

@@ -12,15 +12,16 @@ from typing import Any
 import pyarrow.compute as pc
 
 from manifests.files import read_table, write_json
+from manifests.journal import ShardRecord, records_of
 from manifests.lineage import FOLDER, note_removal
-from manifests.manifest import Manifest, ShardRecord, shard_list
+from manifests.manifest import Manifest, shard_list
 from manifests.plans import note_plan, plan_folder
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
 from manifests.verify import ASKED, NOTES, PENDING, claims_of, look_over
 from manifests.weights import sha256_file
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.run_folder import COPY, RECIPE, locked
-from pipeline.execution.step import Runtime, Step, Unit, records_of
+from pipeline.execution.step import Runtime, Step, Unit
 from pipeline.inputs.redact_table import blank_input
 from pipeline.maintenance.remove.redact_file import Gone, from_lines, from_table, from_tar
 from pipeline.maintenance.remove.redact_shard import DamagedRun, Stray, cut_record

@@ -23,9 +23,9 @@ from filters.exclude import (
 )
 from filters.tombstones import digests, url_digests
 from manifests.files import read_json, read_table
+from manifests.journal import records_of
 from manifests.tombstones import KINDS, value_digest
 from manifests.verify import ASKED
-from pipeline.execution.step import records_of
 from pipeline.recipes.schema import RecipeError
 
 WANTED = {

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import read_table
+from manifests.journal import records_of
 from manifests.plans import plan_folder
-from pipeline.execution.step import records_of
 from pipeline.maintenance.remove.selectors import Selector
 from pipeline.steps.pack import Pack
 

@@ -6,12 +6,12 @@ from typing import Any
 import tomli_w
 
 from manifests.files import FormatError, read_json, write_bytes, write_json
+from manifests.journal import records_of
 from manifests.manifest import Manifest, ManifestError, read_digests
 from manifests.recipe_file import headed, read_headed
 from manifests.records import DIGESTS_PATH
 from manifests.weights import sha256_file
 from pipeline.execution.run_folder import COPY, RECIPE
-from pipeline.execution.step import records_of
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, claim, claimed, look_at_inputs
 from pipeline.maintenance.repair.checks import same_settings

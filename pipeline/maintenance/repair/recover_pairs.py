@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from manifests.damage import scan
 from manifests.files import FormatError, read_table, write_table
 from manifests.shards import write_shard
+from manifests.tables import ATTEMPTS
 from pipeline.execution.reuse import stamp
 from pipeline.execution.step import Unit
-from pipeline.steps.fetch.attempts import ATTEMPTS
 
 UNTOLD = ("robots", "opted_out", "too_large", "empty_body", "incomplete_body", "too_many_redirects", "bad_response")
 """Reasons of which the ledger says more than the table of pairs: when it is lost these rows are asked again."""

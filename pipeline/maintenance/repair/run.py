@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from manifests.files import read_json
+from manifests.journal import STEP, records_of
 from manifests.layout import PLAN
-from manifests.manifest import STEP
 from manifests.records import Finding, read_records
 from manifests.verify import Report, verify_run
 from manifests.weights import sha256_file
 from pipeline.execution.run_folder import locked
-from pipeline.execution.step import Runtime, Step, Unit, records_of
+from pipeline.execution.step import Runtime, Step, Unit
 from pipeline.maintenance.repair.checks import same_settings, same_versions
 from pipeline.maintenance.repair.records import mend_digests, mend_inputs, mend_manifest, mend_recipe
 from pipeline.maintenance.repair.removals import mend_removals

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from manifests.manifest import Journal, ShardRecord
+from manifests.journal import Journal, ShardRecord
 from pipeline.execution.progress import Progress
 from pipeline.execution.step import Step, Unit
 from pipeline.execution.supervisor import RunFailed

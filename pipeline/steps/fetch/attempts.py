@@ -11,24 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.files import digest_of, write_table
-from manifests.manifest import FileRecord
-from manifests.schema import schema
+from manifests.journal import FileRecord
+from manifests.tables import ATTEMPTS
 from pipeline.execution.reuse import earlier_tables, stamp
 from pipeline.execution.step import Unit
 from pipeline.steps.fetch.pairs import Attempt, Result, Spool, stored_pictures
 
-ATTEMPTS = pa.schema(
-    [
-        *schema("uid"),
-        pa.field("attempt", pa.int16(), metadata={"says": "1, 2, … in the order in which they were made"}),
-        pa.field("last", pa.bool_(), metadata={"says": "the attempt that counts"}),
-        pa.field("http_status", pa.int16(), metadata={"says": "last HTTP status seen, if any"}),
-        *schema("reason"),
-        pa.field("rule", pa.string(), metadata={"says": "receipt of a refusal: which rule of the site"}),
-        pa.field("value", pa.string(), metadata={"says": "receipt of a refusal: what it says, word for word"}),
-    ]
-)
-"""`ledger/fetch/*.parquet`: a row per attempt; reason null where a picture came through."""
 HTTP = re.compile(r"http_[1-9](\d\d|xx)")
 
 

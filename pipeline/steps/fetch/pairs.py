@@ -11,9 +11,8 @@ from typing import IO, Any
 import pyarrow as pa
 
 from filters.images.decode import Stored
-from manifests.schema import schema
+from manifests.schema import SCORES, schema
 from manifests.shards import read_shard
-from pipeline.steps.select import SCORES
 
 METADATA = ("top_caption", *SCORES)
 SIZES = ("width", "height", "original_width", "original_height")

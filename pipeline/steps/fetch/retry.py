@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.files import FormatError, digest_of, read_json, read_table, write_json
-from manifests.manifest import ShardRecord
-from pipeline.execution.step import Step, Unit, records_of
+from manifests.journal import ShardRecord, records_of
+from pipeline.execution.step import Step, Unit
 from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.attempts import HTTP, is_among
 from pipeline.steps.fetch.pairs import IMAGE_REASONS

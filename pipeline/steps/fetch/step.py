@@ -13,17 +13,18 @@ import pyarrow.compute as pc
 
 from filters.fetch.img2dataset import LACKS, missing
 from filters.images.decode import ImageLimits
-from manifests.plans import connect, files_sql, write_plan
-from manifests.schema import schema
+from manifests.journal import records_of
+from manifests.plans import write_plan
+from manifests.query import connect, files_sql
+from manifests.schema import CARRIED, schema
 from manifests.tombstones import read_tombstones
-from pipeline.execution.step import Step, Unit, records_of
+from pipeline.execution.step import Step, Unit
 from pipeline.inputs.files import input_batches
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.retry import with_retries
 from pipeline.steps.fetch.worker import FetchWorker
-from pipeline.steps.select import CARRIED
 
 PLANNED = ("uid", "source", "source_row", "url", *CARRIED)
 PACE = {"host_connections", "host_rate", "max_crawl_delay_s", "max_wait_s", "breaker_faults", "breaker_rest_s"}

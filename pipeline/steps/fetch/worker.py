@@ -15,7 +15,7 @@ from filters.fetch.config import FetchConfig
 from filters.fetch.img2dataset import Download, download
 from filters.images.decode import ImageFault, ImageLimits, store
 from manifests.files import read_table, write_json, write_table
-from manifests.manifest import FileRecord, ShardRecord
+from manifests.journal import FileRecord, ShardRecord
 from manifests.shards import write_shard
 from manifests.tombstones import value_digest
 from pipeline.execution.in_flight import Hands, batches
