@@ -19,13 +19,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from manifests.shards import read_shard, write_shard
 from manifests.weights import STAND_IN
+from pipeline.execution.decode_pool import Decoders, Pair
 from pipeline.steps.encode import Cut, cut
-from pipeline.steps.kept_pairs import Decoders, Pair
 from tokenize_shards.agreement import measure
 from tokenize_shards.crops import CropPlan
 from tokenize_shards.encode import Encoder, Precision
 from tokenize_shards.images import center_crop, to_tensor
-from tokenize_shards.pack import Tokenizer, sample_parts
+from tokenize_shards.samples import Tokenizer, sample_parts
 from tokenize_shards.vq import LoadedVQ, load_vq
 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}

@@ -29,7 +29,8 @@ from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
 from manifests.tables import SELECTED
 from pipeline.execution.in_flight import Hands
-from pipeline.recipes.schema import Recipe, parse_recipe
+from pipeline.recipes.load import parse_recipe
+from pipeline.recipes.schema import Recipe
 from pipeline.steps.decide import Decide
 from pipeline.steps.dedup import CLUSTERS, Dedup
 from pipeline.steps.fetch.step import PLANNED, Fetch

@@ -21,18 +21,12 @@ from manifests.regular_files import walk
 from manifests.shards import Index, index_path
 from manifests.tombstones import NAME, TOMBSTONES
 from manifests.tombstones import STEP as REMOVE
+from manifests.transaction import ASKED, NOTES, PENDING
 
 FREE = ("logs", "train")
 """Folders whose files no digest covers; checkpoints in train/ are checked by their own records."""
 LOOSE = (".lock", "report.html", "plan.json", "truth.txt", "ATTRIBUTION.md")
 """Files beside the data that commands write over at any time."""
-PENDING = ".removal"
-"""Where a removal keeps new files until all of them are whole."""
-ASKED = ".removal-asked.json"
-"""What a removal was asked for, there from its begin to its end: until then the folder takes no other work."""
-NOTES = ("removal-copy.json", "removal.json")
-"""In PENDING, twice the same: which file belongs where. Once one is there, the removal is finished by whoever opens the
-folder next."""
 
 
 @dataclass(frozen=True)

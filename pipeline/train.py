@@ -23,18 +23,22 @@ import torch
 from torch import Tensor
 
 from manifests.files import out_of_room, write_bytes
+from manifests.transaction import TransactionError
+from pipeline.demo.pictures import has_emoji
 from pipeline.evaluation.plots import save_loss_curve
 from pipeline.execution.progress import clock
 from pipeline.execution.run_folder import locked
 from pipeline.gpt import Condition
-from pipeline.pending import Stuck
-from pipeline.recipes.schema import Recipe, choose_recipe, load_recipe
+from pipeline.recipes.load import choose_recipe, load_recipe
+from pipeline.recipes.schema import Recipe
 from pipeline.sample import Sampling
 from pipeline.training.checkpoint import save_checkpoint
-from pipeline.training.job import Job, Machine, prepare, this_machine
-from pipeline.training.loader import Example, LoaderError, MemoryPictures, draw
+from pipeline.training.distributed import Machine, this_machine
+from pipeline.training.job import Job, prepare
+from pipeline.training.loader import Example, MemoryPictures, draw
 from pipeline.training.optim import set_rates
 from pipeline.training.sample_sheets import Asked, Studio
+from tokenize_shards.samples import LoaderError
 from tokenize_shards.vq import load_vq
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -53,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.ExitStack() as stack:
             return run(args, machine, stack)
-    except (TrainError, LoaderError, Stuck) as error:
+    except (TrainError, LoaderError, TransactionError) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         if not out_of_room(error):
@@ -108,7 +112,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def read_recipe(args: argparse.Namespace, say: Any) -> Recipe:
     """Return the recipe that the options name, and say which it is. Raises RecipeError."""
-    path, said = (args.recipe, f"recipe: {args.recipe}") if args.recipe else choose_recipe()
+    path, said = (args.recipe, f"recipe: {args.recipe}") if args.recipe else choose_recipe(has_emoji)
     say(said)
     return load_recipe(path, [*args.set, *([f"output.root={json.dumps(args.out)}"] if args.out else [])])
 

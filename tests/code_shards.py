@@ -7,7 +7,7 @@ import numpy as np
 
 from manifests.shards import write_shard
 from tokenize_shards.catalog import vq_spec
-from tokenize_shards.pack import Tokenizer, sample_parts
+from tokenize_shards.samples import Tokenizer, sample_parts
 from tokenize_shards.vq import load_vq
 
 GRID = 8

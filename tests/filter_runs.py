@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.manifest import Manifest
-from pipeline.recipes.schema import load_recipe
+from pipeline.recipes.load import load_recipe
 from pipeline.stages.registry import STAGES
 from pipeline.stages.run import StageOptions, run_stage
 
@@ -20,7 +20,7 @@ def run_filter(recipe: Path, root: Path, *sets: str) -> Manifest:
             patch.setattr(step, "beam", False)
         made = run_stage(load_recipe(recipe, [*sets, f'output.root="{root}"']), "filter", StageOptions())
     assert made is not None
-    return made
+    return made.manifest
 
 
 def final_rows(root: Path) -> list[dict[str, Any]]:

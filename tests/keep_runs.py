@@ -9,7 +9,8 @@ import pytest
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Runtime
 from pipeline.maintenance.repair.run import Repair, RepairOptions, repair_run
-from pipeline.recipes.schema import Recipe, load_recipe
+from pipeline.recipes.load import load_recipe
+from pipeline.recipes.schema import Recipe
 from pipeline.stages.registry import STAGES
 from pipeline.stages.run import StageOptions, run_stage
 from tests.conftest import write_input, write_recipe

@@ -19,7 +19,7 @@ from manifests.verify_shards import verify_folder
 from pipeline.cli import app
 from pipeline.maintenance.verify_samples import with_samples
 from tests.code_shards import row_of, tokenizer, write_codes
-from tokenize_shards.pack import npy_bytes, sample_parts
+from tokenize_shards.samples import npy_bytes, sample_parts
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ import pytest
 from filters.fetch.img2dataset import reason_of_download
 from pipeline.inputs import jsonl as lines_module
 from pipeline.inputs.convert import with_tables
-from pipeline.inputs.files import claim, data_folder, look_at_inputs
+from pipeline.inputs.files import data_folder, kind_of, look_at_inputs
+from pipeline.inputs.input_list import claim
 from pipeline.inputs.jsonl import Folder, lines, read_line
 from pipeline.inputs.parquet import RowGroups
-from pipeline.recipes.datasets import kind_of
+from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.rules import input_columns
-from pipeline.recipes.schema import RecipeError, parse_recipe
+from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.select import Select
 from tests.conftest import jpeg, picture

@@ -7,7 +7,7 @@ from manifests.files import write_table
 from manifests.journal import FileRecord, Journal
 from manifests.uid import uid_of
 from pipeline.execution.in_flight import Hands
-from pipeline.recipes.schema import load_recipe
+from pipeline.recipes.load import load_recipe
 from pipeline.steps.decide import Decide
 from tests.conftest import EXPECTED, KEPT, write_input, write_recipe
 from tests.filter_runs import final_rows, run_filter

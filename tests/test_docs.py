@@ -289,8 +289,8 @@ def test_the_users_own_filter_of_contributing_works(tmp_path: Path) -> None:
 
     import pyarrow as pa
 
+    from pipeline.recipes.load import load_recipe
     from pipeline.recipes.rules import build_rules
-    from pipeline.recipes.schema import load_recipe
 
     text = (ROOT / "CONTRIBUTING.md").read_text()
     module_text = [block for language, block in blocks(text) if language == "python"][2]

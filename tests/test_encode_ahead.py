@@ -14,11 +14,11 @@ from manifests.files import write_table
 from manifests.schema import schema
 from manifests.shards import write_shard
 from manifests.weights import STAND_IN
+from pipeline.execution.decode_pool import Decoders
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Unit
-from pipeline.recipes.schema import load_recipe
+from pipeline.recipes.load import load_recipe
 from pipeline.steps.encode import Encode, EncodeWorker, TierTools
-from pipeline.steps.kept_pairs import Decoders
 from tokenize_shards.agreement import Agreement
 from tokenize_shards.encode import Encoder
 from tokenize_shards.vq import load_vq

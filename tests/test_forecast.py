@@ -5,7 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.analysis.forecast import beside, forecast, lines, wilson, write_forecast
-from pipeline.recipes.schema import load_recipe
+from pipeline.cli.summary import print_summary
+from pipeline.recipes.load import load_recipe
+from pipeline.stages.run import Finished
 from tests.conftest import write_recipe
 from tests.filter_runs import run_filter
 
@@ -73,6 +75,7 @@ def test_predicted_stands_beside_actual(recipe, tmp_path, capsys):
     assert "shares" not in "\n".join(lines(made, read))
     write_forecast(read.root, made)
     manifest = run_filter(recipe, read.root, *sets)
+    print_summary(read, Finished(manifest, made=1, before=0, seconds=1.0))
     assert "predicted kept" in capsys.readouterr().out
     found = {
         what: (predicted, actual)

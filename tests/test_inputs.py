@@ -8,9 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.execution.in_flight import Hands
-from pipeline.inputs.files import claim, input_batches, look_at_inputs
+from pipeline.inputs.files import look_at_inputs
+from pipeline.inputs.input_list import claim, input_batches
 from pipeline.inputs.parquet import RowGroups
-from pipeline.recipes.schema import RecipeError, parse_recipe
+from pipeline.recipes.load import parse_recipe
+from pipeline.recipes.schema import RecipeError
 from pipeline.steps.select import Select
 
 

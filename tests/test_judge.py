@@ -10,8 +10,8 @@ import pytest
 
 from manifests.schema import COLUMNS
 from pipeline.judge import PASSES, Contest, halves, judge, reasons_of
+from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.rules import build_rules, first_failure
-from pipeline.recipes.schema import parse_recipe
 from pipeline.steps.decide import marked, tier_lists
 
 RECIPE = {

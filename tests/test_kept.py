@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import jpeg, picture
 
-from pipeline.steps.kept_pairs import Decoders, decode, opened
+from pipeline.execution.decode_pool import Decoders
+from pipeline.steps.kept_pairs import decode, opened
 
 WORK = partial(opened, max_pixels=10_000)
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from manifests.verify import ASKED, NOTES
+from manifests.transaction import ASKED, NOTES
 from pipeline.cli import app
 from tests.test_remove import URL, command, contents, holding, interrupted, remove, whole
 
@@ -39,7 +39,7 @@ def others(root):
 
 @pytest.mark.parametrize("name", ["shadow", "staging"])
 def test_what_a_kill_at_the_end_leaves_says_nothing_and_is_swept(run, monkeypatch, name):
-    module = "pipeline.shadow" if name == "shadow" else "pipeline.pending"
+    module = "manifests.working_copy" if name == "shadow" else "manifests.transaction"
     monkeypatch.setattr(f"{module}.shutil.rmtree", lambda *_, **__: None)
     remove(run, url=URL.format(5))
     monkeypatch.undo()

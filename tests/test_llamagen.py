@@ -16,13 +16,12 @@ from pipeline.cli import app
 from pipeline.llamagen.export import ExportOptions, captions_by_position, export_llamagen
 from pipeline.llamagen.ingest import ImportOptions, import_llamagen
 from pipeline.recipes.schema import RecipeError
-from pipeline.training.loader import LoaderError, find_shards, read_samples
 from pipeline.training.text_features import HashedWords
 from tests.code_shards import GRID, row_of, tokenizer, write_codes
 from tests.conftest import jpeg, picture
 from tests.damages import DAMAGES
 from tests.keep_runs import make_run
-from tokenize_shards.pack import npy_bytes, pack_numbers, sample_parts
+from tokenize_shards.samples import LoaderError, find_shards, npy_bytes, pack_numbers, read_samples, sample_parts
 
 WHOLE = {"dropped": {}, "without_t5": {}, "files": {}}
 

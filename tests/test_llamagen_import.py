@@ -19,8 +19,8 @@ from pipeline.cli import app
 from pipeline.llamagen import source as llamagen_source
 from pipeline.llamagen.ingest import ImportOptions, import_llamagen
 from pipeline.recipes.schema import RecipeError
-from pipeline.training.loader import find_shards, read_samples
 from tests.code_shards import CODEBOOK, GRID
+from tokenize_shards.samples import find_shards, read_samples
 
 N = GRID**2
 WIDTH = 16

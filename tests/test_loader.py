@@ -8,21 +8,16 @@ from code_shards import GRID, row_of, tokenizer, write_codes
 
 from manifests.files import read_json, write_json
 from manifests.shards import index_path, read_shard, write_shard
-from pipeline.training.loader import (
+from pipeline.training.loader import Limits, MemoryPictures, Share, StreamedPictures, chooser, open_pictures
+from tokenize_shards.samples import (
     CodeSample,
-    Limits,
     LoaderError,
-    MemoryPictures,
-    Share,
-    StreamedPictures,
     check_shards,
-    chooser,
     data_digest,
     find_shards,
-    open_pictures,
     read_samples,
+    sample_parts,
 )
-from tokenize_shards.pack import sample_parts
 
 IN_MEMORY, STREAMED = Limits(1 << 30, None, 0), Limits(0, None, 0)
 

@@ -15,7 +15,8 @@ import pytest
 
 from filters.dedup import phash
 from filters.images.decode import ImageLimits, open_picture, store
-from pipeline.recipes.schema import RecipeError, load_recipe
+from pipeline.recipes.load import load_recipe
+from pipeline.recipes.schema import RecipeError
 from pipeline.stages.run import StageOptions, run_stage
 from tests.conftest import RECIPE, jpeg, picture, write_recipe
 
@@ -184,7 +185,7 @@ def test_another_list_fetches_nothing_again_and_gives_the_bytes_of_a_fresh_run(p
         sets = (f'output.root="{tmp_path / name}"',)
         changed = load_recipe(recipe, sets)
         values = changed.filter.model_copy(update={"exclude": [*changed.filter.exclude, str(more)]})
-        made.append(run_stage(changed.model_copy(update={"filter": values}), "filter", StageOptions()))
+        made.append(run_stage(changed.model_copy(update={"filter": values}), "filter", StageOptions()).manifest)
         if name == "run":
             assert web.hits[before:] == []
     assert made[0].digest == made[1].digest

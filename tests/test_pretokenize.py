@@ -18,9 +18,9 @@ from manifests.manifest import Manifest
 from manifests.shards import read_shard
 from manifests.weights import WeightsError
 from pipeline.cli.run import run_stages
-from pipeline.recipes.schema import RecipeError, load_recipe
+from pipeline.recipes.load import load_recipe
+from pipeline.recipes.schema import RecipeError
 from pipeline.stages.run import StageOptions, run_stage
-from pipeline.training.loader import find_shards, read_samples
 from tests.conftest import write_input, write_recipe
 from tests.keep_runs import files_of
 from tests.test_chain import run
@@ -28,6 +28,7 @@ from tests.test_text import tiny_t5  # noqa: F401 (a fixture)
 from tokenize_shards.catalog import DEMO_WEIGHTS, vq_spec
 from tokenize_shards.crops import CropPlan, crops_of
 from tokenize_shards.images import to_tensor
+from tokenize_shards.samples import find_shards, read_samples
 from tokenize_shards.text import T5Features
 from tokenize_shards.vq import VQ, build_vq, load_vq
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.recipes.schema import BUNDLED, RecipeError, bundled, choose_recipe, load_recipe
+from pipeline.recipes.load import BUNDLED, bundled, choose_recipe, load_recipe
+from pipeline.recipes.schema import RecipeError
 
 SMALL = """
 [filter]
@@ -117,9 +118,10 @@ def test_a_recipe_without_tiers_or_that_is_not_toml(recipe, tmp_path):
 
 def test_recipe_toml_of_this_folder_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "bundled demo" in choose_recipe()[1]
+    assert "bundled demo.toml" in choose_recipe(lambda: True)[1]
+    assert "bundled demo_artworks.toml" in choose_recipe(lambda: False)[1]
     (tmp_path / "recipe.toml").write_text(SMALL)
-    assert choose_recipe()[1] == "recipe: recipe.toml of this folder"
+    assert choose_recipe(lambda: True)[1] == "recipe: recipe.toml of this folder"
     assert load_recipe().tier["pretrain"].size == 64
 
 

@@ -165,7 +165,7 @@ def test_a_kill_half_way_harms_nothing(run, made, monkeypatch):
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr("pipeline.shadow.os.replace", stop)
+    monkeypatch.setattr("manifests.working_copy.os.replace", stop)
     with pytest.raises(KeyboardInterrupt):
         repair(run)
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from manifests.manifest import Manifest
 from manifests.verify import verify_run
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.maintenance.repair.run import STAGE_STEPS
-from pipeline.recipes.schema import load_recipe
+from pipeline.recipes.load import load_recipe
 from pipeline.stages.run import StageOptions, run_stage
 from tests.conftest import jpeg, picture
 from tests.keep_runs import differing, files_of, make_run, mend, without_beam
@@ -105,7 +105,8 @@ def test_the_printed_advice_takes_the_shard_as_the_web_is_now(run, made, change)
     assert "remove manifests/journal/fetch/00000.json and run filter" in mend(run).left[TAR]
     (run / "manifests" / "journal" / "fetch" / "00000.json").unlink()
     with without_beam():
-        manifest = run_stage(recipe_of_run(run), "filter", StageOptions())
+        finished = run_stage(recipe_of_run(run), "filter", StageOptions())
+        manifest = finished.manifest
     assert not verify_run(run, STAGE_STEPS).wrong
     assert manifest.dropped["http_404"] == Manifest.read(made / "manifests" / "filter.json").dropped["http_404"] + 1
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from manifests.verify import verify_run
 from manifests.verify_shards import verify_folder
 from pipeline.cli import app
-from pipeline.execution.supervisor import RunFailed
+from pipeline.execution.errors import RunFailed
 from pipeline.maintenance.repair.run import STAGE_STEPS
 from pipeline.recipes.schema import RecipeError
 from tests.damages import DAMAGES

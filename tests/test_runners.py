@@ -10,10 +10,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.execution.forkserver import worker_environment
+from pipeline.execution.backends import RUNNERS, RunnerOptions
+from pipeline.execution.environment import worker_environment
+from pipeline.execution.errors import RunFailed
 from pipeline.execution.progress import Progress, clock
-from pipeline.execution.supervisor import RUNNERS, RunFailed, RunnerOptions, Supervisor
-from pipeline.recipes.schema import RecipeError, parse_recipe
+from pipeline.execution.supervisor import Supervisor
+from pipeline.recipes.load import parse_recipe
+from pipeline.recipes.schema import RecipeError
 from tests import steps
 
 pytestmark = pytest.mark.slow

@@ -12,10 +12,10 @@ from conftest import jpeg, picture
 from filters.scorers.panel import Scored
 from manifests.files import write_table
 from manifests.shards import write_shard
+from pipeline.execution.decode_pool import Decoders
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Unit
-from pipeline.recipes.schema import parse_recipe
-from pipeline.steps.kept_pairs import Decoders
+from pipeline.recipes.load import parse_recipe
 from pipeline.steps.score import NO_NUMBER, Score, ScoreWorker
 
 RECIPE = {

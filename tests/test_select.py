@@ -7,8 +7,10 @@ import pytest
 
 from manifests.uid import uid_hash, uid_of
 from pipeline.execution.in_flight import Hands
-from pipeline.inputs.files import claim, look_at_inputs
-from pipeline.recipes.schema import RecipeError, parse_recipe
+from pipeline.inputs.files import look_at_inputs
+from pipeline.inputs.input_list import claim
+from pipeline.recipes.load import parse_recipe
+from pipeline.recipes.schema import RecipeError
 from pipeline.steps import select
 from pipeline.steps.select import Select, looks_like_url, with_language
 from tests.conftest import break_row_group
@@ -173,7 +175,7 @@ def test_a_limit_above_the_input_takes_all_of_it(tmp_path):
 def test_every_column_that_a_map_may_name_is_carried():
     """A map of `opennsfw` was taken and the values were lost in silence."""
     from manifests.schema import CARRIED
-    from pipeline.recipes.rules import OF_INPUT
+    from pipeline.recipes.checks import OF_INPUT
 
     assert {*OF_INPUT} == {"url", "hash", *CARRIED}
     with pytest.raises(RecipeError, match=r"no column 'opennsfw' is taken from the input; those that are: url, .*hash"):

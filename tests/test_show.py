@@ -16,7 +16,7 @@ from tests.conftest import jpeg, picture
 from tokenize_shards.crops import CropPlan, crops_of
 from tokenize_shards.encode import Encoder
 from tokenize_shards.images import center_crop, to_uint8
-from tokenize_shards.pack import sample_parts
+from tokenize_shards.samples import sample_parts
 from tokenize_shards.vq import load_vq
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.steps.t5 import estimate
-from tokenize_shards.pack import pack_numbers, unpack_numbers
+from tokenize_shards.samples import pack_numbers, unpack_numbers
 
 
 def test_numbers_of_sixteen_bits_round_to_nearest():

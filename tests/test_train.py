@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 
 from pipeline.evaluation.plots import save_loss_curve
 from pipeline.evaluation.recall import measure_recall, nearest_ranks
-from pipeline.recipes.schema import load_recipe
+from pipeline.recipes.load import load_recipe
 from pipeline.recipes.train import TrainConfig
 from pipeline.train import corrupted, main, prompts, take_step
 from pipeline.training.checkpoint import latest_checkpoint
-from pipeline.training.job import Machine, prepare
+from pipeline.training.distributed import Machine
+from pipeline.training.job import prepare
 from pipeline.training.optim import make_optimizers, set_rates
 from pipeline.training.text_features import HashedWords
 

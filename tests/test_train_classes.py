@@ -10,14 +10,15 @@ from safetensors.torch import load_file
 from manifests.shards import write_shard
 from pipeline.gpt import build_gpt
 from pipeline.llamagen.ingest import import_llamagen
-from pipeline.recipes.schema import load_recipe
+from pipeline.recipes.load import load_recipe
 from pipeline.sample import Sampling, generate
 from pipeline.train import main, prompts
 from pipeline.training.checkpoint import Checkpoint, latest_checkpoint
-from pipeline.training.job import Machine, differences, prepare
+from pipeline.training.distributed import Machine
+from pipeline.training.job import differences, prepare
 from tests.code_shards import CODEBOOK, row_of, tokenizer, write_codes, write_recipe
 from tests.test_llamagen_import import codes_of, imagenet
-from tokenize_shards.pack import UNKNOWN, sample_parts
+from tokenize_shards.samples import UNKNOWN, sample_parts
 
 CLASSES = ("train.condition=class", "train.classes=3")
 

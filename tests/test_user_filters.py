@@ -9,8 +9,9 @@ import pytest
 
 from filters.base import known_filters
 from manifests.manifest import Manifest
+from pipeline.recipes.load import load_recipe, parse_recipe
 from pipeline.recipes.rules import build_rules
-from pipeline.recipes.schema import RecipeError, load_recipe, parse_recipe
+from pipeline.recipes.schema import RecipeError
 from pipeline.steps.decide import Decide
 from pipeline.steps.select import Select
 from tests.conftest import write_input, write_recipe

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.analysis.whatif import ask
-from pipeline.recipes.schema import RecipeError, load_recipe
+from pipeline.recipes.load import load_recipe
+from pipeline.recipes.schema import RecipeError
 from tests.conftest import write_recipe
 from tests.filter_runs import run_filter
 
@@ -217,7 +218,8 @@ def test_a_folder_without_fates(tmp_path, place):
 def test_no_model_and_no_torch(place):
     code = f"""
 import sys
-from pipeline.recipes.schema import RecipeError, load_recipe
+from pipeline.recipes.schema import RecipeError
+from pipeline.recipes.load import load_recipe
 from pipeline.analysis.whatif import ask
 ask(load_recipe({str(place[0])!r}, ['output.root="{place[1]}"', "filter.rules.similarity.min=0.36"]))
 print([name for name in ("torch", "open_clip", "transformers", "apache_beam", "onnxruntime") if name in sys.modules])

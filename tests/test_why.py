@@ -4,7 +4,8 @@ import pytest
 
 from manifests.uid import uid_of
 from pipeline.analysis.why import NotFound, find_rows, story
-from pipeline.recipes.schema import RecipeError, load_recipe
+from pipeline.recipes.load import load_recipe
+from pipeline.recipes.schema import RecipeError
 from tests.conftest import write_input, write_recipe
 from tests.filter_runs import run_filter
 

@@ -32,7 +32,8 @@ class NotFound(LookupError):
 def print_story(recipe: Recipe, asked: str) -> None:
     """Print the story of every row with this uid (32 hex digits) or URL. Raises NotFound, or RecipeError where filter
     has not run."""
-    from pipeline.stages.run import settings_changed, stage_steps
+    from pipeline.execution.step import settings_changed
+    from pipeline.stages.registry import stage_steps
 
     rows = find_rows(recipe.root, asked)
     changed = [

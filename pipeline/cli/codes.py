@@ -19,7 +19,7 @@ Weights = Annotated[str | None, typer.Option(metavar="FILE", help="Tokenizer wei
 def _guarded() -> Iterator[None]:
     """Let a command end with 2 for a wrong use and 1 for damaged files, without a traceback."""
     from manifests.shards import ShardError
-    from pipeline.training.loader import LoaderError
+    from tokenize_shards.samples import LoaderError
 
     try:
         yield
@@ -63,7 +63,8 @@ def show_codes_command(
 def _tokenizer_of(shard: Path, vq: str | None, weights: str | None) -> tuple[str, str]:
     """Return (name, weights) from the options, else from the recipe of the run that the shard lies in."""
     from pipeline.evaluation.reconstruction import run_of
-    from pipeline.recipes.schema import RecipeError, load_recipe
+    from pipeline.recipes.load import load_recipe
+    from pipeline.recipes.schema import RecipeError
 
     path = run_of(shard) / "recipe.toml"
     if vq and weights:
@@ -145,7 +146,7 @@ def import_llamagen_command(
         from dataclasses import replace
 
         from pipeline.llamagen.ingest import ImportOptions, import_llamagen
-        from tokenize_shards.pack import UNKNOWN
+        from tokenize_shards.samples import UNKNOWN
 
         check_folders(codes, jsonl, labels, t5)
         fingerprint, stand_in = UNKNOWN, False

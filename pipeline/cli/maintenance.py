@@ -112,7 +112,7 @@ def verify(
 
     Exit codes: 0 whole, 1 something is wrong, 2 no run folder and no shards, 130 interrupted.
     """
-    from pipeline.execution.supervisor import stoppable
+    from pipeline.execution.interrupts import stoppable
 
     try:
         if not folder:
@@ -153,9 +153,11 @@ def repair(
     Exit codes: 0 whole again, 1 something was left, 2 no run folder, or recipe, weights or versions of other bytes, 130
     interrupted.
     """
+    from manifests.transaction import TransactionError
     from manifests.weights import WeightsError
-    from pipeline.execution.supervisor import RunFailed, RunnerOptions, stoppable
-    from pipeline.pending import Stuck
+    from pipeline.execution.backends import RunnerOptions
+    from pipeline.execution.errors import RunFailed
+    from pipeline.execution.interrupts import stoppable
     from pipeline.recipes.schema import RecipeError
 
     root = Path(folder)
@@ -169,8 +171,8 @@ def repair(
             code = _repair(root, recipe, set_ or [], options)
     except (RecipeError, WeightsError) as error:
         raise _fail(str(error)) from error
-    except (RunFailed, OSError) as error:
-        again = "" if isinstance(error, Stuck) else "; what was repaired stays, run the same command again"
+    except (RunFailed, TransactionError, OSError) as error:
+        again = "" if isinstance(error, TransactionError) else "; what was repaired stays, run the same command again"
         typer.echo(f"error: {error}{again}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:

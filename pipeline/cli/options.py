@@ -32,10 +32,12 @@ def fail(message: str, code: int) -> NoReturn:
 
 def open_recipe(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
     """Read the recipe that a command names, say which it is, and return it. Ends with code 2 for a fault in it."""
-    from pipeline.recipes.schema import RecipeError, choose_recipe, load_recipe
+    from pipeline.demo.pictures import has_emoji
+    from pipeline.recipes.load import choose_recipe, load_recipe
+    from pipeline.recipes.schema import RecipeError
 
     try:
-        path, says = (recipe, f"recipe: {recipe}") if recipe else choose_recipe()
+        path, says = (recipe, f"recipe: {recipe}") if recipe else choose_recipe(has_emoji)
         read = load_recipe(path, [*(sets or []), *([f"output.root={_toml_text(out)}"] if out else [])])
     except RecipeError as error:
         fail(str(error), 2)
@@ -62,7 +64,9 @@ def open_run(recipe: str | None, out: str | None, sets: list[str] | None) -> Any
     The run folder is `--out`, else that of the recipe found. Ends with code 2 for a fault in a recipe. Says nothing on
     stdout.
     """
-    from pipeline.recipes.schema import RecipeError, choose_recipe, load_recipe
+    from pipeline.demo.pictures import has_emoji
+    from pipeline.recipes.load import choose_recipe, load_recipe
+    from pipeline.recipes.schema import RecipeError
 
     def read(path: Any, settings: list[str]) -> Any:
         return load_recipe(path, [*(sets or []), *settings])
@@ -70,8 +74,8 @@ def open_run(recipe: str | None, out: str | None, sets: list[str] | None) -> Any
     try:
         if recipe:
             return read(recipe, [f"output.root={_toml_text(out)}"] if out else [])
-        root = out or load_recipe(choose_recipe()[0]).output.root
+        root = out or load_recipe(choose_recipe(has_emoji)[0]).output.root
         within = recipe_of(root)
-        return read(within or choose_recipe()[0], [f"output.root={_toml_text(root)}"])
+        return read(within or choose_recipe(has_emoji)[0], [f"output.root={_toml_text(root)}"])
     except RecipeError as error:
         fail(str(error), 2)

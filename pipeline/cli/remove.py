@@ -73,8 +73,10 @@ def _guarded() -> Iterator[None]:
     """Let the command end with its exit code and one message for whatever it raises."""
     import duckdb
 
+    from manifests.transaction import TransactionError
     from manifests.weights import WeightsError
-    from pipeline.execution.supervisor import RunFailed, stoppable
+    from pipeline.execution.errors import RunFailed
+    from pipeline.execution.interrupts import stoppable
     from pipeline.recipes.schema import RecipeError
 
     try:
@@ -83,7 +85,7 @@ def _guarded() -> Iterator[None]:
     except (RecipeError, WeightsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    except RunFailed as error:
+    except (RunFailed, TransactionError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     except (OSError, ValueError, duckdb.Error) as error:  # a damaged table, tar or record, or a full disk
@@ -108,13 +110,13 @@ def _fault(error: Exception) -> str:
 
 def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> None:
     from manifests.verify import is_run
+    from manifests.working_copy import links_in_the_way
     from pipeline.execution.run_folder import recipe_of_run
     from pipeline.execution.step import Runtime
     from pipeline.maintenance.remove.run import remove_rows
     from pipeline.maintenance.remove.selectors import gather
     from pipeline.recipes.datasets import DATASETS
     from pipeline.recipes.schema import RecipeError
-    from pipeline.shadow import links_in_the_way
 
     root = Path(folder)
     if not folder:
@@ -141,9 +143,9 @@ def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote:
 def _left(root: Path) -> tuple[list["Selector"], bool]:
     """Finish or sweep what a killed removal left; return what is still to be done of it. Raises RecipeError where there
     is nothing."""
+    from manifests.transaction import is_left
     from pipeline.execution.run_folder import locked
     from pipeline.maintenance.remove.selectors import Unreadable, asked_for
-    from pipeline.pending import is_left
     from pipeline.recipes.schema import RecipeError
 
     if not is_left(root):

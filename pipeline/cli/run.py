@@ -61,7 +61,7 @@ def run(
     ]
     read = open_recipe(recipe, out, sets)
 
-    from pipeline.execution.supervisor import RunnerOptions
+    from pipeline.execution.backends import RunnerOptions
     from pipeline.stages.run import StageOptions
 
     options = StageOptions(RunnerOptions(runner, workers, tuple(beam_options or ())), steps, dry_run, retry)
@@ -70,10 +70,11 @@ def run(
 
 def run_stages(recipe: Any, stage: str, options: Any) -> int:
     """Run one stage or all of them; print errors without a traceback; return the exit code."""
+    from manifests.transaction import TransactionError
     from manifests.weights import WeightsError
-    from pipeline.execution.supervisor import RunFailed
+    from pipeline.execution.errors import RunFailed
     from pipeline.recipes.schema import RecipeError
-    from pipeline.stages.run import TooManyLosses
+    from pipeline.stages.manifest import TooManyLosses
 
     stages = ("filter", "caption", "pretokenize") if stage == "all" else (stage,)
     try:
@@ -81,7 +82,7 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
     except (RecipeError, WeightsError) as error:
         typer.echo(f"error: {error}", err=True)
         return 2
-    except (RunFailed, TooManyLosses) as error:
+    except (RunFailed, TransactionError, TooManyLosses) as error:
         typer.echo(f"error: {error}", err=True)
         return 3 if isinstance(error, TooManyLosses) else 1
     except KeyboardInterrupt:
@@ -91,14 +92,19 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
 
 
 def _in_turn(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
-    from pipeline.execution.supervisor import stoppable
+    from pipeline.cli.summary import print_summary
+    from pipeline.execution.interrupts import stoppable
+    from pipeline.stages.manifest import check_losses
     from pipeline.stages.run import check_ahead, run_stage
 
     check_ahead(recipe, stages[1:])
     with surroundings(recipe, stages) as runtime:
         for name in stages:
             with stoppable():
-                run_stage(recipe, name, options, runtime)
+                finished = run_stage(recipe, name, options, runtime)
+            if finished is not None:
+                print_summary(recipe, finished)
+                check_losses(recipe, finished.manifest)
             after(recipe, name, options)
 
 

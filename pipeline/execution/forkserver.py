@@ -21,35 +21,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-FIXED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+from pipeline.execution.environment import worker_environment
+
 OPTIONAL = ("pandas", "pymongo")
 """What Beam and pyarrow import where it is installed, half of their time; no worker has a use for them."""
 LOST = -signal.SIGKILL
 """Exit code of a worker whose nursery died."""
-
-
-def gpus() -> list[str]:
-    """Return the indices of this machine's NVIDIA GPUs, without importing torch."""
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        return [index for index in listed.split(",") if index.strip()]
-    folder = Path("/proc/driver/nvidia/gpus")
-    return [str(i) for i, _ in enumerate(sorted(folder.iterdir()))] if folder.is_dir() else []
-
-
-def worker_environment(number: int) -> dict[str, str]:
-    """Return a worker's environment: one thread per maths library, so that numbers do not depend on the machine's load;
-    its GPU; no hub."""
-    cards = gpus()
-    return {
-        **os.environ,
-        **dict.fromkeys(FIXED, "1"),
-        **({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}),
-        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),
-        "TOKENIZERS_PARALLELISM": "false",
-        "NO_ALBUMENTATIONS_UPDATE": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 class Nursery:

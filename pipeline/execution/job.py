@@ -8,7 +8,7 @@ from typing import Any
 
 from manifests.files import write_bytes
 from pipeline.execution.step import Runtime, Step, Unit
-from pipeline.recipes.schema import parse_recipe
+from pipeline.recipes.load import parse_recipe
 
 DONE, FAILED, MISUSED, NO_ROOM = 0, 1, 2, 28
 """Exit codes of a worker process: the last means that the disk is full."""

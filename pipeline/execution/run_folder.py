@@ -15,9 +15,9 @@ from manifests.files import FormatError, read_json, sweep, write_bytes, write_js
 from manifests.lineage import lost
 from manifests.recipe_file import headed, read_headed
 from manifests.tombstones import TOMBSTONES, read_tombstones
-from manifests.verify import ASKED
-from pipeline.pending import finish
-from pipeline.recipes.schema import Recipe, RecipeError, apply_set, load_recipe, parse_recipe
+from manifests.transaction import ASKED, finish
+from pipeline.recipes.load import apply_set, load_recipe, parse_recipe
+from pipeline.recipes.schema import Recipe, RecipeError
 
 RECIPE, COPY = "recipe.toml", "manifests/recipe.json"
 """The resolved recipe of a run, twice: for people, and to make it again from."""

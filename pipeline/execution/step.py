@@ -1,13 +1,14 @@
 """Say what a step is: units of work planned by the driver, run by workers, each done under a key."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from manifests.files import digest_of
-from manifests.journal import Journal, ShardRecord
+from manifests.files import digest_of, write_json
+from manifests.journal import STEP, Journal, ShardRecord
 from manifests.weights import WeightsFile
 from pipeline.execution.in_flight import Hands
 from pipeline.recipes.schema import Recipe
@@ -95,3 +96,32 @@ class Step:
     def journal(self) -> Journal:
         """Return the step's journal."""
         return Journal(self.root, self.name)
+
+
+def settings_changed(step: Step) -> bool:
+    """Tell whether a step was done with other settings than the recipe's, or is not done."""
+    before = step.journal.note()
+    return before is None or bool(before["settings"] != _plain(step.settings()))
+
+
+def _plain(value: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def state_of(step: Step) -> str:
+    """Return whether a step is new, unchanged, or which of its settings changed. Checks its weights on the way."""
+    own_key = step.own_key
+    before = step.journal.note()
+    if before is None:
+        return "new"
+    if before["own_key"] == own_key:
+        return "unchanged"
+    now = _plain(step.settings())
+    names = sorted(name for name in {*now, *before["settings"]} if now.get(name) != before["settings"].get(name))
+    return f"changed ({', '.join(names) or 'weights or version'})"
+
+
+def note_step(step: Step) -> None:
+    """Note under which settings a step was done last."""
+    note = {"step": step.name, "own_key": step.own_key, "settings": _plain(step.settings())}
+    write_json(step.journal.folder / STEP, note, sealed=True)

@@ -7,21 +7,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from manifests.journal import ShardRecord
 from manifests.uid import uid_hash
-from pipeline.execution.forkserver import Nursling, gpus, nursery, worker_environment
-from pipeline.execution.in_flight import DEADLY, held_by, last_sign
+from pipeline.execution.backends import RunnerOptions
+from pipeline.execution.environment import worker_environment
+from pipeline.execution.errors import RunFailed
+from pipeline.execution.forkserver import Nursling, nursery
+from pipeline.execution.in_flight import DEADLY, Hands, held_by, last_sign
 from pipeline.execution.job import DONE, MISUSED, NO_ROOM, Job, error_path
 from pipeline.execution.progress import Progress
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.schema import RecipeError
 
-RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
 FRUITLESS_DEATHS = 12
 """Deaths in one step, beyond one per 10,000 rows done, after which the run gives up; three at one shard without a row
 in hand do too."""
@@ -29,25 +29,6 @@ in hand do too."""
 
 START_S = 900.0
 """Seconds that a worker may take to load its models before it counts as dead."""
-
-
-class RunFailed(RuntimeError):
-    """A run ended before its work was done; the message says why and how to go on."""
-
-
-@dataclass(frozen=True)
-class RunnerOptions:
-    """Where and how wide a step runs. `stall_s`: seconds without a sign of life after which a worker counts as dead."""
-
-    runner: str = "local"
-    workers: int = 0
-    beam_options: tuple[str, ...] = ()
-    stall_s: float = 900.0
-
-    @property
-    def processes(self) -> int:
-        """Return the number of worker processes: as asked, else one per core (one per GPU where there are any)."""
-        return self.workers or len(gpus()) or len(os.sched_getaffinity(0))
 
 
 @dataclass
@@ -191,32 +172,6 @@ class Supervisor:
             raise RunFailed(f"{self.step.name}: {self.deaths} workers died, the last {how}; its log: {child.log}")
 
 
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the block with KeyboardInterrupt, also where a library caught it on the way.
-
-    An import that is cut short can swallow the interrupt, or turn it into another error.
-    """
-    seen: list[int] = []
-
-    def interrupt(signum: int, frame: Any) -> None:
-        seen.append(signum)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    except Exception as error:
-        if seen:
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if seen:
-        raise KeyboardInterrupt
-
-
 def preflight(steps: Sequence[Step]) -> None:
     """Load the user's own weights once before any work, so that a file of the wrong shape stops the run at once.
 
@@ -230,3 +185,13 @@ def preflight(steps: Sequence[Step]) -> None:
         ]
         if own:
             Supervisor(step, RunnerOptions(workers=1), Progress(step.name, 0)).check()
+
+
+def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progress: Progress) -> None:
+    """Do units of a step: in workers, or here where the step is one query. Raises RunFailed or RecipeError."""
+    if pending and step.beam:
+        Supervisor(step, options, progress).run(pending)
+    for unit in pending if not step.beam else ():
+        record = step.open().run(unit, Hands())
+        step.journal.record(record)
+        progress.add(record)

@@ -4,20 +4,16 @@ import signal
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from manifests.files import out_of_room, write_bytes
 from manifests.weights import WeightsError
+from pipeline.execution.backends import pipeline_options
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, Job, error_path
 from pipeline.execution.step import Step, Unit, Worker
 from pipeline.recipes.schema import RecipeError
-
-CLUSTERS = {"flink": "FlinkRunner", "spark": "SparkRunner", "dataflow": "DataflowRunner", "portable": "PortableRunner"}
 
 
 class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
@@ -54,16 +50,6 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         text = str(error) if code != FAILED else f"{type(error).__name__}: {error}"
         if self.hands:
             write_bytes(error_path(self.hands), f"{code}\n{text}".encode())
-
-
-def pipeline_options(job: Job) -> tuple[Any, PipelineOptions]:
-    """Return (runner, options): FnApiRunner by name for `local`, since Beam's own default downloads a binary and runs
-    it."""
-    if job.runner == "local":
-        return FnApiRunner(), PipelineOptions(
-            [*job.beam_options, "--direct_num_workers=1", "--direct_running_mode=in_memory"]
-        )
-    return None, PipelineOptions([f"--runner={CLUSTERS[job.runner]}", *job.beam_options])
 
 
 def run(job: Job) -> None:

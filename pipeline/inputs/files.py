@@ -6,22 +6,31 @@ import os
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.files import FormatError, read_json, write_json
-from manifests.journal import FileRecord, records_of
-from pipeline.inputs.parquet import UNREADABLE, RowGroups, open_input
-from pipeline.recipes.datasets import DATASETS, SAYS, kind_of, readers_of
+from manifests.journal import FileRecord
+from pipeline.inputs.parquet import UNREADABLE, open_input
+from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 
-LEDGER = "input.json"
+SAYS: dict[str, str] = {
+    "parquet": "a Parquet table",
+    "jsonl": "lines of JSON",
+    "tar": "a tar of pictures",
+    "gzip": "a gzip archive",
+    "zip": "a zip archive",
+    "array": "one JSON array",
+    "text": "text",
+    "empty": "an empty file",
+    "?": "something else",
+}
+
 TAIL = 64 * 1024
 """Bytes at a file's end that stand for its footer where it has none that can be read."""
 BLOCK = 1 << 20
@@ -265,104 +274,42 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def claim(root: Path, files: list[InputFile]) -> list[InputFile]:
-    """Tie the run folder to this input and return its files in the folder's order, or raise RecipeError for another
-    input.
-
-    Files may be added: they come after those that were there, as a batch of their own. A file that was there before
-    must be there unchanged, unless it could not be read: then it counts as added when it can.
-    """
-    before = _read_ledger(root)
-    known = [file for file in before if not file.fault]
-    left = {file.name: file for file in files}
-    stay: list[InputFile] = []
-    for file in known:
-        found = left.pop(_find(file, left), None)
-        if found is None:
-            what = "has other content now" if file.name in left else "is not among the files now"
-            raise _another(root, file.name, what)
-        _check_content(root, file, found)
-        stay.append(replace(found, name=file.name, batch=file.batch))
-    batch = 1 + max((file.batch for file in before), default=-1)
-    still_faulty = {
-        file.name: file.batch for file in before if file.fault and file.name in left and left[file.name].fault
-    }
-    taken = {file.name for file in stay}
-    added = [
-        replace(file, name=_free(file, taken), batch=still_faulty.get(name, batch))
-        for name, file in sorted(left.items(), key=lambda item: (bool(item[1].fault), item[0]))
-    ]
-    entries = [{**asdict(file), **({"url": file.made[0]} if file.made else {})} for file in (*stay, *added)]
-    write_json(root / "manifests" / LEDGER, {"files": entries}, sealed=True)
-    return [*stay, *added]
+def kind_of(head: bytes) -> str:
+    """Return what a file is, from its first 512 bytes: a key of SAYS."""
+    if not head:
+        return "empty"
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head[257:262] == b"ustar" or _old_tar(head):
+        return "tar"
+    for mark, kind in ((b"\x1f\x8b", "gzip"), (b"PK\x03\x04", "zip")):
+        if head.startswith(mark):
+            return kind
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+        return "jsonl"
+    if head.lstrip().startswith(b"[") and _is_text(head):
+        return "array"
+    return "text" if _is_text(head) else "?"
 
 
-def _another(root: Path, name: str, what: str) -> RecipeError:
-    return RecipeError(
-        f"{root}: made from another input: {name} {what}; use another output.root (--out DIR) for another input"
-    )
-
-
-def _find(file: InputFile, among: dict[str, InputFile]) -> str:
-    """Return the name of the file that this one is now: its own, else one that ends with it (files in other folders
-    were added)."""
-    names = [file.name, *sorted(name for name in among if name.endswith(f"/{file.name}"))]
-    same = [
-        name for name in names if name in among and (among[name].bytes, among[name].footer) == (file.bytes, file.footer)
-    ]
-    return same[0] if same else ""
-
-
-def _free(file: InputFile, taken: set[str]) -> str:
-    """Return a name that no other file has, with as many folders as that takes."""
-    path = PurePosixPath(file.url.split("://", 1)[-1])
-    names = [file.name, *("/".join(path.parts[-count:]) for count in range(1, len(path.parts) + 1)), file.url]
-    name = next(name for name in names if name not in taken)
-    taken.add(name)
-    return name
-
-
-def _check_content(root: Path, before: InputFile, now: InputFile) -> None:
-    """Raise RecipeError when the bytes that finished units have read are others now.
-
-    Where the file system says that nothing has changed, none are read; remote files are known by their footer alone.
-    """
-    if now.seen == before.seen:
-        return
-    runs = [record.read for record in records_of(root, "select") if record.read.get("name") == before.name]
-    with RowGroups(now.url) as file:
-        for read in runs:
-            if file.digest(range(*read["groups"]), read["columns"]) != read["sha256"]:
-                raise _another(root, before.name, "has other content now")
-
-
-def _read_ledger(root: Path) -> list[InputFile]:
+def _old_tar(head: bytes) -> bool:
+    """Tell a tar header without a mark by its checksum."""
+    if len(head) < 512:
+        return False
     try:
-        return claimed(root)
-    except (OSError, FormatError, KeyError, TypeError):
-        return []
+        wanted = int(head[148:156].strip(b" \0") or b"x", 8)
+    except ValueError:
+        return False
+    return sum(head[:148]) + sum(head[156:512]) + 8 * 32 == wanted
 
 
-def claimed(root: Path) -> list[InputFile]:
-    """Return the files that the run folder belongs to, in its order; tables made of them lie in the folder, wherever
-    that is now."""
-    return [_input_file(root, entry) for entry in read_json(root / "manifests" / LEDGER)["files"]]
+def _is_text(head: bytes) -> bool:
+    try:
+        return head[:-3].decode().isprintable() or (b"\n" in head and b"\0" not in head)
+    except UnicodeDecodeError:
+        return False
 
 
-def _input_file(root: Path, entry: dict[str, Any]) -> InputFile:
-    made = tuple(entry.get("made", ()))
-    url = str((root / made[0]).absolute()) if made else entry["url"]
-    return InputFile(
-        **{**entry, "url": url, "groups": tuple(entry["groups"]), "columns": tuple(entry["columns"]), "made": made}
-    )
-
-
-def input_batches(root: Path) -> pa.Table:
-    """Return a table of source (the file's name) and batch (see InputFile) of the run folder's files."""
-    files = claimed(root)
-    return pa.table(
-        {
-            "source": pa.array([file.name for file in files], pa.string()),
-            "batch": pa.array([file.batch for file in files], pa.int64()),
-        }
-    )
+def readers_of(kind: str) -> str:
+    """Return the data sets that read files of this kind, for errors."""
+    return ", ".join(name for name, dataset in DATASETS.items() if dataset.kind == kind and not name.startswith("demo"))

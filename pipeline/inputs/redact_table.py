@@ -16,7 +16,7 @@ from manifests.files import read_json, write_json, writing
 from manifests.journal import FileRecord, Journal, records_of
 from manifests.tombstones import Tombstones
 from manifests.uid import Uids
-from pipeline.inputs.files import LEDGER
+from pipeline.inputs.input_list import LEDGER
 from pipeline.inputs.jsonl import FAULT_COLUMN
 from pipeline.inputs.parquet import RowGroups
 

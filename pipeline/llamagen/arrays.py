@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tokenize_shards.pack import Tokenizer, pack_numbers, unpack_numbers
+from tokenize_shards.samples import Tokenizer, pack_numbers, unpack_numbers
 
 Array = npt.NDArray[Any]
 

@@ -18,17 +18,18 @@ from manifests.weights import sha256_file
 from pipeline.llamagen.output_folder import replacing
 from pipeline.llamagen.source import TEXT_SOURCES
 from pipeline.recipes.schema import RecipeError
-from pipeline.training.loader import (
+from pipeline.training.text_features import TextFeatures
+from tokenize_shards.samples import (
     CodeSample,
+    Features,
     LoaderError,
     Shard,
     check_shards,
     find_shards,
     first_sample,
+    npy_bytes,
     read_samples,
 )
-from pipeline.training.text_features import Features, TextFeatures
-from tokenize_shards.pack import npy_bytes
 
 NOTE = "export.json"
 """What was written, and of what. A folder that has it may be replaced by another export."""

@@ -23,7 +23,7 @@ from pipeline.llamagen.output_folder import check_replaceable, replacing
 from pipeline.llamagen.source import Entry, Labelled, Lines, Place, Source
 from pipeline.recipes.schema import RecipeError
 from tokenize_shards.catalog import vq_spec
-from tokenize_shards.pack import Tokenizer, npy_bytes
+from tokenize_shards.samples import Tokenizer, npy_bytes
 
 NOTE = "import.json"
 """Beside the shards: what was read, dropped and kept. A folder that has it may be replaced by another import."""

@@ -66,7 +66,7 @@ def _holds_codes(path: Path) -> bool:
 
 def look_into(path: Path) -> Found:
     """Read every sample of a shard up to the first that cannot be trained on."""
-    from pipeline.training.loader import Shard, read_samples
+    from tokenize_shards.samples import Shard, read_samples
 
     index = Index.read(index_path(path))
     count, tokenizers, widths, fault = 0, set[str](), set[int](), ""

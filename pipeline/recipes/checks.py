@@ -1,9 +1,17 @@
 """Check that the models a recipe names exist and fit together, before any of them is loaded."""
 
+from typing import Any
+
 from captioning.base import check_captioner
-from filters.scorers.catalog import scorer_specs
+from filters.scorers.catalog import HEADS, clip_scale, scorer_specs
+from manifests.schema import DECODED, DETECTED
+from pipeline.recipes.datasets import LAION_COCO
+from pipeline.recipes.rules import build_rules, input_columns, scored_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 from tokenize_shards.catalog import vq_spec
+
+OF_INPUT = (*LAION_COCO.columns, "aesthetic_v1", "aesthetic_v2", "language", "language_score", "hash")
+"""Our columns that an input may fill; other scores are the recipe's own models' alone."""
 
 
 def check_models(recipe: Recipe) -> None:
@@ -46,3 +54,51 @@ def _check_codes(recipe: Recipe) -> None:
             f"recipe: pretokenize.t5_caption = {values.t5_caption!r}: no pair has such a caption; choices:"
             f" {', '.join(sources)}"
         )
+
+
+def check_rules(recipe: Recipe) -> None:
+    """Raise RecipeError for an unknown filter, threshold, head, or a rule whose column nothing provides."""
+    unknown = [name for name in recipe.score.use if name not in HEADS]
+    if unknown:
+        raise RecipeError(f"recipe: score.use: no head {unknown[0]!r}; known: {', '.join(sorted(HEADS))}")
+    if recipe.score.embeddings and not any(HEADS[name].encoder == "clip" for name in recipe.score.use):
+        with_clip = ", ".join(name for name, head in HEADS.items() if head.encoder == "clip")
+        raise RecipeError(f"recipe: score.embeddings: no head of score.use runs CLIP; heads that do: {with_clip}")
+    columns = input_columns(recipe)
+    if "url" not in columns:
+        raise RecipeError(
+            'recipe: input.dataset = "columns" needs a map of your columns: [input.columns] url = "…", text = "…"'
+        )
+    for ours in recipe.input.columns:
+        if ours not in OF_INPUT:
+            raise RecipeError(
+                f"recipe: input.columns: no column {ours!r} is taken from the input; those that are:"
+                f" {', '.join(OF_INPUT)}"
+            )
+    provided = {*columns, *DECODED, *DETECTED, *scored_columns(recipe)}
+    rules = build_rules(recipe)
+    for place, some in (
+        ("filter.rules", rules.everywhere),
+        *((f"tier.{name}.rules", tier) for name, tier in rules.tiers.items()),
+    ):
+        for rule in some:
+            _check_scale(recipe, place, rule)
+            missing = [column for column in rule.inputs if column not in provided]
+            if missing:
+                heads = [name for name, head in HEADS.items() if missing[0] in head.columns]
+                raise RecipeError(
+                    f"recipe: {place}: rule {rule.name!r} reads {missing[0]!r}, which neither the input has nor a head"
+                    f" of score.use fills; heads that do: {', '.join(heads) or 'none'}"
+                )
+
+
+def _check_scale(recipe: Recipe, place: str, rule: Any) -> None:
+    """Raise RecipeError where a bound names the scale of another CLIP than the one that fills its column."""
+    own = clip_scale(recipe.score.model_extra or {})
+    while rule is not None:
+        if str(getattr(rule, "column", "")).startswith("clip_similarity") and rule.scale != own:
+            raise RecipeError(
+                f"recipe: {place}: rule {rule.name!r} means the scale of {rule.model!r}, but score.clip.model fills"
+                f" {rule.column!r} with {own!r}; scales differ: give the bound for {own!r}, or another score.clip.model"
+            )
+        rule = getattr(rule, "otherwise", None)

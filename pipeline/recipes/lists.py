@@ -42,28 +42,6 @@ class Pictures:
         return [[name, f"{int(value):016x}"] for name, value in zip(self.names, self.hashes, strict=True)]
 
 
-def find_lists(data: dict[str, Any], folder: Path) -> None:
-    """Make the paths of lists absolute in plain recipe values: a file beside the recipe, else in the current folder."""
-    for table, key in (
-        ("filter", "exclude"),
-        ("dedup", "placeholders"),
-        ("decontaminate", "images"),
-        ("decontaminate", "prompts"),
-    ):
-        section = data.get(table)
-        if isinstance(section, dict) and isinstance(section.get(key), str | list):
-            named = [section[key]] if isinstance(section[key], str) else section[key]
-            section[key] = [_beside(entry, folder) for entry in named]
-
-
-def _beside(entry: Any, folder: Path) -> Any:
-    if isinstance(entry, dict) and isinstance(entry.get("file"), str):
-        return {**entry, "file": _beside(entry["file"], folder)}
-    if not isinstance(entry, str) or re.fullmatch(r"[0-9a-fA-F]{16}", entry):
-        return entry
-    return str((folder / entry if (folder / entry).exists() else Path(entry)).absolute())
-
-
 def exclusions(recipe: Recipe) -> tuple[Listed, ...]:
     """Return the lists of [filter] exclude. Raises RecipeError, with the line, for one that cannot be read."""
     return tuple(_listed(_stamp("filter.exclude", one.file), one.kind, one.radius) for one in _entries(recipe))

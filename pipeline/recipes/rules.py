@@ -11,15 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import Filter, build_filter
-from filters.scorers.catalog import HEADS, clip_scale, scorer_specs
-from manifests.schema import DECODED, DETECTED
+from filters.scorers.catalog import HEADS, scorer_specs
+from manifests.schema import DECODED
 from manifests.weights import STAND_IN
-from pipeline.recipes.datasets import DATASETS, LAION_COCO
+from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.user_filters import load_user_filters, user_files
 
-OF_INPUT = (*LAION_COCO.columns, "aesthetic_v1", "aesthetic_v2", "language", "language_score", "hash")
-"""Our columns that an input may fill; other scores are the recipe's own models' alone."""
 RESERVED = frozenset(
     (
         *(
@@ -157,54 +155,6 @@ def own_filters(recipe: Recipe, rules: Sequence[Mapping[str, Any]] | None = None
     """Return `files_behind` as settings of a step, for its key: nothing where no rule uses a file of the user's."""
     files = files_behind(recipe, rules)
     return {"python": [[name, sha256] for name, sha256 in files]} if files else {}
-
-
-def check_rules(recipe: Recipe) -> None:
-    """Raise RecipeError for an unknown filter, threshold, head, or a rule whose column nothing provides."""
-    unknown = [name for name in recipe.score.use if name not in HEADS]
-    if unknown:
-        raise RecipeError(f"recipe: score.use: no head {unknown[0]!r}; known: {', '.join(sorted(HEADS))}")
-    if recipe.score.embeddings and not any(HEADS[name].encoder == "clip" for name in recipe.score.use):
-        with_clip = ", ".join(name for name, head in HEADS.items() if head.encoder == "clip")
-        raise RecipeError(f"recipe: score.embeddings: no head of score.use runs CLIP; heads that do: {with_clip}")
-    columns = input_columns(recipe)
-    if "url" not in columns:
-        raise RecipeError(
-            'recipe: input.dataset = "columns" needs a map of your columns: [input.columns] url = "…", text = "…"'
-        )
-    for ours in recipe.input.columns:
-        if ours not in OF_INPUT:
-            raise RecipeError(
-                f"recipe: input.columns: no column {ours!r} is taken from the input; those that are:"
-                f" {', '.join(OF_INPUT)}"
-            )
-    provided = {*columns, *DECODED, *DETECTED, *scored_columns(recipe)}
-    rules = build_rules(recipe)
-    for place, some in (
-        ("filter.rules", rules.everywhere),
-        *((f"tier.{name}.rules", tier) for name, tier in rules.tiers.items()),
-    ):
-        for rule in some:
-            _check_scale(recipe, place, rule)
-            missing = [column for column in rule.inputs if column not in provided]
-            if missing:
-                heads = [name for name, head in HEADS.items() if missing[0] in head.columns]
-                raise RecipeError(
-                    f"recipe: {place}: rule {rule.name!r} reads {missing[0]!r}, which neither the input has nor a head"
-                    f" of score.use fills; heads that do: {', '.join(heads) or 'none'}"
-                )
-
-
-def _check_scale(recipe: Recipe, place: str, rule: Any) -> None:
-    """Raise RecipeError where a bound names the scale of another CLIP than the one that fills its column."""
-    own = clip_scale(recipe.score.model_extra or {})
-    while rule is not None:
-        if str(getattr(rule, "column", "")).startswith("clip_similarity") and rule.scale != own:
-            raise RecipeError(
-                f"recipe: {place}: rule {rule.name!r} means the scale of {rule.model!r}, but score.clip.model fills"
-                f" {rule.column!r} with {own!r}; scales differ: give the bound for {own!r}, or another score.clip.model"
-            )
-        rule = getattr(rule, "otherwise", None)
 
 
 def first_failure(rules: Sequence[Filter], batch: pa.RecordBatch, fillable: Set[str] = frozenset()) -> pa.StringArray:

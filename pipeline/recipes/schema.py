@@ -1,17 +1,14 @@
 """Read the recipe: one strict TOML file for all stages and the trainer, with `--set KEY=VALUE` on top."""
 
-import tomllib
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from filters.fetch.config import FetchConfig
 from pipeline.recipes.train import TrainConfig
 
-BUNDLED = ("demo", "demo_artworks", "laion_coco")
 Rule = dict[str, Any]
 
 
@@ -270,114 +267,3 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
-def bundled(name: str) -> Path:
-    """Return the path of a recipe that comes with the package."""
-    return Path(str(resources.files("pipeline") / "recipes" / f"{name}.toml"))
-
-
-def choose_recipe() -> tuple[Path, str]:
-    """Return (path, what to tell the user) when no recipe was named: `recipe.toml` here, else the bundled demo."""
-    here = Path("recipe.toml")
-    if here.is_file():
-        return here, "recipe: recipe.toml of this folder"
-    from pipeline.demo.pictures import has_emoji  # what the demo can show depends on the machine
-
-    name = "demo" if has_emoji() else "demo_artworks"
-    return bundled(name), f"recipe: no recipe.toml here, so the bundled {name}.toml"
-
-
-def load_recipe(path: Path | str | None = None, sets: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe. `path` may be a file, a bundled name, or None (see `choose_recipe`).
-
-    Raises RecipeError with what was got, what was wanted and the choices.
-    """
-    file = choose_recipe()[0] if path is None else Path(path)
-    if not file.is_file() and str(path) in BUNDLED:
-        file = bundled(str(path))
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(
-            f"recipe: cannot read {str(file)!r} ({error.strerror}); give a TOML file or one of {', '.join(BUNDLED)}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe: {file} is not TOML: {error}") from error
-    for setting in sets:
-        apply_set(data, setting)
-    from pipeline.recipes.lists import find_lists
-    from pipeline.recipes.user_filters import find_beside
-
-    find_beside(data, file.parent)
-    find_lists(data, file.parent)
-    return parse_recipe(data)
-
-
-def parse_recipe(data: Mapping[str, Any]) -> Recipe:
-    """Check plain values against the recipe's models and rules. Raises RecipeError."""
-    try:
-        recipe = Recipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError("recipe: " + "; ".join(_explain(data, fault) for fault in error.errors()[:5])) from error
-    from pipeline.recipes.checks import check_models  # the catalogues are needed only here
-    from pipeline.recipes.rules import check_rules
-
-    check_rules(recipe)
-    check_models(recipe)
-    return recipe
-
-
-def _explain(data: Mapping[str, Any], fault: Any) -> str:
-    """Say what was got, wanted and known for one pydantic error."""
-    where = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] != "extra_forbidden":
-        got = "" if fault["type"] == "missing" else f" (got {fault.get('input')!r})"
-        return f"{where}: {fault['msg']}{got}"
-    model: type[BaseModel] = Recipe
-    for part in fault["loc"][:-1]:
-        section = (
-            TierSection
-            if part == "tier"
-            else model.model_fields[part].annotation
-            if part in model.model_fields
-            else None
-        )
-        model = section if isinstance(section, type) and issubclass(section, BaseModel) else model
-    table = ".".join(str(part) for part in fault["loc"][:-1])
-    return (
-        f"unknown key {where!r}; known keys of {f'[{table}]' if table else 'the recipe'}:"
-        f" {', '.join(sorted(model.model_fields))}"
-    )
-
-
-def apply_set(data: dict[str, Any], setting: str) -> None:
-    """Apply one `KEY=VALUE` to plain values: the value is TOML, else text; a rule in a list goes by its name."""
-    key, equals, text = setting.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"--set {setting!r}: wanted KEY=VALUE, such as --set tier.pretrain.size=256")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    place: Any = data
-    parts = key.strip().split(".")
-    for part in parts[:-1]:
-        place = _step_into(place, part, setting)
-    if isinstance(place, list):
-        raise RecipeError(f"--set {setting!r}: {parts[-1]!r} is a rule; name one of its thresholds too")
-    place[parts[-1]] = value
-
-
-def _step_into(place: Any, part: str, setting: str) -> Any:
-    if isinstance(place, list):
-        names = [rule.get("name", rule.get("use")) for rule in place]
-        if part not in names:
-            raise RecipeError(
-                f"--set {setting!r}: no rule {part!r} here; the rules are {', '.join(map(str, names)) or 'none'}"
-            )
-        return place[names.index(part)]
-    child = place.setdefault(part, {})
-    if not isinstance(child, dict | list):
-        raise RecipeError(f"--set {setting!r}: {part!r} is a value, not a table")
-    return child

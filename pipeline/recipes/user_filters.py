@@ -29,20 +29,6 @@ class UserFile:
 _LOADED: dict[Path, UserFile] = {}
 
 
-def find_beside(data: dict[str, Any], folder: Path) -> None:
-    """Make the paths of `filter.python` absolute in plain recipe values: a file beside the recipe, else in the current
-    folder."""
-    section = data.get("filter")
-    named = section.get("python") if isinstance(section, dict) else None
-    if not isinstance(section, dict) or not isinstance(named, str | list):
-        return
-    found = [
-        str((folder / path if (folder / path).is_file() else Path(path)).absolute()) if isinstance(path, str) else path
-        for path in ([named] if isinstance(named, str) else named)
-    ]
-    section["python"] = found
-
-
 def load_user_filters(recipe: Recipe) -> None:
     """Make the filters of the recipe's Python files known, and those of other recipes' files unknown.
 

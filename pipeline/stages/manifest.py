@@ -7,13 +7,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from manifests.files import digest_of
 from manifests.journal import ShardRecord, records_of, total_dropped
-from manifests.manifest import Manifest
+from manifests.lineage import former
+from manifests.manifest import Manifest, shard_list
 from manifests.query import connect, files_sql
-from pipeline.analysis.forecast import beside
-from pipeline.execution.progress import clock
+from pipeline.execution.step import Step
 from pipeline.inputs.files import InputFile
+from pipeline.inputs.input_list import claimed
+from pipeline.recipes.rules import files_behind
 from pipeline.recipes.schema import Recipe
+from pipeline.stages.registry import NEEDS
 from pipeline.steps.encode import tokenizer_facts
 from pipeline.steps.score import score_facts
 from pipeline.steps.t5 import t5_facts
@@ -128,46 +132,53 @@ def losses(root: Path, files: Sequence[InputFile]) -> list[dict[str, Any]]:
     return lost
 
 
-def print_summary(recipe: Recipe, manifest: Manifest, made: int, before: int, seconds: float) -> None:
-    """Print rows in, kept, dropped by reason, losses, weights that are stand-ins, time, and where the results are."""
-    stage = manifest.stage
-    if not made:
-        print(f"{stage}: nothing to do, all {before} shards were done; digest {manifest.digest[:16]}")
-    print(f"\n  {stage}\n  {'rows in':<24}{manifest.rows_in:>10,}\n  {'kept':<24}{manifest.kept:>10,}")
-    for tier, count in manifest.tiers.items():
-        size = f" {recipe.tier[tier].size} px" if tier in recipe.tier else ""
-        print(f"    {tier + size:<22}{count:>10,}")
-    print(f"  {'dropped':<24}{sum(manifest.dropped.values()):>10,}")
-    for reason, count in manifest.dropped.items():
-        print(f"    {reason:<22}{count:>10,}")
-    for what, predicted, actual in (
-        beside(recipe.root, manifest.rows_in, manifest.kept, manifest.dropped, manifest.tiers)
-        if (stage == "filter")
-        else ()
-    ):
-        print(f"  predicted {what:<20} {predicted:>28}   actual {actual:>12}")
-    for loss in manifest.losses:
-        what = (
-            loss["fault"] if loss["kind"] == "file" else f"row group {loss['row_group']} is broken, {loss['rows']} rows"
-        )
-        print(f"  lost: {loss['name']}: {what}")
-    for tier, codes in manifest.facts.get("codes", {}).items():
-        precision, share = codes["agreement"]["precision"], codes["agreement"]["share"]
-        holds = codes["checkpoint"]
-        used = "unrecorded" if holds["codebook_used"] is None else f"{holds['codebook_used']:.1%} used"
-        print(f"  {tier}: {codes['crop']} crops by {codes['tokenizer']}, {precision}: {share:.2%} of codes as in fp32")
-        print(
-            f"    codebook {holds['codebook']:,} x {holds['code_dim']} ({used} in training), fingerprint"
-            f" {codes['fingerprint'][:16]}"
-        )
-    for tier, t5 in manifest.facts.get("t5", {}).items():
-        without = "".join(f", {count:,} without ({reason})" for reason, count in t5["without"].items())
-        print(f"  {tier}: T5 features of caption {t5['caption']!r}: {t5['with']:,}{without}")
-    for entry in manifest.weights:
-        if entry["stand_in"]:
-            print(f"  {entry['name']}: stand-in weights (seeded random): its values mean nothing")
-    print(
-        f"  time {clock(seconds)}, {made} shards made, {before} were done before\n  digest {manifest.digest}\n  results"
-        f" in {recipe.root}",
-        flush=True,
+class TooManyLosses(RuntimeError):
+    """The run ended, but lost more of its input than the recipe allows (exit code 3)."""
+
+
+def write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
+    """Put a stage's manifest together from its steps' journals and write it."""
+    records = {step.name: records_of(recipe.root, step.name) for step in steps}
+    figures = stage_figures(recipe, stage, records)
+    weights = {(file.name, file.sha256): file.record() for step in steps for file in step.weights()}
+    files = claimed(recipe.root) if stage == "filter" else []
+    parents = [
+        {
+            "name": f"manifests/{before}.json",
+            "digest": Manifest.read(recipe.root / "manifests" / f"{before}.json").digest,
+        }
+        for before in _parents(recipe, stage)
+    ]
+    own = [{"name": name, "sha256": sha256} for name, sha256 in files_behind(recipe)] if stage == "filter" else []
+    manifest = Manifest(
+        stage=stage,
+        recipe_digest=digest_of([[step.name, step.version, step.settings()] for step in steps]),
+        inputs=[file.record() for file in files if not file.fault] + [*parents, *own],
+        weights=[weights[key] for key in sorted(weights)],
+        shards=[entry for name, found in records.items() for entry in shard_list(name, found)],
+        losses=losses(recipe.root, files),
+        versions=versions(),
+        parent=former(recipe.root, stage),
+        **figures,
     )
+    manifest.write(recipe.root)
+    return manifest
+
+
+def _parents(recipe: Recipe, stage: str) -> list[str]:
+    if stage == "pretokenize" and (recipe.root / "manifests" / "caption.json").is_file():
+        return ["filter", "caption"]
+    return [before] if (before := NEEDS[stage]) else []
+
+
+def check_losses(recipe: Recipe, manifest: Manifest) -> None:
+    """Raise TooManyLosses above `input.max_loss` of unreadable files, or of rows in broken row groups."""
+    unreadable = sum(loss["kind"] == "file" for loss in manifest.losses)
+    files = unreadable + len([entry for entry in manifest.inputs if "rows" in entry])
+    rows = manifest.dropped.get("broken_row_group", 0)
+    for what, lost, of in (("files", unreadable, files), ("rows", rows, manifest.rows_in)):
+        if of and lost / of > recipe.input.max_loss:
+            raise TooManyLosses(
+                f"{manifest.stage}: lost {lost} of {of} {what}, more than input.max_loss = {recipe.input.max_loss}; the"
+                " manifest names them"
+            )

@@ -1,40 +1,30 @@
 """Run a stage: check everything first, do the steps that are not done, write the manifest, say what happened."""
 
-import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import duckdb
 
 from filters.fetch.config import require_contact
-from manifests.files import FormatError, digest_of, out_of_room, write_json
-from manifests.journal import STEP, ShardRecord, records_of
-from manifests.lineage import former
-from manifests.manifest import Manifest, ManifestError, shard_list
-from pipeline.execution.in_flight import Hands
+from manifests.files import FormatError
+from manifests.journal import ShardRecord, records_of
+from manifests.manifest import Manifest, ManifestError
+from pipeline.execution.backends import RunnerOptions
+from pipeline.execution.errors import clear_errors
 from pipeline.execution.progress import Progress
 from pipeline.execution.reuse import let_go, set_aside
 from pipeline.execution.run_folder import locked, need_removals, write_recipe
-from pipeline.execution.step import Runtime, Step, Unit
-from pipeline.execution.supervisor import RunFailed, RunnerOptions, Supervisor, preflight
+from pipeline.execution.step import Runtime, Step, note_step, settings_changed, state_of
+from pipeline.execution.supervisor import do_units, preflight
 from pipeline.inputs.convert import with_tables
-from pipeline.inputs.files import InputFile, claim, claimed, look_at_inputs
+from pipeline.inputs.files import InputFile, look_at_inputs
+from pipeline.inputs.input_list import claim
 from pipeline.recipes.datasets import DATASETS
-from pipeline.recipes.rules import files_behind, input_columns
+from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
-from pipeline.stages.manifest import losses, print_summary, stage_figures, versions
-from pipeline.stages.registry import STAGES
+from pipeline.stages.manifest import write_manifest
+from pipeline.stages.registry import NEEDS, stage_steps
 from pipeline.steps.fetch.retry import tell_retry
-
-NEEDS = {"filter": None, "caption": "filter", "pretokenize": "filter"}
-
-
-class TooManyLosses(RuntimeError):
-    """The run ended, but lost more of its input than the recipe allows (exit code 3)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +38,16 @@ class StageOptions:
     """Reasons of failed fetches that are asked again."""
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A stage that has ended: its manifest, units made now, units that were done before, seconds."""
+
+    manifest: Manifest
+    made: int
+    before: int
+    seconds: float
+
+
 @dataclass
 class Done:
     """What the steps of one invocation did: units made and units that were done before."""
@@ -57,17 +57,11 @@ class Done:
     started: float = field(default_factory=time.monotonic)
 
 
-def stage_steps(recipe: Recipe, stage: str, runtime: Runtime) -> list[Step]:
-    """Return the steps of a stage. Raises RecipeError for a stage that does not exist."""
-    if stage not in STAGES:
-        raise RecipeError(f"--stage {stage!r}: no such stage; choices: {', '.join(STAGES)}, all")
-    return [step(recipe, recipe.root, runtime) for step in STAGES[stage]]
+def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtime | None = None) -> Finished | None:
+    """Run a stage to its end and return what came of it, or None for a dry run or a part of the stage.
 
-
-def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtime | None = None) -> Manifest | None:
-    """Run a stage to its end and return its manifest, or None for a dry run or a part of the stage.
-
-    Raises RecipeError before any work, RunFailed when the work cannot go on, TooManyLosses after it.
+    Raises RecipeError before any work, RunFailed when the work cannot go on. Whether too much was lost is
+    `check_losses`' business, once the user has seen the figures.
     """
     runtime = runtime or Runtime()
     steps = stage_steps(recipe, stage, replace(runtime, retry=options.retry if stage == "filter" else ()))
@@ -77,7 +71,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
     _contact(recipe, chosen)
     with clear_errors(), locked(recipe.root):
         need_removals(recipe.root)
-        states = {step.name: _state(step) for step in steps}
+        states = {step.name: state_of(step) for step in steps}
         if stage == "filter":
             _check_claim(recipe, files, options.dry_run)
         for note in [note for step in chosen for note in step.notes()]:
@@ -104,22 +98,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
             )
             return None
         manifest = write_manifest(recipe, stage, steps)
-    print_summary(recipe, manifest, done.made, done.before, time.monotonic() - done.started)
-    _limit(recipe, manifest)
-    return manifest
-
-
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn a full disk, wherever it shows, into a RunFailed that says how to go on; what is finished by then stays."""
-    try:
-        yield
-    except (OSError, duckdb.Error) as error:
-        if not out_of_room(error):
-            raise
-        raise RunFailed(
-            f"no room left to write ({error}); make room and run the same command again: finished shards stay"
-        ) from error
+    return Finished(manifest, done.made, done.before, time.monotonic() - done.started)
 
 
 def _chosen(steps: list[Step], names: Sequence[str]) -> list[Step]:
@@ -135,7 +114,7 @@ def check_ahead(recipe: Recipe, stages: Sequence[str]) -> None:
     """Raise WeightsError before the first of several stages works, where weights would stop a later one."""
     for stage in stages:
         steps = stage_steps(recipe, stage, Runtime())
-        _check_weights(steps, {step.name: _state(step) for step in steps})
+        _check_weights(steps, {step.name: state_of(step) for step in steps})
 
 
 def _check_weights(steps: list[Step], states: dict[str, str]) -> None:
@@ -203,29 +182,6 @@ def _contact(recipe: Recipe, chosen: list[Step]) -> None:
         raise RecipeError(str(error)) from error
 
 
-def settings_changed(step: Step) -> bool:
-    """Tell whether a step was done with other settings than the recipe's, or is not done."""
-    before = step.journal.note()
-    return before is None or bool(before["settings"] != _plain(step.settings()))
-
-
-def _plain(value: dict[str, Any]) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def _state(step: Step) -> str:
-    """Return whether a step is new, unchanged, or which of its settings changed. Checks its weights on the way."""
-    own_key = step.own_key
-    before = step.journal.note()
-    if before is None:
-        return "new"
-    if before["own_key"] == own_key:
-        return "unchanged"
-    now = _plain(step.settings())
-    names = sorted(name for name in {*now, *before["settings"]} if now.get(name) != before["settings"].get(name))
-    return f"changed ({', '.join(names) or 'weights or version'})"
-
-
 def _check_claim(recipe: Recipe, files: list[InputFile], dry_run: bool) -> None:
     lacking = Counter(theirs for file in files for theirs in file.missing(input_columns(recipe).values()))
     readable = sum(not file.fault for file in files)
@@ -276,67 +232,3 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     note_step(step)
     done.made, done.before = done.made + len(pending), done.before + len(before)
     progress.show(last=True)
-
-
-def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progress: Progress) -> None:
-    """Do units of a step: in workers, or here where the step is one query. Raises RunFailed or RecipeError."""
-    if pending and step.beam:
-        Supervisor(step, options, progress).run(pending)
-    for unit in pending if not step.beam else ():
-        record = step.open().run(unit, Hands())
-        step.journal.record(record)
-        progress.add(record)
-
-
-def note_step(step: Step) -> None:
-    """Note under which settings a step was done last."""
-    note = {"step": step.name, "own_key": step.own_key, "settings": _plain(step.settings())}
-    write_json(step.journal.folder / STEP, note, sealed=True)
-
-
-def write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
-    """Put a stage's manifest together from its steps' journals and write it."""
-    records = {step.name: records_of(recipe.root, step.name) for step in steps}
-    figures = stage_figures(recipe, stage, records)
-    weights = {(file.name, file.sha256): file.record() for step in steps for file in step.weights()}
-    files = claimed(recipe.root) if stage == "filter" else []
-    parents = [
-        {
-            "name": f"manifests/{before}.json",
-            "digest": Manifest.read(recipe.root / "manifests" / f"{before}.json").digest,
-        }
-        for before in _parents(recipe, stage)
-    ]
-    own = [{"name": name, "sha256": sha256} for name, sha256 in files_behind(recipe)] if stage == "filter" else []
-    manifest = Manifest(
-        stage=stage,
-        recipe_digest=digest_of([[step.name, step.version, step.settings()] for step in steps]),
-        inputs=[file.record() for file in files if not file.fault] + [*parents, *own],
-        weights=[weights[key] for key in sorted(weights)],
-        shards=[entry for name, found in records.items() for entry in shard_list(name, found)],
-        losses=losses(recipe.root, files),
-        versions=versions(),
-        parent=former(recipe.root, stage),
-        **figures,
-    )
-    manifest.write(recipe.root)
-    return manifest
-
-
-def _parents(recipe: Recipe, stage: str) -> list[str]:
-    if stage == "pretokenize" and (recipe.root / "manifests" / "caption.json").is_file():
-        return ["filter", "caption"]
-    return [before] if (before := NEEDS[stage]) else []
-
-
-def _limit(recipe: Recipe, manifest: Manifest) -> None:
-    """Raise TooManyLosses above `input.max_loss` of unreadable files, or of rows in broken row groups."""
-    unreadable = sum(loss["kind"] == "file" for loss in manifest.losses)
-    files = unreadable + len([entry for entry in manifest.inputs if "rows" in entry])
-    rows = manifest.dropped.get("broken_row_group", 0)
-    for what, lost, of in (("files", unreadable, files), ("rows", rows, manifest.rows_in)):
-        if of and lost / of > recipe.input.max_loss:
-            raise TooManyLosses(
-                f"{manifest.stage}: lost {lost} of {of} {what}, more than input.max_loss = {recipe.input.max_loss}; the"
-                " manifest names them"
-            )

@@ -21,11 +21,13 @@ from manifests.schema import schema
 from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash
 from manifests.weights import STAND_IN, WeightsError, WeightsFile
+from pipeline.execution.decode_pool import Decoders, Pair
 from pipeline.execution.in_flight import Hands, batches
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
-from pipeline.recipes.schema import Recipe, parse_recipe
-from pipeline.steps.kept_pairs import Decoders, Pair, Row, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
+from pipeline.recipes.load import parse_recipe
+from pipeline.recipes.schema import Recipe
+from pipeline.steps.kept_pairs import Row, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
 from tokenize_shards.catalog import DEMO, VQ_SPECS, vq_weights
 from tokenize_shards.crops import CropPlan, crops_of
 

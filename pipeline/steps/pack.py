@@ -27,7 +27,7 @@ from pipeline.steps.encode import FINGERPRINT, Encode, grid_of
 from pipeline.steps.fetch.step import without_gaps
 from pipeline.steps.t5 import T5
 from tokenize_shards.catalog import VQ_SPECS
-from tokenize_shards.pack import Tokenizer, sample_parts
+from tokenize_shards.samples import Tokenizer, sample_parts
 
 PACKED = pa.schema(
     [*schema("uid", "url", "text", "top_caption"), pa.field("said", SAID), pa.field("encoded", pa.string())]

@@ -18,12 +18,13 @@ from manifests.journal import ShardRecord, records_of
 from manifests.schema import COLUMNS, schema
 from manifests.shards import read_shard
 from manifests.weights import STAND_IN, WeightsFile
+from pipeline.execution.decode_pool import Decoders
 from pipeline.execution.in_flight import Hands, batches
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.rules import scored_columns
 from pipeline.recipes.schema import Recipe
-from pipeline.steps.kept_pairs import Decoders, Row, decode, fresh, opened, record_of
+from pipeline.steps.kept_pairs import Row, decode, fresh, opened, record_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -24,7 +24,8 @@ from manifests.weights import WeightsFile
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Step, Unit
 from pipeline.inputs.coerce import coerce
-from pipeline.inputs.files import InputFile, claimed
+from pipeline.inputs.files import InputFile
+from pipeline.inputs.input_list import claimed
 from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN
 from pipeline.inputs.parquet import BrokenGroup, RowGroups
 from pipeline.recipes.datasets import DATASETS

@@ -23,7 +23,7 @@ from pipeline.execution.reuse import MADE_BY, earlier_rows
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.captions import sidecars, texts_sql
-from tokenize_shards.pack import captions_of, pack_numbers
+from tokenize_shards.samples import captions_of, pack_numbers
 from tokenize_shards.text import MAX_TOKENS, T5Features, t5_weights
 
 DRAW = pa.field("draw", pa.uint64(), metadata={"says": "as in codes/encoded: rows stand in this order"})

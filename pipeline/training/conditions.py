@@ -7,8 +7,8 @@ import torch
 
 from pipeline.gpt import Condition
 from pipeline.recipes.train import TrainConfig
-from pipeline.training.loader import LoaderError
-from pipeline.training.text_features import Features, TextFeatures, left_pad, text_features
+from pipeline.training.text_features import TextFeatures, left_pad, text_features
+from tokenize_shards.samples import Features, LoaderError
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Put together what a training run needs, and refuse before the first step what cannot work."""
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,25 +14,21 @@ from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.train import TrainConfig
 from pipeline.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, start_from, sweep_checkpoints
 from pipeline.training.conditions import Conditioner, conditioner
-from pipeline.training.loader import (
+from pipeline.training.distributed import Machine, wrapped
+from pipeline.training.loader import Example, Limits, MemoryPictures, Pictures, Share, chooser, open_pictures
+from pipeline.training.optim import make_optimizers
+from tokenize_shards.samples import (
+    UNKNOWN,
     CodeSample,
-    Example,
-    Limits,
     LoaderError,
-    MemoryPictures,
-    Pictures,
     Shard,
-    Share,
+    Tokenizer,
     check_shards,
-    chooser,
     class_of,
     data_digest,
     find_shards,
     first_sample,
-    open_pictures,
 )
-from pipeline.training.optim import make_optimizers
-from tokenize_shards.pack import UNKNOWN, Tokenizer
 from tokenize_shards.vq import load_vq
 
 FREE_TO_CHANGE = {
@@ -42,46 +37,6 @@ FREE_TO_CHANGE = {
     *("sample_cfg_scale", "sample_top_k", "sample_temperature", "sample_top_p"),
 }
 """Keys of [train] that a run may change half-way: they say how long, where and how loudly, not what is learned."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """This process among those that train together (torchrun's RANK, LOCAL_RANK, WORLD_SIZE), and its device."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    @property
-    def leads(self) -> bool:
-        """Tell whether this process prints and writes."""
-        return self.rank == 0
-
-    def say(self, line: str) -> None:
-        """Print a line once, not once per process."""
-        if self.leads:
-            print(line, flush=True)
-
-    def first(self, work: Callable[[], None]) -> None:
-        """Let the leading process do something before the others go on."""
-        if self.leads:
-            work()
-        if self.world > 1:
-            torch.distributed.barrier()
-
-
-def this_machine() -> Machine:
-    """Join the processes that torchrun started, or be the only one."""
-    rank, local, world = (
-        int(os.environ.get(name, default))
-        for name, default in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
-    )
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    if world > 1:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Machine(rank, world, device)
 
 
 @dataclass
@@ -152,7 +107,7 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
         last=last_step(config, pictures, shards),
     )
     _resume(job)
-    job.model = _wrapped(job)
+    job.model = wrapped(job.gpt, machine, job.config.compile)
     return job
 
 
@@ -296,13 +251,3 @@ def differences(found: Checkpoint, facts: dict[str, Any]) -> list[str]:
         if earlier != now["train"][key]:
             changed.append(f"train.{key} ({earlier!r}, now {now['train'][key]!r})")
     return changed
-
-
-def _wrapped(job: Job) -> nn.Module:
-    model: nn.Module = job.gpt
-    if job.machine.world > 1:
-        devices = [job.machine.device] if job.machine.device.type == "cuda" else None
-        model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
-    if job.config.compile:
-        model = torch.compile(model)  # type: ignore[assignment]
-    return model

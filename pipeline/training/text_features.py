@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-Features = npt.NDArray[np.float32]
+from tokenize_shards.samples import Features
 
 MAX_WORDS = 8
 WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")

@@ -17,23 +17,22 @@ from manifests.lineage import FOLDER, note_removal
 from manifests.manifest import Manifest, shard_list
 from manifests.plans import note_plan, plan_folder
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
-from manifests.verify import ASKED, NOTES, PENDING, claims_of, look_over
+from manifests.transaction import ASKED, NOTES, PENDING, Changes, changes, commit
+from manifests.verify import claims_of, look_over
 from manifests.weights import sha256_file
+from manifests.working_copy import link, shadow_of
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.run_folder import COPY, RECIPE, locked
-from pipeline.execution.step import Runtime, Step, Unit
+from pipeline.execution.step import Runtime, Step, Unit, settings_changed
 from pipeline.inputs.redact_table import blank_input
 from pipeline.maintenance.remove.redact_file import Gone, from_lines, from_table, from_tar
 from pipeline.maintenance.remove.redact_shard import DamagedRun, Stray, cut_record
 from pipeline.maintenance.remove.selectors import Selector, Unreadable, asked_for, hit_by
 from pipeline.maintenance.remove.tombstone_rows import graves, urls_of
-from pipeline.pending import Changes, changes, commit
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
-from pipeline.shadow import link, shadow_of
 from pipeline.stages.manifest import stage_figures
 from pipeline.stages.registry import STAGES
-from pipeline.stages.run import settings_changed
 from pipeline.steps.decide import Decide
 from pipeline.steps.dedup import Dedup
 from pipeline.steps.pack import Pack

@@ -25,7 +25,7 @@ from filters.tombstones import digests, url_digests
 from manifests.files import read_json, read_table
 from manifests.journal import records_of
 from manifests.tombstones import KINDS, value_digest
-from manifests.verify import ASKED
+from manifests.transaction import ASKED
 from pipeline.recipes.schema import RecipeError
 
 WANTED = {

@@ -13,13 +13,15 @@ from manifests.records import DIGESTS_PATH
 from manifests.weights import sha256_file
 from pipeline.execution.run_folder import COPY, RECIPE
 from pipeline.inputs.convert import with_tables
-from pipeline.inputs.files import InputFile, claim, claimed, look_at_inputs
+from pipeline.inputs.files import InputFile, look_at_inputs
+from pipeline.inputs.input_list import claim, claimed
 from pipeline.maintenance.repair.checks import same_settings
 from pipeline.maintenance.repair.session import FAULTS, Repair
 from pipeline.maintenance.repair.shards import settle_doubts
-from pipeline.recipes.schema import RecipeError, parse_recipe
+from pipeline.recipes.load import parse_recipe
+from pipeline.recipes.schema import RecipeError
+from pipeline.stages.manifest import write_manifest
 from pipeline.stages.registry import STAGES
-from pipeline.stages.run import write_manifest
 
 INPUT = "manifests/input.json"
 TABLES = "manifests/input/"

@@ -9,17 +9,17 @@ from manifests.layout import PLAN
 from manifests.records import Finding, read_records
 from manifests.verify import Report, verify_run
 from manifests.weights import sha256_file
+from manifests.working_copy import shadow_of
+from pipeline.execution.errors import clear_errors
 from pipeline.execution.run_folder import locked
-from pipeline.execution.step import Runtime, Step, Unit
+from pipeline.execution.step import Runtime, Step, Unit, note_step
 from pipeline.maintenance.repair.checks import same_settings, same_versions
 from pipeline.maintenance.repair.records import mend_digests, mend_inputs, mend_manifest, mend_recipe
 from pipeline.maintenance.repair.removals import mend_removals
 from pipeline.maintenance.repair.session import FAULTS, STAGE_STEPS, Repair, RepairOptions, stage_of
 from pipeline.maintenance.repair.shards import make_shards
 from pipeline.recipes.schema import Recipe
-from pipeline.shadow import shadow_of
 from pipeline.stages.registry import STAGES
-from pipeline.stages.run import clear_errors, note_step
 
 __all__ = ["STAGE_STEPS", "Repair", "RepairOptions", "repair_run"]
 

@@ -12,10 +12,10 @@ from manifests.files import out_of_room
 from manifests.manifest import Manifest
 from manifests.records import Finding
 from manifests.weights import sha256_file
+from manifests.working_copy import link, move_over
+from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.step import Runtime
-from pipeline.execution.supervisor import RunnerOptions
 from pipeline.recipes.schema import Recipe
-from pipeline.shadow import link, move_over
 from pipeline.stages.registry import STAGES
 
 STAGE_STEPS = {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}

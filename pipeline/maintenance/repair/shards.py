@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from manifests.journal import Journal, ShardRecord
+from pipeline.execution.errors import RunFailed
 from pipeline.execution.progress import Progress
 from pipeline.execution.step import Step, Unit
-from pipeline.execution.supervisor import RunFailed
+from pipeline.execution.supervisor import do_units
 from pipeline.maintenance.repair.recover_pairs import carry_pairs, changed, recorded
 from pipeline.maintenance.repair.session import FAULTS, Doubt, Repair, stage_of
 from pipeline.recipes.datasets import DATASETS
-from pipeline.stages.run import do_units
 
 JOURNAL = "manifests/journal/{}/{}.json"
 

@@ -13,7 +13,8 @@ import fsspec
 
 from filters.fetch.client import Answer
 from filters.fetch.img2dataset import reason_of_download, reason_of_picture
-from pipeline.inputs.files import InputFile, claimed
+from pipeline.inputs.files import InputFile
+from pipeline.inputs.input_list import claimed
 from pipeline.inputs.parquet import BrokenGroup, RowGroups, is_local
 from pipeline.inputs.tars import BrokenTar, pictures
 from pipeline.steps.fetch.attempts import HTTP

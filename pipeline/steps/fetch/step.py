@@ -19,7 +19,7 @@ from manifests.query import connect, files_sql
 from manifests.schema import CARRIED, schema
 from manifests.tombstones import read_tombstones
 from pipeline.execution.step import Step, Unit
-from pipeline.inputs.files import input_batches
+from pipeline.inputs.input_list import input_batches
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.local_images import OwnPictures

@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.files import TEMPORARY, read_json, write_json
-from manifests.verify import ASKED, NOTES, PENDING
 from manifests.weights import sha256_file
-from pipeline.execution.supervisor import RunFailed
+
+PENDING = ".removal"
+"""Where a removal keeps new files until all of them are whole."""
+ASKED = ".removal-asked.json"
+"""What a removal was asked for, there from its begin to its end: until then the folder takes no other work."""
+NOTES = ("removal-copy.json", "removal.json")
+"""In PENDING, twice the same: which file belongs where. Once one is there, the removal is finished by whoever opens the
+folder next."""
 
 LAST = ("manifests",)
 """Moved after everything else: records follow what they speak of."""
 
 
-class Stuck(RunFailed):
+class TransactionError(RuntimeError):
     """A killed removal can neither be finished nor begun anew: what it had made ready is damaged. The message says what
     to do."""
 
@@ -87,7 +93,7 @@ def finish(root: Path) -> bool:
     """Finish what a killed removal began, or forget it where it had not yet come to changing anything; return whether
     it was finished.
 
-    Raises Stuck, and moves nothing, where it had changed something and what it had made ready is damaged.
+    Raises TransactionError, and moves nothing, where it had changed something and what it had made ready is damaged.
     """
     staged = root / PENDING
     if any((staged / note).exists() for note in NOTES):
@@ -96,7 +102,7 @@ def finish(root: Path) -> bool:
             _move(root, put, drop)
             return True
         if any(_is_moved(root, name, sha256) for name, sha256 in put.items()):
-            raise Stuck(
+            raise TransactionError(
                 f"{root}: a removal was interrupted while it put its files in place, and {PENDING}/new/{bad[0]} is"
                 " damaged or missing; nothing was moved now: restore that file, or the run from a copy and remove"
                 " again"
@@ -118,7 +124,7 @@ def _noted(root: Path) -> tuple[dict[str, str], list[str]]:
             return dict(entry["put"]), list(entry["drop"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    raise Stuck(
+    raise TransactionError(
         f"{root}: a removal was interrupted, and {' and '.join(f'{PENDING}/{note}' for note in NOTES)}, which say what"
         " it had changed, are damaged or missing; nothing was moved now: restore one of them, or the run from a copy"
         " and remove again"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from manifests.files import TEMPORARY
 from manifests.regular_files import walk
-from manifests.verify import ASKED
+from manifests.transaction import ASKED
 
 LEFT_OUT = ("logs", "train", ".earlier")
 

@@ -1,0 +1,158 @@
+"""Read a recipe: from a file or the bundled ones, with --set values, strictly."""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.recipes.schema import Recipe, RecipeError, TierSection
+
+BUNDLED = ("demo", "demo_artworks", "laion_coco")
+
+
+def bundled(name: str) -> Path:
+    """Return the path of a recipe that comes with the package."""
+    return Path(str(resources.files("pipeline") / "recipes" / f"{name}.toml"))
+
+
+def choose_recipe(has_emoji: Callable[[], bool]) -> tuple[Path, str]:
+    """Return (path, what to tell the user) when no recipe was named: `recipe.toml` here, else the bundled demo.
+
+    `has_emoji` is asked for the latter alone: what the demo can show depends on the machine.
+    """
+    here = Path("recipe.toml")
+    if here.is_file():
+        return here, "recipe: recipe.toml of this folder"
+    name = "demo" if has_emoji() else "demo_artworks"
+    return bundled(name), f"recipe: no recipe.toml here, so the bundled {name}.toml"
+
+
+def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe. `path` is a file or a bundled name.
+
+    Raises RecipeError with what was got, what was wanted and the choices.
+    """
+    file = Path(path)
+    if not file.is_file() and str(path) in BUNDLED:
+        file = bundled(str(path))
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(
+            f"recipe: cannot read {str(file)!r} ({error.strerror}); give a TOML file or one of {', '.join(BUNDLED)}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe: {file} is not TOML: {error}") from error
+    for setting in sets:
+        apply_set(data, setting)
+    find_beside(data, file.parent)
+    find_lists(data, file.parent)
+    return parse_recipe(data)
+
+
+def parse_recipe(data: Mapping[str, Any]) -> Recipe:
+    """Check plain values against the recipe's models and rules. Raises RecipeError."""
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError("recipe: " + "; ".join(_explain(data, fault) for fault in error.errors()[:5])) from error
+    from pipeline.recipes.checks import check_models, check_rules  # the catalogues are needed only here
+
+    check_rules(recipe)
+    check_models(recipe)
+    return recipe
+
+
+def _explain(data: Mapping[str, Any], fault: Any) -> str:
+    """Say what was got, wanted and known for one pydantic error."""
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        got = "" if fault["type"] == "missing" else f" (got {fault.get('input')!r})"
+        return f"{where}: {fault['msg']}{got}"
+    model: type[BaseModel] = Recipe
+    for part in fault["loc"][:-1]:
+        section = (
+            TierSection
+            if part == "tier"
+            else model.model_fields[part].annotation
+            if part in model.model_fields
+            else None
+        )
+        model = section if isinstance(section, type) and issubclass(section, BaseModel) else model
+    table = ".".join(str(part) for part in fault["loc"][:-1])
+    return (
+        f"unknown key {where!r}; known keys of {f'[{table}]' if table else 'the recipe'}:"
+        f" {', '.join(sorted(model.model_fields))}"
+    )
+
+
+def apply_set(data: dict[str, Any], setting: str) -> None:
+    """Apply one `KEY=VALUE` to plain values: the value is TOML, else text; a rule in a list goes by its name."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {setting!r}: wanted KEY=VALUE, such as --set tier.pretrain.size=256")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    place: Any = data
+    parts = key.strip().split(".")
+    for part in parts[:-1]:
+        place = _step_into(place, part, setting)
+    if isinstance(place, list):
+        raise RecipeError(f"--set {setting!r}: {parts[-1]!r} is a rule; name one of its thresholds too")
+    place[parts[-1]] = value
+
+
+def _step_into(place: Any, part: str, setting: str) -> Any:
+    if isinstance(place, list):
+        names = [rule.get("name", rule.get("use")) for rule in place]
+        if part not in names:
+            raise RecipeError(
+                f"--set {setting!r}: no rule {part!r} here; the rules are {', '.join(map(str, names)) or 'none'}"
+            )
+        return place[names.index(part)]
+    child = place.setdefault(part, {})
+    if not isinstance(child, dict | list):
+        raise RecipeError(f"--set {setting!r}: {part!r} is a value, not a table")
+    return child
+
+
+def find_lists(data: dict[str, Any], folder: Path) -> None:
+    """Make the paths of lists absolute in plain recipe values: a file beside the recipe, else in the current folder."""
+    for table, key in (
+        ("filter", "exclude"),
+        ("dedup", "placeholders"),
+        ("decontaminate", "images"),
+        ("decontaminate", "prompts"),
+    ):
+        section = data.get(table)
+        if isinstance(section, dict) and isinstance(section.get(key), str | list):
+            named = [section[key]] if isinstance(section[key], str) else section[key]
+            section[key] = [_beside(entry, folder) for entry in named]
+
+
+def _beside(entry: Any, folder: Path) -> Any:
+    if isinstance(entry, dict) and isinstance(entry.get("file"), str):
+        return {**entry, "file": _beside(entry["file"], folder)}
+    if not isinstance(entry, str) or re.fullmatch(r"[0-9a-fA-F]{16}", entry):
+        return entry
+    return str((folder / entry if (folder / entry).exists() else Path(entry)).absolute())
+
+
+def find_beside(data: dict[str, Any], folder: Path) -> None:
+    """Make the paths of `filter.python` absolute in plain recipe values: a file beside the recipe, else in the current
+    folder."""
+    section = data.get("filter")
+    named = section.get("python") if isinstance(section, dict) else None
+    if not isinstance(section, dict) or not isinstance(named, str | list):
+        return
+    found = [
+        str((folder / path if (folder / path).is_file() else Path(path)).absolute()) if isinstance(path, str) else path
+        for path in ([named] if isinstance(named, str) else named)
+    ]
+    section["python"] = found

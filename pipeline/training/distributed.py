@@ -1,0 +1,58 @@
+"""What this process is among others: rank, world, device, precision."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This process among those that train together (torchrun's RANK, LOCAL_RANK, WORLD_SIZE), and its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this process prints and writes."""
+        return self.rank == 0
+
+    def say(self, line: str) -> None:
+        """Print a line once, not once per process."""
+        if self.leads:
+            print(line, flush=True)
+
+    def first(self, work: Callable[[], None]) -> None:
+        """Let the leading process do something before the others go on."""
+        if self.leads:
+            work()
+        if self.world > 1:
+            torch.distributed.barrier()
+
+
+def this_machine() -> Machine:
+    """Join the processes that torchrun started, or be the only one."""
+    rank, local, world = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
+    )
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world > 1:
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Machine(rank, world, device)
+
+
+def wrapped(model: nn.Module, machine: Machine, compiled: bool) -> nn.Module:
+    """Return the model as it is trained: its gradients averaged over all processes, compiled where asked."""
+    if machine.world > 1:
+        devices = [machine.device] if machine.device.type == "cuda" else None
+        model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
+    if compiled:
+        model = torch.compile(model)  # type: ignore[assignment]
+    return model

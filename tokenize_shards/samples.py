@@ -1,0 +1,275 @@
+"""Write and read code samples: the codes as .npy, and a JSON note of captions, crop, tokenizer and origin."""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.files import digest_of, read_json
+from manifests.shards import index_path, verify_shard
+
+Codes = npt.NDArray[np.uint16]
+Features = npt.NDArray[np.float32]
+"""Text features of one caption: (n tokens, C)."""
+
+UNKNOWN = "unknown"
+"""The fingerprint of a tokenizer whose weights were not at hand when its codes were imported."""
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """What made the codes: architecture, sha256 of its weights, codebook size, side of the grid, and whether it is a
+    stand-in."""
+
+    name: str
+    fingerprint: str
+    codebook: int
+    grid: int
+    stand_in: bool
+
+    def record(self) -> dict[str, str | int | bool]:
+        """Return what a sample's JSON says of it; the grid stands there by itself."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "codebook": self.codebook,
+            "stand_in": self.stand_in,
+        }
+
+
+def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    """Return an array as a .npy file, version 1.0, without pickle."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def pack_numbers(features: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    """Return float32 features as fp16, or as bf16's upper 16 bits in uint16 (rounded to nearest even)."""
+    if dtype == "fp16":
+        return features.astype(np.float16)
+    bits = np.ascontiguousarray(features, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def unpack_numbers(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return stored features as float32: half floats, or bfloat16's bits in uint16."""
+    if numbers.dtype == np.uint16:
+        return (numbers.astype(np.uint32) << 16).view(np.float32)
+    return numbers.astype(np.float32)
+
+
+def captions_of(row: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the captions of a packed row with their sources: alt text, the input's own, then each captioner's."""
+    found = [
+        {"source": source, "text": row[name]}
+        for source, name in (("alt", "text"), ("top_caption", "top_caption"))
+        if row.get(name)
+    ]
+    for said in row.get("said") or ():
+        made = {"model": said["model"], "prompt": said["prompt"]}
+        found.append({"source": said["captioner"], "text": said["caption"], **made})
+        found.append({"source": f"{said['captioner']}_short", "text": said["short_caption"], **made})
+    return found
+
+
+def sample_parts(row: Mapping[str, Any], tier: str, tokenizer: Tokenizer, parent: str) -> dict[str, bytes]:
+    """Return the members of one sample: `codes.npy` uint16 (n_crops, n_tokens), raster order, `json`, and perhaps
+    `t5.npy`.
+
+    `row` has uid (16 bytes), url, codes (flat), n_crops, size, crops, sha256 (of the picture), text, top_caption, said;
+    t5 where wanted:
+    `numbers` (tokens, width), fp16 or bf16's bits in uint16, and a `note` of what made them.
+    Raises ValueError when the codes are not n_crops grids or a code is outside the codebook.
+    """
+    codes = np.asarray(row["codes"], np.uint16).reshape(row["n_crops"], -1)
+    if codes.shape[1] != tokenizer.grid**2 or codes.max(initial=0) >= tokenizer.codebook:
+        got = f"{codes.shape[1]} codes up to {codes.max(initial=0)}"
+        raise ValueError(
+            f"codes of {row['uid'].hex()}: got {got}, wanted {tokenizer.grid**2} below {tokenizer.codebook}"
+        )
+    note = {
+        "uid": row["uid"].hex(),
+        "url": row["url"],
+        "captions": captions_of(row),
+        "tier": tier,
+        "size": row["size"],
+        "grid": tokenizer.grid,
+        "crops": row["crops"],
+        "image_sha256": row["sha256"].hex(),
+        "tokenizer": tokenizer.record(),
+        "parent_digest": parent,
+    }
+    parts = {"codes.npy": npy_bytes(codes)}
+    if row.get("t5"):
+        note["t5"], parts["t5.npy"] = row["t5"]["note"], npy_bytes(row["t5"]["numbers"])
+    return {**parts, "json": json.dumps(note, ensure_ascii=False, allow_nan=False).encode()}
+
+
+class LoaderError(ValueError):
+    """The code shards cannot be trained on; the message names the folder, shard or sample and the remedy."""
+
+
+@dataclass(frozen=True)
+class CodeSample:
+    """One picture of a shard: its codes by crop (K, N), its captions as (source, text), and text features where
+    stored."""
+
+    uid: str
+    codes_KN: Codes
+    captions: tuple[tuple[str, str], ...]
+    tokenizer: Tokenizer
+    size: int  # pixels per side
+    parent: str = ""  # digest of the filter manifest that the picture came through
+    features: Features | None = field(default=None, repr=False)  # (n, C), of the caption whose source is `features_of`
+    features_of: str = ""
+    label: int | None = None  # class, of codes for class-conditional training
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar of code samples and what its index says of it."""
+
+    path: Path
+    samples: int
+    bytes: int
+    sha256: str
+
+
+def find_shards(codes: Path, tier: str) -> list[Shard]:
+    """Return the shards of RUN/codes/TIER in name order. Raises LoaderError where there is nothing to train on."""
+    folder = codes / tier
+    with_codes = sorted({path.parent.name for path in codes.glob("*/*.tar")})
+    if not with_codes:
+        raise LoaderError(
+            f"no codes in {codes} yet: run `make pretokenize` (or `pipeline run --stage pretokenize`) first"
+        )
+    paths = sorted(folder.glob("*.tar"))
+    if not paths:
+        raise LoaderError(f"tier {tier!r} has no codes in {codes}; tiers with codes: {', '.join(with_codes)}")
+    shards = [_shard(path) for path in paths]
+    if not sum(shard.samples for shard in shards):
+        raise LoaderError(f"tier {tier!r} is empty: its {len(shards)} shard(s) in {folder} hold no sample")
+    return shards
+
+
+def _shard(path: Path) -> Shard:
+    try:
+        index = read_json(index_path(path))
+        return Shard(path.resolve(), int(index["samples"]), int(index["bytes"]), str(index["sha256"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise LoaderError(
+            f"shard {path} has no readable index {index_path(path).name} ({error}): run `make pretokenize` again"
+        ) from error
+
+
+def check_shards(shards: Sequence[Shard], how: str) -> None:
+    """Compare each shard with its index, by "sha256" or by "size". Raises LoaderError that names the damaged shard."""
+    for shard in shards:
+        try:
+            if how == "sha256":
+                verify_shard(shard.path)
+            elif (size := shard.path.stat().st_size) != shard.bytes:
+                raise ValueError(f"{shard.path}: {size} bytes, its index says {shard.bytes}")
+        except (OSError, ValueError) as error:
+            raise LoaderError(f"damaged shard: {error}; remove it and run `make pretokenize` again") from error
+
+
+def data_digest(shards: Sequence[Shard]) -> str:
+    """Return the sha256 that stands for all shards: names and contents."""
+    return digest_of([[shard.path.name, shard.sha256] for shard in shards])
+
+
+def read_samples(shard: Shard) -> Iterator[CodeSample]:
+    """Yield the samples of one local shard through webdataset, in the shard's order.
+
+    Raises LoaderError for a sample that cannot be read, and at the end where fewer came than the index says:
+    a cut tar otherwise ends in silence.
+    """
+    import webdataset
+
+    # One shard per pipeline, already this process's own: nothing is left to split or shuffle.
+    parts = webdataset.WebDataset([str(shard.path)], shardshuffle=False, nodesplitter=None, empty_check=False)
+    count = 0
+    for part in parts:
+        count += 1
+        yield _decode(part, shard.path)
+    if count != shard.samples:
+        raise LoaderError(f"shard {shard.path}: {count} samples came out, its index says {shard.samples}")
+
+
+def _decode(part: Mapping[str, Any], path: Path) -> CodeSample:
+    """Read one sample's members; npy files may hold no Python objects."""
+    where = f"shard {path}, sample {part.get('__key__')}"
+    try:
+        codes_KN = np.load(io.BytesIO(part["codes.npy"]), allow_pickle=False)
+        record = json.loads(part["json"])
+        tokenizer = Tokenizer(
+            name=record["tokenizer"]["name"],
+            fingerprint=record["tokenizer"]["fingerprint"],
+            codebook=int(record["tokenizer"]["codebook"]),
+            grid=int(record["grid"]),
+            stand_in=bool(record["tokenizer"].get("stand_in", False)),
+        )
+        captions = tuple((str(caption["source"]), str(caption["text"])) for caption in record["captions"])
+        features = unpack_numbers(np.load(io.BytesIO(part["t5.npy"]), allow_pickle=False)) if "t5.npy" in part else None
+        sample = CodeSample(
+            uid=str(record["uid"]),
+            codes_KN=codes_KN,
+            captions=captions,
+            tokenizer=tokenizer,
+            size=int(record["size"]),
+            parent=str(record.get("parent_digest", "")),
+            features=features,
+            features_of=str(record.get("t5", {}).get("source", "")),
+            label=None if record.get("label") is None else int(record["label"]),
+        )
+        crops = len(record.get("crops") or codes_KN)
+    except (KeyError, TypeError, AttributeError, ValueError, EOFError) as error:
+        raise LoaderError(f"{where}: cannot be read ({type(error).__name__}: {error})") from error
+    if codes_KN.dtype != np.uint16 or codes_KN.ndim != 2 or not len(codes_KN) or codes_KN.shape[1] != tokenizer.grid**2:
+        raise LoaderError(
+            f"{where}: codes are {codes_KN.dtype} {codes_KN.shape}, wanted uint16 (crops, {tokenizer.grid**2})"
+        )
+    if crops != len(codes_KN):
+        raise LoaderError(f"{where}: {len(codes_KN)} code arrays, but {crops} crops are noted")
+    if features is not None and (features.ndim != 2 or not np.isfinite(features).all()):
+        raise LoaderError(
+            f"{where}: features are {features.shape} with {np.isfinite(features).mean():.1%} finite numbers, wanted"
+            " (tokens, width)"
+        )
+    if int(codes_KN.max()) >= tokenizer.codebook:
+        raise LoaderError(f"{where}: code {int(codes_KN.max())} is outside the codebook of {tokenizer.codebook}")
+    return sample
+
+
+def _of(tokenizer: Tokenizer, samples: Iterator[CodeSample], path: Path) -> Iterator[CodeSample]:
+    """Pass samples of one tokenizer through. Raises LoaderError for a sample of another."""
+    for sample in samples:
+        if sample.tokenizer != tokenizer:
+            raise LoaderError(
+                f"shard {path}, sample {sample.uid}: made by {sample.tokenizer}, the first sample of all by"
+                f" {tokenizer}: run `make pretokenize` again"
+            )
+        yield sample
+
+
+def first_sample(shards: Sequence[Shard]) -> CodeSample:
+    """Return the first sample there is; its tokenizer is the one that all others must have."""
+    return next(read_samples(next(shard for shard in shards if shard.samples)))
+
+
+def class_of(sample: CodeSample, classes: int) -> int:
+    """Return a sample's class, 0..classes - 1. Raises LoaderError where it has none such."""
+    if sample.label is None or not 0 <= sample.label < classes:
+        got = "no label" if sample.label is None else f"label {sample.label}"
+        raise LoaderError(
+            f"sample {sample.uid} has {got}; train.condition = 'class' wants one from 0 to train.classes - 1,"
+            f" {classes - 1}"
+        )
+    return sample.label
