@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FLOORS = {"manifests": 1, "filters": 2, "captioning": 2, "tokenize_shards": 2, "pipeline": 3}
 HEAVY = (
     "torch",
