@@ -38,7 +38,7 @@ lint: setup  ## ruff and mypy --strict
 	$(BIN)/mypy
 
 bench: setup  ## Run the benchmarks; each ends with one line of JSON
-	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b $(ARGS) || exit 1; done
+	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b $(ARGS) || exit 1; done
 
 pretokenize: setup  ## Encode the kept pictures into VQ-code shards (ARGS= is passed on)
 	$(BIN)/pipeline run --stage pretokenize $(ARGS)

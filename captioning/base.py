@@ -1,41 +1,37 @@
-"""Say what a captioner is, and make one by the name that the recipe uses."""
+"""List the captioners and make one by the name that the recipe uses, without importing torch until then."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-from captioning.catalog import CAPTIONERS, CaptionerConfig, CaptionerError
+from captioning.captioner import Captioner, CaptionerConfig, CaptionerError
+from captioning.llava_files import VERSION, LlavaConfig, llava_config, llava_settings, llava_weights
 from manifests.weights import WeightsFile
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 @dataclass(frozen=True)
-class Caption:
-    """What a captioner says of one picture: the text, its first sentence, and the flags of captioning/quality.py."""
+class Entry:
+    """One captioner. `version` is bumped when the same weights would say something else.
 
-    text: str
-    short: str
-    flags: tuple[str, ...] = ()
+    `config` reads the recipe's options (raises CaptionerError); the others take what it returned: `settings` are the
+    values that change the captions, `weights` names the bytes behind them (raises WeightsError), `build` loads, with a
+    batch size.
+    """
 
-
-class Captioner(Protocol):
-    """A model that describes pictures; loaded once in a worker process."""
-
-    name: str
     version: int
-    """Part of the step's key: bumped when the same weights would say something else."""
-    model: str
-    """The model as every output prints it: stand-ins say 'stand-in weights'."""
-    revision: str
-    """sha256 of the weights, in hex."""
-    prompt: str
-    """Name of the prompt, see captioning/prompts.py."""
+    config: Callable[[Mapping[str, Any]], CaptionerConfig]
+    settings: Callable[[Any], dict[str, Any]]
+    weights: Callable[[Any], tuple[WeightsFile, ...]]
+    build: Callable[[Any, int], Captioner]
 
-    def caption(self, images: "list[Image.Image]") -> list[Caption]:
-        """Return one caption per RGB picture, in order. Any number of pictures; they are cut into padded batches."""
-        ...
+
+def _build_llava(config: LlavaConfig, batch_size: int) -> Captioner:
+    from captioning.llava import Llava  # torch and transformers load only here
+
+    return Llava(config, batch_size)
+
+
+CAPTIONERS: dict[str, Entry] = {"llava": Entry(VERSION, llava_config, llava_settings, llava_weights, _build_llava)}
 
 
 def known_captioners() -> tuple[str, ...]:

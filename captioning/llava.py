@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.base import Caption
-from captioning.catalog import CAPTIONERS, LlavaConfig, llava_folder, llava_weights
+from captioning.captioner import Caption
+from captioning.llava_files import VERSION, LlavaConfig, llava_folder, llava_weights
 from captioning.prompts import prompt_named
 from captioning.quality import caption_flags, first_sentence
 from manifests.weights import STAND_IN, WeightsError
@@ -25,7 +25,7 @@ class Llava:
     def __init__(self, config: LlavaConfig, batch_size: int) -> None:
         """Load the model, or take it from this process's last load. Raises WeightsError."""
         (weights,) = llava_weights(config)
-        self.version = CAPTIONERS[self.name].version
+        self.version = VERSION
         self.model, self.revision, self.prompt = weights.label, weights.sha256, config.prompt
         self.batch_size, self.max_new_tokens = batch_size, config.max_new_tokens
         self._llava, self._processor = _load(

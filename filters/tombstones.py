@@ -1,6 +1,8 @@
 """Tell which rows tombstones name, by hashes of what the input says of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -49,3 +51,43 @@ def _at_places(tombstones: Tombstones, source: pa.Array, row: pa.Array) -> pa.Bo
         here = pc.and_(pc.equal(source, name), pc.is_in(row, value_set=rows))
         hit |= pc.fill_null(here, False).to_numpy(zero_copy_only=False)
     return pa.array(hit)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What must not be found."""
+
+    tombstones: Tombstones
+
+    @cached_property
+    def hexes(self) -> frozenset[str]:
+        """Return the removed uids in hex."""
+        return frozenset(uid.hex() for uid in self.tombstones.uids.to_pylist())
+
+    @cached_property
+    def _digests(self) -> tuple[pa.Array, pa.Array]:
+        return self.tombstones.values("url"), self.tombstones.values("host")
+
+    @property
+    def has_urls(self) -> bool:
+        """Tell whether any URL or host was removed."""
+        return any(len(values) for values in self._digests)
+
+    def urls(self, column: pa.Array | pa.ChunkedArray) -> int:
+        """Count the URLs whose own sha256, or their host's, has a tombstone."""
+        values = column.unique().drop_null()
+        urls, hosts = self._digests
+        hit = pc.is_in(url_digests(values), value_set=urls)
+        return int(pc.sum(pc.or_(hit, in_hosts(values, hosts)) if len(hosts) else hit).as_py() or 0)
+
+    def hosts(self, names: Iterable[str]) -> int:
+        """Count the removed hosts, and hosts below them, among words that look like hosts."""
+        wanted = self._digests[1]
+        values = pa.array(sorted({f"http://{name}/" for name in names}), pa.string())
+        return int(pc.sum(in_hosts(values, wanted)).as_py() or 0) if len(wanted) else 0
+
+    def uids(self, column: pa.Array | pa.ChunkedArray) -> int:
+        """Count the values, 16 bytes or 32 hex digits, that are removed uids."""
+        if pa.types.is_string(column.type):
+            return int(pc.sum(pc.is_in(column, value_set=pa.array(sorted(self.hexes)))).as_py() or 0)
+        return int(pc.sum(pc.is_in(column, value_set=self.tombstones.uids.cast(column.type))).as_py() or 0)

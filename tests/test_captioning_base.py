@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from captioning.base import build_captioner, captioner_settings, captioner_weights, check_captioner, known_captioners
-from captioning.catalog import CaptionerError, LlavaConfig, missing_files
+from captioning.captioner import CaptionerError
+from captioning.llava_files import LlavaConfig, missing_files
 from manifests.weights import WeightsError
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "processor_config.json")

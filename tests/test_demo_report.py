@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from manifests.files import write_json, write_table
+from manifests.reasons import by_group, group_of
 from manifests.shards import write_shard
 from pipeline.report import render as report
-from pipeline.report.facts import by_group, gather, reason_group
+from pipeline.report.facts import gather
 from pipeline.report.render import ReportError, main, render_report, write_report
 
 EVIL = '<script>alert("x")</script>'
@@ -283,7 +284,7 @@ def test_the_poster_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_reasons_belong_to_steps() -> None:
-    assert [reason_group(name) for name in ("bad_url", "http_503", "tls", "corrupt", "aesthetic", "in_eval_set")] == [
+    assert [group_of(name) for name in ("bad_url", "http_503", "tls", "corrupt", "aesthetic", "in_eval_set")] == [
         "input",
         "fetch",
         "fetch",

@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from filters.fetch.client import Request, fetch_all
+from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
+from filters.fetch.messages import Request
 from filters.images.decode import ImageFault, ImageLimits, store
 from pipeline.demo.data import DemoData, prepare
 from pipeline.demo.faults import FAULTS

@@ -143,7 +143,7 @@ def test_the_first_command_stands_by_line_20() -> None:
 
 
 def recipe_tables() -> dict[str, Any]:
-    from captioning.catalog import LlavaConfig
+    from captioning.llava_files import LlavaConfig
     from pipeline.recipes.schema import Recipe, TierSection
 
     models = {name: field.annotation for name, field in Recipe.model_fields.items()}
@@ -223,11 +223,11 @@ def reasons() -> tuple[set[str], set[str]]:
 
 def test_every_reason_is_explained_and_none_is_made_up() -> None:
     from filters.base import known_filters
-    from pipeline.steps.decide import IMAGES
+    from manifests.reasons import IMAGE
 
     listed, reserved = reasons()
     rules = set(known_filters())
-    assert rules | set(IMAGES) <= listed
+    assert rules | set(IMAGE) <= listed
     source = "\n".join(
         path.read_text()
         for package in ("filters", "pipeline")

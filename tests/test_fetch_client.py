@@ -14,8 +14,9 @@ import pytest
 from hostile_server import GOOD, Exchange, HostileServer
 
 from filters.fetch.body import Body
-from filters.fetch.client import Answer, Request, fetch_all
+from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
+from filters.fetch.messages import Answer, Request
 
 EXPECTED: dict[str, str | None] = {
     **dict.fromkeys(
@@ -474,7 +475,8 @@ MEMORY = """
 import resource, sys
 sys.path.insert(0, {tests!r})
 from hostile_server import HostileServer
-from filters.fetch.client import FetchConfig, Request, fetch_all
+from filters.fetch.client import FetchConfig, fetch_all
+from filters.fetch.messages import Request
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 table = {{"hostile.example": "127.0.0.2:{port}"}}
 config = FetchConfig(connect_to=table, allow_addresses=["127.0.0.2/32"], deadline_s=120, max_bytes=20_000_000,

@@ -15,9 +15,9 @@ from hostile_server import HostileServer
 from picture_files import LIMITS, corners, encode
 from PIL import Image
 
-from filters.fetch.client import Request
 from filters.fetch.config import FetchConfig
-from filters.fetch.img2dataset import Download, download, reason_of_download, reason_of_picture
+from filters.fetch.img2dataset import download, reason_of_download, reason_of_picture
+from filters.fetch.messages import Download, Request
 from manifests.shards import read_shard
 from tests.conftest import RECIPE, write_input, write_recipe
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 import pytest
 from hostile_server import GOOD, Behaviour, Exchange, HostileServer
 
-from filters.fetch.client import Answer, Request, fetch_all
+from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
+from filters.fetch.messages import Answer, Request
 from filters.fetch.politeness import Job, Traffic, retry_after
 
 PLAIN = {"robots": False, "opt_outs": [], "allow_addresses": ["127.0.0.2/32"], "host_rate": 10_000, "deadline_s": 60}

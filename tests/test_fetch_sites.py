@@ -12,8 +12,9 @@ import pytest
 from hostile_server import GOOD, HTML, Behaviour, HostileServer, gzip_bomb
 
 from filters.fetch.cache import Cache
-from filters.fetch.client import Answer, Request, fetch_all
+from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig, require_contact
+from filters.fetch.messages import Answer, Request
 from filters.fetch.optout import Receipt
 from filters.fetch.sites import Memory
 

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from filters.survivors import Contest, halves
+from filters.verdicts import PASSES, first_failure, judge, reasons_of
 from manifests.schema import COLUMNS
-from pipeline.judge import PASSES, Contest, halves, judge, reasons_of
 from pipeline.recipes.load import parse_recipe
-from pipeline.recipes.rules import build_rules, first_failure
+from pipeline.recipes.rules import build_rules
 from pipeline.steps.decide import marked, tier_lists
 
 RECIPE = {

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.base import Caption, build_captioner, captioner_weights
-from captioning.catalog import loaded_files
+from captioning.base import build_captioner, captioner_weights
+from captioning.captioner import Caption
+from captioning.llava_files import loaded_files
 from captioning.stand_in import write_stand_in
 from manifests.weights import WeightsError, sha256_file
 

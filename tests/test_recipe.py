@@ -122,7 +122,7 @@ def test_recipe_toml_of_this_folder_comes_first(tmp_path, monkeypatch):
     assert "bundled demo_artworks.toml" in choose_recipe(lambda: False)[1]
     (tmp_path / "recipe.toml").write_text(SMALL)
     assert choose_recipe(lambda: True)[1] == "recipe: recipe.toml of this folder"
-    assert load_recipe().tier["pretrain"].size == 64
+    assert load_recipe("recipe.toml").tier["pretrain"].size == 64
 
 
 def test_plain_values_go_through_toml_again(recipe, tmp_path):
@@ -171,7 +171,7 @@ def test_reserved_names_are_the_documented_reasons():
     import re
     from pathlib import Path
 
-    from pipeline.recipes.rules import RESERVED
+    from manifests.reasons import RESERVED
 
     text = (Path(__file__).parents[1] / "docs" / "reasons.md").read_text()
     documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) | set(

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.manifest import Manifest
+from manifests.reasons import TRANSIENT, is_among
 from pipeline.cli.retry_option import joined
 from pipeline.recipes.schema import RecipeError
-from pipeline.steps.fetch.attempts import is_among
-from pipeline.steps.fetch.retry import PASSING, parse_reasons
+from pipeline.steps.fetch.retry import parse_reasons
 from tests.conftest import jpeg, picture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +59,7 @@ def test_the_option_takes_any_number_of_words(given: list[str], wanted: list[str
 
 
 def test_reasons_are_read_and_checked() -> None:
-    assert parse_reasons([""]) == PASSING
+    assert parse_reasons([""]) == TRANSIENT
     assert parse_reasons(["dns,timeout", "http_503 dns"]) == ("dns", "timeout", "http_503")
     for word in ("size", "http_", "http_5x", "http_055", "exact_duplicate"):
         with pytest.raises(

@@ -5,45 +5,16 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from filters.fetch.config import FetchConfig
-from filters.fetch.optout import Receipt
+from filters.fetch.messages import Answer, Request
 from filters.fetch.url import UrlFault, normalise
 
 if TYPE_CHECKING:
     from filters.fetch.download import Downloader, Outcome
     from filters.fetch.politeness import Job, Traffic
     from filters.fetch.sites import Memory
-
-
-@dataclass(frozen=True)
-class Request:
-    """One URL to fetch, as written in the table, under the row's uid."""
-
-    uid: bytes
-    url: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of a request.
-
-    `reason` is None where `body` is there, else one of: bad_url blocked_scheme blocked_address dns connection tls
-    timeout bad_response http_NNN too_many_redirects too_large incomplete_body empty_body robots opted_out.
-    `status`: the last HTTP status seen, if any. `final_url`: the last URL asked for. `detail`: for logs only.
-    `receipt`: for `robots` and `opted_out`. `attempts`: how often the URL was tried, 0 where it was never asked for.
-    """
-
-    uid: bytes
-    reason: str | None
-    body: bytes | None
-    status: int | None
-    final_url: str
-    detail: str = ""
-    receipt: Receipt | None = None
-    attempts: int = 1
 
 
 def fetch_all(requests: Sequence[Request], config: FetchConfig, memory: "Memory | None" = None) -> Iterator[Answer]:
@@ -159,7 +130,8 @@ class _Engine:
 
     async def _one(self, downloader: "Downloader", traffic: "Traffic", job: "Job") -> None:
         """Make one request of a job, and either hand its outcome over or queue the job again."""
-        from filters.fetch.faults import PASSING, turn_of
+        from filters.fetch.faults import PASSING
+        from filters.fetch.politeness import turn_of
 
         outcome = await downloader.request(job)
         if outcome.location is not None:

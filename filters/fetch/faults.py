@@ -9,7 +9,6 @@ from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 from filters.fetch.body import BodyFault
 from filters.fetch.connector import blocked
 from filters.fetch.optout import Receipt
-from filters.fetch.politeness import Turn
 from filters.fetch.url import UrlFault
 
 OURS = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EROFS}
@@ -35,15 +34,6 @@ class Refusal(Fault):
     def __init__(self, reason: str, receipt: Receipt, passing: bool = False) -> None:
         super().__init__(reason, f"{receipt.rule}: {receipt.value}")
         self.receipt, self.passing = receipt, passing
-
-
-def turn_of(reason: str | None, wait_s: float | None, passing: bool) -> Turn:
-    """Return what an attempt's end says of its host. `wait_s`: what Retry-After said; `passing`: of a Refusal."""
-    if reason == "http_429" or (reason == "http_503" and wait_s is not None) or passing:
-        return Turn.BUSY
-    if reason in ("connection", "timeout") or (reason or "").startswith("http_5"):
-        return Turn.FAILED
-    return Turn.FINE
 
 
 def is_ours(error: BaseException) -> bool:

@@ -11,16 +11,15 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 
-from filters.fetch.client import Request
 from filters.fetch.config import FetchConfig
 from filters.fetch.guard import ConnectMap, Guard
+from filters.fetch.messages import Download, Request
 from filters.fetch.optout import Receipt
 from filters.fetch.url import UrlFault, normalise
 from filters.images.decode import ImageLimits, Stored
@@ -53,20 +52,6 @@ PICTURES: tuple[tuple[str, str], ...] = (
 )
 """What its resizer says; what nobody foresaw is `corrupt`: HTML, cut and broken pictures all read `Image decoding
 error` there."""
-
-
-@dataclass(frozen=True)
-class Download:
-    """What became of a request: a picture as it is stored, or a reason. `tries`: how often it was asked for, for
-    logs."""
-
-    uid: bytes
-    reason: str | None
-    status: int | None = None
-    detail: str = ""
-    stored: Stored | None = None
-    receipt: Receipt | None = None
-    tries: int = 1
 
 
 def missing() -> str | None:

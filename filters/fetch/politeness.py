@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from filters.fetch.config import FetchConfig
 
 if TYPE_CHECKING:
-    from filters.fetch.client import Request
+    from filters.fetch.messages import Request
+
 
 PATIENCE = 2
 """Further attempts of a URL whose host asked for patience (429, 503 with Retry-After), on top of `fetch.retries`."""
@@ -292,3 +293,12 @@ def _moment(text: str) -> datetime:
     except (TypeError, IndexError, OverflowError) as error:
         raise ValueError(str(error)) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def turn_of(reason: str | None, wait_s: float | None, passing: bool) -> Turn:
+    """Return what an attempt's end says of its host. `wait_s`: what Retry-After said; `passing`: of a Refusal."""
+    if reason == "http_429" or (reason == "http_503" and wait_s is not None) or passing:
+        return Turn.BUSY
+    if reason in ("connection", "timeout") or (reason or "").startswith("http_5"):
+        return Turn.FAILED
+    return Turn.FINE

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.verdicts import ask
 from manifests.files import FormatError, read_json, write_json
 from manifests.journal import records_of
 from pipeline.execution.step import Unit
 from pipeline.inputs.files import InputFile, look_at_inputs
 from pipeline.inputs.parquet import BrokenGroup, RowGroups
-from pipeline.judge import ask
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.select import Select, SelectWorker

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.survivors import halves
+from filters.verdicts import Numbers, flags
 from manifests.journal import records_of
 from manifests.query import files_sql
 from manifests.schema import CARRIED, DECODED
 from pipeline.analysis.stored_run import Stored
-from pipeline.judge import Numbers, flags, halves
 from pipeline.recipes.schema import Recipe
 
 STAYS, LEAVES, COPY, COMES = 1, 2, 3, 4

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import Filter
+from filters.verdicts import MISSING, PASSES, Numbers, ask, first_failing, flags
 from pipeline.analysis.stored_run import Shard, typed
-from pipeline.judge import MISSING, PASSES, Numbers, ask, first_failing, flags
 
 IN, OUT, MAY = 0, 1, 2
 """What other rules do with a row at select: let it in, drop it, or nobody can say without its values."""

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.survivors import Contest
+from filters.verdicts import NEAR, PASSES, Numbers, RuleSet, flags, judge, reasons_of
 from manifests.journal import records_of
 from pipeline.analysis.replan import COMES, COPY, LEAVES, STAYS, Groups, Plan, regroup_twins, rows_of, values_of
 from pipeline.analysis.reselect import IN, MAY, OUT, Reselect, Selected, place_of
 from pipeline.analysis.stored_run import Shard, Stored, check_askable, open_stored, typed
-from pipeline.judge import NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
-from pipeline.recipes.rules import RuleSet, build_rules, fillable
+from pipeline.recipes.rules import build_rules, fillable
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.decide import marked
 

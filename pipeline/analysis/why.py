@@ -7,17 +7,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from filters.tombstones import Wanted
 from manifests.journal import records_of
 from manifests.plans import plan_folder
 from manifests.query import connect, files_sql
+from manifests.reasons import WITHOUT_ROW
 from manifests.tombstones import read_tombstones
 from pipeline.execution.step import Runtime
-from pipeline.maintenance.verify_removed import Wanted
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.steps.select import row_again
 
-NOTHING_TO_TELL = ("removed", "broken_row_group", "broken_line", "broken_tar")
 """Reasons of rows that are not read again: there is nothing to read, or it shall be forgotten."""
 
 
@@ -100,7 +100,7 @@ def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
             yield f"  {name:<15} {value}  ({row[f'{name}_origin']})"
     if row.get("mark"):
         yield f"  mark      {row['mark']}{_detail(recipe.root, row)}"
-    if row.get("step") == "select" and row["reason"] not in NOTHING_TO_TELL:
+    if row.get("step") == "select" and row["reason"] not in WITHOUT_ROW:
         yield from _at_select(recipe, row)
     if row["shard"]:
         yield from _fetched(recipe.root, row)

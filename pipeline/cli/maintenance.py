@@ -1,7 +1,5 @@
 """The commands that keep a run whole: `pipeline verify` and `pipeline repair`."""
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,57 +17,6 @@ MOST_JOBS = 1024
 def _fail(message: str) -> typer.Exit:
     typer.echo(f"error: {message}", err=True)
     return typer.Exit(2)
-
-
-def _watch(quiet: bool) -> Any:
-    """Return a Watch that prints bytes, rate and time left: one live line on a terminal, a line every 5 s elsewhere."""
-    from manifests.checksums import Watch
-    from pipeline.execution.progress import EVERY_S, clock
-
-    started, shown = time.monotonic(), [time.monotonic()]
-
-    class Shown(Watch):
-        def show(self, last: bool = False) -> None:
-            live, now = sys.stdout.isatty(), time.monotonic()
-            if quiet or (not last and now - shown[0] < (0.2 if live else EVERY_S)):
-                return
-            shown[0] = now
-            rate = self.done / max(now - started, 1e-6)
-            left = clock((self.total - self.done) / rate) if rate else "?"
-            line = (
-                f"  verify   {self.done / 1e9:,.2f}/{self.total / 1e9:,.2f} GB  {rate / 1e9:.2f} GB/s  ETA {left} "
-                f" {self.files:,} files"
-            )
-            print(f"\r\x1b[K{line}" if live else line, end="\n" if last or not live else "", flush=True)
-
-    return Shown()
-
-
-def look(root: Path, jobs: int, quiet: bool = False, samples: bool = False) -> "Report":
-    """Verify a run folder or a bare folder of shards; `samples`: look into each too. Raises ValueError for a folder
-    that is neither."""
-    from manifests.verify import is_run, verify_run
-    from manifests.verify_shards import is_bare, verify_folder
-    from pipeline.maintenance.verify_removed import with_absence
-    from pipeline.maintenance.verify_samples import with_samples
-    from pipeline.stages.registry import STAGES
-
-    if not root.is_dir():
-        raise ValueError(f"{str(root)!r}: no such folder; wanted a run folder or a folder of shards with their indexes")
-    watch = _watch(quiet)
-    if is_run(root):
-        report = verify_run(
-            root, {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}, jobs, watch
-        )
-        report = with_absence(root, report, jobs)
-    elif is_bare(root):
-        report = verify_folder(root, jobs, watch)
-    else:
-        raise ValueError(
-            f"{str(root)!r}: neither a run folder (no manifests/) nor a folder of shards (no .tar, no .index.json)"
-        )
-    watch.show(last=True)
-    return with_samples(root, report, jobs) if samples else report
 
 
 def shown(line: str) -> str:
@@ -118,6 +65,8 @@ def verify(
         if not folder:
             raise ValueError("DIR is empty; wanted a folder (. for the current one)")
         with stoppable():
+            from pipeline.maintenance.verify import look
+
             _note_runner(Path(folder))
             report = look(Path(folder), jobs, quiet, samples)
     except (ValueError, OSError) as error:
@@ -165,9 +114,10 @@ def repair(
         if not folder:
             raise RecipeError("RUN is empty; wanted a run folder (. for the current one)")
         with stoppable():
+            from pipeline.execution.progress import ShownWatch
             from pipeline.maintenance.repair.run import RepairOptions
 
-            options = RepairOptions(RunnerOptions(workers=workers), jobs, other_versions, _watch(False))
+            options = RepairOptions(RunnerOptions(workers=workers), jobs, other_versions, ShownWatch(False))
             code = _repair(root, recipe, set_ or [], options)
     except (RecipeError, WeightsError) as error:
         raise _fail(str(error)) from error

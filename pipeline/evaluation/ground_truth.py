@@ -16,13 +16,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.demo.faults import FAULTS
+from manifests.reasons import group_of
 
 NEAR = "near_duplicate"
 JUDGED = ("language", "watermark", "similarity", NEAR)
 """Filters that a model or a distance decides, shown first."""
-FAULT_REASONS = frozenset({"missing_value", *(fault.reason for fault in FAULTS)})
-"""Reasons that no filter gives: `fault_agreement` checks them one by one."""
 TRUTH_COLUMNS = ("kind", "picture", "target", "exact", "group", "matched", "alpha", "tiled")
 Record = Mapping[str, Any]
 
@@ -97,9 +95,14 @@ def joined(final: pa.Table, truth: pa.Table) -> list[dict[str, Any]]:
 def filter_quality(rows: Iterable[Record]) -> list[Quality]:
     """Return the quality of each filter that something was planted for: the judged ones first, then by name."""
     rows = list(rows)
-    targets = {row["target"] for row in rows if row["target"]} - FAULT_REASONS
+    targets = {row["target"] for row in rows if row["target"] and is_judged(row["target"])}
     ordered = sorted(targets, key=lambda name: (JUDGED.index(name) if name in JUDGED else len(JUDGED), name))
     return [_near_quality(rows) if name == NEAR else _quality(rows, name) for name in ordered]
+
+
+def is_judged(target: str) -> bool:
+    """Tell whether a planted target is a filter's; faults of input, fetch and image are `fault_agreement`'s."""
+    return group_of(target) in ("rules", "set")
 
 
 def _quality(rows: list[Record], name: str) -> Quality:

@@ -8,6 +8,7 @@ input closes, and its children end with it, however that came.
 import atexit
 import contextlib
 import gc
+import importlib
 import json
 import os
 import select
@@ -25,6 +26,8 @@ from pipeline.execution.environment import worker_environment
 
 OPTIONAL = ("pandas", "pymongo")
 """What Beam and pyarrow import where it is installed, half of their time; no worker has a use for them."""
+PRELOADED = ("pipeline.stages.registry",)
+"""What workers run: imported once, before the first is forked. Named, not imported: steps stand on higher floors."""
 LOST = -signal.SIGKILL
 """Exit code of a worker whose nursery died."""
 
@@ -271,10 +274,9 @@ def main() -> NoReturn:
     import pyarrow as pa
 
     with hidden(*OPTIONAL):
-        import pipeline.execution.worker
-
         pa.scalar("")  # pyarrow looks for pandas at the first value that it makes, once
-    import pipeline.stages.registry  # noqa: F401
+    for name in PRELOADED:
+        importlib.import_module(name)
 
     gc.enable()
     gc.freeze()

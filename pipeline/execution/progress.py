@@ -1,9 +1,10 @@
-"""Show how far a step is: one live line on a terminal, plain lines elsewhere."""
+"""Show how far a step or a verification is: one live line on a terminal, plain lines elsewhere."""
 
 import sys
 import time
 from dataclasses import dataclass, field
 
+from manifests.checksums import Watch
 from manifests.journal import ShardRecord
 
 EVERY_S = 5.0
@@ -53,3 +54,26 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+class ShownWatch(Watch):
+    """A Watch that prints bytes, rate and time left: one live line on a terminal, a line every 5 s elsewhere."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        super().__init__()
+        self.quiet = quiet
+        self.started = self.shown = time.monotonic()
+
+    def show(self, last: bool = False) -> None:
+        """Print the line if it is time to."""
+        live, now = sys.stdout.isatty(), time.monotonic()
+        if self.quiet or (not last and now - self.shown < (0.2 if live else EVERY_S)):
+            return
+        self.shown = now
+        rate = self.done / max(now - self.started, 1e-6)
+        left = clock((self.total - self.done) / rate) if rate else "?"
+        line = (
+            f"  verify   {self.done / 1e9:,.2f}/{self.total / 1e9:,.2f} GB  {rate / 1e9:.2f} GB/s  ETA {left} "
+            f" {self.files:,} files"
+        )
+        print(f"\r\x1b[K{line}" if live else line, end="\n" if last or not live else "", flush=True)

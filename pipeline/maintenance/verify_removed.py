@@ -5,8 +5,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from filters.tombstones import in_hosts, url_digests
+from filters.tombstones import Wanted
 from manifests.files import TEMPORARY, FormatError, read_table
 from manifests.records import Finding
 from manifests.regular_files import walk
 from manifests.shards import member_places
-from manifests.tombstones import ENTOMBED, TOMBSTONES, Tombstones, read_tombstones
+from manifests.tombstones import ENTOMBED, TOMBSTONES, read_tombstones
 from manifests.verify import Report
 from pipeline.maintenance.remove.redact_file import HEX, HOSTS
 
@@ -30,46 +28,6 @@ YOURS = ("recipe.toml", "manifests/recipe.json", "manifests/input.json")
 TEXTS = (".json", ".jsonl", ".html", ".log", ".txt", ".toml", ".csv")
 URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>\\]+")
 QUOTED = re.compile(rb'"((?:[^"\\\n]|\\.)+)"')
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What must not be found."""
-
-    tombstones: Tombstones
-
-    @cached_property
-    def hexes(self) -> frozenset[str]:
-        """Return the removed uids in hex."""
-        return frozenset(uid.hex() for uid in self.tombstones.uids.to_pylist())
-
-    @cached_property
-    def _digests(self) -> tuple[pa.Array, pa.Array]:
-        return self.tombstones.values("url"), self.tombstones.values("host")
-
-    @property
-    def has_urls(self) -> bool:
-        """Tell whether any URL or host was removed."""
-        return any(len(values) for values in self._digests)
-
-    def urls(self, column: pa.Array | pa.ChunkedArray) -> int:
-        """Count the URLs whose own sha256, or their host's, has a tombstone."""
-        values = column.unique().drop_null()
-        urls, hosts = self._digests
-        hit = pc.is_in(url_digests(values), value_set=urls)
-        return int(pc.sum(pc.or_(hit, in_hosts(values, hosts)) if len(hosts) else hit).as_py() or 0)
-
-    def hosts(self, names: Iterable[str]) -> int:
-        """Count the removed hosts, and hosts below them, among words that look like hosts."""
-        wanted = self._digests[1]
-        values = pa.array(sorted({f"http://{name}/" for name in names}), pa.string())
-        return int(pc.sum(in_hosts(values, wanted)).as_py() or 0) if len(wanted) else 0
-
-    def uids(self, column: pa.Array | pa.ChunkedArray) -> int:
-        """Count the values, 16 bytes or 32 hex digits, that are removed uids."""
-        if pa.types.is_string(column.type):
-            return int(pc.sum(pc.is_in(column, value_set=pa.array(sorted(self.hexes)))).as_py() or 0)
-        return int(pc.sum(pc.is_in(column, value_set=self.tombstones.uids.cast(column.type))).as_py() or 0)
 
 
 def with_absence(root: Path, report: Report, jobs: int = 0) -> Report:

@@ -2,84 +2,20 @@
 failure."""
 
 import re
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from filters.base import Filter, build_filter
 from filters.scorers.catalog import HEADS, scorer_specs
+from filters.verdicts import RuleSet
+from manifests.reasons import RESERVED
 from manifests.schema import DECODED
 from manifests.weights import STAND_IN
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.user_filters import load_user_filters, user_files
 
-RESERVED = frozenset(
-    (
-        *(
-            "bad_url",
-            "missing_value",
-            "broken_row_group",
-            "broken_line",
-            "broken_tar",
-            "blocked_scheme",
-            "blocked_address",
-            "dns",
-        ),
-        *(
-            "connection",
-            "tls",
-            "timeout",
-            "bad_response",
-            "too_many_redirects",
-            "too_large",
-            "incomplete_body",
-            "empty_body",
-            "robots",
-        ),
-        *(
-            "opted_out",
-            "missing_file",
-            "blocked_path",
-            "not_an_image",
-            "too_many_pixels",
-            "animated",
-            "truncated",
-            "corrupt",
-        ),
-        *(
-            "exact_duplicate",
-            "near_duplicate",
-            "placeholder",
-            "in_eval_set",
-            "removed",
-            "worker_died",
-            "fetch",
-            "kept",
-            "dropped",
-        ),
-    )
-)
-"""Reasons that are not rules' (docs/reasons.md): no rule may be called so. `http_NNN` is shut out by its form."""
 NAME = re.compile(r"(?!http_\d)[A-Za-z][\w-]*")
-
-
-@dataclass(frozen=True)
-class RuleSet:
-    """The recipe's filters: those of [filter], then those of each tier in the recipe's order."""
-
-    everywhere: tuple[Filter, ...]
-    tiers: dict[str, tuple[Filter, ...]]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Return every column that a rule reads, in order of first use."""
-        rules = [*self.everywhere, *(rule for tier in self.tiers.values() for rule in tier)]
-        return tuple(dict.fromkeys(column for rule in rules for column in rule.inputs))
 
 
 def input_columns(recipe: Recipe) -> dict[str, str]:
@@ -155,30 +91,3 @@ def own_filters(recipe: Recipe, rules: Sequence[Mapping[str, Any]] | None = None
     """Return `files_behind` as settings of a step, for its key: nothing where no rule uses a file of the user's."""
     files = files_behind(recipe, rules)
     return {"python": [[name, sha256] for name, sha256 in files]} if files else {}
-
-
-def first_failure(rules: Sequence[Filter], batch: pa.RecordBatch, fillable: Set[str] = frozenset()) -> pa.StringArray:
-    """Return per row the name of the first rule that fails, `missing_value` where its column is null, null where all
-    pass.
-
-    A null verdict passes for the time being when one of the rule's columns can still be filled.
-    """
-    first = np.full(batch.num_rows, -1, np.int16)
-    left = np.arange(batch.num_rows)
-    for number, rule in enumerate(rules):
-        verdict = rule.keep(_rows(batch, rule.inputs, left))
-        judged = pc.fill_null(verdict, True).to_numpy(zero_copy_only=False)
-        unknown = pc.is_null(verdict).to_numpy(zero_copy_only=False)
-        first[left[~judged]] = number
-        if not any(column in fillable for column in rule.inputs):
-            first[left[unknown]] = len(rules)
-            judged = judged & ~unknown
-        left = left[judged]
-    names = pa.array([*(rule.name for rule in rules), "missing_value"], pa.string())
-    return names.take(pa.array(first, mask=first < 0))
-
-
-def _rows(batch: pa.RecordBatch, columns: Sequence[str], rows: np.ndarray) -> pa.RecordBatch:
-    """Return the rows that no rule before has dropped, and of their columns those that the rule reads."""
-    some = batch.select(list(columns))
-    return some if len(rows) == batch.num_rows else some.take(pa.array(rows))

@@ -4,7 +4,7 @@ shows."""
 import contextlib
 import io
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,17 @@ from manifests.shards import ShardError, read_shard
 from manifests.weights import WeightsFile
 from pipeline.analysis.forecast import beside
 from pipeline.evaluation.ground_truth import joined
+
+STAND_IN = "stand-in weights"
+"""How every output names numbers and words of random weights."""
+STEPS = {
+    "input": "address and text are usable",
+    "fetch": "the picture arrived",
+    "image": "it is a sound picture",
+    "rules": "it passes the rules",
+    "set": "it is the first of its kind",
+}
+TILES = 40
 
 ROWS = 50_000
 """Pictures and examples come from the first files with about this many rows, so that a report of a huge run stays small
@@ -327,30 +338,9 @@ def _points(path: Path) -> Iterator[tuple[float, float]]:
                 yield float(entry["step"]), float(entry["loss"])
 
 
-def reason_group(reason: str) -> str:
-    """Return the step that a reason belongs to: input, fetch, image, set, or rules."""
-    if reason.startswith("http_"):
-        return "fetch"
-    return next((group for group, names in REASONS.items() if reason in names), "rules")
-
-
-def by_group(dropped: dict[str, int]) -> dict[str, int]:
-    """Return group -> rows dropped, in the order in which a row meets them."""
-    counts: Counter[str] = Counter()
-    for reason, rows in dropped.items():
-        counts[reason_group(reason)] += rows
-    return {group: counts[group] for group in ("input", "fetch", "image", "rules", "set")}
-
-
-REASONS: dict[str, frozenset[str]] = {
-    "input": frozenset({"bad_url", "missing_value", "broken_row_group"}),
-    "fetch": frozenset(
-        (
-            *("blocked_scheme", "blocked_address", "dns", "connection", "tls", "timeout", "bad_response"),
-            *("too_many_redirects", "too_large", "incomplete_body", "empty_body", "robots", "opted_out"),
-        )
-    ),
-    "image": frozenset({"not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"}),
-    "set": frozenset({"exact_duplicate", "near_duplicate", "placeholder", "in_eval_set", "removed", "worker_died"}),
-}
-"""The design's reasons by the step that gives them; names of rules are all others."""
+def mosaic_shots(facts: Facts) -> list[Shot]:
+    """Return kept pictures of all tiers in turn, each once."""
+    places = list(facts.kept_shots.values())
+    turns = [shots[turn] for turn in range(max(map(len, places), default=0)) for shots in places if turn < len(shots)]
+    unique = {shot.uid: shot for shot in turns if shot.jpeg}
+    return list(unique.values())[:TILES]

@@ -9,10 +9,10 @@ from typing import Any
 from PIL import Image
 
 from manifests.files import writing
+from manifests.reasons import by_group
 from pipeline.evaluation.ground_truth import filter_quality
 from pipeline.report.components import count
-from pipeline.report.facts import Facts, Shot, by_group
-from pipeline.report.render import STAND_IN, STEPS, mosaic_shots
+from pipeline.report.facts import STAND_IN, STEPS, Facts, Shot, mosaic_shots
 
 PAPER, INK, SOFT, LINE = "#faf8f5", "#22201d", "#6f6a63", "#e6e0d8"
 KEEP, DROP, DROP_LIGHT, BLUE, AMBER = "#2f7d6b", "#c8553d", "#f6e1da", "#3d6fa8", "#b98a2f"

@@ -7,24 +7,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from manifests.files import FormatError, read_json, write_bytes
+from manifests.reasons import by_group, group_of
 from pipeline.evaluation.ground_truth import alignment_auc, fault_agreement, filter_quality, group_check, mark_recall
 from pipeline.report import components as page
 from pipeline.report.components import chip, count, esc, image
-from pipeline.report.facts import Facts, Shot, by_group, gather, reason_group, shrunk
+from pipeline.report.facts import STAND_IN, STEPS, Facts, Shot, gather, mosaic_shots, shrunk
 
 REPORT = "report.html"
-STAND_IN = "stand-in weights"
-"""How every output names numbers and words of random weights."""
-STEPS = {
-    "input": "address and text are usable",
-    "fetch": "the picture arrived",
-    "image": "it is a sound picture",
-    "rules": "it passes the rules",
-    "set": "it is the first of its kind",
-}
 GROUP_NAMES = {"input": "input", "fetch": "fetch", "image": "picture", "rules": "rule", "set": "duplicates and set"}
 SIGNS = {"\u2020": f"\u2020 scored with {STAND_IN}: the number means nothing.", "*": "* came with the input."}
-TILES = 40
 MOSAIC_LEAST = 16
 SHOWN_SCORES = 5
 CARDS = 12
@@ -90,14 +81,6 @@ def render_report(facts: Facts, attribution: str = "") -> str:
     body = "\n".join(part(facts) for part in parts)
     credit = f"<footer>{esc(attribution.replace('# ', '', 1))}</footer>" if attribution else ""
     return page.page(f"Tessera: {facts.name}", body + credit)
-
-
-def mosaic_shots(facts: Facts) -> list[Shot]:
-    """Return kept pictures of all tiers in turn, each once."""
-    places = list(facts.kept_shots.values())
-    turns = [shots[turn] for turn in range(max(map(len, places), default=0)) for shots in places if turn < len(shots)]
-    unique = {shot.uid: shot for shot in turns if shot.jpeg}
-    return list(unique.values())[:TILES]
 
 
 def _head(facts: Facts) -> str:
@@ -207,7 +190,7 @@ def _dropped(facts: Facts) -> str:
     for reason, dropped in facts.dropped.items():
         shots = facts.dropped_shots.get(reason, [])
         with_picture = [shot for shot in shots if shot.jpeg]
-        group = f'<br><span class="small soft">{GROUP_NAMES[reason_group(reason)]}</span>'
+        group = f'<br><span class="small soft">{GROUP_NAMES[group_of(reason)]}</span>'
         name = f'<div><b>{esc(reason)}</b> <span class="drop">{count(dropped)}</span>{group}</div>'
         if with_picture:
             seen += f'<div class="reason">{name}<div>{_thumbs(with_picture)}</div></div>'
@@ -231,9 +214,7 @@ def _lines(shots: Sequence[Shot]) -> str:
     """Return addresses; their texts only where a rule or the input itself was at fault."""
     items = ""
     for shot in shots[:3]:
-        words = (
-            f" <span class=soft>{esc(shot.text[:70])}</span>" if reason_group(shot.reason) in ("input", "rules") else ""
-        )
+        words = f" <span class=soft>{esc(shot.text[:70])}</span>" if group_of(shot.reason) in ("input", "rules") else ""
         items += f"<li><code>{esc(shot.url[:110] or '(no URL)')}</code>{words}</li>"
     return f'<ul class="list">{items}</ul>'
 

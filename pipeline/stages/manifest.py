@@ -12,10 +12,11 @@ from manifests.journal import ShardRecord, records_of, total_dropped
 from manifests.lineage import former
 from manifests.manifest import Manifest, shard_list
 from manifests.query import connect, files_sql
+from manifests.reasons import check_known
 from pipeline.execution.step import Step
 from pipeline.inputs.files import InputFile
 from pipeline.inputs.input_list import claimed
-from pipeline.recipes.rules import files_behind
+from pipeline.recipes.rules import every_rule, files_behind
 from pipeline.recipes.schema import Recipe
 from pipeline.stages.registry import NEEDS
 from pipeline.steps.encode import tokenizer_facts
@@ -140,6 +141,7 @@ def write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
     """Put a stage's manifest together from its steps' journals and write it."""
     records = {step.name: records_of(recipe.root, step.name) for step in steps}
     figures = stage_figures(recipe, stage, records)
+    check_known(figures["dropped"], [str(rule.get("name", rule["use"])) for rule in every_rule(recipe)])
     weights = {(file.name, file.sha256): file.record() for step in steps for file in step.weights()}
     files = claimed(recipe.root) if stage == "filter" else []
     parents = [

@@ -17,7 +17,7 @@ from pipeline.execution.step import Step, Unit
 from pipeline.steps.kept_pairs import decode, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
 
 if TYPE_CHECKING:
-    from captioning.base import Captioner
+    from captioning.captioner import Captioner
 
 TEXTS = ("captioner", "caption", "short_caption", "model", "revision", "prompt")
 CAPTIONED = pa.schema(

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from filters.survivors import Contest
+from filters.verdicts import MARKS, NEAR, PASSES, Numbers, RuleSet, flags, judge, reasons_of
 from manifests.files import write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.plans import plan_folder
@@ -19,11 +21,9 @@ from manifests.schema import COLUMNS, DECODED, DETECTED, SCORES, schema
 from manifests.tombstones import ENTOMBED, read_tombstones
 from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Step, Unit
-from pipeline.judge import MARKS, NEAR, PASSES, Contest, Numbers, flags, judge, reasons_of
-from pipeline.recipes.rules import RuleSet, build_rules, origins, own_filters
+from pipeline.recipes.rules import build_rules, origins, own_filters
 
 TIERS = pa.field("tiers", pa.list_(pa.string()), metadata={"says": "tiers that the pair is in; empty where dropped"})
-IMAGES = ("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt")
 TEXTS = ("url", "text", "top_caption")
 """Long columns that rules may read: held in memory only where one does."""
 BATCH = 1 << 18

@@ -24,7 +24,7 @@ from pipeline.execution.in_flight import Hands
 from pipeline.execution.step import Step, Unit
 from pipeline.steps.captions import SAID, sidecars, texts_sql
 from pipeline.steps.encode import FINGERPRINT, Encode, grid_of
-from pipeline.steps.fetch.step import without_gaps
+from pipeline.steps.sharding import cut_shards, read_range, without_gaps
 from pipeline.steps.t5 import T5
 from tokenize_shards.catalog import VQ_SPECS
 from tokenize_shards.samples import Tokenizer, sample_parts
@@ -226,33 +226,3 @@ def sources(order: pa.Table) -> list[str]:
     """Return the encoded shards that a packed one takes samples from: nearly all of a tier, where there are many
     pictures."""
     return sorted(name for name in order["encoded"].unique().to_pylist() if name)
-
-
-def read_range(path: Path, column: str, first: int, last: int, columns: list[str] | None = None) -> pa.Table:
-    """Return these columns of the row groups of a Parquet file whose statistics say that `column` may lie in
-    first..last."""
-    with pq.ParquetFile(path) as file:
-        place = file.schema_arrow.get_field_index(column)
-        groups = []
-        for number in range(file.num_row_groups):
-            found = file.metadata.row_group(number).column(place).statistics
-            if found is None or not found.has_min_max or (found.min <= last and found.max >= first):
-                groups.append(number)
-        return file.read_row_groups(groups, columns)
-
-
-def cut_shards(batches: pa.RecordBatchReader, rows: int, most: int) -> Iterator[pa.Table]:
-    """Yield tables of at most `rows` rows whose column `bytes` adds up to at most `most`; a row larger than that stands
-    alone."""
-    waiting: list[pa.RecordBatch] = []
-    count = size = 0
-    for batch in batches:
-        start = 0
-        for number, weight in enumerate(batch["bytes"].to_pylist()):
-            if count and (count == rows or size + weight > most):
-                yield pa.Table.from_batches([*waiting, batch.slice(start, number - start)])
-                waiting, start, count, size = [], number, 0, 0
-            count, size = count + 1, size + weight
-        waiting.append(batch.slice(start))
-    if count:
-        yield pa.Table.from_batches(waiting)

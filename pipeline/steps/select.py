@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 
 from filters.exclude import OF_ROWS, Exclusions
 from filters.tombstones import named_rows
+from filters.verdicts import RuleSet, first_failure
 from manifests.files import digest_of, writing_table
 from manifests.journal import FileRecord, ShardRecord
+from manifests.reasons import WITHOUT_ROW
 from manifests.schema import CARRIED, COLUMNS, DETECTED, HELD
 from manifests.tables import ENCODING, SELECTED
 from manifests.tombstones import Tombstones, read_tombstones
@@ -30,7 +32,7 @@ from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN
 from pipeline.inputs.parquet import BrokenGroup, RowGroups
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import exclusions_key, row_exclusions
-from pipeline.recipes.rules import RuleSet, build_rules, fillable, first_failure, input_columns, own_filters
+from pipeline.recipes.rules import build_rules, fillable, input_columns, own_filters
 from pipeline.recipes.schema import Recipe
 
 URL_LIKE = r"^[A-Za-z][A-Za-z0-9+.-]*:."
@@ -41,8 +43,6 @@ BATCH_ROWS = 65_536
 HELD_ROWS = 1 << 18
 """Row groups up to this size are judged whole before they are written; larger ones are streamed, the unit begun anew
 should one break."""
-NO_ROW = pa.array(["broken_line", "broken_tar", "removed"])
-"""Faults of the input that leave nothing of a row: its uid is null."""
 Columns = dict[str, pa.Array]
 """Our column -> its values, all of the same length."""
 
@@ -220,7 +220,9 @@ class SelectWorker:
         reason = pc.if_else(fine, pa.scalar(None, pa.string()), "bad_url")
         if FAULT in columns:
             reason = pc.coalesce(columns[FAULT], reason)
-            columns["uid"] = pc.if_else(pc.is_in(reason, NO_ROW), pa.scalar(None, columns["uid"].type), columns["uid"])
+            columns["uid"] = pc.if_else(
+                pc.is_in(reason, pa.array(WITHOUT_ROW)), pa.scalar(None, columns["uid"].type), columns["uid"]
+            )
         if self.exclusions:
             reason = pc.if_else(pc.fill_null(self.exclusions.hits(columns), False), "removed", reason)
         if self.tombstones:

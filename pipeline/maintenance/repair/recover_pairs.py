@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from manifests.damage import scan
 from manifests.files import FormatError, read_table, write_table
+from manifests.reasons import IMAGE
 from manifests.shards import write_shard
 from manifests.tables import ATTEMPTS
 from pipeline.execution.reuse import stamp
@@ -131,7 +132,7 @@ def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str,
 
 def _status(reason: str | None) -> int | None:
     """Return the HTTP status that goes with a reason: what the table does not hold, and the lost ledger did."""
-    if reason is None or reason in ("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"):
+    if reason is None or reason in IMAGE:
         return 200
     return int(reason[5:]) if reason.startswith("http_") and reason[5:].isdigit() else None
 

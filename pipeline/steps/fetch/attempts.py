@@ -1,7 +1,6 @@
 """Keep the ledger of fetch attempts: a row for each, those of earlier invocations too, and what is carried over from
 them."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,17 +11,11 @@ import pyarrow.compute as pc
 
 from manifests.files import digest_of, write_table
 from manifests.journal import FileRecord
+from manifests.reasons import is_among
 from manifests.tables import ATTEMPTS
 from pipeline.execution.reuse import earlier_tables, stamp
 from pipeline.execution.step import Unit
 from pipeline.steps.fetch.pairs import Attempt, Result, Spool, stored_pictures
-
-HTTP = re.compile(r"http_[1-9](\d\d|xx)")
-
-
-def is_among(reason: str | None, wanted: Collection[str]) -> bool:
-    """Say whether a reason is one of these; `http_5xx` stands for http_500 to http_599."""
-    return reason is not None and (reason in wanted or (bool(HTTP.fullmatch(reason)) and f"{reason[:6]}xx" in wanted))
 
 
 def attempts_table(rows: list[dict[str, Any]], results: Mapping[bytes, Result]) -> pa.Table:

@@ -11,14 +11,13 @@ from typing import Any
 
 import fsspec
 
-from filters.fetch.client import Answer
 from filters.fetch.img2dataset import reason_of_download, reason_of_picture
+from filters.fetch.messages import Answer
+from manifests.reasons import OF_FETCH, is_status
 from pipeline.inputs.files import InputFile
 from pipeline.inputs.input_list import claimed
 from pipeline.inputs.parquet import BrokenGroup, RowGroups, is_local
 from pipeline.inputs.tars import BrokenTar, pictures
-from pipeline.steps.fetch.attempts import HTTP
-from pipeline.steps.fetch.retry import REASONS
 
 Row = dict[str, Any]
 NOTES = ("key", "status", "error_message")
@@ -108,7 +107,7 @@ def _failed(row: Row, note: Row) -> Answer:
     status, said = note.get("status"), note.get("error_message") or ""
     if status in (None, "success"):
         return _answer(row, "missing_file", None, "no key, or a key that another row has")
-    if said in REASONS or HTTP.fullmatch(said):  # our own pairs/
+    if said in OF_FETCH or is_status(said):  # our own pairs/
         return _answer(row, said, None, status)
     reason = THEIRS.get(said) or (
         reason_of_picture(said) if status == "failed_to_resize" else reason_of_download(said)[0]

@@ -11,12 +11,12 @@ from typing import IO, Any
 import pyarrow as pa
 
 from filters.images.decode import Stored
+from manifests.reasons import IMAGE
 from manifests.schema import SCORES, schema
 from manifests.shards import read_shard
 
 METADATA = ("top_caption", *SCORES)
 SIZES = ("width", "height", "original_width", "original_height")
-IMAGE_REASONS = ("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _pair(row: Mapping[str, Any], result: Result) -> dict[str, Any]:
         "caption": row["text"],
         "status": "success"
         if stored
-        else ("failed_to_resize" if result.last.reason in IMAGE_REASONS else "failed_to_download"),
+        else ("failed_to_resize" if result.last.reason in IMAGE else "failed_to_download"),
         "error_message": result.last.reason,
         **{name: getattr(stored, name) if stored else None for name in SIZES},
         "sha256": row.get("sha256"),
@@ -120,7 +120,7 @@ def dropped_of(results: Iterable[Result]) -> Counter[str]:
 
 def stats(count: int, dropped: Counter[str]) -> dict[str, Any]:
     """Return img2dataset's shard statistics without its times, which are in logs/."""
-    image = sum(dropped[reason] for reason in IMAGE_REASONS)
+    image = sum(dropped[reason] for reason in IMAGE)
     successes = count - dropped.total()
     return {
         "count": count,

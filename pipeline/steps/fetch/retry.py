@@ -17,43 +17,22 @@ import pyarrow.compute as pc
 
 from manifests.files import FormatError, digest_of, read_json, read_table, write_json
 from manifests.journal import ShardRecord, records_of
+from manifests.reasons import OF_FETCH, TRANSIENT, is_among, is_status
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.schema import RecipeError
-from pipeline.steps.fetch.attempts import HTTP, is_among
-from pipeline.steps.fetch.pairs import IMAGE_REASONS
-
-PASSING = (
-    "connection",
-    "dns",
-    "timeout",
-    "tls",
-    "bad_response",
-    "incomplete_body",
-    "http_408",
-    "http_425",
-    "http_429",
-    "http_5xx",
-)
-"""What `--retry-failed` asks again when no reason is named: faults that may have passed."""
-REASONS = (
-    "blocked_scheme", "blocked_address", "dns", "connection", "tls", "timeout", "bad_response", "too_many_redirects",
-    "too_large",
-    "incomplete_body", "empty_body", "robots", "opted_out", "bad_url", *IMAGE_REASONS, "worker_died",
-    "missing_file", "blocked_path", "broken_tar",
-)  # fmt: skip
 
 
 def parse_reasons(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the reasons that `--retry-failed` names, PASSING where it names none. Raises RecipeError for an unknown
+    """Return the reasons that `--retry-failed` names, TRANSIENT where it names none. Raises RecipeError for an unknown
     one."""
     named = [word.strip() for text in words for word in re.split(r"[,\s]+", text) if word.strip()]
-    unknown = [word for word in named if word not in REASONS and not HTTP.fullmatch(word)]
+    unknown = [word for word in named if word not in OF_FETCH and not is_status(word)]
     if unknown:
         raise RecipeError(
-            f"--retry-failed {unknown[0]!r}: no such reason of fetch; choices: {', '.join(sorted(REASONS))}, "
+            f"--retry-failed {unknown[0]!r}: no such reason of fetch; choices: {', '.join(sorted(OF_FETCH))}, "
             "http_404 (any status), http_5xx (any status of that hundred)"
         )
-    return tuple(dict.fromkeys(named)) or PASSING
+    return tuple(dict.fromkeys(named)) or TRANSIENT
 
 
 def failed(root: Path, record: ShardRecord, again: Collection[str]) -> Counter[str]:

@@ -1,15 +1,12 @@
 """filter / fetch: get each surviving URL once, let its bytes through the image gate, lay pairs out as img2dataset
 does."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from filters.fetch.img2dataset import LACKS, missing
 from filters.images.decode import ImageLimits
@@ -25,6 +22,7 @@ from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.retry import with_retries
 from pipeline.steps.fetch.worker import FetchWorker
+from pipeline.steps.sharding import one_batch_each, regroup, without_gaps
 
 PLANNED = ("uid", "source", "source_row", "url", *CARRIED)
 PACE = {"host_connections", "host_rate", "max_crawl_delay_s", "max_wait_s", "breaker_faults", "breaker_rest_s"}
@@ -99,37 +97,3 @@ class Fetch(Step):
         return FetchWorker(
             self.root, config, limits, Memory(), own, frozenset(read_tombstones(self.root).values("sha256").to_pylist())
         )
-
-
-def without_gaps(table: pa.Table) -> pa.Table:
-    """Drop the rows that only keep the place of removed ones."""
-    return table.filter(pc.invert(table["gone"])) if pc.any(table["gone"]).as_py() else table
-
-
-def one_batch_each(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Cut record batches where the column `batch` changes; rows stay in order."""
-    for rows in batches:
-        numbers = rows["batch"].to_numpy()
-        ends = [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), rows.num_rows]
-        for start, end in pairwise([0, *ends]):
-            yield rows.slice(start, end - start)
-
-
-def regroup(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Yield tables of exactly `rows` rows from batches of any size; the last one, and the last before `batch` changes,
-    is shorter."""
-    waiting: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        if waiting and batch.num_rows and batch["batch"][0] != waiting[0]["batch"][0]:
-            yield pa.Table.from_batches(waiting)
-            waiting, count = [], 0
-        while batch.num_rows:
-            part = batch.slice(0, rows - count)
-            waiting.append(part)
-            count, batch = count + part.num_rows, batch.slice(part.num_rows)
-            if count == rows:
-                yield pa.Table.from_batches(waiting)
-                waiting, count = [], 0
-    if waiting:
-        yield pa.Table.from_batches(waiting)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filters.fetch.client import Request, fetch_all
+from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
-from filters.fetch.img2dataset import Download, download
+from filters.fetch.img2dataset import download
+from filters.fetch.messages import Download, Request
 from filters.images.decode import ImageFault, ImageLimits, store
 from manifests.files import read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord

@@ -1,6 +1,6 @@
 """Tar shards: our deterministic writer with its index, and our checking reader, beside webdataset's, in one run.
 
-python benchmarks/shards.py [SAMPLES]; the last line is JSON.
+python benchmarks/bench_shards.py [SAMPLES]; the last line is JSON.
 """
 
 import json

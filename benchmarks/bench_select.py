@@ -1,7 +1,7 @@
 """Select beside DuckDB and a row-at-a-time Beam pipeline, on one generated LAION-COCO-like file, in one run: started by
 select.py.
 
-python benchmarks/select.py [--rows 5000000] [--repeats 2] [--beam-rows 50000] [--curve 1000000,10000000]
+python benchmarks/bench_select.py [--rows 5000000] [--repeats 2] [--beam-rows 50000] [--curve 1000000,10000000]
 
 Ours is the command as a user runs it, process start included, with uid, ledger and journal. DuckDB's times begin after
 its import. The rules are those of the bundled laion_coco recipe that read numbers; language detection and the count of

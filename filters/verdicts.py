@@ -1,6 +1,6 @@
 """Judge stored values by rules and choose one survivor per cluster: the judgement that decide and whatif share."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import Filter
-from pipeline.recipes.rules import RuleSet
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 PASSES = -1
@@ -21,6 +20,20 @@ rules.
 
 `near_duplicate` is the mark of a picture whose twin was kept and then removed.
 """
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """The recipe's filters: those of [filter], then those of each tier in the recipe's order."""
+
+    everywhere: tuple[Filter, ...]
+    tiers: dict[str, tuple[Filter, ...]]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return every column that a rule reads, in order of first use."""
+        rules = [*self.everywhere, *(rule for tier in self.tiers.values() for rule in tier)]
+        return tuple(dict.fromkeys(column for rule in rules for column in rule.inputs))
 
 
 @dataclass(frozen=True)
@@ -96,60 +109,28 @@ def flags(array: pa.Array | pa.ChunkedArray) -> Numbers:
     return made
 
 
-@dataclass(frozen=True)
-class Contest:
-    """Rows that pass, bear no mark and have twins. cluster, uid: (n, 2) halves; aesthetic: NaN, pixels: -1 where
-    unknown."""
+def first_failure(rules: Sequence[Filter], batch: pa.RecordBatch, fillable: Set[str] = frozenset()) -> pa.StringArray:
+    """Return per row the name of the first rule that fails, `missing_value` where its column is null, null where all
+    pass.
 
-    cluster: Numbers
-    uid: Numbers
-    rank: Numbers
-    aesthetic: Numbers
-    pixels: Numbers
-
-    @classmethod
-    def of(cls, batch: pa.RecordBatch | pa.Table, rank: Numbers) -> "Contest":
-        """Take the columns cluster, uid, width, height and the aesthetic scores that there are."""
-        scores = [batch[name] for name in ("aesthetic_v2", "aesthetic_v1") if name in batch.schema.names]
-        best = numbers(pc.coalesce(*scores), np.float32) if scores else np.full(batch.num_rows, np.nan, np.float32)
-        pixels = pc.fill_null(pc.multiply(batch["width"].cast(pa.int64()), batch["height"].cast(pa.int64())), -1)
-        return cls(halves(batch["cluster"]), halves(batch["uid"]), rank, best, numbers(pixels, np.int64))
-
-    def losers(self) -> Numbers:
-        """Return true for every row that is not the best of its cluster by (tier, aesthetic, pixels, smallest uid)."""
-        lost = np.ones(len(self.rank), bool)
-        if not len(lost):
-            return lost
-        unknown = np.isnan(self.aesthetic)
-        worth = np.where(unknown, 0, -self.aesthetic)
-        keys = (
-            self.uid[:, 1],
-            self.uid[:, 0],
-            -self.pixels,
-            worth,
-            unknown,
-            -self.rank,
-            self.cluster[:, 1],
-            self.cluster[:, 0],
-        )
-        order = np.lexsort(keys)
-        sorted_clusters = self.cluster[order]
-        first = np.concatenate([[True], np.any(sorted_clusters[1:] != sorted_clusters[:-1], axis=1)])
-        lost[order[first]] = False
-        return lost
+    A null verdict passes for the time being when one of the rule's columns can still be filled.
+    """
+    first = np.full(batch.num_rows, -1, np.int16)
+    left = np.arange(batch.num_rows)
+    for number, rule in enumerate(rules):
+        verdict = rule.keep(_rows(batch, rule.inputs, left))
+        judged = pc.fill_null(verdict, True).to_numpy(zero_copy_only=False)
+        unknown = pc.is_null(verdict).to_numpy(zero_copy_only=False)
+        first[left[~judged]] = number
+        if not any(column in fillable for column in rule.inputs):
+            first[left[unknown]] = len(rules)
+            judged = judged & ~unknown
+        left = left[judged]
+    names = pa.array([*(rule.name for rule in rules), "missing_value"], pa.string())
+    return names.take(pa.array(first, mask=first < 0))
 
 
-def numbers(array: pa.Array | pa.ChunkedArray, kind: Any) -> Numbers:
-    """Return an Arrow array of numbers in numpy; a null of floats is NaN."""
-    whole = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-    made: Numbers = np.asarray(whole.to_numpy(zero_copy_only=False), dtype=kind)
-    return made
-
-
-def halves(array: pa.Array | pa.ChunkedArray) -> Numbers:
-    """Return 16-byte values as (n, 2) unsigned halves that sort as the bytes do; a null's halves are undefined."""
-    whole = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-    fixed = whole if pa.types.is_fixed_size_binary(whole.type) else whole.cast(pa.binary(16))
-    raw = np.frombuffer(fixed.buffers()[1] or b"", dtype=">u8")[: 2 * (fixed.offset + len(fixed))]
-    made: Numbers = raw.reshape(-1, 2)[fixed.offset :].astype(np.uint64)
-    return made
+def _rows(batch: pa.RecordBatch, columns: Sequence[str], rows: np.ndarray) -> pa.RecordBatch:
+    """Return the rows that no rule before has dropped, and of their columns those that the rule reads."""
+    some = batch.select(list(columns))
+    return some if len(rows) == batch.num_rows else some.take(pa.array(rows))

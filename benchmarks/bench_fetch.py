@@ -1,8 +1,8 @@
 """Fetch: our step with all its guards beside img2dataset's own command, on the same local server, pictures and worker
 count.
 
-python benchmarks/fetch.py [--pictures N] [--hosts N] [--workers N] [--side PIXELS] [--repeats N]; the last line is
-JSON.
+python benchmarks/bench_fetch.py [--pictures N] [--hosts N] [--workers N] [--side PIXELS] [--repeats N]; the last line
+is JSON.
 
 The server is a process of its own on 127.0.0.1 to 127.0.0.N, so that limits for each host mean something; both commands
 are timed from their start to their end, start-up included; peak memory is that of the command and all its children

@@ -1,7 +1,7 @@
 """Measure `pipeline whatif` and the decide step on a generated run folder: seconds and peak memory for N rows, no
 pictures needed.
 
-    python benchmarks/whatif.py [--rows 1000000] [--keep FOLDER]
+    python benchmarks/bench_whatif.py [--rows 1000000] [--keep FOLDER]
 
 The folder holds what select, fetch, score and dedup leave for so many rows (random values, LAION-COCO's shapes). The
 peer is DuckDB counting the kept rows of each tier by the same thresholds over the same final ledger, without twins and

@@ -1,7 +1,7 @@
 """`pipeline verify` on a folder of shards beside sha256sum on the same files, one at a time and in parallel, in one
 run.
 
-python benchmarks/verify.py [--gb 1] [--shards 16] [--jobs 0] [--repeats 3]; the last line is JSON.
+python benchmarks/bench_verify.py [--gb 1] [--shards 16] [--jobs 0] [--repeats 3]; the last line is JSON.
 All files are read once before, so that what is timed is hashing and not the disk's mood.
 """
 

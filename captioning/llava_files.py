@@ -1,22 +1,25 @@
-"""List the captioners, their options and where their weights are, without importing torch."""
+"""LLaVA on disk: which files it loads, where they may lie, their digest, the settings that its captions depend on."""
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from captioning.captioner import CaptionerConfig, CaptionerError
 from captioning.prompts import PROMPTS
 from manifests.weights import STAND_IN, WeightsError, WeightsFile, sha256_file, stand_in
 
 if TYPE_CHECKING:
-    from captioning.base import Captioner
+    pass
 
+
+VERSION = 1
+"""Part of the step key: bumped when the same weights would say something else."""
 STAND_IN_RECIPE = "llava, CLIP 2x32 of 32 px, LLaMA 2x64, byte-level words, SHAKE-256 seed 0, format 1"
 """Stands for the bytes of the stand-in: change it whenever captioning/stand_in.py writes other numbers."""
 LOADED = (".json", ".safetensors", ".model", ".jinja", ".txt")
@@ -26,18 +29,6 @@ GET = (
     ' or put the model\'s folder anywhere and set caption.llava.model = "/that/folder".'
     ' Without real captions the chain runs with caption.llava.model = "stand-in".'
 )
-
-
-class CaptionerError(ValueError):
-    """The recipe asks for a captioner or an option that does not exist; the message lists the choices."""
-
-
-class CaptionerConfig(BaseModel):
-    """What every captioner's options have: [caption.NAME]."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    batch_size: int | None = Field(None, ge=1, description="pictures per generation batch; none: [caption] batch_size")
 
 
 class LlavaConfig(CaptionerConfig):
@@ -53,22 +44,6 @@ class LlavaConfig(CaptionerConfig):
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
     )
     short: Literal["first_sentence"] = Field("first_sentence", description="how the short caption is made")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One captioner. `version` is bumped when the same weights would say something else.
-
-    `config` reads the recipe's options (raises CaptionerError); the others take what it returned: `settings` are the
-    values that change the captions, `weights` names the bytes behind them (raises WeightsError), `build` loads, with a
-    batch size.
-    """
-
-    version: int
-    config: Callable[[Mapping[str, Any]], CaptionerConfig]
-    settings: Callable[[Any], dict[str, Any]]
-    weights: Callable[[Any], tuple[WeightsFile, ...]]
-    build: "Callable[[Any, int], Captioner]"
 
 
 def llava_config(options: Mapping[str, Any]) -> LlavaConfig:
@@ -178,12 +153,3 @@ def _folder_digest(state: tuple[tuple[str, int, int], ...]) -> str:
     once."""
     lines = (f"{Path(path).name}\0{sha256_file(path)}\n" for path, _, _ in state)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _build_llava(config: LlavaConfig, batch_size: int) -> "Captioner":
-    from captioning.llava import Llava  # torch and transformers load only here
-
-    return Llava(config, batch_size)
-
-
-CAPTIONERS: dict[str, Entry] = {"llava": Entry(1, llava_config, llava_settings, llava_weights, _build_llava)}
