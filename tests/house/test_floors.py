@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.house.count import FLOORS, arrows, circles, every_import, layers, modules, room_of, upward
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 MOST_LAYERS = 10
 HEAVY = (
     "torch",

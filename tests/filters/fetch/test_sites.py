@@ -1,0 +1,220 @@
+"""filters/fetch: sites.py, cache.py and dns.py: robots.txt, tdmrep.json and names are asked for once, obeyed, and never
+lied about."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from filters.fetch.cache import Cache
+from filters.fetch.client import fetch_all
+from filters.fetch.config import FetchConfig, require_contact
+from filters.fetch.messages import Answer, Request
+from filters.fetch.optout import Receipt
+from filters.fetch.sites import Memory
+from tests.support.hostile_server import GOOD, HTML, Behaviour, HostileServer, gzip_bomb
+
+PLAIN = {"allow_addresses": ["127.0.0.2/32"], "host_rate": 10_000, "deadline_s": 60, "breaker_faults": 1000}
+DENY = b"User-agent: *\nDisallow: /good"
+
+
+def text(body: bytes, status: str = "200 OK", *headers: str) -> Behaviour:
+    return lambda x: x.answer(body, status, *headers)
+
+
+def ask(server: HostileServer, *urls: str, memory: Memory | None = None, **settings: object) -> list[Answer]:
+    """Return the answers in the order of the URLs; every host name but one leads to the server."""
+    table = {":": f"{server.address}:{server.port}", "dead.example": "127.0.0.2:1"}
+    config = FetchConfig.model_validate({**PLAIN, "connect_to": table, **settings})
+    requests = [Request(number.to_bytes(16, "big"), url) for number, url in enumerate(urls)]
+    return sorted(fetch_all(requests, config, memory), key=lambda answer: answer.uid)
+
+
+@pytest.fixture
+def server() -> Iterator[HostileServer]:
+    with HostileServer("127.0.0.2") as running:
+        yield running
+
+
+def test_robots_txt_is_asked_for_once_for_each_origin_and_leaves_a_receipt(server: HostileServer) -> None:
+    server.behaviours["/robots.txt"] = text(b"User-agent: *\nDisallow: /echo")
+    urls = [f"http://{host}.example{path}?{n}" for host in "ab" for path in ("/good", "/echo") for n in range(20)]
+    answers = ask(server, *urls)
+    assert Counter(answer.reason for answer in answers) == {None: 40, "robots": 40}
+    assert {answer.receipt for answer in answers if answer.reason} == {Receipt("robots.txt", "Disallow: /echo")}
+    asked = Counter(server.requests)
+    assert asked["a.example", "/robots.txt"] == asked["b.example", "/robots.txt"] == 1
+    assert asked["a.example", "/.well-known/tdmrep.json"] == 1
+    assert not [target for _, target in server.requests if target.startswith("/echo")]
+
+
+def test_ports_are_sites_of_their_own_and_redirects_are_asked_too(server: HostileServer) -> None:
+    server.behaviours["/robots.txt"] = lambda x: x.answer(DENY if ":81" in x.fields["host"] else b"")
+    server.behaviours["/to"] = text(b"", "302 Found", "Location: http://a.example:81/good")
+    answers = ask(server, "http://a.example/good", "http://a.example:81/good", "http://b.example/to")
+    assert [answer.reason for answer in answers] == [None, "robots", "robots"]
+    assert answers[2].final_url == "http://a.example:81/good"
+    assert ("a.example:81", "/good") not in server.requests
+
+
+def test_robots_can_be_switched_off(server: HostileServer) -> None:
+    server.behaviours["/robots.txt"] = text(DENY)
+    assert ask(server, "http://a.example/good", robots=False)[0].body == GOOD
+    assert ("a.example", "/robots.txt") not in server.requests
+
+
+ROBOTS: dict[str, tuple[Behaviour, str | None]] = {
+    "404": (text(HTML, "404 Not Found"), None),
+    "403": (text(HTML, "403 Forbidden"), None),
+    "429": (text(b"", "429 Too Many Requests", "Retry-After: 9999"), None),
+    "500": (text(HTML, "500 Internal Server Error"), "robots"),
+    "503": (text(HTML, "503 Service Unavailable"), "robots"),
+    "html": (text(HTML), None),
+    "empty": (text(b""), None),
+    "binary": (text(bytes(range(256)) * 1000), None),
+    "bomb": (text(gzip_bomb(256 << 20), "200 OK", "Content-Encoding: gzip"), None),
+    "huge": (text(DENY + b"\n" + b"# padding\n" * 1_000_000), "robots"),
+    "late": (text(b"#" * 600_000 + b"\n" + DENY), None),
+    "moved": (text(b"", "301 Moved Permanently", "Location: /deny"), "robots"),
+    "loop": (text(b"", "302 Found", "Location: /robots.txt"), None),
+    "to-metadata": (text(b"", "302 Found", "Location: http://169.254.169.254/robots.txt"), None),
+    "to-file": (text(b"", "302 Found", "Location: file:///etc/passwd"), None),
+    "to-nowhere": (text(b"", "302 Found", "Location: http://dead.example/robots.txt"), "robots"),
+    "reset": (lambda x: x.reset(), "connection"),
+    "cut": (lambda x: x.answer(DENY, length=1000), "incomplete_body"),
+    "garbage": (lambda x: x.send(b"\0\1\2 garbage\r\n\r\n"), "bad_response"),
+    "slow": (lambda x: x.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"#"), "timeout"),
+}
+
+
+@pytest.mark.parametrize("kind", ROBOTS)
+def test_odd_robots_txt(server: HostileServer, kind: str) -> None:
+    server.behaviours["/robots.txt"], reason = ROBOTS[kind]
+    server.behaviours["/deny"] = text(DENY)
+    (answer,) = ask(server, "http://a.example/good", deadline_s=1 if kind == "slow" else 60)
+    assert answer.reason == reason
+    assert (("a.example", "/good") in server.requests) == (reason is None)
+    assert (answer.receipt is not None) == (reason == "robots")
+
+
+def test_a_site_that_is_down_has_refused_nothing(server: HostileServer) -> None:
+    for path in ("/robots.txt", "/.well-known/tdmrep.json", "/good"):
+        server.behaviours[path] = text(b"", "503 Service Unavailable")
+    (answer,) = ask(server, "http://a.example/good")
+    assert answer.reason == "http_503"
+    assert answer.detail.startswith("robots.txt: ")
+    assert ("a.example", "/good") not in server.requests
+
+
+def test_crawl_delay_is_kept_and_capped(server: HostileServer) -> None:
+    server.behaviours["/robots.txt"] = text(b"User-agent: *\nCrawl-delay: 100")
+    started = time.monotonic()
+    assert {answer.reason for answer in ask(server, *["http://a.example/good"] * 4, max_crawl_delay_s=0.3)} == {None}
+    assert 0.9 <= time.monotonic() - started < 100
+
+
+def test_tdmrep_is_obeyed_and_can_be_switched_off(server: HostileServer) -> None:
+    server.behaviours["/.well-known/tdmrep.json"] = text(b'[{"location": "/good", "tdm-reservation": 1}]')
+    refused, free = ask(server, "http://a.example/good", "http://a.example/html")
+    assert (refused.reason, refused.receipt) == (
+        "opted_out",
+        Receipt("tdmrep.json", "location: /good, tdm-reservation: 1"),
+    )
+    assert free.reason is None
+    assert ("a.example", "/good") not in server.requests
+    server.requests.clear()
+    assert ask(server, "http://a.example/good", opt_outs=["noai"])[0].body == GOOD
+    assert ("a.example", "/.well-known/tdmrep.json") not in server.requests
+
+
+@pytest.mark.parametrize(
+    "how", [text(HTML), text(b"", "500 Oops"), lambda x: x.reset(), text(b"[" * 200_000), text(b"x" * (2 << 20))]
+)
+def test_an_odd_tdmrep_reserves_nothing(server: HostileServer, how: Behaviour) -> None:
+    server.behaviours["/.well-known/tdmrep.json"] = how
+    assert ask(server, "http://a.example/good")[0].body == GOOD
+
+
+def test_headers_that_are_obeyed_are_the_recipes_choice(server: HostileServer) -> None:
+    url = "http://a.example/noai-redirect"
+    refused = ask(server, url)[0]
+    assert (refused.reason, refused.receipt) == ("opted_out", Receipt("X-Robots-Tag", "noindex"))
+    assert ("a.example", "/good") not in server.requests
+    assert ask(server, url, opt_outs=["noai", "tdmrep"])[0].body == GOOD
+
+
+def test_what_was_learned_serves_the_next_shard(server: HostileServer) -> None:
+    memory = Memory()
+    for _ in range(3):
+        assert ask(server, "http://a.example/good", memory=memory)[0].body == GOOD
+    assert Counter(target for _, target in server.requests) == {
+        "/robots.txt": 1,
+        "/.well-known/tdmrep.json": 1,
+        "/good": 3,
+    }
+
+
+def test_a_cache_forgets_the_old_the_many_and_the_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("filters.fetch.cache.time.monotonic", lambda: clock[0])
+    cache: Cache[str] = Cache(3, size=100)
+    for name in "abcd":
+        cache.put(name, name, 10)
+    assert [cache.get(name) for name in "abcd"] == [None, "b", "c", "d"]
+    cache.put("large", "large", 10, size=99)
+    assert [cache.get(name) for name in ("b", "d", "large")] == [None, "d", "large"]
+    clock[0] = 10
+    assert cache.get("large") is None
+    assert cache.held == 1
+
+
+def test_a_name_is_looked_up_once_and_remembered_whatever_came_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from filters.fetch import dns
+    from filters.fetch.guard import BlockedAddress, Guard
+
+    asked: Counter[str] = Counter()
+    table = {"many.example": ["127.0.0.1", "127.0.0.2"], "inside.example": ["10.0.0.1"]}
+
+    def look_up(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked[host] += 1
+        threading.Event().wait(0.05)
+        if host not in table:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in table[host]]
+
+    async def run() -> None:
+        resolver = dns.Resolver(Guard.of(["127.0.0.2/32"]), 4, names)
+        found = await asyncio.gather(*[resolver.resolve("many.example", port) for port in (80, 81, 443)])
+        assert [[(each["host"], each["port"]) for each in one] for one in found] == [
+            [("127.0.0.2", port)] for port in (80, 81, 443)
+        ]
+        for _ in range(3):
+            with pytest.raises(OSError, match="not known"):
+                await resolver.resolve("gone.example", 80)
+            with pytest.raises(BlockedAddress):
+                await resolver.resolve("inside.example", 80)
+        await resolver.close()
+
+    monkeypatch.setattr(dns.socket, "getaddrinfo", look_up)
+    names = Memory().names
+    asyncio.run(run())
+    asyncio.run(run())  # the memory outlives a loop; the guard looks each time
+    assert asked == {"many.example": 1, "gone.example": 1, "inside.example": 1}
+
+
+@pytest.mark.parametrize(
+    "agent",
+    ["my-bot/1.0 (me@my.site)", "x (+https://my.site/bot)", "a.b+c@my.co.uk", "bot http://localhost.localdomain/"],
+)
+def test_user_agents_with_a_contact(agent: str) -> None:
+    require_contact(FetchConfig(user_agent=agent))
+
+
+@pytest.mark.parametrize("agent", ["tessera-t2i/0.1", "me at my site", "@my.site", "https://", "Mozilla/5.0"])
+def test_user_agents_without(agent: str) -> None:
+    with pytest.raises(ValueError, match=r"fetch.user_agent: got .* wanted a name and a contact"):
+        require_contact(FetchConfig(user_agent=agent))

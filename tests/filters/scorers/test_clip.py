@@ -1,0 +1,115 @@
+"""CLIP from local files: the right activation, the right form, and nothing from a hub."""
+
+import warnings
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from filters.scorers.clip import ClipSimilarity, _build, _check_activation, _load, load_clip
+from filters.scorers.options import STAND_IN_CLIP, ClipOptions, ScorerError
+from filters.scorers.stand_in import seeded
+from manifests.weights import WeightsError
+from tests.support.small_web import picture
+
+CONFIG = STAND_IN_CLIP["config"]
+TRAINED = {
+    "quick_gelu": True,
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+
+
+@pytest.fixture(scope="module")
+def state():
+    return seeded(_build(CONFIG).state_dict(), "test")
+
+
+def test_a_file_s_embeddings_are_open_clip_s(state, tmp_path):
+    path = tmp_path / "clip.safetensors"
+    save_file(state, path)
+    model, transform, tokenizer = _load("tiny", CONFIG, str(path), TRAINED)
+    own = open_clip.CLIP(**CONFIG).eval()
+    own.load_state_dict(state)
+    pixels, tokens = transform(picture(1))[None], tokenizer(["a cat"])
+    assert pixels.shape == (1, 3, 64, 64)
+    assert tokens.tolist() == open_clip.get_tokenizer("ViT-L-14-quickgelu")(["a cat"]).tolist()
+    assert torch.equal(model.encode_image(pixels), own.encode_image(pixels))
+    assert torch.equal(model.encode_text(tokens), own.encode_text(tokens))
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: {"state_dict": {f"module.{key}": value for key, value in s.items()}, "epoch": 3}]
+)
+def test_plain_and_training_checkpoints_load(state, tmp_path, wrap):
+    torch.save(wrap(state), tmp_path / "clip.pt")
+    model, _, _ = _load("tiny", CONFIG, str(tmp_path / "clip.pt"), TRAINED)
+    assert torch.equal(model.state_dict()["visual.proj"], state["visual.proj"])
+
+
+def test_preprocessing_is_the_weights_own(state, tmp_path):
+    save_file(state, tmp_path / "clip.safetensors")
+    _, transform, _ = _load("tiny", CONFIG, str(tmp_path / "clip.safetensors"), TRAINED)
+    white = picture(1).point(lambda value: 255)
+    assert transform(white).unique().tolist() == [1.0]  # (1 - 0.5) / 0.5
+
+
+def test_openai_s_weights_need_quickgelu(tmp_path):
+    with pytest.raises(ScorerError, match=r"want QuickGELU, but model 'plain' computes GELU; take 'plain-quickgelu'"):
+        _check_activation(_build({**CONFIG, "quick_gelu": False}), "plain", quick=True)
+    with pytest.raises(ScorerError, match=r"want GELU, but model 'x-quickgelu' computes QuickGELU; take 'x'"):
+        _check_activation(_build(CONFIG), "x-quickgelu", quick=False)
+    with pytest.raises(ScorerError, match="take 'ViT-B-32-quickgelu'"):
+        load_clip(ClipOptions(model="ViT-B-32", weights=str(tmp_path / "never-read.pt")))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"model": "ViT-L-15"}, "open_clip knows no model 'ViT-L-15'; known: .*ViT-L-14-quickgelu"),
+        ({"model": "ViT-B-16-SigLIP", "pretrained": "webli"}, "has another text tower"),
+        ({"pretrained": "mine"}, "has no weights 'mine'; known: .*openai"),
+    ],
+)
+def test_models_that_cannot_be_had_offline_are_refused(options, says):
+    with pytest.raises(ScorerError, match=says):
+        load_clip(ClipOptions(weights="x.pt", **options))
+
+
+def test_weights_of_another_form_are_refused(state, tmp_path):
+    path = str(tmp_path / "clip.pt")
+    torch.save({**state, "visual.proj": torch.zeros(128, 512)}, path)
+    with pytest.raises(WeightsError, match=r"'visual.proj' is \(128, 512\), wanted \(128, 768\)"):
+        _load("tiny", CONFIG, path, TRAINED)
+    torch.save({key: value for key, value in state.items() if key != "logit_scale"}, path)
+    with pytest.raises(WeightsError, match="no 'logit_scale'"):
+        _load("tiny", CONFIG, path, TRAINED)
+    torch.save([1, 2], path)
+    with pytest.raises(WeightsError, match="holds a list, wanted a state dict"):
+        _load("tiny", CONFIG, path, TRAINED)
+
+
+def test_scripts_and_pickles_are_not_executed(tmp_path):
+    path = str(tmp_path / "script.pt")
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(path)
+    with pytest.raises(WeightsError, match="is a TorchScript program"):
+        _load("tiny", CONFIG, path, TRAINED)
+    torch.save({"weights": pytest.Module}, path)
+    with pytest.raises(WeightsError, match="holds no plain tensors"):
+        _load("tiny", CONFIG, path, TRAINED)
+    (tmp_path / "half.safetensors").write_bytes(b"\x10\0\0\0")
+    with pytest.raises(WeightsError, match="holds no plain tensors"):
+        _load("tiny", CONFIG, str(tmp_path / "half.safetensors"), TRAINED)
+
+
+def test_similarity_is_the_cosine():
+    import numpy as np
+
+    image, text = np.array([[1, 0], [0.6, 0.8]], np.float32), np.array([[0, 1], [0.8, 0.6]], np.float32)
+    scores = ClipSimilarity().score({"image": image, "text": text, "caption": image})
+    np.testing.assert_allclose(scores["clip_similarity"], [0, 0.96], atol=1e-6)
+    np.testing.assert_allclose(scores["clip_similarity_caption"], [1, 1], atol=1e-6)

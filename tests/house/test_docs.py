@@ -1,0 +1,311 @@
+"""The documents name nothing that is not there: commands, options, make targets, paths, recipe keys, reasons."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paths import ROOT
+
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PLACES = ("pipeline", "filters", "captioning", "tokenize_shards", "manifests", "tests", "benchmarks", "docs", ".ci")
+ROOT_FILES = r"(?:pyproject\.toml|Makefile|constraints\.txt|overrides\.txt|LICENSE|README\.md|CONTRIBUTING\.md)"
+EXAMPLE = {"filters/letters.py", "tests/test_letters.py"}
+PLACEHOLDER = re.compile(r"\b(?:NAME|STEP|TIER|RUN)\b|journal/|plan/")
+NOT_OURS = {"make", "hf", "git", "cd", "torchrun", "npm"}
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (language, content) of the fenced blocks."""
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        yield match[1], match[2]
+
+
+def shell_lines(text: str) -> list[str]:
+    """Return the lines of blocks without a language or of a shell, without comments."""
+    lines = [
+        line.split("  #")[0].strip()
+        for language, block in blocks(text)
+        if language in ("", "sh", "bash")
+        for line in block.splitlines()
+    ]
+    return [line.removeprefix("$ ") for line in lines if line and not line.startswith("#")]
+
+
+def spans(text: str) -> list[str]:
+    """Return the code spans outside blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def commands(text: str) -> list[str]:
+    return [
+        piece
+        for piece in (*shell_lines(text), *spans(text))
+        if re.match(r"(make|pipeline|python -m|\.ci/)\b ?", piece) and " " in piece
+    ]
+
+
+def command_tree() -> dict[str, set[str]]:
+    """Return command -> its options, for `pipeline` and the modules that are run with python -m."""
+    import typer
+    from typer.main import get_command
+
+    from pipeline.cli import app
+    from pipeline.demo.__main__ import demo
+
+    def options(command: Any) -> set[str]:
+        return {name for parameter in command.params for name in parameter.opts if name.startswith("-")} | {"--help"}
+
+    tree: dict[str, set[str]] = {}
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        tree[f"pipeline {name}"] = options(command)
+        tree.update(
+            {f"pipeline {name} {inner}": options(one) for inner, one in getattr(command, "commands", {}).items()}
+        )
+    single = typer.Typer()
+    single.command()(demo)
+    train = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "pipeline" / "train.py").read_text()))
+    return {
+        **tree,
+        "pipeline": {"--help"},
+        "python -m pipeline.demo": options(get_command(single)),
+        "python -m pipeline.train": train | {"--help"},
+    }
+
+
+@pytest.fixture(scope="module")
+def tree() -> dict[str, set[str]]:
+    return command_tree()
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.name)
+def test_commands_exist(doc: Path, tree: dict[str, set[str]]) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for command in commands(doc.read_text()):
+        words = command.split()
+        if words[0] == "make":
+            assert words[1] in targets, f"{command!r}: targets are {sorted(targets)}"
+        elif words[0] == "python" and words[2] == "pytest":
+            continue
+        elif words[0] == "python":
+            module = ROOT / words[2].replace(".", "/")
+            assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), command
+            check_options(command, tree.get(" ".join(words[:3])))
+        elif words[0] == "pipeline":
+            name = "pipeline" if words[1].startswith("-") else f"pipeline {words[1]}"
+            name = " ".join(words[:3]) if " ".join(words[:3]) in tree else name
+            assert name in tree, f"{command!r}: commands are {sorted(tree)}"
+            check_options(command, tree[name])
+
+
+def check_options(command: str, known: set[str] | None) -> None:
+    used = {word.split("=")[0] for word in re.split(r"\s-- ", command)[0].split() if word.startswith("--")}
+    assert known is None or used <= known, f"{command!r}: options are {sorted(known or ())}"
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.name)
+def test_options_in_passing_exist(doc: Path, tree: dict[str, set[str]]) -> None:
+    known = set.union(*tree.values())
+    used = {span.split()[0].split("=")[0] for span in spans(doc.read_text()) if span.startswith("--")}
+    assert used <= known
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.name)
+def test_shell_lines_start_with_a_known_program(doc: Path) -> None:
+    programs = {line.split()[0] for line in shell_lines(doc.read_text()) if re.match(r"[a-z.]+ ", line)}
+    assert {
+        name for name in programs if name in NOT_OURS or name in ("pipeline", "python", "pip", "uv", "source")
+    } == programs
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.name)
+def test_paths_exist(doc: Path) -> None:
+    text = doc.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if not link.startswith("http")]
+    for link in links:
+        assert (doc.parent / link).exists(), f"{doc.name}: link to {link}"
+    ours = re.compile(
+        rf"(?:{'|'.join(map(re.escape, PLACES))})/(?:[\w./-]+\.(?:py|md|toml|png|safetensors)|[\w./-]*/)?|{ROOT_FILES}"
+    )
+    missing = [
+        span
+        for span in spans(text)
+        if ours.fullmatch(span) and not PLACEHOLDER.search(span) and not (ROOT / span).exists()
+    ]
+    assert set(missing) <= EXAMPLE
+
+
+def test_the_first_command_stands_by_line_20() -> None:
+    head = "\n".join((ROOT / "README.md").read_text().splitlines()[:20]) + "\n```"
+    assert [line for line in shell_lines(head) if line.startswith("make ")]
+
+
+def recipe_tables() -> dict[str, Any]:
+    from captioning.llava_files import LlavaConfig
+    from pipeline.recipes.schema import Recipe, TierSection
+
+    models = {name: field.annotation for name, field in Recipe.model_fields.items()}
+    return {**models, "tier": TierSection, "caption.llava": LlavaConfig}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "input",
+        "output",
+        "fetch",
+        "filter",
+        "score",
+        "dedup",
+        "decontaminate",
+        "tier",
+        "caption",
+        "caption.llava",
+        "pretokenize",
+        "train",
+    ],
+)
+def test_every_recipe_key_stands_in_its_table_with_its_default(table: str) -> None:
+    text = (ROOT / "docs" / "recipe.md").read_text()
+    heading = {"tier": "## [tier.NAME]", "caption.llava": "`[caption.llava]`"}.get(table, f"## [{table}]")
+    section = re.split(r"\n## |\n`\[", text[text.index(heading) :])[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))
+    for key, field in recipe_tables()[table].model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        wanted = "required" if field.is_required() else "none" if default is None else f"`{json.dumps(default)}`"
+        assert rows.get(key) == wanted, f"[{table}] {key}: docs/recipe.md says {rows.get(key)}, the code {wanted}"
+
+
+def test_the_recipe_page_covers_every_table() -> None:
+    from pipeline.recipes.schema import Recipe
+
+    text = (ROOT / "docs" / "recipe.md").read_text()
+    assert [name for name in Recipe.model_fields if f"## [{name}" not in text] == []
+
+
+def test_every_filter_head_and_prompt_stands_in_the_recipe_page() -> None:
+    from captioning.prompts import PROMPTS
+    from filters.base import known_filters
+    from filters.scorers.catalog import HEADS
+    from tokenize_shards.catalog import VQ_SPECS
+
+    text = (ROOT / "docs" / "recipe.md").read_text()
+    names = [*known_filters(), *HEADS, *PROMPTS, *VQ_SPECS]
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_option_of_a_scorer_stands_in_the_recipe_page() -> None:
+    from filters.scorers.catalog import ENCODERS, HEADS
+
+    rows = re.findall(
+        r"^\| `\[score\.(\w+)\]` \| `(\w+)` \| `(.*?)` \|", (ROOT / "docs" / "recipe.md").read_text(), re.MULTILINE
+    )
+    models = {name: entry.options for name, entry in (HEADS | ENCODERS).items()}
+    wanted = {
+        (name, key, json.dumps(field.default))
+        for name, model in models.items()
+        for key, field in model.model_fields.items()
+    }
+    assert set(rows) == wanted
+
+
+def reasons() -> tuple[set[str], set[str]]:
+    """Return (reasons that docs/reasons.md explains, those among them that it calls reserved)."""
+    text = (ROOT / "docs" / "reasons.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    return set(listed), {
+        name for line in text.splitlines() if "are reserved:" in line for name in re.findall(r"`(\w+)`", line)
+    }
+
+
+def test_every_reason_is_explained_and_none_is_made_up() -> None:
+    from filters.base import known_filters
+    from manifests.reasons import IMAGE
+
+    listed, reserved = reasons()
+    rules = set(known_filters())
+    assert rules | set(IMAGE) <= listed
+    source = "\n".join(
+        path.read_text()
+        for package in ("filters", "pipeline")
+        for path in (ROOT / package).rglob("*.py")
+        if "demo" not in path.parts
+    )
+    given = {name for name in listed - rules - {"http_404"} if re.search(rf"""["']{name}["']""", source)}
+    assert listed - rules - {"http_404"} - given == reserved
+
+
+def test_the_vocabulary_of_faults_is_the_designs() -> None:
+    from filters.base import known_filters
+
+    listed, _ = reasons()
+    assert listed - set(known_filters()) == {
+        *("bad_url", "missing_value", "broken_row_group", "broken_line", "broken_tar", "missing_file", "blocked_path"),
+        *(
+            "blocked_scheme",
+            "blocked_address",
+            "dns",
+            "connection",
+            "tls",
+            "timeout",
+            "bad_response",
+            "http_404",
+            "too_many_redirects",
+        ),
+        *("too_large", "incomplete_body", "empty_body", "robots", "opted_out"),
+        *("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"),
+        *("exact_duplicate", "near_duplicate", "placeholder", "in_eval_set", "removed", "worker_died"),
+    }
+
+
+def test_the_filter_of_contributing_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+    import sys
+
+    import filters.base
+
+    module_text, test_text, _ = [
+        block for language, block in blocks((ROOT / "CONTRIBUTING.md").read_text()) if language == "python"
+    ]
+    assert len(module_text.splitlines()) <= 30
+    monkeypatch.setattr(filters.base, "FILTERS", dict(filters.base.FILTERS))
+    (tmp_path / "letters.py").write_text(module_text)
+    spec = importlib.util.spec_from_file_location("filters.letters", tmp_path / "letters.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "filters.letters", module)
+    spec.loader.exec_module(module)
+    names: dict[str, Any] = {}
+    exec(test_text, names)
+    names["test_letters"]()
+
+
+def test_the_users_own_filter_of_contributing_works(tmp_path: Path) -> None:
+    import tomllib
+
+    import pyarrow as pa
+
+    from pipeline.recipes.load import load_recipe
+    from pipeline.recipes.rules import build_rules
+
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    module_text = [block for language, block in blocks(text) if language == "python"][2]
+    recipe_text = next(block for language, block in blocks(text) if language == "toml")
+    assert len(module_text.splitlines()) <= 30
+    (tmp_path / tomllib.loads(recipe_text)["filter"]["python"][0]).write_text(module_text)
+    (tmp_path / "recipe.toml").write_text(f"{recipe_text}[tier.all]\nsize = 64\n")
+    (rule,) = build_rules(load_recipe(tmp_path / "recipe.toml")).everywhere
+    load_recipe("laion_coco")  # lets the filter go: other tests list all that are known
+    urls = [
+        "http://pictures.example/1.jpg",
+        "https://pictures.example:8/1.jpg",
+        "http://elsewhere.example/pictures.example",
+        "no url",
+        None,
+    ]
+    assert rule.keep(pa.RecordBatch.from_pydict({"url": urls})).to_pylist() == [False, False, True, None, None]

@@ -1,0 +1,74 @@
+"""why: by uid, prefix or URL; values with origins, verdicts, attempts, twins with who survived."""
+
+import pytest
+
+from manifests.uid import uid_of
+from pipeline.analysis.why import NotFound, find_rows, story
+from pipeline.recipes.load import load_recipe
+from pipeline.recipes.schema import RecipeError
+from tests.support.filter_runs import run_filter
+from tests.support.small_web import write_input, write_recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory, web):
+    folder = tmp_path_factory.mktemp("why")
+    write_input(folder / "in")
+    path = write_recipe(folder / "recipe.toml", web, folder / "in", folder / "run")
+    run_filter(path, folder / "run")
+    return load_recipe(path)
+
+
+def told(recipe, asked):
+    return "\n".join(line for row in find_rows(recipe.root, asked) for line in story(recipe, row))
+
+
+def test_a_kept_row_and_its_twin(recipe):
+    text = told(recipe, "http://pictures.test/3.jpg")
+    assert "from      a.parquet row 3" in text
+    assert "width           96  (decoded)" in text
+    assert "fetch     attempt 1: a picture came (http_status 200" in text
+    assert "filter: size min_side = 64: passes (width = 96, height = 96)" in text
+    assert "finetune: size" in text
+    twin = uid_of("http://pictures.test/twin.jpg", "picture number three again").hex()
+    assert f"twin      {twin} http://pictures.test/twin.jpg: " in text
+    assert "near_duplicate" in text
+
+
+def test_uid_prefix_and_url_find_the_same_rows_and_copies_are_shown(recipe):
+    uid = uid_of("http://pictures.test/0.jpg", "picture number 0").hex()
+    rows = find_rows(recipe.root, uid)
+    assert [row["reason"] for row in rows] == [None, "exact_duplicate"]
+    assert find_rows(recipe.root, uid[:8].upper()) == rows == find_rows(recipe.root, uid[:20])
+    assert find_rows(recipe.root, "http://pictures.test/0.jpg")[:2] == rows
+
+
+def test_a_row_that_never_came(recipe):
+    assert "attempt 1: http_404 (http_status 404" in told(recipe, "http://pictures.test/none.jpg")
+    assert "dropped: size" in told(recipe, "http://pictures.test/30.jpg")
+
+
+def test_a_row_that_select_dropped_is_read_again_from_the_input(recipe):
+    text = told(recipe, "http://pictures.test/30.jpg")
+    assert "dropped: size" in text
+    assert "width           30  (input, read again)" in text
+    assert "filter: size min_side = 64: fails (width = 30, height = 30)" in text
+    assert "filter: text" in text
+    assert "pretrain: aspect max = 2.0: passes" in text
+
+
+def test_an_input_that_is_gone_is_said(recipe, tmp_path):
+    (row,) = find_rows(recipe.root, "http://pictures.test/30.jpg")
+    assert "input     cannot be read again: gone.parquet row" in "\n".join(
+        story(recipe, {**row, "source": "gone.parquet"})
+    )
+    assert "read again" not in "\n".join(story(recipe, {**row, "reason": "removed"}))
+
+
+def test_unknown_rows_and_folders(recipe, tmp_path):
+    with pytest.raises(NotFound, match="no row of"):
+        find_rows(recipe.root, "f" * 32)
+    with pytest.raises(NotFound, match="URL 'http://else"):
+        find_rows(recipe.root, "http://else.test/")
+    with pytest.raises(RecipeError, match="filter has not run"):
+        find_rows(tmp_path, "f" * 32)

@@ -1,0 +1,239 @@
+"""Data sets: what a file is by its first bytes, whose columns mean what, URLs of any file system, paths and lines."""
+
+import io
+import tarfile
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from filters.fetch.img2dataset import reason_of_download
+from pipeline.inputs import jsonl as lines_module
+from pipeline.inputs.convert import with_tables
+from pipeline.inputs.files import data_folder, kind_of, look_at_inputs
+from pipeline.inputs.input_list import claim
+from pipeline.inputs.jsonl import Folder, lines, read_line
+from pipeline.inputs.parquet import RowGroups
+from pipeline.recipes.load import parse_recipe
+from pipeline.recipes.rules import input_columns
+from pipeline.recipes.schema import RecipeError
+from pipeline.steps.fetch.local_images import OwnPictures
+from pipeline.steps.select import Select
+from tests.support.small_web import jpeg, picture
+
+COYO = {
+    "id": 1,
+    "url": "http://a.test/1.jpg",
+    "text": "two words",
+    "width": 640,
+    "height": 480,
+    "image_phash": "0f0f",
+    "clip_similarity_vitb32": 0.25,
+    "clip_similarity_vitl14": 0.125,
+    "nsfw_score_opennsfw_v2": 0.5,
+    "watermark_score": 0.75,
+    "aesthetic_score_laion_v2": 5.5,
+}
+DATACOMP = {
+    "uid": "0" * 32,
+    "url": "http://a.test/1.jpg",
+    "text": "two words",
+    "original_width": 640,
+    "original_height": 480,
+    "clip_b32_similarity_score": 0.25,
+    "clip_l14_similarity_score": 0.125,
+    "sha256": "00",
+}
+
+
+def recipe(dataset, files, root="run", **more):
+    return parse_recipe(
+        {
+            "input": {"dataset": dataset, "files": files, **more},
+            "output": {"root": str(root)},
+            "tier": {"a": {"size": 64}},
+        }
+    )
+
+
+def selected(recipe_):
+    """Run select in this process; return its rows."""
+    claim(recipe_.root, with_tables(recipe_, look_at_inputs(recipe_)))
+    step = Select(recipe_, recipe_.root)
+    from pipeline.execution.in_flight import Hands
+
+    records = [step.open().run(unit, Hands()) for unit in step.units()]
+    return [row for record in records for row in pq.read_table(recipe_.root / record.files[0].path).to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "row", "scores"),
+    [
+        ("coyo", COYO, {"similarity": 0.25, "aesthetic_v2": 5.5}),
+        ("datacomp", DATACOMP, {"similarity": 0.25}),
+    ],
+)
+def test_columns_of_the_same_meaning_are_taken_and_no_others(tmp_path, dataset, row, scores):
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "0.parquet")
+    (got,) = selected(recipe(dataset, f"file://{tmp_path}/*.parquet", tmp_path / "run"))
+    assert (got["url"], got["text"], got["width"], got["height"], got["reason"]) == (
+        row["url"],
+        row["text"],
+        640,
+        480,
+        None,
+    )
+    taken = {name: got[name] for name in ("similarity", "pwatermark", "punsafe", "aesthetic_v1", "aesthetic_v2")}
+    assert taken == {**dict.fromkeys(taken), **scores}
+
+
+def test_a_plain_map_of_columns(tmp_path):
+    pq.write_table(
+        pa.table({"link": ["http://a.test/1.jpg"], "words": ["two words"], "w": ["640"]}), tmp_path / "0.parquet"
+    )
+    mapping = {"url": "link", "text": "words", "width": "w", "height": "h"}
+    made = recipe("columns", str(tmp_path), tmp_path / "run", columns=mapping)
+    assert input_columns(made) == mapping
+    (got,) = selected(made)
+    assert (got["url"], got["text"], got["width"], got["height"]) == ("http://a.test/1.jpg", "two words", 640, None)
+    with pytest.raises(RecipeError, match=r"\[input.columns\] url"):
+        recipe("columns", str(tmp_path), columns={"text": "words"})
+
+
+def test_tables_and_pictures_of_any_file_system(tmp_path):
+    memory = fsspec.filesystem("memory")
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"URL": ["http://a.test/1.jpg"], "TEXT": ["two words"]}), buffer)
+    memory.pipe("/tables/a/0.parquet", buffer.getvalue())
+    (got,) = selected(recipe("laion-coco", "memory://tables/*/*.parquet", tmp_path / "one"))
+    assert got["source"] == "0.parquet"
+    memory.pipe(
+        "/lines/a.jsonl", b'{"image_path": "p/1.jpg", "text": ["one"]}\n{"image_path": "p/2.jpg", "text": ["two"]}\n'
+    )
+    memory.pipe("/lines/p/1.jpg", jpeg(picture(1)))
+    found = selected(recipe("jsonl", "memory://lines/*.jsonl", tmp_path / "two"))
+    assert [row["url"] for row in found] == ["p/1.jpg", "p/2.jpg"]
+    answers = list(OwnPictures.of(tmp_path / "two", 10**6).answers(found))
+    assert [(answer.reason, answer.body == jpeg(picture(1))) for answer in answers] == [
+        (None, True),
+        ("missing_file", False),
+    ]
+    small = list(OwnPictures.of(tmp_path / "two", 10).answers(found))
+    assert [answer.reason for answer in small] == ["too_large", "missing_file"]
+
+
+def test_img2datasets_own_writer(tmp_path):
+    pytest.importorskip("img2dataset")
+    from img2dataset.writer import WebDatasetSampleWriter
+
+    names = ("url", "caption", "key", "status", "error_message", "sha256")
+    schema = pa.schema([*((name, pa.string()) for name in names), ("similarity", pa.float64())])
+    (tmp_path / "in").mkdir()
+    writer = WebDatasetSampleWriter(0, str(tmp_path / "in"), True, 5, schema, "jpg")
+    for n in range(3):
+        said = "<urlopen error [Errno 111] Connection refused>" if n == 1 else None
+        meta = {
+            "url": f"http://a.test/{n}.jpg",
+            "caption": f"picture {n}",
+            "key": f"{n:09d}",
+            "sha256": None,
+            "similarity": 0.5,
+        }
+        meta |= {"status": "failed_to_download" if said else "success", "error_message": said}
+        writer.write(None if said else jpeg(picture(n)), meta["key"], meta["caption"], meta)
+    writer.close()
+    with_table = selected(recipe("img2dataset", str(tmp_path / "in"), tmp_path / "one"))
+    assert [(row["url"], row["similarity"]) for row in with_table] == [
+        (f"http://a.test/{n}.jpg", 0.5) for n in range(3)
+    ]
+    answers = {answer.final_url[-5]: answer for answer in OwnPictures.of(tmp_path / "one", 10**6).answers(with_table)}
+    assert {n: answer.reason for n, answer in answers.items()} == {"0": None, "1": "connection", "2": None}
+    assert answers["2"].body == jpeg(picture(2))
+    (tmp_path / "in" / "00000.parquet").unlink()
+    without = selected(recipe("img2dataset", str(tmp_path / "in"), tmp_path / "two"))
+    kept = [row for row in with_table if row["url"][-5] != "1"]
+    assert [(row["uid"], row["similarity"]) for row in without] == [(row["uid"], row["similarity"]) for row in kept]
+    assert [answer.reason for answer in OwnPictures.of(tmp_path / "two", 10**6).answers(without)] == [None, None]
+
+
+def test_a_file_is_known_by_its_first_bytes():
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as file:
+        file.addfile(tarfile.TarInfo("a"))
+    heads = [
+        b"PAR1x",
+        tar.getvalue()[:512],
+        b'\xef\xbb\xbf {"a": 1}',
+        b'[{"a": 1}]',
+        b"\x1f\x8b\x08",
+        b"<html>\n",
+        b"",
+        b"\0\1\2\xff",
+    ]
+    assert [kind_of(head) for head in heads] == ["parquet", "tar", "jsonl", "array", "gzip", "text", "empty", "?"]
+
+
+def test_lines_of_any_length(monkeypatch):
+    monkeypatch.setattr(lines_module, "MAX_LINE", 5)
+    monkeypatch.setattr(lines_module, "BLOCK", 3)
+    assert list(lines(io.BytesIO(b"ab\n\nabcde\nabcdef\nx"))) == [b"ab", b"", b"abcde", None, b"x"]
+    assert list(lines(io.BytesIO(b"abcdefgh"))) == [None]
+    assert list(lines(io.BytesIO(b"a\n"))) == [b"a"]
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("a.jpg", "lists/a.jpg"),
+        ("../p/a.jpg", "p/a.jpg"),
+        ("/data/p/a.jpg", "p/a.jpg"),
+        ("/mnt/p/a.jpg", "p/a.jpg"),
+        ("../../a.jpg", None),
+        ("/database/a.jpg", None),
+        ("p/\0.jpg", None),
+        ("file:///data/p/a.jpg", None),
+        ("..", None),
+    ],
+)
+def test_a_path_stays_in_the_data_set(path, inside):
+    assert Folder("/data/lists", "/data", "/mnt").inside(path) == inside
+
+
+def test_captions_by_their_place():
+    mapping = {"url": "image_path", "text": "text", "top_caption": "top_caption", "similarity": "clip"}
+    row = read_line(b'{"image_path": "a.jpg", "text": ["x", "y", "z"], "clip": 0.5}', Folder("/d", "/d"), mapping)
+    assert (row["text"], row["top_caption"], row["similarity"], row["fault"]) == ("x", "y", 0.5, None)
+    assert read_line(b'{"image_path": "a.jpg", "text": []}', Folder("/d", "/d"), mapping)["text"] is None
+    assert read_line(b"[" * 100_000, Folder("/d", "/d"), mapping) == {"fault": "broken_line"}
+
+
+def test_the_data_sets_folder_is_the_fixed_part_of_its_files(tmp_path):
+    (tmp_path / "in").mkdir()
+    for files in (f"{tmp_path}/in", f"{tmp_path}/in/*.jsonl", f"{tmp_path}/in/**/a?.jsonl", f"{tmp_path}/in/a.jsonl"):
+        assert data_folder(recipe("jsonl", files)) == f"file://{tmp_path}/in"
+    assert data_folder(recipe("jsonl", [f"{tmp_path}/in/a.jsonl", f"{tmp_path}/b/*.jsonl"])) == f"file://{tmp_path}"
+    assert data_folder(recipe("jsonl", str(tmp_path), images="memory://p")).removeprefix("memory://").strip("/") == "p"
+
+
+def test_a_table_is_made_once_and_again_for_other_lines(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"image_path": "1.jpg", "text": "x"}\n')
+    made = recipe("jsonl", str(tmp_path / "a.jsonl"), tmp_path / "run")
+    (first,) = with_tables(made, look_at_inputs(made))
+    (again,) = with_tables(made, look_at_inputs(made))
+    assert first.url == again.url
+    with RowGroups(first.url) as table:
+        assert table.rows == (1,)
+    claim(made.root, [first])
+    (tmp_path / "a.jsonl").write_text('{"image_path": "2.jpg", "text": "x"}\n')
+    with pytest.raises(RecipeError, match="made from another input"):
+        claim(made.root, with_tables(made, look_at_inputs(made)))
+
+
+def test_an_empty_file_of_lines_has_no_rows(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b"")
+    assert selected(recipe("jsonl", str(tmp_path / "a.jsonl"), tmp_path / "run")) == []
+
+
+def test_what_img2dataset_says_of_a_refused_connection():
+    assert reason_of_download("<urlopen error [Errno 111] Connection refused>")[0] == "connection"

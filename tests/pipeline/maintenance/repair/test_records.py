@@ -1,0 +1,153 @@
+"""Repair when records and outputs are lost together: every byte comes back, or what cannot be proved is named with what
+helps."""
+
+import shutil
+
+import pytest
+
+from manifests.files import read_json, write_json
+from manifests.verify import verify_run
+from pipeline.execution.run_folder import recipe_of_run
+from pipeline.maintenance.repair.run import STAGE_STEPS
+from pipeline.stages.run import StageOptions, run_stage
+from tests.support.keep_runs import differing, mend, without_beam
+
+FILTER, CODES = "manifests/filter.json", "manifests/pretokenize.json"
+JOURNAL = "manifests/journal"
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def spoil(root, *names):
+    """Flip a byte of each file; "-NAME" goes, "TO<FROM" becomes a copy of another file."""
+    for name in names:
+        to, _, source = name.partition("<")
+        if source:
+            shutil.copyfile(root / source, root / to)
+        elif name.startswith("-"):
+            (root / name[1:]).unlink()
+        else:
+            flip(root / name)
+
+
+def findings(root):
+    return {finding.path: finding.kind for finding in verify_run(root, STAGE_STEPS).findings}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (f"{JOURNAL}/fetch/step.json<{JOURNAL}/fetch/00000.json",),
+        (f"{JOURNAL}/fetch/step.json<{JOURNAL}/score/step.json",),
+        (f"{JOURNAL}/fetch/00000.json<{JOURNAL}/score/00000.json",),
+        (f"{JOURNAL}/fetch/00000.json<{JOURNAL}/fetch/00001.json",),
+        (f"{FILTER}<{CODES}",),
+        ("manifests/recipe.json<manifests/digests.json",),
+        ("manifests/digests.json<manifests/input.json",),
+        ("manifests/plan/encode/plan.json<manifests/plan/fetch/plan.json",),
+        ("manifests/plan/encode/plan.json", "manifests/recipe.json", f"{JOURNAL}/pack/step.json"),
+        (FILTER, f"-{JOURNAL}/decide/00000.json"),
+        (FILTER, f"-{JOURNAL}/score/00002.json", f"-{JOURNAL}/dedup/step.json"),
+        (CODES, f"-{JOURNAL}/encode/finetune-00000.json", f"{JOURNAL}/pack/finetune-00000.json"),
+        (CODES, "-manifests/plan/pack/plan.json", f"{JOURNAL}/encode/step.json", "codes/finetune/00000.tar"),
+    ],
+)
+def test_what_is_lost_is_named_and_nothing_else_and_comes_back(run, made, names):
+    spoil(run, *names)
+    lost = set(differing(run, made))
+    found = verify_run(run, STAGE_STEPS).findings
+    assert {finding.path for finding in found if finding.wrong} == lost
+    assert "foreign" not in {finding.kind for finding in found}
+    work = mend(run)
+    assert (work.left, differing(run, made)) == ({}, [])
+    assert set(work.repaired) == lost
+
+
+def test_a_folder_of_records_that_is_gone_is_missed(run, made):
+    shutil.rmtree(run / "manifests" / "plan" / "encode")
+    shutil.rmtree(run / "manifests" / "journal" / "t5")
+    assert findings(run) == {"manifests/plan/encode/plan.json": "missing", f"{JOURNAL}/t5/step.json": "missing"}
+    assert (mend(run).left, differing(run, made)) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["codes/pretrain/00000.tar", "codes/encoded/pretrain-00001.parquet", "pairs/00001.tar", "scores/00000.parquet"],
+)
+def test_an_output_whose_records_are_lost_too_is_proved_by_the_digest_of_the_manifest(run, made, output):
+    step, shard = {
+        "codes/pretrain/00000.tar": ("pack", "pretrain-00000"),
+        "codes/encoded/pretrain-00001.parquet": ("encode", "pretrain-00001"),
+        "pairs/00001.tar": ("fetch", "00001"),
+        "scores/00000.parquet": ("score", "00000"),
+    }[output]
+    record = f"{JOURNAL}/{step}/{shard}.json"
+    manifest = CODES if output.startswith("codes") else FILTER
+    spoil(run, record, manifest, output)
+    kinds = findings(run)
+    assert kinds.pop(output) == "unproved"  # nothing says any more what it was
+    assert {name: kind for name, kind in kinds.items() if kind == "damaged"} == {record: "damaged", manifest: "damaged"}
+    work = mend(run)
+    assert (work.left, differing(run, made)) == ({}, [])
+    assert work.repaired[output] == f"{step} made it again, as the digest of {manifest} proves"
+
+
+def test_what_nothing_proves_is_left_and_the_advice_makes_it_whole(run, made):
+    record, output = f"{JOURNAL}/encode/pretrain-00000.json", "codes/encoded/pretrain-00000.parquet"
+    spoil(run, record, f"-{CODES}", "-manifests/digests.json", output)
+    before = (run / output).read_bytes()
+    work = mend(run)
+    assert list(work.left) == [record]
+    assert work.left[record].endswith(
+        f"{output}, made again, is not what the folder holds; pipeline run --stage pretokenize makes it anew"
+    )
+    assert (run / output).read_bytes() == before
+    with without_beam():
+        run_stage(recipe_of_run(run), "pretokenize", StageOptions())
+    assert mend(run) is None
+    assert set(differing(run, made)) <= {"recipe.toml", "manifests/recipe.json"}  # the copy lies elsewhere
+
+
+def test_what_is_built_on_a_lost_file_says_so_and_is_not_called_foreign(run, made, web):
+    spoil(
+        run,
+        "manifests/input.json",
+        f"{JOURNAL}/select/00000.json",
+        f"{JOURNAL}/encode/finetune-00000.json",
+        "codes/finetune/00000.tar",
+    )
+    for path in (made.parent / "in").glob("*.parquet"):
+        path.rename(path.with_suffix(".away"))
+    try:
+        work = mend(run)
+    finally:
+        for path in (made.parent / "in").glob("*.away"):
+            path.rename(path.with_suffix(".parquet"))
+    assert "the input cannot be read again" in work.left["manifests/input.json"]
+    assert "manifests/input.json" in work.left[f"{JOURNAL}/select/00000.json"]
+    assert not any("remove" in why or "recipe" in why for why in work.left.values()), work.left
+    assert (mend(run).left, set(differing(run, made)) - {"manifests/input.json"}) == ({}, set())
+
+
+def test_outputs_of_a_shard_that_is_not_done_are_leftovers(run):
+    for name in (FILTER, "manifests/digests.json", f"{JOURNAL}/decide/00000.json", f"{JOURNAL}/fetch/00004.json"):
+        (run / name).unlink()
+    for name in ("caption", "pretokenize"):
+        (run / "manifests" / f"{name}.json").unlink()
+    (run / "pairs" / "00077.tar").write_bytes(b"?")
+    kinds = findings(run)
+    assert kinds.pop("pairs/00077.tar") == "foreign"
+    assert set(kinds.values()) == {"leftover"}
+    assert "pairs/00004.tar" in kinds
+
+
+def test_older_notes_that_do_not_say_whose_they_are_are_read(run):
+    for name in ("manifests/plan/encode/plan.json", f"{JOURNAL}/encode/step.json"):
+        entry = read_json(run / name)
+        del entry["step"], entry["format"]
+        write_json(run / name, entry, sealed=True)
+    assert findings(run) == {}

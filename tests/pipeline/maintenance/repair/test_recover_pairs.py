@@ -1,0 +1,165 @@
+"""Damaged pairs come back from what is whole of them and from the web; a picture that is not what it was is never
+taken."""
+
+import io
+import json
+import shutil
+import tarfile
+
+import pytest
+
+from manifests.manifest import Manifest
+from manifests.verify import verify_run
+from pipeline.execution.run_folder import recipe_of_run
+from pipeline.maintenance.repair.run import STAGE_STEPS
+from pipeline.recipes.load import load_recipe
+from pipeline.stages.run import StageOptions, run_stage
+from tests.support.keep_runs import differing, files_of, make_run, mend, without_beam
+from tests.support.small_web import jpeg, picture
+
+TAR, TABLE, LEDGER, SCORES = (
+    "pairs/00000.tar",
+    "pairs/00000.parquet",
+    "ledger/fetch/00000.parquet",
+    "scores/00000.parquet",
+)
+NOW = {"changed": "another picture now", "gone": "http_404", "a page": "not_an_image"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, web):
+    return make_run(tmp_path_factory.mktemp("pairs"), web, "filter")
+
+
+@pytest.fixture
+def change(web, monkeypatch):
+    """Let the web have another /3.jpg from now on, or none, or a page."""
+    bodies = {"changed": jpeg(picture(77)), "gone": b"", "a page": b"<html>sorry</html>"}
+    return lambda how: monkeypatch.setitem(web.pages, "/3.jpg", bodies[how])
+
+
+def spoil_picture(root, number=3):
+    """Flip a byte in the middle of the picture of /NUMBER.jpg."""
+    data = bytearray((root / TAR).read_bytes())
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        keys = [
+            info.name[:-5]
+            for info in tar
+            if info.name.endswith(".json") and f"/{number}.jpg".encode() in tar.extractfile(info).read()
+        ]
+        info = tar.getmember(f"{keys[0]}.jpg")
+    data[info.offset_data + info.size // 2] ^= 4
+    (root / TAR).write_bytes(data)
+
+
+def asked(web, since):
+    return [path for path in web.hits[since:] if path.endswith(".jpg")]
+
+
+def contents(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files_of(root)}
+
+
+@pytest.mark.parametrize("more", [(), (TABLE,), (LEDGER,), (TABLE, LEDGER), (TABLE, LEDGER, SCORES)])
+def test_one_lost_picture_is_asked_for_and_the_rest_is_saved(run, made, web, more):
+    spoil_picture(run)
+    for name in more:
+        (run / name).write_bytes((run / name).read_bytes()[:-20])
+    since = len(web.hits)
+    work = mend(run)
+    assert (work.left, differing(run, made)) == ({}, [])
+    assert asked(web, since) == ["/3.jpg"]
+
+
+@pytest.mark.parametrize("how", NOW)
+@pytest.mark.parametrize("more", [(), (TABLE,), (TABLE, LEDGER)])
+def test_a_picture_that_is_not_what_it_was_leaves_all_as_it_is(run, web, change, how, more):
+    spoil_picture(run)
+    for name in more:
+        (run / name).write_bytes(b"")
+    change(how)
+    before, since = contents(run), len(web.hits)
+    work = mend(run)
+    assert set(work.repaired) <= {LEDGER}  # of another picture the ledger says the same
+    assert {**contents(run), LEDGER: b""} == {**before, LEDGER: b""}
+    assert {*work.left, *work.repaired} == {TAR, *more}
+    assert f"http://pictures.test/3.jpg ({NOW[how]})" in work.left[TAR]
+    assert asked(web, since) == ["/3.jpg"]
+    assert {finding.path for finding in verify_run(run, STAGE_STEPS).wrong} == set(work.left)
+
+
+def test_other_files_of_the_shard_come_back_though_a_picture_does_not(run, made, change):
+    for name in (LEDGER, SCORES):
+        (run / name).unlink()
+    change("gone")
+    assert (mend(run).left, differing(run, made)) == ({}, [])  # its tar is whole: nothing is asked
+    spoil_picture(run)
+    (run / "scores" / "00001.parquet").unlink()
+    work = mend(run)
+    assert (list(work.left), list(work.repaired)) == ([TAR], ["scores/00001.parquet"])
+
+
+def test_the_printed_advice_takes_the_shard_as_the_web_is_now(run, made, change):
+    spoil_picture(run)
+    change("gone")
+    assert "remove manifests/journal/fetch/00000.json and run filter" in mend(run).left[TAR]
+    (run / "manifests" / "journal" / "fetch" / "00000.json").unlink()
+    with without_beam():
+        finished = run_stage(recipe_of_run(run), "filter", StageOptions())
+        manifest = finished.manifest
+    assert not verify_run(run, STAGE_STEPS).wrong
+    assert manifest.dropped["http_404"] == Manifest.read(made / "manifests" / "filter.json").dropped["http_404"] + 1
+
+
+def test_refusals_are_asked_again_where_the_ledger_that_quotes_them_is_lost(tmp_path, web, monkeypatch):
+    monkeypatch.setitem(web.pages, "/robots.txt", b"User-agent: *\nDisallow: /5.jpg\n")
+    root = make_run(tmp_path, web, "filter")
+    shutil.copytree(root, tmp_path / "made")
+    (root / LEDGER).unlink()
+    since = len(web.hits)
+    assert (mend(root).left, differing(root, tmp_path / "made")) == ({}, [])
+    assert asked(web, since) == []  # its robots.txt tells
+
+
+LINES = """
+[input]
+dataset = "jsonl"
+files = "{folder}/in/*.jsonl"
+[output]
+root = "{folder}/run"
+[tier.pretrain]
+size = 64
+rules = [{{ use = "size", min_side = 64 }}]
+"""
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """Make a run of pictures that came with the input, as LlamaGen's format has them."""
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        (tmp_path / "in" / f"{number}.jpg").write_bytes(jpeg(picture(number)))
+    rows = [json.dumps({"image_path": f"{name}.jpg", "text": [f"picture {name}"]}) for name in (0, 1, 2, 3, "none")]
+    (tmp_path / "in" / "a.jsonl").write_text("\n".join(rows) + "\n")
+    (tmp_path / "recipe.toml").write_text(LINES.format(folder=tmp_path.as_posix()))
+    with without_beam():
+        run_stage(load_recipe(tmp_path / "recipe.toml"), "filter", StageOptions())
+    shutil.copytree(tmp_path / "run", tmp_path / "made")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    "names", [("manifests/input.json",), ("TABLE",), ("manifests/input.json", "TABLE"), (LEDGER,), (TAR, TABLE, LEDGER)]
+)
+def test_a_run_of_pictures_that_came_with_the_input(lines, names):
+    """Tables of the input were called foreign when their list was lost, and never made again; the ledger came out with
+    HTTP's 200."""
+    table = next((lines / "manifests" / "input").glob("*.parquet")).relative_to(lines).as_posix()
+    lost = [table if name == "TABLE" else name for name in names]
+    for name in lost:
+        (lines / name).write_bytes((lines / name).read_bytes()[:-9])
+    found = verify_run(lines, STAGE_STEPS)
+    assert not [finding for finding in found.findings if finding.kind == "foreign"]
+    assert {finding.path for finding in found.wrong} == set(lost[:1] if len(lost) == 2 else lost)
+    assert (mend(lines).left, differing(lines, lines.parent / "made")) == ({}, [])
+    assert not verify_run(lines, STAGE_STEPS).findings

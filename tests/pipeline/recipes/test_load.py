@@ -1,0 +1,181 @@
+"""The recipe is strict, says what it knows, and --set reaches every value."""
+
+import pytest
+
+from pipeline.recipes.load import BUNDLED, bundled, choose_recipe, load_recipe
+from pipeline.recipes.schema import RecipeError
+from tests.support.paths import ROOT
+
+SMALL = """
+[filter]
+rules = [{ use = "size", min_side = 100 }, { use = "text", min_words = 2 }]
+[score]
+use = ["aesthetic_v2"]
+[score.clip]
+weights = "stand-in"
+[score.aesthetic_v2]
+weights = "stand-in"
+[tier.pretrain]
+size = 64
+rules = [{ use = "aesthetic", min = 4.75, model = "v2" }]
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "r.toml"
+
+    def read(*sets, text=SMALL):
+        path.write_text(text)
+        return load_recipe(path, sets)
+
+    return read
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_recipes_are_valid(name):
+    assert load_recipe(bundled(name)) == load_recipe(name)
+
+
+def test_defaults_are_the_designs(recipe):
+    read = recipe()
+    assert (read.fetch.deadline_s, read.fetch.max_bytes, read.fetch.max_redirects, read.fetch.max_pixels) == (
+        20,
+        50_000_000,
+        5,
+        100_000_000,
+    )
+    assert read.pretokenize.vq == "VQ-16"
+    assert read.train.model == "GPT-XL"
+    assert read.dedup.radius == 6
+
+
+def test_set_reaches_values_tables_and_rules_by_name(recipe):
+    read = recipe(
+        "tier.pretrain.rules.aesthetic.min=5.0",
+        "filter.rules.text.min_words=3",
+        "caption.batch_size=64",
+        "output.root=a/b",
+        "tier.x.size=32",
+    )
+    assert read.tier["pretrain"].rules[0]["min"] == 5.0
+    assert read.filter.rules[1]["min_words"] == 3
+    assert read.caption.batch_size == 64
+    assert read.output.root == "a/b"
+    assert read.tier["x"].size == 32
+
+
+def test_store_side_is_eleven_tenths_of_the_largest_tier(recipe):
+    assert recipe("tier.big.size=512").store_side == 564  # 563.2 rounded up
+    assert recipe("fetch.store_side=300").store_side == 300
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        (["fetch.deadlin_s=3"], ["unknown key 'fetch.deadlin_s'", "deadline_s", "max_bytes"]),
+        (["nonsense=3"], ["unknown key 'nonsense'", "pretokenize"]),
+        (["tier.pretrain.sice=3"], ["unknown key 'tier.pretrain.sice'", "size", "caption"]),
+        (["caption.batchsize=3"], ["batchsize", "batch_size"]),
+        (["tier.pretrain.size=big"], ["tier.pretrain.size", "'big'"]),
+        (["filter.rules.colour.min=3"], ["no rule 'colour'", "size, text"]),
+        (["novalue"], ["KEY=VALUE"]),
+        (["filter.rules.size=3"], ["'size' is a rule"]),
+        (["tier.pretrain.rules.aesthetic.mni=3"], ["tier.pretrain.rules[0]", "mni", "min"]),
+        (["tier.pretrain.rules.aesthetic.model=v3"], ["v3", "v1", "v2"]),
+        (["score.use=[]"], ["'aesthetic_v2'", "neither the input has nor a head"]),
+        (['score.use=["nohead"]'], ["no head 'nohead'", "conse"]),
+        (["pretokenize.t5_caption=nope"], ["'nope'", "alt, top_caption"]),
+        (["pretokenize.scales=[1.1, 1.1]"], ["each scale once"]),
+        (["pretokenize.shard_rows=99999999999999999999"], ["shard_rows", "1000000000"]),
+        (['fetch.allow_addresses=["house"]'], ["fetch.allow_addresses", "house"]),
+    ],
+)
+def test_faults_say_what_was_got_and_the_choices(recipe, sets, says):
+    with pytest.raises(RecipeError) as error:
+        recipe(*sets)
+    for part in says:
+        assert part in str(error.value)
+
+
+def test_an_unknown_filter_lists_the_known_ones(recipe):
+    with pytest.raises(RecipeError, match=r"filter\.rules\[0\].*sharpness.*aesthetic.*watermark"):
+        recipe(text='[filter]\nrules = [{ use = "sharpness" }]\n[tier.a]\nsize = 8\n')
+
+
+def test_two_rules_of_one_name(recipe):
+    with pytest.raises(RecipeError, match="two rules are named 'size'"):
+        recipe(text='[filter]\nrules = [{ use = "size" }, { use = "size" }]\n[tier.a]\nsize = 8\n')
+
+
+def test_a_recipe_without_tiers_or_that_is_not_toml(recipe, tmp_path):
+    with pytest.raises(RecipeError, match="tier"):
+        recipe(text="[filter]\nrules = []\n")
+    with pytest.raises(RecipeError, match="not TOML"):
+        recipe(text="[filter\n")
+    with pytest.raises(RecipeError, match="cannot read"):
+        load_recipe(tmp_path / "none.toml")
+
+
+def test_recipe_toml_of_this_folder_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "bundled demo.toml" in choose_recipe(lambda: True)[1]
+    assert "bundled demo_artworks.toml" in choose_recipe(lambda: False)[1]
+    (tmp_path / "recipe.toml").write_text(SMALL)
+    assert choose_recipe(lambda: True)[1] == "recipe: recipe.toml of this folder"
+    assert load_recipe("recipe.toml").tier["pretrain"].size == 64
+
+
+def test_plain_values_go_through_toml_again(recipe, tmp_path):
+    import tomli_w
+
+    read = recipe()
+    path = tmp_path / "resolved.toml"
+    path.write_text(tomli_w.dumps(read.plain()))
+    assert load_recipe(path) == read
+
+
+NO_TIERS = "tier.pretrain.rules=[]", "tier.finetune.rules=[]"
+CLIP = 'score.use=["clip_similarity"]', "score.clip.weights=stand-in", *NO_TIERS
+
+
+def bound(model):
+    return f"filter.rules=[{{use='similarity', column='clip_similarity', min=0.2, model='{model}'}}]"
+
+
+def test_a_bound_names_the_scale_of_the_clip_that_runs():
+    assert load_recipe("laion_coco", [*CLIP, bound("ViT-L-14")]).score.use == ["clip_similarity"]
+    load_recipe("laion_coco", [*CLIP, bound("ViT-B-32"), "score.clip.model=ViT-B-32-quickgelu"])
+    with pytest.raises(
+        RecipeError,
+        match=r"means the scale of 'ViT-B-32', but score\.clip\.model fills 'clip_similarity' with 'ViT-L-14'",
+    ):
+        load_recipe("laion_coco", [*CLIP, bound("ViT-B-32")])
+    with pytest.raises(RecipeError, match=r"no head of score\.use runs CLIP; heads that do: .*clip_similarity"):
+        load_recipe("laion_coco", ["score.embeddings=true", 'score.use=["watermark_laion"]', *NO_TIERS])
+
+
+def test_laions_heads_want_openais_clip_not_one_as_wide():
+    with pytest.raises(
+        RecipeError, match=r"trained on OpenAI's ViT-L-14, score\.clip is ViT-L-14-336-quickgelu openai"
+    ):
+        load_recipe("laion_coco", ["score.clip.model=ViT-L-14-336-quickgelu"])
+
+
+@pytest.mark.parametrize("name", ["exact_duplicate", "http_404", "has space", "a/b", "removed"])
+def test_a_rule_may_not_be_called_like_a_reason_of_the_pipelines_own(name):
+    with pytest.raises(RecipeError, match="rule name"):
+        load_recipe("laion_coco", [f"filter.rules=[{{use='size', name='{name}'}}]"])
+
+
+def test_reserved_names_are_the_documented_reasons():
+    import re
+
+    from manifests.reasons import RESERVED
+
+    text = (ROOT / "docs" / "reasons.md").read_text()
+    documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) | set(
+        re.findall(r"^\| `\w+`, `(\w+)`", text, re.MULTILINE)
+    )
+    rules = {"size", "aspect", "text", "language", "similarity", "aesthetic", "watermark", "nsfw", "http_404"}
+    assert documented - rules <= RESERVED

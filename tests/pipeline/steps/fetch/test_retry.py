@@ -1,0 +1,249 @@
+"""Retry: pipeline/steps/fetch/retry.py, attempts.py and retry_option.py: only what failed is asked again, and the end
+is as if it had never failed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from manifests.manifest import Manifest
+from manifests.reasons import TRANSIENT, is_among
+from pipeline.cli.retry_option import joined
+from pipeline.recipes.schema import RecipeError
+from pipeline.steps.fetch.retry import parse_reasons
+from tests.support.paths import ROOT
+from tests.support.small_web import jpeg, picture
+
+RECIPE = """
+[input]
+files = "{folder}/in.parquet"
+[output]
+root = "{folder}/run"
+[fetch]
+allow_addresses = ["127.0.0.0/8"]
+user_agent = "tessera-test (+mailto:test@example.org)"
+max_wait_s = 0
+connect_to = {{ "flaky.test" = "{web}" }}
+shard_rows = 5
+[filter]
+rules = [{{ use = "size", min_side = 64 }}]
+[tier.pretrain]
+size = 64
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (["--retry-failed"], ["--retry-failed="]),
+        (
+            ["--retry-failed", "timeout", "http_503", "--stage", "filter"],
+            ["--retry-failed=timeout,http_503", "--stage", "filter"],
+        ),
+        (["--retry-failed", "--out", "x"], ["--retry-failed=", "--out", "x"]),
+        (["--retry-failed", "dns", "--", "--retry-failed", "a"], ["--retry-failed=dns", "--", "--retry-failed", "a"]),
+        (["--retry-failed=a,b", "c"], ["--retry-failed=a,b", "c"]),
+    ],
+)
+def test_the_option_takes_any_number_of_words(given: list[str], wanted: list[str]) -> None:
+    assert list(joined(given)) == wanted
+
+
+def test_reasons_are_read_and_checked() -> None:
+    assert parse_reasons([""]) == TRANSIENT
+    assert parse_reasons(["dns,timeout", "http_503 dns"]) == ("dns", "timeout", "http_503")
+    for word in ("size", "http_", "http_5x", "http_055", "exact_duplicate"):
+        with pytest.raises(
+            RecipeError, match=r"no such reason of fetch; choices: animated, bad_response, .* http_404 .any status."
+        ):
+            parse_reasons([word])
+    assert [is_among(reason, ("http_5xx", "dns")) for reason in ("http_503", "http_404", "dns", None, "timeout")] == [
+        True, False, True, False, False,
+    ]  # fmt: skip
+
+
+class Flaky:
+    """A small web that is `broken` at first: then every /N.jpg with N % 3 == 0 is a 503 and N % 3 == 1 a picture; 404
+    stays."""
+
+    def __init__(self) -> None:
+        self.broken = True
+        self.slow = 0.0
+        self.hits: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.hits.append(self.path)
+                time.sleep(outer.slow)
+                status, body = outer.answer(self.path)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, path: str) -> tuple[int, bytes]:
+        if not path.endswith(".jpg"):
+            return 404, b""
+        number = int(path[1:-4])
+        if number == 14:
+            return 404, b""
+        if self.broken and number % 3 == 0:
+            return (503 if number < 12 else 429), b""
+        return 200, jpeg(picture(number))
+
+    def pictures(self, since: int) -> list[str]:
+        return sorted(path for path in self.hits[since:] if path.endswith(".jpg"))
+
+
+@pytest.fixture
+def flaky():
+    web = Flaky()
+    yield web
+    web.server.shutdown()
+    web.server.server_close()
+
+
+def prepare(folder: Path, web: Flaky) -> Path:
+    folder.mkdir(exist_ok=True)
+    names = [f"http://flaky.test/{number}.jpg" for number in range(15)]
+    pq.write_table(pa.table({"URL": names, "TEXT": [f"picture {n}" for n in range(15)]}), folder / "in.parquet")
+    (folder / "recipe.toml").write_text(RECIPE.format(folder=folder, web=web.address))
+    return folder / "recipe.toml"
+
+
+def command(recipe: Path, *args: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        "run",
+        "--stage",
+        "filter",
+        "--recipe",
+        str(recipe),
+        "--workers",
+        "1",
+        *args,
+    ]
+
+
+def run(recipe: Path, *args: str, code: int = 0) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command(recipe, *args), capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def ledger(root: Path) -> list[dict[str, object]]:
+    return pa.concat_tables(
+        pq.read_table(path) for path in sorted((root / "ledger" / "fetch").glob("*.parquet"))
+    ).to_pylist()
+
+
+def digest(root: Path) -> str:
+    return Manifest.read(root / "manifests" / "filter.json").digest
+
+
+@pytest.mark.slow
+def test_only_what_failed_is_asked_again(tmp_path: Path, flaky: Flaky) -> None:
+    recipe = prepare(tmp_path / "a", flaky)
+    root = tmp_path / "a" / "run"
+    run(recipe)
+    assert Manifest.read(root / "manifests" / "filter.json").dropped == {"http_503": 4, "http_404": 1, "http_429": 1}
+    before, tars = digest(root), {path: path.stat().st_mtime_ns for path in (root / "pairs").glob("*.tar")}
+
+    flaky.broken, start = False, len(flaky.hits)
+    assert "retry: 5 rows in 3 shards are asked again (http_503 4, http_429 1)" in run(
+        recipe, "--retry-failed", "--dry-run"
+    )
+    assert "no row failed with dns, tls: nothing is asked again" in run(recipe, "--retry-failed", "dns", "tls")
+    assert (flaky.hits[start:], digest(root)) == ([], before)
+    assert "choices: " in run(recipe, "--retry-failed", "dns", "size", code=2)
+
+    assert "retry: 1 rows in 1 shards are asked again (http_429 1)" in run(recipe, "--retry-failed", "http_429")
+    assert flaky.pictures(start) == ["/12.jpg"]
+    assert [path.stat().st_mtime_ns == at for path, at in sorted(tars.items())] == [True, True, False]
+
+    said, start = run(recipe, "--retry-failed"), len(flaky.hits) - 4
+    assert "(http_503 4)" in said
+    assert flaky.pictures(start) == ["/0.jpg", "/3.jpg", "/6.jpg", "/9.jpg"]
+    assert "nothing to do" in run(recipe)
+
+    rows = ledger(root)
+    assert len(rows) == 15 + 5
+    assert sum(bool(row["last"]) for row in rows) == 15
+    twice = [
+        (row["attempt"], row["http_status"], row["reason"], row["last"]) for row in rows if row["uid"] == rows[0]["uid"]
+    ]
+    assert twice == [(1, 503, "http_503", False), (2, 200, None, True)]
+    assert Manifest.read(root / "manifests" / "filter.json").dropped == {"http_404": 1}
+
+    fresh = prepare(tmp_path / "b", flaky)  # a web that answered so at once
+    run(fresh)
+    assert digest(tmp_path / "b" / "run") == digest(root)
+    for path in sorted((root / "pairs").iterdir()):
+        assert path.read_bytes() == (tmp_path / "b" / "run" / "pairs" / path.name).read_bytes()
+    logged = [
+        json.loads(line)
+        for path in sorted((root / "logs" / "fetch").iterdir())
+        for line in path.read_text().splitlines()
+    ]
+    assert sorted(entry["reason"] for entry in logged) == [
+        "http_404",
+        "http_429",
+        "http_503",
+        "http_503",
+        "http_503",
+        "http_503",
+    ]
+
+
+@pytest.mark.slow
+def test_a_retry_that_fails_again_and_one_that_is_killed(tmp_path: Path, flaky: Flaky) -> None:
+    recipe = prepare(tmp_path, flaky)
+    root = tmp_path / "run"
+    run(recipe)
+    before = digest(root)
+    run(recipe, "--retry-failed", "http_503")
+    assert digest(root) == before
+    assert sorted(row["attempt"] for row in ledger(root) if row["reason"] == "http_503") == [1, 1, 1, 1, 2, 2, 2, 2]
+
+    flaky.broken, flaky.slow, start = False, 0.3, len(flaky.hits)
+    journal = {path: path.stat().st_mtime_ns for path in (root / "manifests" / "journal" / "fetch").glob("0*.json")}
+    process = subprocess.Popen(
+        command(recipe, "--retry-failed", "http_503", "--set", "fetch.concurrency=1"),
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT,
+    )  # fmt: skip
+    end = time.monotonic() + 120
+    while (
+        all(path.stat().st_mtime_ns == at for path, at in journal.items())
+        and process.poll() is None
+        and time.monotonic() < end
+    ):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    flaky.slow = 0.0
+    run(recipe)  # goes on without being told again
+    assert set(flaky.pictures(start)) == {"/0.jpg", "/3.jpg", "/6.jpg", "/9.jpg"}
+    assert Manifest.read(root / "manifests" / "filter.json").dropped == {"http_404": 1, "http_429": 1}
+    assert {row["attempt"] for row in ledger(root) if row["last"] and row["http_status"] == 200} == {1, 3}

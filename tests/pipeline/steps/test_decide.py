@@ -1,0 +1,89 @@
+"""decide: marks of dedup among the other reasons, and what the final ledger says of each row."""
+
+import pyarrow as pa
+import pytest
+
+from manifests.files import write_table
+from manifests.journal import FileRecord, Journal
+from manifests.uid import uid_of
+from pipeline.execution.in_flight import Hands
+from pipeline.recipes.load import load_recipe
+from pipeline.steps.decide import Decide
+from tests.support.filter_runs import final_rows, run_filter
+from tests.support.small_web import EXPECTED, KEPT, write_input, write_recipe
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, web):
+    """Return (recipe, run folder) of a finished filter stage."""
+    folder = tmp_path_factory.mktemp("decide")
+    write_input(folder / "in")
+    recipe = write_recipe(folder / "recipe.toml", web, folder / "in", folder / "run")
+    run_filter(recipe, folder / "run")
+    return recipe, folder / "run"
+
+
+def test_each_reason_names_its_step(place):
+    _, root = place
+    rows = final_rows(root)
+    steps = {}
+    for row in rows:
+        steps.setdefault(row["reason"], set()).add(row["step"])
+    assert steps == {
+        None: {None},
+        "exact_duplicate": {"fetch"},
+        "near_duplicate": {"decide"},
+        "size": {"select", "decide"},
+        "not_an_image": {"fetch"},
+        "http_404": {"fetch"},
+        "blocked_scheme": {"fetch"},
+        "bad_url": {"select"},
+        "text": {"select"},
+        "missing_value": {"select"},
+        "broken_row_group": {"select"},
+    }
+    assert sum(row["fate"] == "kept" for row in rows) == KEPT
+    assert sum(row["reason"] == "size" for row in rows) == EXPECTED["size"]
+    twins = [row for row in rows if row["cluster"]]
+    assert sorted(row["url"].rsplit("/")[-1] for row in twins) == ["3.jpg", "twin.jpg"]
+    assert len({row["cluster"] for row in twins}) == 1
+
+
+def test_marks_come_after_the_rules_but_removed_beats_all(place):
+    recipe, root = place
+    urls = {
+        "http://pictures.test/3.jpg": ("picture number 3", "placeholder"),  # its twin wins instead
+        "http://pictures.test/5.jpg": ("picture number 5", "in_eval_set"),
+        "http://pictures.test/small.jpg": ("claims to be large", "in_eval_set"),  # fails a rule first
+        "http://pictures.test/30.jpg": ("claims to be small", "removed"),  # select had dropped it
+        "http://pictures.test/0.jpg": ("picture number 0", "removed"),  # and its exact duplicate
+        "http://pictures.test/6.jpg": ("picture number 6", "placeholder"),
+    }
+    marks = [{"uid": uid_of(url, text), "reason": reason, "detail": ""} for url, (text, reason) in urls.items()]
+    marks.append(
+        {"uid": uid_of("http://pictures.test/6.jpg", "picture number 6"), "reason": "in_eval_set", "detail": ""}
+    )
+    path = root / "ledger" / "marks.parquet"
+    write_table(
+        path,
+        pa.Table.from_pylist(
+            marks, schema=pa.schema([("uid", pa.binary(16)), ("reason", pa.string()), ("detail", pa.string())])
+        ),
+    )
+    journal = Journal(root, "dedup")
+    record = journal.get("00000")
+    clusters = tuple(file for file in record.files if file.path != "ledger/marks.parquet")
+    journal.record(type(record)(**{**vars(record), "files": (*clusters, FileRecord.of(root, path))}))
+    step = Decide(load_recipe(recipe), root)
+    made = step.run(step.units()[0], Hands())
+    assert made.rows_in == made.rows_out + sum(made.dropped.values())
+    found = {}
+    for row in final_rows(root):
+        found.setdefault((row["url"] or "").rsplit("/")[-1], []).append((row["reason"], row["step"], row["mark"]))
+    assert found["3.jpg"][0] == ("placeholder", "decide", "placeholder")
+    assert found["twin.jpg"] == [(None, None, None)]
+    assert found["5.jpg"][0] == ("in_eval_set", "decide", "in_eval_set")
+    assert found["small.jpg"] == [("size", "decide", "in_eval_set")]
+    assert found["30.jpg"] == [("removed", "dedup", "removed")]
+    assert [reason for reason, *_ in found["0.jpg"][:2]] == ["removed", "removed"]
+    assert found["6.jpg"][0] == ("placeholder", "decide", "placeholder")

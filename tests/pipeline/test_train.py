@@ -1,0 +1,384 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from pipeline.evaluation.plots import save_loss_curve
+from pipeline.evaluation.recall import measure_recall, nearest_ranks
+from pipeline.recipes.load import load_recipe
+from pipeline.recipes.train import TrainConfig
+from pipeline.train import corrupted, main, prompts, take_step
+from pipeline.training.checkpoint import latest_checkpoint
+from pipeline.training.distributed import Machine
+from pipeline.training.job import prepare
+from pipeline.training.optim import make_optimizers, set_rates
+from pipeline.training.text_features import HashedWords
+from tests.support.code_shards import row_of, write_codes, write_recipe
+from tests.support.paths import ROOT
+
+HERE = Machine(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    """Models this small are faster on one thread, and do not spin against other tests' processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with twelve pictures in two shards, and its recipe."""
+    write_codes(tmp_path / "run")
+    return write_recipe(tmp_path)
+
+
+def train(recipe, *sets):
+    return main(["--recipe", str(recipe), *(word for setting in sets for word in ("--set", setting))])
+
+
+def folder_of(recipe, tier="pretrain"):
+    return recipe.parent / "run" / "train" / tier
+
+
+def weights(recipe, step):
+    return (folder_of(recipe) / "checkpoints" / f"{step:07d}" / "model.safetensors").read_bytes()
+
+
+def command(recipe, *sets):
+    return [
+        sys.executable,
+        "-m",
+        "pipeline.train",
+        "--recipe",
+        str(recipe),
+        *(word for setting in sets for word in ("--set", setting)),
+    ]
+
+
+def test_killed_after_ten_steps_twenty_are_the_same_bytes(run, tmp_path, capsys):
+    whole = write_recipe(tmp_path, tmp_path / "whole")
+    write_codes(tmp_path / "whole")
+    assert train(whole, "train.steps=20") == 0
+    straight = (
+        tmp_path / "whole" / "train" / "pretrain" / "checkpoints" / "0000020" / "model.safetensors"
+    ).read_bytes()
+
+    run = write_recipe(tmp_path)
+    process = subprocess.Popen(
+        command(run, "train.steps=200000", "train.checkpoint_every=10", "train.keep_checkpoints=1000000")
+    )
+    deadline = time.monotonic() + 600
+    while not (folder_of(run) / "checkpoints" / "0000010" / "state.json").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    for later in (folder_of(run) / "checkpoints").iterdir():  # what it managed after step 10 is taken away again
+        if later.name != "0000010":
+            later.unlink() if later.is_file() else [file.unlink() for file in later.iterdir()] and later.rmdir()
+    assert train(run, "train.steps=20") == 0
+    assert "going on from step 10" in capsys.readouterr().out
+    assert weights(run, 20) == straight
+    steps = [json.loads(line)["step"] for line in (folder_of(run) / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(2, 21, 2))
+
+
+def test_it_learns_and_then_has_nothing_to_do(run, capsys):
+    assert train(run, "train.steps=30", "train.optimizer=muon", "train.corruption=uniform") == 0
+    losses = [json.loads(line)["loss"] for line in (folder_of(run) / "metrics.jsonl").read_text().splitlines()]
+    assert losses[0] > 5 > losses[-1]  # ln 512 is 6.2
+    said = capsys.readouterr().out
+    assert "12 pictures of tier 'pretrain'" in said
+    assert "VQ-demo (stand-in weights)" in said
+    assert "step 30/30" in said
+    assert Image.open(folder_of(run) / "loss.png").size == (840, 480)
+    before = weights(run, 30)
+    assert train(run, "train.steps=30", "train.optimizer=muon", "train.corruption=uniform") == 0
+    assert "nothing to train: 30 of 30 steps are done" in capsys.readouterr().out
+    assert weights(run, 30) == before
+    state = latest_checkpoint(folder_of(run) / "checkpoints").state
+    assert state["train"]["lr"] == 3e-3
+    assert state["data"]["samples"] == 12
+    assert state["tokenizer"]["stand_in"] is True
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(run):
+    process = subprocess.Popen(command(run, "train.steps=200000"), stdout=subprocess.PIPE, text=True)
+    lines = iter(process.stdout)
+    for line in lines:
+        if line.startswith("  step 2/"):
+            process.send_signal(signal.SIGINT)
+            break
+    rest = "".join(lines)
+    assert process.wait() == 130
+    found = latest_checkpoint(folder_of(run) / "checkpoints")
+    assert f"stopped after step {found.step}, which is saved; the same command goes on from there" in rest
+
+
+def test_streamed_shards_train_too(run):
+    assert train(run, "train.memory_bytes=0", "train.steps=8") == 0
+    state = latest_checkpoint(folder_of(run) / "checkpoints").state
+    assert state["step"] == 8
+    assert state["pictures_read"] == 32
+
+
+def test_epochs_end_the_run(run):
+    torch.set_num_threads(2)
+    assert train(run, "train.steps=1000", "train.epochs=2", "train.threads=1") == 0
+    assert torch.get_num_threads() == 1
+    assert latest_checkpoint(folder_of(run) / "checkpoints").step == 6  # 2 x 12 pictures in batches of 4
+
+
+REFUSALS = [
+    (["train.tier=best"], "no tier 'best' in the recipe; its tiers are pretrain, finetune"),
+    (["train.tier=finetune"], "tier 'finetune' has no codes in .*; tiers with codes: pretrain"),
+    (["output.root=nothing"], "no codes in nothing/codes yet: run `make pretokenize`"),
+    (["train.model=GPT-Q"], "choices: GPT-B, GPT-L"),
+    (["train.learning_rate=1"], "unknown key 'train.learning_rate'; known keys of .train.: batch, "),
+    (["train.captions={}"], "train.captions"),
+    (["train.cooldown=0.3", "train.seconds=5"], "cooldown needs `steps`, and no `seconds`"),
+    (["pretokenize.vq=VQ-8"], "tokenizer mismatch: .* made by VQ-demo .* the recipe says VQ-8"),
+    (["tier.pretrain.size=128"], "are of 64 px, the recipe says 128: run `make pretokenize` again"),
+    (["train.init_from=nowhere.pt"], "no weights at 'nowhere.pt'"),
+    (["train.memory_bytes=0", "train.recall_pictures=4"], "set train.max_pictures"),
+    (["train.init_from=wide.safetensors"], r"got \(50, 192\), wanted \(512, 192\)"),
+]
+
+
+@pytest.mark.parametrize(("sets", "says"), REFUSALS, ids=[says[:20] for _, says in REFUSALS])
+def test_wrong_use_is_refused_before_any_step(run, sets, says, capsys, monkeypatch):
+    from safetensors.torch import save_file
+
+    from pipeline.gpt import build_gpt
+
+    monkeypatch.chdir(run.parent)
+    save_file(build_gpt("GPT-demo", "text", 8, vocab=50, cond_len=8, cond_dim=32).state_dict(), "wide.safetensors")
+    assert train(run, *sets) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "Traceback" not in said
+    assert re.search(says, said), said
+    assert not folder_of(run).exists()
+
+
+def test_a_damaged_shard_is_refused(run, capsys):
+    shard = run.parent / "run" / "codes" / "pretrain" / "00001.tar"
+    shard.write_bytes(shard.read_bytes()[:-2000])
+    assert train(run) == 2
+    assert "damaged shard" in capsys.readouterr().err
+
+
+def test_other_codes_or_recipe_are_refused_set_aside_or_gone_on_with(run, capsys):
+    assert train(run) == 0
+    assert train(run, "train.steps=6", "train.log_every=1") == 0  # longer and louder is no other recipe
+    assert train(run, "train.lr=0.001") == 2
+    assert "was trained with other train.lr (0.003, now 0.001). Set it aside" in capsys.readouterr().err
+    write_codes(run.parent / "run", (5, 6))
+    assert train(run) == 2
+    assert "was trained with other codes" in capsys.readouterr().err
+    assert train(run, "train.on_change=continue", "train.steps=8") == 0
+    assert latest_checkpoint(folder_of(run) / "checkpoints").step == 8
+    assert train(run, "train.on_change=restart", "train.lr=0.001") == 0
+    assert latest_checkpoint(folder_of(run) / "checkpoints").step == 4
+    assert latest_checkpoint(folder_of(run).with_name("pretrain.old-1") / "checkpoints").step == 8
+
+
+def test_the_next_tier_starts_from_the_last_ones_weights(run, capsys):
+    assert train(run) == 0
+    write_codes(run.parent / "run", (4,), "finetune")
+    start = folder_of(run) / "checkpoints"
+    job = prepare(load_recipe(run, ["train.tier=finetune", f"train.init_from={start}"]), HERE)
+    assert job.step == 0
+    assert "starting from the weights in" in capsys.readouterr().out
+    for name, tensor in load_file(start / "0000004" / "model.safetensors").items():
+        assert torch.equal(job.gpt.state_dict()[name], tensor)
+
+
+NO_DROPOUT = [f"train.{kind}_dropout=0" for kind in ("token", "resid", "ffn", "cond")]
+
+
+def job_of(run, *sets):
+    return prepare(load_recipe(run, [*NO_DROPOUT, *sets]), HERE)
+
+
+def test_micro_batches_give_the_same_step(run):
+    jobs = [job_of(run, f"train.micro_batch={size}") for size in (4, 3, 1)]
+    losses = []
+    for job in jobs:
+        chosen = next(job.pictures.steps(0))
+        losses.append(float(take_step(job, [job.choose(*pair) for pair in chosen])[0]))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5) == pytest.approx(losses[2], abs=1e-5)
+
+
+def test_two_processes_train_as_one(run, tmp_path):
+    assert train(run, *NO_DROPOUT) == 0
+    alone = load_file(folder_of(run) / "checkpoints" / "0000004" / "model.safetensors")
+    write_codes(tmp_path / "two")
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--master-addr=127.0.0.1",
+        "--master-port=0",
+    ]
+    launch += [
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=127.0.0.1:0",
+        "-m",
+        *command(run, *NO_DROPOUT)[2:],
+        "--out",
+        str(tmp_path / "two"),
+    ]
+    subprocess.run(launch, check=True, timeout=300, env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"})
+    two = load_file(tmp_path / "two" / "train" / "pretrain" / "checkpoints" / "0000004" / "model.safetensors")
+    assert (
+        max(float((alone[name] - two[name]).abs().max()) for name in alone) < 2e-3
+    )  # Adam's first steps amplify the last bits
+    assert np.mean([float((alone[name] - two[name]).abs().mean()) for name in alone]) < 2e-5
+
+
+def test_samples_and_recall_are_drawn(run, capsys):
+    sets = [
+        "train.sample_every=3",
+        "train.recall_pictures=5",
+        "train.steps=4",
+        'train.sample_prompts=["a red cat", "the moon"]',
+    ]
+    assert train(run, *sets) == 0
+    said = capsys.readouterr().out
+    assert "recall of 5 training captions: own picture nearest" in said
+    assert "this is memorising, not generalising" in said
+    folder = folder_of(run)
+    assert [path.name for path in sorted((folder / "samples").iterdir())] == ["0000003.png", "0000004.png"]
+    found = json.loads((folder / "memorised.json").read_text())
+    assert found["pictures"] == 5
+    assert found["chance_top1"] == pytest.approx(1 / 12)
+    assert "stand-in weights" in found["drawn_by"]
+    assert Image.open(folder / "memorised.png").width > 700
+    assert train(run, *sets) == 0
+    assert "recall: measured before" in capsys.readouterr().out
+    assert train(run, *sets, "train.sample_temperature=0.5") == 0
+    assert "recall of 5 training captions" in capsys.readouterr().out
+
+
+def test_sampling_does_not_change_what_is_learned(run, tmp_path):
+    write_codes(tmp_path / "quiet")
+    assert train(run, "train.sample_every=1", "train.steps=3") == 0
+    assert train(run, "train.steps=3", f"output.root={tmp_path / 'quiet'}") == 0
+    quiet = tmp_path / "quiet" / "train" / "pretrain" / "checkpoints" / "0000003" / "model.safetensors"
+    assert weights(run, 3) == quiet.read_bytes()
+
+
+def test_prompts_are_the_first_captions_unless_named(run):
+    job = job_of(run)
+    assert len(prompts(job)) == 4
+    assert all(" number " in prompt for prompt in prompts(job))
+    assert prompts(job_of(run, 'train.sample_prompts=["x"]')) == ["x"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(run, monkeypatch, capsys):
+    monkeypatch.setattr(
+        HashedWords, "features", lambda self, captions: [np.full((1, self.dim), np.nan, np.float32)] * len(captions)
+    )
+    assert train(run) == 1
+    assert "the loss is nan near step 2" in capsys.readouterr().err
+    assert not (folder_of(run) / "checkpoints").exists()
+
+
+def test_corruption_keeps_places_and_takes_from_others():
+    torch.manual_seed(0)
+    codes = (torch.arange(64)[:, None] * 100 + torch.arange(50)).long()  # row r, place p: 100 r + p
+    read = corrupted(codes)
+    assert torch.equal(read % 100, codes % 100)
+    rates = (read != codes).double().mean(1)
+    assert 0.4 < float(rates.mean()) < 0.6
+    assert float(rates.min()) < 0.1
+    assert float(rates.max()) > 0.9
+    assert torch.equal(corrupted(codes[:1]), codes[:1])
+
+
+def test_every_parameter_has_one_optimizer_and_norms_no_decay(run):
+    for kind, count in (("adamw", 1), ("muon", 2)):
+        job = job_of(run, f"train.optimizer={kind}")
+        optimizers = make_optimizers(job.gpt, job.config)
+        held = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+        assert len(optimizers) == count
+        assert sorted(held) == sorted(map(id, job.gpt.parameters()))
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        decay = {parameter.ndim >= 2: group["weight_decay"] for group in groups for parameter in group["params"]}
+        assert decay == {True: 0.05, False: 0.0}
+
+
+def test_cooldown_falls_to_zero_and_is_off_by_default():
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))])
+    config = TrainConfig(steps=10, cooldown=0.4, lr=0.5)
+    assert [set_rates([optimizer], config, step) for step in (0, 6, 7, 9)] == pytest.approx([1, 1, 0.75, 0.25])
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.125)
+    assert {set_rates([optimizer], TrainConfig(steps=10), step) for step in range(10)} == {1.0}
+
+
+def test_defaults_are_llamagens():
+    config = TrainConfig()
+    assert (config.model, config.lr, config.batch, config.betas) == ("GPT-XL", 1e-4, 256, (0.9, 0.95))
+    assert (config.weight_decay, config.clip, config.epochs, config.rope_cond) == (0.05, 1.0, 300, "zero")
+    assert {config.token_dropout, config.resid_dropout, config.ffn_dropout, config.cond_dropout} == {0.1}
+    assert (config.optimizer, config.corruption, config.cooldown, config.text) == ("adamw", "none", 0.0, "t5")
+    assert (config.max_pictures, config.recall_pictures) == (None, 0)
+
+
+def test_recall_by_hand():
+    assert nearest_ranks(torch.tensor([[0.0], [4.1]]), torch.tensor([[0.0], [5.0], [4.0]]), [0, 1]) == [0, 1]
+    codes = torch.tensor([[0, 1], [2, 3], [4, 5]])
+    found = measure_recall(torch.tensor([[0, 1], [4, 4]]), codes, [0, 1], lambda c: c.float()[:, :, None])
+    assert (found.top1, found.top5, found.exact_codes, found.chance_top5) == (0.5, 1.0, 0.5, 1.0)
+
+
+def test_a_loss_curve_says_why_it_is_missing(tmp_path, monkeypatch):
+    assert "no step" in save_loss_curve(tmp_path / "loss.png", tmp_path / "metrics.jsonl", "t")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "matplotlib is not installed" in save_loss_curve(tmp_path / "loss.png", tmp_path / "metrics.jsonl", "t")
+    assert not (tmp_path / "loss.png").exists()
+
+
+def test_the_trainer_imports_no_beam_and_its_config_no_torch():
+    check = "import sys, {0}; sys.exit('{1}' in sys.modules)"
+    for module, heavy in (("pipeline.train", "apache_beam"), ("pipeline.recipes.train", "torch")):
+        assert subprocess.run([sys.executable, "-c", check.format(module, heavy)], cwd=ROOT).returncode == 0
+
+
+def test_row_numbers_are_uids():
+    assert row_of(3)["uid"].hex() == f"{3:032x}"
+
+
+def test_t5_features_train_too(run, tmp_path, capsys):
+    from tests.support.tiny_t5 import word_t5
+
+    weights = word_t5(tmp_path / "t5")
+    assert (
+        train(
+            run,
+            "train.text=t5",
+            f"train.text_weights={weights}",
+            "train.cond_dim=16",
+            "train.cond_len=120",
+            "train.steps=2",
+        )
+        == 0
+    )
+    assert "text T5 " in capsys.readouterr().out
+    assert train(run, "train.text=t5", "train.text_weights=nowhere/t5") == 2
+    assert "weights of T5" in capsys.readouterr().err

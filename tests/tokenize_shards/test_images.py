@@ -1,0 +1,79 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.support.vq_oracle import ORACLE, needs_oracle, oracle_module
+from tokenize_shards.images import center_crop, to_tensor, to_uint8
+
+
+@needs_oracle
+def test_crops_equal_the_reference() -> None:
+    oracle = oracle_module()
+    cases = json.loads((ORACLE / "center_crop.json").read_text())["cases"]
+    assert len(cases) >= 4
+    for case in cases:
+        width, height = case["width"], case["height"]
+        image = Image.fromarray(oracle.smooth_images(1, max(width, height), case["seed"])[0][:height, :width])
+        cropped = np.asarray(center_crop(image, case["size"]))
+        assert hashlib.sha256(np.ascontiguousarray(cropped)).hexdigest() == case["sha256"], case
+
+
+def test_a_picture_of_the_right_size_is_untouched() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    assert np.array_equal(np.asarray(center_crop(Image.fromarray(pixels), 64)), pixels)
+
+
+def test_an_odd_margin_leaves_its_pixel_on_the_right_and_below() -> None:
+    columns = np.arange(7, dtype=np.uint8)
+    pixels = np.broadcast_to(columns[None, :, None], (4, 7, 3))
+    assert np.asarray(center_crop(Image.fromarray(pixels.copy()), 4))[0, :, 0].tolist() == [1, 2, 3, 4]
+    tall = np.ascontiguousarray(pixels.transpose(1, 0, 2))
+    assert np.asarray(center_crop(Image.fromarray(tall), 4))[:, 0, 0].tolist() == [1, 2, 3, 4]
+
+
+def test_halving_is_a_box_filter() -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[::2, ::2] = 200  # one pixel of each 2 x 2 square: the mean is 50
+    assert np.asarray(center_crop(Image.fromarray(pixels), 4)).reshape(-1, 3).tolist() == [[50, 50, 50]] * 16
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (1000, 7), (33, 31)])
+def test_every_shape_gives_the_square(size: tuple[int, int]) -> None:
+    assert center_crop(Image.new("RGB", size), 32).size == (32, 32)
+
+
+def test_size_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="size 0"):
+        center_crop(Image.new("RGB", (8, 8)), 0)
+
+
+def test_to_tensor_maps_bytes_to_minus_one_and_one() -> None:
+    image = Image.new("RGB", (3, 2), (0, 255, 51))
+    x_BCHW = to_tensor([image, np.asarray(image)])
+    assert x_BCHW.shape == (2, 3, 2, 3)
+    assert x_BCHW.dtype == torch.float32
+    assert x_BCHW.is_contiguous()
+    assert x_BCHW[:, :, 0, 0].tolist() == [[-1.0, 1.0, pytest.approx(51 / 127.5 - 1)]] * 2
+
+
+def test_to_tensor_takes_grey_and_refuses_mixed_sizes() -> None:
+    assert to_tensor([Image.new("L", (2, 2), 255)]).unique().tolist() == [1.0]
+    with pytest.raises(ValueError, match="one size"):
+        to_tensor([Image.new("RGB", (2, 2)), Image.new("RGB", (3, 2))])
+    with pytest.raises(ValueError, match="one size"):
+        to_tensor([])
+
+
+def test_to_uint8_truncates_after_adding_half_and_clamps() -> None:
+    # 127.5 * 0 + 128 = 128; 127.5 * 0.999 + 128 = 255.37 -> 255; 127.5 * -0.99 + 128 = 1.775 -> 1
+    x = torch.tensor([-3.0, -1.0, -0.99, 0.0, 0.999, 3.0]).view(1, 1, 2, 3).expand(1, 3, 2, 3)
+    assert to_uint8(x)[0, :, :, 0].tolist() == [[0, 0, 1], [128, 255, 255]]
+
+
+def test_bytes_survive_the_round_trip() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
+    assert np.array_equal(to_uint8(to_tensor(list(pixels))), pixels)

@@ -1,0 +1,152 @@
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from manifests.weights import WeightsError
+from tests.support.vq_oracle import ORACLE, needs_oracle
+from tokenize_shards.text import MAX_CHARACTERS, MAX_TOKENS, T5Features, clean_caption, t5_weights
+
+
+@needs_oracle
+def test_cleaning_equals_the_reference() -> None:
+    cases = json.loads((ORACLE / "caption_cleaning.json").read_text())
+    assert len(cases) == 20
+    for case in cases:
+        assert clean_caption(case["caption"]) == case["cleaned"]
+
+
+@pytest.mark.parametrize(
+    ("caption", "cleaned"),
+    [
+        ("Buy at www.shop.co/item/5 now", "buy at now"),
+        ("see https://a.org/b?c=d", "see ?c=d"),  # the path goes, the query stays
+        ("mail me@site.com", "mail me"),  # taken for a nickname
+        ("<b>Bold</b> &amp; <i>thin</i>", "bold thin"),
+        ("host 10.0.0.255 up", "host up"),
+        ("IMG_0012.JPG", ""),
+        ("a-b-c-d", "a-b-c-d"),  # three separators stay
+        ("a-b-c_d-e", "a b c d e"),  # four do not
+        ("worldwide free shipping on jc6640 and jc6640vc", "on and"),
+        ("free download free pdf images", ""),
+        ("click for more cats", "cats"),
+        ("4x6 12.5\u00d720 3\u04457 box", "box"),  # Latin x, times, Cyrillic kha
+        ("size : large", "size: large"),
+        ("#12 #123456 #1234 1234567", "1234"),  # four digits after # are neither short nor long; only the sign goes
+        ("\uff21\uff22 \ufb01ne", "ab fine"),  # wide letters and ligatures
+        ("one - two —— three", "one - two - three"),
+        ("'quoted'", "quoted"),
+        (".hidden", ""),
+        ("%C3%A9t%C3%A9+x", "été x"),
+    ],
+)
+def test_cleaning_by_hand(caption: str, cleaned: str) -> None:
+    assert clean_caption(caption) == cleaned
+
+
+def test_cleaning_runs_twice() -> None:
+    assert clean_caption("_-x") == "x"  # one mark at the start goes per pass
+
+
+def test_cleaning_never_warns_or_raises() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for caption in (
+            "",
+            "<",
+            "<![x[",
+            "<!DOCTYPE",
+            "<?xml version='1.0'?><a/>",
+            "&",
+            "&#xffffffff;",
+            "\x00",
+            "http://a.com/<b>",
+            "/etc/x&y",
+        ):
+            assert isinstance(clean_caption(caption), str)
+
+
+CAPTIONS = ["a cat", "", "the quick brown fox jumps over the lazy dog", "A CAT", "word " * 60, "dogs"]
+
+
+def test_features_equal_those_padded_to_120(tiny_t5: Path) -> None:
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    encoder = T5Features(str(tiny_t5), batch_size=4)
+    assert encoder.dim == 32
+    features = encoder.features(CAPTIONS)
+    texts = [clean_caption(caption) for caption in CAPTIONS]
+    padded = AutoTokenizer.from_pretrained(tiny_t5)(
+        texts, max_length=MAX_TOKENS, padding="max_length", truncation=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        model = T5EncoderModel.from_pretrained(tiny_t5).eval()
+        wanted = model(input_ids=padded["input_ids"], attention_mask=padded["attention_mask"]).last_hidden_state.numpy()
+    lengths = padded["attention_mask"].sum(1).tolist()
+    assert [len(found) for found in features] == lengths
+    assert lengths[1] == 1  # </s> alone
+    assert lengths[4] == MAX_TOKENS
+    for row, found in enumerate(features):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, wanted[row, : lengths[row]], atol=1e-4)
+    assert np.array_equal(features[0], features[3])
+
+
+def test_features_do_not_depend_on_neighbours_or_order(tiny_t5: Path) -> None:
+    encoder = T5Features(str(tiny_t5), batch_size=4)
+    features = encoder.features(CAPTIONS)
+    for row, caption in enumerate(CAPTIONS):
+        assert np.array_equal(encoder.features([caption])[0], features[row])
+    backwards = encoder.features(CAPTIONS[::-1])[::-1]
+    assert all(np.array_equal(one, other) for one, other in zip(features, backwards, strict=True))
+    assert encoder.features([]) == []
+
+
+def test_endless_captions_are_cut_before_cleaning(tiny_t5: Path) -> None:
+    hostile = "a." * 500_000
+    encoder = T5Features(str(tiny_t5))
+    assert np.array_equal(encoder.features([hostile])[0], encoder.features([hostile[:MAX_CHARACTERS]])[0])
+
+
+def test_bf16_is_near(tiny_t5: Path) -> None:
+    exact, rough = (T5Features(str(tiny_t5), precision).features(["a cat"])[0] for precision in ("fp32", "bf16"))
+    assert rough.dtype == np.float32
+    assert 0 < np.abs(rough - exact).max() < 0.2
+
+
+def test_a_t5_that_is_not_there_says_what_to_get(tmp_path: Path) -> None:
+    for model in (str(tmp_path / "none"), "google/flan-t5-xl-that-is-not-cached", "no such name"):
+        with pytest.raises(
+            WeightsError, match=r"neither a folder nor a model in the local cache.*hf download google/flan-t5-xl"
+        ):
+            T5Features(model)
+    with pytest.raises(
+        WeightsError, match=r"lacks config\.json, model\.safetensors .*, tokenizer\.json or spiece\.model"
+    ):
+        t5_weights(str(tmp_path))
+
+
+def test_a_broken_t5_is_a_weights_error(tiny_t5: Path, tmp_path: Path) -> None:
+    for path in tiny_t5.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert t5_weights(str(tmp_path)).sha256 == t5_weights(str(tiny_t5)).sha256
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert t5_weights(str(tmp_path)).sha256 != t5_weights(str(tiny_t5)).sha256
+    with pytest.raises(WeightsError, match="cannot be loaded"):
+        T5Features(str(tmp_path))
+
+
+def test_missing_parameters_are_not_made_up(tiny_t5: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for path in tiny_t5.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["encoder.final_layer_norm.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"lacks parameters \(encoder\.final_layer_norm\.weight"):
+        T5Features(str(tmp_path))
