@@ -28,7 +28,7 @@ from manifests.files import FORMAT, digest_of, write_json
 from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
 from manifests.tables import SELECTED
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.decide import Decide
@@ -200,7 +200,7 @@ def part(root: Path, what: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if what == "decide":
         step = Decide(recipe, root)
-        step.journal.record(step.run(step.units()[0], Hands()))
+        step.journal.record(step.run(step.units()[0], InFlight()))
     elif what == "peer":
         found["kept"] = peer(root)
     else:

@@ -11,7 +11,7 @@ from filters.verdicts import Numbers
 
 
 @dataclass(frozen=True)
-class Contest:
+class Candidates:
     """Rows that pass, bear no mark and have twins. cluster, uid: (n, 2) halves; aesthetic: NaN, pixels: -1 where
     unknown."""
 
@@ -22,7 +22,7 @@ class Contest:
     pixels: Numbers
 
     @classmethod
-    def of(cls, batch: pa.RecordBatch | pa.Table, rank: Numbers) -> "Contest":
+    def of(cls, batch: pa.RecordBatch | pa.Table, rank: Numbers) -> "Candidates":
         """Take the columns cluster, uid, width, height and the aesthetic scores that there are."""
         scores = [batch[name] for name in ("aesthetic_v2", "aesthetic_v1") if name in batch.schema.names]
         best = numbers(pc.coalesce(*scores), np.float32) if scores else np.full(batch.num_rows, np.nan, np.float32)

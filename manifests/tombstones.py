@@ -21,7 +21,7 @@ NAME = "tombstones"
 STEP = "remove"
 """The journal's folder that names the file's sha256."""
 KINDS = ("url", "host", "uid", "sha256", "phash")
-ENTOMBED = "tombstone of"
+BY_TOMBSTONE = "tombstone of"
 """How the detail of a mark begins that a tombstone made: the row says nothing of itself any more."""
 TABLE = pa.schema(
     [
@@ -86,7 +86,7 @@ class Tombstones:
         return found.group_by(["source", "source_row", "uid"], use_threads=False).aggregate([])
 
     @cached_property
-    def ghosts(self) -> pa.Table:
+    def removed_neighbours(self) -> pa.Table:
         """Return uid, phash and `bars` (whether its near duplicates stay out) of the removed pictures, in order of
         uid."""
         found = self._where(pc.and_(pc.is_valid(self.table["uid"]), pc.is_valid(self.table["phash"])))

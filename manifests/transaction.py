@@ -29,16 +29,16 @@ class TransactionError(RuntimeError):
 
 @dataclass(frozen=True)
 class Changes:
-    """What a shadow holds otherwise than the run: paths to put, and paths to drop, relative to both."""
+    """What a copy holds otherwise than the run: paths to put, and paths to drop, relative to both."""
 
     put: tuple[str, ...]
     drop: tuple[str, ...]
 
 
-def changes(root: Path, shadow: Path, names: Collection[str]) -> Changes:
-    """Compare a shadow with the run: `names` are the paths that were in the shadow when it was made."""
-    there = {path.relative_to(shadow).as_posix() for path in shadow.rglob("*") if path.is_file()}
-    put = sorted(name for name in there if _differs(root / name, shadow / name))
+def changes(root: Path, copy: Path, names: Collection[str]) -> Changes:
+    """Compare a copy with the run: `names` are the paths that were in the copy when it was made."""
+    there = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
+    put = sorted(name for name in there if _differs(root / name, copy / name))
     return Changes(
         tuple(sorted(put, key=lambda name: (name.startswith(LAST), name))), tuple(sorted(set(names) - there))
     )
@@ -52,8 +52,8 @@ def _differs(old: Path, new: Path) -> bool:
     return old.stat().st_size != new.stat().st_size or sha256_file(old) != sha256_file(new)
 
 
-def commit(root: Path, shadow: Path, found: Changes) -> None:
-    """Stage the shadow's new files below `.removal/`, note twice what belongs where and its sha256, then move them
+def commit(root: Path, copy: Path, found: Changes) -> None:
+    """Stage the copy's new files below `.removal/`, note twice what belongs where and its sha256, then move them
     over."""
     staged = root / PENDING
     shutil.rmtree(staged, ignore_errors=True)
@@ -61,9 +61,9 @@ def commit(root: Path, shadow: Path, found: Changes) -> None:
     for name in found.put:
         place = staged / "new" / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        _sync(shadow / name)
-        put[name] = sha256_file(shadow / name)
-        os.replace(shadow / name, place)
+        _sync(copy / name)
+        put[name] = sha256_file(copy / name)
+        os.replace(copy / name, place)
     for note in NOTES if found.put or found.drop else ():
         write_json(staged / note, {"put": put, "drop": list(found.drop)}, sealed=True)
     _move(root, put, found.drop)

@@ -16,33 +16,33 @@ LEFT_OUT = ("logs", "train", ".earlier")
 
 
 @contextlib.contextmanager
-def shadow_of(root: Path, without: Collection[str]) -> Iterator[Path]:
+def working_copy(root: Path, without: Collection[str]) -> Iterator[Path]:
     """Yield a folder below `root` with a link to each of its files but `without`; it goes when the block ends.
 
-    Steps write by temporary name and rename, so that a link is replaced and what it led to stays as it was. A shadow
+    Steps write by temporary name and rename, so that a link is replaced and what it led to stays as it was. A copy
     that a killed process left is swept when the folder is locked the next time; it never holds what a removal was asked
     for.
     """
-    shadow = root / f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}"
+    copy = root / f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        shadow.mkdir()
-        _link_all(root, shadow, without)
-        yield shadow
+        copy.mkdir()
+        _link_all(root, copy, without)
+        yield copy
     finally:
-        shutil.rmtree(shadow, ignore_errors=True)
+        shutil.rmtree(copy, ignore_errors=True)
 
 
-def _link_all(root: Path, shadow: Path, without: Collection[str]) -> None:
+def _link_all(root: Path, copy: Path, without: Collection[str]) -> None:
     for folder, names, files in walk(root):
         here = folder.relative_to(root)
         names[:] = [
             name for name in names if not name.startswith(TEMPORARY) and not (here == Path() and name in LEFT_OUT)
         ]
         names[:] = [name for name in names if (here / name).as_posix() not in without]
-        (shadow / here).mkdir(exist_ok=True)
+        (copy / here).mkdir(exist_ok=True)
         wanted = [name for name in files if not name.startswith((TEMPORARY, ".lock", ASKED))]
         for name in (name for name in wanted if (here / name).as_posix() not in without):
-            link(root / here / name, shadow / here / name)
+            link(root / here / name, copy / here / name)
 
 
 def link(source: Path, target: Path) -> None:
@@ -56,8 +56,8 @@ def link(source: Path, target: Path) -> None:
         target.symlink_to(source)
 
 
-def move_over(shadow: Path, root: Path, name: str) -> None:
-    """Put the shadow's file in the place of the root's, or of what that leads to, in one rename; the shadow keeps it
+def move_over(copy: Path, root: Path, name: str) -> None:
+    """Put the copy's file in the place of the root's, or of what that leads to, in one rename; the copy keeps it
     too."""
     target = root / name
     target = target.resolve() if target.exists() else target  # a link that leads nowhere is replaced itself
@@ -65,9 +65,9 @@ def move_over(shadow: Path, root: Path, name: str) -> None:
     temporary = target.with_name(f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
     try:
         try:
-            os.link(shadow / name, temporary)
+            os.link(copy / name, temporary)
         except OSError:
-            shutil.copyfile(shadow / name, temporary)
+            shutil.copyfile(copy / name, temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

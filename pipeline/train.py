@@ -88,7 +88,7 @@ def run(args: argparse.Namespace, machine: Machine, stack: contextlib.ExitStack)
         print(f"error: {error}", file=sys.stderr)
         return MISUSED
     introduce(job)
-    return train(job, studio, stack.enter_context(stoppable()))
+    return train(job, studio, stack.enter_context(stop_after_step()))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -251,7 +251,7 @@ def agreed(job: Job, here: bool) -> bool:
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[dict[str, bool]]:
+def stop_after_step() -> Iterator[dict[str, bool]]:
     """Turn the first Ctrl-C or SIGTERM into a wish to stop after the step; a second one ends the process at once."""
     wish = {"asked": False}
 

@@ -13,11 +13,11 @@ from filters.fetch.url import UrlFault, normalise
 
 if TYPE_CHECKING:
     from filters.fetch.download import Downloader, Outcome
-    from filters.fetch.politeness import Job, Traffic
-    from filters.fetch.sites import Memory
+    from filters.fetch.politeness import FetchTask, HostQueues
+    from filters.fetch.sites import SiteCache
 
 
-def fetch_all(requests: Sequence[Request], config: FetchConfig, memory: "Memory | None" = None) -> Iterator[Answer]:
+def fetch_all(requests: Sequence[Request], config: FetchConfig, memory: "SiteCache | None" = None) -> Iterator[Answer]:
     """Yield one answer for every request, in the order in which they finish.
 
     The requests run in a thread of their own, so deadlines hold while the caller works on an answer. At most
@@ -33,7 +33,7 @@ def fetch_all(requests: Sequence[Request], config: FetchConfig, memory: "Memory 
     return _answers(list(requests), config, memory)
 
 
-def _answers(requests: list[Request], config: FetchConfig, memory: "Memory | None") -> Iterator[Answer]:
+def _answers(requests: list[Request], config: FetchConfig, memory: "SiteCache | None") -> Iterator[Answer]:
     engine = _Engine(requests, config, memory)
     try:
         for _ in requests:
@@ -48,7 +48,7 @@ def _answers(requests: list[Request], config: FetchConfig, memory: "Memory | Non
 class _Engine:
     """An event loop in a thread of its own, and the queue through which outcomes come to the caller."""
 
-    def __init__(self, requests: list[Request], config: FetchConfig, memory: "Memory | None") -> None:
+    def __init__(self, requests: list[Request], config: FetchConfig, memory: "SiteCache | None") -> None:
         self.requests, self.config, self.memory = requests, config, memory
         self.done: queue.SimpleQueue[tuple[Request, Outcome, int] | BaseException] = queue.SimpleQueue()
         self.slots = asyncio.Semaphore(config.concurrency)
@@ -95,14 +95,14 @@ class _Engine:
 
     async def _all(self) -> None:
         from filters.fetch.download import Downloader
-        from filters.fetch.politeness import Traffic
-        from filters.fetch.sites import Memory
+        from filters.fetch.politeness import HostQueues
+        from filters.fetch.sites import SiteCache
 
         self.loop, self.main = asyncio.get_running_loop(), asyncio.current_task()
         self.ready.set()
-        traffic = Traffic(self.config)
+        traffic = HostQueues(self.config)
         async with (
-            Downloader(self.config, self.memory or Memory(), traffic) as downloader,
+            Downloader(self.config, self.memory or SiteCache(), traffic) as downloader,
             asyncio.TaskGroup() as group,
         ):
             await self._queue(traffic)
@@ -113,10 +113,10 @@ class _Engine:
                     return
                 group.create_task(self._one(downloader, traffic, job))
 
-    async def _queue(self, traffic: "Traffic") -> None:
+    async def _queue(self, traffic: "HostQueues") -> None:
         """Queue every URL that may be asked for, and answer the others."""
         from filters.fetch.download import Outcome
-        from filters.fetch.politeness import Job
+        from filters.fetch.politeness import FetchTask
 
         for number, request in enumerate(self.requests):
             try:
@@ -124,20 +124,20 @@ class _Engine:
             except UrlFault as fault:
                 self.done.put((request, Outcome(request.url, reason=fault.reason, detail=fault.detail), 0))
                 continue
-            traffic.add(Job(request, url, url, self.config.deadline_s, self.config.retries))
+            traffic.add(FetchTask(request, url, url, self.config.deadline_s, self.config.retries))
             if number % 256 == 0:
                 await asyncio.sleep(0)
 
-    async def _one(self, downloader: "Downloader", traffic: "Traffic", job: "Job") -> None:
+    async def _one(self, downloader: "Downloader", traffic: "HostQueues", job: "FetchTask") -> None:
         """Make one request of a job, and either hand its outcome over or queue the job again."""
         from filters.fetch.faults import PASSING
-        from filters.fetch.politeness import turn_of
+        from filters.fetch.politeness import signal_of
 
         outcome = await downloader.request(job)
         if outcome.location is not None:
             traffic.moved(job, outcome.location)
         elif traffic.ended(
-            job, turn_of(outcome.reason, outcome.wait_s, outcome.passing), outcome.reason in PASSING, outcome.wait_s
+            job, signal_of(outcome.reason, outcome.wait_s, outcome.passing), outcome.reason in PASSING, outcome.wait_s
         ):
             self.done.put((job.request, outcome, job.attempts))
             return

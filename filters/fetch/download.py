@@ -19,8 +19,8 @@ from filters.fetch.dns import Resolver
 from filters.fetch.faults import Fault, Refusal, before_header, in_body, is_ours, of_redirect
 from filters.fetch.guard import ConnectMap, Guard
 from filters.fetch.optout import Receipt, header_refusal
-from filters.fetch.politeness import Job, Traffic, retry_after
-from filters.fetch.sites import Memory, Page, Sites
+from filters.fetch.politeness import FetchTask, HostQueues, retry_after
+from filters.fetch.sites import Page, SiteCache, Sites
 from filters.fetch.url import UrlFault, follow
 
 HEADERS = {"Accept": "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.5", "Accept-Encoding": "identity"}
@@ -54,7 +54,7 @@ class Downloader:
     Every request leaves through `_ask`; a picture's only once `sites` let its URL pass.
     """
 
-    def __init__(self, config: FetchConfig, memory: Memory, traffic: Traffic) -> None:
+    def __init__(self, config: FetchConfig, memory: SiteCache, traffic: HostQueues) -> None:
         """Fix the settings. Raises ValueError for wrong ones."""
         self.config, self.traffic = config, traffic
         self.guard = Guard.of(config.allow_addresses)
@@ -85,7 +85,7 @@ class Downloader:
         await self.session.close()
         await self.resolver.close()
 
-    async def request(self, job: Job) -> Outcome:
+    async def request(self, job: FetchTask) -> Outcome:
         """Return the outcome of one request of a job, within what is left of its deadline.
 
         Whatever the server does becomes a reason. Raises OSError where this machine is at fault.
@@ -205,7 +205,7 @@ class Downloader:
 
 
 @contextlib.asynccontextmanager
-async def _clock(job: Job) -> AsyncIterator[None]:
+async def _clock(job: FetchTask) -> AsyncIterator[None]:
     """Take the time spent inside from what is left of a job's deadline."""
     started = time.monotonic()
     try:

@@ -33,7 +33,7 @@ CATCH_UP_S = 0.1
 lower a high rate."""
 
 
-class Turn(Enum):
+class HostSignal(Enum):
     """How a host behaved in one request: `fine`, `busy` (it asks for patience) or `failed` (connection, timeout,
     5xx)."""
 
@@ -43,7 +43,7 @@ class Turn(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class FetchTask:
     """One URL on its way. `url` is where it is now, `left_s` what remains of its deadline: time spent waiting does not
     count."""
 
@@ -72,8 +72,8 @@ class Host:
     """What is known of one host, and the jobs that wait for it. Times are seconds of the monotonic clock."""
 
     config: FetchConfig
-    waiting: deque[Job] = field(default_factory=deque)
-    later: list[tuple[float, int, Job]] = field(default_factory=list)
+    waiting: deque[FetchTask] = field(default_factory=deque)
+    later: list[tuple[float, int, FetchTask]] = field(default_factory=list)
     active: int = 0
     met: bool = False  # whether its rules are known: until then one job at a time
     humble: bool = False  # told to stay away for longer than we wait: one at a time
@@ -102,7 +102,7 @@ class Host:
         at = max(self.next_at, self.rest_until)
         return at if self.waiting else max(at, self.later[0][0])
 
-    def take(self, now: float) -> Job:
+    def take(self, now: float) -> FetchTask:
         """Return the next job and count it as on its way."""
         while self.later and self.later[0][0] <= now:
             self.waiting.append(heapq.heappop(self.later)[2])
@@ -147,7 +147,7 @@ class Host:
             self.spent = True
 
 
-class Traffic:
+class HostQueues:
     """All hosts of one shard, and whose turn it is. To be used within one event loop."""
 
     def __init__(self, config: FetchConfig) -> None:
@@ -159,7 +159,7 @@ class Traffic:
         self.open = 0
         self.alarm: asyncio.Future[None] | None = None
 
-    def add(self, job: Job) -> None:
+    def add(self, job: FetchTask) -> None:
         """Queue a new job."""
         self.open += 1
         self._queue(job)
@@ -173,7 +173,7 @@ class Traffic:
             found.met = not self.config.asks_first
         return found
 
-    async def next(self) -> Job | None:
+    async def next(self) -> FetchTask | None:
         """Wait for the next job that may start; None where there is none and will be none."""
         while self.open:
             while self.ready and self.ready[0][1] != self.ready[0][2].entry:
@@ -199,7 +199,7 @@ class Traffic:
             host.met = True
             self._place(host)
 
-    def moved(self, job: Job, url: str) -> None:
+    def moved(self, job: FetchTask, url: str) -> None:
         """Note that a request ended in a redirect: the job queues for where it leads."""
         host = self.host(job.url)
         host.active -= 1
@@ -208,7 +208,7 @@ class Traffic:
         job.url, job.hops = url, job.hops + 1
         self._queue(job)
 
-    def ended(self, job: Job, turn: Turn, passing: bool, wait_s: float | None = None) -> bool:
+    def ended(self, job: FetchTask, turn: HostSignal, passing: bool, wait_s: float | None = None) -> bool:
         """Note that an attempt ended; return whether its outcome stands. If not, the job is queued once more.
 
         `passing`: whether a second attempt may cure the fault; `wait_s`: what Retry-After said.
@@ -216,12 +216,12 @@ class Traffic:
         host, now = self.host(job.url), time.monotonic()
         host.active -= 1
         host.met = True
-        granted = turn is Turn.BUSY and host.busy(now, wait_s, job.jitter()) and job.patience > 0
-        if turn is Turn.FAILED:
+        granted = turn is HostSignal.BUSY and host.busy(now, wait_s, job.jitter()) and job.patience > 0
+        if turn is HostSignal.FAILED:
             host.failed(now)
-        elif turn is Turn.FINE:
+        elif turn is HostSignal.FINE:
             host.fine()
-        again = granted or (passing and job.retries > 0 and not (turn is Turn.BUSY and host.humble))
+        again = granted or (passing and job.retries > 0 and not (turn is HostSignal.BUSY and host.humble))
         self._place(host)
         if not again:
             self.open -= 1
@@ -233,7 +233,7 @@ class Traffic:
         self._queue(job, now + pause if pause else None)
         return False
 
-    def _queue(self, job: Job, at: float | None = None) -> None:
+    def _queue(self, job: FetchTask, at: float | None = None) -> None:
         host = self.host(job.url)
         if at is None:
             host.waiting.append(job)
@@ -295,10 +295,10 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def turn_of(reason: str | None, wait_s: float | None, passing: bool) -> Turn:
+def signal_of(reason: str | None, wait_s: float | None, passing: bool) -> HostSignal:
     """Return what an attempt's end says of its host. `wait_s`: what Retry-After said; `passing`: of a Refusal."""
     if reason == "http_429" or (reason == "http_503" and wait_s is not None) or passing:
-        return Turn.BUSY
+        return HostSignal.BUSY
     if reason in ("connection", "timeout") or (reason or "").startswith("http_5"):
-        return Turn.FAILED
-    return Turn.FINE
+        return HostSignal.FAILED
+    return HostSignal.FINE

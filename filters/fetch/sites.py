@@ -25,7 +25,7 @@ Rules = TypeVar("Rules")
 
 
 @dataclass
-class Memory:
+class SiteCache:
     """What was learned of sites and names; it may serve one shard after another, within one thread at a time."""
 
     robots: Cache[RobotsRules | Receipt] = field(default_factory=lambda: Cache(ENTRIES, SIZE))
@@ -55,7 +55,7 @@ Ask = Callable[[str, int], Awaitable[Page]]
 class Sites:
     """The sites of one shard. `ask` is the way to the network."""
 
-    def __init__(self, config: FetchConfig, memory: Memory, ask: Ask) -> None:
+    def __init__(self, config: FetchConfig, memory: SiteCache, ask: Ask) -> None:
         self.config, self.memory, self.ask = config, memory, ask
         self.names = agent_names(config.user_agent)
         self.under_way: dict[tuple[str, str], asyncio.Task[Any]] = {}

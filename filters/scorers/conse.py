@@ -1,7 +1,7 @@
 """Score the agreement of picture and text by ConSE: an ImageNet classifier's guesses, said in a sentence encoder's
 space.
 
-Norouzi et al., Zero-Shot Learning by Convex Combination of Semantic Embeddings (2013), with MobileNetV2 and MiniLM,
+Norouzi et al., Zero-Example Learning by Convex Combination of Semantic Embeddings (2013), with MobileNetV2 and MiniLM,
 centred. It knows a thousand kinds of things and nothing else: weak on paintings, actions and counting. Its cosine is
 not CLIP's.
 """

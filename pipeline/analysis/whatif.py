@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.survivors import Contest
+from filters.survivors import Candidates
 from filters.verdicts import NEAR, PASSES, Numbers, RuleSet, flags, judge, reasons_of
 from manifests.journal import records_of
 from pipeline.analysis.replan import COMES, COPY, LEAVES, STAYS, Groups, Plan, regroup_twins, rows_of, values_of
@@ -244,10 +244,10 @@ class Survey:
         if table is None or not table.num_rows:
             return
         table = table.filter(pa.array(~np.isin(table["row"].to_numpy(), gone)))
-        contest = Contest.of(table, table["rank"].to_numpy())
+        candidates = Candidates.of(table, table["rank"].to_numpy())
         rows = table["row"].to_numpy()
-        regroup_twins(contest.cluster, rows, self.groups, gone, self.question.recipe)
-        code[rows[contest.losers()]] = self.question.reasons.index(NEAR)
+        regroup_twins(candidates.cluster, rows, self.groups, gone, self.question.recipe)
+        code[rows[candidates.losers()]] = self.question.reasons.index(NEAR)
 
     def _compose(self, code: Numbers, passed: Numbers, before: Numbers, plan: Plan) -> tuple[Numbers, Counter[str]]:
         """Give rows of one uid the fate of the one that stands for them; count the rows that stay open by their reason

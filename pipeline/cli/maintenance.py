@@ -59,12 +59,12 @@ def verify(
 
     Exit codes: 0 whole, 1 something is wrong, 2 no run folder and no shards, 130 interrupted.
     """
-    from pipeline.execution.interrupts import stoppable
+    from pipeline.execution.interrupts import interruptible
 
     try:
         if not folder:
             raise ValueError("DIR is empty; wanted a folder (. for the current one)")
-        with stoppable():
+        with interruptible():
             from pipeline.maintenance.verify import look
 
             _note_runner(Path(folder))
@@ -106,14 +106,14 @@ def repair(
     from manifests.weights import WeightsError
     from pipeline.execution.backends import RunnerOptions
     from pipeline.execution.errors import RunFailed
-    from pipeline.execution.interrupts import stoppable
+    from pipeline.execution.interrupts import interruptible
     from pipeline.recipes.schema import RecipeError
 
     root = Path(folder)
     try:
         if not folder:
             raise RecipeError("RUN is empty; wanted a run folder (. for the current one)")
-        with stoppable():
+        with interruptible():
             from pipeline.execution.progress import ShownWatch
             from pipeline.maintenance.repair.run import RepairOptions
 
@@ -133,7 +133,7 @@ def repair(
 
 def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> int:
     from manifests.verify import is_run
-    from pipeline.cli.runtime import surroundings
+    from pipeline.cli.runtime import run_context
     from pipeline.execution.run_folder import recipe_of_run
     from pipeline.maintenance.repair.run import repair_run
     from pipeline.recipes.schema import RecipeError
@@ -143,7 +143,7 @@ def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> in
             f"{str(root)!r}: no run folder: shards alone cannot be made again, their sidecars do not say from what"
         )
     read = recipe_of_run(root, recipe, sets)
-    with surroundings(read, ("filter",)) as runtime:
+    with run_context(read, ("filter",)) as runtime:
         report, work = repair_run(root, read, runtime, options)
     if work is None:
         print(f"{root}: whole, nothing to repair; {report.files:,} files, {report.bytes:,} bytes checked")

@@ -76,11 +76,11 @@ def _guarded() -> Iterator[None]:
     from manifests.transaction import TransactionError
     from manifests.weights import WeightsError
     from pipeline.execution.errors import RunFailed
-    from pipeline.execution.interrupts import stoppable
+    from pipeline.execution.interrupts import interruptible
     from pipeline.recipes.schema import RecipeError
 
     try:
-        with stoppable():
+        with interruptible():
             yield
     except (RecipeError, WeightsError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -6,7 +6,7 @@ import typer
 
 from pipeline.cli.options import OutOption, RecipeOption, SetOption, fail, open_recipe
 from pipeline.cli.retry_option import RetryOption, RunCommand, retry_reasons
-from pipeline.cli.runtime import after, surroundings
+from pipeline.cli.runtime import after, run_context
 
 STAGES = ("filter", "caption", "pretokenize", "all")
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
@@ -41,7 +41,7 @@ def run(
 
     Exit codes: 0 done, 1 could not go on, 2 wrong use or recipe, 3 more losses than the recipe allows, 130 interrupted.
     """
-    from pipeline.execution.forkserver import nursery
+    from pipeline.execution.forkserver import forkserver
 
     if stage not in STAGES:
         fail(f"--stage {stage!r}: no such stage; choices: {', '.join(STAGES)}", 2)
@@ -53,7 +53,7 @@ def run(
         retry_failed, stage, steps := tuple(name.strip() for name in (step or "").split(",") if name.strip())
     )
     if not dry_run:
-        nursery()  # workers' imports begin now, beside ours
+        forkserver()  # workers' imports begin now, beside ours
     sets = [
         *(set_ or []),
         *([f"input.limit={limit}"] if limit else []),
@@ -93,14 +93,14 @@ def run_stages(recipe: Any, stage: str, options: Any) -> int:
 
 def _in_turn(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
     from pipeline.cli.summary import print_summary
-    from pipeline.execution.interrupts import stoppable
+    from pipeline.execution.interrupts import interruptible
     from pipeline.stages.manifest import check_losses
     from pipeline.stages.run import check_ahead, run_stage
 
     check_ahead(recipe, stages[1:])
-    with surroundings(recipe, stages) as runtime:
+    with run_context(recipe, stages) as runtime:
         for name in stages:
-            with stoppable():
+            with interruptible():
                 finished = run_stage(recipe, name, options, runtime)
             if finished is not None:
                 print_summary(recipe, finished)

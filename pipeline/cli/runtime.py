@@ -8,7 +8,7 @@ def is_demo(recipe: Any) -> bool:
     return str(recipe.input.dataset).startswith("demo")
 
 
-def surroundings(recipe: Any, stages: tuple[str, ...]) -> Any:
+def run_context(recipe: Any, stages: tuple[str, ...]) -> Any:
     """Return a context that gives the run's Runtime: for the demo it makes the data and serves it while the stage
     runs."""
     import contextlib

@@ -32,7 +32,7 @@ LOST = -signal.SIGKILL
 """Exit code of a worker whose nursery died."""
 
 
-class Nursery:
+class ForkServer:
     """The supervisor's side: one running nursery process."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Nursery:
             env=worker_environment(0),
         )
 
-    def start(self, job: Path, log: Path, environment: dict[str, str]) -> "Nursling":
+    def start(self, job: Path, log: Path, environment: dict[str, str]) -> "WorkerProcess":
         """Ask for a worker with this job file, log file and whole environment."""
         self._tickets += 1
         request = {
@@ -69,7 +69,7 @@ class Nursery:
             self.process.stdin.flush()
         except BrokenPipeError:
             self.close()
-        return Nursling(self, self._tickets)
+        return WorkerProcess(self, self._tickets)
 
     @property
     def alive(self) -> bool:
@@ -110,10 +110,10 @@ class Nursery:
             self.codes.setdefault(ticket, LOST)
 
 
-class Nursling:
+class WorkerProcess:
     """One worker process, as subprocess.Popen shows its own."""
 
-    def __init__(self, nursery: Nursery, ticket: int) -> None:
+    def __init__(self, nursery: ForkServer, ticket: int) -> None:
         self.nursery, self.ticket = nursery, ticket
 
     @property
@@ -156,16 +156,16 @@ class Nursling:
             os.kill(self.nursery.pids[self.ticket], number)
 
 
-_shared: Nursery | None = None
+_shared: ForkServer | None = None
 
 
-def nursery() -> Nursery:
+def forkserver() -> ForkServer:
     """Return this process's nursery, started anew where there is none (any more). Call it early: it imports
     meanwhile."""
     global _shared
     if _shared is None or not _shared.alive:
         close()
-        _shared = Nursery()
+        _shared = ForkServer()
     return _shared
 
 

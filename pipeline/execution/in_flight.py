@@ -9,38 +9,38 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-DEADLY = 3
+DEATHS_OF_A_POISONED_ROW = 3
 """Deaths after which a row gets `worker_died`; the last time it was alone in hand."""
 
 
-class Hands:
+class InFlight:
     """The rows that one worker process works on: a small file that outlives the process."""
 
-    def __init__(self, path: Path | None = None, strikes: dict[str, int] | None = None) -> None:
-        """`strikes` counts, per uid in hex, the workers that died with the row in hand in this invocation."""
-        self.path, self.strikes = path, strikes or {}
+    def __init__(self, path: Path | None = None, crash_counts: dict[str, int] | None = None) -> None:
+        """`crash_counts` counts, per uid in hex, the workers that died with the row in hand in this invocation."""
+        self.path, self.crash_counts = path, crash_counts or {}
 
     @contextmanager
-    def holding(self, unit: str, uids: Sequence[bytes]) -> Iterator[None]:
+    def working_on(self, unit: str, uids: Sequence[bytes]) -> Iterator[None]:
         """Hold rows of a unit while the block runs; no rows means the unit as a whole."""
         self._write({"unit": unit, "uids": [uid.hex() for uid in uids]})
         yield
         self._write({})
 
-    def deadly(self, uid: bytes) -> bool:
+    def is_poisoned(self, uid: bytes) -> bool:
         """Tell whether the row has killed as many workers as one row may."""
-        return self.strikes.get(uid.hex(), 0) >= DEADLY
+        return self.crash_counts.get(uid.hex(), 0) >= DEATHS_OF_A_POISONED_ROW
 
     def alone(self, uid: bytes) -> bool:
         """Tell whether the row must be worked on alone, since workers died with it in hand."""
-        return self.strikes.get(uid.hex(), 0) > 0
+        return self.crash_counts.get(uid.hex(), 0) > 0
 
     def _write(self, held: dict[str, object]) -> None:
         if self.path is not None:
             self.path.write_text(json.dumps(held))
 
 
-def held_by(path: Path) -> tuple[str, list[str]]:
+def read_in_flight(path: Path) -> tuple[str, list[str]]:
     """Return (unit, uids in hex) that a worker had in hand when it ended; ("", []) for none."""
     try:
         held = json.loads(path.read_text() or "{}")
@@ -57,12 +57,12 @@ def last_sign(path: Path) -> float:
         return 0.0
 
 
-def batches(items: Iterable[tuple[bytes, T]], size: int, hands: Hands) -> Iterator[list[tuple[bytes, T]]]:
+def batches(items: Iterable[tuple[bytes, T]], size: int, in_flight: InFlight) -> Iterator[list[tuple[bytes, T]]]:
     """Cut a stream of (uid, item) into batches of `size`; rows under suspicion come alone, after the others."""
     waiting: list[tuple[bytes, T]] = []
     suspects: list[tuple[bytes, T]] = []
     for uid, item in items:
-        (suspects if hands.alone(uid) else waiting).append((uid, item))
+        (suspects if in_flight.alone(uid) else waiting).append((uid, item))
         if len(waiting) == size:
             yield waiting
             waiting = []

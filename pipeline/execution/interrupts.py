@@ -7,7 +7,7 @@ from typing import Any
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the block with KeyboardInterrupt, also where a library caught it on the way.
 
     An import that is cut short can swallow the interrupt, or turn it into another error.

@@ -22,8 +22,8 @@ class Job:
     root: str
     recipe: dict[str, Any]
     units: list[dict[str, Any]]
-    hands: str
-    strikes: dict[str, int] = field(default_factory=dict)
+    in_flight: str
+    crash_counts: dict[str, int] = field(default_factory=dict)
     runtime: dict[str, Any] = field(default_factory=dict)
     runner: str = "local"
     beam_options: list[str] = field(default_factory=list)
@@ -48,6 +48,6 @@ class Job:
         return [Unit(**unit) for unit in self.units]
 
 
-def error_path(hands: str) -> Path:
+def error_path(in_flight: str) -> Path:
     """Return where a worker leaves its error for the supervisor."""
-    return Path(hands).with_suffix(".error")
+    return Path(in_flight).with_suffix(".error")

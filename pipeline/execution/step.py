@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 from manifests.files import digest_of, write_json
 from manifests.journal import STEP, Journal, ShardRecord
 from manifests.weights import WeightsFile
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.recipes.schema import Recipe
 
 
@@ -37,7 +37,7 @@ class Runtime:
 class Worker(Protocol):
     """A step inside a worker process, its models loaded once."""
 
-    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Do one unit and return its record; outputs are whole files by then."""
 
 

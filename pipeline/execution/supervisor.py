@@ -15,8 +15,8 @@ from manifests.uid import uid_hash
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.environment import worker_environment
 from pipeline.execution.errors import RunFailed
-from pipeline.execution.forkserver import Nursling, nursery
-from pipeline.execution.in_flight import DEADLY, Hands, held_by, last_sign
+from pipeline.execution.forkserver import WorkerProcess, forkserver
+from pipeline.execution.in_flight import DEATHS_OF_A_POISONED_ROW, InFlight, last_sign, read_in_flight
 from pipeline.execution.job import DONE, MISUSED, NO_ROOM, Job, error_path
 from pipeline.execution.progress import Progress
 from pipeline.execution.step import Step, Unit
@@ -32,13 +32,13 @@ START_S = 900.0
 
 
 @dataclass
-class Child:
+class WorkerHandle:
     """One worker process and what it was given."""
 
     number: int
-    process: Nursling
+    process: WorkerProcess
     units: list[Unit]
-    hands: Path
+    in_flight: Path
     log: Path
     started: float = field(default_factory=time.time)
 
@@ -48,7 +48,7 @@ class Supervisor:
 
     def __init__(self, step: Step, options: RunnerOptions, progress: Progress) -> None:
         self.step, self.options, self.progress = step, options, progress
-        self.strikes: Counter[str] = Counter()
+        self.crash_counts: Counter[str] = Counter()
         self.deaths = 0
         self.folder = step.root / "logs" / "workers"
 
@@ -88,18 +88,18 @@ class Supervisor:
             self._charge(child, code)
             raise RunFailed(f"{self.step.name}: its models cannot be loaded; its log: {child.log}")
 
-    def _start(self, number: int, units: list[Unit]) -> Child:
+    def _start(self, number: int, units: list[Unit]) -> WorkerHandle:
         stem = self.folder / f"{self.step.name}-{number}"
-        hands, log = stem.with_suffix(".hands"), stem.with_suffix(".log")
-        hands.write_text("")
-        error_path(str(hands)).unlink(missing_ok=True)
+        in_flight, log = stem.with_suffix(".in_flight"), stem.with_suffix(".log")
+        in_flight.write_text("")
+        error_path(str(in_flight)).unlink(missing_ok=True)
         job = Job(
             f"{type(self.step).__module__}:{type(self.step).__qualname__}",
             str(self.step.root),
             self.step.recipe.plain(),
             [asdict(unit) for unit in units],
-            str(hands),
-            dict(self.strikes),
+            str(in_flight),
+            dict(self.crash_counts),
             asdict(self.step.runtime),
             self.options.runner,
             list(self.options.beam_options),
@@ -108,12 +108,12 @@ class Supervisor:
         scratch = stem.with_suffix(".tmp")  # what Beam leaves behind when its process is killed
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        process = nursery().start(
+        process = forkserver().start(
             stem.with_suffix(".job").resolve(),
             log.resolve(),
             {**worker_environment(number), "TMPDIR": str(scratch.resolve())},
         )
-        return Child(number, process, units, hands, log)
+        return WorkerHandle(number, process, units, in_flight, log)
 
     def _collect(self, pending: dict[str, Unit]) -> None:
         """Move newly journalled units from pending to the progress."""
@@ -131,11 +131,11 @@ class Supervisor:
         record = self.step.journal.get(unit.name)
         return record if record and record.key == unit.key else None
 
-    def _look(self, child: Child, pending: dict[str, Unit]) -> Iterator[Child]:
+    def _look(self, child: WorkerHandle, pending: dict[str, Unit]) -> Iterator[WorkerHandle]:
         """Yield the child if it still runs, its successor if it died, nothing if it is done."""
         code = child.process.poll()
         if code is None:
-            sign = last_sign(child.hands)
+            sign = last_sign(child.in_flight)
             limit = self.options.stall_s if sign > child.started else max(self.options.stall_s, START_S)
             if self.options.runner != "local" or time.time() - max(sign, child.started) < limit:
                 yield child
@@ -149,9 +149,9 @@ class Supervisor:
         self._charge(child, code)
         yield self._start(child.number, left)
 
-    def _charge(self, child: Child, code: int) -> None:
+    def _charge(self, child: WorkerHandle, code: int) -> None:
         """Charge a death to the rows in hand, or give up when no row can be blamed any more."""
-        left = error_path(str(child.hands))
+        left = error_path(str(child.in_flight))
         said, _, message = left.read_text().partition("\n") if left.is_file() else ("", "", "")
         code = int(said) if said.isdigit() else code  # a full disk can cost the exit code too: the log is on it
         if code == MISUSED:
@@ -161,13 +161,13 @@ class Supervisor:
                 f"{self.step.name}: no room left to write ({message}); make room and run the same command again:"
                 " finished shards stay"
             )
-        unit, uids = held_by(child.hands)
+        unit, uids = read_in_flight(child.in_flight)
         self.deaths += 1
-        self.strikes.update(uids or [f"shard {unit}"])
+        self.crash_counts.update(uids or [f"shard {unit}"])
         how = f"ended by signal {-code}" if code < 0 else f"failed ({message or f'exit code {code}'})"
         blame = f"{len(uids)} rows in hand" if uids else "no row in hand"
         print(f"\n  {self.step.name}: a worker {how} at shard {unit or '?'}, {blame}; starting it again", flush=True)
-        hopeless = not uids and self.strikes[f"shard {unit}"] >= DEADLY
+        hopeless = not uids and self.crash_counts[f"shard {unit}"] >= DEATHS_OF_A_POISONED_ROW
         if hopeless or self.options.runner != "local" or self.deaths > FRUITLESS_DEATHS + self.progress.rows // 10_000:
             raise RunFailed(f"{self.step.name}: {self.deaths} workers died, the last {how}; its log: {child.log}")
 
@@ -192,6 +192,6 @@ def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progre
     if pending and step.beam:
         Supervisor(step, options, progress).run(pending)
     for unit in pending if not step.beam else ():
-        record = step.open().run(unit, Hands())
+        record = step.open().run(unit, InFlight())
         step.journal.record(record)
         progress.add(record)

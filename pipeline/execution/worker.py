@@ -10,7 +10,7 @@ import apache_beam as beam
 from manifests.files import out_of_room, write_bytes
 from manifests.weights import WeightsError
 from pipeline.execution.backends import pipeline_options
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, Job, error_path
 from pipeline.execution.step import Step, Unit, Worker
 from pipeline.recipes.schema import RecipeError
@@ -19,16 +19,16 @@ from pipeline.recipes.schema import RecipeError
 class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
     """The one DoFn of every step: do a unit, journal its record."""
 
-    def __init__(self, step: Step, hands: str, strikes: dict[str, int]) -> None:
-        self.step, self.hands, self.strikes = step, hands, strikes
+    def __init__(self, step: Step, in_flight: str, crash_counts: dict[str, int]) -> None:
+        self.step, self.in_flight, self.crash_counts = step, in_flight, crash_counts
         self.worker: Worker | None = None
 
     def setup(self) -> None:
         """Load the step's models once per process."""
         try:
             self.worker = self.step.open()
-            if self.hands:
-                Path(self.hands).touch()  # ready: from now on silence counts
+            if self.in_flight:
+                Path(self.in_flight).touch()  # ready: from now on silence counts
         except Exception as error:
             self._leave(error)
             raise
@@ -38,7 +38,9 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         journal = self.step.journal
         if journal.done(unit.name, unit.key) is None and self.worker is not None:
             try:
-                journal.record(self.worker.run(unit, Hands(Path(self.hands) if self.hands else None, self.strikes)))
+                journal.record(
+                    self.worker.run(unit, InFlight(Path(self.in_flight) if self.in_flight else None, self.crash_counts))
+                )
             except Exception as error:
                 self._leave(error)
                 raise
@@ -48,20 +50,20 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         """Leave the error for the supervisor: Beam passes on its text alone."""
         code = NO_ROOM if out_of_room(error) else MISUSED if isinstance(error, RecipeError | WeightsError) else FAILED
         text = str(error) if code != FAILED else f"{type(error).__name__}: {error}"
-        if self.hands:
-            write_bytes(error_path(self.hands), f"{code}\n{text}".encode())
+        if self.in_flight:
+            write_bytes(error_path(self.in_flight), f"{code}\n{text}".encode())
 
 
 def run(job: Job) -> None:
     """Run the job's units through Beam and return when all are done; without units only load what the step needs."""
     if not job.units:
-        RunUnit(job.make_step(), job.hands, {}).setup()
+        RunUnit(job.make_step(), job.in_flight, {}).setup()
         return
     runner, options = pipeline_options(job)
-    hands = job.hands if job.runner == "local" else ""
+    in_flight = job.in_flight if job.runner == "local" else ""
     with beam.Pipeline(runner=runner, options=options) as pipeline:
         units = pipeline | "units" >> beam.Create(job.make_units()) | "one bundle each" >> beam.Reshuffle()
-        _ = units | job.step >> beam.ParDo(RunUnit(job.make_step(), hands, job.strikes))
+        _ = units | job.step >> beam.ParDo(RunUnit(job.make_step(), in_flight, job.crash_counts))
 
 
 def work(path: Path) -> int:
@@ -72,6 +74,6 @@ def work(path: Path) -> int:
         run(job)
     except Exception:
         traceback.print_exc()
-        left = error_path(job.hands)
+        left = error_path(job.in_flight)
         return int(left.read_text().partition("\n")[0]) if left.is_file() else FAILED
     return DONE

@@ -15,7 +15,7 @@ from pipeline.recipes.schema import RecipeError
 LEDGER = "input.json"
 
 
-def claim(root: Path, files: list[InputFile]) -> list[InputFile]:
+def register_files(root: Path, files: list[InputFile]) -> list[InputFile]:
     """Tie the run folder to this input and return its files in the folder's order, or raise RecipeError for another
     input.
 
@@ -88,12 +88,12 @@ def _check_content(root: Path, before: InputFile, now: InputFile) -> None:
 
 def _read_ledger(root: Path) -> list[InputFile]:
     try:
-        return claimed(root)
+        return registered_files(root)
     except (OSError, FormatError, KeyError, TypeError):
         return []
 
 
-def claimed(root: Path) -> list[InputFile]:
+def registered_files(root: Path) -> list[InputFile]:
     """Return the files that the run folder belongs to, in its order; tables made of them lie in the folder, wherever
     that is now."""
     return [_input_file(root, entry) for entry in read_json(root / "manifests" / LEDGER)["files"]]
@@ -109,7 +109,7 @@ def _input_file(root: Path, entry: dict[str, Any]) -> InputFile:
 
 def input_batches(root: Path) -> pa.Table:
     """Return a table of source (the file's name) and batch (see InputFile) of the run folder's files."""
-    files = claimed(root)
+    files = registered_files(root)
     return pa.table(
         {
             "source": pa.array([file.name for file in files], pa.string()),

@@ -17,7 +17,7 @@ from manifests.files import TEMPORARY, FormatError, read_table
 from manifests.records import Finding
 from manifests.regular_files import walk
 from manifests.shards import member_places
-from manifests.tombstones import ENTOMBED, TOMBSTONES, read_tombstones
+from manifests.tombstones import BY_TOMBSTONE, TOMBSTONES, read_tombstones
 from manifests.verify import Report
 from pipeline.maintenance.remove.redact_file import HEX, HOSTS
 
@@ -62,7 +62,7 @@ def _returned(root: Path) -> list[str]:
         marks = read_table(root / "ledger" / "marks.parquet", ["uid", "detail"])
     except (OSError, FormatError, pa.ArrowException):
         return []
-    count = pc.count_distinct(marks["uid"].filter(pc.starts_with(marks["detail"], ENTOMBED))).as_py()
+    count = pc.count_distinct(marks["uid"].filter(pc.starts_with(marks["detail"], BY_TOMBSTONE))).as_py()
     how = "dropped, but their pictures are in pairs/ until pipeline remove is given the same selectors again"
     return [f"{count} rows that came later have a removed picture: {how}"] if count else []
 

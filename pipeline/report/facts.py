@@ -50,7 +50,7 @@ WIDEST = 1600
 
 
 @dataclass(frozen=True)
-class Shot:
+class Example:
     """A row that the report shows; `jpeg` is empty where its picture never came. `scores`: column -> (value,
     origin)."""
 
@@ -77,9 +77,9 @@ class Facts:
     weights: list[WeightsFile] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
     losses: list[str] = field(default_factory=list)
-    kept_shots: dict[str, list[Shot]] = field(default_factory=dict)
-    dropped_shots: dict[str, list[Shot]] = field(default_factory=dict)
-    groups: list[list[Shot]] = field(default_factory=list)
+    kept_shots: dict[str, list[Example]] = field(default_factory=dict)
+    dropped_shots: dict[str, list[Example]] = field(default_factory=dict)
+    groups: list[list[Example]] = field(default_factory=list)
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     pictures: list[tuple[str, bytes]] = field(default_factory=list)
     memorised: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -198,30 +198,30 @@ def _count(connection: duckdb.DuckDBPyConnection, facts: Facts) -> None:
     )
 
 
-def _kept_shots(connection: duckdb.DuckDBPyConnection) -> dict[str, list[Shot]]:
+def _kept_shots(connection: duckdb.DuckDBPyConnection) -> dict[str, list[Example]]:
     query = f"""
         SELECT * FROM (SELECT *, unnest(tiers) AS tier FROM final WHERE fate = 'kept' AND uid IN (SELECT uid FROM here))
         QUALIFY row_number() OVER (PARTITION BY tier ORDER BY md5(hex(uid))) <= {PER_TIER}
         ORDER BY tier, md5(hex(uid))"""
-    shots: dict[str, list[Shot]] = defaultdict(list)
+    shots: dict[str, list[Example]] = defaultdict(list)
     for row in connection.execute(query).to_arrow_table().to_pylist():
         shots[row["tier"]].append(_shot(row))
     return dict(shots)
 
 
-def _dropped_shots(connection: duckdb.DuckDBPyConnection, ledgers: Sequence[Path]) -> dict[str, list[Shot]]:
+def _dropped_shots(connection: duckdb.DuckDBPyConnection, ledgers: Sequence[Path]) -> dict[str, list[Example]]:
     """Return a few rows of each reason, those with a picture first."""
     order = "uid NOT IN (SELECT uid FROM here), md5(hex(uid)), source_row"
     query = f"""
         SELECT * FROM read_parquet({_sql_list(ledgers)}) WHERE fate = 'dropped'
         QUALIFY row_number() OVER (PARTITION BY reason ORDER BY {order}) <= {PER_REASON} ORDER BY reason, {order}"""
-    shots: dict[str, list[Shot]] = defaultdict(list)
+    shots: dict[str, list[Example]] = defaultdict(list)
     for row in connection.execute(query).to_arrow_table().to_pylist():
         shots[row["reason"]].append(_shot(row))
     return dict(shots)
 
 
-def _groups(connection: duckdb.DuckDBPyConnection, clusters: Sequence[Path]) -> list[list[Shot]]:
+def _groups(connection: duckdb.DuckDBPyConnection, clusters: Sequence[Path]) -> list[list[Example]]:
     """Return a few clusters of near duplicates, the survivor first."""
     query = f"""
         WITH members AS (
@@ -233,7 +233,7 @@ def _groups(connection: duckdb.DuckDBPyConnection, clusters: Sequence[Path]) -> 
         ), chosen AS (SELECT family FROM members GROUP BY family
         ORDER BY count(*) > 2 DESC, md5(family::VARCHAR) LIMIT {GROUPS})
         SELECT * FROM members WHERE family IN (SELECT family FROM chosen) ORDER BY family, fate DESC, md5(hex(uid))"""
-    groups: dict[Any, list[Shot]] = defaultdict(list)
+    groups: dict[Any, list[Example]] = defaultdict(list)
     for row in connection.execute(query).to_arrow_table().to_pylist():
         if len(groups[row["family"]]) < PER_GROUP:
             groups[row["family"]].append(_shot(row))
@@ -241,7 +241,7 @@ def _groups(connection: duckdb.DuckDBPyConnection, clusters: Sequence[Path]) -> 
 
 
 def _recaptions(
-    connection: duckdb.DuckDBPyConnection, captions: Sequence[Path], shots: Sequence[Shot]
+    connection: duckdb.DuckDBPyConnection, captions: Sequence[Path], shots: Sequence[Example]
 ) -> dict[str, str]:
     connection.register(
         "shown", pa.table({"uid": pa.array([bytes.fromhex(shot.uid) for shot in shots], pa.binary(16))})
@@ -255,7 +255,7 @@ def _recaptions(
     return {}
 
 
-def _shot(row: dict[str, Any]) -> Shot:
+def _shot(row: dict[str, Any]) -> Example:
     columns = [name.removesuffix("_origin") for name in row if name.endswith("_origin") and name not in NO_SCORES]
     scores = {
         name: (float(row[name]), str(row[f"{name}_origin"] or ""))
@@ -263,7 +263,7 @@ def _shot(row: dict[str, Any]) -> Shot:
         if isinstance(row.get(name), float)
     }
     uid = bytes(row["uid"]).hex() if row["uid"] else ""
-    return Shot(
+    return Example(
         uid,
         row.get("text") or "",
         row["url"] or "",
@@ -293,7 +293,7 @@ def _fill(facts: Facts, shards: Sequence[Path], recaptions: dict[str, str]) -> N
             shots[number] = replace(shot, jpeg=jpeg, text=shot.text or text, recaption=told.get(shot.uid, ""))
 
 
-def _is_unsafe(shot: Shot) -> bool:
+def _is_unsafe(shot: Example) -> bool:
     return shot.reason == "nsfw" or any(shot.scores.get(name, (0.0, ""))[0] > most for name, most in UNSAFE.items())
 
 
@@ -338,7 +338,7 @@ def _points(path: Path) -> Iterator[tuple[float, float]]:
                 yield float(entry["step"]), float(entry["loss"])
 
 
-def mosaic_shots(facts: Facts) -> list[Shot]:
+def mosaic_shots(facts: Facts) -> list[Example]:
     """Return kept pictures of all tiers in turn, each once."""
     places = list(facts.kept_shots.values())
     turns = [shots[turn] for turn in range(max(map(len, places), default=0)) for shots in places if turn < len(shots)]

@@ -12,7 +12,7 @@ from manifests.files import writing
 from manifests.reasons import by_group
 from pipeline.evaluation.ground_truth import filter_quality
 from pipeline.report.components import count
-from pipeline.report.facts import STAND_IN, STEPS, Facts, Shot, mosaic_shots
+from pipeline.report.facts import STAND_IN, STEPS, Example, Facts, mosaic_shots
 
 PAPER, INK, SOFT, LINE = "#faf8f5", "#22201d", "#6f6a63", "#e6e0d8"
 KEEP, DROP, DROP_LIGHT, BLUE, AMBER = "#2f7d6b", "#c8553d", "#f6e1da", "#3d6fa8", "#b98a2f"
@@ -40,7 +40,7 @@ def draw_poster(facts: Facts, path: Path) -> Path:
     return path
 
 
-def _one_of_each(facts: Facts) -> list[Shot]:
+def _one_of_each(facts: Facts) -> list[Example]:
     """Return one dropped row with a picture of each reason, then a second of each, most frequent reasons first."""
     shown = [[shot for shot in facts.dropped_shots.get(reason, []) if shot.jpeg] for reason in facts.dropped]
     return [shots[turn] for turn in range(2) for shots in shown if turn < len(shots)][:CARDS]
@@ -141,7 +141,7 @@ def _quality(figure: Any, facts: Facts) -> None:
     figure.text(0.895, 0.714, "recall", fontsize=11, color=KEEP)
 
 
-def _strip(figure: Any, shots: list[Shot], bottom: float, title: str) -> None:
+def _strip(figure: Any, shots: list[Example], bottom: float, title: str) -> None:
     """Draw one line of pictures, with words below; a dropped one with its reason above."""
     if not shots:
         return

@@ -11,7 +11,7 @@ from manifests.reasons import by_group, group_of
 from pipeline.evaluation.ground_truth import alignment_auc, fault_agreement, filter_quality, group_check, mark_recall
 from pipeline.report import components as page
 from pipeline.report.components import chip, count, esc, image
-from pipeline.report.facts import STAND_IN, STEPS, Facts, Shot, gather, mosaic_shots, shrunk
+from pipeline.report.facts import STAND_IN, STEPS, Example, Facts, gather, mosaic_shots, shrunk
 
 REPORT = "report.html"
 GROUP_NAMES = {"input": "input", "fetch": "fetch", "image": "picture", "rules": "rule", "set": "duplicates and set"}
@@ -147,7 +147,7 @@ def _predicted(facts: Facts) -> str:
     return f'<h2>Predicted and actual</h2><p class="soft">{words}</p><div class="card">{table}</div>'
 
 
-def _card(shot: Shot, label: str = "", survivor: bool = False) -> str:
+def _card(shot: Example, label: str = "", survivor: bool = False) -> str:
     picture = f'<div class="pic">{image(shot.jpeg, shot.text[:80])}</div>' if shot.jpeg else ""
     words = f'<div class="words">{esc(shot.text or "(no text)")}</div>'
     recaption = f'<div class="words soft" style="margin-top:4px">{esc(shot.recaption)}</div>' if shot.recaption else ""
@@ -201,16 +201,16 @@ def _dropped(facts: Facts) -> str:
     return f'<h2>Dropped</h2><p class="soft">{words}</p>{cards}' if cards else ""
 
 
-def _thumbs(shots: Sequence[Shot]) -> str:
+def _thumbs(shots: Sequence[Example]) -> str:
     return f'<div class="thumbs">{"".join(_card(_bare(shot)) for shot in shots)}</div>'
 
 
-def _bare(shot: Shot) -> Shot:
+def _bare(shot: Example) -> Example:
     """Return the row with a short text and no scores, for a small card."""
-    return Shot(shot.uid, shot.text[:70], shot.url, shot.fate, shot.reason, shot.tiers, {}, shot.jpeg)
+    return Example(shot.uid, shot.text[:70], shot.url, shot.fate, shot.reason, shot.tiers, {}, shot.jpeg)
 
 
-def _lines(shots: Sequence[Shot]) -> str:
+def _lines(shots: Sequence[Example]) -> str:
     """Return addresses; their texts only where a rule or the input itself was at fault."""
     items = ""
     for shot in shots[:3]:
@@ -233,7 +233,7 @@ def _groups(facts: Facts) -> str:
     return f'<h2>Near duplicates</h2><p class="soft">{words}</p><div class="card pairs">{out}</div>'
 
 
-def _fate(shot: Shot) -> str:
+def _fate(shot: Example) -> str:
     return chip("kept", "keep") if shot.fate == "kept" else chip(shot.reason, "drop")
 
 

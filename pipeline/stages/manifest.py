@@ -15,7 +15,7 @@ from manifests.query import connect, files_sql
 from manifests.reasons import check_known
 from pipeline.execution.step import Step
 from pipeline.inputs.files import InputFile
-from pipeline.inputs.input_list import claimed
+from pipeline.inputs.input_list import registered_files
 from pipeline.recipes.rules import every_rule, files_behind
 from pipeline.recipes.schema import Recipe
 from pipeline.stages.registry import NEEDS
@@ -143,7 +143,7 @@ def write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
     figures = stage_figures(recipe, stage, records)
     check_known(figures["dropped"], [str(rule.get("name", rule["use"])) for rule in every_rule(recipe)])
     weights = {(file.name, file.sha256): file.record() for step in steps for file in step.weights()}
-    files = claimed(recipe.root) if stage == "filter" else []
+    files = registered_files(recipe.root) if stage == "filter" else []
     parents = [
         {
             "name": f"manifests/{before}.json",

@@ -18,7 +18,7 @@ from pipeline.execution.step import Runtime, Step, note_step, settings_changed, 
 from pipeline.execution.supervisor import do_units, preflight
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, look_at_inputs
-from pipeline.inputs.input_list import claim
+from pipeline.inputs.input_list import register_files
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
@@ -73,7 +73,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         need_removals(recipe.root)
         states = {step.name: state_of(step) for step in steps}
         if stage == "filter":
-            _check_claim(recipe, files, options.dry_run)
+            _register_input(recipe, files, options.dry_run)
         for note in [note for step in chosen for note in step.notes()]:
             print(note)
         _announce(stage, states, chosen)
@@ -182,7 +182,7 @@ def _contact(recipe: Recipe, chosen: list[Step]) -> None:
         raise RecipeError(str(error)) from error
 
 
-def _check_claim(recipe: Recipe, files: list[InputFile], dry_run: bool) -> None:
+def _register_input(recipe: Recipe, files: list[InputFile], dry_run: bool) -> None:
     lacking = Counter(theirs for file in files for theirs in file.missing(input_columns(recipe).values()))
     readable = sum(not file.fault for file in files)
     nowhere = sorted(name for name, count in lacking.items() if count == readable)
@@ -195,7 +195,7 @@ def _check_claim(recipe: Recipe, files: list[InputFile], dry_run: bool) -> None:
         if file.fault:
             print(f"warning: {file.name}: {file.fault}; it is counted as a loss")
     if not dry_run:
-        claim(recipe.root, with_tables(recipe, files))
+        register_files(recipe.root, with_tables(recipe, files))
 
 
 def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:

@@ -11,7 +11,7 @@ from manifests.journal import ShardRecord
 from manifests.plans import write_plan
 from manifests.schema import schema
 from manifests.weights import WeightsFile
-from pipeline.execution.in_flight import Hands, batches
+from pipeline.execution.in_flight import InFlight, batches
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
 from pipeline.steps.kept_pairs import decode, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
@@ -98,7 +98,7 @@ class CaptionWorker:
     step: CaptionStep
     captioners: "dict[str, Captioner]"
 
-    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `captions/NAME.parquet`."""
         root, name, made_by = self.step.root, unit.reads["captioner"], unit.reads["made_by"]
         captioner = self.captioners[name]
@@ -107,9 +107,9 @@ class CaptionWorker:
         earlier = earlier_rows(root, "caption", made_by, wanted)
         rows: dict[bytes, dict[str, Any]] = {}
         jpegs = fresh(pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier, rows)
-        for batch in batches(jpegs, self.step.recipe.caption.batch_size, hands):
-            with hands.holding(unit.name, [uid for uid, _ in batch]):
-                self._caption([pair for pair in batch if not hands.deadly(pair[0])], name, captioner, rows)
+        for batch in batches(jpegs, self.step.recipe.caption.batch_size, in_flight):
+            with in_flight.working_on(unit.name, [uid for uid, _ in batch]):
+                self._caption([pair for pair in batch if not in_flight.is_poisoned(pair[0])], name, captioner, rows)
         made = [rows.get(uid, {"uid": uid, "captioner": name, "reason": "worker_died"}) for uid in wanted]
         write_table(path, stamp(pa.Table.from_pylist(made, schema=CAPTIONED), made_by))
         return record_of(root, unit, path, made)

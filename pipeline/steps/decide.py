@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from filters.survivors import Contest
+from filters.survivors import Candidates
 from filters.verdicts import MARKS, NEAR, PASSES, Numbers, RuleSet, flags, judge, reasons_of
 from manifests.files import write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.plans import plan_folder
 from manifests.query import connect, files_sql
 from manifests.schema import COLUMNS, DECODED, DETECTED, SCORES, schema
-from manifests.tombstones import ENTOMBED, read_tombstones
-from pipeline.execution.in_flight import Hands
+from manifests.tombstones import BY_TOMBSTONE, read_tombstones
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.rules import build_rules, origins, own_filters
 
@@ -69,7 +69,7 @@ class Decide(Step):
         """Return itself: nothing to load."""
         return self
 
-    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `ledger/final/NAME.parquet`, one for each shard of `ledger/select/`, its rows in the same order."""
         values = final_values(origins(self.recipe))
         tiers = list(self.recipe.tier)
@@ -138,8 +138,8 @@ def _judge(
 
 
 def _register_marks(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Make table `marks`: uid, its first mark, and whether a tombstone made it (`entombed`), here or when the picture
-    was fetched."""
+    """Make table `marks`: uid, its first mark, and whether a tombstone made it (`by_tombstone`), here or when the
+    picture was fetched."""
     paths = [
         root / file.path
         for record in records_of(root, "dedup")
@@ -149,8 +149,9 @@ def _register_marks(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     order = ", ".join(f"'{mark}'" for mark in MARKS)
     connection.execute(f"""
         CREATE TABLE marks AS
-        SELECT uid, arg_min(reason, list_position([{order}], reason)) AS mark, bool_or(entombed) AS entombed FROM (
-            SELECT uid, reason, starts_with(detail, '{ENTOMBED}') AS entombed
+        SELECT uid, arg_min(reason, list_position([{order}], reason)) AS mark, bool_or(by_tombstone) AS by_tombstone
+        FROM (
+            SELECT uid, reason, starts_with(detail, '{BY_TOMBSTONE}') AS by_tombstone
             FROM {_parquet(paths, "uid BLOB, reason VARCHAR, detail VARCHAR")}
             UNION ALL SELECT uid, reason, true FROM {_attempts(root)} WHERE reason = 'removed'
         ) WHERE list_contains([{order}], reason) GROUP BY uid""")
@@ -245,10 +246,10 @@ def _verdicts(connection: duckdb.DuckDBPyConnection, rules: RuleSet) -> pa.Table
         ranks.append(verdicts.rank[rival])
     place, code = _join(places, np.int64), _join(codes, np.int16)
     if rivals:
-        contest = pa.Table.from_batches(rivals)
-        lost = Contest.of(contest, _join(ranks, np.int16)).losers()
+        candidates = pa.Table.from_batches(rivals)
+        lost = Candidates.of(candidates, _join(ranks, np.int16)).losers()
         at = np.argsort(place, kind="stable")
-        losing = at[np.searchsorted(place, contest["place"].to_numpy()[lost], sorter=at)]
+        losing = at[np.searchsorted(place, candidates["place"].to_numpy()[lost], sorter=at)]
         code[losing] = reasons.index(NEAR)
     named = pa.DictionaryArray.from_arrays(pa.array(code, mask=code == PASSES), pa.array(reasons, pa.string()))
     return pa.table({"place": place, "reason": named, "passed": _join(passed, np.uint64)})
@@ -283,8 +284,10 @@ def _final_rows(
 def _final_sql(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict[str, tuple[str, str]]) -> str:
     """Return the join of one shard with what is known of its rows. `facts` has the input's order, so only a part of it
     is read."""
-    columns = ", ".join(f"{_unless_entombed(f'f.{name}')}, {_unless_entombed(f'f.{name}_origin')}" for name in values)
-    url, shard, cluster = (_unless_entombed(name) for name in ("s.url", "f.shard", "f.cluster"))
+    columns = ", ".join(
+        f"{_unless_by_tombstone(f'f.{name}')}, {_unless_by_tombstone(f'f.{name}_origin')}" for name in values
+    )
+    url, shard, cluster = (_unless_by_tombstone(name) for name in ("s.url", "f.shard", "f.cluster"))
     rows = files_sql([ledger])
     spans = connection.execute(
         f"SELECT source, min(source_row), max(source_row) FROM {rows} GROUP BY source"
@@ -321,8 +324,8 @@ def _final_sql(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict
         ORDER BY s.place"""
 
 
-def _unless_entombed(column: str) -> str:
-    return f"if(m.entombed, NULL, {column}) AS {column.partition('.')[2]}"
+def _unless_by_tombstone(column: str) -> str:
+    return f"if(m.by_tombstone, NULL, {column}) AS {column.partition('.')[2]}"
 
 
 def tier_lists(passed: pa.ChunkedArray, kept: pa.ChunkedArray, tiers: list[str]) -> pa.Array:

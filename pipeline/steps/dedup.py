@@ -11,7 +11,7 @@ from manifests.files import read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.schema import schema
 from manifests.tombstones import read_tombstones
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.lists import dedup_key
 
@@ -43,14 +43,14 @@ class Dedup(Step):
         """Return itself: nothing to load."""
         return self
 
-    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write clusters (`dedup/00000.parquet`), marks and matches (`ledger/`), and `dedup/top_hashes.json`."""
         from pipeline.steps.marks import mark_rows
 
         tables = [read_table(self.root / r.files[0].path, ["uid", "phash"]) for r in records_of(self.root, "score")]
         table = pa.concat_tables(tables) if tables else schema("uid", "phash").empty_table()
         table = table.filter(pc.is_valid(table["phash"])).sort_by("uid")
-        labels, barred = among_ghosts(table, read_tombstones(self.root).ghosts, self.recipe.dedup.radius)
+        labels, barred = among_removed(table, read_tombstones(self.root).removed_neighbours, self.recipe.dedup.radius)
         uids = table["uid"].combine_chunks()
         made = pa.table([uids, uids.take(pa.array(labels))], schema=CLUSTERS)
         marked = mark_rows(self.recipe, self.root, table, uids.filter(pa.array(barred)))
@@ -69,7 +69,7 @@ class Dedup(Step):
         return ShardRecord("00000", unit.key, files, made.num_rows, made.num_rows)
 
 
-def among_ghosts(pictures: pa.Table, ghosts: pa.Table, radius: int) -> "tuple[Numbers, Numbers]":
+def among_removed(pictures: pa.Table, removed_neighbours: pa.Table, radius: int) -> "tuple[Numbers, Numbers]":
     """Cluster pictures as if removed ones were still there; return labels, and which pictures a removed one keeps out.
 
     Labels are places among the pictures alone: the smallest of each component. Both tables are in order of uid.
@@ -77,9 +77,9 @@ def among_ghosts(pictures: pa.Table, ghosts: pa.Table, radius: int) -> "tuple[Nu
     from filters.dedup import clusters
 
     count = pictures.num_rows
-    hashes = np.concatenate([table["phash"].to_numpy().astype(np.uint64) for table in (pictures, ghosts)])
+    hashes = np.concatenate([table["phash"].to_numpy().astype(np.uint64) for table in (pictures, removed_neighbours)])
     labels = clusters(hashes, radius)
-    barring = np.unique(labels[count:][ghosts["bars"].to_numpy().astype(bool)])
+    barring = np.unique(labels[count:][removed_neighbours["bars"].to_numpy().astype(bool)])
     return labels[:count], np.isin(labels[:count], barring)
 
 

@@ -22,7 +22,7 @@ from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash
 from manifests.weights import STAND_IN, WeightsError, WeightsFile
 from pipeline.execution.decode_pool import Decoders, Pair
-from pipeline.execution.in_flight import Hands, batches
+from pipeline.execution.in_flight import InFlight, batches
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.load import parse_recipe
@@ -240,7 +240,7 @@ class EncodeWorker:
     tools: "dict[str, TierTools]"
     decoders: Decoders
 
-    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `codes/encoded/NAME.parquet`."""
         root, tier, made_by = self.step.root, unit.reads["tier"], unit.reads["made_by"]
         wanted = read_table(root / unit.reads["plan"])["uid"].to_pylist()
@@ -249,20 +249,20 @@ class EncodeWorker:
         jpegs = fresh(
             pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier_rows(root, "encode", made_by, wanted), rows
         )
-        some = batches(jpegs, self.tools[tier].batch_size, hands)
-        alive = ([pair for pair in batch if not hands.deadly(pair[0])] for batch in some)
+        some = batches(jpegs, self.tools[tier].batch_size, in_flight)
+        alive = ([pair for pair in batch if not in_flight.is_poisoned(pair[0])] for batch in some)
         size, plan = self.step.recipe.tier[tier].size, crop_plan(self.step.recipe)
         work = partial(cut, max_pixels=self.step.recipe.fetch.max_pixels, size=size, plan=plan)
         flight = Flight()
         for batch, cutting in self.decoders.ahead(filter(None, alive), work):
-            alone = hands.alone(batch[0][0]) or not self.tools[tier].encoder.ahead
+            alone = in_flight.alone(batch[0][0]) or not self.tools[tier].encoder.ahead
             if alone:
-                flight = _landed(unit, flight, hands)
-            with hands.holding(unit.name, [*flight.uids, *(uid for uid, _ in batch)]):
+                flight = _landed(unit, flight, in_flight)
+            with in_flight.working_on(unit.name, [*flight.uids, *(uid for uid, _ in batch)]):
                 begun = self._begin(batch, cutting(), tier, rows)
                 flight.land()
-            flight = _landed(unit, begun, hands) if alone else begun
-        _landed(unit, flight, hands)
+            flight = _landed(unit, begun, in_flight) if alone else begun
+        _landed(unit, flight, in_flight)
         drawn = sorted((uid_hash(uid, self.step.recipe.pretokenize.seed), uid) for uid in wanted)
         made = [{**rows.get(uid, {"uid": uid, "reason": "worker_died"}), "draw": draw} for draw, uid in drawn]
         tools = self.tools[tier]
@@ -299,9 +299,9 @@ class EncodeWorker:
         return Flight(tuple(uid for uid, _ in pairs), land)
 
 
-def _landed(unit: Unit, flight: Flight, hands: Hands) -> Flight:
+def _landed(unit: Unit, flight: Flight, in_flight: InFlight) -> Flight:
     """Take a batch's codes with its rows in hand, and return that none is on its way."""
-    with hands.holding(unit.name, flight.uids):
+    with in_flight.working_on(unit.name, flight.uids):
         flight.land()
     return Flight()
 

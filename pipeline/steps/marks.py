@@ -17,7 +17,7 @@ from manifests.journal import records_of
 from manifests.plans import plan_folder
 from manifests.query import connect, files_sql
 from manifests.schema import schema
-from manifests.tombstones import ENTOMBED, read_tombstones
+from manifests.tombstones import BY_TOMBSTONE, read_tombstones
 from pipeline.recipes.lists import (
     Pictures,
     evaluation_images,
@@ -125,13 +125,13 @@ def _entombed(root: Path, pictures: pa.Table) -> Iterator[Mark]:
     tombstones = read_tombstones(root)
     same = pictures.filter(pc.is_in(pictures["phash"], value_set=tombstones.phashes))
     for row in same.to_pylist():
-        yield row["uid"], "removed", f"{ENTOMBED} pHash {row['phash']:016x}"
+        yield row["uid"], "removed", f"{BY_TOMBSTONE} pHash {row['phash']:016x}"
     wanted = tombstones.values("sha256")
     for record in records_of(root, "score") if len(wanted) else ():
         table = read_table(root / record.files[0].path, ["uid", "sha256"])
         hexes = pa.array([value.hex() if value else None for value in table["sha256"].to_pylist()], pa.string())
         for uid in table["uid"].filter(pc.is_in(digests(hexes), value_set=wanted)).to_pylist():
-            yield uid, "removed", f"{ENTOMBED} its sha256"
+            yield uid, "removed", f"{BY_TOMBSTONE} its sha256"
 
 
 def _eval_pictures(recipe: Recipe, uids: pa.Array, hashes: Array) -> Iterator[tuple[bytes, str, str, str]]:

@@ -20,7 +20,7 @@ from manifests.schema import schema
 from manifests.shards import index_path, write_shard
 from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash, uid_hash_sql
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Step, Unit
 from pipeline.steps.captions import SAID, sidecars, texts_sql
 from pipeline.steps.encode import FINGERPRINT, Encode, grid_of
@@ -99,20 +99,20 @@ class Pack(Step):
         gaps = read_tombstones(self.root).packed(
             tier
         )  # a removed sample leaves its place empty: the others stay in their shards
-        ghosts = pa.table(
+        removed_neighbours = pa.table(
             {
                 "uid": pa.array(gaps, pa.binary()),
                 "bytes": pa.array(gaps.values(), pa.int64()),
                 "gone": [True] * len(gaps),
             }
         )
-        gone = "UNION ALL BY NAME SELECT * FROM ghosts" if gaps else ""
+        gone = "UNION ALL BY NAME SELECT * FROM removed_neighbours" if gaps else ""
         query = (
             f"SELECT * FROM ({self._samples_sql(tier, encoded)} {gone}) ORDER BY"
             f" {uid_hash_sql('uid', values.seed)}, uid"
         )
         with connect(self.root) as connection:
-            connection.register("ghosts", ghosts)
+            connection.register("removed_neighbours", removed_neighbours)
             rows = connection.execute(query).to_arrow_reader(values.shard_rows)
             for table in cut_shards(rows, values.shard_rows, values.shard_bytes):
                 yield without_gaps(table).drop_columns(["bytes", "gone"]).cast(PACKED)
@@ -176,11 +176,11 @@ class PackWorker:
     step: Pack
     parent: str
 
-    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `codes/TIER/NUMBER.tar` and `.index.json`."""
         root, tier = self.step.root, unit.reads["tier"]
         path = root / "codes" / tier / f"{unit.reads['number']}.tar"
-        with hands.holding(unit.name, ()):
+        with in_flight.working_on(unit.name, ()):
             order = read_table(root / unit.reads["plan"])
             encoded = [root / "codes" / "encoded" / f"{name}.parquet" for name in sources(order)]
             parts = self._codes(encoded, order["uid"]) if encoded else {}

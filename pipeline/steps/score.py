@@ -19,7 +19,7 @@ from manifests.schema import COLUMNS, schema
 from manifests.shards import read_shard
 from manifests.weights import STAND_IN, WeightsFile
 from pipeline.execution.decode_pool import Decoders
-from pipeline.execution.in_flight import Hands, batches
+from pipeline.execution.in_flight import InFlight, batches
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.rules import scored_columns
@@ -100,7 +100,7 @@ class ScoreWorker:
     panel: "Panel"
     decoders: Decoders
 
-    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `scores/NAME.parquet`."""
         root = self.step.root
         given = {row["key"]: row for row in read_table(root / unit.reads["table"]).to_pylist()}
@@ -109,12 +109,12 @@ class ScoreWorker:
         made_by = unit.reads["made_by"]
         earlier = earlier_rows(root, "score", made_by, [bytes.fromhex(key) for key in given])
         jpegs = fresh(_jpegs(root / unit.reads["tar"], keys), earlier, rows)
-        some = batches(jpegs, self.step.recipe.score.batch_size, hands)
-        alive = ([(uid, jpeg) for uid, jpeg in batch if not hands.deadly(uid)] for batch in some)
+        some = batches(jpegs, self.step.recipe.score.batch_size, in_flight)
+        alive = ([(uid, jpeg) for uid, jpeg in batch if not in_flight.is_poisoned(uid)] for batch in some)
         for batch, opening in self.decoders.ahead(
             filter(None, alive), partial(opened, max_pixels=self.step.recipe.fetch.max_pixels)
         ):
-            with hands.holding(unit.name, [uid for uid, _ in batch]):
+            with in_flight.working_on(unit.name, [uid for uid, _ in batch]):
                 self._score(decode(batch, rows, self.step.recipe.fetch.max_pixels, opening), given, rows)
         made = [rows.get(key, {"uid": key, "reason": "worker_died"}) for key in keys]
         path = root / "scores" / f"{unit.name}.parquet"

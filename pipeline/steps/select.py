@@ -23,11 +23,11 @@ from manifests.tables import ENCODING, SELECTED
 from manifests.tombstones import Tombstones, read_tombstones
 from manifests.uid import Uids, fraction_bound
 from manifests.weights import WeightsFile
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Step, Unit
 from pipeline.inputs.coerce import coerce
 from pipeline.inputs.files import InputFile
-from pipeline.inputs.input_list import claimed
+from pipeline.inputs.input_list import registered_files
 from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN
 from pipeline.inputs.parquet import BrokenGroup, RowGroups
 from pipeline.recipes.datasets import DATASETS
@@ -78,7 +78,7 @@ class Select(Step):
     def plan(self) -> list[Unit]:
         """Cut every readable file into runs of row groups."""
         units: list[Unit] = []
-        files = claimed(self.root)
+        files = registered_files(self.root)
         bound = self._bound(sum(file.rows for file in files))
         for file in (file for file in files if not file.fault):
             for start, stop, first_row in _runs(file, self.recipe.input.unit_rows):
@@ -142,11 +142,11 @@ class SelectWorker:
         """Return the hasher of this process."""
         return Uids(self.step.recipe.input.seed)
 
-    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `ledger/select/NAME.parquet`."""
         path = self.step.root / "ledger" / "select" / f"{unit.name}.parquet"
         broken: set[int] = set()
-        with hands.holding(unit.name, ()), RowGroups(unit.reads["url"]) as file:
+        with in_flight.working_on(unit.name, ()), RowGroups(unit.reads["url"]) as file:
             while True:
                 try:
                     return self._write(unit, path, file, broken)
@@ -259,7 +259,7 @@ def row_again(recipe: Recipe, source: str, source_row: int) -> dict[str, Any]:
     """
     step = Select(recipe, recipe.root)
     worker = step.open()
-    file = next((file for file in claimed(recipe.root) if file.name == source), None)
+    file = next((file for file in registered_files(recipe.root) if file.name == source), None)
     if file is None or file.fault or not 0 <= source_row < file.rows:
         raise LookupError(f"{source} row {source_row} is not in the input that this run knows")
     with RowGroups(file.url) as groups:

@@ -18,7 +18,7 @@ from manifests.plans import write_plan
 from manifests.query import connect, files_sql
 from manifests.schema import schema
 from manifests.weights import WeightsFile
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import MADE_BY, earlier_rows
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.schema import Recipe
@@ -172,7 +172,7 @@ class T5Worker:
     step: T5
     encoder: T5Features
 
-    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `codes/t5/NAME.parquet`."""
         root, made_by = self.step.root, unit.reads["made_by"]
         plan = read_table(root / unit.reads["plan"]).to_pylist()
@@ -185,7 +185,7 @@ class T5Worker:
             pq.ParquetWriter(temporary, FEATURES.with_metadata(facts), compression="zstd") as file,
         ):
             for start in range(0, len(plan), CHUNK):
-                made = self._rows(unit, hands, plan[start : start + CHUNK], earlier)
+                made = self._rows(unit, in_flight, plan[start : start + CHUNK], earlier)
                 dropped.update(row["reason"] for row in made if row["reason"])
                 file.write_table(pa.Table.from_pylist(made, schema=FEATURES.with_metadata(facts)), ROW_GROUP_ROWS)
         return ShardRecord(
@@ -193,20 +193,22 @@ class T5Worker:
         )
 
     def _rows(
-        self, unit: Unit, hands: Hands, rows: list[dict[str, Any]], earlier: dict[bytes, dict[str, Any]]
+        self, unit: Unit, in_flight: InFlight, rows: list[dict[str, Any]], earlier: dict[bytes, dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """Return the finished rows of a chunk; after a worker's death its rows are encoded one by one."""
         made = {row["uid"]: _carried(row, earlier.get(row["uid"])) for row in rows}
         new = [row for row in rows if made[row["uid"]]["reason"] is None and made[row["uid"]]["features"] is None]
-        safe = [row for row in new if not hands.alone(row["uid"])]
-        for batch in [safe, *([row] for row in new if hands.alone(row["uid"]))]:
+        safe = [row for row in new if not in_flight.alone(row["uid"])]
+        for batch in [safe, *([row] for row in new if in_flight.alone(row["uid"]))]:
             for row in batch:
-                made[row["uid"]]["reason"] = "worker_died" if hands.deadly(row["uid"]) else None
-            self._encode(unit, hands, [row for row in batch if not hands.deadly(row["uid"])], made)
+                made[row["uid"]]["reason"] = "worker_died" if in_flight.is_poisoned(row["uid"]) else None
+            self._encode(unit, in_flight, [row for row in batch if not in_flight.is_poisoned(row["uid"])], made)
         return list(made.values())
 
-    def _encode(self, unit: Unit, hands: Hands, rows: list[dict[str, Any]], made: dict[bytes, dict[str, Any]]) -> None:
-        with hands.holding(unit.name, [row["uid"] for row in rows]):
+    def _encode(
+        self, unit: Unit, in_flight: InFlight, rows: list[dict[str, Any]], made: dict[bytes, dict[str, Any]]
+    ) -> None:
+        with in_flight.working_on(unit.name, [row["uid"] for row in rows]):
             for row, features in zip(rows, self.encoder.features([row["caption"] for row in rows]), strict=True):
                 numbers = pack_numbers(features, self.step.recipe.pretokenize.t5_dtype)
                 made[row["uid"]].update(tokens=len(numbers), features=numbers.tobytes())

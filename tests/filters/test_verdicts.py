@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from filters.survivors import Contest, halves
+from filters.survivors import Candidates, halves
 from filters.verdicts import PASSES, first_failure, judge, reasons_of
 from manifests.schema import COLUMNS
 from pipeline.recipes.load import parse_recipe
@@ -90,14 +90,14 @@ def test_each_cluster_has_one_survivor_and_it_is_the_best_in_any_order():
         min((n for n in range(300) if rows[n]["cluster"] == cluster), key=worth)
         for cluster in {row["cluster"] for row in rows}
     }
-    assert set(np.flatnonzero(~Contest.of(batch, rank).losers())) == best
+    assert set(np.flatnonzero(~Candidates.of(batch, rank).losers())) == best
     order = np.random.default_rng(2).permutation(300)
-    shuffled = Contest.of(batch.take(pa.array(order)), rank[order]).losers()
+    shuffled = Candidates.of(batch.take(pa.array(order)), rank[order]).losers()
     assert set(order[~shuffled]) == best
 
 
 def test_nobody_contends():
-    assert len(Contest.of(batch_of(9).slice(0, 0), np.empty(0, np.int16)).losers()) == 0
+    assert len(Candidates.of(batch_of(9).slice(0, 0), np.empty(0, np.int16)).losers()) == 0
 
 
 def test_halves_sort_as_the_bytes_do():

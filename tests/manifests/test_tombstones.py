@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from filters.exclude import read_list
 from filters.fetch.config import FetchConfig
-from filters.fetch.sites import Memory
+from filters.fetch.sites import SiteCache
 from filters.images.decode import ImageLimits, Stored
 from filters.tombstones import named_rows
 from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest, write_tombstones
@@ -92,7 +92,7 @@ def test_another_run_takes_them_as_lists_of_uids_and_phashes(tmp_path):
 
 def test_a_picture_that_was_set_aside_is_not_carried_over_once_it_is_removed():
     barred = frozenset([value_digest(hashlib.sha256(b"gone").hexdigest())])
-    worker = FetchWorker(Path(), FetchConfig(), ImageLimits(), Memory(), barred=barred)
+    worker = FetchWorker(Path(), FetchConfig(), ImageLimits(), SiteCache(), barred=barred)
     with tempfile.TemporaryFile() as file:
         spool = Spool(file)
         gone, stays = (

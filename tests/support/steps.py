@@ -12,7 +12,7 @@ import pyarrow as pa
 from manifests.files import write_table
 from manifests.journal import FileRecord, ShardRecord
 from manifests.weights import WeightsError
-from pipeline.execution.in_flight import Hands, batches
+from pipeline.execution.in_flight import InFlight, batches
 from pipeline.execution.step import Step, Unit
 
 
@@ -31,13 +31,13 @@ class Counting(Step):
     def open(self) -> "Counting":
         return self
 
-    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         rows = [(n.to_bytes(16, "big"), n) for n in range(unit.reads["first"], unit.reads["first"] + 10)]
         squares: dict[int, int] = {}
-        for batch in batches(rows, 4, hands):
-            with hands.holding(unit.name, [uid for uid, _ in batch]):
+        for batch in batches(rows, 4, in_flight):
+            with in_flight.working_on(unit.name, [uid for uid, _ in batch]):
                 for uid, n in batch:
-                    if not hands.deadly(uid):
+                    if not in_flight.is_poisoned(uid):
                         self.work(n)
                         squares[n] = n * n
         return self.finish(unit, squares, len(rows))
@@ -123,7 +123,7 @@ class FullDisk(Counting):
 
 
 @dataclass(frozen=True)
-class KillsNursery(Counting):
+class KillsForkServer(Counting):
     """Row 23 kills the process that its worker was forked from, the first time only."""
 
     def work(self, n: int) -> None:

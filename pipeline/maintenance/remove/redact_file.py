@@ -24,7 +24,7 @@ SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 @dataclass(frozen=True)
-class Gone:
+class RemovedRows:
     """The uids that go, 16 bytes each, the URLs of their rows, and hosts that go; `counts`: rows and samples taken out,
     by folder."""
 
@@ -80,7 +80,7 @@ def domains(host: str) -> list[str]:
     return [".".join(labels[place:]) for place in range(len(labels))]
 
 
-def from_table(path: Path, gone: Gone, what: str) -> pa.Table | None:
+def from_table(path: Path, gone: RemovedRows, what: str) -> pa.Table | None:
     """Write a table without the rows that go; return these rows, or None where it holds none and stays as it is.
 
     Schema, metadata and the size of row groups stay.
@@ -108,7 +108,7 @@ def written_schema(file: pq.ParquetFile) -> pa.Schema:
     return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(kept))).with_metadata(file.schema_arrow.metadata)
 
 
-def from_tar(path: Path, gone: Gone, what: str) -> int:
+def from_tar(path: Path, gone: RemovedRows, what: str) -> int:
     """Write a tar, and its index where it has one, without the samples that go; return how many went.
 
     Of a tar without any only the headers are read.
@@ -124,7 +124,7 @@ def from_tar(path: Path, gone: Gone, what: str) -> int:
     return len(keys)
 
 
-def from_lines(path: Path, gone: Gone, what: str) -> int:
+def from_lines(path: Path, gone: RemovedRows, what: str) -> int:
     """Drop the lines of a text file that name a removed row; return how many went."""
     lines = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if not gone.speaks(line)]

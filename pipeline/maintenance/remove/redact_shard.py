@@ -15,7 +15,7 @@ from manifests.schema import CARRIED
 from manifests.tables import ENCODING
 from manifests.weights import sha256_file
 from pipeline.execution.step import Step
-from pipeline.maintenance.remove.redact_file import Gone, from_table, from_tar
+from pipeline.maintenance.remove.redact_file import RemovedRows, from_table, from_tar
 from pipeline.steps.fetch.pairs import stats
 from pipeline.steps.score import NO_NUMBER, Score, ScoreWorker
 
@@ -31,14 +31,14 @@ class Stray(DamagedRun):
     """A file that no record names cannot be searched for rows; the message says to move it away."""
 
 
-def cut_record(step: Step, record: ShardRecord, root: Path, gone: Gone) -> ShardRecord:
+def redact_record(step: Step, record: ShardRecord, root: Path, gone: RemovedRows) -> ShardRecord:
     """Take the rows out of a finished unit's files; return its record, under its old key, the same where it held none
     of them.
 
-    `root` is the run that the step's folder is a shadow of.
+    `root` is the run that the step's folder is a copy of.
     """
     if step.name == "select":
-        return _blank(step, record, root, gone)
+        return _redacted(step, record, root, gone)
     taken: pa.Table | None = None
     samples, dropped = 0, Counter[str]()
     for file in record.files:
@@ -105,7 +105,7 @@ def _no_numbers(step: Score, path: Path, shard: str) -> None:
     write_table(path, table.replace_schema_metadata({**metadata, NO_NUMBER.encode(): canonical_json(counts)}))
 
 
-def _blank(step: Step, record: ShardRecord, root: Path, gone: Gone) -> ShardRecord:
+def _redacted(step: Step, record: ShardRecord, root: Path, gone: RemovedRows) -> ShardRecord:
     """Turn rows of the select ledger into dropped ones that say nothing but where they stood."""
     path = step.root / record.files[0].path
     table = read_table(path)

@@ -20,15 +20,15 @@ from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones,
 from manifests.transaction import ASKED, NOTES, PENDING, Changes, changes, commit
 from manifests.verify import claims_of, look_over
 from manifests.weights import sha256_file
-from manifests.working_copy import link, shadow_of
-from pipeline.execution.in_flight import Hands
+from manifests.working_copy import link, working_copy
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.run_folder import COPY, RECIPE, locked
 from pipeline.execution.step import Runtime, Step, Unit, settings_changed
 from pipeline.inputs.redact_table import blank_input
-from pipeline.maintenance.remove.redact_file import Gone, from_lines, from_table, from_tar
-from pipeline.maintenance.remove.redact_shard import DamagedRun, Stray, cut_record
+from pipeline.maintenance.remove.redact_file import RemovedRows, from_lines, from_table, from_tar
+from pipeline.maintenance.remove.redact_shard import DamagedRun, Stray, redact_record
 from pipeline.maintenance.remove.selectors import Selector, Unreadable, asked_for, hit_by
-from pipeline.maintenance.remove.tombstone_rows import graves, urls_of
+from pipeline.maintenance.remove.tombstone_rows import tombstones_of, urls_of
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.stages.manifest import stage_figures
@@ -49,10 +49,10 @@ class Removal:
     """One removal under way: what is asked, what goes, and what each stage's digest was and is."""
 
     root: Path
-    shadow: Path
+    copy: Path
     recipe: Recipe
     runtime: Runtime
-    gone: Gone
+    gone: RemovedRows
     promotes: bool
     valid: dict[str, set[str]] = field(default_factory=dict)
     stages: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -61,8 +61,8 @@ class Removal:
     @property
     def steps(self) -> list[Step]:
         """Return the steps that have left anything, in order."""
-        made = [step(self.recipe, self.shadow, self.runtime) for steps in STAGES.values() for step in steps]
-        return [step for step in made if records_of(self.shadow, step.name)]
+        made = [step(self.recipe, self.copy, self.runtime) for steps in STAGES.values() for step in steps]
+        return [step for step in made if records_of(self.copy, step.name)]
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,11 @@ def _remove(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Se
         write_json(
             root / ASKED, {"selectors": [[one.kind, one.value] for one in selectors], "promote": promote}, sealed=True
         )
-        with shadow_of(root, ()) as shadow:
-            inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(shadow)})})
-            work = Removal(root, shadow, inside, runtime, _gone(root, found), bool(promoted))
-            names = _all_of(root, shadow)
-            rows = graves(
+        with working_copy(root, ()) as copy:
+            inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(copy)})})
+            work = Removal(root, copy, inside, runtime, _gone(root, found), bool(promoted))
+            names = _all_of(root, copy)
+            rows = tombstones_of(
                 Pack(recipe, root, runtime), {one: found[one] for one in selectors if one not in known}, promote
             )
             outcome = _take_out(
@@ -138,24 +138,24 @@ def _remove(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Se
                 _promoted(before, promoted),
             )
             record = _record(work, outcome, promote)
-            made = changes(root, shadow, names)
-            commit(root, shadow, made)
+            made = changes(root, copy, names)
+            commit(root, copy, made)
         (root / ASKED).unlink(missing_ok=True)
     return replace(outcome, files=_by_folder(made), stages=work.stages, later=tuple(work.later), record=record)
 
 
-def _gone(root: Path, found: Mapping[Selector, Collection[bytes]]) -> Gone:
+def _gone(root: Path, found: Mapping[Selector, Collection[bytes]]) -> RemovedRows:
     uids = frozenset(uid for hit in found.values() for uid in hit)
-    return Gone(uids, urls_of(root, uids), frozenset(one.value for one in found if one.kind == "host"))
+    return RemovedRows(uids, urls_of(root, uids), frozenset(one.value for one in found if one.kind == "host"))
 
 
 def _take_out(work: Removal, outcome: Outcome, rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> Outcome:
-    """Write the tombstones into the shadow, those from before and `rows`, and take out what goes; return the outcome
+    """Write the tombstones into the copy, those from before and `rows`, and take out what goes; return the outcome
     with its counts."""
     something = bool(work.gone.uids) or work.promotes
     if something:
         _look(work)
-    write_tombstones(work.shadow, [*before, *rows])
+    write_tombstones(work.copy, [*before, *rows])
     if something:
         _excise(work)
     places = {(row["source"], row["source_row"]) for row in rows if row["uid"]}
@@ -210,13 +210,13 @@ def _promoted(before: Tombstones, selectors: Collection[Selector]) -> list[dict[
     return [{**row, "promote": row["promote"] or is_of(row)} for row in before.table.to_pylist()]
 
 
-def _all_of(root: Path, shadow: Path) -> list[str]:
-    """Add what the shadow leaves out and rows may stand in; return the paths of all its files."""
+def _all_of(root: Path, copy: Path) -> list[str]:
+    """Add what the copy leaves out and rows may stand in; return the paths of all its files."""
     for folder in CARRIED:
         for path in sorted((root / folder).rglob("*")):
             if path.is_file():
-                link(path, shadow / path.relative_to(root))
-    return [path.relative_to(shadow).as_posix() for path in shadow.rglob("*") if path.is_file()]
+                link(path, copy / path.relative_to(root))
+    return [path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()]
 
 
 def _look(work: Removal) -> None:
@@ -234,8 +234,8 @@ def _look(work: Removal) -> None:
 
 
 def _excise(work: Removal) -> None:
-    """Take the rows out of everything in the shadow, step after step, and put the manifests together again."""
-    blanked = blank_input(work.shadow, input_columns(work.recipe), read_tombstones(work.shadow))
+    """Take the rows out of everything in the copy, step after step, and put the manifests together again."""
+    blanked = blank_input(work.copy, input_columns(work.recipe), read_tombstones(work.copy))
     work.gone.counts.update({"manifests/input/*.parquet": blanked} if blanked else {})
     begun = work.steps
     for step in begun:
@@ -243,10 +243,10 @@ def _excise(work: Removal) -> None:
     for name in (name for names in STEPS.values() for name in names if name not in {step.name for step in begun}):
         _cut_plan(work, name)  # planned, and ended before the first shard was done
     _clear_leftovers(work)
-    for path in sorted(path for path in (work.shadow / "logs").rglob("*") if path.is_file()):
+    for path in sorted(path for path in (work.copy / "logs").rglob("*") if path.is_file()):
         from_lines(path, work.gone, "logs")
     if work.gone.uids:
-        (work.shadow / "report.html").unlink(missing_ok=True)
+        (work.copy / "report.html").unlink(missing_ok=True)
     for stage in STAGES:
         _manifest(work, stage)
 
@@ -254,11 +254,9 @@ def _excise(work: Removal) -> None:
 def _clear_leftovers(work: Removal) -> None:
     """Take the rows out of tables and tars that no record names: what was set aside, and what dead attempts left
     behind."""
-    named = claims_of(work.shadow, STEPS)
-    for path in sorted(
-        path for path in work.shadow.rglob("*") if path.suffix in (".parquet", ".tar") and path.is_file()
-    ):
-        name = path.relative_to(work.shadow).as_posix()
+    named = claims_of(work.copy, STEPS)
+    for path in sorted(path for path in work.copy.rglob("*") if path.suffix in (".parquet", ".tar") and path.is_file()):
+        name = path.relative_to(work.copy).as_posix()
         if name in named or name == TOMBSTONES:
             continue
         what = name.partition("/")[0].lstrip(".")
@@ -278,12 +276,12 @@ def _units(step: Step) -> list[Unit]:
 
 def _again(work: Removal, step: Step) -> None:
     """Run a step that looks at all rows at once: it reads tombstones itself."""
-    (record,) = records_of(work.shadow, step.name)
+    (record,) = records_of(work.copy, step.name)
     (unit,) = _units(step)
     if unit.key == record.key and not (work.promotes and isinstance(step, Dedup)):
         return
     with contextlib.redirect_stdout(io.StringIO()):
-        made = step.open().run(unit, Hands())
+        made = step.open().run(unit, InFlight())
     step.journal.record(made)
 
 
@@ -292,8 +290,8 @@ def _cut(work: Removal, step: Step) -> None:
     units = {unit.name: unit for unit in _units(step)} if step.name in work.valid else None
     if units is None:
         _cut_plan(work, step.name)
-    for record in records_of(work.shadow, step.name):
-        cut = cut_record(step, record, work.root, work.gone)
+    for record in records_of(work.copy, step.name):
+        cut = redact_record(step, record, work.root, work.gone)
         planned = units is not None and record.shard in work.valid[step.name]
         made = _keyed(work, step, (units or {}).get(record.shard), cut) if planned else cut
         if made is not None and made != record:
@@ -304,7 +302,7 @@ def _keyed(work: Removal, step: Step, unit: Unit | None, made: ShardRecord) -> S
     """Return the record under the key that the planner asks for now; drop the shard that it asks for no more."""
     if unit is None:
         for file in made.files:
-            (work.shadow / file.path).unlink(missing_ok=True)
+            (work.copy / file.path).unlink(missing_ok=True)
         (step.journal.folder / f"{made.shard}.json").unlink()
         return None
     if not _as_planned(work, unit):
@@ -318,14 +316,14 @@ def _as_planned(work: Removal, unit: Unit) -> bool:
     name = unit.reads.get("plan")
     if not isinstance(name, str) or not (work.root / name).exists():
         return name is None
-    old, new = (read_table(folder / name, ["uid"]) for folder in (work.root, work.shadow))
+    old, new = (read_table(folder / name, ["uid"]) for folder in (work.root, work.copy))
     return bool(old.filter(pc.invert(work.gone.rows(old)))["uid"].equals(new["uid"]))
 
 
 def _cut_plan(work: Removal, step: str) -> None:
     """Take the rows out of the plan of a step that other settings would plan anew, or of one that has done nothing
     yet."""
-    folder = plan_folder(work.shadow, step)
+    folder = plan_folder(work.copy, step)
     tables = sorted(folder.glob("*.parquet"))
     cut = [path for path in tables if from_table(path, work.gone, f"plan/{step}") is not None]
     if cut:
@@ -334,18 +332,18 @@ def _cut_plan(work: Removal, step: str) -> None:
 
 def _manifest(work: Removal, stage: str) -> None:
     """Write a stage's manifest anew where anything it lists has changed; it names its former digest as its parent."""
-    path = work.shadow / "manifests" / f"{stage}.json"
+    path = work.copy / "manifests" / f"{stage}.json"
     if not path.exists():
         return
     old = Manifest.read(path)
-    records = {step.name: records_of(work.shadow, step.name) for step in STAGES[stage]}
+    records = {step.name: records_of(work.copy, step.name) for step in STAGES[stage]}
     inputs = [{**entry, "digest": _digest_now(work, entry)} if "digest" in entry else entry for entry in old.inputs]
     shards = [entry for name, found in records.items() for entry in shard_list(name, found)]
     made = replace(old, inputs=inputs, shards=shards, **stage_figures(work.recipe, stage, records))
     if made == old:
         return
     made = replace(made, parent=old.digest)
-    made.write(work.shadow)
+    made.write(work.copy)
     work.stages[stage] = {"before": old.digest, "after": made.digest}
 
 
@@ -356,7 +354,7 @@ def _digest_now(work: Removal, entry: dict[str, Any]) -> Any:
 
 def _record(work: Removal, outcome: Outcome, promote: bool) -> str:
     """Write what the removal changed; return the record's path."""
-    folder = work.shadow / "manifests" / FOLDER
+    folder = work.copy / "manifests" / FOLDER
     path = folder / f"{1 + len(list(folder.glob('*.json'))):04d}.json"
     entry = {
         "selectors": [
@@ -367,11 +365,11 @@ def _record(work: Removal, outcome: Outcome, promote: bool) -> str:
         "uids": outcome.uids,
         "taken_out": dict(sorted(outcome.counts.items())),
         "stages": work.stages,
-        "tombstones_sha256": sha256_file(work.shadow / TOMBSTONES),
+        "tombstones_sha256": sha256_file(work.copy / TOMBSTONES),
     }
     write_json(path, entry, sealed=True)
-    note_removal(work.shadow, path)
-    return path.relative_to(work.shadow).as_posix()
+    note_removal(work.copy, path)
+    return path.relative_to(work.copy).as_posix()
 
 
 def _by_folder(made: Changes) -> dict[str, int]:

@@ -35,7 +35,7 @@ def urls_of(root: Path, uids: Collection[bytes]) -> frozenset[str]:
     return frozenset(row["url"] for row in rows if row["url"])
 
 
-def graves(pack: Pack, found: Mapping[Selector, Collection[bytes]], promote: bool) -> list[Row]:
+def tombstones_of(pack: Pack, found: Mapping[Selector, Collection[bytes]], promote: bool) -> list[Row]:
     """Return the tombstones of what selectors found: a row per selector and input row, one alone where it found
     nothing."""
     uids = {uid for hit in found.values() for uid in hit}

@@ -14,7 +14,7 @@ from manifests.weights import sha256_file
 from pipeline.execution.run_folder import COPY, RECIPE
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, look_at_inputs
-from pipeline.inputs.input_list import claim, claimed
+from pipeline.inputs.input_list import register_files, registered_files
 from pipeline.maintenance.repair.checks import same_settings
 from pipeline.maintenance.repair.session import FAULTS, Repair
 from pipeline.maintenance.repair.shards import settle_doubts
@@ -29,11 +29,11 @@ TABLES = "manifests/input/"
 
 def mend_recipe(work: Repair) -> None:
     """Write the recipe again from its copy, or the copy from it."""
-    if work.needs(RECIPE) and (work.shadow / COPY).exists():
-        write_bytes(work.shadow / RECIPE, headed(tomli_w.dumps(read_json(work.shadow / COPY)["recipe"]).encode()))
+    if work.needs(RECIPE) and (work.copy / COPY).exists():
+        write_bytes(work.copy / RECIPE, headed(tomli_w.dumps(read_json(work.copy / COPY)["recipe"]).encode()))
         work.give(RECIPE, f"from {COPY}")
-    if work.needs(COPY) and (work.shadow / RECIPE).exists():
-        write_json(work.shadow / COPY, {"recipe": _in_order(read_headed(work.shadow / RECIPE))}, sealed=True)
+    if work.needs(COPY) and (work.copy / RECIPE).exists():
+        write_json(work.copy / COPY, {"recipe": _in_order(read_headed(work.copy / RECIPE))}, sealed=True)
         work.give(COPY, f"from {RECIPE}")
     work.leave([RECIPE, COPY], "it and its copy are lost both: pipeline run, with your recipe, writes them anew")
 
@@ -50,10 +50,10 @@ def mend_inputs(work: Repair) -> None:
     names = [finding.path for finding in work.open() if finding.path == INPUT or finding.path.startswith(TABLES)]
     if not names:
         return
-    listed = {} if INPUT in names else {file.made[0]: file.made[1] for file in claimed(work.shadow) if file.made}
-    tables = [path.relative_to(work.shadow).as_posix() for path in (work.shadow / TABLES).glob("*.parquet")]
+    listed = {} if INPUT in names else {file.made[0]: file.made[1] for file in registered_files(work.copy) if file.made}
+    tables = [path.relative_to(work.copy).as_posix() for path in (work.copy / TABLES).glob("*.parquet")]
     for path in tables if INPUT in names else ():
-        (work.shadow / path).unlink()  # nothing proves it now: it is made again
+        (work.copy / path).unlink()  # nothing proves it now: it is made again
     try:
         files = with_tables(work.recipe, look_at_inputs(work.recipe))
     except (RecipeError, *FAULTS) as error:
@@ -63,7 +63,7 @@ def mend_inputs(work: Repair) -> None:
     for name in names:
         if name == INPUT:
             _take_list(work, files)
-        elif (work.shadow / name).exists() and sha256_file(work.shadow / name) == listed.get(name):
+        elif (work.copy / name).exists() and sha256_file(work.copy / name) == listed.get(name):
             work.give(name, "from the input file")
         else:
             work.leave([name], "the input, read again, does not give it")
@@ -80,10 +80,10 @@ def _take_list(work: Repair, files: list[InputFile]) -> None:
             " others",
         )
         return
-    claim(work.shadow, files)
-    step = STAGES["filter"][0](work.recipe, work.shadow, work.runtime)
+    register_files(work.copy, files)
+    step = STAGES["filter"][0](work.recipe, work.copy, work.runtime)
     keys = {unit.key for unit in step.units()}
-    if others := [record.shard for record in records_of(work.shadow, step.name) if record.key not in keys]:
+    if others := [record.shard for record in records_of(work.copy, step.name) if record.key not in keys]:
         work.leave([INPUT], f"the input, read again, is not what shard {others[0]} of {step.name} was made from")
         return
     work.give(INPUT, "from the input files")
@@ -117,8 +117,8 @@ def mend_manifest(work: Repair, stage: str) -> None:
 
 
 def _put_together(work: Repair, stage: str, name: str) -> Manifest | None:
-    """Write the manifest in the shadow, or leave it and return None."""
-    steps = [step(work.recipe, work.shadow, work.runtime) for step in STAGES[stage]]
+    """Write the manifest in the copy, or leave it and return None."""
+    steps = [step(work.recipe, work.copy, work.runtime) for step in STAGES[stage]]
     if lost := [
         path for path in work.left if any(path.startswith(f"manifests/journal/{step.name}/") for step in steps)
     ]:
@@ -164,5 +164,5 @@ def mend_digests(work: Repair) -> None:
             entries[stage] = {"digest": Manifest.read(path).digest, "sha256": sha256_file(path)}
         except (OSError, FormatError, ManifestError):
             continue
-    write_json(work.shadow / DIGESTS_PATH, {"stages": entries}, sealed=True)
+    write_json(work.copy / DIGESTS_PATH, {"stages": entries}, sealed=True)
     work.give(DIGESTS_PATH, "from the manifests")

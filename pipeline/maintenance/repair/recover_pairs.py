@@ -24,7 +24,7 @@ UNTOLD = ("robots", "opted_out", "too_large", "empty_body", "incomplete_body", "
 SIZES = ("width", "height", "original_width", "original_height")
 
 
-def carry_pairs(root: Path, shadow: Path, unit: Unit, local: bool) -> Unit:
+def carry_pairs(root: Path, copy: Path, unit: Unit, local: bool) -> Unit:
     """Set aside, where the fetch step looks for earlier rows, every pair of the shard that is proved whole, and every
     failure.
 
@@ -33,11 +33,11 @@ def carry_pairs(root: Path, shadow: Path, unit: Unit, local: bool) -> Unit:
     run: it asks again for nothing but what is missing.
     """
     name = unit.name
-    table = _rows(shadow / "pairs" / f"{name}.parquet")
-    known = {row["key"]: row["sha256"] for row in table.values() if row["sha256"]} or scored(shadow, name)
+    table = _rows(copy / "pairs" / f"{name}.parquet")
+    known = {row["key"]: row["sha256"] for row in table.values() if row["sha256"]} or scored(copy, name)
     saved = dict(_whole(root / "pairs" / f"{name}.tar", known, table))
-    ledger = _ledger(shadow / "ledger" / "fetch" / f"{name}.parquet", table, saved, local)
-    folder = shadow / ".earlier" / "fetch"
+    ledger = _ledger(copy / "ledger" / "fetch" / f"{name}.parquet", table, saved, local)
+    folder = copy / ".earlier" / "fetch"
     write_table(folder / f"saved-{name}-ledger.parquet", stamp(ledger, str(unit.reads["made_by"])))
     write_shard(folder / f"saved-{name}-pairs.tar", sorted(saved.items()))
     return replace(unit, reads={key: value for key, value in unit.reads.items() if key != "again"})

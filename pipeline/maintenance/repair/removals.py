@@ -14,8 +14,8 @@ def mend_removals(work: Repair) -> None:
     for finding in [finding for finding in work.open() if finding.path.startswith(f"manifests/journal/{STEP}/")]:
         if finding.shard == NAME:
             _tombstones(work, finding.path)
-        elif (path := work.shadow / "manifests" / FOLDER / f"{finding.shard}.json").exists():
-            note_removal(work.shadow, path)
+        elif (path := work.copy / "manifests" / FOLDER / f"{finding.shard}.json").exists():
+            note_removal(work.copy, path)
             work.give(finding.path, f"from manifests/{FOLDER}/{finding.shard}.json")
     names = [finding.path for finding in work.open()]
     work.leave([name for name in names if name.startswith(f"manifests/{FOLDER}/")], f"what the removal changed {COPY}")
@@ -23,9 +23,9 @@ def mend_removals(work: Repair) -> None:
 
 
 def _tombstones(work: Repair, record: str) -> None:
-    said = [entry["tombstones_sha256"] for entry in removals(work.shadow) if "tombstones_sha256" in entry]
-    if TOMBSTONES in work.found or not said or sha256_file(work.shadow / TOMBSTONES) != said[-1]:
+    said = [entry["tombstones_sha256"] for entry in removals(work.copy) if "tombstones_sha256" in entry]
+    if TOMBSTONES in work.found or not said or sha256_file(work.copy / TOMBSTONES) != said[-1]:
         work.leave([record], f"nothing proves that {TOMBSTONES} is as it was; restore both from a copy of the run")
         return
-    note_tombstones(work.shadow)
+    note_tombstones(work.copy)
     work.give(record, f"from {TOMBSTONES}, as the last removal's record proves")

@@ -9,7 +9,7 @@ from manifests.layout import PLAN
 from manifests.records import Finding, read_records
 from manifests.verify import Report, verify_run
 from manifests.weights import sha256_file
-from manifests.working_copy import shadow_of
+from manifests.working_copy import working_copy
 from pipeline.execution.errors import clear_errors
 from pipeline.execution.run_folder import locked
 from pipeline.execution.step import Runtime, Step, Unit, note_step
@@ -39,10 +39,10 @@ def repair_run(root: Path, recipe: Recipe, runtime: Runtime, options: RepairOpti
             finding.path: finding for finding in reversed(report.wrong)
         }  # of two the first: damaged, rather than stale
         broken = [name for name, finding in found.items() if finding.kind in ("missing", "damaged", "foreign")]
-        with shadow_of(root, broken) as shadow:
-            inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(shadow)})})
+        with working_copy(root, broken) as copy:
+            inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(copy)})})
             work = Repair(
-                root, shadow, inside, runtime, options, found, manifests=read_records(shadow, STAGE_STEPS).manifests
+                root, copy, inside, runtime, options, found, manifests=read_records(copy, STAGE_STEPS).manifests
             )
             _mend(work)
         return report, work
@@ -50,7 +50,7 @@ def repair_run(root: Path, recipe: Recipe, runtime: Runtime, options: RepairOpti
 
 def _mend(work: Repair) -> None:
     """Make everything again, in the order in which a run makes it."""
-    steps = {stage: [step(work.recipe, work.shadow, work.runtime) for step in found] for stage, found in STAGES.items()}
+    steps = {stage: [step(work.recipe, work.copy, work.runtime) for step in found] for stage, found in STAGES.items()}
     for stage in STAGES:
         _same_everything(work, stage, [step for step in steps[stage] if work.open(step.name)])
     mend_recipe(work)
@@ -91,7 +91,7 @@ def _plans(work: Repair, step: Step, units: dict[str, Unit]) -> None:
     """Take the step's plan and settings where they lead to the keys of its journal."""
     folder = f"manifests/plan/{step.name}/"
     settings = f"manifests/journal/{step.name}/{STEP}"
-    records = records_of(work.shadow, step.name)
+    records = records_of(work.copy, step.name)
     wrong = [record.shard for record in records if record.shard not in units or units[record.shard].key != record.key]
     note_step(step)
     for finding in work.open(step.name):
@@ -115,12 +115,12 @@ def _unplanned(work: Repair, step: str, wrong: Sequence[str], path: str) -> str:
             f"planned anew it is not what shard {wrong[0]} was made from: the run has gone on since, or has another"
             f" recipe now; {again}"
         )
-    return "" if (work.shadow / path).exists() else f"no plan leads to it now; {again}"
+    return "" if (work.copy / path).exists() else f"no plan leads to it now; {again}"
 
 
 def _plan_tables(work: Repair, folder: str) -> None:
     """Move over the planned tables that differ from a plan that was damaged itself."""
-    for name, sha256 in read_json(work.shadow / folder / PLAN)["files"].items():
+    for name, sha256 in read_json(work.copy / folder / PLAN)["files"].items():
         path = work.root / folder / name
         if not path.exists() or sha256_file(path) != sha256:
             work.give(f"{folder}{name}", "planned anew")

@@ -50,7 +50,7 @@ class Repair:
     a proof."""
 
     root: Path
-    shadow: Path
+    copy: Path
     recipe: Recipe
     runtime: Runtime
     options: RepairOptions
@@ -70,10 +70,10 @@ class Repair:
         return any(finding.path == name for finding in self.open())
 
     def give(self, name: str, how: str) -> None:
-        """Put the shadow's file in the damaged one's place, or say what stands in the way. Raises OSError for a full
+        """Put the copy's file in the damaged one's place, or say what stands in the way. Raises OSError for a full
         disk."""
         try:
-            move_over(self.shadow, self.root, name)
+            move_over(self.copy, self.root, name)
         except OSError as error:
             says = self.line(error)
             self.left[name] = f"made again, but it cannot be put in its place ({error.strerror or says})"
@@ -87,12 +87,12 @@ class Repair:
         )
 
     def restore(self, names: Sequence[str]) -> None:
-        """Let the shadow lead to the run's files again: what later steps read is what the run holds."""
+        """Let the copy lead to the run's files again: what later steps read is what the run holds."""
         for name in names:
             if (name not in self.found or name in self.repaired) and (self.root / name).exists():
-                link(self.root / name, self.shadow / name)
+                link(self.root / name, self.copy / name)
             else:
-                (self.shadow / name).unlink(missing_ok=True)
+                (self.copy / name).unlink(missing_ok=True)
 
     def sha256(self, name: str) -> str:
         """Return the sha256 of a file of the run as it is now, or nothing where it cannot be read."""
@@ -120,13 +120,13 @@ class Repair:
         return self.found[name].step in before or name.startswith(tuple(one for one in before if "/" in one))
 
     def line(self, error: BaseException) -> str:
-        """Return the first line of an error, with the run folder's name in the place of the shadow's.
+        """Return the first line of an error, with the run folder's name in the place of the copy's.
 
         A full disk is no fault of one file: the error is raised again.
         """
         if out_of_room(error):
             raise error
-        said = (str(error).splitlines() or [""])[0].replace(str(self.shadow), str(self.root))[:300]
+        said = (str(error).splitlines() or [""])[0].replace(str(self.copy), str(self.root))[:300]
         return said if isinstance(error, (OSError, ValueError)) and said else f"{type(error).__name__}: {said}"
 
 

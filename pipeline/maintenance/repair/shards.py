@@ -1,4 +1,4 @@
-"""Make the damaged shards of a step again in the shadow, and take what is proved to be what it was."""
+"""Make the damaged shards of a step again in the copy, and take what is proved to be what it was."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ JOURNAL = "manifests/journal/{}/{}.json"
 
 
 def make_shards(work: Repair, stage: str, step: Step, shards: Sequence[tuple[str, Unit | None]]) -> None:
-    """Run the units of damaged shards in the shadow, and take what has the recorded sha256."""
+    """Run the units of damaged shards in the copy, and take what has the recorded sha256."""
     todo: list[Unit] = []
     for shard, unit in shards:
         if why := _obstacle(work, step, shard, unit):
@@ -25,7 +25,7 @@ def make_shards(work: Repair, stage: str, step: Step, shards: Sequence[tuple[str
         elif unit is not None:
             (step.journal.folder / f"{shard}.json").unlink(missing_ok=True)
             local = DATASETS[work.recipe.input.dataset].local
-            todo.append(carry_pairs(work.root, work.shadow, unit, local) if step.name == "fetch" else unit)
+            todo.append(carry_pairs(work.root, work.copy, unit, local) if step.name == "fetch" else unit)
     failures = _make(work, step, todo)
     for unit in todo:
         _take(work, stage, step, unit.name, failures.get(unit.name, "it could not be made again"))
@@ -78,7 +78,7 @@ def _try(work: Repair, step: Step, units: Sequence[Unit], progress: Progress, fa
 
 
 def _take(work: Repair, stage: str, step: Step, shard: str, failure: str) -> None:
-    """Move a shard's files over where they are damaged in the run and whole in the shadow."""
+    """Move a shard's files over where they are damaged in the run and whole in the copy."""
     record = JOURNAL.format(step.name, shard)
     mine = [finding.path for finding in work.open(step.name) if finding.shard == shard]
     before = None if record in work.found else Journal(work.root, step.name).get(shard)
@@ -103,7 +103,7 @@ def _take(work: Repair, stage: str, step: Step, shard: str, failure: str) -> Non
 
 
 def _take_unrecorded(work: Repair, stage: str, step: str, record: str, got: Mapping[str, str]) -> None:
-    """Take the record of a shard that comes out as the folder holds it; what comes out otherwise stays in the shadow
+    """Take the record of a shard that comes out as the folder holds it; what comes out otherwise stays in the copy
     until it is proved."""
     others = tuple(path for path, sha256 in got.items() if work.sha256(path) != sha256)
     if others:
@@ -126,7 +126,7 @@ def _as_fetched(work: Repair, step: str, shard: str, path: str) -> str:
     if step != "fetch":
         return ""
     old = recorded(work.root, shard, f"pairs/{shard}.parquet" in work.found)
-    lost = changed(old, work.shadow / "pairs" / f"{shard}.parquet")
+    lost = changed(old, work.copy / "pairs" / f"{shard}.parquet")
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
     says = f"; not as they were fetched: {', '.join(lost[:5])}{more}" if lost else ""
     if path.startswith("ledger/") and not lost:
@@ -150,6 +150,6 @@ def settle_doubts(work: Repair, stage: str, proof: str) -> None:
                 " holds"
             )
             work.leave([doubt.record], f"{says}; pipeline run --stage {stage} makes it anew")
-            files = Journal(work.shadow, doubt.step).get(doubt.record.rpartition("/")[2].removesuffix(".json"))
+            files = Journal(work.copy, doubt.step).get(doubt.record.rpartition("/")[2].removesuffix(".json"))
             work.restore([doubt.record, *(file.path for file in (files.files if files else ()))])
         work.doubts.remove(doubt)

@@ -15,7 +15,7 @@ from filters.fetch.img2dataset import reason_of_download, reason_of_picture
 from filters.fetch.messages import Answer
 from manifests.reasons import OF_FETCH, is_status
 from pipeline.inputs.files import InputFile
-from pipeline.inputs.input_list import claimed
+from pipeline.inputs.input_list import registered_files
 from pipeline.inputs.parquet import BrokenGroup, RowGroups, is_local
 from pipeline.inputs.tars import BrokenTar, pictures
 
@@ -35,7 +35,7 @@ class OwnPictures:
     @classmethod
     def of(cls, root: Path, max_bytes: int) -> "OwnPictures":
         """Take the files that the run folder belongs to."""
-        return cls({file.name: file for file in claimed(root)}, max_bytes)
+        return cls({file.name: file for file in registered_files(root)}, max_bytes)
 
     def answers(self, rows: Sequence[Row]) -> Iterator[Answer]:
         """Yield one answer for every planned row (uid, url, source, source_row), source by source; no request is

@@ -87,7 +87,7 @@ class Fetch(Step):
 
     def open(self) -> FetchWorker:
         """Fix limits and the map of hosts."""
-        from filters.fetch.sites import Memory
+        from filters.fetch.sites import SiteCache
 
         config = self.recipe.fetch
         if self.runtime.connect_to:
@@ -95,5 +95,10 @@ class Fetch(Step):
         own = OwnPictures.of(self.root, config.max_bytes) if DATASETS[self.recipe.input.dataset].local else None
         limits = ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality)
         return FetchWorker(
-            self.root, config, limits, Memory(), own, frozenset(read_tombstones(self.root).values("sha256").to_pylist())
+            self.root,
+            config,
+            limits,
+            SiteCache(),
+            own,
+            frozenset(read_tombstones(self.root).values("sha256").to_pylist()),
         )

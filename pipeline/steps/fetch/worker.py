@@ -19,14 +19,14 @@ from manifests.files import read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord
 from manifests.shards import write_shard
 from manifests.tombstones import value_digest
-from pipeline.execution.in_flight import Hands, batches
+from pipeline.execution.in_flight import InFlight, batches
 from pipeline.execution.step import Unit
 from pipeline.steps.fetch.attempts import Past, carried, history, write_ledger
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
 
 if TYPE_CHECKING:
-    from filters.fetch.sites import Memory
+    from filters.fetch.sites import SiteCache
 
 THEIR_ROWS = 1000
 """Rows that img2dataset gets at a time: when a decoder takes the worker along, these are under suspicion."""
@@ -42,7 +42,7 @@ class FetchWorker:
     root: Path
     config: FetchConfig
     limits: ImageLimits
-    memory: "Memory"
+    memory: "SiteCache"
     own: OwnPictures | None = None
     """Where the pictures are when they came with the input; None: on the web."""
     barred: frozenset[str] = frozenset()
@@ -50,7 +50,7 @@ class FetchWorker:
     not stored."""
     details: list[dict[str, Any]] = field(default_factory=list)
 
-    def run(self, unit: Unit, hands: Hands) -> ShardRecord:
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `pairs/NAME.{tar,parquet}`, `pairs/NAME_stats.json` and `ledger/fetch/NAME.parquet`."""
         root = self.root
         rows = read_table(root / unit.reads["plan"]).to_pylist()
@@ -58,7 +58,7 @@ class FetchWorker:
         pairs.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=pairs) as file:
             spool = Spool(file)
-            results = self._fetch(unit, rows, hands, spool)
+            results = self._fetch(unit, rows, in_flight, spool)
             write_shard(pairs / f"{unit.name}.tar", samples(rows, results, spool))
         write_table(pairs / f"{unit.name}.parquet", pairs_table(rows, results))
         dropped = dropped_of(results.values())
@@ -70,27 +70,27 @@ class FetchWorker:
             unit.name, unit.key, (*made, ledger), len(rows), len(rows) - dropped.total(), dict(sorted(dropped.items()))
         )
 
-    def _fetch(self, unit: Unit, rows: list[dict[str, Any]], hands: Hands, spool: Spool) -> dict[bytes, Result]:
+    def _fetch(self, unit: Unit, rows: list[dict[str, Any]], in_flight: InFlight, spool: Spool) -> dict[bytes, Result]:
         """Return a result for every row: carried over, or asked for now."""
         past = history(self.root, unit.reads["made_by"], [row["uid"] for row in rows])
         earlier = carried(past, unit.reads.get("again", ()), spool)
         results = {uid: self._obeying(result, spool) for uid, result in earlier.items()}
-        deadly = [row["uid"] for row in rows if row["uid"] not in results and hands.deadly(row["uid"])]
+        deadly = [row["uid"] for row in rows if row["uid"] not in results and in_flight.is_poisoned(row["uid"])]
         results.update({uid: Result((*_before(past, uid), Attempt(reason="worker_died"))) for uid in deadly})
         wanted = [row for row in rows if row["uid"] not in results]
         engine = self._ours if self.own or self.config.engine == "tessera" else self._theirs
-        for got in engine(unit, wanted, hands):
+        for got in engine(unit, wanted, in_flight):
             results[got.uid] = self._result(got, past, spool)
         missing = [row["uid"].hex() for row in rows if row["uid"] not in results]
         if missing:
             raise AssertionError(f"fetch {unit.name}: no answer for {len(missing)} rows, the first is {missing[0]}")
         return results
 
-    def _ours(self, unit: Unit, wanted: list[dict[str, Any]], hands: Hands) -> Iterator[Download]:
+    def _ours(self, unit: Unit, wanted: list[dict[str, Any]], in_flight: InFlight) -> Iterator[Download]:
         """Yield what our client, or the folder that came with the input, and our image gate make of the rows, as they
         come."""
         for answer in self.own.answers(wanted) if self.own else fetch_all(_requests(wanted), self.config, self.memory):
-            with hands.holding(unit.name, [answer.uid]):
+            with in_flight.working_on(unit.name, [answer.uid]):
                 got = Download(
                     answer.uid,
                     answer.reason,
@@ -104,10 +104,10 @@ class FetchWorker:
                 except ImageFault as fault:
                     yield replace(got, reason=fault.reason, detail=fault.detail)
 
-    def _theirs(self, unit: Unit, wanted: list[dict[str, Any]], hands: Hands) -> Iterator[Download]:
+    def _theirs(self, unit: Unit, wanted: list[dict[str, Any]], in_flight: InFlight) -> Iterator[Download]:
         """Yield what img2dataset makes of the rows."""
-        for batch in batches(((request.uid, request) for request in _requests(wanted)), THEIR_ROWS, hands):
-            with hands.holding(unit.name, [uid for uid, _ in batch]):
+        for batch in batches(((request.uid, request) for request in _requests(wanted)), THEIR_ROWS, in_flight):
+            with in_flight.working_on(unit.name, [uid for uid, _ in batch]):
                 yield from download([request for _, request in batch], self.config, self.limits)
 
     def _result(self, got: Download, past: Mapping[bytes, Past], spool: Spool) -> Result:

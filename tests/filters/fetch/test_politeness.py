@@ -12,7 +12,7 @@ import pytest
 from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
 from filters.fetch.messages import Answer, Request
-from filters.fetch.politeness import Job, Traffic, retry_after
+from filters.fetch.politeness import FetchTask, HostQueues, retry_after
 from tests.support.hostile_server import GOOD, Behaviour, Exchange, HostileServer
 
 PLAIN = {"robots": False, "opt_outs": [], "allow_addresses": ["127.0.0.2/32"], "host_rate": 10_000, "deadline_s": 60}
@@ -197,12 +197,12 @@ def test_a_failing_host_rests_and_one_url_at_a_time_tries_it() -> None:
 
 def test_ten_thousand_urls_of_one_host_are_no_tasks_and_let_others_through() -> None:
     async def run() -> tuple[list[str], int]:
-        traffic = Traffic(config(host_connections=4))
+        traffic = HostQueues(config(host_connections=4))
         for number in range(10_000):
             url = f"http://big.example/{number}"
-            traffic.add(Job(Request(b"", url), url, url, 1.0, 0))
+            traffic.add(FetchTask(Request(b"", url), url, url, 1.0, 0))
         traffic.add(
-            Job(Request(b"", "http://small.example/"), "http://small.example/", "http://small.example/", 1.0, 0)
+            FetchTask(Request(b"", "http://small.example/"), "http://small.example/", "http://small.example/", 1.0, 0)
         )
         taken = [await traffic.next() for _ in range(5)]
         assert len(traffic.ready) < 10
@@ -215,8 +215,8 @@ def test_ten_thousand_urls_of_one_host_are_no_tasks_and_let_others_through() -> 
 
 
 def test_jitter_depends_on_the_row_and_the_attempt_alone() -> None:
-    job = Job(Request(b"uid", "u"), "u", "u", 1.0, 0)
+    job = FetchTask(Request(b"uid", "u"), "u", "u", 1.0, 0)
     first = job.jitter()
     job.attempts = 1
     assert 0 <= first < 1
-    assert job.jitter() != first == Job(Request(b"uid", "u"), "u", "u", 9.0, 5).jitter()
+    assert job.jitter() != first == FetchTask(Request(b"uid", "u"), "u", "u", 9.0, 5).jitter()

@@ -15,7 +15,7 @@ from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig, require_contact
 from filters.fetch.messages import Answer, Request
 from filters.fetch.optout import Receipt
-from filters.fetch.sites import Memory
+from filters.fetch.sites import SiteCache
 from tests.support.hostile_server import GOOD, HTML, Behaviour, HostileServer, gzip_bomb
 
 PLAIN = {"allow_addresses": ["127.0.0.2/32"], "host_rate": 10_000, "deadline_s": 60, "breaker_faults": 1000}
@@ -26,7 +26,7 @@ def text(body: bytes, status: str = "200 OK", *headers: str) -> Behaviour:
     return lambda x: x.answer(body, status, *headers)
 
 
-def ask(server: HostileServer, *urls: str, memory: Memory | None = None, **settings: object) -> list[Answer]:
+def ask(server: HostileServer, *urls: str, memory: SiteCache | None = None, **settings: object) -> list[Answer]:
     """Return the answers in the order of the URLs; every host name but one leads to the server."""
     table = {":": f"{server.address}:{server.port}", "dead.example": "127.0.0.2:1"}
     config = FetchConfig.model_validate({**PLAIN, "connect_to": table, **settings})
@@ -148,7 +148,7 @@ def test_headers_that_are_obeyed_are_the_recipes_choice(server: HostileServer) -
 
 
 def test_what_was_learned_serves_the_next_shard(server: HostileServer) -> None:
-    memory = Memory()
+    memory = SiteCache()
     for _ in range(3):
         assert ask(server, "http://a.example/good", memory=memory)[0].body == GOOD
     assert Counter(target for _, target in server.requests) == {
@@ -200,7 +200,7 @@ def test_a_name_is_looked_up_once_and_remembered_whatever_came_of_it(monkeypatch
         await resolver.close()
 
     monkeypatch.setattr(dns.socket, "getaddrinfo", look_up)
-    names = Memory().names
+    names = SiteCache().names
     asyncio.run(run())
     asyncio.run(run())  # the memory outlives a loop; the guard looks each time
     assert asked == {"many.example": 1, "gone.example": 1, "inside.example": 1}

@@ -50,8 +50,10 @@ def test_a_row_that_kills_three_workers_is_dropped_alone(tmp_path):
     supervisor = run(steps.Deadly(RECIPE, tmp_path), workers=2)
     assert squares(tmp_path) == {n: n * n for n in range(60) if n != 23}
     assert supervisor.deaths == 3
-    assert supervisor.strikes[(23).to_bytes(16, "big").hex()] == 3
-    assert max(count for uid, count in supervisor.strikes.items() if int(uid, 16) != 23) == 1  # its batch-mates, once
+    assert supervisor.crash_counts[(23).to_bytes(16, "big").hex()] == 3
+    assert (
+        max(count for uid, count in supervisor.crash_counts.items() if int(uid, 16) != 23) == 1
+    )  # its batch-mates, once
     record = steps.Deadly(RECIPE, tmp_path).journal.get("00002")
     assert record.dropped == {"worker_died": 1}
 
@@ -100,7 +102,7 @@ def test_workers_end_with_their_supervisor(tmp_path):
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     try:
-        wait_for(lambda: len(descendants(parent.pid)) == 2)  # the nursery and a worker
+        wait_for(lambda: len(descendants(parent.pid)) == 2)  # the fork server and a worker
         family = descendants(parent.pid)
     finally:
         parent.send_signal(signal.SIGKILL)
@@ -111,7 +113,7 @@ def test_workers_end_with_their_supervisor(tmp_path):
 def test_workers_end_with_their_nursery_and_the_run_goes_on(tmp_path):
     """A kill of the process that forks workers costs no row: a new one is started."""
     run(steps.Counting(RECIPE, tmp_path / "calm"), workers=1)
-    step = steps.KillsNursery(RECIPE, tmp_path / "shaken")
+    step = steps.KillsForkServer(RECIPE, tmp_path / "shaken")
     supervisor = run(step, workers=1)
     assert supervisor.deaths == 1
     assert digest(tmp_path / "calm") == digest(tmp_path / "shaken")

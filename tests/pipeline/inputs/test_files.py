@@ -12,7 +12,7 @@ from filters.fetch.img2dataset import reason_of_download
 from pipeline.inputs import jsonl as lines_module
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import data_folder, kind_of, look_at_inputs
-from pipeline.inputs.input_list import claim
+from pipeline.inputs.input_list import register_files
 from pipeline.inputs.jsonl import Folder, lines, read_line
 from pipeline.inputs.parquet import RowGroups
 from pipeline.recipes.load import parse_recipe
@@ -59,11 +59,11 @@ def recipe(dataset, files, root="run", **more):
 
 def selected(recipe_):
     """Run select in this process; return its rows."""
-    claim(recipe_.root, with_tables(recipe_, look_at_inputs(recipe_)))
+    register_files(recipe_.root, with_tables(recipe_, look_at_inputs(recipe_)))
     step = Select(recipe_, recipe_.root)
-    from pipeline.execution.in_flight import Hands
+    from pipeline.execution.in_flight import InFlight
 
-    records = [step.open().run(unit, Hands()) for unit in step.units()]
+    records = [step.open().run(unit, InFlight()) for unit in step.units()]
     return [row for record in records for row in pq.read_table(recipe_.root / record.files[0].path).to_pylist()]
 
 
@@ -224,10 +224,10 @@ def test_a_table_is_made_once_and_again_for_other_lines(tmp_path):
     assert first.url == again.url
     with RowGroups(first.url) as table:
         assert table.rows == (1,)
-    claim(made.root, [first])
+    register_files(made.root, [first])
     (tmp_path / "a.jsonl").write_text('{"image_path": "2.jpg", "text": "x"}\n')
     with pytest.raises(RecipeError, match="made from another input"):
-        claim(made.root, with_tables(made, look_at_inputs(made)))
+        register_files(made.root, with_tables(made, look_at_inputs(made)))
 
 
 def test_an_empty_file_of_lines_has_no_rows(tmp_path):

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.inputs.files import look_at_inputs
-from pipeline.inputs.input_list import claim, input_batches
+from pipeline.inputs.input_list import input_batches, register_files
 from pipeline.inputs.parquet import RowGroups
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.schema import RecipeError
@@ -43,20 +43,20 @@ def write(path, *urls, **options):
     pq.write_table(table(*urls), path, **options)
 
 
-def claims(root, *patterns):
-    return [(file.name, file.batch) for file in claim(root, look_at_inputs(recipe(*patterns)))]
+def registered(root, *patterns):
+    return [(file.name, file.batch) for file in register_files(root, look_at_inputs(recipe(*patterns)))]
 
 
 def test_added_files_come_last_whatever_their_names(tmp_path):
     write(tmp_path / "in" / "b.parquet", "http://b.test")
     write(tmp_path / "in" / "c.parquet", "http://c.test")
     everything = tmp_path / "in" / "*.parquet"
-    assert claims(tmp_path, everything) == [("b.parquet", 0), ("c.parquet", 0)]
+    assert registered(tmp_path, everything) == [("b.parquet", 0), ("c.parquet", 0)]
     write(tmp_path / "in" / "a.parquet", "http://a.test")
-    assert claims(tmp_path, everything) == [("b.parquet", 0), ("c.parquet", 0), ("a.parquet", 1)]
-    assert claims(tmp_path, everything) == [("b.parquet", 0), ("c.parquet", 0), ("a.parquet", 1)]
+    assert registered(tmp_path, everything) == [("b.parquet", 0), ("c.parquet", 0), ("a.parquet", 1)]
+    assert registered(tmp_path, everything) == [("b.parquet", 0), ("c.parquet", 0), ("a.parquet", 1)]
     write(tmp_path / "in" / "a0.parquet", "http://a0.test")
-    assert claims(tmp_path, everything)[2:] == [("a.parquet", 1), ("a0.parquet", 2)]
+    assert registered(tmp_path, everything)[2:] == [("a.parquet", 1), ("a0.parquet", 2)]
     assert input_batches(tmp_path).to_pydict() == {
         "source": ["b.parquet", "c.parquet", "a.parquet", "a0.parquet"],
         "batch": [0, 0, 1, 2],
@@ -67,10 +67,10 @@ def test_files_keep_their_names_when_others_come_from_other_folders(tmp_path):
     for part in ("x", "y"):
         write(tmp_path / "in" / part / "1.parquet", f"http://{part}.test")
     old, new = tmp_path / "in" / "y" / "*.parquet", tmp_path / "in" / "x" / "*.parquet"
-    assert claims(tmp_path, old) == [("1.parquet", 0)]
-    assert claims(tmp_path, old, new) == [("1.parquet", 0), ("x/1.parquet", 1)]
+    assert registered(tmp_path, old) == [("1.parquet", 0)]
+    assert registered(tmp_path, old, new) == [("1.parquet", 0), ("x/1.parquet", 1)]
     write(tmp_path / "in" / "1.parquet", "http://z.test")
-    assert claims(tmp_path, old, new, tmp_path / "in" / "*.parquet") == [
+    assert registered(tmp_path, old, new, tmp_path / "in" / "*.parquet") == [
         ("1.parquet", 0),
         ("x/1.parquet", 1),
         ("in/1.parquet", 2),
@@ -80,21 +80,21 @@ def test_files_keep_their_names_when_others_come_from_other_folders(tmp_path):
 def test_a_missing_or_another_file_is_refused(tmp_path):
     write(tmp_path / "in" / "a.parquet", "http://a.test")
     write(tmp_path / "in" / "b.parquet", "http://b.test")
-    claims(tmp_path, tmp_path / "in" / "*.parquet")
+    registered(tmp_path, tmp_path / "in" / "*.parquet")
     (tmp_path / "in" / "a.parquet").rename(tmp_path / "in" / "aa.parquet")
     with pytest.raises(RecipeError, match=r"a\.parquet is not among the files now"):
-        claims(tmp_path, tmp_path / "in" / "*.parquet")
+        registered(tmp_path, tmp_path / "in" / "*.parquet")
     write(tmp_path / "in" / "a.parquet", "http://a.test/more")
     with pytest.raises(RecipeError, match=r"a\.parquet has other content now"):
-        claims(tmp_path, tmp_path / "in" / "*.parquet")
+        registered(tmp_path, tmp_path / "in" / "*.parquet")
 
 
 def test_a_moved_or_touched_input_is_the_same_input(tmp_path):
     write(tmp_path / "in" / "a.parquet", "http://a.test")
-    claims(tmp_path, tmp_path / "in" / "*.parquet")
+    registered(tmp_path, tmp_path / "in" / "*.parquet")
     (tmp_path / "in").rename(tmp_path / "elsewhere")
     os.utime(tmp_path / "elsewhere" / "a.parquet", (1, 1))
-    assert claims(tmp_path, tmp_path / "elsewhere" / "*.parquet") == [("a.parquet", 0)]
+    assert registered(tmp_path, tmp_path / "elsewhere" / "*.parquet") == [("a.parquet", 0)]
 
 
 def test_a_faulty_file_counts_as_added_when_it_can_be_read(tmp_path):
@@ -103,9 +103,9 @@ def test_a_faulty_file_counts_as_added_when_it_can_be_read(tmp_path):
     write(tmp_path / "in" / "b.parquet", "http://b.test")
     everything = tmp_path / "in" / "*.parquet"
     for _ in range(3):
-        assert claims(tmp_path, everything) == [("b.parquet", 0), ("a.parquet", 0)]
+        assert registered(tmp_path, everything) == [("b.parquet", 0), ("a.parquet", 0)]
     write(tmp_path / "in" / "a.parquet", "http://a.test")
-    assert claims(tmp_path, everything) == [("b.parquet", 0), ("a.parquet", 1)]
+    assert registered(tmp_path, everything) == [("b.parquet", 0), ("a.parquet", 1)]
 
 
 def test_other_bytes_under_the_same_footer_are_another_input(tmp_path):
@@ -116,18 +116,18 @@ def test_other_bytes_under_the_same_footer_are_another_input(tmp_path):
     made = parse_recipe(
         {"input": {"files": str(path)}, "output": {"root": str(tmp_path / "run")}, "tier": {"a": {"size": 64}}}
     )
-    claim(made.root, look_at_inputs(made))
+    register_files(made.root, look_at_inputs(made))
     step = Select(made, made.root)
-    step.journal.record(step.open().run(step.units()[0], Hands()))
+    step.journal.record(step.open().run(step.units()[0], InFlight()))
     before = look_at_inputs(made)
     path.write_bytes(path.read_bytes().replace(b"a.test/0500", b"b.test/0500"))
     assert [(file.bytes, file.footer) for file in look_at_inputs(made)] == [
         (file.bytes, file.footer) for file in before
     ]
     with pytest.raises(RecipeError, match="has other content now"):
-        claim(made.root, look_at_inputs(made))
+        register_files(made.root, look_at_inputs(made))
     path.write_bytes(path.read_bytes().replace(b"b.test/0500", b"a.test/0500"))
-    claim(made.root, look_at_inputs(made))
+    register_files(made.root, look_at_inputs(made))
 
 
 def test_any_fsspec_url_is_read_and_known_by_its_content(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from manifests.files import write_table
 from manifests.journal import FileRecord, Journal
 from manifests.uid import uid_of
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.recipes.load import load_recipe
 from pipeline.steps.decide import Decide
 from tests.support.filter_runs import final_rows, run_filter
@@ -75,7 +75,7 @@ def test_marks_come_after_the_rules_but_removed_beats_all(place):
     clusters = tuple(file for file in record.files if file.path != "ledger/marks.parquet")
     journal.record(type(record)(**{**vars(record), "files": (*clusters, FileRecord.of(root, path))}))
     step = Decide(load_recipe(recipe), root)
-    made = step.run(step.units()[0], Hands())
+    made = step.run(step.units()[0], InFlight())
     assert made.rows_in == made.rows_out + sum(made.dropped.values())
     found = {}
     for row in final_rows(root):

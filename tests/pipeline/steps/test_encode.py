@@ -14,7 +14,7 @@ from manifests.schema import schema
 from manifests.shards import write_shard
 from manifests.weights import STAND_IN
 from pipeline.execution.decode_pool import Decoders
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Unit
 from pipeline.recipes.load import load_recipe
 from pipeline.steps.encode import Encode, EncodeWorker, TierTools
@@ -46,11 +46,11 @@ class Beside(Encoder):
         return wait
 
 
-class Noting(Hands):
-    """Hands that remember which rows they have held."""
+class Noting(InFlight):
+    """InFlight that remember which rows they have held."""
 
-    def __init__(self, strikes: dict[str, int]) -> None:
-        super().__init__(None, strikes)
+    def __init__(self, crash_counts: dict[str, int]) -> None:
+        super().__init__(None, crash_counts)
         self.held: list[list[str]] = []
 
     def _write(self, held: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ class Noting(Hands):
             self.held.append([uid[:2] for uid in held["uids"]])
 
 
-def encoded(folder: Path, encoder: Encoder, hands: Hands) -> pa.Table:
+def encoded(folder: Path, encoder: Encoder, in_flight: InFlight) -> pa.Table:
     recipe = load_recipe(write_recipe(folder / "recipe.toml", "127.0.0.1:9", folder, folder / "run"))
     pictures = [jpeg(picture(number, 70 + number, 66)) for number in range(len(UIDS))]
     pictures[3] = b"no picture"
@@ -69,7 +69,7 @@ def encoded(folder: Path, encoder: Encoder, hands: Hands) -> pa.Table:
     tools = TierTools(encoder, Agreement("fp32", 1.0, 1), 2, {})
     worker = EncodeWorker(Encode(recipe, folder / "run"), {"pretrain": tools}, Decoders(0))
     reads = {"plan": "plan.parquet", "tar": "pairs/0.tar", "tier": "pretrain", "made_by": "x"}
-    record = worker.run(Unit("pretrain-0", reads, ""), hands)
+    record = worker.run(Unit("pretrain-0", reads, ""), in_flight)
     assert (record.rows_in, record.rows_out, record.dropped) == (7, 6, {"not_an_image": 1})
     return pq.read_table(folder / "run/codes/encoded/pretrain-0.parquet")
 
@@ -82,17 +82,23 @@ def beside() -> Beside:
 def test_the_next_batch_is_begun_before_codes_are_taken_and_the_codes_are_the_same(
     tmp_path: Path, beside: Beside
 ) -> None:
-    hands = Noting({})
-    made = encoded(tmp_path, beside, hands)
+    in_flight = Noting({})
+    made = encoded(tmp_path, beside, in_flight)
     assert beside.noted == ["begun", "begun", "taken", "begun", "taken", "begun", "taken", "taken"]
-    assert hands.held == [["00", "01"], ["00", "01", "02", "03"], ["02", "03", "04", "05"], ["04", "05", "06"], ["06"]]
+    assert in_flight.held == [
+        ["00", "01"],
+        ["00", "01", "02", "03"],
+        ["02", "03", "04", "05"],
+        ["04", "05", "06"],
+        ["06"],
+    ]
     one_by_one = Noting({})
     assert encoded(tmp_path, Encoder(load_vq("VQ-demo", STAND_IN), device="cpu"), one_by_one).equals(made)
     assert {len(uids) for uids in one_by_one.held} == {1, 2}  # a CPU has nothing on its way
 
 
 def test_a_row_under_suspicion_is_alone_in_hand(tmp_path: Path, beside: Beside) -> None:
-    hands = Noting({UIDS[1].hex(): 1, UIDS[4].hex(): 2})
-    encoded(tmp_path, beside, hands)
-    assert all(uids == ["01"] for uids in hands.held if "01" in uids)
-    assert all(uids == ["04"] for uids in hands.held if "04" in uids)
+    in_flight = Noting({UIDS[1].hex(): 1, UIDS[4].hex(): 2})
+    encoded(tmp_path, beside, in_flight)
+    assert all(uids == ["01"] for uids in in_flight.held if "01" in uids)
+    assert all(uids == ["04"] for uids in in_flight.held if "04" in uids)

@@ -12,7 +12,7 @@ from filters.scorers.panel import Scored
 from manifests.files import write_table
 from manifests.shards import write_shard
 from pipeline.execution.decode_pool import Decoders
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Unit
 from pipeline.recipes.load import parse_recipe
 from pipeline.steps.score import NO_NUMBER, Score, ScoreWorker
@@ -73,7 +73,7 @@ def unit(tmp_path):
 
 def scored(root, unit, decoders):
     step = Score(parse_recipe(RECIPE), root)
-    record = ScoreWorker(step, Fixed(), decoders).run(unit, Hands())
+    record = ScoreWorker(step, Fixed(), decoders).run(unit, InFlight())
     return record, pq.read_table(root / record.files[0].path)
 
 
@@ -98,7 +98,7 @@ def test_decoders_beside_the_worker_change_no_byte(unit, tmp_path):
 
 def test_a_row_that_killed_its_workers_is_not_decoded_again(unit, tmp_path):
     step = Score(parse_recipe(RECIPE), tmp_path)
-    record = ScoreWorker(step, Fixed(), Decoders(0)).run(unit, Hands(strikes={KEYS[1]: 3}))
+    record = ScoreWorker(step, Fixed(), Decoders(0)).run(unit, InFlight(crash_counts={KEYS[1]: 3}))
     assert record.dropped == {"not_an_image": 1, "worker_died": 1}
 
 

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.uid import uid_hash, uid_of
-from pipeline.execution.in_flight import Hands
+from pipeline.execution.in_flight import InFlight
 from pipeline.inputs.files import look_at_inputs
-from pipeline.inputs.input_list import claim
+from pipeline.inputs.input_list import register_files
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.schema import RecipeError
 from pipeline.steps import select
@@ -43,10 +43,10 @@ def recipe(folder, root, **input_):
 
 def run(made, **worker):
     """Run select in this process; return (ledger, records)."""
-    claim(made.root, look_at_inputs(made))
+    register_files(made.root, look_at_inputs(made))
     step = Select(made, made.root)
     hired = select.SelectWorker(step, step.open().rules, step.open().mapping, **worker)
-    records = [hired.run(unit, Hands()) for unit in step.units()]
+    records = [hired.run(unit, InFlight()) for unit in step.units()]
     for record in records:
         step.journal.record(record)
     return pa.concat_tables(pq.read_table(made.root / record.files[0].path) for record in records), records

@@ -143,9 +143,9 @@ def test_other_bytes_are_never_taken(run, monkeypatch):
     before = contents(run)
     real = PackWorker.run
 
-    def other(self, unit, hands):
+    def other(self, unit, in_flight):
         monkeypatch.setattr("pipeline.steps.pack.sample_parts", lambda *args, **kwargs: {"json": b"{}"})
-        return real(self, unit, hands)
+        return real(self, unit, in_flight)
 
     monkeypatch.setattr(PackWorker, "run", other)
     work = repair(run)
