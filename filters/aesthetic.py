@@ -16,6 +16,7 @@ class Aesthetic(Rule):
     min: float
     """Score, kept when equal. v1 runs from about 0 to 10, v2 from about 1 to 10, and they are not the same scale."""
     model: Literal["v1", "v2"] = "v2"
+    """The predictor whose score is read: two scales."""
 
     @property
     def inputs(self) -> tuple[str, ...]:

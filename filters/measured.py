@@ -17,7 +17,9 @@ class Measured(Rule):
     columns: ClassVar[tuple[str, ...]] = ()
 
     column: str
+    """The column that is compared."""
     otherwise: Self | None = None
+    """Where the column is null: another column of the filter, with a bound of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

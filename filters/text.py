@@ -18,8 +18,9 @@ class Text(Rule):
     min_words: int = 3
     """Runs of characters between white space; languages without spaces want 1 here. The defaults are DataComp's."""
     min_chars: int = 6
+    """Characters, kept when equal."""
     max_chars: int | None = None
-    """Characters; none: no bound."""
+    """Characters, kept when equal; none: no bound."""
 
     def keep(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         """Count words and characters."""

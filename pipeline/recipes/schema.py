@@ -49,7 +49,7 @@ class InputSection(Section):
     )
     files: str | list[str] = Field("data/*.parquet", description="its files: folders or globs, local or any fsspec URL")
     images: str | None = Field(
-        None, description="jsonl: the folder that pictures must lie in; none: the fixed part of `files`"
+        None, description="jsonl: the folder that pictures must lie in; none: the part of `files` before any wildcard"
     )
     columns: dict[str, str] = Field({}, description="our column = the input's column, on top of the data set's mapping")
     unit_rows: int = Field(100_000, ge=1, description="row groups are joined into units of about this many rows")

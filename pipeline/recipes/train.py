@@ -26,9 +26,9 @@ class TrainConfig(BaseModel):
     )
     cond_len: int = Field(120, ge=1, description="text tokens at most")
     cond_dim: int = Field(2048, ge=1, description="width of a text feature; flan-t5-xl's is 2048")
-    token_dropout: float = Field(0.1, ge=0, le=1)
-    resid_dropout: float = Field(0.1, ge=0, le=1)
-    ffn_dropout: float = Field(0.1, ge=0, le=1)
+    token_dropout: float = Field(0.1, ge=0, le=1, description="dropout on text and code embeddings")
+    resid_dropout: float = Field(0.1, ge=0, le=1, description="dropout after attention")
+    ffn_dropout: float = Field(0.1, ge=0, le=1, description="dropout after the feed-forward layer")
     cond_dropout: float = Field(
         0.1, ge=0, le=1, description="share of samples trained without text or class, for classifier-free guidance"
     )
@@ -61,7 +61,7 @@ class TrainConfig(BaseModel):
     )
     lr: float = Field(1e-4, gt=0, description="AdamW's learning rate")
     muon_lr: float = Field(0.03, gt=0, description="Muon's learning rate")
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's betas")
     weight_decay: float = Field(0.05, ge=0, description="on parameters of two dimensions and more")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     cooldown: float = Field(
@@ -84,7 +84,7 @@ class TrainConfig(BaseModel):
     seconds: float | None = Field(
         None, gt=0, description="stop each invocation after this long; such a run cannot be repeated exactly"
     )
-    seed: int = 0
+    seed: int = Field(0, description="seed of weights, dropout, order and drawn captions")
 
     # data
     max_pictures: int | None = Field(
@@ -123,10 +123,10 @@ class TrainConfig(BaseModel):
     sample_prompts: list[str] = Field(
         [], description="what to draw, captions or class numbers; none: those of the first pictures"
     )
-    sample_cfg_scale: float = Field(7.5, ge=0)
-    sample_top_k: int = Field(1000, ge=0, description="0: all codes")
-    sample_temperature: float = Field(1.0, ge=0)
-    sample_top_p: float = Field(1.0, gt=0, le=1)
+    sample_cfg_scale: float = Field(7.5, ge=0, description="classifier-free guidance of sample pictures")
+    sample_top_k: int = Field(1000, ge=0, description="codes that sample pictures draw from; 0: all")
+    sample_temperature: float = Field(1.0, ge=0, description="temperature of sample pictures")
+    sample_top_p: float = Field(1.0, gt=0, le=1, description="nucleus of sample pictures")
     recall_pictures: int = Field(
         0,
         ge=0,
