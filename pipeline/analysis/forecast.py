@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.verdicts import ask
+from filters.verdicts import evaluate
 from manifests.files import FormatError, read_json, write_json
 from manifests.journal import records_of
 from pipeline.execution.step import Unit
@@ -166,7 +166,7 @@ def _verdicts(recipe: Recipe, table: pa.Table | None) -> Iterator[tuple[str, str
     for place, some in (("filter", rules.everywhere), *rules.tiers.items()):
         for rule in some:
             passes, null = (
-                ask(rule, batch)
+                evaluate(rule, batch)
                 if batch is not None
                 else (np.ones(table.num_rows, bool), np.zeros(table.num_rows, bool))
             )

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import Filter
-from filters.verdicts import MISSING, PASSES, Numbers, ask, first_failing, flags
+from filters.verdicts import MISSING, PASSES, Numbers, codes_of, evaluate, first_failure, flags
 from pipeline.analysis.stored_run import Shard, typed
 
 IN, OUT, MAY = 0, 1, 2
@@ -34,22 +34,20 @@ class Reselect:
         """Return the columns that the asked rules read."""
         return tuple(dict.fromkeys(column for rule in self.then for column in rule.inputs))
 
-    def judge(self, shard: Shard) -> "Selected":
-        """Judge a shard's rows again, from the values that `ledger/select` holds."""
+    def evaluate(self, shard: Shard) -> "Selected":
+        """Evaluate the rules on a shard's rows again, from the values that `ledger/select` holds."""
         table = shard.selected(["reason", *self.columns])
         batch = typed(table, self.columns)
         reason = table["reason"].combine_chunks()
         passed = flags(pc.is_null(reason))
         code = np.full(len(passed), PASSES, np.int16)
         if self.columns:
-            code[passed] = first_failing(self.then, batch.filter(pa.array(passed)), self.reasons, self.fillable)[
-                : passed.sum()
-            ]
+            code[passed] = first_failure(self.then, batch.filter(pa.array(passed)), self.reasons, self.fillable)
         state = np.where(code == PASSES, IN, OUT).astype(np.int8)
         moved = np.zeros(len(passed), bool)
         ruled = {rule.name for rule in self.before} | {MISSING}
         dropped = ~passed & flags(pc.is_in(reason, value_set=pa.array(sorted(ruled))))
-        code[~passed] = place_of(reason.filter(pa.array(~passed)), self.reasons)
+        code[~passed] = codes_of(reason.filter(pa.array(~passed)), self.reasons)
         state[~passed] = OUT
         if dropped.any():
             again = self._dropped(batch.filter(pa.array(dropped)), reason.filter(pa.array(dropped)), shard.held())
@@ -60,7 +58,7 @@ class Reselect:
         self, batch: pa.RecordBatch, reason: pa.Array, held: frozenset[str]
     ) -> tuple[Numbers, Numbers, Numbers]:
         """Return (reason's place, state, whether the reason may be an earlier rule) of rows that a rule had dropped."""
-        old = place_of(reason, self.reasons)
+        old = codes_of(reason, self.reasons)
         code, done, unsure = old.copy(), np.zeros(len(old), bool), np.zeros(len(old), bool)
         for rule in self.then:
             fails, unknown, null = self._verdict(rule, batch, reason, held)
@@ -79,7 +77,7 @@ class Reselect:
         """Return (fails, unknown, is null) of one rule for rows that a rule had dropped."""
         rows = batch.num_rows
         if held >= {*rule.inputs}:
-            passes, null = ask(rule, batch)
+            passes, null = evaluate(rule, batch)
             later = bool(self.fillable & {*rule.inputs})
             return (~passes & ~(null & later)), np.zeros(rows, bool), null
         fails, unknown = np.zeros(rows, bool), np.zeros(rows, bool)
@@ -122,15 +120,6 @@ class Selected:
     state: Numbers
     moved: Numbers
     before: Numbers
-
-
-def place_of(reason: pa.Array, reasons: tuple[str, ...]) -> Numbers:
-    """Return the places of reasons in the list, PASSES for null. Raises KeyError for one that is not in it."""
-    coded = reason.dictionary_encode() if not pa.types.is_dictionary(reason.type) else reason
-    names = {name: place for place, name in enumerate(reasons)}
-    table = np.array([*(names[name] for name in coded.dictionary.to_pylist()), PASSES], np.int16)
-    found: Numbers = table[pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)]
-    return found
 
 
 def stricter(loose: Filter, strict: Filter) -> bool:

@@ -10,18 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.survivors import Candidates
-from filters.verdicts import NEAR, PASSES, Numbers, RuleSet, flags, judge, reasons_of
+from filters.verdicts import EXACT, NEAR, PASSES, Numbers, RuleSet, codes_of, flags, marked, reasons_of, verdicts_of
 from manifests.journal import records_of
 from pipeline.analysis.replan import COMES, COPY, LEAVES, STAYS, Groups, Plan, regroup_twins, rows_of, values_of
-from pipeline.analysis.reselect import IN, MAY, OUT, Reselect, Selected, place_of
+from pipeline.analysis.reselect import IN, MAY, OUT, Reselect, Selected
 from pipeline.analysis.stored_run import Shard, Stored, check_askable, open_stored, typed
 from pipeline.recipes.rules import build_rules, fillable
 from pipeline.recipes.schema import Recipe
-from pipeline.steps.decide import marked
 
 OPEN = -2
 """Code of a row whose fate nobody can say: it was never fetched."""
-EXACT = "exact_duplicate"
 WORTH = ("width", "height", "aesthetic_v1", "aesthetic_v2")
 
 
@@ -71,8 +69,8 @@ def ask(recipe: Recipe) -> Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """The asked rules beside those of the run. `reasons` names every reason that can come up; `judge`'s stand first, in
-    its order."""
+    """The asked rules beside those of the run. `reasons` names every reason that can come up; those of its verdicts
+    stand first, in their order."""
 
     recipe: Recipe
     stored: Stored
@@ -155,7 +153,7 @@ class Survey:
         for name in [name for name in question.rules.columns if name not in table.column_names]:
             table = table.append_column(name, shard.selected([name])[name])
         self._count(table)
-        code = place_of(table["reason"].combine_chunks(), question.reasons)
+        code = codes_of(table["reason"].combine_chunks(), question.reasons)
         decided = flags(pc.or_kleene(pc.is_null(table["step"]), pc.equal(table["step"], "decide")))
         passed = np.zeros(table.num_rows, np.uint64)
         self._judge(table, decided, code, passed)
@@ -183,7 +181,7 @@ class Survey:
 
     def _verdicts(self, batch: pa.RecordBatch, rows: Numbers) -> tuple[Numbers, Numbers]:
         """Return codes and bits of tiers of these rows, and note those that have twins."""
-        verdicts = judge(self.question.rules, batch, self.question.settled)
+        verdicts = verdicts_of(self.question.rules, batch, self.question.settled)
         codes = marked(verdicts.code, batch["mark"], self.question.reasons)
         rival = (codes == PASSES) & flags(pc.is_valid(batch["cluster"]))
         chosen = batch.select([*WORTH, "uid", "cluster"]).filter(pa.array(rival))
@@ -211,7 +209,7 @@ class Survey:
 
     def _select_again(self, shard: Shard, table: pa.Table, code: Numbers) -> None:
         """Note what other select rules do: rows that leave, rows that come in, rows of the same uid that take over."""
-        selected = self.question.select.judge(shard)
+        selected = self.question.select.evaluate(shard)
         fixed = flags(pc.fill_null(pc.equal(table["step"], "dedup"), False))  # removed rows stay removed
         copies = flags(pc.fill_null(pc.equal(table["reason"], EXACT), False))
         out = ~fixed & (selected.state == OUT)

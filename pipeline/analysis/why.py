@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from filters.tombstones import Wanted
+from filters.verdicts import evaluate
 from manifests.journal import records_of
 from manifests.plans import plan_folder
 from manifests.query import connect, files_sql
@@ -151,8 +152,8 @@ def _rule_lines(recipe: Recipe, values: dict[str, Any]) -> Iterator[str]:
     batch = pa.RecordBatch.from_pylist([{**dict.fromkeys(rules.columns), **values}])
     for place, some in (("filter", rules.everywhere), *rules.tiers.items()):
         for rule in some:
-            verdict = rule.keep(_typed(batch, rule.inputs))[0].as_py()
-            says = "missing value" if verdict is None else "passes" if verdict else "fails"
+            (passes,), (null,) = evaluate(rule, _typed(batch, rule.inputs))
+            says = "missing value" if null else "passes" if passes else "fails"
             seen = ", ".join(f"{name} = {_short(batch[name][0].as_py())}" for name in rule.inputs)
             yield f"  rule      {place}: {rule.name} {thresholds(rule)}: {says} ({seen})"
 

@@ -12,7 +12,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.survivors import Candidates
-from filters.verdicts import MARKS, NEAR, PASSES, Numbers, RuleSet, flags, judge, reasons_of
+from filters.verdicts import (
+    MARKS,
+    NEAR,
+    PASSES,
+    Numbers,
+    RuleSet,
+    final_fates,
+    flags,
+    marked,
+    names_of,
+    reasons_of,
+    verdicts_of,
+)
 from manifests.files import write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.plans import plan_folder
@@ -236,7 +248,7 @@ def _verdicts(connection: duckdb.DuckDBPyConnection, rules: RuleSet) -> pa.Table
     ranks: list[Numbers] = []
     query = f"SELECT rowid AS place, {', '.join(columns)} FROM facts WHERE fault IS NULL"
     for batch in connection.execute(query).to_arrow_reader(BATCH):
-        verdicts = judge(rules, batch)
+        verdicts = verdicts_of(rules, batch)
         code = marked(verdicts.code, batch["mark"], reasons)
         rival = (code == PASSES) & flags(pc.is_valid(batch["cluster"]))
         places.append(batch["place"].to_numpy())
@@ -251,16 +263,7 @@ def _verdicts(connection: duckdb.DuckDBPyConnection, rules: RuleSet) -> pa.Table
         at = np.argsort(place, kind="stable")
         losing = at[np.searchsorted(place, candidates["place"].to_numpy()[lost], sorter=at)]
         code[losing] = reasons.index(NEAR)
-    named = pa.DictionaryArray.from_arrays(pa.array(code, mask=code == PASSES), pa.array(reasons, pa.string()))
-    return pa.table({"place": place, "reason": named, "passed": _join(passed, np.uint64)})
-
-
-def marked(code: Numbers, marks: pa.Array, reasons: tuple[str, ...]) -> Numbers:
-    """Return the codes with a mark's reason where a marked row passes; `removed` beats the rules."""
-    for mark in MARKS:
-        here = flags(pc.fill_null(pc.equal(marks, mark), False))
-        code = np.where(here & ((code == PASSES) | (mark == "removed")), np.int16(reasons.index(mark)), code)
-    return code
+    return pa.table({"place": place, "reason": names_of(code, reasons), "passed": _join(passed, np.uint64)})
 
 
 def _join(parts: list[Numbers], kind: Any) -> Numbers:
@@ -272,7 +275,9 @@ def _final_rows(
 ) -> pa.Table:
     """Return the final rows of one shard of the select ledger, in input order."""
     found = connection.execute(_final_sql(connection, ledger, values)).to_arrow_table()
-    kept = pc.is_null(found["reason"])
+    reason, step = final_fates(found)
+    kept = pc.is_null(reason)
+    found = found.append_column("reason", reason).append_column("step", step)
     found = found.append_column("fate", pc.if_else(kept, "kept", "dropped"))
     found = found.append_column("tiers", tier_lists(found["passed"], kept, tiers))
     origin = {"metadata": {"says": "where the value came from: input, decoded, or the head that made it"}}
@@ -311,12 +316,8 @@ def _final_sql(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict
              f AS (SELECT rowid AS fact, * FROM facts WHERE rowid BETWEEN {first} AND {last}),
              j AS (SELECT * FROM judged WHERE place BETWEEN {first} AND {last})
         SELECT s.source, s.source_row, coalesce(s.uid, g.uid) AS uid, {url}, {columns}, {shard}, m.mark, {cluster},
-        j.passed,
-               CASE WHEN m.mark = 'removed' THEN 'removed' WHEN s.reason IS NOT NULL THEN s.reason
-                    WHEN f.uid IS NULL THEN 'exact_duplicate' ELSE coalesce(f.fault, j.reason) END AS reason,
-               CASE WHEN m.mark = 'removed' THEN if(f.fault = 'removed', f.step, 'dedup')
-                    WHEN s.reason IS NOT NULL THEN 'select' WHEN f.uid IS NULL THEN 'fetch'
-                    WHEN f.fault IS NOT NULL THEN f.step WHEN j.reason IS NOT NULL THEN 'decide' END AS step
+               j.passed, s.reason AS selected, f.uid IS NOT NULL AS planned, f.fault, f.step AS fault_step,
+               j.reason AS judged
         FROM s LEFT JOIN f ON f.source_row = s.planned AND f.source = s.source
         LEFT JOIN marks m ON m.uid = s.uid
         LEFT JOIN gone g ON g.source_row = s.source_row AND g.source = s.source

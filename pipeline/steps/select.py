@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from filters.exclude import OF_ROWS, Exclusions
 from filters.tombstones import named_rows
-from filters.verdicts import RuleSet, first_failure
+from filters.verdicts import RuleSet, first_failure, names_of, reasons_of
 from manifests.files import digest_of, writing_table
 from manifests.journal import FileRecord, ShardRecord
 from manifests.reasons import WITHOUT_ROW
@@ -231,7 +231,9 @@ class SelectWorker:
         if detects(self.rules, self.rules.columns):
             columns = with_language(columns, pc.is_null(reason))
         batch = _batch(columns, self.rules.columns)
-        reason = pc.coalesce(reason, first_failure(self.rules.everywhere, batch, fillable(self.step.recipe)))
+        names = reasons_of(self.rules)
+        code = first_failure(self.rules.everywhere, batch, names, fillable(self.step.recipe))
+        reason = pc.coalesce(reason, names_of(code, names))
         return conform({**self._what_stays(columns, reason), "reason": reason})
 
     def _what_stays(self, columns: Columns, reason: pa.Array) -> Columns:

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from filters.survivors import Candidates, halves
-from filters.verdicts import PASSES, first_failure, judge, reasons_of
+from filters.verdicts import PASSES, first_failure, marked, names_of, reasons_of, verdicts_of
 from manifests.schema import COLUMNS
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.rules import build_rules
-from pipeline.steps.decide import marked, tier_lists
+from pipeline.steps.decide import tier_lists
 
 RECIPE = {
     "filter": {"rules": [{"use": "size", "min_side": 64}, {"use": "similarity", "column": "similarity", "min": 0.3}]},
@@ -54,10 +54,12 @@ def batch_of(rows: int, seed: int = 0) -> pa.RecordBatch:
 def test_verdicts_are_those_of_the_rules_asked_one_by_one():
     rules = build_rules(parse_recipe(RECIPE))
     batch = batch_of(500)
-    got = judge(rules, batch)
+    got = verdicts_of(rules, batch)
     reasons = reasons_of(rules)
-    everywhere = first_failure(rules.everywhere, batch).to_pylist()
-    tiers = [first_failure(tier, batch).to_pylist() for tier in rules.tiers.values()]
+    everywhere, *tiers = (
+        names_of(first_failure(some, batch, reasons), reasons).to_pylist()
+        for some in (rules.everywhere, *rules.tiers.values())
+    )
     for row in range(batch.num_rows):
         member = [k for k, failures in enumerate(tiers) if failures[row] is None]
         wanted = everywhere[row] or (None if member else tiers[0][row])
@@ -71,7 +73,7 @@ def test_rules_that_are_settled_are_not_asked():
     rules = build_rules(parse_recipe(RECIPE))
     batch = batch_of(200)
     assert "size" not in {
-        reasons_of(rules)[code] for code in judge(rules, batch, frozenset({"size"})).code if code != PASSES
+        reasons_of(rules)[code] for code in verdicts_of(rules, batch, frozenset({"size"})).code if code != PASSES
     }
 
 
