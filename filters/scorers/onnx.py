@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from manifests.extras import need
+
 
 def open_session(path: str) -> Any:
     """Return an onnxruntime session on the CPU with one thread: workers are processes, and a sum split among threads
     changes its bits."""
-    import onnxruntime
-
+    onnxruntime = need("onnxruntime", "score")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -9,6 +9,7 @@ import numpy as np
 from filters.scorers.base import Array, Encoded, Texts
 from filters.scorers.stock_words import is_stock_mark
 from filters.weights import packaged
+from manifests.extras import need
 from manifests.weights import WeightsFile
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ class StockMark:
 
     def __post_init__(self) -> None:
         import cv2
-        from rapidocr_onnxruntime.ch_ppocr_det import TextDetector
-        from rapidocr_onnxruntime.ch_ppocr_rec import TextRecognizer
+
+        TextDetector = need("rapidocr_onnxruntime.ch_ppocr_det", "score").TextDetector
+        TextRecognizer = need("rapidocr_onnxruntime.ch_ppocr_rec", "score").TextRecognizer
 
         cv2.setNumThreads(1)
         finder, reader = weights()

@@ -20,6 +20,7 @@ from filters.scorers.base import (
     to_device,
 )
 from filters.scorers.stand_in import seeded
+from manifests.extras import need
 from manifests.weights import STAND_IN
 
 if TYPE_CHECKING:
@@ -92,9 +93,9 @@ def load_detector(weights: str) -> Any:
 
 def build_detector() -> Any:
     """Return the published architecture: timm's EfficientNet-B3, its last layer replaced by 625, 256 and 2 units."""
-    import timm
     from torch.nn import Dropout, Linear, ReLU, Sequential
 
+    timm = need("timm", "score")
     model = timm.create_model("efficientnet_b3", pretrained=False, num_classes=2)
     model.classifier = Sequential(
         Linear(model.num_features, 625), ReLU(), Dropout(0.3), Linear(625, 256), ReLU(), Linear(256, 2)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from manifests.extras import need
 from manifests.weights import sha256_file
 
 OPENMOJI = "openmoji@17.0.0"
@@ -86,8 +87,7 @@ def openmoji(cache: Path | None = None) -> list[Emoji]:
 
 def render(svg: bytes, size: int) -> Image.Image:
     """Draw an SVG on white as an RGB picture of `size` x `size` pixels."""
-    import resvg_py  # a Rust extension; only the demo needs it
-
+    resvg_py = need("resvg_py", "demo")
     png = resvg_py.svg_to_bytes(svg_string=svg.decode(), width=size, height=size, background="white")
     return Image.open(io.BytesIO(bytes(png))).convert("RGB")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from manifests.extras import how_to_get
 from manifests.files import writing
 
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 36), (110, 114, 124)
@@ -81,7 +82,8 @@ def save_loss_curve(path: Path, metrics: Path, title: str) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return f"no loss curve: matplotlib is not installed (pip install matplotlib); the numbers are in {metrics}"
+        get = how_to_get("evaluate")
+        return f"no loss curve: matplotlib is not installed ({get}); the numbers are in {metrics}"
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], color="#2b6cb0", linewidth=1.6)

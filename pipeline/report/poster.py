@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from manifests.extras import need
 from manifests.files import writing
 from manifests.reasons import by_group
 from pipeline.evaluation.ground_truth import filter_quality
@@ -23,12 +24,9 @@ MOSAIC_COLUMNS = 18
 
 
 def draw_poster(facts: Facts, path: Path) -> Path:
-    """Write the picture of a run's report to `path` (PNG) and return it. Needs matplotlib (extra `demo`)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, HEIGHT), facecolor=PAPER)
-    canvas = FigureCanvasAgg(figure)
+    """Write the picture of a run's report to `path` (PNG) and return it. Needs matplotlib (extra `report`)."""
+    figure = need("matplotlib.figure", "report").Figure(figsize=(WIDTH, HEIGHT), facecolor=PAPER)
+    canvas = need("matplotlib.backends.backend_agg", "report").FigureCanvasAgg(figure)
     _mosaic(figure, facts)
     _heading(figure, facts)
     _funnel(figure, facts)

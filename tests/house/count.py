@@ -126,6 +126,17 @@ def upward(found: list[Import]) -> list[str]:
     return wrong
 
 
+def third_party(path: Path) -> set[str]:
+    """Return the packages that a file imports, at any depth."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names)
+
+
 def main() -> None:
     """Print the figures, each circle, and each import that does not go down."""
     root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[2])

@@ -3,11 +3,10 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.house.count import FLOORS, arrows, circles, every_import, layers, modules, room_of, upward
+from tests.house.count import FLOORS, arrows, circles, every_import, layers, modules, room_of, third_party, upward
 from tests.support.paths import ROOT
 
 MOST_LAYERS = 10
@@ -71,17 +70,6 @@ def test_circles_and_layers_are_counted():
     assert circles(graph) == [["b", "c"]]
     assert layers(graph) == 3  # d, the circle, a
     assert layers({"a": {"b"}, "b": {"c"}, "c": set()}) == 3
-
-
-def third_party(path: Path) -> set[str]:
-    """Return the packages that a file imports, at any depth."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.split(".")[0])
-    return names - set(sys.stdlib_module_names)
 
 
 def test_what_is_on_disk_needs_only_arrow_and_duckdb():
