@@ -191,27 +191,43 @@ def values_of(pairs: Numbers, stored: Stored, columns: tuple[str, ...]) -> pa.Ta
     return pa.table(made)
 
 
-def regroup_twins(cluster: Numbers, rows: Numbers, groups: Groups, gone: Numbers, recipe: Recipe) -> None:
-    """Give `cluster` of these rows new labels where a member of their cluster is gone: without it the rest may fall
-    apart."""
+@dataclass(frozen=True)
+class Regrouped:
+    """`gone`: rows that are in no cluster any more. `rows`, ascending, and `labels`, 16 bytes each: the clusters of
+    rows that were together with one of those."""
+
+    gone: Numbers
+    rows: Numbers
+    labels: pa.Array
+
+    def relabel(self, rows: Numbers, cluster: pa.Array) -> pa.Array:
+        """Return the clusters of these rows."""
+        cluster = pc.if_else(pa.array(np.isin(rows, self.gone)), pa.scalar(None, cluster.type), cluster)
+        if not len(self.rows):
+            return cluster
+        place = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        hit = pa.array(self.rows[place] == rows)
+        return pc.if_else(hit, self.labels.take(pa.array(place)).cast(cluster.type), cluster)
+
+
+def regroup_twins(groups: Groups, gone: Numbers, recipe: Recipe) -> Regrouped:
+    """Give rows new labels where a member of their cluster is gone: without it the rest may fall apart."""
+    nothing = Regrouped(gone, NOBODY, pa.array([], pa.binary()))
     members = pa.Table.from_batches(groups.twins) if groups.twins and len(gone) else None
     if members is None:
-        return
+        return nothing
     is_gone = np.isin(members["row"].to_numpy(), gone)
     touched = members["cluster"].filter(pa.array(is_gone)).unique()
     rest = members.filter(pc.and_(pc.is_in(members["cluster"], value_set=touched), pa.array(~is_gone)))
     if not rest.num_rows:
-        return
+        return nothing
     from filters.dedup import clusters
 
     scores = [recipe.root / record.files[0].path for record in records_of(recipe.root, "score")]
     with duckdb.connect() as connection:
         connection.register("rest", rest)
         query = f"SELECT rest.row, rest.uid, phash FROM rest JOIN {files_sql(scores)} s USING (uid) ORDER BY rest.uid"
-        found = connection.execute(query).to_arrow_table()
-    labels = halves(found["uid"])[clusters(found["phash"].to_numpy().astype(np.uint64), recipe.dedup.radius)]
-    order = np.argsort(found["row"].to_numpy())
-    known = found["row"].to_numpy()[order]
-    place = np.searchsorted(known, rows)
-    hit = (place < len(known)) & (known[np.minimum(place, len(known) - 1)] == rows)
-    cluster[hit] = labels[order][place[hit]]
+        hashed = connection.execute(query).to_arrow_table()
+    labels = hashed["uid"].take(pa.array(clusters(hashed["phash"].to_numpy().astype(np.uint64), recipe.dedup.radius)))
+    order = np.argsort(hashed["row"].to_numpy())
+    return Regrouped(gone, hashed["row"].to_numpy()[order], labels.take(pa.array(order)).combine_chunks())

@@ -9,10 +9,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.survivors import Candidates
-from filters.verdicts import EXACT, NEAR, PASSES, Numbers, RuleSet, codes_of, flags, marked, reasons_of, verdicts_of
+from filters.survivors import WORTH, verdicts
+from filters.verdicts import EXACT, PASSES, Numbers, RuleSet, codes_of, flags, reasons_of
 from manifests.journal import records_of
-from pipeline.analysis.replan import COMES, COPY, LEAVES, STAYS, Groups, Plan, regroup_twins, rows_of, values_of
+from pipeline.analysis.replan import (
+    COMES,
+    COPY,
+    LEAVES,
+    STAYS,
+    Groups,
+    Plan,
+    Regrouped,
+    regroup_twins,
+    rows_of,
+    values_of,
+)
 from pipeline.analysis.reselect import IN, MAY, OUT, Reselect, Selected
 from pipeline.analysis.stored_run import Shard, Stored, check_askable, open_stored, typed
 from pipeline.recipes.rules import build_rules, fillable
@@ -20,7 +31,6 @@ from pipeline.recipes.schema import Recipe
 
 OPEN = -2
 """Code of a row whose fate nobody can say: it was never fetched."""
-WORTH = ("width", "height", "aesthetic_v1", "aesthetic_v2")
 
 
 @dataclass(frozen=True)
@@ -132,13 +142,10 @@ def _differences(place: str, before: list[dict[str, Any]], then: list[dict[str, 
 
 @dataclass
 class Survey:
-    """Adds up shards: per row a code and the bits of its tiers, and what is needed to settle twins and rows of one
-    uid."""
+    """Adds up shards as they are stored, and what another select would do with their rows; then settles all anew."""
 
     question: Question
     codes: list[Numbers] = field(default_factory=list)
-    passed: list[Numbers] = field(default_factory=list)
-    rivals: list[pa.RecordBatch] = field(default_factory=list)
     groups: Groups = field(default_factory=Groups)
     now: Counter[str] = field(default_factory=Counter)
     tiers_now: Counter[str] = field(default_factory=Counter)
@@ -146,66 +153,17 @@ class Survey:
     rows: int = 0
 
     def add(self, shard: Shard) -> None:
-        """Judge one shard's rows."""
-        question = self.question
-        wanted = dict.fromkeys(("reason", "step", "mark", "cluster", "uid", *question.rules.columns, *WORTH))
-        table = shard.finals([*wanted, "tiers"])
-        for name in [name for name in question.rules.columns if name not in table.column_names]:
-            table = table.append_column(name, shard.selected([name])[name])
-        self._count(table)
-        code = codes_of(table["reason"].combine_chunks(), question.reasons)
-        decided = flags(pc.or_kleene(pc.is_null(table["step"]), pc.equal(table["step"], "decide")))
-        passed = np.zeros(table.num_rows, np.uint64)
-        self._judge(table, decided, code, passed)
-        if question.select.changed:
-            self._select_again(shard, table, code)
-        self.codes.append(code)
-        self.passed.append(passed)
-        self.rows += table.num_rows
-
-    def _count(self, table: pa.Table) -> None:
+        """Count one shard's fates, and note which of its rows another select would send to the fetch."""
+        table = shard.finals(["reason", "step", "uid", "cluster", "tiers"])
         for entry in pc.value_counts(table["reason"]).to_pylist():
             self.now[entry["values"] or ""] += entry["counts"]
         for entry in pc.value_counts(pc.list_flatten(table["tiers"])).to_pylist():
             self.tiers_now[entry["values"]] += entry["counts"]
-
-    def _judge(self, table: pa.Table, decided: Numbers, code: Numbers, passed: Numbers) -> None:
-        """Judge the rows that have all their values, and note those that have twins."""
-        here = np.flatnonzero(decided)
-        batch = typed(table, self._columns).filter(pa.array(decided))
-        code[here], passed[here] = self._verdicts(batch, here + self.rows)
-
-    @property
-    def _columns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.question.rules.columns, *WORTH, "uid", "mark", "cluster")))
-
-    def _verdicts(self, batch: pa.RecordBatch, rows: Numbers) -> tuple[Numbers, Numbers]:
-        """Return codes and bits of tiers of these rows, and note those that have twins."""
-        verdicts = verdicts_of(self.question.rules, batch, self.question.settled)
-        codes = marked(verdicts.code, batch["mark"], self.question.reasons)
-        rival = (codes == PASSES) & flags(pc.is_valid(batch["cluster"]))
-        chosen = batch.select([*WORTH, "uid", "cluster"]).filter(pa.array(rival))
-        chosen = chosen.append_column("row", pa.array(rows[rival])).append_column(
-            "rank", pa.array(verdicts.rank[rival])
-        )
-        self.rivals.append(chosen)
-        return codes, verdicts.tiers
-
-    def _judge_again(self, plan: Plan, code: Numbers, passed: Numbers) -> None:
-        """Judge fetched rows by the values of the rows that stand for them, where the fetch itself went well."""
-        pairs = plan.other
-        step = (
-            rows_of(pairs[:, 1], self.question.stored, True, ("step",))["step"]
-            if len(pairs)
-            else pa.chunked_array([[]], pa.string())
-        )
-        pairs = pairs[flags(pc.or_kleene(pc.is_null(step), pc.equal(step, "decide")))]
-        if not len(pairs):
-            return
-        rows = pairs[:, 1]
-        self.rivals = [batch.filter(pa.array(~np.isin(batch["row"].to_numpy(), rows))) for batch in self.rivals]
-        batch = typed(values_of(pairs, self.question.stored, self._columns), self._columns)
-        code[rows], passed[rows] = self._verdicts(batch, rows)
+        code = codes_of(table["reason"].combine_chunks(), self.question.reasons)
+        if self.question.select.changed:
+            self._select_again(shard, table, code)
+        self.codes.append(code)
+        self.rows += table.num_rows
 
     def _select_again(self, shard: Shard, table: pa.Table, code: Numbers) -> None:
         """Note what other select rules do: rows that leave, rows that come in, rows of the same uid that take over."""
@@ -224,28 +182,38 @@ class Survey:
         self.groups.left(self.rows, leaves, selected.code)
 
     def answer(self) -> Answer:
-        """Settle twins and copies, and count."""
+        """Settle copies, give every row whose values are stored its verdict, and count."""
         question = self.question
-        code = np.concatenate(self.codes) if self.codes else np.empty(0, np.int16)
-        passed = np.concatenate(self.passed) if self.passed else np.empty(0, np.uint64)
-        before = code.copy()
+        before = np.concatenate([np.empty(0, np.int16), *self.codes])
         plan = self.groups.settle(question.stored)
-        self._judge_again(plan, code, passed)
-        self._settle_twins(code, plan.gone)
+        settled = verdicts(self._facts(plan), question.rules, question.settled)
+        code, passed = before.copy(), np.zeros(self.rows, np.uint64)
+        code[settled.rows], passed[settled.rows] = settled.verdicts.code, settled.verdicts.tiers
         opened: Counter[str] = Counter()
         if question.select.changed:
             code, opened = self._compose(code, passed, before, plan)
         return self._figures(code, passed, opened)
 
-    def _settle_twins(self, code: Numbers, gone: Numbers) -> None:
-        table = pa.Table.from_batches(self.rivals) if self.rivals else None
-        if table is None or not table.num_rows:
+    def _facts(self, plan: Plan) -> Iterator[pa.RecordBatch]:
+        """Yield what decide would know of the rows that were fetched and scored well. A fetched row whose picture
+        another row of its uid takes over has that one's values."""
+        stored, rules = self.question.stored, self.question.rules
+        columns = tuple(dict.fromkeys((*rules.columns, *WORTH, "uid", "mark", "cluster")))
+        taken, twins = plan.other[:, 1], regroup_twins(self.groups, plan.gone, self.question.recipe)
+        start = 0
+        for shard in stored.shards:
+            table = shard.finals(["step", *columns])
+            for name in [name for name in rules.columns if name not in table.column_names]:
+                table = table.append_column(name, shard.selected([name])[name])
+            rows = np.arange(start, start + table.num_rows)
+            decided = _decided(table["step"]) & ~np.isin(rows, taken)
+            yield _numbered(typed(table, columns).filter(pa.array(decided)), rows[decided], twins)
+            start += table.num_rows
+        if not len(taken):
             return
-        table = table.filter(pa.array(~np.isin(table["row"].to_numpy(), gone)))
-        candidates = Candidates.of(table, table["rank"].to_numpy())
-        rows = table["row"].to_numpy()
-        regroup_twins(candidates.cluster, rows, self.groups, gone, self.question.recipe)
-        code[rows[candidates.losers()]] = self.question.reasons.index(NEAR)
+        pairs = plan.other[_decided(rows_of(taken, stored, True, ("step",))["step"])]
+        if len(pairs):
+            yield _numbered(typed(values_of(pairs, stored, columns), columns), pairs[:, 1], twins)
 
     def _compose(self, code: Numbers, passed: Numbers, before: Numbers, plan: Plan) -> tuple[Numbers, Counter[str]]:
         """Give rows of one uid the fate of the one that stands for them; count the rows that stay open by their reason
@@ -288,6 +256,18 @@ class Survey:
             _ordered(self.moved),
             _notes(now),
         )
+
+
+def _decided(step: pa.ChunkedArray) -> Numbers:
+    """Tell of each final row whether decide gave it its fate: it was fetched and scored well."""
+    return flags(pc.or_kleene(pc.is_null(step), pc.equal(step, "decide")))
+
+
+def _numbered(batch: pa.RecordBatch, rows: Numbers, twins: Regrouped) -> pa.RecordBatch:
+    """Add the numbers of the rows, and their clusters as they are without the rows that are gone."""
+    place = batch.schema.get_field_index("cluster")
+    batch = batch.set_column(place, "cluster", twins.relabel(rows, batch["cluster"]))
+    return batch.append_column("row", pa.array(rows))
 
 
 def _kinds(selected: Selected, fixed: Numbers, copies: Numbers, enters: Numbers, leaves: Numbers) -> Numbers:

@@ -11,20 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from filters.survivors import Candidates
-from filters.verdicts import (
-    MARKS,
-    NEAR,
-    PASSES,
-    Numbers,
-    RuleSet,
-    final_fates,
-    flags,
-    marked,
-    names_of,
-    reasons_of,
-    verdicts_of,
-)
+from filters.survivors import WORTH, verdicts
+from filters.verdicts import MARKS, RuleSet, final_fates, flags, names_of, reasons_of
 from manifests.files import write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.plans import plan_folder
@@ -144,9 +132,9 @@ def _judge(
     connection.execute(
         f"CREATE TABLE facts AS {_facts_sql(root, values, [name for name in TEXTS if name in rules.columns])}"
     )
-    connection.register("verdicts", _verdicts(connection, rules))
-    connection.execute("CREATE TABLE judged AS SELECT * FROM verdicts ORDER BY place")
-    connection.unregister("verdicts")
+    connection.register("settled", _settle(connection, rules))
+    connection.execute("CREATE TABLE judged AS SELECT * FROM settled ORDER BY place")
+    connection.unregister("settled")
 
 
 def _register_marks(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
@@ -233,41 +221,14 @@ def _ddl(*columns: str) -> str:
     return ", ".join(f"{column} {types.get(COLUMNS[column].type, 'BLOB')}" for column in columns)
 
 
-def _verdicts(connection: duckdb.DuckDBPyConnection, rules: RuleSet) -> pa.Table:
-    """Judge the decoded rows; return place (of the row in `facts`), reason (null where it survives) and passed (bits of
-    tiers)."""
+def _settle(connection: duckdb.DuckDBPyConnection, rules: RuleSet) -> pa.Table:
+    """Return place (of the decoded row in `facts`), reason (null where it survives) and passed (bits of tiers)."""
     known = {name for name, *_ in connection.execute("DESCRIBE facts").fetchall()}
-    columns = sorted(
-        {*rules.columns, "width", "height", "aesthetic_v1", "aesthetic_v2", "uid", "mark", "cluster"} & known
-    )
-    reasons = reasons_of(rules)
-    places: list[Numbers] = []
-    codes: list[Numbers] = []
-    passed: list[Numbers] = []
-    rivals: list[pa.RecordBatch] = []
-    ranks: list[Numbers] = []
-    query = f"SELECT rowid AS place, {', '.join(columns)} FROM facts WHERE fault IS NULL"
-    for batch in connection.execute(query).to_arrow_reader(BATCH):
-        verdicts = verdicts_of(rules, batch)
-        code = marked(verdicts.code, batch["mark"], reasons)
-        rival = (code == PASSES) & flags(pc.is_valid(batch["cluster"]))
-        places.append(batch["place"].to_numpy())
-        codes.append(code)
-        passed.append(verdicts.tiers)
-        rivals.append(batch.filter(pa.array(rival)))
-        ranks.append(verdicts.rank[rival])
-    place, code = _join(places, np.int64), _join(codes, np.int16)
-    if rivals:
-        candidates = pa.Table.from_batches(rivals)
-        lost = Candidates.of(candidates, _join(ranks, np.int16)).losers()
-        at = np.argsort(place, kind="stable")
-        losing = at[np.searchsorted(place, candidates["place"].to_numpy()[lost], sorter=at)]
-        code[losing] = reasons.index(NEAR)
-    return pa.table({"place": place, "reason": names_of(code, reasons), "passed": _join(passed, np.uint64)})
-
-
-def _join(parts: list[Numbers], kind: Any) -> Numbers:
-    return np.concatenate(parts) if parts else np.empty(0, kind)
+    columns = sorted({*rules.columns, *WORTH, "uid", "mark", "cluster"} & known)
+    query = f'SELECT rowid AS "row", {", ".join(columns)} FROM facts WHERE fault IS NULL'
+    settled = verdicts(connection.execute(query).to_arrow_reader(BATCH), rules)
+    reason = names_of(settled.verdicts.code, reasons_of(rules))
+    return pa.table({"place": settled.rows, "reason": reason, "passed": settled.verdicts.tiers})
 
 
 def _final_rows(
