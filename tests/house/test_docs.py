@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLACES = ("pipeline", "filters", "captioning", "tokenize_shards", "manifests", "tests", "benchmarks", "docs", ".ci")
 ROOT_FILES = r"(?:pyproject\.toml|Makefile|constraints\.txt|overrides\.txt|LICENSE|README\.md|CONTRIBUTING\.md)"
 EXAMPLE = {"filters/letters.py", "tests/test_letters.py"}
