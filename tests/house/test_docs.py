@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLACES = ("pipeline", "filters", "captioning", "tokenize_shards", "manifests", "tests", "benchmarks", "docs", ".ci")
 ROOT_FILES = r"(?:pyproject\.toml|Makefile|constraints\.txt|overrides\.txt|LICENSE|README\.md|CONTRIBUTING\.md)"
-EXAMPLE = {"filters/letters.py", "tests/test_letters.py"}
+EXAMPLE = {"filters/letters.py", "tests/filters/test_letters.py"}
 PLACEHOLDER = re.compile(r"\b(?:NAME|STEP|TIER|RUN)\b|journal/|plan/")
 NOT_OURS = {"make", "hf", "git", "cd", "torchrun", "npm"}
 
@@ -237,6 +237,80 @@ def test_every_reason_is_explained_and_none_is_made_up() -> None:
     )
     given = {name for name in listed - rules - {"http_404"} if re.search(rf"""["']{name}["']""", source)}
     assert listed - rules - {"http_404"} - given == reserved
+
+
+@pytest.mark.parametrize("group", ["input", "fetch", "image", "set"])
+def test_the_tables_of_the_reasons_page_are_the_table_of_reasons(group: str) -> None:
+    from manifests.reasons import REASONS
+
+    text = (ROOT / "docs" / "reasons.md").read_text()
+    section = re.split(r"^## ", text, flags=re.MULTILINE)
+    (own,) = [part for part in section if part.startswith(f"{group.capitalize()}\n")]
+    listed = [name for name in re.findall(r"^\| `(\w+)` \|", own, re.MULTILINE) if name != "http_404"]
+    assert listed == [reason.name for reason in REASONS.values() if reason.group == group]
+
+
+def test_the_reasons_page_says_whose_uid_is_null() -> None:
+    from manifests.reasons import WITHOUT_ROW
+
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "docs" / "reasons.md").read_text(), re.MULTILINE)
+    assert {name for name, text in rows if "uid" in text and "null" in text} == set(WITHOUT_ROW) - {"removed"}
+
+
+def test_the_rules_of_the_reasons_page_are_the_filters() -> None:
+    from filters.base import FILTERS
+
+    text = (ROOT / "docs" / "reasons.md").read_text().partition("## Rules")[2].partition("\n## ")[0]
+    ours = {use for use, rule in FILTERS.items() if rule.__module__.startswith("filters.")}
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == ours
+
+
+def test_what_may_have_passed_is_listed_where_asking_again_is_explained() -> None:
+    from manifests.reasons import TRANSIENT
+
+    text = (ROOT / "docs" / "run-folder.md").read_text()
+    (line,) = [line for line in text.splitlines() if "may have passed" in line]
+    assert set(re.findall(r"`(\w+)`", line)) - {"transient"} == set(TRANSIENT)
+
+
+def test_the_floors_of_the_documents_are_the_floors_of_the_code() -> None:
+    from tests.house.count import FLOORS
+
+    by_table = {}
+    for floor, cell in re.findall(r"^\| (\d) \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE):
+        for name in re.findall(r"`([\w/.]+)`", cell):
+            by_table[name.removesuffix("/").removesuffix(".py").replace("/", ".")] = int(floor)
+    assert by_table == FLOORS
+    lines = re.findall(r"^ (\d)  (.*)$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    assert {name: int(floor) for floor, names in lines for name in names.split()} == FLOORS
+
+
+def test_the_architecture_page_says_of_every_step_what_a_rerun_does() -> None:
+    from pipeline.stages.registry import STAGES
+
+    rows = re.findall(r"^\| ([\w, ]+) \| .+ \| .+ \|$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    named = {name for cell in rows for name in cell.split(", ")}
+    assert named >= {step.name for steps in STAGES.values() for step in steps} | {"train", "remove", "repair"}
+
+
+OLD_WORDS = r"ghost|shadow|grave|nursery|nursling|entomb|salvage|excise"
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.name)
+def test_old_words_are_gone(doc: Path) -> None:
+    assert re.findall(OLD_WORDS, doc.read_text(), re.IGNORECASE) == []
+
+
+def test_modules_named_in_the_documents_are_there() -> None:
+    from tests.house.count import PACKAGES
+
+    named = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+")
+    for doc in (one for one in DOCS if one.name != "CHANGELOG.md"):
+        text = doc.read_text()
+        for name in {match[0] for span in (*spans(text), *shell_lines(text)) for match in named.finditer(span)}:
+            parts = name.split(".")
+            ends = [ROOT.joinpath(*parts[:size]) for size in (len(parts), len(parts) - 1)]
+            assert any(end.with_suffix(".py").is_file() or end.is_dir() for end in ends), f"{doc.name}: {name}"
 
 
 def test_the_vocabulary_of_faults_is_the_designs() -> None:
