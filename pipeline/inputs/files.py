@@ -13,6 +13,7 @@ from typing import Any
 import fsspec
 import pyarrow.parquet as pq
 
+from manifests.extras import how_to_get
 from manifests.journal import FileRecord
 from pipeline.inputs.parquet import UNREADABLE, open_input
 from pipeline.recipes.datasets import DATASETS
@@ -85,7 +86,8 @@ def _filesystem(pattern: str) -> tuple[Any, str]:
     try:
         filesystem, path = fsspec.url_to_fs(pattern)
     except (ValueError, ImportError) as error:
-        raise RecipeError(f"input.files: {pattern!r} cannot be opened by fsspec: {error}") from error
+        get = f". Get it with: {how_to_get('s3')}" if pattern.startswith(("s3:", "s3a:")) else ""
+        raise RecipeError(f"input.files: {pattern!r} cannot be opened by fsspec: {error}{get}") from error
     return filesystem, path
 
 

@@ -1,6 +1,7 @@
 """Data sets: what a file is by its first bytes, whose columns mean what, URLs of any file system, paths and lines."""
 
 import io
+import sys
 import tarfile
 
 import fsspec
@@ -11,13 +12,13 @@ import pytest
 from filters.fetch.img2dataset import reason_of_download
 from pipeline.inputs import jsonl as lines_module
 from pipeline.inputs.convert import with_tables
-from pipeline.inputs.files import data_folder, kind_of, look_at_inputs
+from pipeline.inputs.files import data_folder, find_files, kind_of, look_at_inputs
 from pipeline.inputs.input_list import register_files
 from pipeline.inputs.jsonl import Folder, lines, read_line
 from pipeline.inputs.parquet import RowGroups
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.rules import input_columns
-from pipeline.recipes.schema import RecipeError
+from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.select import Select
 from tests.support.small_web import jpeg, picture
@@ -237,3 +238,10 @@ def test_an_empty_file_of_lines_has_no_rows(tmp_path):
 
 def test_what_img2dataset_says_of_a_refused_connection():
     assert reason_of_download("<urlopen error [Errno 111] Connection refused>")[0] == "connection"
+
+
+def test_files_on_s3_without_its_package_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    recipe = Recipe(input={"files": "s3://bucket/part-*.parquet"}, tier={"one": {"size": 64}})
+    with pytest.raises(RecipeError, match=r"Install s3fs .* Get it with: pip install 'tessera-t2i\[s3\]'"):
+        find_files(recipe)
