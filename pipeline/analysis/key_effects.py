@@ -61,7 +61,6 @@ FILES = {
     "more_prompts.txt": "a blue dog on a log\n",
 }
 UNTRIED: dict[str, tuple[str, ...]] = {
-    "input.dataset": ("all",),
     "input.files": ("all",),
     "input.images": ("all",),
     "input.unit_rows": ("select",),
