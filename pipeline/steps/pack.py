@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from manifests.files import digest_of, read_table
 from manifests.journal import FileRecord, ShardRecord, records_of
@@ -37,8 +39,10 @@ OVERHEAD_BYTES = 6 * 1024
 the JSON."""
 CROP_BYTES = 200
 """At most of a crop's entry in the JSON."""
-JSON_BYTES = r"""coalesce(strlen({0}) + 5 * length(regexp_replace({0}, '[^\x00-\x1f"\\]', '', 'g')), 0)"""
-"""SQL of an upper bound on a text's bytes in JSON: quotes, backslashes and control characters take up to six bytes."""
+ESCAPED = r'[\x00-\x1f"\\]'
+"""Characters that JSON escapes: the control characters, the quote, the backslash."""
+ESCAPE_BYTES = 6
+"""Bytes of the longest escape, `\\u0000`."""
 
 
 @dataclass(frozen=True)
@@ -96,24 +100,22 @@ class Pack(Step):
         if not encoded:
             return
         values = self.recipe.pretokenize
-        gaps = read_tombstones(self.root).packed(
-            tier
-        )  # a removed sample leaves its place empty: the others stay in their shards
+        # a removed sample leaves its place empty: the others stay in their shards
+        gaps = read_tombstones(self.root).packed(tier)
         removed_neighbours = pa.table(
             {
                 "uid": pa.array(gaps, pa.binary()),
                 "bytes": pa.array(gaps.values(), pa.int64()),
-                "gone": [True] * len(gaps),
+                "gone": pa.array([True] * len(gaps), pa.bool_()),
             }
         )
-        gone = "UNION ALL BY NAME SELECT * FROM removed_neighbours" if gaps else ""
-        query = (
-            f"SELECT * FROM ({self._samples_sql(tier, encoded)} {gone}) ORDER BY"
-            f" {uid_hash_sql('uid', values.seed)}, uid"
-        )
-        with connect(self.root) as connection:
+        query = f"""
+            WITH samples AS ({self._samples_sql(tier, encoded)})
+            SELECT * FROM (SELECT * FROM samples UNION ALL BY NAME SELECT * FROM removed_neighbours)
+            ORDER BY {uid_hash_sql("uid", values.seed)}, uid"""
+        with self._connect() as connection:
             connection.register("removed_neighbours", removed_neighbours)
-            rows = connection.execute(query).to_arrow_reader(values.shard_rows)
+            rows = connection.execute(query, self._weights(tier)).to_arrow_reader(values.shard_rows)
             for table in cut_shards(rows, values.shard_rows, values.shard_bytes):
                 yield without_gaps(table).drop_columns(["bytes", "gone"]).cast(PACKED)
 
@@ -123,36 +125,56 @@ class Pack(Step):
         encoded = self._encoded(tier)
         if not encoded:
             return {}
-        with connect(self.root) as connection:
-            connection.register("wanted", pa.table({"uid": pa.array(sorted(uids), pa.binary())}))
-            query = f"SELECT uid, bytes FROM ({self._samples_sql(tier, encoded)}) SEMI JOIN wanted USING (uid)"
-            return dict(connection.execute(query).fetchall())
+        query = f"""
+            WITH samples AS ({self._samples_sql(tier, encoded)})
+            SELECT uid, bytes FROM samples SEMI JOIN asked USING (uid)"""
+        with self._connect() as connection:
+            connection.register("asked", pa.table({"uid": pa.array(sorted(uids), pa.binary())}))
+            return dict(connection.execute(query, self._weights(tier)).fetchall())
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        """Open DuckDB with the function `json_bytes`."""
+        connection = connect(self.root)
+        connection.create_function(
+            "json_bytes",
+            json_bytes,
+            [duckdb.sqltype("VARCHAR")],
+            duckdb.sqltype("BIGINT"),
+            type=PythonUDFType.ARROW,
+            null_handling=FunctionNullHandling.SPECIAL,
+        )
+        return connection
 
     def _encoded(self, tier: str) -> list[Path]:
         return sidecars(self.root, "encode", tier)
 
     def _samples_sql(self, tier: str, encoded: list[Path]) -> str:
-        """Return SQL of a tier's samples in no order, with the bytes that each counts; `gone`: false."""
+        """Return SQL of a tier's samples in no order, with an upper bound on the bytes of each in the tar; `gone`:
+        false. Its parameters are those of `_weights`."""
         return f"""
-            SELECT e.uid::BLOB AS uid, t.url, t.text, t.top_caption, t.said, parse_filename(e.filename,
-            true) AS encoded,
-                   {self._size_sql(tier)} AS bytes, false AS gone
-            FROM {files_sql(encoded)} e JOIN {texts_sql(self.root, self.recipe.tier[tier].caption)} t USING (uid){
-            self._features_sql(tier)
-        }
+            WITH e AS (FROM {files_sql(encoded)}),
+                 t AS {texts_sql(self.root, self.recipe.tier[tier].caption)},
+                 f AS {self._features_sql(tier)}
+            SELECT e.uid::BLOB AS uid, t.url, t.text, t.top_caption, t.said,
+                   parse_filename(e.filename, true) AS encoded,
+                   e.n_crops::BIGINT * $crop + json_bytes(t.text) + json_bytes(t.top_caption) + json_bytes(t.url)
+                   -- model and prompt stand in `said` once, in the sample once per caption
+                   + 2 * json_bytes(t.said::VARCHAR) + coalesce(f.tokens, 0) * $token + $sample AS bytes,
+                   false AS gone
+            FROM e JOIN t USING (uid) LEFT JOIN f USING (uid)
             WHERE e.reason IS NULL"""
 
     def _features_sql(self, tier: str) -> str:
         features = sidecars(self.root, "t5", tier)
-        return f" LEFT JOIN (SELECT uid, tokens FROM {files_sql(features)}) f USING (uid)" if features else ""
+        if not features:
+            return "(SELECT NULL::BLOB AS uid, NULL::INTEGER AS tokens WHERE false)"
+        return f"(SELECT uid, tokens FROM {files_sql(features)})"
 
-    def _size_sql(self, tier: str) -> str:
-        """Return SQL of an upper bound on a sample's bytes in the tar."""
+    def _weights(self, tier: str) -> dict[str, int]:
+        """Return the bytes at most of a crop's codes and entry, of a token's features, and of the rest of a sample."""
         codes = 2 * grid_of(self.recipe.tokenizer(tier)[0], self.recipe.tier[tier].size) ** 2
-        texts = " + ".join(JSON_BYTES.format(text) for text in ("t.text", "t.top_caption", "t.url"))
-        said = JSON_BYTES.format("t.said::VARCHAR")  # model and prompt stand there once, in the sample once per caption
-        features = f"coalesce(f.tokens, 0) * {2 * self.t5.width}" if self.t5.wanted else "0"
-        return f"e.n_crops::BIGINT * {codes + CROP_BYTES} + {texts} + 2 * {said} + {features} + {OVERHEAD_BYTES}"
+        token = 2 * self.t5.width if self.t5.wanted else 0
+        return {"crop": codes + CROP_BYTES, "token": token, "sample": OVERHEAD_BYTES}
 
     def open(self) -> "PackWorker":
         """Return a worker; nothing to load."""
@@ -220,6 +242,14 @@ class PackWorker:
             if row["features"] is not None:
                 numbers = np.frombuffer(row["features"], dtype).reshape(row["tokens"], -1)
                 parts[row["uid"]]["t5"] = {"numbers": numbers, "note": {**note, "tokens": row["tokens"]}}
+
+
+def json_bytes(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return an upper bound (int64) on the bytes of each text in JSON beside its quotes: every escape counts as the
+    longest; 0 for null."""
+    escaped = pc.count_substring_regex(texts, pattern=ESCAPED).cast(pa.int64())
+    size = pc.add(pc.binary_length(texts).cast(pa.int64()), pc.multiply(escaped, ESCAPE_BYTES - 1))
+    return pc.fill_null(size, 0)
 
 
 def sources(order: pa.Table) -> list[str]:

