@@ -11,6 +11,13 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.recipes.schema import Recipe, RecipeError, TierSection
 
+A_TIER = """[tier.pretrain]
+size = 256
+rules = [{ use = "size", min_side = 256 }]"""
+NO_TIER = (
+    "no tier: a tier is a set of pairs for one purpose: the side of its square crops, in pixels, and the rules that a"
+    f" pair must pass beside those of [filter]. A recipe needs one or more, such as\n\n{A_TIER}"
+)
 BUNDLED = ("demo", "demo_artworks", "laion_coco")
 
 
@@ -59,7 +66,8 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError("recipe: " + "; ".join(_explain(data, fault) for fault in error.errors()[:5])) from error
+        faults = sorted(error.errors()[:5], key=lambda fault: fault["loc"] == ("tier",))  # whose example ends the text
+        raise RecipeError("recipe: " + "; ".join(_explain(data, fault) for fault in faults)) from error
     from pipeline.recipes.checks import check_models, check_rules  # the catalogues are needed only here
 
     check_rules(recipe)
@@ -70,6 +78,8 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
 def _explain(data: Mapping[str, Any], fault: Any) -> str:
     """Say what was got, wanted and known for one pydantic error."""
     where = ".".join(str(part) for part in fault["loc"])
+    if where == "tier" and fault["type"] in ("missing", "too_short"):
+        return NO_TIER
     if fault["type"] != "extra_forbidden":
         got = "" if fault["type"] == "missing" else f" (got {fault.get('input')!r})"
         return f"{where}: {fault['msg']}{got}"

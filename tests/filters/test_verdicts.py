@@ -1,54 +1,24 @@
-"""The shared judgement: verdicts equal the row-wise rule of the design, and each cluster has one survivor by a total
-order."""
-
-import hashlib
-import random
+"""Verdicts are those of the rules asked one by one, and a row has one reason by a fixed precedence."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from filters.survivors import Candidates, halves
-from filters.verdicts import PASSES, first_failure, marked, names_of, reasons_of, verdicts_of
+from filters.verdicts import (
+    PASSES,
+    codes_of,
+    final_fates,
+    first_failure,
+    marked,
+    names_of,
+    reasons_of,
+    verdicts_of,
+)
 from manifests.schema import COLUMNS
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.rules import build_rules
 from pipeline.steps.decide import tier_lists
-
-RECIPE = {
-    "filter": {"rules": [{"use": "size", "min_side": 64}, {"use": "similarity", "column": "similarity", "min": 0.3}]},
-    "score": {
-        "use": ["clip_similarity", "aesthetic_v2"],
-        "clip": {"weights": "stand-in"},
-        "aesthetic_v2": {"weights": "stand-in"},
-    },
-    "tier": {
-        "broad": {"size": 64, "rules": [{"use": "aspect", "max": 2.0}]},
-        "fine": {"size": 64, "rules": [{"use": "aesthetic", "min": 5.0, "model": "v2"}]},
-    },
-}
-
-
-def uid(n: int) -> bytes:
-    return hashlib.md5(str(n).encode()).digest()
-
-
-def batch_of(rows: int, seed: int = 0) -> pa.RecordBatch:
-    draw = random.Random(seed)
-
-    def some(values):
-        return [draw.choice([None, *values]) for _ in range(rows)]
-
-    columns = {
-        "uid": [uid(n) for n in range(rows)],
-        "width": some([50, 64, 100, 200, 300]),
-        "height": some([64, 100, 150]),
-        "similarity": some([0.2, 0.3, 0.4]),
-        "aesthetic_v2": some([4.0, 5.0, 6.0]),
-    }
-    arrays = [pa.array(values, COLUMNS[name].type) for name, values in columns.items()]
-    clusters = pa.array([uid(draw.randrange(rows // 3)) for _ in range(rows)], pa.binary(16))
-    return pa.RecordBatch.from_arrays([*arrays, clusters], names=[*columns, "cluster"])
+from tests.support.judged_rows import RECIPE, batch_of
 
 
 def test_verdicts_are_those_of_the_rules_asked_one_by_one():
@@ -77,36 +47,49 @@ def test_rules_that_are_settled_are_not_asked():
     }
 
 
-def test_each_cluster_has_one_survivor_and_it_is_the_best_in_any_order():
-    batch = batch_of(300, 1)
-    rank = np.array([n % 2 for n in range(300)], np.int16)
-    rows = batch.to_pylist()
-
-    def worth(n):
-        row = rows[n]
-        score = -1.0 if row["aesthetic_v2"] is None else row["aesthetic_v2"]
-        pixels = -1 if None in (row["width"], row["height"]) else row["width"] * row["height"]
-        return (-rank[n], -score, -pixels, row["uid"])
-
-    best = {
-        min((n for n in range(300) if rows[n]["cluster"] == cluster), key=worth)
-        for cluster in {row["cluster"] for row in rows}
-    }
-    assert set(np.flatnonzero(~Candidates.of(batch, rank).losers())) == best
-    order = np.random.default_rng(2).permutation(300)
-    shuffled = Candidates.of(batch.take(pa.array(order)), rank[order]).losers()
-    assert set(order[~shuffled]) == best
+def test_a_null_that_can_still_be_filled_passes_and_later_rules_are_asked():
+    size, similarity = build_rules(parse_recipe(RECIPE)).everywhere
+    columns = {"width": [None, None, 9], "height": [70, 70, 70], "similarity": [0.5, 0.1, 0.1]}
+    arrays = [pa.array(values, COLUMNS[name].type) for name, values in columns.items()]
+    batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
+    reasons = ("missing_value", "size", "similarity")
+    assert first_failure([size, similarity], batch, reasons).tolist() == [0, 0, 1]
+    assert first_failure([size, similarity], batch, reasons, {"width"}).tolist() == [PASSES, 2, 1]
+    assert first_failure([], batch, reasons).tolist() == [PASSES] * 3
+    assert first_failure([size], batch.slice(0, 0), reasons).tolist() == []
 
 
-def test_nobody_contends():
-    assert len(Candidates.of(batch_of(9).slice(0, 0), np.empty(0, np.int16)).losers()) == 0
+def test_codes_and_names_are_one_table():
+    reasons = ("missing_value", "size")
+    names = pa.array(["size", None, "missing_value"])
+    assert codes_of(names, reasons).tolist() == [1, PASSES, 0]
+    assert codes_of(names.dictionary_encode(), reasons).tolist() == [1, PASSES, 0]
+    assert names_of(codes_of(names, reasons), reasons).equals(names)
+    with pytest.raises(KeyError, match="colour"):
+        codes_of(pa.array(["colour"]), reasons)
 
 
-def test_halves_sort_as_the_bytes_do():
-    raw = [uid(n) for n in range(50)]
-    made = halves(pa.array(raw, pa.binary(16)).slice(3))
-    assert [b"".join(int(half).to_bytes(8, "big") for half in row) for row in made] == raw[3:]
-    assert (halves(pa.array(raw, pa.binary())) == halves(pa.array(raw, pa.binary(16)))).all()
+@pytest.mark.parametrize(
+    ("row", "fate"),
+    [
+        ({"planned": True}, (None, None)),
+        ({"planned": True, "judged": "size"}, ("size", "decide")),
+        ({"planned": True, "fault": "http_404", "fault_step": "fetch"}, ("http_404", "fetch")),
+        ({"planned": True, "fault": "corrupt", "fault_step": "score", "judged": "size"}, ("corrupt", "score")),
+        ({"planned": False}, ("exact_duplicate", "fetch")),  # a later row of a uid: the fetch plans the first alone
+        ({"planned": False, "selected": "text"}, ("text", "select")),
+        ({"planned": False, "selected": "text", "mark": "removed"}, ("removed", "dedup")),
+        ({"planned": False, "mark": "removed"}, ("removed", "dedup")),
+        ({"planned": True, "mark": "removed", "fault": "removed", "fault_step": "fetch"}, ("removed", "fetch")),
+        ({"planned": True, "mark": "removed", "fault": "dns", "fault_step": "fetch"}, ("removed", "dedup")),
+        ({"planned": True, "mark": "placeholder", "judged": "size"}, ("size", "decide")),  # judged knows of the mark
+    ],
+)
+def test_the_earliest_step_gives_the_reason_but_removed_beats_all(row, fate):
+    names = ("selected", "mark", "fault", "fault_step", "judged")
+    schema = pa.schema([("planned", pa.bool_()), *((name, pa.string()) for name in names)])
+    reason, step = final_fates(pa.Table.from_pylist([row], schema=schema))
+    assert (reason.to_pylist(), step.to_pylist()) == ([fate[0]], [fate[1]])
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,17 @@ def test_two_rules_of_one_name(recipe):
         recipe(text='[filter]\nrules = [{ use = "size" }, { use = "size" }]\n[tier.a]\nsize = 8\n')
 
 
-def test_a_recipe_without_tiers_or_that_is_not_toml(recipe, tmp_path):
-    with pytest.raises(RecipeError, match="tier"):
-        recipe(text="[filter]\nrules = []\n")
+@pytest.mark.parametrize("text", ["", "[filter]\nrules = []\n", "[tier]\n"])
+def test_a_recipe_without_tiers_is_told_what_one_is(recipe, text):
+    with pytest.raises(RecipeError) as error:
+        recipe(text=text)
+    said, example = str(error.value).split("\n\n")
+    assert said.startswith("recipe: no tier: a tier is a set of pairs for one purpose: the side of its square crops")
+    assert example == '[tier.pretrain]\nsize = 256\nrules = [{ use = "size", min_side = 256 }]'
+    assert recipe(text=text.removeprefix("[tier]\n") + example).tier["pretrain"].size == 256
+
+
+def test_a_recipe_that_is_not_toml(recipe, tmp_path):
     with pytest.raises(RecipeError, match="not TOML"):
         recipe(text="[filter\n")
     with pytest.raises(RecipeError, match="cannot read"):
