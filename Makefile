@@ -17,8 +17,8 @@ setup: $(STAMP)  ## Make .venv with uv from the pins in constraints.txt (nothing
 
 $(STAMP): pyproject.toml constraints.txt overrides.txt
 	@set -e; for p in $(PYTHON) python3.11 python3.12 python3 python; do \
-	  if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then found=$$p; break; fi; done; \
-	  if [ -z "$$found" ]; then echo "Tessera needs Python 3.11 or 3.12 on PATH (img2dataset stops at 3.12); set PYTHON=/path/to/python3.11"; exit 2; fi; \
+	  if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11, 5) <= sys.version_info[:3] < (3, 13))' 2>/dev/null; then found=$$p; break; fi; done; \
+	  if [ -z "$$found" ]; then echo "Tessera needs Python 3.11 (3.11.5 or newer) or 3.12 on PATH (a pinned package starts at 3.11.5, img2dataset stops at 3.12); set PYTHON=/path/to/python3.11"; exit 2; fi; \
 	  echo "making $(VENV) with $$($$found --version)"; \
 	  [ -x $(BIN)/python ] || $$found -m venv $(VENV); \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
