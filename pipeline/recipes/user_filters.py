@@ -106,6 +106,7 @@ def _guarded(path: Path, use: str, keep: Callable[..., Any]) -> Callable[[Any, p
 
     @functools.wraps(keep)
     def judged(self: Any, batch: pa.RecordBatch) -> pa.BooleanArray:
+        """Return the verdicts. Raises RecipeError."""
         try:
             verdict = keep(self, batch)
             if isinstance(verdict, pa.ChunkedArray):

@@ -28,6 +28,8 @@ TEXTS = ("url", "text", "top_caption")
 """Long columns that rules may read: held in memory only where one does."""
 BATCH = 1 << 18
 """Rows judged at once: memory, not speed, sets it."""
+WITHIN = "source BETWEEN $source AND $last_source AND source_row BETWEEN $row AND $last_row"
+"""SQL of the rows of one shard, by the bounds that `_bounds` gives; source and number are the order of `facts`."""
 LAST = (
     pa.field("shard", pa.string(), metadata={"says": "shard of pairs/ that the row was fetched into"}),
     pa.field(
@@ -133,8 +135,8 @@ def final_values(scored: dict[str, str]) -> Values:
 
 
 def _judge(connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, values: Values) -> None:
-    """Make tables `facts` (a row per planned uid: fault, values, origins, mark, cluster), `marks` and `judged` (place,
-    reason, passed)."""
+    """Make tables `marks`, `facts` (a row per planned uid: fault, values, origins, mark, cluster) and `judged` (place
+    in `facts`, reason, passed)."""
     _make_marks(connection, root)
     texts = [name for name in TEXTS if name in rules.columns]
     origins_of = {_parameter(source): source.origin for sources in values.values() for source in sources}
@@ -263,9 +265,6 @@ def _bounds(connection: duckdb.DuckDBPyConnection, ledger: Path) -> dict[str, An
     places = f"SELECT min(rowid), max(rowid) FROM facts WHERE {WITHIN}"
     first, last = connection.execute(places, bounds).fetchone() or (None, None)
     return {**bounds, "place": first, "last_place": last}
-
-
-WITHIN = "source BETWEEN $source AND $last_source AND source_row BETWEEN $row AND $last_row"
 
 
 def _final_sql(ledger: Path, values: Values) -> str:

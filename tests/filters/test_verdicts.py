@@ -17,7 +17,6 @@ from filters.verdicts import (
 from manifests.schema import COLUMNS
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.rules import build_rules
-from pipeline.steps.decide import tier_lists
 from tests.support.judged_rows import RECIPE, batch_of
 
 
@@ -106,11 +105,3 @@ def test_marks_and_rules(mark, code, wanted):
     given = np.array([PASSES if code == "passes" else reasons.index(code)], np.int16)
     got = marked(given, pa.array([mark], pa.string()), reasons)[0]
     assert ("passes" if got == PASSES else reasons[got]) == wanted
-
-
-def test_tiers_of_kept_rows_alone():
-    passed, kept = (
-        pa.chunked_array([pa.array([3, 1, None, 2], pa.uint64())]),
-        pa.chunked_array([pa.array([True, False, True, True])]),
-    )
-    assert tier_lists(passed, kept, ["a", "b"]).to_pylist() == [["a", "b"], [], [], ["b"]]

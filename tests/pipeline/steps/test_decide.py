@@ -8,7 +8,7 @@ from manifests.journal import FileRecord, Journal
 from manifests.uid import uid_of
 from pipeline.execution.in_flight import InFlight
 from pipeline.recipes.load import load_recipe
-from pipeline.steps.decide import Decide, final_values
+from pipeline.steps.decide import Decide, final_values, tier_lists
 from tests.support.filter_runs import final_rows, run_filter
 from tests.support.small_web import EXPECTED, KEPT, write_input, write_recipe
 
@@ -35,6 +35,14 @@ def test_where_values_come_from():
         ("c.aesthetic_v2", "aesthetic_v2 (stand-in weights)"),
     ]
     assert places["conse"] == [("c.conse", "conse")]
+
+
+def test_tiers_of_kept_rows_alone():
+    passed, kept = (
+        pa.chunked_array([pa.array([3, 1, None, 2], pa.uint64())]),
+        pa.chunked_array([pa.array([True, False, True, True])]),
+    )
+    assert tier_lists(passed, kept, ["a", "b"]).to_pylist() == [["a", "b"], [], [], ["b"]]
 
 
 def test_each_reason_names_its_step(place):
