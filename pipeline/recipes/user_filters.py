@@ -5,6 +5,7 @@ import hashlib
 import sys
 import traceback
 from collections.abc import Callable, Set
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -71,17 +72,35 @@ def _load(path: Path) -> None:
     module.__file__ = str(path)
     before = dict(FILTERS)
     sys.modules[module.__name__] = module  # dataclasses look their own module up
-    try:
+    with _Blame(path, "recipe: filter.python", (RecipeError, KeyboardInterrupt)), ExitStack() as undo:
+        undo.callback(_restore, before, module.__name__)
         exec(compile(source, str(path), "exec"), module.__dict__)
         _check(path, [(use, found) for use, found in FILTERS.items() if before.get(use) is not found])
-    except BaseException as error:
-        FILTERS.clear()
-        FILTERS.update(before)
-        del sys.modules[module.__name__]
-        if isinstance(error, RecipeError | KeyboardInterrupt):
-            raise
-        raise RecipeError(f"recipe: filter.python: {_place(path, error)}: {_words(error)}") from error
+        undo.pop_all()  # it went well: nothing is undone
     _LOADED[path] = UserFile(path, sha256, module.__name__)
+
+
+def _restore(before: dict[str, Any], module: str) -> None:
+    FILTERS.clear()
+    FILTERS.update(before)
+    del sys.modules[module]
+
+
+@dataclass(frozen=True)
+class _Blame:
+    """Whatever a user's code raises becomes a RecipeError that names the file and the line; `passing` is left alone."""
+
+    path: Path
+    what: str
+    passing: tuple[type[BaseException], ...]
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise RecipeError from the error."""
+        if error is not None and not isinstance(error, self.passing):
+            raise RecipeError(f"{self.what}: {_place(self.path, error)}: {_words(error)}") from error
 
 
 def _check(path: Path, made: list[tuple[str, Any]]) -> None:
@@ -107,14 +126,12 @@ def _guarded(path: Path, use: str, keep: Callable[..., Any]) -> Callable[[Any, p
     @functools.wraps(keep)
     def judged(self: Any, batch: pa.RecordBatch) -> pa.BooleanArray:
         """Return the verdicts. Raises RecipeError."""
-        try:
+        with _Blame(path, f"filter {use!r}", (KeyboardInterrupt, SystemExit, GeneratorExit)):
             verdict = keep(self, batch)
             if isinstance(verdict, pa.ChunkedArray):
                 verdict = verdict.combine_chunks()
             elif isinstance(verdict, np.ndarray | list):
                 verdict = pa.array(verdict)
-        except Exception as error:
-            raise RecipeError(f"filter {use!r}: {_place(path, error)}: {_words(error)}") from error
         if pa.types.is_null(getattr(verdict, "type", None) or pa.int8()):
             verdict = verdict.cast(pa.bool_())
         if not isinstance(verdict, pa.BooleanArray) or len(verdict) != batch.num_rows:
