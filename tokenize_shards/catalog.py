@@ -1,6 +1,6 @@
 """Name the tokenizers: layout, downsampling, codebook, and the identity of their weights, all without torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,6 +9,9 @@ from manifests.weights import STAND_IN, WeightsError, WeightsFile, stand_in, wei
 DEMO = "demo"
 """The recipe value that asks for the weights inside this package (VQ-demo alone has some)."""
 STAND_IN_SEED = 0
+IDENTITY_OF = {"VQ-demo": "weights = 'demo' (inside this package), or your own from: python -m pipeline.demo.tokenizer"}
+"""Tokenizer -> its `get` as it stood when the identity of stand-in weights was first made of it: keys and digests of
+runs hold that identity, so that it outlives the words."""
 DEMO_WEIGHTS = Path(__file__).parent / "demo_weights" / "vq_demo.safetensors"
 
 
@@ -71,7 +74,7 @@ def vq_weights(name: str, weights: str) -> WeightsFile:
     """
     spec = vq_spec(name)
     if weights == STAND_IN:
-        return stand_in(name, f"{spec} seed={STAND_IN_SEED}")
+        return stand_in(name, f"{replace(spec, get=IDENTITY_OF.get(name, spec.get))} seed={STAND_IN_SEED}")
     if weights == DEMO and name != "VQ-demo":
         raise WeightsError(f"weights of {name}: only VQ-demo has 'demo' weights. {what_to_get(spec)}")
     return _identity(name, *_state(DEMO_WEIGHTS if weights == DEMO else Path(weights)))

@@ -1,0 +1,103 @@
+"""Run folders of an earlier commit, whole or killed half-way, are taken up: same keys, digests and bytes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from manifests.manifest import Manifest
+from manifests.verify import verify_run
+from pipeline.execution.run_folder import recipe_of_run
+from pipeline.execution.step import Runtime
+from pipeline.maintenance.remove.run import remove_rows
+from pipeline.maintenance.remove.selectors import gather
+from pipeline.recipes.load import load_recipe
+from pipeline.stages.registry import STAGES
+from pipeline.stages.run import StageOptions, run_stage
+from tests.support.keep_runs import differing, without_beam
+from tests.support.old_run import COMMIT, REMOVED, has, make
+from tests.support.old_run import STAGES as NAMES
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not has(COMMIT), reason="this checkout's history lacks the earlier commit (a shallow clone)"),
+]
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory, web) -> dict[str, Path]:
+    """Return name -> run folder made by the earlier commit."""
+    return make(tmp_path_factory.mktemp("old"), web)
+
+
+def go_on(old: dict[str, Path], name: str, folder: Path, *stages: str) -> dict[str, int]:
+    """Copy a folder, run these stages over it and return stage -> units made."""
+    shutil.copytree(old[name], folder)
+    recipe = load_recipe(old[name].parent / "recipe.toml", [f'output.root="{folder}"'])
+    with without_beam():
+        finished = {stage: run_stage(recipe, stage, StageOptions()) for stage in stages}
+    return {stage: one.made for stage, one in finished.items() if one is not None}
+
+
+def digests(root: Path) -> list[str]:
+    return [Manifest.read(root / "manifests" / f"{stage}.json").digest for stage in NAMES]
+
+
+def steps_keys(root: Path) -> dict[str, list[str]]:
+    """Return step -> the keys of its records."""
+    journal = root / "manifests" / "journal"
+    return {
+        step.name: [
+            json.loads(path.read_text())["key"]
+            for path in sorted((journal / step.name).glob("*.json"))
+            if path.stem != "step"
+        ]
+        for steps in STAGES.values()
+        for step in steps
+    }
+
+
+def is_whole(root: Path) -> bool:
+    stages = {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}
+    return not verify_run(root, stages).wrong
+
+
+def test_a_whole_run_is_whole_and_nothing_runs_again(old, tmp_path):
+    assert go_on(old, "whole", tmp_path / "run", *NAMES) == {"filter": 0, "caption": 0, "pretokenize": 0}
+    assert digests(tmp_path / "run") == digests(old["whole"])
+    assert steps_keys(tmp_path / "run") == steps_keys(old["whole"])
+    assert is_whole(tmp_path / "run")
+    assert differing(tmp_path / "run", old["whole"]) == ["manifests/recipe.json", "recipe.toml"]  # another output.root
+
+
+def test_a_run_killed_in_fetch_goes_on_to_the_same_digests(old, tmp_path):
+    before = sum(len(list((old["fetch"] / "manifests/journal" / name).glob("0*.json"))) for name in ("select", "fetch"))
+    total = sum(len(keys) for name, keys in steps_keys(old["whole"]).items() if name in ("select", "fetch"))
+    assert 0 < before < total
+    made = go_on(old, "fetch", tmp_path / "run", *NAMES)
+    records = {name: len(keys) for name, keys in steps_keys(old["whole"]).items()}
+    assert made["filter"] == sum(records[step.name] for step in STAGES["filter"]) - before
+    assert digests(tmp_path / "run") == digests(old["whole"])
+    assert is_whole(tmp_path / "run")
+
+
+def test_a_run_killed_in_encode_goes_on_to_the_same_digest(old, tmp_path):
+    before = len(list((old["encode"] / "manifests/journal/encode").glob("*-0*.json")))
+    records = {name: len(keys) for name, keys in steps_keys(old["whole"]).items()}
+    assert 0 < before < records["encode"]
+    made = go_on(old, "encode", tmp_path / "run", "pretokenize")
+    assert made["pretokenize"] == sum(records[step.name] for step in STAGES["pretokenize"]) - before
+    assert digests(tmp_path / "run") == digests(old["whole"])
+    assert is_whole(tmp_path / "run")
+
+
+def test_a_removal_killed_half_way_ends_as_an_undisturbed_one(old, tmp_path):
+    assert (old["remove"] / ".removal").exists()
+    shutil.copytree(old["remove"], tmp_path / "run")
+    recipe = recipe_of_run(tmp_path / "run")
+    outcome = remove_rows(tmp_path / "run", recipe, Runtime(), gather({"url": [REMOVED]}, []))
+    assert not outcome.rows  # the files that were ready were put in place: the row has its tombstone
+    assert digests(tmp_path / "run") == digests(old["removed"])
+    assert differing(tmp_path / "run", old["removed"]) == []
+    assert is_whole(tmp_path / "run")
