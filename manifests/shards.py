@@ -167,7 +167,7 @@ def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
                 file = tar.extractfile(info)
                 name, _, extension = info.name.partition(".")
                 yield name, extension, file.read() if file else b""
-            _check_end(path, tar.offset)
+            check_end(path, tar.offset)
     except tarfile.TarError as error:
         raise ShardError(f"{path}: damaged ({error})") from error
 
@@ -190,9 +190,14 @@ def member_places(path: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def _is_plain(head: bytes) -> bool:
-    """Tell whether a block is the header of a file whose name and length stand in it, and nowhere else."""
+    """Tell whether a block is the header of a file whose name and length stand in it, and nowhere else; it has its
+    checksum."""
     return (
-        head[257:263] == b"ustar\0" and head[156:157] == tarfile.REGTYPE and not head[345] and head[124:135].isdigit()
+        head[257:263] == b"ustar\0"
+        and head[156:157] == tarfile.REGTYPE
+        and not head[345]
+        and not head[124:135].strip(b"01234567")
+        and head[148:156] == b"%06o\0 " % (sum(head) - sum(head[148:156]) + 8 * ord(" "))
     )
 
 
@@ -204,8 +209,9 @@ def _places_by_tarfile(path: Path, file: IO[bytes]) -> Iterator[tuple[str, int, 
         raise ShardError(f"{path}: damaged ({error})") from error
 
 
-def _check_end(path: Path, offset: int) -> None:
-    """Ask for the two zero blocks where tarfile stopped reading headers."""
+def check_end(path: Path, offset: int) -> None:
+    """Ask for the two zero blocks where a tar's last member ends. Raises ShardError where they are not: the file was
+    cut."""
     with open(path, "rb") as file:
         file.seek(offset)
         tail = file.read(2 * tarfile.BLOCKSIZE)

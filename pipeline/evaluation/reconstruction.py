@@ -14,6 +14,7 @@ from PIL import Image
 
 from manifests.journal import records_of
 from manifests.shards import Sample, ShardError, read_shard
+from manifests.stored_pictures import stored_pictures
 from pipeline.evaluation.plots import Grid, Row, save_grid
 from pipeline.recipes.schema import RecipeError
 from tokenize_shards.crops import Crop
@@ -201,9 +202,8 @@ def find_pictures(root: Path, keys: Sequence[str]) -> dict[str, Image.Image]:
     for path in shards:
         if wanted <= found.keys():
             break
-        for key, sample in read_shard(path):
-            if key in wanted:
-                found[key] = _picture(path, key, sample)
+        for key, sample in stored_pictures(path, wanted):
+            found[key] = _picture(path, key, sample)
     return found
 
 

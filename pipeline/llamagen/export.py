@@ -13,7 +13,8 @@ from manifests.files import read_json, write_bytes, write_json
 from manifests.journal import records_of
 from manifests.layout import PLAN
 from manifests.plans import plan_folder
-from manifests.shards import Index, ShardError, index_path, read_shard
+from manifests.shards import Index, ShardError, index_path
+from manifests.stored_pictures import stored_pictures
 from manifests.weights import sha256_file
 from pipeline.llamagen.output_folder import replacing
 from pipeline.llamagen.source import TEXT_SOURCES
@@ -227,10 +228,9 @@ def _write_pictures(root: Path, folder: Path, shards: Sequence[Shard]) -> int:
         path = root / record.files[0].path
         if not path.is_file() or sha256_file(path) != record.files[0].sha256:
             raise ShardError(f"{path} is not there, or damaged: see pipeline verify {root}, then pipeline repair")
-        for key, sample in read_shard(path):
-            if key in wanted:
-                write_bytes(folder / _picture(wanted[key], key), sample["jpg"])
-                count += 1
+        for key, sample in stored_pictures(path, wanted.keys()):
+            write_bytes(folder / _picture(wanted[key], key), sample["jpg"])
+            count += 1
     if count < len(wanted):
         lost = f"{len(wanted) - count} of {len(wanted)} pictures are not in {root / 'pairs'}"
         raise RecipeError(f"export: {lost}: see pipeline verify {root}; or give --no-pictures")

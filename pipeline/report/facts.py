@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from manifests.files import FormatError, read_json
-from manifests.shards import ShardError, read_shard
+from manifests.shards import ShardError
+from manifests.stored_pictures import stored_pictures
 from manifests.weights import WeightsFile
 from pipeline.analysis.forecast import beside
 from pipeline.evaluation.ground_truth import joined
@@ -279,8 +280,8 @@ def _fill(facts: Facts, shards: Sequence[Path], recaptions: dict[str, str]) -> N
     places = [*facts.kept_shots.values(), *facts.dropped_shots.values(), *facts.groups]
     wanted = {shot.uid for shots in places for shot in shots}
     found: dict[str, tuple[bytes, str]] = {}
-    for key, sample in _samples(shards):
-        if key in wanted and "jpg" in sample:
+    for key, sample in _samples(shards, wanted):
+        if "jpg" in sample:
             found[key] = (shrunk(sample["jpg"], SIDE), sample.get("txt", b"").decode("utf-8", "replace"))
         if len(found) == len(wanted):
             break
@@ -297,10 +298,10 @@ def _is_unsafe(shot: Example) -> bool:
     return shot.reason == "nsfw" or any(shot.scores.get(name, (0.0, ""))[0] > most for name, most in UNSAFE.items())
 
 
-def _samples(shards: Sequence[Path]) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _samples(shards: Sequence[Path], keys: set[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
     for shard in shards:
         with contextlib.suppress(ShardError, OSError):
-            yield from read_shard(shard)
+            yield from stored_pictures(shard, keys, ("jpg", "txt"))
 
 
 def shrunk(data: bytes, side: int) -> bytes:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from manifests.files import read_json, write_json
-from manifests.shards import read_shard
+from manifests.stored_pictures import stored_pictures
 from pipeline.evaluation.plots import Grid, Row, save_grid
 from pipeline.evaluation.recall import Recall, measure_recall
 from pipeline.gpt import GPT
@@ -106,7 +106,7 @@ class Studio:
     ) -> None:
         found, pairs = context
         rebuilt = self.pictures(_codes(shown))
-        originals = stored_pictures(pairs, [example.uid for example in shown], rebuilt[0].width)
+        originals = cropped_originals(pairs, [example.uid for example in shown], rebuilt[0].width)
         prompts = [example.caption for example in shown]
         columns: dict[str, Sequence[Image.Image | None]] = {
             "from its codes": rebuilt,
@@ -134,15 +134,16 @@ def _codes(examples: Sequence[Example]) -> Tensor:
     return torch.from_numpy(np.stack([example.codes_N for example in examples]).astype(np.int64))
 
 
-def stored_pictures(pairs: Path, uids: Sequence[str], size: int) -> dict[str, Image.Image]:
+def cropped_originals(pairs: Path, uids: Sequence[str], size: int) -> dict[str, Image.Image]:
     """Return the fetched pictures of these uids, cropped to `size` pixels, as far as RUN/pairs still has them."""
     from filters.images.decode import ImageFault, ImageLimits, open_picture  # the one gate for foreign bytes
 
-    wanted, found = set(uids), dict[str, Image.Image]()
-    samples = (sample for path in sorted(pairs.glob("*.tar")) for sample in read_shard(path))
-    for key, jpeg in ((key, parts["jpg"]) for key, parts in samples if key in wanted and "jpg" in parts):
+    missing, pictures = set(uids), dict[str, Image.Image]()
+    samples = (sample for path in sorted(pairs.glob("*.tar")) for sample in stored_pictures(path, missing))
+    for key, jpeg in ((key, parts["jpg"]) for key, parts in samples if "jpg" in parts):
         with contextlib.suppress(ImageFault):
-            found[key] = center_crop(open_picture(jpeg, ImageLimits()), size)
-        if len(found) == len(wanted):
+            pictures[key] = center_crop(open_picture(jpeg, ImageLimits()), size)
+        missing.discard(key)
+        if not missing:
             break
-    return found
+    return pictures

@@ -15,7 +15,7 @@ from manifests.reasons import is_among
 from manifests.tables import ATTEMPTS
 from pipeline.execution.reuse import earlier_tables, stamp
 from pipeline.execution.step import Unit
-from pipeline.steps.fetch.pairs import Attempt, Result, Spool, stored_pictures
+from pipeline.steps.fetch.pairs import Attempt, Result, Spool, earlier_pictures
 
 
 def attempts_table(rows: list[dict[str, Any]], results: Mapping[bytes, Result]) -> pa.Table:
@@ -84,7 +84,7 @@ def carried(past: Mapping[bytes, Past], again: Collection[str], spool: Spool) ->
     pictures = {uid: known for uid, known in settled.items() if uid not in results}
     for ledger in sorted({known.ledger for known in pictures.values()}):
         tar = ledger.with_name(ledger.name.replace("-ledger.parquet", "-pairs.tar"))
-        for uid, jpeg, stored in stored_pictures(tar, pictures) if tar.is_file() else ():
+        for uid, jpeg, stored in earlier_pictures(tar, pictures) if tar.is_file() else ():
             if uid not in results:
                 results[uid] = Result(pictures[uid].attempts, stored, *spool.put(jpeg))
     return results

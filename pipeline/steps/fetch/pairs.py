@@ -13,7 +13,7 @@ import pyarrow as pa
 from filters.images.decode import Stored
 from manifests.reasons import IMAGE
 from manifests.schema import SCORES, schema
-from manifests.shards import read_shard
+from manifests.stored_pictures import stored_pictures
 
 METADATA = ("top_caption", *SCORES)
 SIZES = ("width", "height", "original_width", "original_height")
@@ -79,13 +79,11 @@ def samples(
         yield row["uid"].hex(), {"jpg": jpeg, "txt": (row["text"] or "").encode(), "json": note.encode()}
 
 
-def stored_pictures(tar: Path, wanted: Mapping[bytes, Any]) -> Iterator[tuple[bytes, bytes, Stored]]:
-    """Yield (uid, JPEG, its sizes) of the wanted pairs of a tar that `samples` made."""
-    for key, sample in read_shard(tar):
-        uid = bytes.fromhex(key)
-        if uid in wanted:
-            note = json.loads(sample["json"])
-            yield uid, sample["jpg"], Stored(b"", *(note[name] for name in SIZES))
+def earlier_pictures(tar: Path, uids: Iterable[bytes]) -> Iterator[tuple[bytes, bytes, Stored]]:
+    """Yield (uid, JPEG, its sizes) of these pairs of a tar that `samples` made."""
+    for key, sample in stored_pictures(tar, {uid.hex() for uid in uids}, ("jpg", "json")):
+        note = json.loads(sample["json"])
+        yield bytes.fromhex(key), sample["jpg"], Stored(b"", *(note[name] for name in SIZES))
 
 
 def _pair(row: Mapping[str, Any], result: Result) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import random
 
 from manifests.shards import write_shard
-from pipeline.training.sample_sheets import stored_pictures
+from pipeline.training.sample_sheets import cropped_originals
 from tests.support.small_web import jpeg, picture
 
 
@@ -13,6 +13,6 @@ def test_pictures_are_found_in_any_shard_and_one_that_does_not_open_is_left_out(
     for shard in (0, 1):
         some = list(zip(uids, bodies, strict=True))[3 * shard : 3 * shard + 3]
         write_shard(tmp_path / f"{shard:05d}.tar", ((uid, {"jpg": body}) for uid, body in some))
-    found = stored_pictures(tmp_path, [uids[0], uids[4], uids[5], "f" * 32], 64)
+    found = cropped_originals(tmp_path, [uids[0], uids[4], uids[5], "f" * 32], 64)
     assert list(found) == [uids[0], uids[4]]
     assert {image.size for image in found.values()} == {(64, 64)}

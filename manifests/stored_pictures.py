@@ -1,0 +1,46 @@
+"""Open the stored pictures of these uids in `pairs/*.tar`, by the tars' headers: nothing else is read."""
+
+import os
+from collections.abc import Collection, Iterator
+from itertools import groupby
+from pathlib import Path
+from tarfile import BLOCKSIZE
+
+from manifests.shards import Sample, ShardError, check_end, member_places
+
+PICTURE = ("jpg",)
+"""Extension of the picture; `txt` and `json` stand beside it."""
+
+
+def stored_pictures(
+    tar: Path, keys: Collection[str] | None = None, parts: Collection[str] = PICTURE
+) -> Iterator[tuple[str, Sample]]:
+    """Yield (key, sample) of a shard of pairs in the tar's order: the key is the uid in hex, the sample holds `parts`.
+
+    With `keys`, only of these pairs; a key that the tar lacks is no error, and a pair that lacks a part comes without
+    it. Raises ShardError for a tar that is cut or damaged, where its end is reached, and OSError.
+    """
+    end = 0
+    with open(tar, "rb") as file:
+        for key, members in groupby(member_places(tar), lambda place: place[0].partition(".")[0]):
+            sample = Sample()
+            for name, offset, length in members:
+                end = offset + -(-length // BLOCKSIZE) * BLOCKSIZE
+                extension = name.partition(".")[2]
+                if extension in parts and (keys is None or key in keys):
+                    sample[extension] = _read(tar, file.fileno(), offset, length)
+            if keys is None or key in keys:
+                yield key, sample
+    check_end(tar, end)
+
+
+def _read(tar: Path, descriptor: int, offset: int, length: int) -> bytes:
+    data = os.pread(descriptor, length, offset)
+    if len(data) != length:
+        raise ShardError(f"{tar}: cut at byte {offset + len(data)}, in the middle of a member")
+    return data
+
+
+def stored_keys(tar: Path) -> list[str]:
+    """Return the keys of a shard of pairs in the tar's order. Raises as `stored_pictures`."""
+    return [key for key, _ in stored_pictures(tar, parts=())]
