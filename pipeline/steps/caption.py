@@ -1,6 +1,7 @@
 """caption: describe the kept pictures of the tiers that ask for it, as sidecars beside the pairs."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -11,10 +12,12 @@ from manifests.journal import ShardRecord
 from manifests.plans import write_plan
 from manifests.schema import schema
 from manifests.weights import WeightsFile
-from pipeline.execution.in_flight import InFlight, batches
+from pipeline.execution.decode_pool import Pair
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
-from pipeline.steps.kept_pairs import decode, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
+from pipeline.steps.kept_pairs import kept_by_shard, opened, opened_rows, record_of, shard_contents, unit_pairs
+from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
@@ -101,24 +104,27 @@ class CaptionWorker:
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `captions/NAME.parquet`."""
         root, name, made_by = self.step.root, unit.reads["captioner"], unit.reads["made_by"]
-        captioner = self.captioners[name]
-        wanted = read_table(root / unit.reads["plan"])["uid"].to_pylist()
+        uids = read_table(root / unit.reads["plan"])["uid"].to_pylist()
+        work = partial(opened, max_pixels=self.step.recipe.fetch.max_pixels)
+        loop = WorkerLoop(unit.name, in_flight, self.step.recipe.caption.batch_size, work)
+        rows = loop.run(
+            unit_pairs(root, unit, uids),
+            earlier_rows(root, "caption", made_by, uids),
+            lambda pairs, pictures: partial(_captioned, self.captioners[name], pairs, pictures),
+        )
+        made = complete(({"uid": uid, "captioner": name} for uid in uids), rows)
         path = root / "captions" / f"{unit.name}.parquet"
-        earlier = earlier_rows(root, "caption", made_by, wanted)
-        rows: dict[bytes, dict[str, Any]] = {}
-        jpegs = fresh(pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier, rows)
-        for batch in batches(jpegs, self.step.recipe.caption.batch_size, in_flight):
-            with in_flight.working_on(unit.name, [uid for uid, _ in batch]):
-                self._caption([pair for pair in batch if not in_flight.is_poisoned(pair[0])], name, captioner, rows)
-        made = [rows.get(uid, {"uid": uid, "captioner": name, "reason": "worker_died"}) for uid in wanted]
         write_table(path, stamp(pa.Table.from_pylist(made, schema=CAPTIONED), made_by))
         return record_of(root, unit, path, made)
 
-    def _caption(
-        self, pairs: list[tuple[bytes, bytes]], name: str, captioner: "Captioner", rows: dict[bytes, dict[str, Any]]
-    ) -> None:
-        images = decode(pairs, rows, self.step.recipe.fetch.max_pixels, captioner=name)
-        said = captioner.caption([image for _, image in images]) if images else []
-        for (uid, _), caption in zip(images, said, strict=True):
-            rows[uid].update(caption=caption.text, short_caption=caption.short, flags=list(caption.flags))
-            rows[uid].update(model=captioner.model, revision=captioner.revision, prompt=captioner.prompt)
+
+def _captioned(captioner: "Captioner", pairs: list[Pair], values: list[Any]) -> Rows:
+    """Return the rows of a batch: the captioner's words on the pictures that opened."""
+    from PIL import Image
+
+    rows, pictures = opened_rows(pairs, values)
+    captions = captioner.caption([Image.fromarray(pixels) for _, pixels in pictures]) if pictures else []
+    for (uid, _), caption in zip(pictures, captions, strict=True):
+        rows[uid].update(caption=caption.text, short_caption=caption.short, flags=list(caption.flags))
+        rows[uid].update(model=captioner.model, revision=captioner.revision, prompt=captioner.prompt)
+    return rows

@@ -1,8 +1,6 @@
 """pretokenize / encode: kept pictures of each tier to VQ codes, keyed by picture, tokenizer and crop."""
 
-import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,12 +20,13 @@ from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash
 from manifests.weights import STAND_IN, WeightsError, WeightsFile
 from pipeline.execution.decode_pool import Decoders, Pair
-from pipeline.execution.in_flight import InFlight, batches
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.schema import Recipe
-from pipeline.steps.kept_pairs import Row, fresh, kept_by_shard, pair_jpegs, record_of, shard_contents
+from pipeline.steps.kept_pairs import kept_by_shard, opened_rows, record_of, shard_contents, unit_pairs
+from pipeline.steps.worker_loop import Finish, Rows, WorkerLoop, complete
 from tokenize_shards.catalog import DEMO, VQ_SPECS, vq_weights
 from tokenize_shards.crops import CropPlan, crops_of
 
@@ -222,13 +221,11 @@ class TierTools:
     batch_size: int
     report: dict[str, Any]
 
-
-@dataclass(frozen=True)
-class Flight:
-    """A batch that the GPU works on: its pairs, and what waits for their codes and puts them into the rows."""
-
-    uids: tuple[bytes, ...] = ()
-    land: Callable[[], None] = lambda: None
+    def facts(self) -> dict[str, str]:
+        """Return what the metadata of the tier's tables says of its codes."""
+        told = {AGREEMENT: asdict(self.agreement), REPORT: {**self.report, "batch_size": self.batch_size}}
+        texts = {name: canonical_json(value).decode() for name, value in told.items()}
+        return {FINGERPRINT: self.encoder.fingerprint, **texts}
 
 
 @dataclass(frozen=True)
@@ -243,67 +240,33 @@ class EncodeWorker:
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `codes/encoded/NAME.parquet`."""
         root, tier, made_by = self.step.root, unit.reads["tier"], unit.reads["made_by"]
-        wanted = read_table(root / unit.reads["plan"])["uid"].to_pylist()
-        path = root / "codes" / "encoded" / f"{unit.name}.parquet"
-        rows: dict[bytes, dict[str, Any]] = {}
-        jpegs = fresh(
-            pair_jpegs(root / unit.reads["tar"], set(wanted)), earlier_rows(root, "encode", made_by, wanted), rows
+        recipe, tools = self.step.recipe, self.tools[unit.reads["tier"]]
+        uids = read_table(root / unit.reads["plan"])["uid"].to_pylist()
+        work = partial(cut, max_pixels=recipe.fetch.max_pixels, size=recipe.tier[tier].size, plan=crop_plan(recipe))
+        loop = WorkerLoop(unit.name, in_flight, tools.batch_size, work, self.decoders, tools.encoder.ahead)
+        rows = loop.run(
+            unit_pairs(root, unit, uids), earlier_rows(root, "encode", made_by, uids), partial(self._begin, tier)
         )
-        some = batches(jpegs, self.tools[tier].batch_size, in_flight)
-        alive = ([pair for pair in batch if not in_flight.is_poisoned(pair[0])] for batch in some)
-        size, plan = self.step.recipe.tier[tier].size, crop_plan(self.step.recipe)
-        work = partial(cut, max_pixels=self.step.recipe.fetch.max_pixels, size=size, plan=plan)
-        flight = Flight()
-        for batch, cutting in self.decoders.ahead(filter(None, alive), work):
-            alone = in_flight.alone(batch[0][0]) or not self.tools[tier].encoder.ahead
-            if alone:
-                flight = _landed(unit, flight, in_flight)
-            with in_flight.working_on(unit.name, [*flight.uids, *(uid for uid, _ in batch)]):
-                begun = self._begin(batch, cutting(), tier, rows)
-                flight.land()
-            flight = _landed(unit, begun, in_flight) if alone else begun
-        _landed(unit, flight, in_flight)
-        drawn = sorted((uid_hash(uid, self.step.recipe.pretokenize.seed), uid) for uid in wanted)
-        made = [{**rows.get(uid, {"uid": uid, "reason": "worker_died"}), "draw": draw} for draw, uid in drawn]
-        tools = self.tools[tier]
-        told = {AGREEMENT: asdict(tools.agreement), REPORT: {**tools.report, "batch_size": tools.batch_size}}
-        facts = {
-            FINGERPRINT: tools.encoder.fingerprint,
-            **{name: canonical_json(value).decode() for name, value in told.items()},
-        }
-        write_table(path, stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **facts), ROW_GROUP_ROWS)
+        drawn = sorted((uid_hash(uid, recipe.pretokenize.seed), uid) for uid in uids)
+        made = complete(({"uid": uid, "draw": draw} for draw, uid in drawn), rows)
+        path = root / "codes" / "encoded" / f"{unit.name}.parquet"
+        table = stamp(pa.Table.from_pylist(made, schema=ENCODED), made_by, **tools.facts())
+        write_table(path, table, ROW_GROUP_ROWS)
         return record_of(root, unit, path, made)
 
-    def _begin(self, pairs: list[Pair], found: list[Any], tier: str, rows: dict[bytes, Row]) -> Flight:
-        """Start encoding the crops of a batch; `found` has, per pair, its crops or the reason why there are none."""
-        size, label = self.step.recipe.tier[tier].size, crop_plan(self.step.recipe).label
-        whole: list[tuple[bytes, list[Cut]]] = []
-        for (uid, jpeg), crops in zip(pairs, found, strict=True):
-            reason = crops if isinstance(crops, str) else None
-            rows[uid] = {
-                "uid": uid,
-                "sha256": hashlib.sha256(jpeg).digest(),
-                "reason": reason,
-                "size": size,
-                "crop": label,
-            }
-            if reason is None:
-                whole.append((uid, crops))
+    def _begin(self, tier: str, pairs: list[Pair], values: list[Any]) -> Finish:
+        """Start encoding the crops of a batch; a value is a pair's crops, or the reason why there are none."""
+        size, tools = self.step.recipe.tier[tier].size, self.tools[tier]
+        rows, whole = opened_rows(pairs, values, size=size, crop=crop_plan(self.step.recipe).label)
         pixels = [pixels for _, crops in whole for _, pixels in crops]
-        codes_MN = self.tools[tier].encoder.begin_crops(pixels, size, self.tools[tier].batch_size)
+        codes_MN = tools.encoder.begin_crops(pixels, size, tools.batch_size)
 
-        def land() -> None:
+        def finish() -> Rows:
             for (uid, crops), codes in zip(whole, np.split(codes_MN(), len(whole)) if whole else (), strict=True):
                 rows[uid].update(n_crops=len(crops), crops=[note for note, _ in crops], codes=codes.reshape(-1))
+            return rows
 
-        return Flight(tuple(uid for uid, _ in pairs), land)
-
-
-def _landed(unit: Unit, flight: Flight, in_flight: InFlight) -> Flight:
-    """Take a batch's codes with its rows in hand, and return that none is on its way."""
-    with in_flight.working_on(unit.name, flight.uids):
-        flight.land()
-    return Flight()
+        return finish
 
 
 def cut(jpeg: bytes, max_pixels: int, size: int, plan: CropPlan) -> list[Cut] | str:

@@ -2,9 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,9 @@ from filters.images.decode import ImageFault, ImageLimits, open_picture
 from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.query import connect, files_sql
 from manifests.schema import schema
-from manifests.shards import read_shard
-from pipeline.execution.decode_pool import Opening, Pair
+from manifests.stored_pictures import stored_pictures
+from pipeline.execution.decode_pool import Pair
 from pipeline.execution.step import Unit
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Row = dict[str, Any]
 
@@ -47,29 +44,15 @@ def kept_by_shard(root: Path, tiers: list[str]) -> Iterator[tuple[str, pa.Table]
         start = end
 
 
-def pair_jpegs(path: Path, wanted: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (uid, JPEG) of the wanted pairs of a shard, in its order."""
-    for key, sample in read_shard(path):
-        uid = bytes.fromhex(key)
-        if uid in wanted:
-            yield uid, sample["jpg"]
+def unit_pairs(root: Path, unit: Unit, uids: Iterable[bytes]) -> Iterator[Pair]:
+    """Yield (uid, JPEG) of these pairs of the unit's shard, in its order. Raises ShardError or OSError."""
+    for key, sample in stored_pictures(root / unit.reads["tar"], {uid.hex() for uid in uids}):
+        yield bytes.fromhex(key), sample["jpg"]
 
 
 def shard_contents(root: Path) -> dict[str, str]:
     """Return shard of pairs -> digest of its files."""
     return {record.shard: record.content for record in records_of(root, "fetch")}
-
-
-def fresh(
-    jpegs: Iterator[tuple[bytes, bytes]], earlier: dict[bytes, Row], rows: dict[bytes, Row]
-) -> Iterator[tuple[bytes, bytes]]:
-    """Pass on the pictures that have no earlier row of the same bytes; the others' rows are carried over."""
-    for uid, jpeg in jpegs:
-        before = earlier.get(uid)
-        if before and before["sha256"] == hashlib.sha256(jpeg).digest():
-            rows[uid] = {name: value for name, value in before.items() if name != "file"}
-        else:
-            yield uid, jpeg
 
 
 def opened(jpeg: bytes, max_pixels: int) -> Any:
@@ -80,27 +63,18 @@ def opened(jpeg: bytes, max_pixels: int) -> Any:
         return fault.reason
 
 
-def decode(
-    pairs: list[Pair], rows: dict[bytes, Row], max_pixels: int, opening: Opening | None = None, **facts: Any
-) -> "list[tuple[bytes, Image]]":
-    """Return (uid, RGB picture) of the JPEGs that open; every pair gets its row, with a reason where it does not.
+def opened_rows(pairs: list[Pair], values: list[Any], **facts: Any) -> tuple[dict[bytes, Row], list[tuple[bytes, Any]]]:
+    """Return uid -> row of every pair, and (uid, value) of those that opened.
 
-    `opening` is what `Decoders` has begun for these pairs; without it they are decoded here.
+    A value is what was made of the pair's JPEG, or the reason why there is none; `facts` stand in every row.
     """
-    from PIL import Image
-
-    images = []
-    found_all = opening() if opening else [opened(jpeg, max_pixels) for _, jpeg in pairs]
-    for (uid, jpeg), found in zip(pairs, found_all, strict=True):
-        rows[uid] = {
-            "uid": uid,
-            "sha256": hashlib.sha256(jpeg).digest(),
-            "reason": found if isinstance(found, str) else None,
-            **facts,
-        }
-        if not isinstance(found, str):
-            images.append((uid, Image.fromarray(found)))
-    return images
+    rows, whole = dict[bytes, Row](), []
+    for (uid, jpeg), value in zip(pairs, values, strict=True):
+        reason = value if isinstance(value, str) else None
+        rows[uid] = {"uid": uid, "sha256": hashlib.sha256(jpeg).digest(), "reason": reason, **facts}
+        if reason is None:
+            whole.append((uid, value))
+    return rows, whole
 
 
 def record_of(root: Path, unit: Unit, path: Path, rows: list[Row]) -> ShardRecord:

@@ -2,10 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,19 +15,18 @@ from filters.scorers.catalog import HEADS, scorer_specs, scorer_weights
 from manifests.files import canonical_json, read_table, write_table
 from manifests.journal import ShardRecord, records_of
 from manifests.schema import COLUMNS, schema
-from manifests.shards import read_shard
+from manifests.stored_pictures import stored_keys
 from manifests.weights import STAND_IN, WeightsFile
-from pipeline.execution.decode_pool import Decoders
-from pipeline.execution.in_flight import InFlight, batches
+from pipeline.execution.decode_pool import Decoders, Pair
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.rules import scored_columns
 from pipeline.recipes.schema import Recipe
-from pipeline.steps.kept_pairs import Row, decode, fresh, opened, record_of
+from pipeline.steps.kept_pairs import Row, opened, opened_rows, record_of, unit_pairs
+from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from filters.scorers.panel import Panel
 
 EMBEDDING = "embedding"
@@ -102,24 +100,20 @@ class ScoreWorker:
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `scores/NAME.parquet`."""
-        root = self.step.root
+        root, values, made_by = self.step.root, self.step.recipe, unit.reads["made_by"]
         given = {row["key"]: row for row in read_table(root / unit.reads["table"]).to_pylist()}
-        keys: list[bytes] = []
-        rows: dict[bytes, dict[str, Any]] = {}
-        made_by = unit.reads["made_by"]
-        earlier = earlier_rows(root, "score", made_by, [bytes.fromhex(key) for key in given])
-        jpegs = fresh(_jpegs(root / unit.reads["tar"], keys), earlier, rows)
-        some = batches(jpegs, self.step.recipe.score.batch_size, in_flight)
-        alive = ([(uid, jpeg) for uid, jpeg in batch if not in_flight.is_poisoned(uid)] for batch in some)
-        for batch, opening in self.decoders.ahead(
-            filter(None, alive), partial(opened, max_pixels=self.step.recipe.fetch.max_pixels)
-        ):
-            with in_flight.working_on(unit.name, [uid for uid, _ in batch]):
-                self._score(decode(batch, rows, self.step.recipe.fetch.max_pixels, opening), given, rows)
-        made = [rows.get(key, {"uid": key, "reason": "worker_died"}) for key in keys]
+        uids = [bytes.fromhex(key) for key in stored_keys(root / unit.reads["tar"])]
+        work = partial(opened, max_pixels=values.fetch.max_pixels)
+        loop = WorkerLoop(unit.name, in_flight, values.score.batch_size, work, self.decoders)
+        rows = loop.run(
+            unit_pairs(root, unit, uids),
+            earlier_rows(root, "score", made_by, uids),
+            lambda pairs, pictures: partial(self._score, pairs, pictures, given),
+        )
+        made = complete(({"uid": uid} for uid in uids), rows)
         path = root / "scores" / f"{unit.name}.parquet"
-        found = {PREPROCESSING: self.panel.preprocessing, NO_NUMBER: self.no_numbers(self.step, made, given)}
-        facts = {name: canonical_json(value).decode() for name, value in found.items()}
+        told = {PREPROCESSING: self.panel.preprocessing, NO_NUMBER: self.no_numbers(self.step, made, given)}
+        facts = {name: canonical_json(value).decode() for name, value in told.items()}
         write_table(path, stamp(self._table(made), made_by, **facts))
         return record_of(root, unit, path, made)
 
@@ -139,24 +133,29 @@ class ScoreWorker:
                     )
         return dict(counts)
 
-    def _score(self, pictures: "list[tuple[bytes, Image]]", given: dict[str, Row], rows: dict[bytes, Row]) -> None:
+    def _score(self, pairs: list[Pair], values: list[Any], given: dict[str, Row]) -> Rows:
+        """Return the rows of a batch: pHash, score columns and embedding of the pictures that opened."""
+        from PIL import Image
+
         from filters.dedup import phash
 
+        rows, pictures = opened_rows(pairs, values)
         if not pictures:
-            return
-        scored, images = [uid for uid, _ in pictures], [image for _, image in pictures]
-        facts = [given[uid.hex()] for uid in scored]
+            return rows
+        images = [Image.fromarray(pixels) for _, pixels in pictures]
+        facts = [given[uid.hex()] for uid, _ in pictures]
         needs = {
             name: np.array([fact.get(HEADS[name].stands_in_for or "") is None for fact in facts])
             for name in self.step.recipe.score.use
         }
         texts = {"text": [fact["caption"] for fact in facts], "caption": [fact.get("top_caption") for fact in facts]}
-        found = self.panel.score(images, texts, needs)
-        for position, (uid, value) in enumerate(zip(scored, phash(images), strict=True)):
+        scored = self.panel.score(images, texts, needs)
+        for position, ((uid, _), value) in enumerate(zip(pictures, phash(images), strict=True)):
             rows[uid]["phash"] = int(value)
-            rows[uid].update({name: _number(values[position]) for name, values in found.columns.items()})
-            if found.embeddings is not None:
-                rows[uid]["embedding"] = found.embeddings[position]
+            rows[uid].update({name: _number(column[position]) for name, column in scored.columns.items()})
+            if scored.embeddings is not None:
+                rows[uid]["embedding"] = scored.embeddings[position]
+        return rows
 
     def _table(self, rows: list[dict[str, Any]]) -> pa.Table:
         wanted = schema("uid", "sha256", "phash", *scored_columns(self.step.recipe), "reason")
@@ -166,13 +165,6 @@ class ScoreWorker:
                 EMBEDDING, _embeddings([row.get("embedding") for row in rows], self.panel.width)
             )
         return table
-
-
-def _jpegs(path: Path, keys: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (uid, JPEG) of a shard of pairs, noting the order of the keys."""
-    for key, sample in read_shard(path):
-        keys.append(bytes.fromhex(key))
-        yield keys[-1], sample["jpg"]
 
 
 def _number(value: Any) -> float | None:

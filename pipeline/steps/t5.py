@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,11 +19,14 @@ from manifests.plans import write_plan
 from manifests.query import connect, files_sql
 from manifests.schema import schema
 from manifests.weights import WeightsFile
+from pipeline.execution.decode_pool import Pair
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import MADE_BY, earlier_rows
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.captions import sidecars, texts_sql
+from pipeline.steps.kept_pairs import Row
+from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
 from tokenize_shards.samples import captions_of, pack_numbers
 from tokenize_shards.text import MAX_TOKENS, T5Features, t5_weights
 
@@ -192,33 +196,25 @@ class T5Worker:
             unit.name, unit.key, (FileRecord.of(root, path),), len(plan), len(plan) - dropped.total(), dict(dropped)
         )
 
-    def _rows(
-        self, unit: Unit, in_flight: InFlight, rows: list[dict[str, Any]], earlier: dict[bytes, dict[str, Any]]
-    ) -> list[dict[str, Any]]:
-        """Return the finished rows of a chunk; after a worker's death its rows are encoded one by one."""
-        made = {row["uid"]: _carried(row, earlier.get(row["uid"])) for row in rows}
-        new = [row for row in rows if made[row["uid"]]["reason"] is None and made[row["uid"]]["features"] is None]
-        safe = [row for row in new if not in_flight.alone(row["uid"])]
-        for batch in [safe, *([row] for row in new if in_flight.alone(row["uid"]))]:
-            for row in batch:
-                made[row["uid"]]["reason"] = "worker_died" if in_flight.is_poisoned(row["uid"]) else None
-            self._encode(unit, in_flight, [row for row in batch if not in_flight.is_poisoned(row["uid"])], made)
-        return list(made.values())
+    def _rows(self, unit: Unit, in_flight: InFlight, plan: list[Row], earlier: Rows) -> list[Row]:
+        """Return the finished rows of a chunk of the plan: a batch of the loop, so that the encoder may order them by
+        length."""
+        captions = [(row["uid"], row["caption"].encode()) for row in plan if row["caption"]]
+        loop = WorkerLoop(unit.name, in_flight, CHUNK, bytes.decode, digest="caption_sha256")
+        rows = loop.run(captions, earlier, lambda pairs, texts: partial(self._encoded, pairs, texts))
+        return complete(map(_planned, plan), rows)
 
-    def _encode(
-        self, unit: Unit, in_flight: InFlight, rows: list[dict[str, Any]], made: dict[bytes, dict[str, Any]]
-    ) -> None:
-        with in_flight.working_on(unit.name, [row["uid"] for row in rows]):
-            for row, features in zip(rows, self.encoder.features([row["caption"] for row in rows]), strict=True):
-                numbers = pack_numbers(features, self.step.recipe.pretokenize.t5_dtype)
-                made[row["uid"]].update(tokens=len(numbers), features=numbers.tobytes())
+    def _encoded(self, pairs: list[Pair], captions: list[str]) -> Rows:
+        rows: Rows = {}
+        for (uid, _), features in zip(pairs, self.encoder.features(captions), strict=True):
+            numbers = pack_numbers(features, self.step.recipe.pretokenize.t5_dtype)
+            rows[uid] = {"tokens": len(numbers), "features": numbers.tobytes(), "reason": None}
+        return rows
 
 
-def _carried(row: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a planned row with its features where an earlier plan has made them, without a caption with its reason."""
+def _planned(row: Row) -> Row:
+    """Return what stands in a row whatever becomes of it; one without a caption is done with its reason."""
     if not row["caption"]:
         return {"uid": row["uid"], "draw": row["draw"], "reason": "missing_value"}
     sha256 = hashlib.sha256(row["caption"].encode()).digest()
-    same = before if before and before["caption_sha256"] == sha256 else {"tokens": None, "features": None}
-    features = {"tokens": same["tokens"], "features": same["features"]}
-    return {"uid": row["uid"], "draw": row["draw"], "caption_sha256": sha256, **features, "reason": None}
+    return {"uid": row["uid"], "draw": row["draw"], "caption_sha256": sha256}

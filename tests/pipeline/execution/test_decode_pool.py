@@ -4,11 +4,10 @@ import os
 import signal
 from functools import partial
 
-import numpy as np
 import pytest
 
 from pipeline.execution.decode_pool import Decoders
-from pipeline.steps.kept_pairs import decode, opened
+from pipeline.steps.kept_pairs import opened, opened_rows
 from tests.support.small_web import jpeg, picture
 
 WORK = partial(opened, max_pixels=10_000)
@@ -20,11 +19,8 @@ JPEGS = [(bytes([n]) * 16, jpeg(picture(n, 40 + n, 50))) for n in range(5)] + [
 
 
 def outcome(decoders):
-    rows = {}
-    images = decode(JPEGS, rows, 10_000, decoders.begin([data for _, data in JPEGS], WORK))
-    return [(uid, np.asarray(image).tobytes()) for uid, image in images], {
-        uid: row["reason"] for uid, row in rows.items()
-    }
+    rows, pictures = opened_rows(JPEGS, decoders.begin([data for _, data in JPEGS], WORK)())
+    return [(uid, pixels.tobytes()) for uid, pixels in pictures], {uid: row["reason"] for uid, row in rows.items()}
 
 
 @pytest.fixture(scope="module")
