@@ -27,14 +27,13 @@ import pyarrow.parquet as pq
 from manifests.files import FORMAT, digest_of, write_json
 from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
-from manifests.tables import SELECTED
+from manifests.tables import CLUSTERS, MARKS, SELECTED
 from pipeline.execution.in_flight import InFlight
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.decide import Decide
-from pipeline.steps.dedup import CLUSTERS, Dedup
+from pipeline.steps.dedup import Dedup
 from pipeline.steps.fetch.step import PLANNED, Fetch
-from pipeline.steps.marks import MARKS
 from pipeline.steps.score import Score
 from pipeline.steps.select import Select
 

@@ -1,4 +1,4 @@
-"""The schemas of the ledger: what each table of a run holds."""
+"""What each table of a run holds: the ledger and the sidecars beside the pairs, a schema each."""
 
 from typing import Any
 
@@ -28,3 +28,97 @@ ENCODING: dict[str, Any] = {
     "column_encoding": {"source_row": "DELTA_BINARY_PACKED"},
 }
 """How the ledger is stored: no dictionaries for columns whose values hardly repeat."""
+
+CLUSTERS = pa.schema([*schema("uid"), pa.field("cluster", pa.binary(16))])
+"""`dedup/*.parquet`: a row per decoded picture; `cluster` is the smallest uid of its connected component."""
+MARKS = pa.schema(
+    [
+        *schema("uid", "reason"),
+        pa.field("detail", pa.string(), metadata={"says": "which list, hash or item, and how near"}),
+    ]
+)
+"""`ledger/marks.parquet`: what lists and evaluation sets say of fetched rows, by uid and reason; a marked row never
+wins a cluster.
+
+`reason` is `removed`, `placeholder`, `in_eval_set`, or `near_duplicate` (of a removed picture); a row may
+have several marks. decide gives a row its first mark.
+"""
+MATCHES = pa.schema(
+    [
+        *schema("uid"),
+        pa.field(
+            "by",
+            pa.string(),
+            metadata={"says": "phash, cosine: the picture; ngram: the alt text or the caption that came with it"},
+        ),
+        pa.field("item", pa.string(), metadata={"says": "picture of the evaluation set, or file of prompts and line"}),
+        pa.field("detail", pa.string(), metadata={"says": "distance in bits, or the words that both have"}),
+    ]
+)
+"""`ledger/eval_matches.parquet`: every match with an evaluation set, whatever becomes of the row."""
+
+CAPTIONED = pa.schema(
+    [
+        *schema("uid", "sha256"),
+        *(
+            pa.field(name, pa.string())
+            for name in ("captioner", "caption", "short_caption", "model", "revision", "prompt")
+        ),
+        pa.field("flags", pa.list_(pa.string())),
+        *schema("reason"),
+    ]
+)
+"""`captions/*.parquet`: a row per picture and captioner; reason is null where there is a caption."""
+SAID = pa.list_(
+    pa.struct([pa.field(name, pa.string()) for name in ("captioner", "caption", "short_caption", "model", "prompt")])
+)
+"""What captioners said of a picture, as it is packed beside its codes: the texts of its rows in `captions/`."""
+
+DRAW = pa.field("draw", pa.uint64(), metadata={"says": "as in codes/encoded: rows stand in this order"})
+CROP = pa.struct(
+    [
+        pa.field("place", pa.string()),
+        pa.field("scale", pa.float64()),
+        pa.field(
+            "scaled", pa.list_(pa.int32()), metadata={"says": "width and height that the picture was scaled to, pixels"}
+        ),
+        pa.field(
+            "box", pa.list_(pa.int32()), metadata={"says": "left, top, right, bottom in the scaled picture, pixels"}
+        ),
+        pa.field("flip", pa.bool_(), metadata={"says": "mirrored after the cut"}),
+    ]
+)
+ENCODED = pa.schema(
+    [
+        *schema("uid", "sha256"),
+        pa.field(
+            "draw",
+            pa.uint64(),
+            metadata={"says": "uid_hash under pretokenize.seed: rows stand in this order, the packed one"},
+        ),
+        pa.field("size", pa.int16(), metadata={"says": "side of the crop, pixels"}),
+        pa.field("crop", pa.string(), metadata={"says": "center, center+flip, or ten_SCALE joined by +"}),
+        pa.field("n_crops", pa.int16()),
+        pa.field("crops", pa.list_(CROP), metadata={"says": "where each code array was cut"}),
+        pa.field("codes", pa.list_(pa.uint16()), metadata={"says": "n_crops x n_tokens codes, raster order"}),
+        *schema("reason"),
+    ]
+)
+"""`codes/encoded/*.parquet`: a row per picture and tier; reason is null where there are codes."""
+FEATURES = pa.schema(
+    [
+        *schema("uid"),
+        DRAW,
+        pa.field("caption_sha256", pa.binary(32)),
+        pa.field("tokens", pa.int16(), metadata={"says": "real tokens, the closing one included, at most 120"}),
+        pa.field("features", pa.binary(), metadata={"says": "tokens x width numbers of 16 bits, little endian"}),
+        *schema("reason"),
+    ]
+)
+"""`codes/t5/*.parquet`: a row per encoded pair; reason `missing_value` where it lacks the caption that the recipe
+names."""
+PACKED = pa.schema(
+    [*schema("uid", "url", "text", "top_caption"), pa.field("said", SAID), pa.field("encoded", pa.string())]
+)
+"""`manifests/plan/pack/*.parquet`: a row per sample in the packed order; `encoded` is the stem of the table with its
+codes."""

@@ -10,7 +10,7 @@ from captioning.base import build_captioner, captioner_settings, captioner_weigh
 from manifests.files import digest_of, read_table, write_table
 from manifests.journal import ShardRecord
 from manifests.plans import write_plan
-from manifests.schema import schema
+from manifests.tables import CAPTIONED
 from manifests.weights import WeightsFile
 from pipeline.execution.decode_pool import Pair
 from pipeline.execution.in_flight import InFlight
@@ -21,17 +21,6 @@ from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
-
-TEXTS = ("captioner", "caption", "short_caption", "model", "revision", "prompt")
-CAPTIONED = pa.schema(
-    [
-        *schema("uid", "sha256"),
-        *(pa.field(name, pa.string()) for name in TEXTS),
-        pa.field("flags", pa.list_(pa.string())),
-        *schema("reason"),
-    ]
-)
-"""`captions/*.parquet`: a row per picture and captioner; reason is null where there is a caption."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import pyarrow as pa
-
 from manifests.journal import records_of
 from manifests.plans import plan_folder
 from manifests.query import files_sql
+from manifests.tables import SAID
 
-TEXTS = ("captioner", "caption", "short_caption", "model", "prompt")
-SAID = pa.list_(pa.struct([pa.field(name, pa.string()) for name in TEXTS]))
+TEXTS = [field.name for field in SAID.value_type]
 
 
 def sidecars(root: Path, step: str, of: str) -> list[Path]:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from manifests.files import read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.schema import schema
+from manifests.tables import CLUSTERS
 from manifests.tombstones import read_tombstones
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Step, Unit
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from pipeline.steps.marks import Marked
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
-CLUSTERS = pa.schema([*schema("uid"), pa.field("cluster", pa.binary(16))])
-"""`dedup/*.parquet`: a row per decoded picture; `cluster` is the smallest uid of its connected component."""
 
 
 @dataclass(frozen=True)

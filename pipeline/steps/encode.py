@@ -15,7 +15,7 @@ from manifests.files import canonical_json, digest_of, read_table, write_table
 from manifests.journal import ShardRecord, records_of
 from manifests.plans import write_plan
 from manifests.recipe_file import read_headed
-from manifests.schema import schema
+from manifests.tables import ENCODED
 from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash
 from manifests.weights import STAND_IN, WeightsError, WeightsFile
@@ -41,41 +41,11 @@ ROW_GROUP_ROWS = 512
 AGREEMENT = "tessera_agreement"
 """Parquet metadata: share of codes that float32 gives too, over how many, measured on fixed pictures as the step
 started."""
-CROP = pa.struct(
-    [
-        pa.field("place", pa.string()),
-        pa.field("scale", pa.float64()),
-        pa.field(
-            "scaled", pa.list_(pa.int32()), metadata={"says": "width and height that the picture was scaled to, pixels"}
-        ),
-        pa.field(
-            "box", pa.list_(pa.int32()), metadata={"says": "left, top, right, bottom in the scaled picture, pixels"}
-        ),
-        pa.field("flip", pa.bool_(), metadata={"says": "mirrored after the cut"}),
-    ]
-)
 REPORT = "tessera_checkpoint"
 """Parquet metadata: tensors, parameters, codebook and its use as the tokenizer's checkpoint has them, and crops per
 batch."""
 Cut = tuple[dict[str, Any], "np.ndarray[Any, Any]"]
 """A crop: what is noted of it, and its pixels (size, size, 3) uint8."""
-ENCODED = pa.schema(
-    [
-        *schema("uid", "sha256"),
-        pa.field(
-            "draw",
-            pa.uint64(),
-            metadata={"says": "uid_hash under pretokenize.seed: rows stand in this order, the packed one"},
-        ),
-        pa.field("size", pa.int16(), metadata={"says": "side of the crop, pixels"}),
-        pa.field("crop", pa.string(), metadata={"says": "center, center+flip, or ten_SCALE joined by +"}),
-        pa.field("n_crops", pa.int16()),
-        pa.field("crops", pa.list_(CROP), metadata={"says": "where each code array was cut"}),
-        pa.field("codes", pa.list_(pa.uint16()), metadata={"says": "n_crops x n_tokens codes, raster order"}),
-        *schema("reason"),
-    ]
-)
-"""`codes/encoded/*.parquet`: a row per picture and tier; reason is null where there are codes."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from manifests.files import read_table
 from manifests.journal import records_of
 from manifests.plans import plan_folder
 from manifests.query import connect, files_sql
-from manifests.schema import schema
+from manifests.tables import MARKS, MATCHES
 from manifests.tombstones import BY_TOMBSTONE, read_tombstones
 from pipeline.recipes.lists import (
     Pictures,
@@ -29,31 +29,6 @@ from pipeline.recipes.lists import (
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.score import EMBEDDING, Score
 
-MARKS = pa.schema(
-    [
-        *schema("uid", "reason"),
-        pa.field("detail", pa.string(), metadata={"says": "which list, hash or item, and how near"}),
-    ]
-)
-"""`ledger/marks.parquet`: what lists and evaluation sets say of fetched rows, by uid and reason; a marked row never
-wins a cluster.
-
-`reason` is `removed`, `placeholder`, `in_eval_set`, or `near_duplicate` (of a removed picture); a row may
-have several marks. decide gives a row its first mark.
-"""
-MATCHES = pa.schema(
-    [
-        *schema("uid"),
-        pa.field(
-            "by",
-            pa.string(),
-            metadata={"says": "phash, cosine: the picture; ngram: the alt text or the caption that came with it"},
-        ),
-        pa.field("item", pa.string(), metadata={"says": "picture of the evaluation set, or file of prompts and line"}),
-        pa.field("detail", pa.string(), metadata={"says": "distance in bits, or the words that both have"}),
-    ]
-)
-"""`ledger/eval_matches.parquet`: every match with an evaluation set, whatever becomes of the row."""
 TOP = 100
 """Hashes in the report of the most frequent ones."""
 TWIN_REMOVED = "its twin was kept and then removed; pipeline remove --promote-duplicates would let it in"

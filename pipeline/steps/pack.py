@@ -18,22 +18,19 @@ from manifests.lineage import origin
 from manifests.manifest import Manifest
 from manifests.plans import write_plan
 from manifests.query import connect, files_sql
-from manifests.schema import schema
 from manifests.shards import index_path, write_shard
+from manifests.tables import PACKED
 from manifests.tombstones import read_tombstones
 from manifests.uid import uid_hash, uid_hash_sql
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Step, Unit
-from pipeline.steps.captions import SAID, sidecars, texts_sql
+from pipeline.steps.captions import sidecars, texts_sql
 from pipeline.steps.encode import FINGERPRINT, Encode, grid_of
 from pipeline.steps.sharding import cut_shards, read_range, without_gaps
 from pipeline.steps.t5 import T5
 from tokenize_shards.catalog import VQ_SPECS
 from tokenize_shards.samples import Tokenizer, sample_parts
 
-PACKED = pa.schema(
-    [*schema("uid", "url", "text", "top_caption"), pa.field("said", SAID), pa.field("encoded", pa.string())]
-)
 OVERHEAD_BYTES = 6 * 1024
 """At most of a sample beside its codes, captions and features: tar headers and their padding, .npy headers, the rest of
 the JSON."""

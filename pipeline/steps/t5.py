@@ -18,6 +18,7 @@ from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.plans import write_plan
 from manifests.query import connect, files_sql
 from manifests.schema import schema
+from manifests.tables import DRAW, FEATURES
 from manifests.weights import WeightsFile
 from pipeline.execution.decode_pool import Pair
 from pipeline.execution.in_flight import InFlight
@@ -30,22 +31,7 @@ from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
 from tokenize_shards.samples import captions_of, pack_numbers
 from tokenize_shards.text import MAX_TOKENS, T5Features, t5_weights
 
-DRAW = pa.field("draw", pa.uint64(), metadata={"says": "as in codes/encoded: rows stand in this order"})
 PLANNED = pa.schema([*schema("uid"), DRAW, pa.field("caption", pa.string())])
-FEATURES = pa.schema(
-    [
-        *schema("uid"),
-        DRAW,
-        pa.field("caption_sha256", pa.binary(32)),
-        pa.field(
-            "tokens", pa.int16(), metadata={"says": f"real tokens, the closing one included, at most {MAX_TOKENS}"}
-        ),
-        pa.field("features", pa.binary(), metadata={"says": "tokens x width numbers of 16 bits, little endian"}),
-        *schema("reason"),
-    ]
-)
-"""`codes/t5/*.parquet`: a row per encoded pair; reason `missing_value` where it lacks the caption that the recipe
-names."""
 CHUNK = 256  # rows encoded and written at a time: 60 MB of flan-t5-xl's
 ROW_GROUP_ROWS = 8
 """A packed shard takes a few rows from every table, and reads only the row groups that hold them: 2 MB of

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from manifests.manifest import Manifest
+from manifests.tables import SAID
 from pipeline.execution.run_folder import recipe_of_run
-from pipeline.steps.captions import SAID
 from pipeline.steps.pack import Pack, json_bytes, sources
 
 SQL = r"""coalesce(strlen({0}) + 5 * length(regexp_replace({0}, '[^\x00-\x1f"\\]', '', 'g')), 0)"""
