@@ -23,14 +23,11 @@ def stored_pictures(
     end = 0
     with open(tar, "rb") as file:
         for key, members in groupby(member_places(tar), lambda place: place[0].partition(".")[0]):
-            sample = Sample()
-            for name, offset, length in members:
-                end = offset + -(-length // BLOCKSIZE) * BLOCKSIZE
-                extension = name.partition(".")[2]
-                if extension in parts and (keys is None or key in keys):
-                    sample[extension] = _read(tar, file.fileno(), offset, length)
+            places = [(name.partition(".")[2], offset, length) for name, offset, length in members]
+            _, offset, length = places[-1]
+            end = offset + -(-length // BLOCKSIZE) * BLOCKSIZE
             if keys is None or key in keys:
-                yield key, sample
+                yield key, {part: _read(tar, file.fileno(), *place) for part, *place in places if part in parts}
     check_end(tar, end)
 
 

@@ -210,7 +210,7 @@ class EncodeWorker:
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `codes/encoded/NAME.parquet`."""
         root, tier, made_by = self.step.root, unit.reads["tier"], unit.reads["made_by"]
-        recipe, tools = self.step.recipe, self.tools[unit.reads["tier"]]
+        recipe, tools = self.step.recipe, self.tools[tier]
         uids = read_table(root / unit.reads["plan"])["uid"].to_pylist()
         work = partial(cut, max_pixels=recipe.fetch.max_pixels, size=recipe.tier[tier].size, plan=crop_plan(recipe))
         loop = WorkerLoop(unit.name, in_flight, tools.batch_size, work, self.decoders, tools.encoder.ahead)

@@ -1,0 +1,63 @@
+"""Every caption of a pair is found: the input's two, and what one captioner said of it."""
+
+import pyarrow as pa
+import pytest
+
+from manifests.files import write_table
+from manifests.plans import plan_folder
+from manifests.query import connect
+from manifests.schema import schema
+from manifests.tables import CAPTIONED
+from pipeline.steps.captions import sidecars, texts_sql
+from tests.support.records import put_table, uid
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Return a run folder of three fetched pairs; llava has a caption of the first and failed on the second."""
+    columns = schema("uid", "url", "text", "top_caption")
+    rows = [{"uid": uid(n), "url": f"http://x.test/{n}", "text": f"alt {n}", "top_caption": None} for n in range(3)]
+    rows[2] |= {"text": None, "top_caption": "a red cube"}
+    for number, some in enumerate((rows[:2], rows[2:])):
+        write_table(plan_folder(tmp_path, "fetch") / f"{number:05d}.parquet", pa.Table.from_pylist(some, columns))
+    said = {"captioner": "llava", "caption": "a cat on a mat", "short_caption": "a cat", "model": "m", "prompt": "p"}
+    put_table(
+        tmp_path,
+        "caption",
+        "captions/llava-00000.parquet",
+        [{"uid": uid(0), **said, "revision": "r"}, {"uid": uid(1), "captioner": "llava", "reason": "worker_died"}],
+        CAPTIONED,
+    )
+    put_table(tmp_path, "caption", "captions/llava-next-00000.parquet", [{"uid": uid(2), **said}], CAPTIONED)
+    return tmp_path
+
+
+def texts(root, captioner):
+    with connect(root) as connection:
+        return connection.execute(f"SELECT * FROM {texts_sql(root, captioner)} ORDER BY uid").fetchall()
+
+
+def test_tables_are_those_of_the_whole_name_before_the_number(root):
+    assert [path.name for path in sidecars(root, "caption", "llava")] == ["llava-00000.parquet"]
+    assert [path.name for path in sidecars(root, "caption", "llava-next")] == ["llava-next-00000.parquet"]
+    assert sidecars(root, "caption", "next") == sidecars(root, "encode", "llava") == []
+
+
+def test_a_captioners_words_stand_beside_the_inputs_texts(root):
+    said = {"captioner": "llava", "caption": "a cat on a mat", "short_caption": "a cat", "model": "m", "prompt": "p"}
+    assert texts(root, "llava") == [
+        (uid(0), "http://x.test/0", "alt 0", None, [said]),
+        (uid(1), "http://x.test/1", "alt 1", None, None),  # its row has a reason in place of a caption
+        (uid(2), "http://x.test/2", None, "a red cube", None),  # another captioner's
+    ]
+
+
+@pytest.mark.parametrize("captioner", [None, "blip"])
+def test_without_captions_said_is_null_and_has_the_same_type(root, captioner):
+    assert [row[4] for row in texts(root, captioner)] == [None, None, None]
+    with connect(root) as connection:
+        types = [
+            connection.execute(f"SELECT typeof(said) FROM {texts_sql(root, name)} LIMIT 1").fetchone()
+            for name in (captioner, "llava")
+        ]
+    assert types[0] == types[1]

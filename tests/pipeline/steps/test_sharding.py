@@ -1,0 +1,88 @@
+"""Streams of rows are cut into shards by count, by bytes and where the input's batch changes; a range is read without
+the rest."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.steps.sharding import cut_shards, one_batch_each, read_range, regroup, without_gaps
+
+
+def batches(*lists, batch=0):
+    """Return record batches whose column `n` holds these numbers and whose column `batch` the one number."""
+    return [pa.RecordBatch.from_pydict({"n": list(numbers), "batch": [batch] * len(numbers)}) for numbers in lists]
+
+
+def numbers(tables):
+    return [table["n"].to_pylist() for table in tables]
+
+
+def weighed(*lists):
+    """Return a reader of batches whose column `bytes` holds these weights, `n` counting the rows."""
+    schema = pa.schema({"n": pa.int64(), "bytes": pa.int64()})
+    count, made = 0, []
+    for weights in lists:
+        rows = {"n": range(count, count + len(weights)), "bytes": list(weights)}
+        made.append(pa.RecordBatch.from_pydict({"n": list(rows["n"]), "bytes": rows["bytes"]}, schema=schema))
+        count += len(weights)
+    return pa.RecordBatchReader.from_batches(schema, made)
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        ([], []),
+        ([[]], []),
+        ([[0, 1]], [[0, 1]]),
+        ([[0, 1, 2]], [[0, 1, 2]]),
+        ([[0], [1, 2, 3, 4, 5, 6], [7]], [[0, 1, 2], [3, 4, 5], [6, 7]]),
+        ([[0, 1, 2], [], [3]], [[0, 1, 2], [3]]),
+    ],
+)
+def test_tables_have_the_wanted_rows_whatever_the_batches(lists, expected):
+    assert numbers(regroup(batches(*lists), 3)) == expected
+
+
+def test_rows_of_a_later_batch_of_files_begin_a_table_of_their_own():
+    stream = [*batches([0, 1], [2, 3]), *batches([4], [5, 6], batch=1)]
+    assert numbers(regroup(stream, 3)) == [[0, 1, 2], [3], [4, 5, 6]]
+
+
+def test_a_record_batch_is_cut_where_the_batch_of_files_changes():
+    stream = [pa.RecordBatch.from_pydict({"n": [0, 1, 2, 3, 4], "batch": [0, 0, 1, 1, 3]}), *batches([5], batch=3)]
+    assert numbers(one_batch_each(stream)) == [[0, 1], [2, 3], [4], [5]]
+
+
+def test_rows_that_keep_a_place_are_dropped():
+    table = pa.table({"n": [0, 1, 2], "gone": [False, True, False]})
+    assert without_gaps(table)["n"].to_pylist() == [0, 2]
+    assert without_gaps(table.slice(0, 1))["n"].to_pylist() == [0]
+    assert without_gaps(table.slice(0, 0)).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        ([], []),
+        ([[5, 5, 5]], [[0, 1], [2]]),  # 15 bytes are more than 12
+        ([[6, 6]], [[0, 1]]),  # 12 are not
+        ([[1, 1, 1, 1]], [[0, 1, 2], [3]]),  # three rows are the most
+        ([[5, 20, 1]], [[0], [1], [2]]),  # one row of 20 bytes stands alone
+        ([[5], [5], [5, 1]], [[0, 1], [2, 3]]),  # cuts do not depend on the reader's batches
+    ],
+)
+def test_shards_of_three_rows_and_twelve_bytes_at_most(lists, expected):
+    assert numbers(cut_shards(weighed(*lists), 3, 12)) == expected
+
+
+def test_a_range_is_read_by_the_row_groups_that_may_hold_it(tmp_path):
+    table = pa.table({"draw": [0, 1, 2, 3, 4, 5, 6], "text": list("abcdefg")})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=2)
+    assert read_range(tmp_path / "x.parquet", "draw", 3, 4, ["text"]).to_pydict() == {"text": list("cdef")}
+    assert read_range(tmp_path / "x.parquet", "draw", 7, 9).num_rows == 0
+    assert read_range(tmp_path / "x.parquet", "draw", 6, 6)["draw"].to_pylist() == [6]
+
+
+def test_row_groups_without_statistics_are_read(tmp_path):
+    pq.write_table(pa.table({"draw": [0, 1, 2]}), tmp_path / "x.parquet", write_statistics=False, row_group_size=1)
+    assert read_range(tmp_path / "x.parquet", "draw", 1, 1)["draw"].to_pylist() == [0, 1, 2]
