@@ -1,21 +1,12 @@
 """manifests/tombstones.py and filters/tombstones.py: what comes later is known again in whatever form, and nothing else
 is."""
 
-import hashlib
-import tempfile
-from pathlib import Path
-
 import pyarrow as pa
 
 from filters.exclude import read_list
-from filters.fetch.config import FetchConfig
-from filters.fetch.sites import SiteCache
-from filters.images.decode import ImageLimits, Stored
 from filters.tombstones import named_rows
-from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest, write_tombstones
+from manifests.tombstones import TOMBSTONES, read_tombstones, write_tombstones
 from pipeline.maintenance.remove.selectors import selector
-from pipeline.steps.fetch.pairs import Attempt, Result, Spool
-from pipeline.steps.fetch.worker import FetchWorker
 
 NOBODY = {
     "phash": None,
@@ -88,15 +79,3 @@ def test_another_run_takes_them_as_lists_of_uids_and_phashes(tmp_path):
     tombstones_of(tmp_path, selector("url", "http://a.test/1"), uid=b"u" * 16, phash=255)
     assert read_list(tmp_path / TOMBSTONES, "uid").values.to_pylist() == [b"u" * 16]
     assert read_list(tmp_path / TOMBSTONES, "phash").values.to_pylist() == [255]
-
-
-def test_a_picture_that_was_set_aside_is_not_carried_over_once_it_is_removed():
-    barred = frozenset([value_digest(hashlib.sha256(b"gone").hexdigest())])
-    worker = FetchWorker(Path(), FetchConfig(), ImageLimits(), SiteCache(), barred=barred)
-    with tempfile.TemporaryFile() as file:
-        spool = Spool(file)
-        gone, stays = (
-            Result((Attempt(200),), Stored(b"", 1, 1, 1, 1), *spool.put(data)) for data in (b"gone", b"here")
-        )
-        assert worker._obeying(gone, spool) == Result((Attempt(200, "removed"),))
-        assert worker._obeying(stays, spool) == stays

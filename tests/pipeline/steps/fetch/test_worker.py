@@ -1,0 +1,165 @@
+"""One shard of pairs is fetched: a result for every planned row, in the planned order, in whatever order they come."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from filters.fetch.config import FetchConfig
+from filters.fetch.sites import SiteCache
+from filters.images.decode import ImageLimits, Stored
+from manifests.files import write_table
+from manifests.shards import read_shard
+from manifests.tombstones import value_digest
+from pipeline.execution.in_flight import InFlight
+from pipeline.execution.reuse import set_aside
+from pipeline.execution.step import Unit
+from pipeline.inputs.files import InputFile
+from pipeline.steps.fetch.local_images import OwnPictures
+from pipeline.steps.fetch.pairs import METADATA, Attempt, Result, Spool
+from pipeline.steps.fetch.worker import FetchWorker
+from tests.support.records import uid
+from tests.support.small_web import jpeg, picture
+
+NAMES = ("0.jpg", "none.jpg", "2.jpg", "page.jpg")
+"""Two pictures, one that is not there, one that is no picture."""
+
+
+def planned(root, urls):
+    """Write a plan of these URLs; return its unit."""
+    rows = [
+        {"uid": uid(n), "source": "a", "source_row": n, "url": url, "text": f"number {n}", **dict.fromkeys(METADATA)}
+        for n, url in enumerate(urls)
+    ]
+    types = {"uid": pa.binary(16), "source": pa.string(), "source_row": pa.int64(), "url": pa.string()}
+    types |= {"text": pa.string(), **dict.fromkeys(METADATA, pa.string())}
+    write_table(root / "plan.parquet", pa.Table.from_pylist(rows, schema=pa.schema(types)))
+    return Unit("00000", {"plan": "plan.parquet", "made_by": "x"}, "", "key")
+
+
+@pytest.fixture
+def local(tmp_path):
+    """Return (worker, unit) of pictures that came with the input."""
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for number in (0, 2):
+        (folder / f"{number}.jpg").write_bytes(jpeg(picture(number, 40 + number, 50)))
+    (folder / "page.jpg").write_bytes(b"<html>sorry</html>")
+    own = OwnPictures({"a": InputFile("a", "a", 1, "", pictures=str(folder))}, 10**6)
+    root = tmp_path / "run"
+    return FetchWorker(root, FetchConfig(), ImageLimits(), SiteCache(), own), planned(root, NAMES)
+
+
+def ledger(root):
+    """Return (number of the uid, attempt, status, reason) of the ledger's rows."""
+    rows = pq.read_table(root / "ledger" / "fetch" / "00000.parquet").to_pylist()
+    return [(row["uid"][0], row["attempt"], row["http_status"], row["reason"]) for row in rows]
+
+
+def test_every_planned_row_has_its_result_and_pictures_their_place(local):
+    worker, unit = local
+    record = worker.run(unit, InFlight())
+    assert ledger(worker.root) == [
+        (0, 1, None, None),
+        (1, 1, None, "missing_file"),
+        (2, 1, None, None),
+        (3, 1, None, "not_an_image"),
+    ]
+    assert (record.rows_in, record.rows_out, record.dropped) == (4, 2, {"missing_file": 1, "not_an_image": 1})
+    pairs = dict(read_shard(worker.root / "pairs" / "00000.tar"))
+    assert list(pairs) == [uid(0).hex(), uid(2).hex()]
+    assert pairs[uid(2).hex()]["jpg"] == jpeg(picture(2, 42, 50))
+    assert pairs[uid(2).hex()]["txt"] == b"number 2"
+    table = pq.read_table(worker.root / "pairs" / "00000.parquet")
+    assert table["sha256"].to_pylist()[2] == hashlib.sha256(jpeg(picture(2, 42, 50))).hexdigest()
+    assert table["width"].to_pylist() == [40, None, 42, None]
+    assert [file.path for file in record.files] == [
+        "pairs/00000.tar",
+        "pairs/00000.parquet",
+        "pairs/00000_stats.json",
+        "ledger/fetch/00000.parquet",
+    ]
+
+
+def test_failures_are_logged_once_each_by_uid_and_a_second_run_appends(local):
+    worker, unit = local
+    for runs in (1, 2):
+        worker.run(unit, InFlight())
+        lines = (worker.root / "logs" / "fetch" / "00000.jsonl").read_text().splitlines()
+        assert [json.loads(line)["reason"] for line in lines] == ["missing_file", "not_an_image"] * runs
+    assert json.loads(lines[0])["uid"] == uid(1).hex()
+
+
+def test_a_poisoned_row_is_not_opened(local):
+    worker, unit = local
+    record = worker.run(unit, InFlight(crash_counts={uid(0).hex(): 3}))
+    assert ledger(worker.root)[0] == (0, 1, None, "worker_died")
+    assert record.dropped == {"missing_file": 1, "not_an_image": 1, "worker_died": 1}
+
+
+def test_each_answer_is_in_hand_alone_while_its_picture_is_opened(local):
+    worker, unit = local
+    held = []
+
+    class Noting(InFlight):
+        def _write(self, held_):
+            held.append([int(key[:2]) for key in held_.get("uids", [])])
+
+    worker.run(unit, Noting())
+    assert held == [[0], [], [1], [], [2], [], [3], []]
+
+
+def test_what_an_earlier_plan_settled_is_not_asked_for(local):
+    worker, unit = local
+    first = worker.run(unit, InFlight())
+    set_aside(worker.root, "fetch", [first])
+    gone = OwnPictures({"a": InputFile("a", "a", 1, "", pictures="/nowhere")}, 10**6)
+    again = replace(worker, own=gone, details=[])
+    assert again.run(unit, InFlight()).files == first.files
+    retried = again.run(replace(unit, reads={**unit.reads, "again": ["not_an_image"]}), InFlight())
+    assert retried.dropped == {"missing_file": 2}
+    assert ledger(worker.root)[3:] == [(3, 1, None, "not_an_image"), (3, 2, None, "missing_file")]
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_a_removed_picture_is_not_stored_under_whatever_url(local, carried):
+    worker, unit = local
+    barred = frozenset([value_digest(hashlib.sha256(jpeg(picture(2, 42, 50))).hexdigest())])
+    set_aside(worker.root, "fetch", [worker.run(unit, InFlight())] if carried else [])
+    record = replace(worker, barred=barred).run(unit, InFlight())
+    assert record.dropped == {"missing_file": 1, "not_an_image": 1, "removed": 1}
+    assert [key for key, _ in read_shard(worker.root / "pairs" / "00000.tar")] == [uid(0).hex()]
+
+
+def test_a_picture_that_was_set_aside_is_not_carried_over_once_it_is_removed(tmp_path):
+    barred = frozenset([value_digest(hashlib.sha256(b"gone").hexdigest())])
+    worker = FetchWorker(tmp_path, FetchConfig(), ImageLimits(), SiteCache(), barred=barred)
+    with open(tmp_path / "spool", "w+b") as file:
+        spool = Spool(file)
+        gone, stays = (
+            Result((Attempt(200),), Stored(b"", 1, 1, 1, 1), *spool.put(data)) for data in (b"gone", b"here")
+        )
+        assert worker._obeying(gone, spool) == Result((Attempt(200, "removed"),))
+        assert worker._obeying(stays, spool) == stays
+
+
+def test_from_the_web_the_same_pairs_come_with_their_status(tmp_path, web):
+    config = FetchConfig(
+        allow_addresses=["127.0.0.0/8"], connect_to={"pictures.test": web}, host_rate=10_000, user_agent="t/1 (a@b.org)"
+    )
+    worker = FetchWorker(tmp_path, config, ImageLimits(store_side=64), SiteCache())
+    urls = [f"http://pictures.test/{name}" for name in NAMES]
+    record = worker.run(planned(tmp_path, [*urls, "ftp://pictures.test/4.jpg"]), InFlight())
+    assert ledger(tmp_path) == [
+        (0, 1, 200, None),
+        (1, 1, 404, "http_404"),
+        (2, 1, 200, None),
+        (3, 1, 200, "not_an_image"),
+        (4, 1, None, "blocked_scheme"),
+    ]
+    assert record.rows_out == 2
+    row = pq.read_table(tmp_path / "pairs" / "00000.parquet").to_pylist()[0]
+    assert [row[name] for name in ("width", "height", "original_width", "original_height")] == [64, 64, 96, 96]
