@@ -274,6 +274,8 @@ def main() -> NoReturn:
     import pyarrow as pa
 
     with hidden(*OPTIONAL):
+        import pipeline.execution.worker  # noqa: F401  # Beam: half of what a worker imports
+
         pa.scalar("")  # pyarrow looks for pandas at the first value that it makes, once
     for name in PRELOADED:
         importlib.import_module(name)

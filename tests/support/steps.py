@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -140,4 +141,5 @@ class Telling(Counting):
 
     def open(self) -> "Telling":
         print(os.environ["TESSERA_TEST"], os.getcwd(), tempfile.gettempdir())
+        print("imported:", *sorted({"apache_beam", "pandas"} & set(sys.modules)))
         return self

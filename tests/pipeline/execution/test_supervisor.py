@@ -125,6 +125,7 @@ def test_workers_know_their_folder_environment_and_log(tmp_path, monkeypatch):
     run(steps.Telling(RECIPE, Path("here")), workers=1)
     log = (tmp_path / "here" / "logs" / "workers" / "counting-0.log").read_text()
     assert f"seen {tmp_path} {tmp_path / 'here' / 'logs' / 'workers' / 'counting-0.tmp'}" in log
+    assert "imported: apache_beam\n" in log  # before the fork, or Beam would have brought pandas: 4 s in each worker
 
 
 def wait_for(condition, seconds=60):
