@@ -84,6 +84,14 @@ def total_dropped(records: Iterable[ShardRecord]) -> dict[str, int]:
     return dict(sorted(((reason, n) for reason, n in total.items() if n), key=lambda item: (-item[1], item[0])))
 
 
+def kept_by_kind(records: Iterable[ShardRecord]) -> dict[str, int]:
+    """Add up rows_out of the shards of each kind, by name: the shards of a tier or captioner are called KIND-NUMBER."""
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts[record.shard.rpartition("-")[0]] += record.rows_out
+    return dict(sorted(counts.items()))
+
+
 class Journal:
     """What a step has finished: one renamed JSON a shard, below `manifests/journal/STEP/` of the run folder."""
 

@@ -98,11 +98,11 @@ def _guarded() -> Iterator[None]:
 
 def _fault(error: Exception) -> str:
     from manifests.files import TEMPORARY
-    from pipeline.maintenance.remove.redact_shard import Stray
+    from pipeline.maintenance.remove.redact_run import UnsearchableFileError
 
     says = (str(error).splitlines() or [type(error).__name__])[0]
     says = re.sub(rf"/{re.escape(TEMPORARY)}repair-[^/]+", "", says)  # the run's file, not the link to it in the shadow
-    if isinstance(error, Stray):  # no repair mends it
+    if isinstance(error, UnsearchableFileError):  # no repair mends it
         return says
     of_disk = isinstance(error, OSError) and error.errno in NO_DAMAGE
     return says + ("; mend that" if of_disk else "; pipeline verify names what is damaged, pipeline repair mends it")
@@ -145,7 +145,7 @@ def _left(root: Path) -> tuple[list["Selector"], bool]:
     is nothing."""
     from manifests.transaction import is_left
     from pipeline.execution.run_folder import locked
-    from pipeline.maintenance.remove.selectors import Unreadable, asked_for
+    from pipeline.maintenance.remove.selectors import UnreadableRequestError, asked_for
     from pipeline.recipes.schema import RecipeError
 
     if not is_left(root):
@@ -157,7 +157,7 @@ def _left(root: Path) -> tuple[list["Selector"], bool]:
         print(f"{root}: swept what a killed removal or run left")
     try:
         return asked_for(root)
-    except Unreadable as error:
+    except UnreadableRequestError as error:
         raise RecipeError(f"{error}: give the same selectors again") from error
 
 

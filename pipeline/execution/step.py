@@ -1,7 +1,7 @@
 """Say what a step is: units of work planned by the driver, run by workers, each done under a key."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from manifests.files import digest_of, write_json
 from manifests.journal import STEP, Journal, ShardRecord
 from manifests.weights import WeightsFile
 from pipeline.execution.in_flight import InFlight
+from pipeline.execution.redaction import RemovedRows, from_unit
 from pipeline.recipes.schema import Recipe
 
 
@@ -54,6 +55,13 @@ class Step:
     """False: one unit, done by the driver itself in DuckDB."""
     carries: ClassVar[bool] = False
     """True: rows of shards whose plan changed are carried over (see reuse.py)."""
+    over_all_rows: ClassVar[bool] = False
+    """True: its one unit looks at all rows, tombstones among them: where rows are removed it runs again, and nothing is
+    taken out of its files."""
+    counts_rows: ClassVar[bool] = False
+    """True: its rows and reasons are those of the stage's manifest."""
+    reason_column: ClassVar[str] = "reason"
+    """Column of its first table that says why a row has no output."""
 
     def settings(self) -> dict[str, Any]:
         """Return the recipe values that this step reads: part of its key."""
@@ -91,6 +99,36 @@ class Step:
     def notes(self) -> list[str]:
         """Return what the user is told before any work starts. Raises RecipeError where the step cannot run here."""
         return []
+
+    def plan_notes(self, units: Sequence[Unit]) -> list[str]:
+        """Return what the user is told of the planned units, just before they run."""
+        return []
+
+    def outcome_notes(self) -> list[str]:
+        """Return what the user is told of the step's outputs, once its units are done."""
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the stage's manifest says of the step's outputs beside their counts: name -> facts."""
+        return {}
+
+    def tiers(self) -> dict[str, int]:
+        """Return tier -> rows that the stage has put into it, where this step is the one that does."""
+        return {}
+
+    def losses(self) -> list[dict[str, Any]]:
+        """Return what of the input could not be read, for the manifest's `losses`."""
+        return []
+
+    def redact(self, record: ShardRecord, removed: RemovedRows) -> ShardRecord:
+        """Take the rows that go out of a finished unit's files; return its record under its old key, the same where it
+        holds none of them. Raises DamagedFileError."""
+        return from_unit(self.root, record, removed, self.reason_column)
+
+    def packed_bytes(self, uids: Collection[bytes]) -> dict[bytes, dict[str, int]]:
+        """Return uid -> tier -> bytes that a sample counts in the cutting of the tier's shards, where this step cuts
+        them: a removed one leaves its place empty."""
+        return {}
 
     @property
     def journal(self) -> Journal:

@@ -194,4 +194,6 @@ def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progre
     for unit in pending if not step.beam else ():
         record = step.open().run(unit, InFlight())
         step.journal.record(record)
+        for note in step.outcome_notes():
+            print(note)
         progress.add(record)

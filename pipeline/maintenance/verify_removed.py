@@ -19,7 +19,7 @@ from manifests.regular_files import walk
 from manifests.shards import member_places
 from manifests.tombstones import BY_TOMBSTONE, TOMBSTONES, read_tombstones
 from manifests.verify import Report
-from pipeline.maintenance.remove.redact_file import HEX, HOSTS
+from pipeline.execution.redaction import HEX, HOSTS
 
 NOT_READ = ("train",)
 """What a model has learned cannot be taken out of its checkpoints; everything else is looked at."""

@@ -215,6 +215,8 @@ def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     """Plan a step, run the units that are not done, drop what the plan no longer holds."""
     units = step.units()
+    for note in step.plan_notes(units):
+        print(note)
     before: dict[str, ShardRecord] = {}
     for unit in units:
         record = step.journal.done(unit.name, unit.key)

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from captioning.base import build_captioner, captioner_settings, captioner_weights
 from manifests.files import digest_of, read_table, write_table
-from manifests.journal import ShardRecord
+from manifests.journal import ShardRecord, kept_by_kind, records_of
 from manifests.plans import write_plan
 from manifests.tables import CAPTIONED
 from manifests.weights import WeightsFile
@@ -30,6 +30,7 @@ class CaptionStep(Step):
     name: ClassVar[str] = "caption"
     version: ClassVar[int] = 1
     carries: ClassVar[bool] = True
+    counts_rows: ClassVar[bool] = True
 
     def captioners(self) -> dict[str, list[str]]:
         """Return captioner -> the tiers that ask for it."""
@@ -81,6 +82,10 @@ class CaptionStep(Step):
         size = self.recipe.caption.batch_size
         built = {name: build_captioner(name, self.recipe.caption.options(name), size) for name in self.captioners()}
         return CaptionWorker(self, built)
+
+    def facts(self) -> dict[str, Any]:
+        """Return `captioners`: captioner -> pictures that it has described."""
+        return {"captioners": kept_by_kind(records_of(self.root, self.name))}
 
 
 @dataclass(frozen=True)

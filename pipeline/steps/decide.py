@@ -51,6 +51,8 @@ class Decide(Step):
     name: ClassVar[str] = "decide"
     version: ClassVar[int] = 2
     beam: ClassVar[bool] = False
+    over_all_rows: ClassVar[bool] = True
+    counts_rows: ClassVar[bool] = True
 
     def settings(self) -> dict[str, Any]:
         """Return all rules, in order."""
@@ -100,6 +102,19 @@ class Decide(Step):
             stale.unlink()
         files = tuple(FileRecord.of(self.root, path) for path in written)
         return ShardRecord("00000", unit.key, files, rows, rows - reasons.total(), dict(sorted(reasons.items())))
+
+    def tiers(self) -> dict[str, int]:
+        """Return tier -> rows that are kept for it."""
+        counts = dict.fromkeys(self.recipe.tier, 0)
+        if finals := _files(self.root, self.name):
+            with connect(self.root) as connection:
+                counts.update(
+                    connection.execute(
+                        f"SELECT tier, count(*) FROM (SELECT unnest(tiers) AS tier FROM {files_sql(finals)})"
+                        " GROUP BY tier"
+                    ).fetchall()
+                )
+        return counts
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """filter / dedup: cluster near duplicates by perceptual hash. Clusters only: who survives is a decision."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from manifests.files import read_table, write_json, write_table
+from manifests.files import read_json, read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.schema import schema
 from manifests.tables import CLUSTERS
@@ -15,9 +16,6 @@ from manifests.tombstones import read_tombstones
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.lists import dedup_key
-
-if TYPE_CHECKING:
-    from pipeline.steps.marks import Marked
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,6 +27,7 @@ class Dedup(Step):
     name: ClassVar[str] = "dedup"
     version: ClassVar[int] = 3
     beam: ClassVar[bool] = False
+    over_all_rows: ClassVar[bool] = True
 
     def settings(self) -> dict[str, Any]:
         """Return [dedup], [decontaminate] and the lists of pHashes: what they hold, not where they lie."""
@@ -63,9 +62,26 @@ class Dedup(Step):
             write_table(path, content)
         report = self.root / "dedup" / "top_hashes.json"
         write_json(report, {"hashes": marked.top})
-        _say(labels, marked)
         files = tuple(FileRecord.of(self.root, path) for path in (*written, report))
         return ShardRecord("00000", unit.key, files, made.num_rows, made.num_rows)
+
+    def outcome_notes(self) -> list[str]:
+        """Say how many clusters, marks and matches there are, and which pHash is the most frequent."""
+        clusters = read_table(self.root / "dedup" / "00000.parquet", ["cluster"])["cluster"]
+        sizes = pc.struct_field(pc.value_counts(clusters), "counts").to_numpy()
+        several = sizes[sizes > 1]
+        largest = f", the largest of {several.max():,}" if len(several) else ""
+        notes = [f"\n  dedup: {len(clusters):,} pictures, {len(several):,} clusters of two and more{largest}"]
+        for top in read_json(self.root / "dedup" / "top_hashes.json")["hashes"][:1]:
+            notes.append(
+                f"  most frequent pHash {top['phash']}: {top['pictures']:,} pictures under {top['urls']:,} URLs"
+                " (dedup/top_hashes.json)"
+            )
+        marks = read_table(self.root / "ledger" / "marks.parquet", ["reason"])["reason"]
+        notes += [f"  marked {entry['values']}: {entry['counts']:,}" for entry in pc.value_counts(marks).to_pylist()]
+        if matches := pq.read_metadata(self.root / "ledger" / "eval_matches.parquet").num_rows:
+            notes.append(f"  matches with evaluation sets: {matches:,} (ledger/eval_matches.parquet)")
+        return notes
 
 
 def among_removed(pictures: pa.Table, removed_neighbours: pa.Table, radius: int) -> "tuple[Numbers, Numbers]":
@@ -80,21 +96,3 @@ def among_removed(pictures: pa.Table, removed_neighbours: pa.Table, radius: int)
     labels = clusters(hashes, radius)
     barring = np.unique(labels[count:][removed_neighbours["bars"].to_numpy().astype(bool)])
     return labels[:count], np.isin(labels[:count], barring)
-
-
-def _say(labels: "np.ndarray[Any, np.dtype[Any]]", marked: "Marked") -> None:
-    """Print what the step found, in a line or two."""
-    sizes = np.unique(labels, return_counts=True)[1]
-    several = sizes[sizes > 1]
-    largest = f", the largest of {several.max():,}" if len(several) else ""
-    print(f"\n  dedup: {len(labels):,} pictures, {len(several):,} clusters of two and more{largest}")
-    if marked.top:
-        first = marked.top[0]
-        print(
-            f"  most frequent pHash {first['phash']}: {first['pictures']:,} pictures under {first['urls']:,} URLs"
-            " (dedup/top_hashes.json)"
-        )
-    for entry in pc.value_counts(marked.marks["reason"]).to_pylist():
-        print(f"  marked {entry['values']}: {entry['counts']:,}")
-    if marked.matches.num_rows:
-        print(f"  matches with evaluation sets: {marked.matches.num_rows:,} (ledger/eval_matches.parquet)")

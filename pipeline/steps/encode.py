@@ -55,6 +55,7 @@ class Encode(Step):
     name: ClassVar[str] = "encode"
     version: ClassVar[int] = 3
     carries: ClassVar[bool] = True
+    counts_rows: ClassVar[bool] = True
 
     def tokenizer(self, tier: str) -> WeightsFile:
         """Return the identity of a tier's tokenizer: of a file that is gone since, as the run noted it, for nothing may
@@ -180,6 +181,23 @@ class Encode(Step):
         }
         return EncodeWorker(self, made, Decoders(values.decoders))
 
+    def facts(self) -> dict[str, Any]:
+        """Return `codes`: tier -> what made them: tokenizer, fingerprint of its tensors, arithmetic and its
+        agreement."""
+        facts: dict[str, Any] = {}
+        for record in records_of(self.root, self.name):
+            tier = record.shard.rpartition("-")[0]
+            if tier not in facts:
+                metadata = pq.read_schema(self.root / record.files[0].path).metadata
+                facts[tier] = {
+                    "tokenizer": self.recipe.tokenizer(tier)[0],
+                    "crop": crop_plan(self.recipe).label,
+                    "fingerprint": metadata[FINGERPRINT.encode()].decode(),
+                    "agreement": json.loads(metadata[AGREEMENT.encode()]),
+                    "checkpoint": json.loads(metadata[REPORT.encode()]),
+                }
+        return {"codes": facts}
+
 
 @dataclass(frozen=True)
 class TierTools:
@@ -252,23 +270,6 @@ def crop_plan(recipe: Recipe) -> CropPlan:
     """Return which crops of a picture are encoded."""
     values = recipe.pretokenize
     return CropPlan(values.crop, tuple(values.scales), values.flip)
-
-
-def tokenizer_facts(recipe: Recipe) -> dict[str, Any]:
-    """Return tier -> what made its codes, for the manifest: tokenizer, fingerprint of its tensors, arithmetic and its
-    agreement."""
-    facts: dict[str, Any] = {}
-    for record in records_of(recipe.root, "encode"):
-        tier = record.shard.rpartition("-")[0]
-        if tier not in facts:
-            metadata = pq.read_schema(recipe.root / record.files[0].path).metadata
-            found = {"fingerprint": metadata[FINGERPRINT.encode()].decode()}
-            found |= {
-                "agreement": json.loads(metadata[AGREEMENT.encode()]),
-                "checkpoint": json.loads(metadata[REPORT.encode()]),
-            }
-            facts[tier] = {"tokenizer": recipe.tokenizer(tier)[0], "crop": crop_plan(recipe).label, **found}
-    return facts
 
 
 def grid_of(vq: str, size: int) -> int:

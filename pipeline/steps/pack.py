@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from manifests.files import digest_of, read_table
-from manifests.journal import FileRecord, ShardRecord, records_of
+from manifests.journal import FileRecord, ShardRecord, kept_by_kind, records_of
 from manifests.lineage import origin
 from manifests.manifest import Manifest
 from manifests.plans import write_plan
@@ -116,9 +116,20 @@ class Pack(Step):
             for table in cut_shards(rows, values.shard_rows, values.shard_bytes):
                 yield without_gaps(table).drop_columns(["bytes", "gone"]).cast(PACKED)
 
-    def sizes(self, tier: str, uids: Collection[bytes]) -> dict[bytes, int]:
-        """Return uid -> bytes that each of these samples counts in the cutting of a tier's shards; those that are not
+    def tiers(self) -> dict[str, int]:
+        """Return tier -> samples that are packed."""
+        return kept_by_kind(records_of(self.root, self.name))
+
+    def packed_bytes(self, uids: Collection[bytes]) -> dict[bytes, dict[str, int]]:
+        """Return uid -> tier -> bytes that a sample counts in the cutting of the tier's shards; those that are not
         packed stay out."""
+        sizes: dict[bytes, dict[str, int]] = {}
+        for tier in self.recipe.tier if records_of(self.root, self.name) else ():
+            for uid, size in self._sizes(tier, uids).items():
+                sizes.setdefault(uid, {})[tier] = size
+        return sizes
+
+    def _sizes(self, tier: str, uids: Collection[bytes]) -> dict[bytes, int]:
         encoded = self._encoded(tier)
         if not encoded:
             return {}

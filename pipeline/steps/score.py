@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 
 from filters.scorers.catalog import HEADS, scorer_specs, scorer_weights
 from manifests.files import canonical_json, read_table, write_table
-from manifests.journal import ShardRecord, records_of
+from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.schema import COLUMNS, schema
 from manifests.stored_pictures import stored_keys
 from manifests.weights import STAND_IN, WeightsFile
 from pipeline.execution.decode_pool import Decoders, Pair
 from pipeline.execution.in_flight import InFlight
+from pipeline.execution.redaction import RemovedRows
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.rules import scored_columns
-from pipeline.recipes.schema import Recipe
 from pipeline.steps.kept_pairs import Row, opened, opened_rows, record_of, unit_pairs
 from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
 
@@ -88,6 +88,50 @@ class Score(Step):
         values = self.recipe.score
         panel = load_panel(self.specs(), Compute(values.batch_size, values.precision), embeddings=values.embeddings)
         return ScoreWorker(self, panel, Decoders(values.decoders))
+
+    def facts(self) -> dict[str, Any]:
+        """Return `scores`: column -> what its numbers mean and what made them."""
+        records = records_of(self.root, self.name)
+        told = [pq.read_schema(self.root / record.files[0].path).metadata for record in records]
+        preprocessing = json.loads(told[0].get(PREPROCESSING.encode(), b"{}")) if told else {}
+        no_number: Counter[str] = Counter()
+        for metadata in told:
+            no_number.update(json.loads(metadata.get(NO_NUMBER.encode(), b"{}")))
+        facts: dict[str, Any] = {}
+        for spec in self.specs():
+            made = self._made_by(spec, preprocessing)
+            for column in HEADS[spec.name].columns:
+                scale = COLUMNS[column].metadata[b"says"].decode()
+                facts[column] = {"scale": scale, **made, "no_number": no_number[column]}
+        return {"scores": facts}
+
+    def _made_by(self, spec: Any, preprocessing: dict[str, str]) -> dict[str, Any]:
+        """Return what made a head's columns; `preprocessing`: encoder -> what becomes of a picture before it sees
+        it."""
+        head = HEADS[spec.name]
+        return {
+            "head": spec.name,
+            "encoder": {"name": head.encoder, **spec.encoder_options.identity(), **_stand_in(spec)},
+            "weights": [file.sha256 for file in scorer_weights(spec)],
+            "preprocessing": preprocessing.get(head.encoder, ""),
+            "precision": self.recipe.score.precision if head.encoder in HALVED else "fp32",
+            "stands_in_for": head.stands_in_for,
+        }
+
+    def redact(self, record: ShardRecord, removed: RemovedRows) -> ShardRecord:
+        """Take the rows that go out of the scores, and out of the counts of what is no number in their metadata."""
+        redacted = super().redact(record, removed)
+        if redacted is record:
+            return record
+        path = self.root / redacted.files[0].path
+        table = read_table(path)
+        metadata: dict[Any, Any] = dict(table.schema.metadata)
+        if not json.loads(metadata.get(NO_NUMBER.encode(), b"{}")):
+            return redacted
+        given = {row["key"]: row for row in read_table(self.root / "pairs" / f"{record.shard}.parquet").to_pylist()}
+        counts = ScoreWorker.no_numbers(self, table.to_pylist(), given)
+        write_table(path, table.replace_schema_metadata({**metadata, NO_NUMBER.encode(): canonical_json(counts)}))
+        return replace(redacted, files=(FileRecord.of(self.root, path),))
 
 
 @dataclass(frozen=True)
@@ -187,31 +231,3 @@ def _embeddings(rows: list[Any], width: int) -> pa.Array:
 def _stand_in(spec: Any) -> dict[str, str]:
     """Say so where an encoder's weights are stand-ins: then the recipe's name of a model means nothing."""
     return {"model": STAND_IN} if getattr(spec.encoder_options, "weights", "") == STAND_IN else {}
-
-
-def score_facts(recipe: Recipe) -> dict[str, Any]:
-    """Return score column -> what its numbers mean and what made them, for the manifest."""
-    records = records_of(recipe.root, "score")
-    told = [pq.read_schema(recipe.root / record.files[0].path).metadata for record in records]
-    preprocessing = json.loads(told[0].get(PREPROCESSING.encode(), b"{}")) if told else {}
-    no_number: Counter[str] = Counter()
-    for metadata in told:
-        no_number.update(json.loads(metadata.get(NO_NUMBER.encode(), b"{}")))
-    facts: dict[str, Any] = {}
-    for spec in scorer_specs(recipe.score.use, recipe.score.model_extra or {}):
-        head = HEADS[spec.name]
-        made = {
-            "head": spec.name,
-            "encoder": {"name": head.encoder, **spec.encoder_options.identity(), **_stand_in(spec)},
-            "weights": [file.sha256 for file in scorer_weights(spec)],
-            "preprocessing": preprocessing.get(head.encoder, ""),
-            "precision": recipe.score.precision if head.encoder in HALVED else "fp32",
-            "stands_in_for": head.stands_in_for,
-        }
-        for column in head.columns:
-            facts[column] = {
-                "scale": COLUMNS[column].metadata[b"says"].decode(),
-                **made,
-                "no_number": no_number[column],
-            }
-    return facts

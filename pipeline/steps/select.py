@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from filters.exclude import OF_ROWS, Exclusions
 from filters.tombstones import named_rows
 from filters.verdicts import RuleSet, first_failure, names_of, reasons_of
-from manifests.files import digest_of, writing_table
-from manifests.journal import FileRecord, ShardRecord
+from manifests.files import digest_of, read_table, writing_table
+from manifests.journal import FileRecord, ShardRecord, records_of
+from manifests.query import connect, files_sql
 from manifests.reasons import WITHOUT_ROW
 from manifests.schema import CARRIED, COLUMNS, DETECTED, HELD
 from manifests.tables import ENCODING, SELECTED
@@ -24,6 +25,7 @@ from manifests.tombstones import Tombstones, read_tombstones
 from manifests.uid import Uids, fraction_bound
 from manifests.weights import WeightsFile
 from pipeline.execution.in_flight import InFlight
+from pipeline.execution.redaction import RemovedRows, holds, measured_again, need_whole
 from pipeline.execution.step import Step, Unit
 from pipeline.inputs.coerce import coerce
 from pipeline.inputs.files import InputFile
@@ -107,6 +109,50 @@ class Select(Step):
         mapping = {**hashes, **input_columns(self.recipe), **({FAULT: FAULT_COLUMN} if local else {})}
         gone = read_tombstones(self.root)
         return SelectWorker(self, build_rules(self.recipe), mapping, local, exclusions=named, tombstones=gone or None)
+
+    def losses(self) -> list[dict[str, Any]]:
+        """Return what could not be read: whole files, outside rows_in, and row groups, whose rows are counted as
+        dropped."""
+        files = registered_files(self.root)
+        lost: list[dict[str, Any]] = [
+            {"kind": "file", "name": file.name, "fault": file.fault, "bytes": file.bytes, "footer_sha256": file.footer}
+            for file in files
+            if file.fault
+        ]
+        broken = self._broken_rows() if files else set()
+        for file in files:
+            first = 0
+            for group, count in enumerate(file.groups):
+                if (file.name, first) in broken and count:
+                    lost.append({"kind": "row_group", "name": file.name, "row_group": group, "rows": count})
+                first += count
+        return lost
+
+    def _broken_rows(self) -> set[tuple[str, int]]:
+        """Return (source, source_row) of the rows of broken row groups."""
+        ledgers = [self.root / record.files[0].path for record in records_of(self.root, self.name)]
+        if not ledgers:
+            return set()
+        query = f"SELECT source, source_row FROM {files_sql(ledgers)} WHERE reason = 'broken_row_group'"
+        with connect(self.root) as connection:
+            return set(connection.execute(query).fetchall())
+
+    def redact(self, record: ShardRecord, removed: RemovedRows) -> ShardRecord:
+        """Turn rows of the ledger into dropped ones that say nothing but where they stood."""
+        path = self.root / record.files[0].path
+        if not holds(path, removed):
+            return record
+        need_whole(self.root, record.files)
+        table = read_table(path)
+        hit = removed.rows(table)
+        columns = _nulled({name: table[name] for name in table.schema.names}, pc.invert(hit), {"uid", "url", *CARRIED})
+        columns["reason"] = pc.if_else(hit, "removed", columns["reason"])
+        with writing_table(path, table.schema, **ENCODING) as writer:
+            writer.write(pa.table(columns, schema=table.schema.remove_metadata()))
+        removed.counts["ledger/select/*.parquet"] += pc.sum(hit).as_py()
+        reasons = Counter(columns["reason"].drop_null().to_pylist())
+        kept, dropped = record.rows_in - reasons.total(), dict(sorted(reasons.items()))
+        return measured_again(self.root, replace(record, rows_out=kept, dropped=dropped), [path])
 
 
 def detects(rules: RuleSet, columns: tuple[str, ...]) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, digest_of, read_table, writing
@@ -24,7 +25,6 @@ from pipeline.execution.decode_pool import Pair
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import MADE_BY, earlier_rows
 from pipeline.execution.step import Step, Unit
-from pipeline.recipes.schema import Recipe
 from pipeline.steps.captions import sidecars, texts_sql
 from pipeline.steps.kept_pairs import Row
 from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
@@ -75,22 +75,29 @@ class T5(Step):
         return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["d_model"])
 
     def plan(self) -> list[Unit]:
-        """Write whose captions are encoded to `manifests/plan/t5/`, and say what the features will take."""
+        """Write whose captions are encoded to `manifests/plan/t5/`."""
         if not self.wanted:
             return []
-        lengths: Counter[int] = Counter()
-        planned = write_plan(
-            self.root, self.name, (shard for tier in self.recipe.tier for shard in self._captions(tier, lengths))
-        )
-        print(estimate(lengths, self.width))
+        shards = (shard for tier in self.recipe.tier for shard in self._captions(tier))
+        planned = write_plan(self.root, self.name, shards)
         reads = {"made_by": self.own_key}
         return [
             Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, digest_of([sha256]))
             for name, path, sha256 in planned
         ]
 
-    def _captions(self, tier: str, lengths: Counter[int]) -> Iterator[tuple[str, pa.Table]]:
-        """Yield (encoded shard, its captions in its order) of a tier, and count the captions' lengths in characters."""
+    def plan_notes(self, units: Sequence[Unit]) -> list[str]:
+        """Say what the features will take, from the lengths of the planned captions in characters."""
+        if not self.wanted:
+            return []
+        lengths: Counter[int] = Counter()
+        for unit in units:
+            count = pc.utf8_length(read_table(self.root / unit.reads["plan"], ["caption"])["caption"])
+            lengths.update(count.filter(pc.greater(count, 0)).to_pylist())
+        return [estimate(lengths, self.width)]
+
+    def _captions(self, tier: str) -> Iterator[tuple[str, pa.Table]]:
+        """Yield (encoded shard, its captions in its order) of a tier."""
         encoded = sidecars(self.root, "encode", tier)
         if not encoded:
             return
@@ -102,7 +109,6 @@ class T5(Step):
             rows = (row for batch in connection.execute(query).to_arrow_reader(10_000) for row in batch.to_pylist())
             for index, some in groupby(rows, lambda row: row["file_index"]):
                 found = [{"uid": row["uid"], "draw": row["draw"], "caption": self._chosen(row)} for row in some]
-                lengths.update(len(row["caption"]) for row in found if row["caption"])
                 yield encoded[index].stem, pa.Table.from_pylist(found, schema=PLANNED)
 
     def _chosen(self, row: dict[str, Any]) -> str | None:
@@ -119,6 +125,19 @@ class T5(Step):
             values.t5_weights, "bf16" if on_gpu else "fp32", batch_size=values.t5_batch_size, device=device
         )
         return T5Worker(self, encoder)
+
+    def facts(self) -> dict[str, Any]:
+        """Return `t5`: tier -> how many of its pairs have stored features, and why others have none; nothing where
+        features are made online."""
+        facts: dict[str, Any] = {}
+        for record in records_of(self.root, self.name) if self.wanted else ():
+            counts = facts.setdefault(
+                record.shard.rpartition("-")[0],
+                {"caption": self.recipe.pretokenize.t5_caption, "with": 0, "without": {}},
+            )
+            counts["with"] += record.rows_out
+            counts["without"] = dict(sorted((Counter(counts["without"]) + Counter(record.dropped)).items()))
+        return {"t5": facts} if facts else {}
 
 
 def estimate(lengths: Mapping[int, int], width: int) -> str:
@@ -140,19 +159,6 @@ def size_text(count: float) -> str:
     while count >= 1000 and len(units) > 1:
         count, units = count / 1000, units[1:]
     return f"{count:,.0f} {units[0]}" if units[0] == "bytes" else f"{count:,.2f} {units[0]}"
-
-
-def t5_facts(recipe: Recipe) -> dict[str, Any]:
-    """Return tier -> how many of its pairs have stored features, and why others have none; nothing where features are
-    made online."""
-    facts: dict[str, Any] = {}
-    for record in records_of(recipe.root, "t5") if recipe.pretokenize.t5 == "precomputed" else ():
-        found = facts.setdefault(
-            record.shard.rpartition("-")[0], {"caption": recipe.pretokenize.t5_caption, "with": 0, "without": {}}
-        )
-        found["with"] += record.rows_out
-        found["without"] = dict(sorted((Counter(found["without"]) + Counter(record.dropped)).items()))
-    return facts
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ OTHER = r"(?i)(?!https?:)[a-z][a-z0-9+.-]*://\S.*"
 """URLs: of the web, where a host can be looked at, and others that an input may hold."""
 
 
-class Unreadable(RecipeError):
+class UnreadableRequestError(RecipeError):
     """What an unfinished removal was asked for cannot be read: its selectors are to be given again."""
 
 
@@ -237,7 +237,7 @@ def asked_for(root: Path) -> tuple[list[Selector], bool]:
     """Return what an unfinished removal of this run was asked for, and whether twins are promoted; nothing where there
     is none.
 
-    Raises Unreadable.
+    Raises UnreadableRequestError.
     """
     try:
         entry = read_json(root / ASKED)
@@ -245,6 +245,6 @@ def asked_for(root: Path) -> tuple[list[Selector], bool]:
     except FileNotFoundError:
         return [], False
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Unreadable(
+        raise UnreadableRequestError(
             f"{root / ASKED}, which says what an interrupted removal was asked for, cannot be read"
         ) from error

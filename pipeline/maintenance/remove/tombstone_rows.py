@@ -1,6 +1,6 @@
 """Say of the rows that go what their tombstones keep: place, pHash, tiers, and where they leave gaps."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from manifests.files import read_table
 from manifests.journal import records_of
 from manifests.plans import plan_folder
+from pipeline.execution.step import Step
 from pipeline.maintenance.remove.selectors import Selector
-from pipeline.steps.pack import Pack
 
 Row = dict[str, Any]
 NOBODY: Row = {
@@ -35,11 +35,13 @@ def urls_of(root: Path, uids: Collection[bytes]) -> frozenset[str]:
     return frozenset(row["url"] for row in rows if row["url"])
 
 
-def tombstones_of(pack: Pack, found: Mapping[Selector, Collection[bytes]], promote: bool) -> list[Row]:
+def tombstones_of(
+    root: Path, steps: Sequence[Step], found: Mapping[Selector, Collection[bytes]], promote: bool
+) -> list[Row]:
     """Return the tombstones of what selectors found: a row per selector and input row, one alone where it found
-    nothing."""
+    nothing. `steps` of the run at `root`: some of them keep the places of removed samples empty."""
     uids = {uid for hit in found.values() for uid in hit}
-    people = _people(pack, uids) if uids else {}
+    people = _people(root, uids, _packed(steps, uids)) if uids else {}
     made = []
     for one, hit in found.items():
         head = {"kind": one.kind, "value_sha256": one.digest, "won": False, "promote": promote}
@@ -49,9 +51,8 @@ def tombstones_of(pack: Pack, found: Mapping[Selector, Collection[bytes]], promo
     return made
 
 
-def _people(pack: Pack, uids: Collection[bytes]) -> dict[bytes, list[Row]]:
+def _people(root: Path, uids: Collection[bytes], packed: dict[bytes, dict[str, int]]) -> dict[bytes, list[Row]]:
     """Return uid -> its rows of the input, with what later steps made of them."""
-    root = pack.root
     hashes = {
         row["uid"]: row["phash"]
         for record in records_of(root, "score")
@@ -69,7 +70,6 @@ def _people(pack: Pack, uids: Collection[bytes]) -> dict[bytes, list[Row]]:
         for row in _rows(path, uids, ["uid", "source", "source_row", "fate", "tiers"])
         if row["fate"] == "kept"
     }
-    packed = _packed(pack, uids)
     people: dict[bytes, list[Row]] = {uid: [] for uid in uids}
     for record in records_of(root, "select"):
         for row in _rows(root / record.files[0].path, uids, ["uid", "source", "source_row"]):
@@ -89,13 +89,13 @@ def _people(pack: Pack, uids: Collection[bytes]) -> dict[bytes, list[Row]]:
     return people
 
 
-def _packed(pack: Pack, uids: Collection[bytes]) -> dict[bytes, dict[str, int]]:
+def _packed(steps: Sequence[Step], uids: Collection[bytes]) -> dict[bytes, dict[str, int]]:
     """Return uid -> tier -> bytes that a sample counts in the tier's packed order."""
-    found: dict[bytes, dict[str, int]] = {}
-    for tier in pack.recipe.tier if records_of(pack.root, "pack") else ():
-        for uid, size in pack.sizes(tier, uids).items():
-            found.setdefault(uid, {})[tier] = size
-    return found
+    sizes: dict[bytes, dict[str, int]] = {}
+    for step in steps:
+        for uid, by_tier in step.packed_bytes(uids).items():
+            sizes.setdefault(uid, {}).update(by_tier)
+    return sizes
 
 
 def _rows(path: Path, uids: Collection[bytes], columns: list[str]) -> list[Row]:

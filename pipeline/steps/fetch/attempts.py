@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.files import digest_of, write_table
+from manifests.files import digest_of, read_table, write_table
 from manifests.journal import FileRecord
 from manifests.reasons import is_among
 from manifests.tables import ATTEMPTS
@@ -44,6 +44,14 @@ def write_ledger(root: Path, unit: Unit, rows: list[dict[str, Any]], results: Ma
     last = [results[row["uid"]].last for row in rows]
     facts = [[row["uid"].hex(), a.http_status, a.reason, a.rule, a.value] for row, a in zip(rows, last, strict=True)]
     return replace(FileRecord.of(root, path), counted=digest_of(facts))
+
+
+def counted_again(root: Path, file: FileRecord) -> FileRecord:
+    """Return the record of a ledger that rows were taken out of, with what counts of it now."""
+    table = read_table(root / file.path)
+    last = table.filter(table["last"]).to_pylist()
+    facts = [[row["uid"].hex(), row["http_status"], row["reason"], row["rule"], row["value"]] for row in last]
+    return replace(file, counted=digest_of(facts))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """filter / fetch: get each surviving URL once, let its bytes through the image gate, lay pairs out as img2dataset
 does."""
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,16 +11,20 @@ import pyarrow as pa
 
 from filters.fetch.img2dataset import LACKS, missing
 from filters.images.decode import ImageLimits
-from manifests.journal import records_of
+from manifests.files import write_json
+from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.plans import write_plan
 from manifests.query import connect, files_sql
 from manifests.schema import CARRIED, schema
 from manifests.tombstones import read_tombstones
+from pipeline.execution.redaction import RemovedRows, need_whole
 from pipeline.execution.step import Step, Unit
 from pipeline.inputs.input_list import input_batches
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.schema import RecipeError
+from pipeline.steps.fetch.attempts import counted_again
 from pipeline.steps.fetch.local_images import OwnPictures
+from pipeline.steps.fetch.pairs import stats
 from pipeline.steps.fetch.retry import with_retries
 from pipeline.steps.fetch.worker import FetchWorker
 from pipeline.steps.sharding import one_batch_each, regroup, without_gaps
@@ -40,6 +45,7 @@ class Fetch(Step):
     name: ClassVar[str] = "fetch"
     version: ClassVar[int] = 2
     carries: ClassVar[bool] = True
+    reason_column: ClassVar[str] = "error_message"
 
     def settings(self) -> dict[str, Any]:
         """Return the recipe's [fetch] without what only says how to get there."""
@@ -76,6 +82,17 @@ class Fetch(Step):
             rows = connection.execute(query).to_arrow_reader(self.recipe.fetch.shard_rows)
             for number, table in enumerate(regroup(one_batch_each(rows), self.recipe.fetch.shard_rows)):
                 yield f"{number:05d}", without_gaps(table).select(PLANNED).cast(schema(*PLANNED))
+
+    def redact(self, record: ShardRecord, removed: RemovedRows) -> ShardRecord:
+        """Take the rows that go out of pairs and attempts, and count img2dataset's statistics again."""
+        redacted = super().redact(record, removed)
+        if redacted is record:
+            return record
+        tar, table, statistics, ledger = redacted.files
+        need_whole(self.root, [statistics])
+        write_json(self.root / statistics.path, stats(redacted.rows_in, Counter(redacted.dropped)))
+        files = (tar, table, FileRecord.of(self.root, self.root / statistics.path), counted_again(self.root, ledger))
+        return replace(redacted, files=files)
 
     def notes(self) -> list[str]:
         """Warn of the other engine. Raises RecipeError where it cannot run."""

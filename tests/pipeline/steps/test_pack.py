@@ -81,13 +81,13 @@ def test_no_shard_is_larger_than_its_samples_count(made):
     tar = made / "codes" / "pretrain" / "00000.tar"
     index = json.loads(tar.with_suffix(".index.json").read_text())
     uids = sorted({bytes.fromhex(name.partition(".")[0]) for name, *_ in index["members"]})
-    counts = step.sizes("pretrain", uids)
-    assert (len(uids), set(counts)) == (12, set(uids))
-    assert tar.stat().st_size <= sum(counts.values())
+    sizes = step.packed_bytes(uids)
+    assert (len(uids), set(sizes)) == (12, set(uids))
+    assert tar.stat().st_size <= sum(tiers["pretrain"] for tiers in sizes.values())
 
 
 def test_samples_that_are_not_packed_have_no_size(made):
-    assert Pack(recipe_of_run(made), made).sizes("pretrain", [b"\0" * 16]) == {}
+    assert Pack(recipe_of_run(made), made).packed_bytes([b"\0" * 16]) == {}
 
 
 def test_units_are_shards_of_the_recipes_rows_and_descend_from_filter(made):
