@@ -12,15 +12,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline.evaluation.plots import save_loss_curve
-from pipeline.evaluation.recall import measure_recall, nearest_ranks
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.train import TrainConfig
 from pipeline.train import corrupted, main, prompts, take_step
 from pipeline.training.checkpoint import latest_checkpoint
 from pipeline.training.distributed import Machine
 from pipeline.training.job import prepare
-from pipeline.training.optim import make_optimizers, set_rates
 from pipeline.training.text_features import HashedWords
 from tests.support.code_shards import row_of, write_codes, write_recipe
 from tests.support.paths import ROOT
@@ -310,26 +307,6 @@ def test_corruption_keeps_places_and_takes_from_others():
     assert torch.equal(corrupted(codes[:1]), codes[:1])
 
 
-def test_every_parameter_has_one_optimizer_and_norms_no_decay(run):
-    for kind, count in (("adamw", 1), ("muon", 2)):
-        job = job_of(run, f"train.optimizer={kind}")
-        optimizers = make_optimizers(job.gpt, job.config)
-        held = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-        assert len(optimizers) == count
-        assert sorted(held) == sorted(map(id, job.gpt.parameters()))
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        decay = {parameter.ndim >= 2: group["weight_decay"] for group in groups for parameter in group["params"]}
-        assert decay == {True: 0.05, False: 0.0}
-
-
-def test_cooldown_falls_to_zero_and_is_off_by_default():
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))])
-    config = TrainConfig(steps=10, cooldown=0.4, lr=0.5)
-    assert [set_rates([optimizer], config, step) for step in (0, 6, 7, 9)] == pytest.approx([1, 1, 0.75, 0.25])
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.125)
-    assert {set_rates([optimizer], TrainConfig(steps=10), step) for step in range(10)} == {1.0}
-
-
 def test_defaults_are_llamagens():
     config = TrainConfig()
     assert (config.model, config.lr, config.batch, config.betas) == ("GPT-XL", 1e-4, 256, (0.9, 0.95))
@@ -337,21 +314,6 @@ def test_defaults_are_llamagens():
     assert {config.token_dropout, config.resid_dropout, config.ffn_dropout, config.cond_dropout} == {0.1}
     assert (config.optimizer, config.corruption, config.cooldown, config.text) == ("adamw", "none", 0.0, "t5")
     assert (config.max_pictures, config.recall_pictures) == (None, 0)
-
-
-def test_recall_by_hand():
-    assert nearest_ranks(torch.tensor([[0.0], [4.1]]), torch.tensor([[0.0], [5.0], [4.0]]), [0, 1]) == [0, 1]
-    codes = torch.tensor([[0, 1], [2, 3], [4, 5]])
-    found = measure_recall(torch.tensor([[0, 1], [4, 4]]), codes, [0, 1], lambda c: c.float()[:, :, None])
-    assert (found.top1, found.top5, found.exact_codes, found.chance_top5) == (0.5, 1.0, 0.5, 1.0)
-
-
-def test_a_loss_curve_says_why_it_is_missing(tmp_path, monkeypatch):
-    assert "no step" in save_loss_curve(tmp_path / "loss.png", tmp_path / "metrics.jsonl", "t")
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "matplotlib is not installed" in save_loss_curve(tmp_path / "loss.png", tmp_path / "metrics.jsonl", "t")
-    assert not (tmp_path / "loss.png").exists()
 
 
 def test_the_trainer_imports_no_beam_and_its_config_no_torch():
