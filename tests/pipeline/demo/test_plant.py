@@ -2,9 +2,7 @@
 
 from collections import Counter
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.demo import edits, plant
 from pipeline.demo.faults import FAULTS
@@ -122,18 +120,3 @@ def test_series_of_emoji_stay_out() -> None:
     ]
     assert not any(plant._is_apart(Emoji("X", caption, svg, group)) for caption, group in named)
     assert plant._is_apart(Emoji("X", "fax machine", svg, "objects"))
-
-
-def test_a_stronger_mark_changes_more_pixels() -> None:
-    grey = Image.new("RGB", (400, 300), (90, 90, 90))
-    means = [
-        np.asarray(edits.decode(edits.stamped(grey, "shutterstock", alpha, tiled=True))).mean()
-        for alpha in (90, 140, 200)
-    ]
-    assert means[0] < means[1] < means[2]
-
-
-def test_smaller_keeps_a_floor() -> None:
-    assert edits.decode(edits.smaller(Image.new("RGB", (1000, 800)))).size == (500, 400)
-    assert edits.decode(edits.smaller(Image.new("RGB", (288, 288)))).size == (224, 224)
-    assert edits.decode(edits.smaller(Image.new("RGB", (200, 100)))).size == (200, 100)
