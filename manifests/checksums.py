@@ -70,6 +70,7 @@ def measure_all(paths: Sequence[Path], jobs: int, watch: Watch) -> Mapping[Path,
     found: dict[Path, Measured] = {}
     watch.total += sum(_size(path) for path in paths)
     pool = ThreadPoolExecutor(workers)
+    is_done = False
     try:
         waiting: dict[Future[Measured], Path] = {pool.submit(measure, path, watch): path for path in paths}
         left = set(waiting)
@@ -77,10 +78,10 @@ def measure_all(paths: Sequence[Path], jobs: int, watch: Watch) -> Mapping[Path,
             done, left = wait(left, timeout=0.2)
             found.update({waiting[future]: future.result() for future in done})
             watch.show()
-    except BaseException:
-        watch.stopped.set()
-        raise
+        is_done = True
     finally:
+        if not is_done:
+            watch.stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)
     return found
 

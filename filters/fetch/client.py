@@ -5,6 +5,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from filters.fetch.config import FetchConfig
@@ -84,14 +85,18 @@ class _Engine:
                 self.loop.call_soon_threadsafe(call)
 
     def _run(self) -> None:
-        try:
+        with contextlib.ExitStack() as ending:
+            ending.callback(self.ready.set)
+            ending.push(self._hand_over)
             asyncio.run(self._all())
-        except BaseExceptionGroup as group:
-            self.done.put(group.exceptions[0])
-        except BaseException as error:
+
+    def _hand_over(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
+        """Let `next` raise what ended the loop, whatever it is: this thread has nobody to raise it to."""
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if error is not None:
             self.done.put(error)
-        finally:
-            self.ready.set()
+        return True
 
     async def _all(self) -> None:
         from filters.fetch.download import Downloader

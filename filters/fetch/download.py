@@ -22,6 +22,7 @@ from filters.fetch.optout import Receipt, header_refusal
 from filters.fetch.politeness import FetchTask, HostQueues, retry_after
 from filters.fetch.sites import Page, SiteCache, Sites
 from filters.fetch.url import UrlFault, follow
+from manifests.guard import Guard as Foreign
 
 HEADERS = {"Accept": "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.5", "Accept-Encoding": "identity"}
 REDIRECTS = {301, 302, 303, 307, 308}
@@ -166,13 +167,14 @@ class Downloader:
         Fault."""
         while True:
             REUSED.set(False)
-            try:
+            with Foreign() as answer:
                 return await self.session.get(URL(url, encoded=True), allow_redirects=False)
-            except Exception as error:
-                if is_ours(error):
-                    raise
-                if not (REUSED.get() and isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)):
-                    raise before_header(error) from error
+            error = answer.error
+            if error is not None and is_ours(error):
+                raise error
+            was_closed = isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)
+            if error is not None and not (REUSED.get() and was_closed):
+                raise before_header(error) from error
 
     def _obey(self, response: aiohttp.ClientResponse) -> None:
         """Raise Refusal where an answer's headers refuse use of what it holds or leads to."""
@@ -186,22 +188,26 @@ class Downloader:
         length = response.content_length
         if length is not None and length > size and not cut:
             raise Fault("too_large", f"Content-Length {length}, at most {size} bytes are taken")
-        body: Body | None = None
-        try:
-            body = Body(size + BLOCK * cut, response.headers.get("Content-Encoding", ""))
-            with _woken_by_close(response):
-                async for block in response.content.iter_chunked(BLOCK):
-                    body.feed(block)
-            body.end()
-            return body
-        except BaseException as error:
-            if cut and body is not None and isinstance(error, BodyFault) and error.reason == "too_large":
+        with contextlib.ExitStack() as closing:
+            with Foreign() as arrival:
+                body = Body(size + BLOCK * cut, response.headers.get("Content-Encoding", ""))
+                closing.callback(body.close)
+                await _receive(response, body)
+            error = arrival.error
+            if error is None or (cut and isinstance(error, BodyFault) and error.reason == "too_large"):
+                closing.pop_all()
                 return body
-            if body is not None:
-                body.close()
-            if not isinstance(error, Exception) or is_ours(error):
-                raise
+            if is_ours(error):
+                raise error
             raise in_body(error) from error
+
+
+async def _receive(response: aiohttp.ClientResponse, body: Body) -> None:
+    """Feed an answer's body as it arrives, to its end. Raises BodyFault, and what aiohttp and the disk raise."""
+    with _woken_by_close(response):
+        async for block in response.content.iter_chunked(BLOCK):
+            body.feed(block)
+    body.end()
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from filters.images import gif_bmp as gif
@@ -152,33 +153,40 @@ def _decode(outline: Outline, limits: ImageLimits, side: int | None = None) -> "
     is_avif = outline.format == "AVIF"
     turn = orientation(picture.info.get("exif", b"")) if is_avif else outline.orientation
     size = picture.size if is_avif else (outline.width, outline.height)
-    try:
+    with _Blame(f"{outline.format} of mode {picture.mode}"):
         rgb = upright(to_srgb(picture, picture.info.get("icc_profile")), turn)
-    except ImageFault:
-        raise
-    except Exception as error:
-        raise ImageFault(
-            "corrupt", f"{outline.format} of mode {picture.mode}: {type(error).__name__}: {error}"
-        ) from error
     return rgb, _seen(*size, turn)
 
 
 def _load(outline: Outline, limits: ImageLimits, side: int | None) -> "Image.Image":
     """Decode with the one decoder that the header asks for; every error and warning of it becomes a reason or
     nothing."""
-    try:
+    with _Blame(outline.format, "truncated" if outline.complete else ""):
         if outline.format not in ("GIF", "TIFF"):  # only these two warn
             return _opened(outline, limits, side)
         with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _opened(outline, limits, side)
-    except ImageFault:
-        raise
-    except Exception as error:
-        cut_short = not outline.complete or "truncated" in str(error).lower()
-        raise ImageFault(
-            "truncated" if cut_short else "corrupt", f"{outline.format}: {type(error).__name__}: {error}"
-        ) from error
+
+
+@dataclass(frozen=True)
+class _Blame:
+    """Whatever a decoder raises becomes an ImageFault: truncated where its words hold `cut_short` ("": always, None:
+    never), else corrupt."""
+
+    what: str
+    cut_short: str | None = None
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Raise ImageFault from the error."""
+        if isinstance(error, Exception) and not isinstance(error, ImageFault):
+            is_cut = self.cut_short is not None and self.cut_short in str(error).lower()
+            raise ImageFault(
+                "truncated" if is_cut else "corrupt", f"{self.what}: {type(error).__name__}: {error}"
+            ) from error
 
 
 def _opened(outline: Outline, limits: ImageLimits, side: int | None) -> "ImageFile.ImageFile":

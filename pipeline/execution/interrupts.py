@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from manifests.guard import Guard
+
 
 @contextmanager
 def interruptible() -> Iterator[None]:
@@ -20,13 +22,12 @@ def interruptible() -> Iterator[None]:
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
-    except Exception as error:
-        if seen:
-            raise KeyboardInterrupt from error
-        raise
+        with Guard() as guard:
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if seen:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt from guard.error
+    if guard.error is not None:
+        raise guard.error

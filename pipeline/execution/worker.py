@@ -8,6 +8,7 @@ from pathlib import Path
 import apache_beam as beam
 
 from manifests.files import out_of_room, write_bytes
+from manifests.guard import Guard
 from manifests.weights import WeightsError
 from pipeline.execution.backends import pipeline_options
 from pipeline.execution.in_flight import InFlight
@@ -25,33 +26,32 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
 
     def setup(self) -> None:
         """Load the step's models once per process."""
-        try:
+        with Guard() as guard:
             self.worker = self.step.open()
             if self.in_flight:
                 Path(self.in_flight).touch()  # ready: from now on silence counts
-        except Exception as error:
-            self._leave(error)
-            raise
+        self._raise(guard.error)
 
     def process(self, unit: Unit) -> Iterator[str]:
         """Do one unit unless another attempt has done it meanwhile."""
         journal = self.step.journal
         if journal.done(unit.name, unit.key) is None and self.worker is not None:
-            try:
+            with Guard() as guard:
                 journal.record(
                     self.worker.run(unit, InFlight(Path(self.in_flight) if self.in_flight else None, self.crash_counts))
                 )
-            except Exception as error:
-                self._leave(error)
-                raise
+            self._raise(guard.error)
         yield unit.name
 
-    def _leave(self, error: Exception) -> None:
-        """Leave the error for the supervisor: Beam passes on its text alone."""
+    def _raise(self, error: Exception | None) -> None:
+        """Raise an error, and leave it for the supervisor: Beam passes on its text alone."""
+        if error is None:
+            return
         code = NO_ROOM if out_of_room(error) else MISUSED if isinstance(error, RecipeError | WeightsError) else FAILED
         text = str(error) if code != FAILED else f"{type(error).__name__}: {error}"
         if self.in_flight:
             write_bytes(error_path(self.in_flight), f"{code}\n{text}".encode())
+        raise error
 
 
 def run(job: Job) -> None:
@@ -70,10 +70,10 @@ def work(path: Path) -> int:
     """Run the job in this file; return the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     job = Job.read(path)
-    try:
+    with Guard() as guard:
         run(job)
-    except Exception:
-        traceback.print_exc()
+    if guard.error is not None:
+        traceback.print_exception(guard.error)
         left = error_path(job.in_flight)
         return int(left.read_text().partition("\n")[0]) if left.is_file() else FAILED
     return DONE

@@ -3,6 +3,7 @@
 import hashlib
 import mmap
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -42,11 +43,10 @@ class RowGroups:
         """Open the file. Raises one of UNREADABLE."""
         self.url = url
         self._raw = open_input(url)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._raw.close)
             self._file = pq.ParquetFile(self._raw, buffer_size=BUFFER, pre_buffer=False)
-        except BaseException:
-            self._raw.close()
-            raise
+            undo.pop_all()  # it went well: the file stays open
         self.names = tuple(self._file.schema_arrow.names)
         self.rows = tuple(self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups))
 

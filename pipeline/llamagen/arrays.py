@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from manifests.guard import Guard
 from tokenize_shards.samples import Tokenizer, pack_numbers, unpack_numbers
 
 Array = npt.NDArray[Any]
@@ -107,12 +108,12 @@ def read_array(path: Path, kind: str) -> Array:
         raise Fault(f"missing_{kind}") from error
     except OSError as error:
         raise Fault(f"unreadable_{kind}", error.strerror or "") from error
-    try:
+    with Guard() as guard:  # numpy raises many kinds for a header that is none
         if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
             raise ValueError(f"no file, or one of more than {MOST_BYTES:,} bytes")
         return _decode(path)
-    except Exception as error:  # the gate for foreign arrays: numpy raises many kinds for a header that is none
-        raise Fault(f"unreadable_{kind}", (str(error).splitlines() or [type(error).__name__])[0][:100]) from error
+    words = str(guard.error).splitlines() or [type(guard.error).__name__]
+    raise Fault(f"unreadable_{kind}", words[0][:100]) from guard.error
 
 
 def _decode(path: Path) -> Array:
