@@ -144,7 +144,7 @@ def import_llamagen(options: ImportOptions) -> Imported:
 
     rows_in = kept + dropped: a line or file that cannot be used is dropped under its reason and shifts no other.
     Features that cannot be used are left out and counted, their picture is kept. An earlier import is replaced once
-    this one is whole. SiteCache holds one sample, an index and the sort's share, however long the input. Raises
+    this one is whole. Memory holds one sample, an index and the sort's share, however long the input. Raises
     RecipeError where the folders hold nothing of the kind, and where nothing of it can be kept: then nothing is
     written.
     """

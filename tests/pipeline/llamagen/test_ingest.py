@@ -3,11 +3,10 @@ not there."""
 
 import io
 import json
-import os
-import pickle
 import signal
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from pipeline.llamagen.ingest import import_llamagen
 from pipeline.recipes.schema import RecipeError
 from tests.support.code_shards import CODEBOOK
 from tests.support.imagenet import N, codes_of, imagenet, options
+from tests.support.npy_files import OBJECTS, npy
 from tokenize_shards.samples import find_shards, read_samples
 
 WIDTH = 16
@@ -76,15 +76,15 @@ def test_a_repeated_line_is_packed_once(tmp_path):
     ] == codes_of(2).tolist()
 
 
-BAD_TEXTS = [[None], ["a", 3], [], "a text", None, 3, {"0": "a"}, [["a"]], ["", ""]]
+BAD_TEXTS = [[None], ["a", 3], [], "a text", ["", ""]]
 
 
-@pytest.mark.parametrize("text", BAD_TEXTS, ids=repr)
-def test_a_text_that_is_no_list_of_texts_is_counted(tmp_path, text):
-    write(tmp_path, [entry(0), {"image_path": "/1.jpg", "text": text}])
+def test_a_text_that_is_no_list_of_texts_is_counted(tmp_path):
+    lines = [{"image_path": f"/{number}.jpg", "text": text} for number, text in enumerate(BAD_TEXTS)]
+    write(tmp_path, [*lines, entry(9)])
     done = import_llamagen(options(tmp_path))
-    assert (done.kept, done.dropped) == (1, {"bad_text": 1})
-    assert "wanted a list of texts" in done.files["bad_text"][0]
+    assert (done.kept, done.dropped) == (1, {"bad_text": 5})
+    assert done.files["bad_text"][0] == "a.jsonl:0 (wanted a list of texts, one of them not empty)"
 
 
 def test_broken_blank_and_odd_lines_shift_no_other(tmp_path, monkeypatch):
@@ -119,103 +119,57 @@ def test_broken_blank_and_odd_lines_shift_no_other(tmp_path, monkeypatch):
     assert len(got) == 3
 
 
-def objects():
-    buffer = io.BytesIO()
-    np.save(buffer, np.array([{"a": 1}], object), allow_pickle=True)
-    return buffer.getvalue()
-
-
-def npy(array):
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
-def zipped():
-    buffer = io.BytesIO()
-    np.savez(buffer, a=codes_of(1))
-    return buffer.getvalue()
-
-
 CODE_FAULTS = [
-    (objects(), "unreadable_codes", "pickled objects"),
-    (pickle.dumps([1, 2]), "unreadable_codes", ""),
-    (b"", "unreadable_codes", ""),
+    (OBJECTS, "unreadable_codes", "pickled objects"),
     (b"junk", "unreadable_codes", ""),
-    (zipped(), "unreadable_codes", ""),
     (npy(codes_of(1))[:-8], "unreadable_codes", "504 bytes of numbers, its header says 64 of int64"),
-    (npy(codes_of(1)).replace(b"(1, 64)", b"(9, 64)"), "unreadable_codes", "its header says 576"),
     (npy(codes_of(1).astype(np.float64)), "codes_dtype", "float64, wanted whole numbers"),
-    (npy(codes_of(1) > 3), "codes_dtype", "bool"),
     (npy(codes_of(1)[:, :-1]), "codes_shape", "(1, 63), wanted (1, 64)"),
-    (npy(np.zeros((0, N), np.int64)), "codes_shape", "(0, 64)"),
-    (npy(np.int64(3)), "codes_shape", "()"),
     (npy(np.full((1, N), CODEBOOK)), "codes_range", f"{CODEBOOK} to {CODEBOOK}, wanted 0 to {CODEBOOK - 1}"),
-    (npy(np.full((1, N), -1)), "codes_range", "-1 to -1"),
 ]
 
 
-@pytest.mark.parametrize(("data", "reason", "says"), CODE_FAULTS)
-def test_each_fault_of_a_code_file_has_its_reason_and_names_the_file(tmp_path, data, reason, says):
-    write(tmp_path, [entry(number) for number in range(3)])
-    (tmp_path / "codes" / "a" / "1.npy").write_bytes(data)
+def test_each_fault_of_a_code_file_has_its_reason_and_names_the_file(tmp_path):
+    write(tmp_path, [entry(number) for number in range(2 + len(CODE_FAULTS))])
+    for number, (data, _, _) in enumerate(CODE_FAULTS, 1):
+        (tmp_path / "codes" / "a" / f"{number}.npy").write_bytes(data)
     done = import_llamagen(options(tmp_path))
-    assert (done.kept, done.dropped) == (2, {reason: 1})
-    (named,) = done.files[reason]
-    assert named.startswith("a/1.npy (")
-    assert says in named
+    assert (done.rows_in, done.kept, done.dropped) == (8, 2, Counter(reason for _, reason, _ in CODE_FAULTS))
+    for number, (_, reason, says) in enumerate(CODE_FAULTS, 1):
+        (named,) = (name for name in done.files[reason] if name.startswith(f"a/{number}.npy ("))
+        assert says in named
     note = json.loads((tmp_path / "to" / "codes" / "imported" / "import.json").read_text())
     assert note["files"] == done.files
     assert whole(tmp_path / "to")
-
-
-def test_a_folder_or_a_pipe_in_a_files_place_is_unreadable(tmp_path):
-    write(tmp_path, [entry(number) for number in range(3)])
-    for number, make in ((0, os.mkdir), (1, os.mkfifo)):
-        (tmp_path / "codes" / "a" / f"{number}.npy").unlink()
-        make(tmp_path / "codes" / "a" / f"{number}.npy")
-    assert import_llamagen(options(tmp_path)).dropped == {"unreadable_codes": 2}
-
-
-def test_codes_in_fortran_order_and_of_other_whole_numbers_are_read(tmp_path):
-    write(tmp_path, [entry(0), entry(1)])
-    crops = codes_of(0, crops=3)
-    np.save(tmp_path / "codes" / "a" / "0.npy", np.asfortranarray(crops))
-    np.save(tmp_path / "codes" / "a" / "1.npy", codes_of(1)[0].astype(">u2"))
-    import_llamagen(options(tmp_path))
-    got = sorted((sample.codes_KN.tolist() for sample in samples_of(tmp_path / "to").values()), key=len)
-    assert got == [codes_of(1).tolist(), crops[0].tolist()]
+    kept = [sample.codes_KN.tolist() for sample in samples_of(tmp_path / "to").values()]
+    assert sorted(kept) == sorted(codes_of(number).tolist() for number in (0, 7))
 
 
 FEATURES = np.ones((1, 3, WIDTH), np.float32)
 T5_FAULTS = [
     (npy(FEATURES * np.nan), "t5_not_finite"),
-    (npy(FEATURES * np.inf), "t5_not_finite"),
-    (npy(FEATURES.astype(np.float64) * 1e300), "t5_not_finite"),
     (npy(FEATURES[..., :-1]), "t5_width"),
     (npy(FEATURES[:, :0]), "t5_shape"),
-    (npy(np.ones((1, 121, WIDTH), np.float32)), "t5_shape"),
-    (npy(np.ones((2, 3, WIDTH), np.float32)), "t5_shape"),
-    (npy(FEATURES[0, 0]), "t5_shape"),
     (npy(FEATURES.astype(np.int64)), "t5_dtype"),
-    (objects(), "unreadable_t5"),
-    (b"", "unreadable_t5"),
     (npy(FEATURES)[:-1], "unreadable_t5"),
     (None, "missing_t5"),
 ]
 
 
-@pytest.mark.parametrize(("data", "reason"), T5_FAULTS)
-def test_features_that_cannot_be_used_are_counted_and_their_picture_is_kept(tmp_path, data, reason):
-    write(tmp_path, [entry(number) for number in range(4)], t5=True)
-    path = tmp_path / "t5" / "a" / "2.npy"
-    path.unlink() if data is None else path.write_bytes(data)
+def test_features_that_cannot_be_used_are_counted_and_their_picture_is_kept(tmp_path):
+    write(tmp_path, [entry(number) for number in range(14)], t5=True)
+    for number, (data, _) in enumerate(T5_FAULTS, 2):
+        path = tmp_path / "t5" / "a" / f"{number}.npy"
+        path.unlink() if data is None else path.write_bytes(data)
     done = import_llamagen(options(tmp_path, features=tmp_path / "t5"))
-    assert (done.kept, done.with_t5, done.without_t5, dict(done.dropped)) == (4, 3, {reason: 1}, {})
-    assert done.files[reason][0].startswith("a/2.npy")
+    assert (done.kept, done.with_t5, dict(done.dropped)) == (14, 8, {})
+    assert done.without_t5 == {reason: 1 for _, reason in T5_FAULTS}
+    for number, (_, reason) in enumerate(T5_FAULTS, 2):
+        assert done.files[reason][0].startswith(f"a/{number}.npy")
     without = [sample for sample in samples_of(tmp_path / "to").values() if sample.features is None]
-    assert [sample.codes_KN.tolist() for sample in without] == [codes_of(2).tolist()]
-    assert whole(tmp_path / "to")  # most samples have features and one lacks them: no damage
+    expected = [codes_of(number).tolist() for number in range(2, 8)]
+    assert sorted(sample.codes_KN.tolist() for sample in without) == sorted(expected)
+    assert whole(tmp_path / "to")  # most samples have features and some lack them: no damage
 
 
 def test_the_width_of_features_can_be_said(tmp_path):
@@ -239,20 +193,6 @@ def test_features_are_those_of_the_text_they_were_made_of(tmp_path):
     ]
 
 
-def test_features_keep_their_numbers(tmp_path):
-    """Half floats flush what bfloat16 holds near 0, and overflow above 65,504."""
-    write(tmp_path, [entry(number) for number in range(3)], t5=True)
-    brain = np.array([2.0**-40, 0.0, 1.5, -3.0], np.float32)
-    arrays = [np.tile(brain, 4), np.full(16, 0.1, np.float16).astype(np.float32), np.full(16, 100_001, np.float32)]
-    for number, array in enumerate(arrays):
-        np.save(tmp_path / "t5" / "a" / f"{number}.npy", array[None, None])
-    assert import_llamagen(options(tmp_path, features=tmp_path / "t5")).with_t5 == 3
-    got = {dict(sample.captions)["top_caption"]: sample.features[0] for sample in samples_of(tmp_path / "to").values()}
-    assert np.array_equal(got["blip 0"], arrays[0])
-    assert np.array_equal(got["blip 1"], arrays[1])
-    assert np.array_equal(got["blip 2"], np.full(16, 99_840))  # the nearest bfloat16
-
-
 # ImageNet's folders
 
 
@@ -269,25 +209,22 @@ def test_imagenet_folders_keep_their_labels_and_crops(tmp_path):
 
 LABEL_FAULTS = [
     (npy(np.array([-7])), "label_range"),
-    (npy(np.array([1000])), "label_range"),
     (npy(np.array([2.0])), "label_dtype"),
-    (npy(np.array([True])), "label_dtype"),
     (npy(np.array([1, 2])), "label_shape"),
-    (npy(np.array([], np.int64)), "label_shape"),
-    (objects(), "unreadable_label"),
     (b"", "unreadable_label"),
     (None, "missing_label"),
 ]
 
 
-@pytest.mark.parametrize(("data", "reason"), LABEL_FAULTS)
-def test_a_label_that_is_none_is_counted(tmp_path, data, reason):
-    asked = imagenet(tmp_path)
-    path = tmp_path / "labels" / "1.npy"
-    path.unlink() if data is None else path.write_bytes(data)
+def test_a_label_that_is_none_is_counted(tmp_path):
+    asked = imagenet(tmp_path, 8)
+    for number, (data, _) in enumerate(LABEL_FAULTS, 1):
+        path = tmp_path / "labels" / f"{number}.npy"
+        path.unlink() if data is None else path.write_bytes(data)
     done = import_llamagen(asked)
-    assert (done.rows_in, done.kept, done.dropped) == (4, 3, {reason: 1})
-    assert done.files[reason][0].startswith("1.npy")
+    assert (done.rows_in, done.kept, done.dropped) == (8, 3, {reason: 1 for _, reason in LABEL_FAULTS})
+    for number, (_, reason) in enumerate(LABEL_FAULTS, 1):
+        assert done.files[reason][0].startswith(f"{number}.npy")
 
 
 def test_classes_bound_labels_and_a_label_without_codes_is_counted(tmp_path):
@@ -437,11 +374,3 @@ def test_what_holds_no_line_is_refused(tmp_path):
         import_llamagen(options(tmp_path))
     write(tmp_path, [entry(0)], stem="b")  # an empty file beside another is none
     assert import_llamagen(options(tmp_path)).rows_in == 1
-
-
-def test_two_files_of_one_stem_are_refused(tmp_path):
-    write(tmp_path, [])
-    for name in ("a.0.jsonl", "a.1.jsonl"):
-        (tmp_path / "jsonl" / name).write_text("{}\n")
-    with pytest.raises(RecipeError, match="two jsonl files share the stem 'a'"):
-        import_llamagen(options(tmp_path))
