@@ -50,6 +50,7 @@ def register(use: str) -> Callable[[AnyRule], AnyRule]:
     """Make a filter known to recipes as `use`. Raises ValueError for a name that another filter has."""
 
     def enter(filter_class: AnyRule) -> AnyRule:
+        """Note the class under `use`. Raises ValueError, or TypeError for one that is no dataclass."""
         other = FILTERS.get(use, filter_class)
         if (other.__module__, other.__qualname__) != (filter_class.__module__, filter_class.__qualname__):
             raise ValueError(f"two filters are called {use!r}: {other.__qualname__} and {filter_class.__qualname__}")

