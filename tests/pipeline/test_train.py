@@ -1,3 +1,5 @@
+"""The training command: killed, stopped, started again, on two processes, refused; what it prints and leaves."""
+
 import json
 import os
 import re
@@ -105,6 +107,8 @@ def test_it_learns_and_then_has_nothing_to_do(run, capsys):
     assert train(run, "train.steps=30", "train.optimizer=muon", "train.corruption=uniform") == 0
     assert "nothing to train: 30 of 30 steps are done" in capsys.readouterr().out
     assert weights(run, 30) == before
+    assert train(run, "train.steps=30", "train.optimizer=muon", "train.lr=0.001") == 2
+    assert "train.lr (0.003, now 0.001)" in capsys.readouterr().err
     state = latest_checkpoint(folder_of(run) / "checkpoints").state
     assert state["train"]["lr"] == 3e-3
     assert state["data"]["samples"] == 12
@@ -177,32 +181,6 @@ def test_a_damaged_shard_is_refused(run, capsys):
     assert "damaged shard" in capsys.readouterr().err
 
 
-def test_other_codes_or_recipe_are_refused_set_aside_or_gone_on_with(run, capsys):
-    assert train(run) == 0
-    assert train(run, "train.steps=6", "train.log_every=1") == 0  # longer and louder is no other recipe
-    assert train(run, "train.lr=0.001") == 2
-    assert "was trained with other train.lr (0.003, now 0.001). Set it aside" in capsys.readouterr().err
-    write_codes(run.parent / "run", (5, 6))
-    assert train(run) == 2
-    assert "was trained with other codes" in capsys.readouterr().err
-    assert train(run, "train.on_change=continue", "train.steps=8") == 0
-    assert latest_checkpoint(folder_of(run) / "checkpoints").step == 8
-    assert train(run, "train.on_change=restart", "train.lr=0.001") == 0
-    assert latest_checkpoint(folder_of(run) / "checkpoints").step == 4
-    assert latest_checkpoint(folder_of(run).with_name("pretrain.old-1") / "checkpoints").step == 8
-
-
-def test_the_next_tier_starts_from_the_last_ones_weights(run, capsys):
-    assert train(run) == 0
-    write_codes(run.parent / "run", (4,), "finetune")
-    start = folder_of(run) / "checkpoints"
-    job = prepare(load_recipe(run, ["train.tier=finetune", f"train.init_from={start}"]), HERE)
-    assert job.step == 0
-    assert "starting from the weights in" in capsys.readouterr().out
-    for name, tensor in load_file(start / "0000004" / "model.safetensors").items():
-        assert torch.equal(job.gpt.state_dict()[name], tensor)
-
-
 NO_DROPOUT = [f"train.{kind}_dropout=0" for kind in ("token", "resid", "ffn", "cond")]
 
 
@@ -273,10 +251,10 @@ def test_samples_and_recall_are_drawn(run, capsys):
 
 def test_sampling_does_not_change_what_is_learned(run, tmp_path):
     write_codes(tmp_path / "quiet")
-    assert train(run, "train.sample_every=1", "train.steps=3") == 0
-    assert train(run, "train.steps=3", f"output.root={tmp_path / 'quiet'}") == 0
-    quiet = tmp_path / "quiet" / "train" / "pretrain" / "checkpoints" / "0000003" / "model.safetensors"
-    assert weights(run, 3) == quiet.read_bytes()
+    assert train(run, "train.sample_every=1", "train.steps=2", 'train.sample_prompts=["a red cat"]') == 0
+    assert train(run, "train.steps=2", f"output.root={tmp_path / 'quiet'}") == 0
+    quiet = tmp_path / "quiet" / "train" / "pretrain" / "checkpoints" / "0000002" / "model.safetensors"
+    assert weights(run, 2) == quiet.read_bytes()
 
 
 def test_prompts_are_the_first_captions_unless_named(run):

@@ -13,9 +13,9 @@ from pipeline.llamagen.ingest import import_llamagen
 from pipeline.recipes.load import load_recipe
 from pipeline.sample import Sampling, generate
 from pipeline.train import main, prompts
-from pipeline.training.checkpoint import Checkpoint, latest_checkpoint
+from pipeline.training.checkpoint import latest_checkpoint
 from pipeline.training.distributed import Machine
-from pipeline.training.job import differences, prepare
+from pipeline.training.job import prepare
 from tests.support.code_shards import CODEBOOK, row_of, tokenizer, write_codes, write_recipe
 from tests.support.imagenet import codes_of, imagenet
 from tokenize_shards.samples import UNKNOWN, sample_parts
@@ -99,14 +99,6 @@ def test_codes_of_an_unknown_tokenizer_are_refused_where_the_recipe_names_one(tm
     import_llamagen(imagenet(tmp_path / "from", to=tmp_path / "run", tier="pretrain", fingerprint=UNKNOWN))
     assert train(write_recipe(tmp_path), *CLASSES) == 2
     assert "import them again with --weights stand-in" in capsys.readouterr().err
-
-
-def test_a_checkpoint_from_before_a_key_is_gone_on_with(recipe):
-    facts = prepare(load_recipe(recipe, [*CLASSES]), Machine(0, 1, torch.device("cpu"))).facts
-    older = {key: value for key, value in facts["train"].items() if key not in ("condition", "classes")}
-    found = Checkpoint(recipe, {**facts, "train": older})
-    assert differences(found, facts) == ["train.classes (1000, now 3)", "train.condition ('text', now 'class')"]
-    assert differences(found, {**facts, "train": {**facts["train"], "condition": "text", "classes": 1000}}) == []
 
 
 def test_stored_features_of_another_width_are_refused(tmp_path, capsys):

@@ -19,7 +19,6 @@ from pipeline.recipes.schema import RecipeError
 from pipeline.training.text_features import HashedWords
 from tests.support.code_shards import GRID, row_of, tokenizer, write_codes
 from tests.support.damages import DAMAGES
-from tests.support.keep_runs import make_run
 from tests.support.small_web import jpeg, picture
 from tokenize_shards.samples import LoaderError, find_shards, npy_bytes, pack_numbers, read_samples, sample_parts
 
@@ -204,8 +203,7 @@ def test_there_and_back_gives_the_same_codes_captions_and_features(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_real_run_goes_there_and_back_and_what_it_lacks_is_refused(tmp_path, web):
-    run = make_run(tmp_path, web)
+def test_a_real_run_goes_there_and_back_and_what_it_lacks_is_refused(run, tmp_path):
     for tier in ("pretrain", "finetune"):
         out = tmp_path / f"out-{tier}"
         done = export_llamagen(ExportOptions(run, tier, out))
