@@ -31,3 +31,13 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from guard.error
     if guard.error is not None:
         raise guard.error
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Hold SIGINT back from this thread while the block runs; one that came meanwhile arrives after it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
