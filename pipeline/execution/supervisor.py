@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -50,6 +50,7 @@ class Supervisor:
         self.step, self.options, self.progress = step, options, progress
         self.crash_counts: Counter[str] = Counter()
         self.deaths = 0
+        self.workers: dict[int, WorkerHandle] = {}
         self.folder = step.root / "logs" / "workers"
 
     def run(self, units: Sequence[Unit]) -> None:
@@ -58,18 +59,17 @@ class Supervisor:
         pending = {unit.name: unit for unit in units}
         count = min(self.options.processes, len(units)) if self.options.runner == "local" else 1
         shuffled = sorted(units, key=lambda unit: uid_hash(unit.name.encode(), 0))
-        children = [self._start(number, shuffled[number::count]) for number in range(count)]
         try:
-            while children:
+            for number in range(count):
+                self._start(number, shuffled[number::count])
+            while self.workers:
                 time.sleep(0.05)
                 self._collect(pending)
                 self.progress.show()
-                children = [after for child in children for after in self._look(child, pending)]
+                for worker in list(self.workers.values()):
+                    self._attend(worker, pending)
         finally:
-            for child in children:
-                child.process.stop()
-            for scratch in self.folder.glob("*.tmp"):
-                shutil.rmtree(scratch, ignore_errors=True)
+            self._stop_workers()
         if pending:
             raise RunFailed(
                 f"{self.step.name}: the runner ended without a record of {len(pending)} shards:"
@@ -79,16 +79,24 @@ class Supervisor:
     def check(self) -> None:
         """Let one worker load what the step needs, and end it. Raises RecipeError for weights that do not fit."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        child = self._start(0, [])
         try:
-            code = child.process.wait()
+            worker = self._start(0, [])
+            code = worker.process.wait()
         finally:
-            child.process.stop()
+            self._stop_workers()
         if code != DONE:
-            self._charge(child, code)
-            raise RunFailed(f"{self.step.name}: its models cannot be loaded; its log: {child.log}")
+            self._charge(worker, code)
+            raise RunFailed(f"{self.step.name}: its models cannot be loaded; its log: {worker.log}")
+
+    def _stop_workers(self) -> None:
+        for worker in self.workers.values():
+            worker.process.stop()
+        self.workers.clear()
+        for scratch in self.folder.glob("*.tmp"):
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def _start(self, number: int, units: list[Unit]) -> WorkerHandle:
+        """Start a worker; from then on `_stop_workers` stops it."""
         stem = self.folder / f"{self.step.name}-{number}"
         in_flight, log = stem.with_suffix(".in_flight"), stem.with_suffix(".log")
         in_flight.write_text("")
@@ -113,7 +121,8 @@ class Supervisor:
             log.resolve(),
             {**worker_environment(number), "TMPDIR": str(scratch.resolve())},
         )
-        return WorkerHandle(number, process, units, in_flight, log)
+        self.workers[number] = WorkerHandle(number, process, units, in_flight, log)
+        return self.workers[number]
 
     def _collect(self, pending: dict[str, Unit]) -> None:
         """Move newly journalled units from pending to the progress."""
@@ -131,28 +140,32 @@ class Supervisor:
         record = self.step.journal.get(unit.name)
         return record if record and record.key == unit.key else None
 
-    def _look(self, child: WorkerHandle, pending: dict[str, Unit]) -> Iterator[WorkerHandle]:
-        """Yield the child if it still runs, its successor if it died, nothing if it is done."""
-        code = child.process.poll()
+    def _attend(self, worker: WorkerHandle, pending: dict[str, Unit]) -> None:
+        """Let go of a worker that is done; charge one that died, and start its successor."""
+        code = self._exit_code(worker)
         if code is None:
-            sign = last_sign(child.in_flight)
-            limit = self.options.stall_s if sign > child.started else max(self.options.stall_s, START_S)
-            if self.options.runner != "local" or time.time() - max(sign, child.started) < limit:
-                yield child
-                return
-            code = -signal.SIGKILL
-        child.process.stop()
-        self._collect(pending)
-        left = [unit for unit in child.units if unit.name in pending]
-        if code == DONE or not left:
             return
-        self._charge(child, code)
-        yield self._start(child.number, left)
+        worker.process.stop()
+        del self.workers[worker.number]
+        self._collect(pending)
+        rest = [unit for unit in worker.units if unit.name in pending]
+        if code != DONE and rest:
+            self._charge(worker, code)
+            self._start(worker.number, rest)
 
-    def _charge(self, child: WorkerHandle, code: int) -> None:
+    def _exit_code(self, worker: WorkerHandle) -> int | None:
+        """Return the exit code, SIGKILL's where the worker has been silent for too long, None while it works."""
+        code = worker.process.poll()
+        if code is not None or self.options.runner != "local":
+            return code
+        sign = last_sign(worker.in_flight)
+        limit = self.options.stall_s if sign > worker.started else max(self.options.stall_s, START_S)
+        return None if time.time() - max(sign, worker.started) < limit else -signal.SIGKILL
+
+    def _charge(self, worker: WorkerHandle, code: int) -> None:
         """Charge a death to the rows in hand, or give up when no row can be blamed any more."""
-        left = error_path(str(child.in_flight))
-        said, _, message = left.read_text().partition("\n") if left.is_file() else ("", "", "")
+        error = error_path(str(worker.in_flight))
+        said, _, message = error.read_text().partition("\n") if error.is_file() else ("", "", "")
         code = int(said) if said.isdigit() else code  # a full disk can cost the exit code too: the log is on it
         if code == MISUSED:
             raise RecipeError(message)
@@ -161,7 +174,7 @@ class Supervisor:
                 f"{self.step.name}: no room left to write ({message}); make room and run the same command again:"
                 " finished shards stay"
             )
-        unit, uids = read_in_flight(child.in_flight)
+        unit, uids = read_in_flight(worker.in_flight)
         self.deaths += 1
         self.crash_counts.update(uids or [f"shard {unit}"])
         how = f"ended by signal {-code}" if code < 0 else f"failed ({message or f'exit code {code}'})"
@@ -169,7 +182,7 @@ class Supervisor:
         print(f"\n  {self.step.name}: a worker {how} at shard {unit or '?'}, {blame}; starting it again", flush=True)
         hopeless = not uids and self.crash_counts[f"shard {unit}"] >= DEATHS_OF_A_POISONED_ROW
         if hopeless or self.options.runner != "local" or self.deaths > FRUITLESS_DEATHS + self.progress.rows // 10_000:
-            raise RunFailed(f"{self.step.name}: {self.deaths} workers died, the last {how}; its log: {child.log}")
+            raise RunFailed(f"{self.step.name}: {self.deaths} workers died, the last {how}; its log: {worker.log}")
 
 
 def preflight(steps: Sequence[Step]) -> None:

@@ -4,27 +4,41 @@ import hashlib
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.execution.backends import RUNNERS
-from pipeline.execution.environment import worker_environment
+from manifests.weights import WeightsFile
+from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.errors import RunFailed
-from pipeline.execution.progress import Progress, clock
+from pipeline.execution.progress import Progress
+from pipeline.execution.supervisor import Supervisor, do_units, preflight
 from pipeline.recipes.schema import RecipeError
 from tests.support import steps
 from tests.support.paths import ROOT
-from tests.support.supervised import RECIPE, run
+from tests.support.supervised import RECIPE, FakeServer, run
+from tests.support.waiting import descendants, parents, wait_for
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True)
-def tests_on_path(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+@pytest.fixture(scope="module", autouse=True)
+def tests_on_path():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        yield
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """Return the folder of a run by one worker that nothing disturbed, started from the folder above it."""
+    folder = tmp_path_factory.mktemp("calm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TESSERA_TEST", "seen")
+        patch.chdir(folder)
+        run(steps.Telling(RECIPE, Path("run")), workers=1)
+    return folder / "run"
 
 
 def squares(root):
@@ -35,17 +49,24 @@ def squares(root):
     }
 
 
+def ignores_interrupts(pid):
+    """Tell whether SIGINT does nothing to a process: it is blocked (before imports) or ignored."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return any(int(status[mask], 16) >> (signal.SIGINT - 1) & 1 for mask in ("SigBlk", "SigIgn"))
+
+
 def digest(root):
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted((root / "out").glob("*.parquet")))).hexdigest()
 
 
-def test_one_and_two_workers_make_the_same_bytes(tmp_path):
-    run(steps.Counting(RECIPE, tmp_path / "1"), workers=1)
-    run(steps.Counting(RECIPE, tmp_path / "2"), workers=2)
-    assert squares(tmp_path / "1") == {n: n * n for n in range(60)}
-    assert digest(tmp_path / "1") == digest(tmp_path / "2")
+@slow
+def test_one_and_two_workers_make_the_same_bytes(calm, tmp_path):
+    run(steps.Counting(RECIPE, tmp_path), workers=2)
+    assert squares(tmp_path) == {n: n * n for n in range(60)}
+    assert digest(tmp_path) == digest(calm)
 
 
+@slow
 def test_a_row_that_kills_three_workers_is_dropped_alone(tmp_path):
     supervisor = run(steps.Deadly(RECIPE, tmp_path), workers=2)
     assert squares(tmp_path) == {n: n * n for n in range(60) if n != 23}
@@ -58,34 +79,39 @@ def test_a_row_that_kills_three_workers_is_dropped_alone(tmp_path):
     assert record.dropped == {"worker_died": 1}
 
 
-def test_a_death_that_does_not_repeat_costs_no_row(tmp_path):
-    run(steps.Counting(RECIPE, tmp_path / "calm"), workers=1)
-    supervisor = run(steps.DeadlyOnce(RECIPE, tmp_path / "shaken"), workers=1)
+@slow
+def test_a_death_that_does_not_repeat_costs_no_row(calm, tmp_path):
+    supervisor = run(steps.DeadlyOnce(RECIPE, tmp_path), workers=1)
     assert supervisor.deaths == 1
-    assert digest(tmp_path / "calm") == digest(tmp_path / "shaken")
+    assert digest(tmp_path) == digest(calm)
 
 
+@slow
 def test_an_exception_is_charged_like_a_death(tmp_path, capsys):
     run(steps.Raising(RECIPE, tmp_path), workers=1)
     assert set(range(60)) - set(squares(tmp_path)) == {23}
     assert "a decoder fell over" in capsys.readouterr().out
 
 
+@slow
 def test_a_silent_worker_counts_as_dead(tmp_path):
-    run(steps.Hanging(RECIPE, tmp_path), workers=1, stall_s=8.0)
+    run(steps.Hanging(RECIPE, tmp_path), workers=1, stall_s=4.0)
     assert set(range(60)) - set(squares(tmp_path)) == {23}
 
 
+@slow
 def test_deaths_without_a_row_in_hand_end_the_run(tmp_path):
     with pytest.raises(RunFailed, match="3 workers died"):
         run(steps.Hopeless(RECIPE, tmp_path), workers=1)
 
 
+@slow
 def test_wrong_weights_are_a_fault_of_the_recipe(tmp_path):
     with pytest.raises(RecipeError, match=r"got \(1, 2\), wanted \(3, 4\)"):
         run(steps.WrongWeights(RECIPE, tmp_path), workers=1)
 
 
+@slow
 def test_a_full_disk_stops_the_run_and_it_goes_on_later(tmp_path):
     with pytest.raises(RunFailed, match="no room left"):
         run(steps.FullDisk(RECIPE, tmp_path), workers=1)
@@ -95,6 +121,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_later(tmp_path):
     assert squares(tmp_path) == {n: n * n for n in range(60)}
 
 
+@slow
 def test_workers_end_with_their_supervisor(tmp_path):
     code = (
         "from pathlib import Path; from tests.support import steps; from tests.support.supervised import RECIPE, run;"
@@ -104,71 +131,112 @@ def test_workers_end_with_their_supervisor(tmp_path):
     try:
         wait_for(lambda: len(descendants(parent.pid)) == 2)  # the fork server and a worker
         family = descendants(parent.pid)
+        assert all(ignores_interrupts(pid) for pid in family)  # Ctrl-C reaches the whole group; the supervisor decides
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    wait_for(lambda: not family & running())
+    wait_for(lambda: not family & set(parents()))
 
 
-def test_workers_end_with_their_nursery_and_the_run_goes_on(tmp_path):
+@slow
+def test_workers_end_with_their_fork_server_and_the_run_goes_on(calm, tmp_path):
     """A kill of the process that forks workers costs no row: a new one is started."""
-    run(steps.Counting(RECIPE, tmp_path / "calm"), workers=1)
-    step = steps.KillsForkServer(RECIPE, tmp_path / "shaken")
-    supervisor = run(step, workers=1)
+    supervisor = run(steps.KillsForkServer(RECIPE, tmp_path), workers=1)
     assert supervisor.deaths == 1
-    assert digest(tmp_path / "calm") == digest(tmp_path / "shaken")
+    assert digest(tmp_path) == digest(calm)
 
 
-def test_workers_know_their_folder_environment_and_log(tmp_path, monkeypatch):
-    monkeypatch.setenv("TESSERA_TEST", "seen")
-    monkeypatch.chdir(tmp_path)
-    run(steps.Telling(RECIPE, Path("here")), workers=1)
-    log = (tmp_path / "here" / "logs" / "workers" / "counting-0.log").read_text()
-    assert f"seen {tmp_path} {tmp_path / 'here' / 'logs' / 'workers' / 'counting-0.tmp'}" in log
+@slow
+def test_workers_know_their_folder_environment_and_log(calm):
+    log = (calm / "logs" / "workers" / "counting-0.log").read_text()
+    assert f"seen {calm.parent} {calm / 'logs' / 'workers' / 'counting-0.tmp'}" in log
     assert "imported: apache_beam\n" in log  # before the fork, or Beam would have brought pandas: 4 s in each worker
 
 
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
+def supervised_by_fakes(monkeypatch, root, workers, endings):
+    """Return (supervisor, fork server, units); `endings`: how the n-th worker that is asked for ends."""
+    server = FakeServer(endings)
+    monkeypatch.setattr("pipeline.execution.supervisor.forkserver", lambda: server)
+    step = steps.Counting(RECIPE, root)
+    units = step.units()
+    return Supervisor(step, RunnerOptions(workers=workers), Progress("counting", len(units))), server, units
 
 
-def running():
-    """Return the numbers of all processes that are not zombies."""
-    return set(parents())
+def test_a_start_that_fails_stops_the_workers_before_it(tmp_path, monkeypatch):
+    """Workers were started before the block that stops them."""
+    supervisor, server, units = supervised_by_fakes(monkeypatch, tmp_path, 3, [None, None, KeyboardInterrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        supervisor.run(units)
+    assert [worker.stopped for worker in server.workers] == [1, 1]
+    assert list(supervisor.folder.glob("*.tmp")) == []
 
 
-def parents():
-    """Return process -> its parent."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            except OSError:
-                continue
-            if state != "Z":
-                found[int(folder.name)] = int(parent)
-    return found
+def test_a_worker_started_again_is_stopped_when_the_next_death_ends_the_run(tmp_path, monkeypatch):
+    """Of two deaths in one pass the first was mended, the second raised, and the new worker ran on."""
+    supervisor, server, units = supervised_by_fakes(monkeypatch, tmp_path, 2, [-9, (28, "disk full"), None])
+    with pytest.raises(RunFailed, match="no room left to write \\(disk full\\)"):
+        supervisor.run(units)
+    assert supervisor.deaths == 1
+    assert [worker.stopped for worker in server.workers] == [1, 1, 1]
 
 
-def descendants(pid):
-    """Return the processes below this one."""
-    known, found = parents(), {pid}
-    for _ in range(3):
-        found |= {child for child, parent in known.items() if parent in found}
-    return found - {pid}
+def test_units_are_dealt_to_workers_and_one_without_its_record_fails_the_run(tmp_path, monkeypatch):
+    supervisor, server, units = supervised_by_fakes(monkeypatch, tmp_path, 4, [0, 0, 0, 0])
+    with pytest.raises(RunFailed, match="counting: the runner ended without a record of 6 shards: 00000, 00001,"):
+        supervisor.run(units)
+    dealt = [[unit["name"] for unit in worker.job.units] for worker in server.workers]
+    assert [len(names) for names in dealt] == [2, 2, 1, 1]
+    assert sorted(name for names in dealt for name in names) == [f"{number:05d}" for number in range(6)]
+    supervisor, _, units = supervised_by_fakes(monkeypatch, tmp_path, 4, [0])
+    with pytest.raises(RunFailed, match="of 1 shards: 00000"):
+        supervisor.run(units[:1])  # no worker is started without a unit
 
 
-def test_numbers_do_not_depend_on_the_machines_threads():
-    environment = worker_environment(0)
-    assert {environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")} == {"1"}
-    assert RUNNERS[0] == "local"
+def test_a_worker_that_cannot_load_the_models_fails_the_check(tmp_path, monkeypatch):
+    endings = [0, -11, (2, "weights of x: wrong shape")]
+    supervisor, server, _ = supervised_by_fakes(monkeypatch, tmp_path, 1, endings)
+    supervisor.check()
+    with pytest.raises(RunFailed, match=r"counting: its models cannot be loaded; its log: .*counting-0\.log"):
+        supervisor.check()
+    with pytest.raises(RecipeError, match="weights of x: wrong shape"):
+        supervisor.check()
+    assert [(worker.job.units, worker.stopped) for worker in server.workers] == [([], 1)] * 3
 
 
-def test_clock_and_progress_line():
-    assert [clock(s) for s in (5, 65, 3661)] == ["0:05", "1:05", "1:01:01"]
-    progress = Progress("score", units=4, skipped=1)
-    assert "score    1/4 shards (1 were done)" in progress.line()
+def test_deaths_are_forgiven_up_to_twelve_and_one_per_10_000_rows(tmp_path, monkeypatch):
+    supervisor, server, units = supervised_by_fakes(monkeypatch, tmp_path, 1, [("row", n) for n in range(20)])
+    supervisor.progress.rows = 19_999
+    with pytest.raises(RunFailed, match="14 workers died, the last ended by signal 9"):
+        supervisor.run(units)  # 12 + 1 are forgiven
+    assert len(server.workers) == 14
+    assert set(supervisor.crash_counts.values()) == {1}
+
+
+def test_only_weights_of_the_users_own_are_loaded_ahead(tmp_path, monkeypatch):
+    checked = []
+    monkeypatch.setattr(Supervisor, "check", lambda supervisor: checked.append(supervisor.step.name))
+
+    def step(path, stand_in=False):
+        weights = WeightsFile("w", "0" * 64, stand_in=stand_in, path=path)
+        return type("Weighted", (steps.Counting,), {"name": path, "weights": lambda self: [weights]})(RECIPE, tmp_path)
+
+    preflight(
+        [
+            step("/mine"),
+            step("/stood/in", True),
+            step(f"{sys.prefix}/lib/w"),
+            step(""),
+            steps.Counting(RECIPE, tmp_path),
+        ]
+    )
+    assert checked == ["/mine"]
+
+
+def test_a_step_of_one_query_is_done_here(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.execution.supervisor.forkserver", None)
+    step = type("Query", (steps.Counting,), {"beam": False})(RECIPE, tmp_path)
+    progress = Progress("counting", 2)
+    do_units(step, step.units()[:2], RunnerOptions(), progress)
+    assert squares(tmp_path) == {n: n * n for n in range(20)}
+    assert (progress.done, progress.rows, progress.kept) == (2, 20, 20)
+    assert sorted(path.stem for path in step.journal.folder.glob("0*.json")) == ["00000", "00001"]
