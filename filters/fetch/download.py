@@ -240,6 +240,7 @@ def _woken_by_close(response: aiohttp.ClientResponse) -> Iterator[None]:
     closed = protocol.closed if protocol is not None else None  # its truth is that of an empty queue
 
     def wake(future: "asyncio.Future[None]") -> None:
+        """Let the reader of the body know that the connection is gone."""
         lost = None if future.cancelled() else future.exception()
         if protocol is not None and not content.is_eof() and content.exception() is None:
             content.set_exception(

@@ -171,6 +171,7 @@ def _file(name: str, where: str) -> Callable[[Any], tuple[WeightsFile, ...]]:
     """Return what names the one file of options that hold `weights`."""
 
     def weights(options: Any) -> tuple[WeightsFile, ...]:
+        """Return the file's identity."""
         return (
             stand_in(name, f"format {FORMAT}") if options.weights == STAND_IN else local(name, options.weights, where),
         )
@@ -240,6 +241,7 @@ def _load_nsfw(options: Any, encoder: Any) -> "Head":
 
 def _load_aesthetic(name: str) -> "Callable[[Any, Any], Head]":
     def load(options: Any, encoder: Any) -> "Head":
+        """Return the head for an encoder of its width."""
         from filters.scorers.aesthetic import load_head
 
         return load_head(name, options.weights, encoder.width)
@@ -249,6 +251,7 @@ def _load_aesthetic(name: str) -> "Callable[[Any, Any], Head]":
 
 def _direct(name: str, column: str) -> "Callable[[Any, Any], Head]":
     def load(options: Any, encoder: Any) -> "Head":
+        """Return the head for an encoder of its width."""
         from filters.scorers.base import Direct
 
         return Direct(name, column)

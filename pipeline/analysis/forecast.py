@@ -107,15 +107,19 @@ def forecast(recipe: Recipe, rows: int) -> Forecast:
     dropped = {str(reason): _counts(wilson(count, sampled), total) for reason, count in reasons.most_common()}
     dead = {"low": 1 - live.high, "mid": 1 - live.mid, "high": 1 - live.low}
     dropped["fetch"] = {end: int(total * getattr(steps["select"], end) * share) for end, share in dead.items()}
+    stages = _stages(recipe, total, total * steps["select"].mid, by_tier, sampled / max(seconds, 1e-6))
+    shown = {name: asdict(share) for name, share in {**steps, **rules}.items()}
+    return Forecast(total, sampled, shown, kept, by_tier, dropped, stages, _notes(rules))
+
+
+def _notes(rules: dict[str, Share]) -> list[str]:
+    """Return what the intervals mean, and which rules' values a sample cannot know."""
     notes = ["intervals are 95 % and take sampled rows as independent; copies of one pair are not seen in a sample"]
-    notes += [
+    return notes + [
         f"{name}: of some rows only decoding or a scorer knows the value; the range says what they may do"
         for name, share in rules.items()
         if share.source == "unknown"
     ]
-    stages = _stages(recipe, total, total * steps["select"].mid, kept["mid"], by_tier, sampled / max(seconds, 1e-6))
-    shown = {name: asdict(share) for name, share in {**steps, **rules}.items()}
-    return Forecast(total, sampled, shown, kept, by_tier, dropped, stages, notes)
 
 
 def _chosen(recipe: Recipe, rows: int) -> int:
@@ -234,7 +238,7 @@ def _measured_live(recipe: Recipe) -> Share:
 
 
 def _stages(
-    recipe: Recipe, rows: int, tried: float, kept: int, tiers: dict[str, dict[str, int]], rate: float
+    recipe: Recipe, rows: int, tried: float, tiers: dict[str, dict[str, int]], rate: float
 ) -> dict[str, dict[str, Any]]:
     """Return stage -> hours, bytes and the rate's source, for the middle of the estimates."""
     fetched = records_of(recipe.root, "fetch")
@@ -251,6 +255,7 @@ def _stages(
     made = sum(count["mid"] * (2 * (recipe.tier[name].size // 16) ** 2 + 1000) for name, count in tiers.items())
 
     def stage(work: float, speed: float, bytes_: float, source: str) -> dict[str, Any]:
+        """Return a stage's rows, rows/s, hours and bytes."""
         return {
             "rows": int(work),
             "rows_per_s": round(speed, 2),

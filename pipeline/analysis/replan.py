@@ -115,6 +115,7 @@ def _settle(family: Family, leavers: Numbers, stored: Stored) -> Plan:
     at = np.arange(big)
 
     def first(mask: Numbers) -> Numbers:
+        """Return per group the place of its first row in the mask, `big` where it has none."""
         found = np.full(len(starts), big)
         np.minimum.at(found, group[mask], at[mask])
         return found

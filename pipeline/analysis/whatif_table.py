@@ -9,26 +9,21 @@ from pipeline.recipes.schema import Recipe
 def lines(answer: Answer, recipe: Recipe) -> Iterator[str]:
     """Yield the lines of a whatif answer. A figure that is a bound says so."""
     now, then = answer.now, answer.then
+    least = ">= " if answer.open else ""
     yield f"whatif: {recipe.root}"
     yield from (f"  {change}" for change in answer.changed or ["the rules are those of the run"])
     yield f"\n  {'':<24}{'now':>12}{'':>8}{'then':>14}{'':>8}{'difference':>14}"
     yield _row("rows in", now.rows_in, then.rows_in, now.rows_in)
-    yield _row("kept", now.kept, then.kept, now.rows_in, bool(answer.open))
+    yield _row("kept", now.kept, then.kept, now.rows_in, least)
     for name in dict.fromkeys((*now.tiers, *then.tiers)):
         size = f" {recipe.tier[name].size} px" if name in recipe.tier else ""
-        yield _row(f"  {name}{size}", now.tiers.get(name, 0), then.tiers.get(name, 0), now.rows_in, bool(answer.open))
+        yield _row(f"  {name}{size}", now.tiers.get(name, 0), then.tiers.get(name, 0), now.rows_in, least)
     yield _row("dropped", sum(now.dropped.values()), sum(then.dropped.values()), now.rows_in)
     for reason in sorted(
         {*now.dropped, *then.dropped}, key=lambda name: (-now.dropped.get(name, 0), -then.dropped.get(name, 0), name)
     ):
-        bound = reason in answer.moved
-        yield _row(
-            f"  {reason}",
-            now.dropped.get(reason, 0),
-            then.dropped.get(reason, 0),
-            now.rows_in,
-            mark="~" if bound else "",
-        )
+        mark = "~" if reason in answer.moved else ""
+        yield _row(f"  {reason}", now.dropped.get(reason, 0), then.dropped.get(reason, 0), now.rows_in, mark)
     if answer.open:
         yield _row("never fetched", 0, sum(answer.open.values()), now.rows_in)
     yield ""
@@ -57,10 +52,12 @@ def _says(answer: Answer) -> Iterator[str]:
     )
 
 
-def _row(name: str, now: int, then: int, whole: int, least: bool = False, mark: str = "") -> str:
+def _row(name: str, now: int, then: int, whole: int, mark: str = "") -> str:
+    """Return one line; `mark` stands before the figure that is a bound."""
+
     def share(count: int) -> str:
         return f"{100 * count / whole:>6.2f}%" if whole else ""
 
-    shown = f"{mark}{'>= ' if least else ''}{then:,}"
+    shown = f"{mark}{then:,}"
     change = then - now
     return f"  {name:<24}{now:>12,}{share(now):>8}{shown:>14}{share(then):>8}{f'{change:+,}' if change else '':>14}"

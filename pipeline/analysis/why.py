@@ -19,9 +19,6 @@ from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.steps.select import row_again
 
-"""Reasons of rows that are not read again: there is nothing to read, or it shall be forgotten."""
-
-
 JUDGES = ("select", "decide")
 """Steps whose settings are the rules, a user's own files included."""
 

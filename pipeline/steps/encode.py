@@ -250,6 +250,7 @@ class EncodeWorker:
         codes_MN = tools.encoder.begin_crops(pixels, size, tools.batch_size)
 
         def finish() -> Rows:
+            """Wait for the codes and put them into their rows."""
             for (uid, crops), codes in zip(whole, np.split(codes_MN(), len(whole)) if whole else (), strict=True):
                 rows[uid].update(n_crops=len(crops), crops=[note for note, _ in crops], codes=codes.reshape(-1))
             return rows
