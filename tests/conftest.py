@@ -66,3 +66,14 @@ def tiny_t5(tmp_path_factory):
     from tests.support.tiny_t5 import letter_t5
 
     return letter_t5(tmp_path_factory.mktemp("t5"))
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Let torch run in one thread, as in a worker: threads that wait for each other on a busy machine are slower."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,6 +1,6 @@
 """Say what encoders and heads are, and how pictures and texts come in batches."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -91,6 +91,26 @@ def padded(rows: "Sequence[torch.Tensor]", size: int) -> "torch.Tensor":
     return torch.cat([stacked, stacked.new_zeros(size - len(rows), *stacked.shape[1:])])
 
 
+def run_padded(
+    model: "Callable[[torch.Tensor], torch.Tensor]",
+    rows: "Sequence[torch.Tensor]",
+    compute: Compute,
+    finish: "Callable[[torch.Tensor], torch.Tensor]",
+) -> Array:
+    """Run a model over padded batches on the device and return what `finish` makes of its outputs, (N, ...) float32.
+
+    `finish` gets the float32 outputs of a batch's own rows, without the padding.
+    """
+    import torch
+
+    device, size, outputs = device_of(), compute.batch_size, []
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=compute.precision == "bf16"):
+        for batch in batches(rows, size):
+            out = model(to_device(padded(batch, size), device))[: len(batch)].float()
+            outputs.append(finish(out).cpu().numpy())
+    return np.concatenate(outputs)
+
+
 def device_of() -> "torch.device":
     """Return the GPU, where torch sees one, else the CPU."""
     import torch
@@ -111,14 +131,14 @@ def to_device(batch: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
 def load_exactly(model: "torch.nn.Module", state: Mapping[str, Any], name: str) -> None:
     """Load a state dict whose names and shapes must be the model's. Raises WeightsError naming the first few that are
     not."""
-    wanted = model.state_dict()
-    faults = [f"no {key!r}" for key in wanted if key not in state] + [
-        f"unknown {key!r}" for key in state if key not in wanted
+    own = model.state_dict()
+    faults = [f"no {key!r}" for key in own if key not in state] + [
+        f"unknown {key!r}" for key in state if key not in own
     ]
-    for key in wanted.keys() & state.keys():
-        got = tuple(getattr(state[key], "shape", ()))
-        if got != tuple(wanted[key].shape):
-            faults.append(f"{key!r} is {got}, wanted {tuple(wanted[key].shape)}")
+    for key in own.keys() & state.keys():
+        shape = tuple(getattr(state[key], "shape", ()))
+        if shape != tuple(own[key].shape):
+            faults.append(f"{key!r} is {shape}, wanted {tuple(own[key].shape)}")
     if faults:
         raise WeightsError(
             f"weights of {name} have another form: {'; '.join(sorted(faults)[:4])}" + ("; …" if len(faults) > 4 else "")

@@ -8,18 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.scorers.base import (
-    Array,
-    Compute,
-    Encoded,
-    Texts,
-    batches,
-    device_of,
-    load_exactly,
-    padded,
-    read_state,
-    to_device,
-)
+from filters.scorers.base import Array, Compute, Encoded, Texts, device_of, load_exactly, read_state, run_padded
 from filters.scorers.options import STAND_IN_CLIP, ClipOptions, ScorerError
 from filters.scorers.stand_in import seeded
 from manifests.weights import STAND_IN
@@ -82,17 +71,9 @@ class Clip:
 
     def _embed(self, tower: Any, rows: "list[torch.Tensor]") -> Array:
         """Run one tower over padded batches. (N, width), normalised in float32."""
-        import torch
+        from torch.nn.functional import normalize
 
-        found, size = [], self.compute.batch_size
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"),
-        ):
-            for batch in batches(rows, size):
-                vectors = tower(to_device(padded(batch, size), self.device))[: len(batch)].float()
-                found.append(torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy())
-        return np.concatenate(found)
+        return run_padded(tower, rows, self.compute, lambda vectors: normalize(vectors, dim=-1))
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.scorers.base import (
-    Compute,
-    Encoded,
-    Texts,
-    batches,
-    device_of,
-    load_exactly,
-    padded,
-    read_state,
-    to_device,
-)
+from filters.scorers.base import Compute, Encoded, Texts, device_of, load_exactly, read_state, run_padded
 from filters.scorers.stand_in import seeded
 from manifests.extras import need
 from manifests.weights import STAND_IN
@@ -58,17 +48,9 @@ class WatermarkLaion:
 
     def encode(self, images: "Sequence[Image]", texts: Texts) -> Encoded:
         """Return `pwatermark`: (N,) float32, probability of a watermark."""
-        import torch
-
-        found, size = [], self.compute.batch_size
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"),
-        ):
-            for batch in batches([pixels(image) for image in images], size):
-                logits = self.model(to_device(padded(batch, size), self.device))[: len(batch)]
-                found.append(logits.float().softmax(dim=1)[:, WATERMARK].cpu().numpy())
-        return {"pwatermark": np.concatenate(found)}
+        rows = [pixels(image) for image in images]
+        marked = run_padded(self.model, rows, self.compute, lambda logits: logits.softmax(dim=1)[:, WATERMARK])
+        return {"pwatermark": marked}
 
 
 def pixels(image: "Image") -> "torch.Tensor":

@@ -1,7 +1,6 @@
 """CLIP from local files: the right activation, the right form, and nothing from a hub."""
 
-import warnings
-
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -87,28 +86,9 @@ def test_weights_of_another_form_are_refused(state, tmp_path):
     torch.save({key: value for key, value in state.items() if key != "logit_scale"}, path)
     with pytest.raises(WeightsError, match="no 'logit_scale'"):
         _load("tiny", CONFIG, path, TRAINED)
-    torch.save([1, 2], path)
-    with pytest.raises(WeightsError, match="holds a list, wanted a state dict"):
-        _load("tiny", CONFIG, path, TRAINED)
-
-
-def test_scripts_and_pickles_are_not_executed(tmp_path):
-    path = str(tmp_path / "script.pt")
-    with warnings.catch_warnings(action="ignore"):
-        torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(path)
-    with pytest.raises(WeightsError, match="is a TorchScript program"):
-        _load("tiny", CONFIG, path, TRAINED)
-    torch.save({"weights": pytest.Module}, path)
-    with pytest.raises(WeightsError, match="holds no plain tensors"):
-        _load("tiny", CONFIG, path, TRAINED)
-    (tmp_path / "half.safetensors").write_bytes(b"\x10\0\0\0")
-    with pytest.raises(WeightsError, match="holds no plain tensors"):
-        _load("tiny", CONFIG, str(tmp_path / "half.safetensors"), TRAINED)
 
 
 def test_similarity_is_the_cosine():
-    import numpy as np
-
     image, text = np.array([[1, 0], [0.6, 0.8]], np.float32), np.array([[0, 1], [0.8, 0.6]], np.float32)
     scores = ClipSimilarity().score({"image": image, "text": text, "caption": image})
     np.testing.assert_allclose(scores["clip_similarity"], [0, 0.96], atol=1e-6)

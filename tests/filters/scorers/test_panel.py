@@ -33,13 +33,8 @@ class Counting:
 
 
 @pytest.fixture(scope="module")
-def panel():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield load_panel(scorer_specs(USE, TABLES), Compute(4))
-    torch.set_num_threads(threads)
+def panel(one_thread):
+    return load_panel(scorer_specs(USE, TABLES), Compute(4))
 
 
 def scored(panel, images, texts, captions=None):

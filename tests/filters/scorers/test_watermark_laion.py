@@ -11,13 +11,7 @@ from filters.scorers.watermark_laion import STAND_IN_GAIN, WatermarkLaion, build
 from manifests.weights import WeightsError
 from tests.support.small_web import picture
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
