@@ -84,12 +84,12 @@ def prepare(folder: Path, emoji: bool = True, cache: Path | None = None) -> Demo
     `emoji`: whether to use OpenMoji where npm or `cache` has it. A half-made folder is made again; a folder that
     holds other things is refused (DemoError).
     """
-    made = _stamp(folder)
+    stamp = _stamp(folder)
     cache = cache or cache_folder()
-    wanted = emoji and ((made is not None and made["emoji"]) or has_emoji(cache))
-    if made is None or made["emoji"] != wanted:
-        _make(folder, wanted, cache)
-    return _found(folder, wanted)
+    with_emoji = emoji and ((stamp is not None and stamp["emoji"]) or has_emoji(cache))
+    if stamp is None or stamp["emoji"] != with_emoji:
+        _make(folder, with_emoji, cache)
+    return _found(folder, with_emoji)
 
 
 def attribution(emoji: bool) -> str:

@@ -50,9 +50,9 @@ def tell_truth(recipe: Recipe) -> None:
     data, final = demo_data(recipe), final_table(recipe.root)
     if final is None:
         return
-    told = summary(final, pq.read_table(data.truth))
-    print(f"\nwhat was planted, and what the filters made of it\n{told}\n")
+    table = summary(final, pq.read_table(data.truth))
+    print(f"\nwhat was planted, and what the filters made of it\n{table}\n")
     credit = attribution(data.has_emoji)
-    (recipe.root / "truth.txt").write_text(told + "\n", encoding="utf-8")
+    (recipe.root / "truth.txt").write_text(table + "\n", encoding="utf-8")
     (recipe.root / "ATTRIBUTION.md").write_text(credit, encoding="utf-8")
     print(credit)

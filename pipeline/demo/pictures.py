@@ -77,8 +77,8 @@ def openmoji(cache: Path | None = None) -> list[Emoji]:
     if path is None:
         return []
     with tarfile.open(path, "r:gz") as tar:
-        wanted = ("package/color/svg/", "package/data/openmoji.json")
-        files = {info.name: _member(tar, info) for info in tar if info.isfile() and info.name.startswith(wanted)}
+        prefixes = ("package/color/svg/", "package/data/openmoji.json")
+        files = {info.name: _member(tar, info) for info in tar if info.isfile() and info.name.startswith(prefixes)}
     records = json.loads(files["package/data/openmoji.json"])
     plain = [record for record in records if not record["skintone"]]
     svgs = [files[f"package/color/svg/{record['hexcode']}.svg"] for record in plain]
@@ -102,10 +102,10 @@ def artworks() -> list[Artwork]:
         )
     folder = Path(spec.origin).parent / "data"
     objects = json.loads((folder / "objects.json").read_text(encoding="utf-8"))["objects"]
-    found = [
+    public = [
         record for record in objects if record["isPublicDomain"] and (folder / f"{record['objectID']}.jpg").is_file()
     ]
-    return [_artwork(record, folder) for record in sorted(found, key=lambda record: int(record["objectID"]))]
+    return [_artwork(record, folder) for record in sorted(public, key=lambda record: int(record["objectID"]))]
 
 
 def _artwork(record: dict[str, object], folder: Path) -> Artwork:

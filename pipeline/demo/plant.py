@@ -96,7 +96,7 @@ def plan_rows(artworks: Sequence[Artwork], emoji: Sequence[Emoji], counts: Count
     they can."""
     counts = counts or Counts()
     museum = _dealt([_of_artwork(artwork) for artwork in artworks if artwork.key not in FOREIGN])
-    drawings = _dealt([_of_emoji(one) for one in emoji if _is_apart(one)])
+    drawings = _dealt([_of_emoji(drawing) for drawing in emoji if _is_apart(drawing)])
     foreign = [_of_artwork(artwork) for artwork in artworks if artwork.key in FOREIGN]
     known = [museum.pop(key) for key in KNOWN_ENGLISH if key in museum]
     faulty = _take(museum, 1)[0]
@@ -144,7 +144,7 @@ def _row_hash(numbered: tuple[int, Row]) -> int:
 
 
 def _dealt(pictures: Sequence[Picture]) -> dict[str, Picture]:
-    return {one.key: one for one in sorted(pictures, key=lambda one: _hash(one.name))}
+    return {picture.key: picture for picture in sorted(pictures, key=lambda picture: _hash(picture.name))}
 
 
 def _take(pictures: dict[str, Picture], count: int) -> list[Picture]:

@@ -78,6 +78,7 @@ async def _serving(listener: socket.socket, www: Path, stop: asyncio.Event) -> N
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection until it ends, the other side leaves or the server closes."""
         task = asyncio.current_task()
         if task is not None:
             tasks.add(task)

@@ -82,13 +82,13 @@ def joined(final: pa.Table, truth: pa.Table) -> list[dict[str, Any]]:
     ledger = {(PurePosixPath(row["source"]).name, row["source_row"]): row for row in final.to_pylist()}
     rows = []
     for row in truth.to_pylist():
-        found = ledger.get((row["source"], row["source_row"]))
-        if found is None:
+        fate = ledger.get((row["source"], row["source_row"]))
+        if fate is None:
             raise TruthError(
                 f"row {row['source_row']} of {row['source']} has no fate in the ledger of {len(ledger)} rows: another"
                 " input?"
             )
-        rows.append({**found, **{name: row[name] for name in TRUTH_COLUMNS}, "text": row["text"]})
+        rows.append({**fate, **{name: row[name] for name in TRUTH_COLUMNS}, "text": row["text"]})
     return rows
 
 
@@ -135,12 +135,12 @@ def group_check(rows: Iterable[Record]) -> list[Group]:
     for row in rows:
         if row["group"] and row["kind"] not in ("repeated", "exact-duplicate"):
             members[row["group"]].append(row)
-    found = []
+    groups = []
     for name, group in sorted(members.items()):
         kept = sum(row["fate"] == "kept" for row in group)
         near = sum(row["reason"] == NEAR for row in group)
-        found.append(Group(name, len(group), kept, near, len(group) - kept - near))
-    return found
+        groups.append(Group(name, len(group), kept, near, len(group) - kept - near))
+    return groups
 
 
 def fault_agreement(rows: Iterable[Record]) -> list[Agreement]:
@@ -215,11 +215,11 @@ def summary(final: pa.Table, truth: pa.Table) -> str:
     groups = [group for group in group_check(rows) if group.kept + group.near_duplicate]
     lines.append(f"duplicate groups with one survivor: {sum(group.kept == 1 for group in groups)} of {len(groups)}")
     for column in ("similarity", "conse"):
-        found = alignment_auc(rows, column)
-        if found:
+        auc = alignment_auc(rows, column)
+        if auc:
             lines.append(
-                f"{column}: own words beat swapped ones in {found[0]:.0%} of pairs (AUC; {found[1]} pictures against"
-                f" {found[2]})"
+                f"{column}: own words beat swapped ones in {auc[0]:.0%} of pairs (AUC; {auc[1]} pictures against"
+                f" {auc[2]})"
             )
     others = untested(rows)
     if others:

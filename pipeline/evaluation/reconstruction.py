@@ -58,7 +58,7 @@ class _Coded:
     key: str
     note: dict[str, Any]
     codes_KN: np.ndarray[Any, Any]
-    made: tuple[str, str]
+    maker: tuple[str, str]
     caption: str
 
 
@@ -78,16 +78,16 @@ def show_codes(shard: Path, loaded: "LoadedVQ", count: int, sheet: Path) -> Show
     rows, psnr = [], {}
     for sample in samples[:count]:
         key, caption = sample.key, sample.caption
-        made = Image.fromarray(to_uint8(loaded.vq.decode(_tensor(sample.codes_KN[:1])))[0])
+        rebuilt = Image.fromarray(to_uint8(loaded.vq.decode(_tensor(sample.codes_KN[:1])))[0])
         real = (
             _got(shard, key, "crop of its picture", partial(_cut, pictures[key], sample.note))
             if key in pictures
             else None
         )
         if real is not None:
-            psnr[key] = psnr_of(real, made)
+            psnr[key] = psnr_of(real, rebuilt)
         says = f"{psnr[key]:.1f} dB  {caption}" if key in psnr else caption
-        rows.append(Row(says, [real, made, _difference(real, made) if real is not None else None]))
+        rows.append(Row(says, [real, rebuilt, _difference(real, rebuilt) if real is not None else None]))
     save_grid(
         sheet,
         Grid(_heading(shard, loaded, use), ("picture", "codes", f"difference x {GAIN}"), rows, _note(psnr, len(rows))),
@@ -121,7 +121,7 @@ def run_of(shard: Path) -> Path:
 def _coded(shard: Path, key: str, parts: Sample) -> _Coded:
     """Read one sample. Raises ShardError, naming file, sample and what is not there."""
     note = _got(shard, key, "json that can be read", lambda: dict(json.loads(parts["json"])))
-    made = _got(shard, key, "tokenizer's name and fingerprint", lambda: _maker(note["tokenizer"]))
+    maker = _got(shard, key, "tokenizer's name and fingerprint", lambda: _maker(note["tokenizer"]))
     caption = _got(
         shard, key, "list of captions", lambda: "".join(str(caption["text"]) for caption in note["captions"][:1])
     )
@@ -135,7 +135,7 @@ def _coded(shard: Path, key: str, parts: Sample) -> _Coded:
         raise _not_codes(
             shard, key, f"codes on a square grid: uint16 (crops, N) wanted, {codes_KN.dtype} {codes_KN.shape} got"
         )
-    return _Coded(key, note, codes_KN, made, caption)
+    return _Coded(key, note, codes_KN, maker, caption)
 
 
 def _maker(facts: dict[str, Any]) -> tuple[str, str]:
@@ -163,7 +163,7 @@ def _check(shard: Path, loaded: "LoadedVQ", samples: Sequence[_Coded]) -> None:
         raise RecipeError(f"show: {shard} holds no sample")
     spec = loaded.vq.spec
     for sample in samples:
-        name, digest = sample.made
+        name, digest = sample.maker
         if (name, digest) != (spec.name, loaded.fingerprint):
             raise RecipeError(
                 f"show: {shard} was made by {name} {digest[:12]}…, got {spec.name} {loaded.fingerprint[:12]}…;"
@@ -185,26 +185,26 @@ def codebook_use(codes: Sequence[np.ndarray[Any, Any]], size: int) -> CodebookUs
     )
 
 
-def psnr_of(real: Image.Image, made: Image.Image) -> float:
+def psnr_of(real: Image.Image, rebuilt: Image.Image) -> float:
     """Return the peak signal-to-noise ratio of two 8-bit pictures in dB; infinite where they are equal."""
-    error = float(np.mean((np.asarray(real, np.float64) - np.asarray(made, np.float64)) ** 2))
+    error = float(np.mean((np.asarray(real, np.float64) - np.asarray(rebuilt, np.float64)) ** 2))
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def find_pictures(root: Path, keys: Sequence[str]) -> dict[str, Image.Image]:
     """Return uid -> stored picture of those that the run folder has, reading only the shards of pairs that hold
     them."""
-    wanted, found = set(keys), dict[str, Image.Image]()
+    uids, pictures = set(keys), dict[str, Image.Image]()
     try:
         shards = [root / record.files[0].path for record in records_of(root, "fetch")]
     except OSError:
-        return found
+        return pictures
     for path in shards:
-        if wanted <= found.keys():
+        if uids <= pictures.keys():
             break
-        for key, sample in stored_pictures(path, wanted):
-            found[key] = _picture(path, key, sample)
-    return found
+        for key, sample in stored_pictures(path, uids):
+            pictures[key] = _picture(path, key, sample)
+    return pictures
 
 
 def _picture(shard: Path, key: str, sample: Sample) -> Image.Image:
@@ -228,8 +228,8 @@ def _tensor(codes_BN: np.ndarray[Any, Any]) -> Any:
     return torch.from_numpy(codes_BN.astype(np.int64))
 
 
-def _difference(real: Image.Image, made: Image.Image) -> Image.Image:
-    far = np.abs(np.asarray(real, np.int16) - np.asarray(made, np.int16)) * GAIN
+def _difference(real: Image.Image, rebuilt: Image.Image) -> Image.Image:
+    far = np.abs(np.asarray(real, np.int16) - np.asarray(rebuilt, np.int16)) * GAIN
     return Image.fromarray(np.minimum(far, 255).astype(np.uint8))
 
 

@@ -33,14 +33,14 @@ class Fault(ValueError):
 
 def read_codes(path: Path, tokenizer: Tokenizer) -> npt.NDArray[np.uint16]:
     """Return codes (K, N) of a file (N,), (K, N) or (1, K, N), K crops. Raises Fault."""
-    codes, wanted = read_array(path, "codes"), tokenizer.grid**2
+    codes, tokens = read_array(path, "codes"), tokenizer.grid**2
     if codes.dtype.kind not in "iu":
         raise Fault("codes_dtype", f"{codes.dtype}, wanted whole numbers")
-    if not codes.size or codes.ndim > 3 or codes.shape[-1:] != (wanted,):
-        raise Fault("codes_shape", f"{codes.shape}, wanted (1, {wanted}) or (1, crops, {wanted})")
+    if not codes.size or codes.ndim > 3 or codes.shape[-1:] != (tokens,):
+        raise Fault("codes_shape", f"{codes.shape}, wanted (1, {tokens}) or (1, crops, {tokens})")
     if codes.min() < 0 or codes.max() >= tokenizer.codebook:
         raise Fault("codes_range", f"{codes.min()} to {codes.max()}, wanted 0 to {tokenizer.codebook - 1}")
-    return codes.reshape(-1, wanted).astype(np.uint16)
+    return codes.reshape(-1, tokens).astype(np.uint16)
 
 
 def read_label(path: Path, classes: int) -> int:
@@ -103,13 +103,13 @@ def features_width(path: Path) -> int | None:
 def read_array(path: Path, kind: str) -> Array:
     """Return the array of a .npy file, never unpickled. Raises Fault: missing_KIND or unreadable_KIND."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Fault(f"missing_{kind}") from error
     except OSError as error:
         raise Fault(f"unreadable_{kind}", error.strerror or "") from error
     with Guard() as guard:  # numpy raises many kinds for a header that is none
-        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
             raise ValueError(f"no file, or one of more than {MOST_BYTES:,} bytes")
         return _decode(path)
     words = str(guard.error).splitlines() or [type(guard.error).__name__]

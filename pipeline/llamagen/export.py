@@ -108,16 +108,16 @@ def check_whole(options: ExportOptions, shards: Sequence[Shard]) -> None:
             f"export: several shards are called {twice[0]!r} up to their first dot, which is all that LlamaGen reads of"
             " a name"
         )
-    folder, wanted = options.root / "codes" / options.tier, _wanted(options)
+    folder, expected = options.root / "codes" / options.tier, _expected(options)
     ends = f"see pipeline verify {options.root}, then pipeline repair or pipeline run --stage pretokenize"
-    if missing := sorted(set(wanted) - {shard.path.name for shard in shards}):
+    if missing := sorted(set(expected) - {shard.path.name for shard in shards}):
         raise LoaderError(f"export: {len(missing)} shards are not in {folder}, such as {missing[0]}: {ends}")
-    if other := [shard.path.name for shard in shards if wanted.get(shard.path.name) not in (None, "", shard.sha256)]:
+    if other := [shard.path.name for shard in shards if expected.get(shard.path.name) not in (None, "", shard.sha256)]:
         raise LoaderError(f"export: {folder / other[0]} is not the shard that the run's journal names: {ends}")
     check_shards(shards, "sha256")
 
 
-def _wanted(options: ExportOptions) -> dict[str, str]:
+def _expected(options: ExportOptions) -> dict[str, str]:
     """Return name -> sha256 of the shards that must be there: planned, recorded (these alone with a sha256), indexed,
     or left out."""
     folder = options.root / "codes" / options.tier
@@ -153,7 +153,7 @@ def _export_shard(options: ExportOptions, folder: Path, shard: Shard, done: Expo
         if not options.text:
             _stored_features(folder, f"{stem}/{number}.npy", sample, sources, done)
     if options.text:
-        _made_features(options.text, folder, stem, spoken, done)
+        _computed_features(options.text, folder, stem, spoken, done)
     write_bytes(folder / "jsonl" / f"{stem}.jsonl", "".join(lines).encode())
     done.lines += len(lines)
 
@@ -173,10 +173,11 @@ def captions_by_position(captions: Sequence[dict[str, str]]) -> tuple[list[str],
     """Return LlamaGen's three texts [blip, llava, llava_first] and which source each came from; a gap takes the first
     there is."""
     by_source = {caption["source"]: caption["text"] for caption in captions}
-    made = [source for source in by_source if source not in ("alt", "top_caption") and not source.endswith("_short")]
-    wanted: list[tuple[str, ...]] = [("top_caption", "alt"), tuple(made), tuple(f"{name}_short" for name in made)]
+    captioners = [name for name in by_source if name not in ("alt", "top_caption") and not name.endswith("_short")]
+    short = [f"{name}_short" for name in captioners]
+    positions: list[Sequence[str]] = [("top_caption", "alt"), captioners, short]
     first = next(iter(by_source), "")
-    sources = [next((source for source in choices if source in by_source), first) for choices in wanted]
+    sources = [next((source for source in choices if source in by_source), first) for choices in positions]
     return [by_source.get(source, "") for source in sources], sources
 
 
@@ -194,11 +195,11 @@ def _stored_features(folder: Path, name: str, sample: CodeSample, sources: list[
     done.without_features += of != sources[0]
 
 
-def _made_features(text: TextFeatures, folder: Path, stem: str, texts: list[list[str]], done: Exported) -> None:
+def _computed_features(text: TextFeatures, folder: Path, stem: str, texts: list[list[str]], done: Exported) -> None:
     for name, position in T5_FOLDERS.items():
         for start in range(0, len(texts), T5_BATCH):
-            made = text.features([line[position] for line in texts[start : start + T5_BATCH]])
-            for number, features in enumerate(made, start):
+            computed = text.features([line[position] for line in texts[start : start + T5_BATCH]])
+            for number, features in enumerate(computed, start):
                 _write_features(folder / name / stem / f"{number}.npy", features, done)
 
 
@@ -222,16 +223,16 @@ def _keys(shard: Shard) -> list[str]:
 def _write_pictures(root: Path, folder: Path, shards: Sequence[Shard]) -> int:
     """Write the stored JPEGs of the shards' samples; return how many. Raises RecipeError where some are not there,
     ShardError."""
-    wanted = {key: stem_of(shard) for shard in shards for key in _keys(shard)}
+    stems = {key: stem_of(shard) for shard in shards for key in _keys(shard)}
     count = 0
     for record in records_of(root, "fetch"):
         path = root / record.files[0].path
         if not path.is_file() or sha256_file(path) != record.files[0].sha256:
             raise ShardError(f"{path} is not there, or damaged: see pipeline verify {root}, then pipeline repair")
-        for key, sample in stored_pictures(path, wanted.keys()):
-            write_bytes(folder / _picture(wanted[key], key), sample["jpg"])
+        for key, sample in stored_pictures(path, stems.keys()):
+            write_bytes(folder / _picture(stems[key], key), sample["jpg"])
             count += 1
-    if count < len(wanted):
-        lost = f"{len(wanted) - count} of {len(wanted)} pictures are not in {root / 'pairs'}"
+    if count < len(stems):
+        lost = f"{len(stems) - count} of {len(stems)} pictures are not in {root / 'pairs'}"
         raise RecipeError(f"export: {lost}: see pipeline verify {root}; or give --no-pictures")
     return count

@@ -125,17 +125,17 @@ class Imported:
 
     def lines(self) -> list[str]:
         """Return the same for people."""
-        said = [
+        lines = [
             f"rows_in {self.rows_in:,}, kept {self.kept:,}, dropped {self.dropped.total():,}, shards {self.shards:,}"
         ]
         if self.with_t5 or self.without_t5:
-            said.append(f"with T5 features {self.with_t5:,}, without {self.without_t5.total():,}")
+            lines.append(f"with T5 features {self.with_t5:,}, without {self.without_t5.total():,}")
         for what, counts in (("dropped", self.dropped), ("kept without T5", self.without_t5)):
-            said += [
+            lines += [
                 f"  {what}: {reason} {count:,}, such as {'; '.join(self.files[reason])}"
                 for reason, count in sorted(counts.items())
             ]
-        return said
+        return lines
 
 
 def import_llamagen(options: ImportOptions) -> Imported:
@@ -214,10 +214,10 @@ class Reader:
         """Return a reader; its width is the option's, else what most of the first files have, the larger of two as
         frequent."""
         head = list(itertools.islice(places, LOOKED_AT)) if options.features and not options.t5_width else []
-        found = (
+        seen = (
             [features_width(options.features / source.entry(place).codes) for place in head] if options.features else []
         )
-        widths = Counter(width for width in found if width)
+        widths = Counter(width for width in seen if width)
         usual = max(widths, key=lambda width: (widths[width], width), default=T5_WIDTH)
         return cls(options, tokenizer, source, itertools.chain(head, places), options.t5_width or usual)
 

@@ -26,13 +26,13 @@ def replacing(folder: Path, note: str) -> Iterator[Path]:
     _sweep(folder)
     staging = folder.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{folder.name}")
     staging.mkdir()
-    held = _hold(staging)
+    lock = _hold(staging)
     try:
         yield staging
         _swap(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        os.close(held)
+        os.close(lock)
 
 
 def check_replaceable(folder: Path, note: str) -> None:
@@ -49,9 +49,9 @@ def check_replaceable(folder: Path, note: str) -> None:
 
 def _hold(staging: Path) -> int:
     """Lock the folder itself: the system lets go when the process ends, however it ends."""
-    held = os.open(staging, os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    return held
+    lock = os.open(staging, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
 
 
 def _sweep(folder: Path) -> None:
@@ -69,16 +69,16 @@ def _sweep(folder: Path) -> None:
 
 def _remove_unheld(path: Path) -> None:
     try:
-        held = os.open(path, os.O_RDONLY)
+        lock = os.open(path, os.O_RDONLY)
     except OSError:
         return
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(path, ignore_errors=True)
     except BlockingIOError:
         pass  # another process is at work there
     finally:
-        os.close(held)
+        os.close(lock)
 
 
 def _swap(staging: Path, folder: Path) -> None:

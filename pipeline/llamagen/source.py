@@ -51,11 +51,11 @@ class Entry:
     @property
     def captions(self) -> dict[str, str]:
         """Return source -> text; a source that comes again (an export fills gaps so) and an empty text are left out."""
-        found: dict[str, str] = {}
+        captions: dict[str, str] = {}
         for source, text in zip(self.sources, self.texts, strict=True):
             if text:
-                found.setdefault(source, text)
-        return found
+                captions.setdefault(source, text)
+        return captions
 
 
 class Seen(Protocol):
@@ -168,9 +168,9 @@ def read_line(data: bytes, *, first: bool) -> dict[str, Any]:
 def sources_of(values: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """Return where each text comes from: as our own export says it, else by position; beyond LlamaGen's three "text_3"
     and so on."""
-    said = values.get(TEXT_SOURCES)
-    if isinstance(said, list) and len(said) == count and all(isinstance(source, str) for source in said):
-        return tuple(map(whole_text, said))
+    names = values.get(TEXT_SOURCES)
+    if isinstance(names, list) and len(names) == count and all(isinstance(source, str) for source in names):
+        return tuple(map(whole_text, names))
     return (*SOURCES[:count], *(f"text_{number}" for number in range(len(SOURCES), count)))
 
 

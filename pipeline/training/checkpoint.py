@@ -184,5 +184,5 @@ def start_from(model: nn.Module, source: str) -> Path:
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], who: str) -> None:
     """Load strictly, but for stray tensors that are computed anyway. Raises WeightsError with the first names that do
     not fit."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    model.load_state_dict(fit({name: tensor for name, tensor in tensors.items() if name not in STRAY}, wanted, who))
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(fit({name: tensor for name, tensor in tensors.items() if name not in STRAY}, shapes, who))

@@ -33,12 +33,11 @@ class TextCondition:
     def of(self, captions: Sequence[str], stored: Sequence[Features | None] = ()) -> Condition:
         """Return (features (B, T, C), lengths (B,)) on the CPU; features that are not stored are computed. Raises
         LoaderError."""
-        held = list(stored) or [None] * len(captions)
-        computed = iter(
-            self.text.features([caption for caption, features in zip(captions, held, strict=True) if features is None])
-        )
-        features = [next(computed) if found is None else found for found in held]
-        wrong = next((found.shape[1] for found in features if found.shape[1] != self.cond_dim), None)
+        given = list(stored) or [None] * len(captions)
+        missing = [caption for caption, array in zip(captions, given, strict=True) if array is None]
+        computed = iter(self.text.features(missing))
+        features = [next(computed) if array is None else array for array in given]
+        wrong = next((array.shape[1] for array in features if array.shape[1] != self.cond_dim), None)
         if wrong is not None:
             raise LoaderError(f"stored text features are {wrong} wide, train.cond_dim is {self.cond_dim}")
         features_BTC, lengths_B = left_pad(features, self.cond_len, full=self.full)

@@ -82,12 +82,7 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     tokenizer = sample.tokenizer
     _check_condition(config, sample)
     _check_tokenizer(recipe, sample, machine)
-    pictures = open_pictures(shards, Limits(config.memory_bytes, config.max_pictures, config.seed), share)
-    if config.recall_pictures and not isinstance(pictures, MemoryPictures):
-        raise RecipeError(
-            "train.recall_pictures: these codes are too many to hold in memory; set train.max_pictures, or"
-            " train.recall_pictures = 0"
-        )
+    pictures = _open_pictures(config, shards, share)
     condition = conditioner(config, str(machine.device))
     gpt = _new_gpt(config, tokenizer).to(machine.device)
     job = Job(
@@ -115,6 +110,17 @@ def _share(config: TrainConfig, machine: Machine) -> Share:
     if config.batch % machine.world:
         raise RecipeError(f"train.batch: {config.batch} pictures cannot be shared evenly by {machine.world} processes")
     return Share(machine.rank, machine.world, config.batch // machine.world)
+
+
+def _open_pictures(config: TrainConfig, shards: list[Shard], share: Share) -> Pictures:
+    """Return the samples of the shards. Raises RecipeError where a recall is asked for and they are not in memory."""
+    pictures = open_pictures(shards, Limits(config.memory_bytes, config.max_pictures, config.seed), share)
+    if config.recall_pictures and not isinstance(pictures, MemoryPictures):
+        raise RecipeError(
+            "train.recall_pictures: these codes are too many to hold in memory; set train.max_pictures, or"
+            " train.recall_pictures = 0"
+        )
+    return pictures
 
 
 def _check_condition(config: TrainConfig, sample: CodeSample) -> None:
@@ -202,15 +208,15 @@ def _resume(job: Job) -> None:
     """Go on from the newest whole checkpoint, or start from `init_from`, or from nothing."""
     checkpoints = job.folder / "checkpoints"
     job.machine.first(lambda: _settle(job, checkpoints))
-    if (found := latest_checkpoint(checkpoints)) is not None:
-        load_checkpoint(found, job.gpt, job.optimizers)
-        job.step = found.step
-        if found.state["world"] != job.machine.world:
+    if (checkpoint := latest_checkpoint(checkpoints)) is not None:
+        load_checkpoint(checkpoint, job.gpt, job.optimizers)
+        job.step = checkpoint.step
+        if checkpoint.state["world"] != job.machine.world:
             job.machine.say(
-                f"note: {found.state['world']} process(es) before, {job.machine.world} now: streamed shards are shared"
-                " out anew"
+                f"note: {checkpoint.state['world']} process(es) before, {job.machine.world} now: streamed shards are"
+                " shared out anew"
             )
-        job.machine.say(f"going on from step {job.step} ({found.folder})")
+        job.machine.say(f"going on from step {job.step} ({checkpoint.folder})")
     elif job.config.init_from:
         job.machine.say(f"starting from the weights in {start_from(job.gpt, job.config.init_from)}")
 
@@ -218,8 +224,8 @@ def _resume(job: Job) -> None:
 def _settle(job: Job, checkpoints: Path) -> None:
     """Decide what becomes of checkpoints that other codes or another recipe made (`train.on_change`)."""
     sweep_checkpoints(checkpoints)
-    found = latest_checkpoint(checkpoints)
-    changed = differences(found, job.facts) if found is not None else []
+    checkpoint = latest_checkpoint(checkpoints)
+    changed = differences(checkpoint, job.facts) if checkpoint is not None else []
     if not changed:
         return
     said = f"{checkpoints} was trained with other {', '.join(changed)}"
@@ -237,9 +243,9 @@ def _settle(job: Job, checkpoints: Path) -> None:
     job.machine.say(f"{said}: set aside as {aside}, starting anew, as train.on_change says")
 
 
-def differences(found: Checkpoint, facts: dict[str, Any]) -> list[str]:
+def differences(checkpoint: Checkpoint, facts: dict[str, Any]) -> list[str]:
     """Return what differs between a checkpoint and this run, in words: codes, tokenizer, text features, recipe keys."""
-    before, now = found.state, facts
+    before, now = checkpoint.state, facts
     changed = [word for word, key in (("tokenizer", "tokenizer"), ("text features", "text")) if before[key] != now[key]]
     if before["data"]["digest"] != now["data"]["digest"]:
         changed.insert(0, "codes")

@@ -156,6 +156,7 @@ def chooser(captions: Mapping[str, float], seed: int, classes: int = 0) -> Calla
     """
 
     def choose(epoch: int, sample: CodeSample) -> Example:
+        """Return the sample with the crop and the caption that this epoch draws."""
         crop = draw(sample.uid, epoch, seed, "crop") % len(sample.codes_KN)
         if classes:
             return Example(sample.uid, sample.codes_KN[crop], str(class_of(sample, classes)), None)
@@ -167,10 +168,10 @@ def chooser(captions: Mapping[str, float], seed: int, classes: int = 0) -> Calla
 
 
 def _drawn_caption(sample: CodeSample, weights: Mapping[str, float], share: float) -> tuple[str, str]:
-    there = [(caption, weights[caption[0]]) for caption in sample.captions if weights.get(caption[0], 0) > 0]
-    left = share * sum(weight for _, weight in there)
-    for caption, weight in there:
-        left -= weight
-        if left < 0:
+    candidates = [(caption, weights[caption[0]]) for caption in sample.captions if weights.get(caption[0], 0) > 0]
+    rest = share * sum(weight for _, weight in candidates)
+    for caption, weight in candidates:
+        rest -= weight
+        if rest < 0:
             return caption
-    return there[-1][0] if there else (*sample.captions, ("", ""))[0]
+    return candidates[-1][0] if candidates else (*sample.captions, ("", ""))[0]

@@ -1,6 +1,6 @@
 """Make the optimizers: AdamW as LlamaGen has it, or Muon on the layers' matrices for the demo."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -16,20 +16,19 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if config.optimizer == "adamw":
-        return [_adamw((parameter for _, parameter in named), config)]
+        return [_adamw([parameter for _, parameter in named], config)]
     matrices = [parameter for name, parameter in named if name.startswith("layers.") and parameter.ndim == 2]
-    theirs = {id(parameter) for parameter in matrices}
-    rest = _adamw((parameter for _, parameter in named if id(parameter) not in theirs), config)
+    taken = {id(parameter) for parameter in matrices}
+    rest = _adamw([parameter for _, parameter in named if id(parameter) not in taken], config)
     return [rest, torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay)]
 
 
-def _adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    held = list(parameters)
+def _adamw(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
     groups = [
-        {"params": [parameter for parameter in held if parameter.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [parameter for parameter in held if parameter.ndim < 2], "weight_decay": 0.0},
+        {"params": [parameter for parameter in parameters if parameter.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=held[0].device.type == "cuda")
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=parameters[0].device.type == "cuda")
 
 
 def set_rates(optimizers: list[torch.optim.Optimizer], config: TrainConfig, step: int) -> float:

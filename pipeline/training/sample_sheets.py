@@ -96,15 +96,15 @@ class Studio:
         codes_MN = _codes(training)
         shown = training[: asked.count]
         drawn_BN = self.draw([example.caption for example in shown], self.sampling.seed)
-        found = measure_recall(drawn_BN, codes_MN, range(len(shown)), self.decode)
-        self._recall_sheet(folder / "memorised.png", shown[:SHEET_ROWS], drawn_BN[:SHEET_ROWS], (found, asked.pairs))
-        write_json(path, {**found.record(), **about})
-        return found
+        recall = measure_recall(drawn_BN, codes_MN, range(len(shown)), self.decode)
+        self._recall_sheet(folder / "memorised.png", shown[:SHEET_ROWS], drawn_BN[:SHEET_ROWS], (recall, asked.pairs))
+        write_json(path, {**recall.record(), **about})
+        return recall
 
     def _recall_sheet(
         self, path: Path, shown: Sequence[Example], drawn_BN: Tensor, context: tuple[Recall, Path]
     ) -> None:
-        found, pairs = context
+        recall, pairs = context
         rebuilt = self.pictures(_codes(shown))
         originals = cropped_originals(pairs, [example.uid for example in shown], rebuilt[0].width)
         prompts = [example.caption for example in shown]
@@ -125,7 +125,7 @@ class Studio:
                 "What the GPT gives back of its training set",
                 list(columns),
                 rows,
-                "\n".join([*found.lines(), self.note]),
+                "\n".join([*recall.lines(), self.note]),
             ),
         )
 

@@ -45,10 +45,10 @@ class HashedWords:
 
     def features(self, captions: list[str]) -> list[Features]:
         """Return (n <= 8, dim) float32 per caption."""
-        words = [WORD.findall(caption.lower())[:MAX_WORDS] for caption in captions]
+        words_of = (WORD.findall(caption.lower())[:MAX_WORDS] for caption in captions)
         return [
-            np.stack([self._vector(word) for word in found]) if found else np.zeros((0, self.dim), np.float32)
-            for found in words
+            np.stack([self._vector(word) for word in words]) if words else np.zeros((0, self.dim), np.float32)
+            for words in words_of
         ]
 
 
