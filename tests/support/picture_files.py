@@ -95,7 +95,7 @@ def png(width: int, height: int, header: tuple[int, int], rows: bytes, *extra: t
 
 
 NO_PICTURES = {
-    "html": b"<!DOCTYPE html><html><body>RemovedRows</body></html>",
+    "html": b"<!DOCTYPE html><html><body>Gone</body></html>",
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>',
     "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
     "pdf": b"%PDF-1.7\n",

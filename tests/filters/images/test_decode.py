@@ -1,4 +1,4 @@
-"""filters/fetch: images.py and pixels.py: pixel values of every kind of picture, and what is stored of it."""
+"""The gate that foreign bytes pass: every format, what is stored of a picture, and what is refused, and why."""
 
 import hashlib
 import io
@@ -18,23 +18,20 @@ from tests.support.picture_files import (
     FORMATS,
     GREEN,
     LIMITS,
+    NO_PICTURES,
     RED,
     WHITE,
+    bombs,
     corners,
     encode,
-    pixel,
+    hungry,
     png,
     quarters,
     reason,
     swapped_profile,
 )
 
-
-@pytest.fixture(autouse=True)
-def _warnings_are_errors() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 @pytest.mark.parametrize(("format_", "options"), FORMATS)
@@ -80,110 +77,6 @@ def test_exif_orientation(format_: str, orientation: int) -> None:
     assert again.size == (stored.width, stored.height) == (size[0] // 2, size[1] // 2)
     assert quarters(again) == as_seen[orientation]
     assert not again.getexif()
-
-
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_colour_profiles_are_applied(format_: str) -> None:
-    data = encode(corners(), format_, icc_profile=swapped_profile())
-    assert quarters(open_picture(data, LIMITS)) == [BLUE, RED, GREEN, WHITE]
-    stored = store(data, LIMITS)
-    again = Image.open(io.BytesIO(stored.jpeg))
-    assert quarters(again) == [BLUE, RED, GREEN, WHITE]
-    assert "icc_profile" not in again.info
-
-
-def test_colour_profiles_reach_palettes_alpha_and_grey() -> None:
-    swapped = swapped_profile()
-    palette = corners().quantize(8)
-    assert quarters(open_picture(encode(palette, "PNG", icc_profile=swapped), LIMITS)) == [BLUE, RED, GREEN, WHITE]
-    clear = corners().convert("RGBA")
-    clear.putalpha(Image.new("L", clear.size, 255))
-    clear.paste((255, 0, 0, 0), (0, 0, 24, 16))
-    assert quarters(open_picture(encode(clear, "PNG", icc_profile=swapped), LIMITS)) == [WHITE, RED, GREEN, WHITE]
-    grey = Image.new("L", (8, 8), 77)
-    assert pixel(open_picture(encode(grey, "PNG", icc_profile=swapped), LIMITS), 3, 3) == pytest.approx(
-        (77, 77, 77), abs=1
-    )
-
-
-@pytest.mark.parametrize("profile", [b"", b"rubbish" * 100, b"\0" * (5 << 20)])
-def test_broken_and_oversized_profiles_are_passed_over(profile: bytes) -> None:
-    data = encode(corners(), "JPEG", quality=95, icc_profile=profile)
-    assert quarters(open_picture(data, LIMITS)) == [RED, GREEN, BLUE, WHITE]
-
-
-def test_cmyk_without_a_profile() -> None:
-    """R = 255 (1 - C)(1 - K): cyan 51, black 102 of 255 leave 255 * 0.8 * 0.6 = 122.4 of red, 255 * 0.6 = 153 of green
-    and blue."""
-    picture = Image.new("CMYK", (16, 16), (51, 0, 0, 102))
-    for data in (encode(picture, "TIFF"), encode(picture, "JPEG", quality=100)):
-        assert pixel(open_picture(data, LIMITS), 8, 8) == pytest.approx((122, 153, 153), abs=2)
-    assert reason(encode(picture, "JPEG")) is None
-    assert Image.open(io.BytesIO(store(encode(picture, "JPEG"), LIMITS).jpeg)).mode == "RGB"
-
-
-def test_sixteen_bit_samples_give_their_high_bytes() -> None:
-    grey = png(2, 1, (16, 0), b"\0" + struct.pack(">HH", 0x8040, 0xFFFF))
-    assert [pixel(open_picture(grey, LIMITS), x, 0) for x in (0, 1)] == [(128, 128, 128), WHITE]
-    colour = png(1, 1, (16, 2), b"\0" + struct.pack(">HHH", 0x8040, 0x20FF, 0xFF00))
-    assert pixel(open_picture(colour, LIMITS), 0, 0) == (128, 32, 255)
-    alpha = png(1, 1, (16, 4), b"\0" + struct.pack(">HH", 0x0000, 0x8000))
-    assert pixel(open_picture(alpha, LIMITS), 0, 0) == (127, 127, 127)  # black, 128 of 255 opaque: 255 * (127 / 255)
-    values = Image.fromarray(np.array([[0, 256, 65535]], dtype=np.uint16))
-    assert [pixel(open_picture(encode(values, "TIFF"), LIMITS), x, 0)[0] for x in range(3)] == [0, 1, 255]
-
-
-def test_small_depths() -> None:
-    bits = png(8, 1, (1, 0), b"\0\x55")
-    assert [pixel(open_picture(bits, LIMITS), x, 0)[0] for x in range(8)] == [0, 255] * 4
-    two = png(4, 1, (2, 0), b"\0\x1b")  # 0, 1, 2, 3 of 3
-    assert [pixel(open_picture(two, LIMITS), x, 0)[0] for x in range(4)] == [0, 85, 170, 255]
-
-
-def test_see_through_colours() -> None:
-    """tRNS names one colour, in the file's own depth; its pixels become white, others stay."""
-    cases = [
-        png(4, 1, (2, 0), b"\0\x1b", (b"tRNS", struct.pack(">H", 1))),
-        png(4, 1, (8, 0), b"\0" + bytes([0, 85, 170, 255]), (b"tRNS", struct.pack(">H", 85))),
-        png(4, 1, (16, 0), b"\0" + struct.pack(">4H", 0, 0x5501, 0xAAAA, 0xFFFF), (b"tRNS", struct.pack(">H", 0x5501))),
-    ]
-    for data in cases:
-        assert [pixel(open_picture(data, LIMITS), x, 0)[0] for x in range(4)] == [0, 255, 170, 255]
-    eight = png(2, 1, (8, 2), b"\0" + bytes([9, 8, 7, 1, 2, 3]), (b"tRNS", struct.pack(">3H", 9, 8, 7)))
-    deep = png(
-        2,
-        1,
-        (16, 2),
-        b"\0" + struct.pack(">6H", *(value << 8 for value in (9, 8, 7, 1, 2, 3))),
-        (b"tRNS", struct.pack(">3H", 9 << 8, 8 << 8, 7 << 8)),
-    )
-    for data in (eight, deep):
-        assert [pixel(open_picture(data, LIMITS), x, 0) for x in (0, 1)] == [WHITE, (1, 2, 3)]
-
-
-def test_palettes_with_transparency() -> None:
-    palette = bytes([*RED, *GREEN, *BLUE])
-    partly = png(3, 1, (8, 3), b"\0\0\1\2", (b"PLTE", palette), (b"tRNS", bytes([0, 128, 255])))
-    assert [pixel(open_picture(partly, LIMITS), x, 0) for x in range(3)] == [WHITE, (127, 255, 127), BLUE]
-    wholly = png(3, 1, (8, 3), b"\0\0\1\2", (b"PLTE", palette), (b"tRNS", b"\0"))
-    assert [pixel(open_picture(wholly, LIMITS), x, 0) for x in range(3)] == [WHITE, GREEN, BLUE]
-    gif = encode(corners().quantize(8), "GIF", transparency=corners().quantize(8).getpixel((0, 0)))
-    assert quarters(open_picture(gif, LIMITS)) == [WHITE, GREEN, BLUE, WHITE]
-
-
-@pytest.mark.parametrize(("mode", "colour"), [("RGBA", (0, 0, 0, 51)), ("LA", (0, 51))])
-def test_alpha_lies_on_white(mode: str, colour: tuple[int, ...]) -> None:
-    """Black, a fifth opaque: 255 * 0.8 = 204."""
-    picture = Image.new(mode, (8, 8), colour)
-    assert pixel(open_picture(encode(picture, "PNG"), LIMITS), 4, 4) == (204, 204, 204)
-    if mode == "RGBA":
-        assert pixel(open_picture(encode(picture, "WEBP", lossless=True, exact=True), LIMITS), 4, 4) == (204, 204, 204)
-
-
-def test_samples_without_a_scale_are_no_picture() -> None:
-    for mode in ("I", "F"):
-        assert reason(encode(Image.new(mode, (8, 8), 5), "TIFF")) == "not_an_image"
-    assert reason(encode(Image.new("LAB", (8, 8)), "TIFF")) == "not_an_image"
 
 
 def test_files_that_fit_are_kept_byte_for_byte() -> None:
@@ -278,3 +171,140 @@ def test_a_jpeg_made_smaller_by_its_decoder_equals_the_long_way() -> None:
     short = np.asarray(Image.open(io.BytesIO(store(data, LIMITS).jpeg))).astype(int)
     long_ = np.asarray(open_picture(data, LIMITS).resize((85, 64), Image.Resampling.BICUBIC)).astype(int)
     assert np.abs(short - long_).mean() < 1.5
+
+
+@pytest.mark.parametrize(("format_", "options"), FORMATS)
+def test_cut_anywhere_it_is_truncated_or_no_picture(format_: str, options: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8))
+    data = encode(picture, format_, **options)
+    assert {reason(data[:size]) for size in (len(data) // 2, len(data) * 3 // 4, 60, 30)} == {"truncated"}
+    assert {reason(data[:size]) for size in range(0, 40)} <= {"truncated", "not_an_image"}
+
+
+@pytest.mark.parametrize("name", NO_PICTURES)
+def test_what_is_no_picture(name: str) -> None:
+    assert reason(NO_PICTURES[name]) == "not_an_image"
+
+
+@pytest.mark.parametrize("name", bombs())
+def test_bombs_are_refused_from_the_header(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("filters.images.decode._decoder", lambda format_: pytest.fail(f"{format_} reached a decoder"))
+    data = bombs()[name]
+    assert reason(data, ImageLimits()) == "too_many_pixels"
+    with pytest.raises(ImageFault, match="too_many_pixels"):
+        inspect(data, ImageLimits())
+
+
+MEMORY = """
+import resource, sys
+from filters.images.decode import ImageFault, ImageLimits, open_picture, store
+from PIL import Image, ImageCms
+import filters.images.srgb
+# a reader that trusts these files must not take the machine along
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+data = sys.stdin.buffer.read()
+before = peak()
+for way in (open_picture, store):
+    try:
+        print(way(data, ImageLimits(store_side=64)) and "picture")
+    except ImageFault as fault:
+        print(fault.reason)
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("png text bomb", "picture"),
+        ("png profile bomb", "corrupt"),
+        ("gif comment of 12 MB", "picture"),
+        ("tiff tags", "picture"),
+        ("webp exif", "picture"),
+        ("png exif", "picture"),
+        ("jpeg exif", "picture"),
+        ("avif exif", "picture"),
+    ],
+)
+def test_hungry_metadata_is_not_fed(name: str, expected: str) -> None:
+    """None of this is the picture's business: it is left out before a decoder sees it."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], input=hungry(name), capture_output=True, timeout=120, check=True
+    )
+    first, second, grown_mib = done.stdout.decode().split()
+    assert (first, second) == (expected, expected)
+    assert int(grown_mib) < 96
+
+
+LARGE = [
+    ("RGB", "PNG", {}),
+    ("RGBA", "PNG", {}),
+    ("P", "PNG", {}),
+    ("I;16", "PNG", {}),
+    ("RGB", "JPEG", {"progressive": True}),
+    ("CMYK", "JPEG", {}),
+    ("RGB", "WEBP", {"lossless": True, "method": 0}),
+    ("RGB", "TIFF", {"compression": "tiff_lzw"}),
+]
+
+
+@pytest.mark.parametrize(("mode", "format_", "options"), LARGE)
+def test_memory_for_large_pictures_is_bounded(mode: str, format_: str, options: dict[str, Any]) -> None:
+    """16 million pixels: 4 bytes each decoded, as much again where they must be turned, three times that in libwebp;
+    nothing more."""
+    data = encode(Image.new(mode, (4000, 4000)), format_, **options)
+    script = MEMORY.replace("(open_picture, store)", "(store,)").replace("import filters", "import cv2, numpy, filters")
+    done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, timeout=120, check=True)
+    said, grown_mib = done.stdout.decode().rsplit(maxsplit=1)
+    assert said == "picture"
+    assert int(grown_mib) < (20 if format_ == "WEBP" else 10) * 16_000_000 / (1 << 20) + 32
+
+
+def test_animations() -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN, BLUE)]
+    for format_ in ("GIF", "WEBP", "PNG"):
+        data = encode(frames[0], format_, save_all=True, append_images=frames[1:])
+        assert reason(data) == "animated", format_
+    assert reason(encode(frames[0], "AVIF", save_all=True, append_images=frames[1:])) == "animated"
+
+
+def test_what_is_no_animation() -> None:
+    frames = [corners(), Image.new("RGB", (48, 32), BLUE)]
+    for format_ in ("TIFF", "MPO"):
+        data = encode(frames[0], format_, save_all=True, append_images=frames[1:])
+        assert quarters(open_picture(data, LIMITS)) == [RED, GREEN, BLUE, WHITE]
+    kept = store(encode(frames[0], "MPO", save_all=True, append_images=frames[1:]), LIMITS)
+    assert Image.open(io.BytesIO(kept.jpeg)).format == "JPEG"
+    single = png(1, 1, (8, 0), b"\0\7", (b"acTL", struct.pack(">II", 1, 0)))
+    assert reason(single) is None
+
+
+def test_pillows_own_limits_and_switches_stay_as_they_are() -> None:
+    from PIL import ImageFile
+
+    before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)
+    picture = encode(Image.new("1", (10_000, 9_500)), "PNG")  # more than Pillow's own 89 million
+    assert open_picture(picture, ImageLimits(max_pixels=95_000_000)).size == (10_000, 9_500)
+    assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)) == before
+    assert before[1] is False
+
+
+def test_random_damage_is_always_a_reason() -> None:
+    """2,000 files with some bytes changed: a picture or an ImageFault, nothing else, and no warning."""
+    rng = np.random.default_rng(7)
+    picture = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    reasons = set()
+    for format_, options in FORMATS:
+        data = encode(picture, format_, **options)
+        for _ in range(180):
+            damaged = bytearray(data)
+            for at in rng.integers(0, min(len(data), 400), rng.integers(1, 6)):
+                damaged[at] = rng.integers(0, 256)
+            try:
+                store(bytes(damaged), LIMITS)
+            except ImageFault as fault:
+                reasons.add(fault.reason)
+    assert reasons <= {"not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"}
+    assert len(reasons) >= 4
