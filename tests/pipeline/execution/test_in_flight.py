@@ -1,0 +1,70 @@
+"""pipeline/execution/in_flight.py: which rows a worker had in hand when it died, and who is worked on alone."""
+
+import os
+
+import pytest
+
+from pipeline.execution.in_flight import InFlight, batches, last_sign, read_in_flight
+
+ROWS = [(bytes([number]) * 16, number) for number in range(6)]
+
+
+def test_rows_are_in_hand_while_the_block_runs(tmp_path):
+    path = tmp_path / "in_flight"
+    in_flight = InFlight(path)
+    with in_flight.working_on("00007", [b"\x01" * 16, b"\xff" * 16]):
+        assert read_in_flight(path) == ("00007", ["01" * 16, "ff" * 16])
+    assert read_in_flight(path) == ("", [])
+    with in_flight.working_on("00008", []):
+        assert read_in_flight(path) == ("00008", [])  # the unit as a whole
+
+
+def test_rows_stay_in_hand_where_the_block_raised(tmp_path):
+    """An exception is charged like a death: to what was in hand."""
+    with pytest.raises(ValueError, match="broken"), InFlight(tmp_path / "x").working_on("00001", [b"\x02" * 16]):
+        raise ValueError("broken")
+    assert read_in_flight(tmp_path / "x") == ("00001", ["02" * 16])
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"unit": "0000', "\udcff"])
+def test_a_file_cut_short_by_the_death_blames_nobody(tmp_path, text):
+    (tmp_path / "x").write_text(text, errors="surrogateescape")
+    assert read_in_flight(tmp_path / "x") == ("", [])
+    assert read_in_flight(tmp_path / "none") == ("", [])
+
+
+def test_a_driver_without_a_file_holds_rows_all_the_same():
+    with InFlight().working_on("00001", [b"\0" * 16]):
+        pass
+    assert not InFlight().alone(b"\0" * 16)
+
+
+def test_a_row_is_suspected_after_one_death_and_poisoned_after_three():
+    in_flight = InFlight(None, {"01" * 16: 1, "02" * 16: 2, "03" * 16: 3})
+    uids = [bytes([number]) * 16 for number in range(4)]
+    assert [in_flight.alone(uid) for uid in uids] == [False, True, True, True]
+    assert [in_flight.is_poisoned(uid) for uid in uids] == [False, False, False, True]
+
+
+def test_suspects_come_alone_and_after_the_others():
+    in_flight = InFlight(None, {(bytes([number]) * 16).hex(): 1 for number in (1, 4)})
+    assert [[item for _, item in batch] for batch in batches(ROWS, 2, in_flight)] == [[0, 2], [3, 5], [1], [4]]
+    assert [[item for _, item in batch] for batch in batches(ROWS, 4, InFlight())] == [[0, 1, 2, 3], [4, 5]]
+    assert list(batches([], 4, InFlight())) == []
+
+
+def test_a_batch_is_given_out_before_the_next_row_is_read():
+    read = []
+    stream = batches((read.append(item) or (uid, item) for uid, item in ROWS), 2, InFlight())
+    assert [item for _, item in next(stream)] == [0, 1]
+    assert read == [0, 1]
+
+
+def test_the_last_sign_of_life_is_when_the_file_was_written(tmp_path):
+    path = tmp_path / "x"
+    assert last_sign(path) == 0.0
+    path.touch()
+    os.utime(path, (5.0, 1234.5))
+    assert last_sign(path) == 1234.5
+    InFlight(path)._write({})
+    assert last_sign(path) > 1234.5
