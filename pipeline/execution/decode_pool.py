@@ -6,11 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Any
 
 Pair = tuple[bytes, bytes]
 """uid, JPEG."""
@@ -55,12 +51,11 @@ class Decoders:
             begun = []
 
         def wait() -> list[Any]:
+            """Return what became of each JPEG, in order; the worker does it all where a decoder has died."""
             try:
-                return (
-                    [found for future in begun for found in future.result()]
-                    if begun
-                    else self._alone(pool, jpegs, work)
-                )
+                if begun:
+                    return [outcome for future in begun for outcome in future.result()]
+                return self._alone(pool, jpegs, work)
             except BrokenProcessPool:
                 return self._alone(pool, jpegs, work)
 
@@ -83,6 +78,7 @@ def _end_with_parent() -> None:
     parent = parent_process()
 
     def watch() -> None:
+        """Wait for the worker's end."""
         if parent is not None:
             parent.join()
             os._exit(1)

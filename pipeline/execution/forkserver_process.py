@@ -74,11 +74,7 @@ class Server:
             try:
                 self._become_worker(request)
             finally:  # whatever happened: the fork never serves
-                with contextlib.suppress(OSError):
-                    if error := sys.exception():
-                        traceback.print_exception(error)
-                        sys.stderr.flush()
-                os._exit(1)
+                exit_with_traceback()
         self.tickets[pid] = request["ticket"]
         self._answer(ticket=request["ticket"], pid=pid)
 
@@ -113,6 +109,16 @@ def end_with(sentinel: int) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def exit_with_traceback() -> NoReturn:
+    """End this process with exit code 1; print the error that is on its way, where that can be printed."""
+    try:
+        if error := sys.exception():
+            traceback.print_exception(error)
+            sys.stderr.flush()
+    finally:
+        os._exit(1)
 
 
 def ignore_interrupts() -> None:

@@ -41,8 +41,8 @@ class Progress:
     def line(self) -> str:
         """Return step, units done, rows/s, ETA and rows kept so far."""
         elapsed = time.monotonic() - self.started
-        left = self.units - self.skipped - self.done
-        eta = clock(elapsed / self.done * left) if self.done and left else ("0:00" if not left else "?")
+        rest = self.units - self.skipped - self.done
+        eta = clock(elapsed / self.done * rest) if self.done and rest else ("0:00" if not rest else "?")
         skipped = f" ({self.skipped} were done)" if self.skipped else ""
         rate = self.rows / elapsed if elapsed > 0 else 0.0
         done = f"{self.done + self.skipped}/{self.units} shards{skipped}"
@@ -71,9 +71,9 @@ class ShownWatch(Watch):
             return
         self.shown = now
         rate = self.done / max(now - self.started, 1e-6)
-        left = clock((self.total - self.done) / rate) if rate else "?"
+        eta = clock((self.total - self.done) / rate) if rate else "?"
         line = (
-            f"  verify   {self.done / 1e9:,.2f}/{self.total / 1e9:,.2f} GB  {rate / 1e9:.2f} GB/s  ETA {left} "
+            f"  verify   {self.done / 1e9:,.2f}/{self.total / 1e9:,.2f} GB  {rate / 1e9:.2f} GB/s  ETA {eta} "
             f" {self.files:,} files"
         )
         print(f"\r\x1b[K{line}" if live else line, end="\n" if last or not live else "", flush=True)

@@ -58,9 +58,9 @@ def earlier_tables(root: Path, step: str, made_by: str) -> Iterator[tuple[Path, 
 
 def earlier_rows(root: Path, step: str, made_by: str, uids: Collection[bytes]) -> dict[bytes, dict[str, Any]]:
     """Return uid -> row of what was set aside and made the same way. Rows whose worker died stay out."""
-    wanted, rows = pa.array(list(uids), pa.binary(16)), {}
-    for path, table in earlier_tables(root, step, made_by) if len(wanted) else ():
-        for row in table.filter(pc.is_in(table["uid"], wanted)).to_pylist():
+    values, rows = pa.array(list(uids), pa.binary(16)), {}
+    for path, table in earlier_tables(root, step, made_by) if len(values) else ():
+        for row in table.filter(pc.is_in(table["uid"], values)).to_pylist():
             if row["reason"] != "worker_died":
                 rows[row["uid"]] = {**row, "file": path}
     return rows

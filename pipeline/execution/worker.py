@@ -74,6 +74,6 @@ def work(path: Path) -> int:
         run(job)
     if guard.error is not None:
         traceback.print_exception(guard.error)
-        left = error_path(job.in_flight)
-        return int(left.read_text().partition("\n")[0]) if left.is_file() else FAILED
+        error = error_path(job.in_flight)
+        return int(error.read_text().partition("\n")[0]) if error.is_file() else FAILED
     return DONE
