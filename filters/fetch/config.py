@@ -32,7 +32,7 @@ def split_host_port(text: str) -> tuple[str, int | None]:
 
 
 def _as_table(value: Any) -> Any:
-    """HostSignal curl's list form into the table form, and check both."""
+    """Turn curl's list form into the table form, and check both."""
     if isinstance(value, list | tuple):
         value = dict(_from_curl(item) for item in value)
     if isinstance(value, dict):

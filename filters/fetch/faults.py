@@ -1,4 +1,4 @@
-"""HostSignal what goes wrong on the wire into the reasons of the ledger, and tell faults of this machine from them."""
+"""Turn what goes wrong on the wire into the reasons of the ledger, and tell faults of this machine from them."""
 
 import errno
 import ssl

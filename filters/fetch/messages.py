@@ -1,13 +1,9 @@
 """What is asked of the fetcher and what it answers."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from filters.fetch.optout import Receipt
 from filters.images.decode import Stored
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""HostSignal a URL as written in a table or a Location header into one that may be asked for, or say why not."""
+"""Turn a URL as written in a table or a Location header into one that may be asked for, or say why not."""
 
 import re
 import socket

@@ -1,18 +1,13 @@
-"""filters/fetch: sites.py, cache.py and dns.py: robots.txt, tdmrep.json and names are asked for once, obeyed, and never
-lied about."""
+"""Rules of sites: robots.txt and tdmrep.json are asked for once, obeyed, and never lied about."""
 
-import asyncio
-import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from filters.fetch.cache import Cache
 from filters.fetch.client import fetch_all
-from filters.fetch.config import FetchConfig, require_contact
+from filters.fetch.config import FetchConfig
 from filters.fetch.messages import Answer, Request
 from filters.fetch.optout import Receipt
 from filters.fetch.sites import SiteCache
@@ -156,65 +151,3 @@ def test_what_was_learned_serves_the_next_shard(server: HostileServer) -> None:
         "/.well-known/tdmrep.json": 1,
         "/good": 3,
     }
-
-
-def test_a_cache_forgets_the_old_the_many_and_the_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("filters.fetch.cache.time.monotonic", lambda: clock[0])
-    cache: Cache[str] = Cache(3, size=100)
-    for name in "abcd":
-        cache.put(name, name, 10)
-    assert [cache.get(name) for name in "abcd"] == [None, "b", "c", "d"]
-    cache.put("large", "large", 10, size=99)
-    assert [cache.get(name) for name in ("b", "d", "large")] == [None, "d", "large"]
-    clock[0] = 10
-    assert cache.get("large") is None
-    assert cache.held == 1
-
-
-def test_a_name_is_looked_up_once_and_remembered_whatever_came_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from filters.fetch import dns
-    from filters.fetch.guard import BlockedAddress, Guard
-
-    asked: Counter[str] = Counter()
-    table = {"many.example": ["127.0.0.1", "127.0.0.2"], "inside.example": ["10.0.0.1"]}
-
-    def look_up(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
-        asked[host] += 1
-        threading.Event().wait(0.05)
-        if host not in table:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in table[host]]
-
-    async def run() -> None:
-        resolver = dns.Resolver(Guard.of(["127.0.0.2/32"]), 4, names)
-        found = await asyncio.gather(*[resolver.resolve("many.example", port) for port in (80, 81, 443)])
-        assert [[(each["host"], each["port"]) for each in one] for one in found] == [
-            [("127.0.0.2", port)] for port in (80, 81, 443)
-        ]
-        for _ in range(3):
-            with pytest.raises(OSError, match="not known"):
-                await resolver.resolve("gone.example", 80)
-            with pytest.raises(BlockedAddress):
-                await resolver.resolve("inside.example", 80)
-        await resolver.close()
-
-    monkeypatch.setattr(dns.socket, "getaddrinfo", look_up)
-    names = SiteCache().names
-    asyncio.run(run())
-    asyncio.run(run())  # the memory outlives a loop; the guard looks each time
-    assert asked == {"many.example": 1, "gone.example": 1, "inside.example": 1}
-
-
-@pytest.mark.parametrize(
-    "agent",
-    ["my-bot/1.0 (me@my.site)", "x (+https://my.site/bot)", "a.b+c@my.co.uk", "bot http://localhost.localdomain/"],
-)
-def test_user_agents_with_a_contact(agent: str) -> None:
-    require_contact(FetchConfig(user_agent=agent))
-
-
-@pytest.mark.parametrize("agent", ["tessera-t2i/0.1", "me at my site", "@my.site", "https://", "Mozilla/5.0"])
-def test_user_agents_without(agent: str) -> None:
-    with pytest.raises(ValueError, match=r"fetch.user_agent: got .* wanted a name and a contact"):
-        require_contact(FetchConfig(user_agent=agent))

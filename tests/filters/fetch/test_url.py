@@ -1,0 +1,125 @@
+"""URLs as written in tables and Location headers, and what is asked for in their place."""
+
+import pytest
+
+from filters.fetch.url import MAX_LENGTH, UrlFault, follow, normalise
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("http://a.example", "http://a.example/"),
+        ("  HTTP://A.Example:80/x#part ", "http://a.example:80/x"),
+        ("https://a.example/a b/é.jpg?q=1 2&r=%20", "https://a.example/a%20b/%C3%A9.jpg?q=1%202&r=%20"),
+        ("http://日本.example/", "http://xn--wgv71a.example/"),
+        ("http://user:secret@a.example/x", "http://a.example/x"),
+        ("http://2130706433/", "http://127.0.0.1/"),
+        ("http://0x7f.1/", "http://127.0.0.1/"),
+        ("http://0177.0.0.1/", "http://127.0.0.1/"),
+        ("http://\uff11\uff12\uff17.0.0.1/", "http://127.0.0.1/"),
+        ("http://[0:0::1]:8/x", "http://[::1]:8/x"),
+        ("http://[fe80::1%25eth0]/", "http://[fe80::1]/"),
+        ("http://a_b.example./x", "http://a_b.example/x"),
+        ("http://a.example/%zz", "http://a.example/%zz"),
+    ],
+)
+def test_urls_as_written_become_urls_as_asked_for(given: str, asked: str) -> None:
+    assert normalise(given) == asked
+    assert normalise(asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        *(
+            (url, "blocked_scheme")
+            for url in (
+                "file:///etc/passwd",
+                "ftp://a.example/x",
+                "data:image/png;base64,AA",
+                "javascript:alert(1)",
+                "gopher://a/",
+            )
+        ),
+        *(
+            (url, "bad_url")
+            for url in (
+                "",
+                "  ",
+                "picture.jpg",
+                "//a.example/x",
+                "http://",
+                "http:///x.jpg",
+                "http:/a/x",
+                "http://:80/",
+                "a.example:80/x",
+            )
+        ),
+        *(
+            (url, "bad_url")
+            for url in (
+                "http://a..b/",
+                "http://a b/",
+                "http://[::1/",
+                "http://a.example:99999/",
+                "http://a.example:x/",
+                "http://256.1.1.1/",
+            )
+        ),
+        *(
+            (url, "bad_url")
+            for url in (
+                "http://a\x00.example/",
+                "http://" + "a" * 64 + ".example/",
+                "http://a.example/" + "x" * 20_000,
+                "http://%41.example/",
+            )
+        ),
+        ("data:image/png;base64," + "A" * 100_000, "blocked_scheme"),
+    ],
+)
+def test_what_is_not_asked_for(given: str, reason: str) -> None:
+    with pytest.raises(UrlFault) as caught:
+        normalise(given)
+    assert caught.value.reason == reason
+    assert len(caught.value.detail) < 400
+
+
+def test_locations_are_resolved() -> None:
+    base = "http://a.example/dir/x.jpg?old=1"
+    assert follow(base, "y z.jpg") == "http://a.example/dir/y%20z.jpg"
+    assert follow(base, "//b.example/ü") == "http://b.example/%C3%BC"
+    assert (
+        follow(base, "/caf\udce9") == "http://a.example/caf%E9"
+    )  # Latin-1 bytes in a header, as aiohttp hands them over
+    assert follow(base, "?new=1") == "http://a.example/dir/x.jpg?new=1"
+    with pytest.raises(UrlFault, match="blocked_scheme"):
+        follow(base, "file:///etc/passwd")
+
+
+def test_hosts_that_only_the_older_standard_knows() -> None:
+    """An emoji has no place in IDNA 2008; such hosts exist all the same (punycode of U+1F4A9 is ls8h)."""
+    assert normalise("http://\U0001f4a9.la/x") == "http://xn--ls8h.la/x"
+
+
+@pytest.mark.parametrize(
+    ("host", "quad"),
+    [("127.1", "127.0.0.1"), ("1.2.3", "1.2.0.3"), ("0x8080808", "8.8.8.8"), ("010.8.8.8", "8.8.8.8")],
+)
+def test_short_hexadecimal_and_octal_addresses_become_dotted_quads(host: str, quad: str) -> None:
+    assert normalise(f"http://{host}/") == f"http://{quad}/"
+
+
+def test_the_longest_url() -> None:
+    head = "http://a.example/"
+    longest = head + "x" * (MAX_LENGTH - len(head))
+    assert normalise(longest) == longest
+    with pytest.raises(UrlFault, match="of 16385 characters; wanted http"):
+        normalise(longest + "x")
+
+
+def test_locations_that_lead_nowhere() -> None:
+    for location in ("http://[broken/", "http://a.example:0/", "http://a..b/"):
+        with pytest.raises(UrlFault) as caught:
+            follow("http://a.example/", location)
+        assert caught.value.reason == "bad_url"
