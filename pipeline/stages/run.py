@@ -83,14 +83,10 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         _check_weights(chosen, states)
         if options.dry_run:
             return None
-        preflight(
-            [step for step in chosen[1:] if states[step.name] != "unchanged"]
-        )  # the first loads its own before it works
+        # the first loads its own before it works
+        preflight([step for step in chosen[1:] if states[step.name] != "unchanged"])
         write_recipe(recipe)
-        done = Done()
-        for step in chosen:
-            _need_whole(steps, chosen, step)
-            _run_step(step, options.runner, done)
+        done = _do_steps(steps, chosen, options.runner)
         if chosen != steps:
             print(
                 f"{stage}: ran {', '.join(step.name for step in chosen)} alone; the manifest is written when all of its"
@@ -99,6 +95,15 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
             return None
         manifest = write_manifest(recipe, stage, steps)
     return Finished(manifest, done.made, done.before, time.monotonic() - done.started)
+
+
+def _do_steps(steps: list[Step], chosen: list[Step], options: RunnerOptions) -> Done:
+    """Do the chosen steps of a stage in order. Raises RecipeError where one builds on shards that are not done."""
+    done = Done()
+    for step in chosen:
+        _need_whole(steps, chosen, step)
+        _run_step(step, options, done)
+    return done
 
 
 def _chosen(steps: list[Step], names: Sequence[str]) -> list[Step]:
@@ -140,12 +145,12 @@ def _need_steps(steps: list[Step], chosen: list[Step], states: dict[str, str]) -
 def _need_whole(steps: list[Step], chosen: list[Step], step: Step) -> None:
     """Raise RecipeError where a step before this one, not chosen, has shards to do: rows without its results would get
     a wrong fate."""
-    for before in (one for one in steps[: steps.index(step)] if one not in chosen):
+    for before in (earlier for earlier in steps[: steps.index(step)] if earlier not in chosen):
         units = before.units()
-        left = sum(before.journal.done(unit.name, unit.key) is None for unit in units)
-        if left:
+        pending = sum(before.journal.done(unit.name, unit.key) is None for unit in units)
+        if pending:
             raise RecipeError(
-                f"--step {step.name}: {left} of {len(units)} shards of {before.name} are not done; choose it too"
+                f"--step {step.name}: {pending} of {len(units)} shards of {before.name} are not done; choose it too"
             )
 
 

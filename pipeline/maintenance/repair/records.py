@@ -1,4 +1,5 @@
-"""Write a run's damaged records again from one another: recipe, list of inputs, manifests and their digests."""
+"""Write a run's damaged records again from one another: recipe, list of inputs, manifests, their digests, and what
+removals left; say what only a copy of the run can bring back."""
 
 import re
 from typing import Any
@@ -7,16 +8,17 @@ import tomli_w
 
 from manifests.files import FormatError, read_json, write_bytes, write_json
 from manifests.journal import records_of
+from manifests.lineage import FOLDER, note_removal, removals
 from manifests.manifest import Manifest, ManifestError, read_digests
 from manifests.recipe_file import headed, read_headed
 from manifests.records import DIGESTS_PATH
+from manifests.tombstones import NAME, STEP, TOMBSTONES, note_tombstones
 from manifests.weights import sha256_file
 from pipeline.execution.run_folder import COPY, RECIPE
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, look_at_inputs
 from pipeline.inputs.input_list import register_files, registered_files
-from pipeline.maintenance.repair.checks import same_settings
-from pipeline.maintenance.repair.session import FAULTS, Repair
+from pipeline.maintenance.repair.session import FAULTS, Repair, same_settings
 from pipeline.maintenance.repair.shards import settle_doubts
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.schema import RecipeError
@@ -25,6 +27,7 @@ from pipeline.stages.registry import STAGES
 
 INPUT = "manifests/input.json"
 TABLES = "manifests/input/"
+NOWHERE = "is noted nowhere else: restore it from a copy of the run"
 
 
 def mend_recipe(work: Repair) -> None:
@@ -42,6 +45,30 @@ def _in_order(values: dict[str, Any]) -> dict[str, Any]:
     """Return a recipe's values in the order in which a run writes them: TOML puts tables last."""
     plain = parse_recipe(values).plain()
     return plain if plain == values else values
+
+
+def mend_removals(work: Repair) -> None:
+    """Journal again what a removal left: its record is sealed, and says the sha256 of the tombstones."""
+    for finding in [finding for finding in work.open() if finding.path.startswith(f"manifests/journal/{STEP}/")]:
+        if finding.shard == NAME:
+            _mend_tombstones(work, finding.path)
+        elif (path := work.copy / "manifests" / FOLDER / f"{finding.shard}.json").exists():
+            note_removal(work.copy, path)
+            work.give(finding.path, f"from manifests/{FOLDER}/{finding.shard}.json")
+    names = [finding.path for finding in work.open()]
+    work.leave(
+        [name for name in names if name.startswith(f"manifests/{FOLDER}/")], f"what the removal changed {NOWHERE}"
+    )
+    work.leave([TOMBSTONES], f"what was removed {NOWHERE}")
+
+
+def _mend_tombstones(work: Repair, record: str) -> None:
+    said = [entry["tombstones_sha256"] for entry in removals(work.copy) if "tombstones_sha256" in entry]
+    if TOMBSTONES in work.found or not said or sha256_file(work.copy / TOMBSTONES) != said[-1]:
+        work.leave([record], f"nothing proves that {TOMBSTONES} is as it was; restore both from a copy of the run")
+        return
+    note_tombstones(work.copy)
+    work.give(record, f"from {TOMBSTONES}, as the last removal's record proves")
 
 
 def mend_inputs(work: Repair) -> None:

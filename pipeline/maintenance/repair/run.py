@@ -13,10 +13,16 @@ from manifests.working_copy import working_copy
 from pipeline.execution.errors import clear_errors
 from pipeline.execution.run_folder import locked
 from pipeline.execution.step import Runtime, Step, Unit, note_step
-from pipeline.maintenance.repair.checks import same_settings, same_versions
-from pipeline.maintenance.repair.records import mend_digests, mend_inputs, mend_manifest, mend_recipe
-from pipeline.maintenance.repair.removals import mend_removals
-from pipeline.maintenance.repair.session import FAULTS, STAGE_STEPS, Repair, RepairOptions, stage_of
+from pipeline.maintenance.repair.records import mend_digests, mend_inputs, mend_manifest, mend_recipe, mend_removals
+from pipeline.maintenance.repair.session import (
+    FAULTS,
+    STAGE_STEPS,
+    Repair,
+    RepairOptions,
+    same_settings,
+    same_versions,
+    stage_of,
+)
 from pipeline.maintenance.repair.shards import make_shards
 from pipeline.recipes.schema import Recipe
 from pipeline.stages.registry import STAGES

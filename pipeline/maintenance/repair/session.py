@@ -1,5 +1,7 @@
-"""One repair under way: what was found, what was made again and how, what was left and why."""
+"""One repair under way: what was found, what was made again and how, what was left and why; and the refusal of one that
+would not make the same bytes, since settings, weights, packages or processor are others than a step was done with."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +16,9 @@ from manifests.records import Finding
 from manifests.weights import sha256_file
 from manifests.working_copy import link, move_over
 from pipeline.execution.backends import RunnerOptions
-from pipeline.execution.step import Runtime
-from pipeline.recipes.schema import Recipe
+from pipeline.execution.step import Runtime, Step
+from pipeline.recipes.schema import Recipe, RecipeError
+from pipeline.stages.manifest import versions
 from pipeline.stages.registry import STAGES
 
 STAGE_STEPS = {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}
@@ -133,3 +136,44 @@ class Repair:
 def stage_of(step: str) -> str:
     """Return the stage that a step belongs to."""
     return next(stage for stage, steps in STAGE_STEPS.items() if step in steps)
+
+
+class Refused(RecipeError):
+    """What is at hand would not make the same bytes: other settings, weights or versions (exit code 2)."""
+
+
+def same_settings(step: Step) -> None:
+    """Raise Refused where the recipe or the weights at hand are not those that the step was done with."""
+    own_key = step.own_key
+    before = step.journal.note()
+    if before is None or before["own_key"] == own_key:  # without a note the keys of its shards tell
+        return
+    now, then = json.loads(json.dumps(step.settings())), before["settings"]
+    others = [
+        f"{name}: got {now.get(name)!r}, wanted {then.get(name)!r}"
+        for name in sorted({*now, *then})
+        if now.get(name) != then.get(name)
+    ]
+    what = "; ".join(others) or f"weights or version: key {own_key[:16]}…, wanted {before['own_key'][:16]}…"
+    raise Refused(
+        f"repair: {step.name} was made with other settings than this recipe's ({what}); give the recipe it was made"
+        " with (--recipe FILE)"
+    )
+
+
+def same_versions(stage: str, manifest: Manifest | None) -> None:
+    """Raise Refused where packages or processor are not those of the manifest: the same bytes are promised for one set
+    of versions."""
+    if manifest is None:
+        return
+    now = versions()
+    others = [
+        f"{name}: got {now.get(name)}, wanted {then}"
+        for name, then in manifest.versions.items()
+        if now.get(name) != then
+    ]
+    if others:
+        raise Refused(
+            f"repair: {stage} was made with other versions ({'; '.join(others)}); install those, or add"
+            " --other-versions to try: only files of the recorded sha256 are taken"
+        )

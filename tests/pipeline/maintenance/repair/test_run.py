@@ -17,8 +17,8 @@ from pipeline.cli import app
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Runtime
 from pipeline.maintenance.repair import run as repair_module
-from pipeline.maintenance.repair.checks import Refused
 from pipeline.maintenance.repair.run import STAGE_STEPS, RepairOptions, repair_run
+from pipeline.maintenance.repair.session import Refused
 from tests.support.damages import DAMAGES
 from tests.support.keep_runs import differing, files_of, one_of_each_kind, without_beam
 from tests.support.paths import ROOT
@@ -129,7 +129,7 @@ def test_other_settings_are_refused_before_any_work(run):
 
 def test_other_versions_are_refused_unless_asked_for(run, made, monkeypatch):
     DAMAGES["empty"](run / "scores" / "00000.parquet")
-    monkeypatch.setattr("pipeline.maintenance.repair.checks.versions", lambda: {"python": "2.7"})
+    monkeypatch.setattr("pipeline.maintenance.repair.session.versions", lambda: {"python": "2.7"})
     with pytest.raises(Refused, match=r"score|filter was made with other versions \(python: got 2\.7, wanted 3"):
         repair(run)
     assert repair(run, other_versions=True).left == {}
