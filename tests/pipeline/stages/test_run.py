@@ -1,0 +1,200 @@
+"""pipeline/stages/run.py: what is checked before a stage works, what runs, what is told, and what comes of it."""
+
+import fcntl
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from manifests.manifest import Manifest
+from manifests.weights import WeightsError
+from pipeline.execution.run_folder import recipe_of_run
+from pipeline.execution.step import Runtime
+from pipeline.recipes.schema import RecipeError
+from pipeline.stages.registry import STAGES
+from pipeline.stages.run import StageOptions, check_ahead, run_stage
+from tests.support.stage_steps import Doubles, Numbers, recipe_at
+
+RULE = {"use": "size", "min_side": 1, "name": "too_odd"}
+
+
+class Counted(Doubles):
+    """Doubles again, as the only step of a stage: its rows are the stage's."""
+
+    name = "counted"
+    counts_rows = True
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Let filter be the two steps of tests/support, and caption the second alone; return the run folder, not yet
+    made."""
+    monkeypatch.setitem(STAGES, "filter", (Numbers, Doubles))
+    monkeypatch.setitem(STAGES, "caption", (Counted,))
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"URL": ["http://a.test/1.jpg"]}), tmp_path / "in" / "a.parquet")
+    return tmp_path / "run"
+
+
+def recipe(root, **input_values):
+    read = recipe_at(root, **input_values)
+    return read.model_copy(update={"filter": read.filter.model_copy(update={"rules": [RULE]})})
+
+
+def numbers(root, step):
+    return [pq.read_table(path)["n"].to_pylist() for path in sorted((root / step).glob("*.parquet"))]
+
+
+def test_a_stage_runs_its_steps_in_order_and_writes_its_manifest(place, capsys):
+    finished = run_stage(recipe(place), "filter", StageOptions())
+    assert (finished.made, finished.before) == (4, 0)
+    assert numbers(place, "numbers") == [[0, 1], [3, 4]]
+    assert numbers(place, "doubles") == [[0, 2], [6, 8]]
+    assert Manifest.read(place / "manifests" / "filter.json") == finished.manifest
+    assert (finished.manifest.rows_in, finished.manifest.kept) == (6, 4)
+    assert recipe_of_run(place).input.files == f"{place.parent}/in/*.parquet"
+    told = capsys.readouterr().out
+    assert "note of numbers\nnote of doubles\nfilter: numbers, doubles\n" in told
+    assert "warning: the input lacks HEIGHT, TEXT, WIDTH" in told
+
+
+def test_a_second_run_makes_nothing(place, capsys):
+    first = run_stage(recipe(place), "filter", StageOptions())
+    capsys.readouterr()
+    again = run_stage(recipe(place), "filter", StageOptions())
+    assert (again.made, again.before) == (0, 4)
+    assert again.manifest.digest == first.manifest.digest
+    assert "filter: numbers, doubles (nothing changed; unfinished shards run)" in capsys.readouterr().out
+
+
+def test_what_is_unfinished_runs(place):
+    run_stage(recipe(place), "filter", StageOptions())
+    (place / "manifests" / "journal" / "doubles" / "00001.json").unlink()
+    again = run_stage(recipe(place), "filter", StageOptions())
+    assert (again.made, again.before) == (1, 3)
+
+
+def test_a_changed_setting_runs_its_step_and_what_follows(place, capsys):
+    run_stage(recipe(place), "filter", StageOptions())
+    capsys.readouterr()
+    later = run_stage(recipe(place, limit=5), "filter", StageOptions())
+    assert (later.made, later.before) == (2, 2)  # the numbers stay
+    told = capsys.readouterr().out
+    assert "filter: doubles changed (limit); runs again: doubles, where their input changes" in told
+    first = run_stage(recipe(place, limit=5, seed=10), "filter", StageOptions())
+    assert (first.made, numbers(place, "doubles")) == (4, [[20, 22], [26, 28]])
+    assert "numbers changed (seed); runs again: numbers, doubles" in capsys.readouterr().out
+
+
+def test_shards_that_the_plan_holds_no_more_are_dropped(place):
+    run_stage(recipe(place), "filter", StageOptions())
+    record = place / "manifests" / "journal" / "numbers" / "00001.json"
+    stray = record.with_name("00009.json")
+    stray.write_bytes(record.read_bytes())
+    run_stage(recipe(place), "filter", StageOptions())
+    assert not stray.exists()
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(place, capsys):
+    assert run_stage(recipe(place), "filter", StageOptions(dry_run=True)) is None
+    assert "filter: numbers, doubles" in capsys.readouterr().out
+    assert {path.name for path in place.rglob("*") if path.is_file()} == {".lock"}
+
+
+def test_a_part_of_a_stage_writes_no_manifest(place, capsys):
+    assert run_stage(recipe(place), "filter", StageOptions(steps=("numbers",))) is None
+    assert (
+        "filter: ran numbers alone; the manifest is written when all of its steps have run" in capsys.readouterr().out
+    )
+    assert (numbers(place, "numbers"), numbers(place, "doubles")) == ([[0, 1], [3, 4]], [])
+    assert not (place / "manifests" / "filter.json").exists()
+    assert run_stage(recipe(place), "filter", StageOptions()).made == 2
+
+
+def test_a_step_needs_the_steps_before_it(place):
+    only = StageOptions(steps=("doubles",))
+    with pytest.raises(RecipeError, match=r"--step doubles: numbers has not run in .*: --step numbers,doubles"):
+        run_stage(recipe(place), "filter", only)
+    run_stage(recipe(place), "filter", StageOptions())
+    with pytest.raises(RecipeError, match=r"--step doubles: numbers is changed \(seed\) in "):
+        run_stage(recipe(place, seed=3), "filter", only)
+    (place / "manifests" / "journal" / "numbers" / "00001.json").unlink()
+    with pytest.raises(RecipeError, match="--step doubles: 1 of 2 shards of numbers are not done; choose it too"):
+        run_stage(recipe(place), "filter", only)
+
+
+def test_an_unknown_step_is_refused_with_the_choices(place):
+    with pytest.raises(RecipeError, match="--step 'doublets': no such step in this stage; choices: numbers, doubles"):
+        run_stage(recipe(place), "filter", StageOptions(steps=("numbers", "doublets")))
+    assert not place.exists()
+
+
+def test_a_stage_needs_the_stage_before_it(place, capsys):
+    with pytest.raises(RecipeError, match=r"caption: filter has not run in .*; first: pipeline run --stage filter"):
+        run_stage(recipe(place), "caption", StageOptions())
+    run_stage(recipe(place), "filter", StageOptions())
+    assert run_stage(recipe(place), "caption", StageOptions()).manifest.stage == "caption"
+    capsys.readouterr()
+    run_stage(recipe(place, seed=1), "caption", StageOptions())
+    assert "note: filter ran here with other settings of numbers than this recipe's; caption takes what it left" in (
+        capsys.readouterr().out
+    )
+    (place / "manifests" / "filter.json").write_text("{")
+    with pytest.raises(
+        RecipeError, match=r"caption: cannot trust .*filter\.json .*; first: pipeline run --stage filter"
+    ):
+        run_stage(recipe(place), "caption", StageOptions())
+
+
+def test_a_folder_that_another_run_holds_is_refused(place):
+    place.mkdir()
+    with open(place / ".lock", "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RecipeError, match="held by another run"):
+            run_stage(recipe(place), "filter", StageOptions())
+
+
+def test_weights_that_do_not_fit_stop_the_run_before_any_work(place, monkeypatch):
+    def refuse(step):
+        """Find fault with the weights."""
+        raise WeightsError(f"weights of {step.name} do not fit")
+
+    monkeypatch.setattr(Doubles, "check", refuse)
+    with pytest.raises(WeightsError, match="weights of doubles do not fit"):
+        run_stage(recipe(place), "filter", StageOptions())
+    assert numbers(place, "numbers") == []
+    with pytest.raises(WeightsError, match="weights of counted do not fit"):
+        check_ahead(recipe(place), ["caption", "filter"])
+
+
+def test_weights_of_a_step_that_has_ended_are_not_looked_into(place, monkeypatch):
+    run_stage(recipe(place), "filter", StageOptions())
+    monkeypatch.setattr(Doubles, "check", lambda step: pytest.fail("it has ended with these weights"))
+    check_ahead(recipe(place), ["filter"])
+
+
+def test_reasons_are_asked_again_in_filter_alone(place, capsys):
+    run_stage(recipe(place), "filter", StageOptions(retry=("timeout",)))
+    assert "retry: no row failed with timeout: nothing is asked again" in capsys.readouterr().out
+    run_stage(recipe(place), "caption", StageOptions(retry=("timeout",)), Runtime())
+    assert "retry:" not in capsys.readouterr().out
+
+
+def test_input_that_cannot_be_read_or_lacks_columns_is_told(place, capsys):
+    (place.parent / "in" / "b.parquet").write_bytes(b"PAR1 no table PAR1")
+    pq.write_table(pa.table({"URL": ["u"], "TEXT": ["t"]}), place.parent / "in" / "c.parquet")
+    run_stage(recipe(place), "filter", StageOptions(dry_run=True))
+    told = capsys.readouterr().out
+    assert "warning: some files lack TEXT (1 of 2 files): null there" in told
+    assert "warning: b.parquet: not a readable Parquet file: " in told
+    assert "; it is counted as a loss\n" in told
+
+
+def test_nobody_is_asked_for_a_picture_without_a_contact(place, monkeypatch):
+    monkeypatch.setattr(Doubles, "name", "fetch")
+    nameless = recipe(place)
+    nameless = nameless.model_copy(update={"fetch": nameless.fetch.model_copy(update={"user_agent": "tessera"})})
+    with pytest.raises(RecipeError, match=r"fetch\.user_agent: got 'tessera', wanted a name and a contact"):
+        run_stage(nameless, "filter", StageOptions())
+    assert not place.exists()
+    assert run_stage(nameless, "filter", StageOptions(steps=("numbers",))) is None
