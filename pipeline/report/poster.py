@@ -11,9 +11,9 @@ from PIL import Image
 from manifests.extras import need
 from manifests.files import writing
 from manifests.reasons import by_group
-from pipeline.evaluation.ground_truth import filter_quality
-from pipeline.report.components import count
-from pipeline.report.facts import STAND_IN, STEPS, Example, Facts, mosaic_shots
+from pipeline.report.examples import Example
+from pipeline.report.facts import STAND_IN, STEPS, Facts
+from pipeline.report.formats import count
 
 PAPER, INK, SOFT, LINE = "#faf8f5", "#22201d", "#6f6a63", "#e6e0d8"
 KEEP, DROP, DROP_LIGHT, BLUE, AMBER = "#2f7d6b", "#c8553d", "#f6e1da", "#3d6fa8", "#b98a2f"
@@ -31,7 +31,7 @@ def draw_poster(facts: Facts, path: Path) -> Path:
     _heading(figure, facts)
     _funnel(figure, facts)
     _quality(figure, facts)
-    _strip(figure, [shot for shot in mosaic_shots(facts) if shot.text][:CARDS], 0.185, "kept")
+    _strip(figure, [shot for shot in facts.examples.mosaic() if shot.text][:CARDS], 0.185, "kept")
     _strip(figure, _one_of_each(facts), -0.008, "dropped")
     with writing(path) as temporary:
         canvas.print_figure(temporary, dpi=DPI, facecolor=PAPER, format="png", metadata={"Software": None})
@@ -40,7 +40,7 @@ def draw_poster(facts: Facts, path: Path) -> Path:
 
 def _one_of_each(facts: Facts) -> list[Example]:
     """Return one dropped row with a picture of each reason, then a second of each, most frequent reasons first."""
-    shown = [[shot for shot in facts.dropped_shots.get(reason, []) if shot.jpeg] for reason in facts.dropped]
+    shown = [[shot for shot in facts.examples.dropped.get(reason, []) if shot.jpeg] for reason in facts.fates.dropped]
     return [shots[turn] for turn in range(2) for shots in shown if turn < len(shots)][:CARDS]
 
 
@@ -65,7 +65,7 @@ def _blank(figure: Any, box: tuple[float, float, float, float]) -> Any:
 
 def _mosaic(figure: Any, facts: Facts) -> None:
     """Lay squares over the whole width: two lines where there are enough, else one."""
-    shots = mosaic_shots(facts)
+    shots = facts.examples.mosaic()
     lines = 2 if len(shots) >= 2 * MOSAIC_COLUMNS else 1
     columns = min(len(shots) // lines, MOSAIC_COLUMNS + 2)
     if columns < MOSAIC_COLUMNS // 2:
@@ -82,45 +82,45 @@ def _heading(figure: Any, facts: Facts) -> None:
     end = title.get_window_extent(figure.canvas.get_renderer()).x1 / figure.bbox.width
     figure.text(end + 0.012, 0.825, facts.name, fontsize=25, color=SOFT)
     figures = [
-        (count(facts.rows_in), "rows in", INK),
-        (count(facts.kept), "kept", KEEP),
-        (count(sum(facts.dropped.values())), "dropped, each with a reason", DROP),
+        (count(facts.fates.rows_in), "rows in", INK),
+        (count(facts.fates.kept), "kept", KEEP),
+        (count(sum(facts.fates.dropped.values())), "dropped, each with a reason", DROP),
     ]
-    figures += [(count(rows), f"in tier {name}", INK) for name, rows in list(facts.tiers.items())[:3]]
+    figures += [(count(rows), f"in tier {name}", INK) for name, rows in list(facts.fates.tiers.items())[:3]]
     x = 0.035
     for number, words, colour in figures:
         figure.text(x, 0.778, number, fontsize=21, weight="bold", color=colour)
         figure.text(x, 0.757, words, fontsize=10.5, color=SOFT)
         x += max(0.095, 0.0072 * len(words) + 0.03)
-    if any(one.stand_in for one in facts.weights):
+    if facts.has_stand_ins:
         figure.text(0.965, 0.829, f"some scores come from {STAND_IN}", fontsize=10.5, color=AMBER, ha="right")
 
 
 def _funnel(figure: Any, facts: Facts) -> None:
     axes = _blank(figure, (0.2, 0.43, 0.24, 0.27))
-    steps, left = [("rows of the table", facts.rows_in, 0)], facts.rows_in
-    for group, lost in by_group(facts.dropped).items():
+    steps, left = [("rows of the table", facts.fates.rows_in, 0)], facts.fates.rows_in
+    for group, lost in by_group(facts.fates.dropped).items():
         left -= lost
         steps.append((STEPS[group], left, lost))
     for place, (name, rest, lost) in enumerate(steps):
         axes.barh(-place, rest, height=0.68, color=KEEP)
         axes.barh(-place, lost, left=rest, height=0.68, color=DROP_LIGHT, edgecolor=DROP, hatch="/////", linewidth=0)
-        axes.text(-facts.rows_in * 0.03, -place, name, ha="right", va="center", fontsize=11.5, color=INK)
+        axes.text(-facts.fates.rows_in * 0.03, -place, name, ha="right", va="center", fontsize=11.5, color=INK)
         axes.text(
-            rest + lost + facts.rows_in * 0.025,
+            rest + lost + facts.fates.rows_in * 0.025,
             -place,
             f"{count(rest)}" + (f"  \u2212{count(lost)}" if lost else ""),
             va="center",
             fontsize=11,
             color=INK,
         )
-    axes.set_xlim(0, max(1, facts.rows_in) * 1.0)
+    axes.set_xlim(0, max(1, facts.fates.rows_in) * 1.0)
     figure.text(0.035, 0.712, "From rows to pairs", fontsize=14.5, weight="bold", color=INK)
 
 
 def _quality(figure: Any, facts: Facts) -> None:
     """Draw precision and recall of each filter as two bars."""
-    qualities = filter_quality(facts.truth)[:8]
+    qualities = facts.planted.qualities[:8] if facts.planted else ()
     if not qualities:
         return
     figure.text(0.535, 0.712, "Filters against what was planted", fontsize=14.5, weight="bold", color=INK)

@@ -1,0 +1,39 @@
+"""The picture of a report's top."""
+
+import sys
+
+import pytest
+from PIL import Image
+
+from manifests.extras import MissingExtra
+from pipeline.report.facts import Facts, gather
+from pipeline.report.poster import draw_poster
+from tests.support.report_runs import write_run, write_truth
+
+
+def test_the_poster_is_drawn_the_same_twice(tmp_path):
+    pytest.importorskip("matplotlib")
+    write_truth(tmp_path / "truth.parquet")
+    facts = gather(write_run(tmp_path / "run"), tmp_path / "truth.parquet")
+    path = draw_poster(facts, tmp_path / "docs" / "report.png")
+    assert path == tmp_path / "docs" / "report.png"
+    with Image.open(path) as picture:
+        assert (picture.size, picture.format) == ((1680, 1368), "PNG")
+        # the mosaic's 18 squares over 1680 pixels, each of one colour: (n x 5, 120, 90) as written
+        _, green, blue = picture.convert("RGB").getpixel((40, 40))
+    assert abs(green - 120) < 8
+    assert abs(blue - 90) < 8
+    assert path.read_bytes() == draw_poster(facts, tmp_path / "again.png").read_bytes()
+
+
+def test_a_run_without_rows_has_a_poster_too(tmp_path):
+    pytest.importorskip("matplotlib")
+    with Image.open(draw_poster(Facts("demo/run"), tmp_path / "report.png")) as picture:
+        assert picture.size == (1680, 1368)
+        assert picture.convert("RGB").getpixel((2, 2)) == (0xFA, 0xF8, 0xF5)
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'tessera-t2i\[report\]'"):
+        draw_poster(Facts("run"), tmp_path / "report.png")
