@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.commands import final, manifest, run
+from tests.support.commands import final, manifest, run, run_here
 from tests.support.paths import ROOT
 from tests.support.small_web import write_recipe
 
@@ -45,7 +45,7 @@ def begin(folder, web, name="run"):
     """Run filter on b.parquet: 21 rows, the last one a duplicate; shards of 8, so that the third is not full."""
     write(folder / "in" / "b.parquet", [*range(20), 3])
     recipe = write_recipe(folder / f"{name}.toml", web, folder / "in", folder / name)
-    run(recipe, "filter", "--workers", "2")
+    run_here(recipe, "filter")
     return recipe, folder / name
 
 
@@ -60,7 +60,7 @@ def test_a_file_that_sorts_first_is_new_work_alone(tmp_path, web):
     scores, digest = state(root, "scores/*"), manifest(root, "filter").digest
     add(tmp_path)
     asked = len(web.hits)
-    said = run(recipe, "filter").stdout
+    said = run_here(recipe, "filter").stdout
     assert pictures(web.hits[asked:]) == {f"/{page}.jpg" for page in ("none", *range(20, 29))}
     assert {name: now for name, now in state(root, "pairs/*").items() if name in pairs} == pairs
     assert {name: now for name, now in state(root, "scores/*").items() if name in scores} == scores
@@ -78,7 +78,7 @@ def test_a_file_that_sorts_first_is_new_work_alone(tmp_path, web):
     assert [
         row["source_row"] for row in rows if row["source"] == "a.parquet" and row["reason"] == "exact_duplicate"
     ] == [0, 1]
-    assert "filter: nothing to do" in run(recipe, "filter").stdout
+    assert "filter: nothing to do" in run_here(recipe, "filter").stdout
 
 
 def test_the_digest_depends_on_the_order_of_adding_and_on_no_kill(tmp_path, web):
@@ -87,7 +87,7 @@ def test_the_digest_depends_on_the_order_of_adding_and_on_no_kill(tmp_path, web)
     recipes = [begin(tmp_path, web, name) for name in ("calm", "killed")]
     add(tmp_path)
     (recipe, calm), (other, killed) = recipes
-    run(recipe, "filter", "--workers", "1")
+    run_here(recipe, "filter")
     command = [sys.executable, "-m", "pipeline.cli", "run", "--stage", "filter", "--recipe", str(other)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
@@ -102,10 +102,10 @@ def test_the_digest_depends_on_the_order_of_adding_and_on_no_kill(tmp_path, web)
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    run(other, "filter")
+    run(other, "filter", "--workers", "2")
     assert manifest(calm, "filter").digest == manifest(killed, "filter").digest
     at_once = write_recipe(tmp_path / "once.toml", web, tmp_path / "in", tmp_path / "once")
-    run(at_once, "filter")
+    run_here(at_once, "filter")
     once, grown = manifest(tmp_path / "once", "filter"), manifest(calm, "filter")
     assert (once.rows_in, once.kept, once.dropped) == (grown.rows_in, grown.kept, grown.dropped)
     assert [entry["name"] for entry in once.inputs] == ["a.parquet", "b.parquet"]
@@ -120,12 +120,12 @@ def test_a_limit_draws_again_over_the_grown_input_and_fetches_no_row_twice(tmp_p
     write(tmp_path / "in" / "b.parquet", range(20))
     recipe = write_recipe(tmp_path / "few.toml", web, tmp_path / "in", tmp_path / "few")
     before = len(web.hits)
-    run(recipe, "filter", "--step", "select,fetch", "--limit", "12")
+    run_here(recipe, "filter", "--step", "select,fetch", "--limit", "12")
     asked = len(web.hits)
     first = pictures(web.hits[before:asked])
     assert 0 < len(first) < 20
     add(tmp_path)
-    run(recipe, "filter", "--step", "select,fetch", "--limit", "100")
+    run_here(recipe, "filter", "--step", "select,fetch", "--limit", "100")
     assert (
         sum(pq.read_metadata(path).num_rows for path in (tmp_path / "few" / "ledger" / "select").glob("*.parquet"))
         == 32

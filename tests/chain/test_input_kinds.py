@@ -13,7 +13,7 @@ import pytest
 from manifests.manifest import Manifest
 from manifests.shards import read_shard
 from manifests.uid import uid_of
-from tests.support.commands import pipeline, run
+from tests.support.commands import pipeline_here, run, run_here
 from tests.support.small_web import jpeg, picture
 
 pytestmark = pytest.mark.slow
@@ -118,32 +118,32 @@ def test_llamagens_lines(llamagen, tmp_path):
     first = kept[uid_of("images/0.jpg", "a blip caption").hex()]
     assert first["jpg"] == (folder / "images" / "0.jpg").read_bytes()
     assert json.loads(first["json"])["top_caption"] == "A long caption. It goes on."
-    assert "nothing to do" in run(recipe, "filter").stdout
+    assert "nothing to do" in run_here(recipe, "filter").stdout
+    run_here(recipe, "filter", "--out", tmp_path / "here")
+    assert made(tmp_path / "here").digest == made(root).digest  # without workers, in another folder
     assert "warning" not in done.stdout
-    checked = pipeline("verify", root)
-    assert checked.returncode == 0, checked.stdout
+    checked = pipeline_here("verify", root)
+    assert checked.exit_code == 0, checked.output
     (table,) = (root / "manifests" / "input").iterdir()
     table.write_bytes(table.read_bytes()[:-1])
-    assert f"manifests/input/{table.name}" in pipeline("verify", root).stdout
+    assert f"manifests/input/{table.name}" in pipeline_here("verify", root).stdout
 
 
-def test_the_digest_of_lines_does_not_depend_on_folder_or_workers(llamagen, tmp_path):
+def test_fates_of_lines_do_not_depend_on_the_folder(llamagen, tmp_path):
     folder, _ = llamagen
-    run(write_recipe(tmp_path, "jsonl", folder), "filter", "--workers", "1")
+    run_here(write_recipe(tmp_path, "jsonl", folder), "filter")
     text = (folder / "a.jsonl").read_text()
     elsewhere = tmp_path / "elsewhere"
     folder.rename(elsewhere)
     (elsewhere / "a.jsonl").write_text(text)
-    run(
+    run_here(
         write_recipe(tmp_path, "jsonl", f"{elsewhere}/*.jsonl", f'images = "{elsewhere}"', "again"),
         "filter",
-        "--workers",
-        "2",
     )
     # the absolute path of one row leads out of the folder that it was moved to
     assert reasons(tmp_path / "again")[1] == "blocked_path"
     (elsewhere / "a.jsonl").write_text(text.replace(str(folder) + "/", ""))
-    run(write_recipe(tmp_path, "jsonl", elsewhere, name="third"), "filter", "--workers", "2")
+    run_here(write_recipe(tmp_path, "jsonl", elsewhere, name="third"), "filter")
     same = [[(row["uid"], row["reason"]) for row in finals(tmp_path / name)] for name in ("run", "third")]
     assert same[0] == same[1]
 
@@ -154,8 +154,8 @@ def test_all_pictures_elsewhere_is_a_fault_of_the_recipe(tmp_path):
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "a.jsonl").write_text(line(tmp_path / "images" / "0.jpg", "two words") + "\n")
     recipe = write_recipe(tmp_path, "jsonl", tmp_path / "lists")
-    assert "[input] images" in run(recipe, "filter", code=2).stderr
-    run(write_recipe(tmp_path, "jsonl", tmp_path / "lists", f'images = "{tmp_path}/images"'), "filter")
+    assert "[input] images" in run_here(recipe, "filter", code=2).stderr
+    run_here(write_recipe(tmp_path, "jsonl", tmp_path / "lists", f'images = "{tmp_path}/images"'), "filter")
     assert reasons(tmp_path / "run") == [None]
     assert finals(tmp_path / "run")[0]["url"] == "0.jpg"
 
@@ -231,7 +231,7 @@ def test_tars_with_their_tables(tmp_path):
     write_table(folder / "00000.parquet", *rows)
     (folder / "00000_stats.json").write_text("{}")
     write_table(folder / "00001.parquet", ("00010000", "no tar here", "success", None))
-    run(write_recipe(tmp_path, "img2dataset", folder), "filter", "--workers", "2")
+    run_here(write_recipe(tmp_path, "img2dataset", folder), "filter")
     failed = ["http_404", "dns", "opted_out", "corrupt", "size"]
     assert reasons(tmp_path / "run") == [None] * 4 + [
         *failed,
@@ -260,7 +260,7 @@ def test_tars_without_tables_and_what_lies_beyond_damage(tmp_path):
         second = tar.getmember("4.jpg")
     (folder / "00001.tar").write_bytes(whole[: second.offset_data + 100])
     (folder / "00002.tar").write_bytes(b"this is no tar" * 100)
-    done = run(write_recipe(tmp_path, "img2dataset", f"{folder}/*.tar"), "filter")
+    done = run_here(write_recipe(tmp_path, "img2dataset", f"{folder}/*.tar"), "filter")
     rows = finals(tmp_path / "run")
     got = [(row["source"], row["source_row"], row["reason"]) for row in rows]
     assert got[:4] == [("00000.tar", 0, None), ("00000.tar", 1, None), ("00000.tar", 2, None), ("00001.tar", 0, None)]
@@ -286,14 +286,14 @@ def test_a_tar_that_is_cut_under_its_table(tmp_path):
     with tarfile.open(folder / "0.tar") as tar:
         cut = tar.getmember("3.jpg").offset  # between two samples, where tar readers end silently
     os.truncate(folder / "0.tar", cut)
-    run(write_recipe(tmp_path, "img2dataset", folder), "filter")
+    run_here(write_recipe(tmp_path, "img2dataset", folder), "filter")
     assert reasons(tmp_path / "run") == [None] * 3 + ["broken_tar"] * 3
 
 
 def test_our_own_pairs_can_be_filtered_again(tmp_path, llamagen):
     folder, _ = llamagen
-    run(write_recipe(tmp_path, "jsonl", folder), "filter")
-    run(write_recipe(tmp_path, "img2dataset", tmp_path / "run" / "pairs", name="again"), "filter")
+    run_here(write_recipe(tmp_path, "jsonl", folder), "filter")
+    run_here(write_recipe(tmp_path, "img2dataset", tmp_path / "run" / "pairs", name="again"), "filter")
     before = {row["uid"]: row["reason"] for row in finals(tmp_path / "run") if row["shard"]}
     assert {row["uid"]: row["reason"] for row in finals(tmp_path / "again")} == before
     assert {"missing_file", "blocked_path", "not_an_image", None} <= set(before.values())
@@ -338,6 +338,6 @@ def test_a_data_set_of_another_kind_ends_before_any_work(tmp_path, dataset, file
     (tmp_path / "l.jsonl").write_text(line("a.jpg", "b"))
     write_tar(tmp_path / "t.tar", ("0", "jpg", b"", "", {}))
     (tmp_path / "z.gz").write_bytes(b"\x1f\x8b\x08" + bytes(100))
-    done = run(write_recipe(tmp_path, dataset, tmp_path / file), "filter", code=2)
+    done = run_here(write_recipe(tmp_path, dataset, tmp_path / file), "filter", code=2)
     assert says in done.stderr
     assert not (tmp_path / "run" / "ledger").exists()

@@ -21,8 +21,8 @@ from pipeline.cli.run import run_stages
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages.run import StageOptions, run_stage
-from tests.support.commands import run
-from tests.support.keep_runs import files_of
+from tests.support.commands import run, run_here
+from tests.support.keep_runs import files_of, make_run
 from tests.support.small_web import write_input, write_recipe
 from tokenize_shards.catalog import DEMO_WEIGHTS, vq_spec
 from tokenize_shards.crops import CropPlan, crops_of
@@ -37,17 +37,14 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def filtered(tmp_path_factory, web):
     folder = tmp_path_factory.mktemp("filtered")
-    write_input(folder / "in")
-    recipe = write_recipe(folder / "recipe.toml", web, folder / "in", folder / "run")
-    run(recipe, "filter")
-    return recipe, folder / "run"
+    return folder / "recipe.toml", make_run(folder, web, "filter")
 
 
 def codes(filtered, out, *sets):
     recipe, root = filtered
     if not out.exists():
         shutil.copytree(root, out)
-    said = run(
+    said = run_here(
         recipe, "pretokenize", "--out", out, *(word for setting in sets for word in ("--set", f"pretokenize.{setting}"))
     ).stdout
     samples = {
@@ -149,7 +146,7 @@ def test_bf16_of_real_weights_is_refused_below_the_limit_and_float32_goes_on(fil
     assert again == samples
     assert "encode" not in said.split("runs again: ")[1].split("\n")[0]
     more = ("--set", f"pretokenize.{weights}", "--set", "pretokenize.flip=true")
-    assert "no file at" in run(recipe, "pretokenize", "--out", tmp_path / "run", *more, code=2).stderr
+    assert "no file at" in run_here(recipe, "pretokenize", "--out", tmp_path / "run", *more, code=2).stderr
 
 
 def altered(folder, kind):

@@ -1,13 +1,18 @@
-"""Run the command line as a user does, and read what it left."""
+"""Run the command line as a user does, or within the test's own process, and read what it left."""
 
+import contextlib
 import os
 import subprocess
 import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
 
 from manifests.manifest import Manifest
+from pipeline.cli import app
+from tests.support.keep_runs import without_beam
 from tests.support.paths import ROOT
 
 
@@ -23,6 +28,22 @@ def run(recipe, stage, *args, code=0, **kwargs):
     done = pipeline("run", "--stage", stage, "--recipe", recipe, *args, **kwargs)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    return done
+
+
+def pipeline_here(*args):
+    """Run the command line in this process: units are done here, no worker is started."""
+    with without_beam(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.execution.forkserver.forkserver", contextlib.nullcontext)
+        done = CliRunner().invoke(app, [*map(str, args)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+def run_here(recipe, stage, *args, code=0):
+    """Run a stage in this process: what `run` does, but for its two interpreters and the start of workers."""
+    done = pipeline_here("run", "--stage", stage, "--recipe", recipe, *args)
+    assert done.exit_code == code, done.output
     return done
 
 
