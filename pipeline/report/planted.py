@@ -63,12 +63,12 @@ class Planted:
 def compare(rows: Sequence[Record]) -> Planted:
     """Return the numbers of `rows`: the truth's rows joined with the final ledger."""
     groups = [group for group in group_check(rows) if group.kept + group.near_duplicate]
-    found = [(column, alignment_auc(rows, column)) for column in ALIGNMENT]
+    aucs = [(column, alignment_auc(rows, column)) for column in ALIGNMENT]
     return Planted(
         tuple(filter_quality(rows)),
         tuple(fault_agreement(rows)),
         tuple(MarkRecall(*mark) for mark in mark_recall(rows)),
         len(groups),
         sum(group.kept == 1 for group in groups),
-        tuple(Alignment(column, *auc) for column, auc in found if auc),
+        tuple(Alignment(column, *auc) for column, auc in aucs if auc),
     )

@@ -98,23 +98,24 @@ def _heading(figure: Any, facts: Facts) -> None:
 
 def _funnel(figure: Any, facts: Facts) -> None:
     axes = _blank(figure, (0.2, 0.43, 0.24, 0.27))
-    steps, left = [("rows of the table", facts.fates.rows_in, 0)], facts.fates.rows_in
+    whole = rest = facts.fates.rows_in
+    steps = [("rows of the table", whole, 0)]
     for group, lost in by_group(facts.fates.dropped).items():
-        left -= lost
-        steps.append((STEPS[group], left, lost))
+        rest -= lost
+        steps.append((STEPS[group], rest, lost))
     for place, (name, rest, lost) in enumerate(steps):
         axes.barh(-place, rest, height=0.68, color=KEEP)
         axes.barh(-place, lost, left=rest, height=0.68, color=DROP_LIGHT, edgecolor=DROP, hatch="/////", linewidth=0)
-        axes.text(-facts.fates.rows_in * 0.03, -place, name, ha="right", va="center", fontsize=11.5, color=INK)
+        axes.text(-whole * 0.03, -place, name, ha="right", va="center", fontsize=11.5, color=INK)
         axes.text(
-            rest + lost + facts.fates.rows_in * 0.025,
+            rest + lost + whole * 0.025,
             -place,
             f"{count(rest)}" + (f"  \u2212{count(lost)}" if lost else ""),
             va="center",
             fontsize=11,
             color=INK,
         )
-    axes.set_xlim(0, max(1, facts.fates.rows_in) * 1.0)
+    axes.set_xlim(0, max(1, whole) * 1.0)
     figure.text(0.035, 0.712, "From rows to pairs", fontsize=14.5, weight="bold", color=INK)
 
 
@@ -127,9 +128,9 @@ def _quality(figure: Any, facts: Facts) -> None:
     axes = _blank(figure, (0.645, 0.43, 0.3, 0.27))
     axes.set_xlim(0, 1.12)
     axes.set_ylim(-len(qualities) + 0.4, 0.9)
-    for place, one in enumerate(qualities):
-        axes.text(-0.03, -place, one.filter.replace("_", " "), ha="right", va="center", fontsize=11.5, color=INK)
-        for share, shift, colour in ((one.precision, 0.17, BLUE), (one.recall, -0.17, KEEP)):
+    for place, quality in enumerate(qualities):
+        axes.text(-0.03, -place, quality.filter.replace("_", " "), ha="right", va="center", fontsize=11.5, color=INK)
+        for share, shift, colour in ((quality.precision, 0.17, BLUE), (quality.recall, -0.17, KEEP)):
             axes.barh(-place + shift, 1.0, height=0.26, color=LINE)
             axes.barh(-place + shift, share or 0.0, height=0.26, color=colour)
             axes.text(

@@ -47,7 +47,6 @@ class Head:
     figures: tuple[Figure, ...]
     digests: dict[str, str]
     has_rows: bool
-    has_stand_ins: bool
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,7 @@ def page_of(facts: Facts, attribution: str = "") -> Page:
 
 def _head(facts: Facts) -> Head:
     digests = {stage: digest[:DIGEST_LETTERS] for stage, digest in facts.stages.digests.items() if digest}
-    return Head(
-        facts.name, _mosaic(facts), tuple(_figures(facts.fates)), digests, facts.fates.rows_in > 0, facts.has_stand_ins
-    )
+    return Head(facts.name, _mosaic(facts), tuple(_figures(facts.fates)), digests, facts.fates.rows_in > 0)
 
 
 def _figures(fates: Fates) -> Iterator[Figure]:

@@ -191,13 +191,14 @@ def test_the_same_facts_give_the_same_page(tmp_path):
     assert pages[0] == pages[1]
 
 
-def test_the_command_writes_the_page_and_the_picture(sixty, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
+def test_the_command_writes_the_page_and_the_picture(sixty, tmp_path, capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("pipeline.report.poster.draw_poster", lambda facts, path: drawn.append(facts) or path)
     write_truth(tmp_path / "truth.parquet")
     picture = tmp_path / "docs" / "report.png"
     assert main([str(sixty), "--truth", str(tmp_path / "truth.parquet"), "--png", str(picture)]) == 0
     assert capsys.readouterr().out == f"report: {sixty / 'report.html'}\npicture: {picture}\n"
-    assert picture.is_file()
+    assert drawn == [gather(sixty, tmp_path / "truth.parquet")]
 
 
 def test_a_name_that_nobody_gave_is_an_error():
