@@ -60,6 +60,33 @@ def run(made, tmp_path):
     return tmp_path / "run"
 
 
+def _without(made, folder, *numbers):
+    from tests.support.removals import URL, remove
+
+    shutil.copytree(made, folder)
+    remove(folder, url=[URL.format(number) for number in numbers])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def removed(made, tmp_path_factory):
+    """Return the whole run after http://pictures.test/5.jpg was removed from it, which no test may change."""
+    return _without(made, tmp_path_factory.mktemp("removed") / "run", 5)
+
+
+@pytest.fixture
+def removed_run(removed, tmp_path):
+    """Return a copy of the run that a URL was removed from, to be changed."""
+    shutil.copytree(removed, tmp_path / "removed")
+    return tmp_path / "removed"
+
+
+@pytest.fixture(scope="session")
+def removed_two(made, tmp_path_factory):
+    """Return the whole run after two URLs, 5.jpg and 3.jpg, were removed from it at once, which no test may change."""
+    return _without(made, tmp_path_factory.mktemp("removed_two") / "run", 5, 3)
+
+
 @pytest.fixture(scope="session")
 def tiny_t5(tmp_path_factory):
     """Return the folder of a T5 encoder of width 32, which no test may change."""

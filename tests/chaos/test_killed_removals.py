@@ -1,7 +1,5 @@
 """What a killed removal leaves is swept or gone on with, and nothing that was damaged meanwhile is put in place."""
 
-import shutil
-
 import pytest
 from typer.testing import CliRunner
 
@@ -13,10 +11,9 @@ SELECTED = ("--url", URL.format(5), "--url", URL.format(3))
 
 
 @pytest.fixture
-def wanted(run, tmp_path):
-    shutil.copytree(run, tmp_path / "twin")
-    remove(tmp_path / "twin", url=[URL.format(5), URL.format(3)])
-    return contents(tmp_path / "twin")
+def expected(removed_two):
+    """Return what a run holds that nobody killed."""
+    return contents(removed_two)
 
 
 def killed(root, monkeypatch, moved):
@@ -53,11 +50,11 @@ def test_what_a_kill_at_the_end_leaves_says_nothing_and_is_swept(run, monkeypatc
     assert (command(run).exit_code, whole(run)) == (2, [])
 
 
-def test_one_whole_note_is_enough(run, wanted, monkeypatch):
+def test_one_whole_note_is_enough(run, expected, monkeypatch):
     killed(run, monkeypatch, 3)
     (run / ".removal" / NOTES[1]).write_text("{")
     assert command(run).exit_code == 0
-    assert contents(run) == wanted
+    assert contents(run) == expected
 
 
 def test_without_a_whole_note_every_command_says_so(run, monkeypatch):
@@ -73,7 +70,7 @@ def test_without_a_whole_note_every_command_says_so(run, monkeypatch):
     assert contents(run) == before
 
 
-def test_a_damaged_file_is_not_put_in_place(run, wanted, monkeypatch):
+def test_a_damaged_file_is_not_put_in_place(run, expected, monkeypatch):
     killed(run, monkeypatch, 3)
     path = run / ".removal" / "new" / "manifests" / "removals" / "0001.json"
     data = path.read_bytes()
@@ -85,19 +82,19 @@ def test_a_damaged_file_is_not_put_in_place(run, wanted, monkeypatch):
     assert contents(run) == before
     path.write_bytes(data)
     assert command(run).exit_code == 0
-    assert contents(run) == wanted
+    assert contents(run) == expected
 
 
 @pytest.mark.parametrize("args", [(), SELECTED])
-def test_a_removal_of_which_nothing_is_in_place_begins_anew(run, wanted, monkeypatch, args):
+def test_a_removal_of_which_nothing_is_in_place_begins_anew(run, expected, monkeypatch, args):
     killed(run, monkeypatch, 0)
     staged(run)[0].write_bytes(b"junk")
     done = command(run, *args)
     assert (done.exit_code, "none of its files is in place: it begins anew" in done.output) == (0, True), done.output
-    assert contents(run) == wanted
+    assert contents(run) == expected
 
 
-def test_what_was_asked_can_be_asked_again(run, wanted, monkeypatch):
+def test_what_was_asked_can_be_asked_again(run, expected, monkeypatch):
     monkeypatch.setattr("pipeline.maintenance.remove.run.commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         remove(run, url=[URL.format(5), URL.format(3)])
@@ -106,4 +103,4 @@ def test_what_was_asked_can_be_asked_again(run, wanted, monkeypatch):
     done = command(run)
     assert (done.exit_code, "give the same selectors again" in done.output) == (2, True), done.output
     assert command(run, *SELECTED).exit_code == 0
-    assert contents(run) == wanted
+    assert contents(run) == expected

@@ -1,25 +1,19 @@
-"""A bare folder of code shards, as a downloader has it: sidecars that are lost or another's, tars that are none,
-samples badly made."""
+"""A bare folder of code shards, as a downloader has it: sidecars that are lost or another's, and tars that are
+none."""
 
 import gzip
 import io
-import json
-import re
 import shutil
 import tarfile
 
-import numpy as np
 import pytest
 import webdataset
-from typer.testing import CliRunner
 
 from manifests.files import FormatError, read_json, write_json
 from manifests.shards import Index, index_path, write_shard
 from manifests.verify_shards import verify_folder
-from pipeline.cli import app
-from pipeline.maintenance.verify_samples import with_samples
 from tests.support.code_shards import row_of, tokenizer, write_codes
-from tokenize_shards.samples import npy_bytes, sample_parts
+from tokenize_shards.samples import sample_parts
 
 
 @pytest.fixture
@@ -102,59 +96,3 @@ def test_an_index_whose_members_lie_nowhere_is_refused_by_every_reader(bare):
     rewrite(bare / INDEX, members=[["a.json", 1024, 2, 0]])
     with pytest.raises(FormatError, match=r"'a\.json' is 2 bytes at byte 1024, behind one that ends at 0"):
         Index.read(bare / INDEX)
-
-
-def spoilt(bare, **changes):
-    """Write a shard whose second sample is made with these members instead."""
-    samples = [sample_parts(row_of(number), "pretrain", tokenizer(), "parent") for number in range(50, 53)]
-    samples[1] |= {name.replace("_", "."): data for name, data in changes.items()}
-    write_shard(
-        bare / "00003.tar", [(f"{50 + number:032x}", parts) for number, parts in enumerate(samples)], index=True
-    )
-
-
-def note(**changes):
-    return json.dumps(
-        {**json.loads(sample_parts(row_of(51), "pretrain", tokenizer(), "parent")["json"]), **changes}
-    ).encode()
-
-
-CODES = np.zeros((1, 64), np.uint16)
-BAD = {
-    "outside the codebook": {"codes_npy": npy_bytes(CODES + 60_000)},
-    "codes are int64": {"codes_npy": npy_bytes(CODES.astype(np.int64))},
-    "3 code arrays, but 1 crops": {"codes_npy": npy_bytes(np.repeat(CODES, 3, 0))},
-    "cannot be read": {"codes_npy": b"?"},
-    "JSONDecodeError": {"json": b"{"},
-    "0.0% finite numbers": {"t5_npy": npy_bytes(np.full((3, 8), np.nan, np.float16))},
-    r"features are \(24,\)": {"t5_npy": npy_bytes(np.zeros(24, np.float16))},
-    "made by .*ffff": {"json": note(tokenizer={"name": "VQ-demo", "fingerprint": "f" * 64, "codebook": 512})},
-}
-
-
-@pytest.mark.parametrize("says", BAD)
-def test_samples_that_were_badly_made_are_found_when_they_are_looked_into(bare, says):
-    spoilt(bare, **BAD[says])
-    whole = verify_folder(bare, 1)
-    assert whole.findings == ()  # the tar is as its index says
-    (finding,) = with_samples(bare, whole, 1).wrong
-    assert finding.path == "00003.tar"
-    assert re.search(says, finding.says), finding.says
-
-
-def test_features_of_two_widths_in_one_folder(bare):
-    for number, width in ((3, 8), (4, 16)):
-        parts = sample_parts(row_of(number + 50), "pretrain", tokenizer(), "parent")
-        features = npy_bytes(np.ones((3, width), np.float16))
-        write_shard(bare / f"0000{number}.tar", [(f"{number + 50:032x}", {**parts, "t5.npy": features})], index=True)
-    (finding,) = with_samples(bare, verify_folder(bare, 1)).wrong
-    assert (finding.path, finding.says) == ("00004.tar", "features of width 16, the first sample of its folder 8")
-
-
-def test_the_option_of_verify(bare):
-    done = CliRunner().invoke(app, ["verify", str(bare), "--samples"])
-    assert (done.exit_code, "samples: 9 in 3 code shards looked into" in done.output) == (0, True), done.output
-    spoilt(bare, json=b"{")
-    assert CliRunner().invoke(app, ["verify", str(bare)]).exit_code == 0
-    done = CliRunner().invoke(app, ["verify", str(bare), "--samples"])
-    assert (done.exit_code, "damaged  00003.tar: sample 0000" in done.output) == (1, True), done.output

@@ -1,13 +1,17 @@
-"""Remove rows from a run, look for what is left of them, and stop half-way."""
+"""Remove rows from a run, stop half-way, run its stages again, and look at what is left of the rows and became of
+them."""
 
 import os
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from manifests.manifest import Manifest
 from manifests.shards import read_shard
+from manifests.uid import uid_of
 from manifests.verify import verify_run
 from pipeline.cli import app
 from pipeline.execution.run_folder import recipe_of_run
@@ -16,9 +20,12 @@ from pipeline.maintenance.remove.run import remove_rows
 from pipeline.maintenance.remove.selectors import gather
 from pipeline.maintenance.repair.run import STAGE_STEPS
 from pipeline.maintenance.verify_removed import with_absence
-from tests.support.keep_runs import files_of
+from pipeline.stages.run import StageOptions, run_stage
+from tests.support.keep_runs import files_of, without_beam
 
 URL = "http://pictures.test/{}.jpg"
+TWIN = uid_of("http://pictures.test/twin.jpg", "picture number three again")
+"""The uid of the row whose picture is that of row 3 in another quality."""
 
 
 def remove(root, promote=False, lists=(), **kinds):
@@ -74,3 +81,36 @@ def whole(root):
 
 def command(*args):
     return CliRunner().invoke(app, ["remove", *map(str, args)])
+
+
+def rerun(root, *stages, recipe=None):
+    """Run stages (none: all) in this process, with the run's own recipe unless another is given."""
+    with without_beam():
+        return [run_stage(recipe or recipe_of_run(root), stage, StageOptions()) for stage in stages or STAGE_STEPS]
+
+
+def uid(number):
+    """Return the uid of the row whose URL and text have this number."""
+    return uid_of(URL.format(number), f"picture number {number}")
+
+
+def final(root):
+    """Return the final ledger."""
+    return pa.concat_tables(pq.read_table(path) for path in sorted((root / "ledger" / "final").glob("*.parquet")))
+
+
+def fate(root, name):
+    """Return (fate, reason) of each row with this uid."""
+    rows = final(root).filter(pc.equal(final(root)["uid"], pa.scalar(name, pa.binary(16)))).to_pylist()
+    return [(row["fate"], row["reason"]) for row in rows]
+
+
+def digests(root):
+    """Return stage -> digest of its manifest."""
+    return {stage: Manifest.read(root / "manifests" / f"{stage}.json").digest for stage in STAGE_STEPS}
+
+
+def picture_of(root, name):
+    """Return the row of the scores with this uid."""
+    table = pa.concat_tables(pq.read_table(path) for path in sorted((root / "scores").glob("*.parquet")))
+    return table.filter(pc.equal(table["uid"], pa.scalar(name, pa.binary(16)))).to_pylist()[0]

@@ -1,4 +1,5 @@
-"""pipeline/maintenance/remove/selectors.py: what may be asked for, and what is refused with what was wanted."""
+"""pipeline/maintenance/remove/selectors.py: what may be asked for, what is refused with what was wanted, and which rows
+a selector means."""
 
 import os
 
@@ -7,8 +8,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.exclude import ListError, read_list
-from pipeline.maintenance.remove.selectors import gather, selector
+from manifests.files import write_json, write_table
+from manifests.journal import FileRecord, Journal, ShardRecord
+from manifests.transaction import ASKED
+from pipeline.maintenance.remove.selectors import (
+    Selector,
+    UnreadableRequestError,
+    asked_for,
+    gather,
+    hit_by,
+    selector,
+)
 from pipeline.recipes.schema import RecipeError
+from tests.support.records import put_table, uid
 
 BAD = {
     "url": [
@@ -147,3 +159,68 @@ def test_a_pipe_is_refused_at_once(tmp_path):
         gather({}, [tmp_path / "fifo"])
     with pytest.raises(ListError, match="a pipe or device"):
         read_list(tmp_path / "fifo")
+
+
+ROWS = [
+    (1, "http://a.test/1.jpg"),
+    (2, "https://CDN.a.test:443/2.jpg#top"),
+    (3, "http://nota.test/3.jpg"),
+    (4, None),
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Return a run of four rows: all were selected, the first two were fetched, the first was scored."""
+    rows = [{"uid": uid(number), "url": url} for number, url in ROWS] + [{"uid": None, "url": None}]
+    schema = pa.schema([("uid", pa.binary(16)), ("url", pa.string())])
+    put_table(tmp_path, "select", "ledger/select/00000.parquet", rows, schema)
+    pairs = [{"key": uid(1).hex(), "sha256": "ab" * 32}, {"key": uid(2).hex(), "sha256": None}]
+    write_table(tmp_path / "pairs" / "00000.tar", pa.table({"x": [1]}))  # the first file is not looked at
+    write_table(tmp_path / "pairs" / "00000.parquet", pa.Table.from_pylist(pairs))
+    files = [FileRecord.of(tmp_path, tmp_path / "pairs" / f"00000.{ending}") for ending in ("tar", "parquet")]
+    Journal(tmp_path, "fetch").record(ShardRecord("00000", "key", tuple(files), 2, 2))
+    scores = pa.schema([("uid", pa.binary(16)), ("phash", pa.uint64())])
+    hashes = [{"uid": uid(1), "phash": 255}, {"uid": uid(2), "phash": None}]
+    put_table(tmp_path, "score", "scores/00000.parquet", hashes, scores)
+    return tmp_path
+
+
+HITS = {
+    "a URL": (("url", "HTTP://a.test:80/1.jpg"), {1}),
+    "a URL in another form": (("url", "https://cdn.a.test/2.jpg"), {2}),
+    "a host": (("host", "cdn.a.test"), {2}),
+    "a domain above": (("host", "a.test"), {1, 2}),
+    "a uid": (("uid", uid(4).hex()), {4}),
+    "a sha256": (("sha256", "AB" * 32), {1}),
+    "a pHash": (("phash", "00000000000000ff"), {1}),
+    "nobody": (("host", "b.test"), set()),
+    "no such uid": (("uid", uid(9).hex()), set()),
+}
+
+
+@pytest.mark.parametrize("name", HITS)
+def test_a_selector_means_the_rows_that_it_names(root, name):
+    given, numbers = HITS[name]
+    chosen = selector(*given)
+    assert hit_by([chosen], root) == {chosen: {uid(number) for number in numbers}}
+
+
+def test_selectors_of_several_kinds_find_their_rows_at_once(root):
+    every = [selector(*given) for given, _ in HITS.values()]
+    assert [len(uids) for uids in hit_by(every, root).values()] == [len(numbers) for _, numbers in HITS.values()]
+
+
+def test_what_an_unfinished_removal_was_asked_for_is_read(tmp_path):
+    assert asked_for(tmp_path) == ([], False)
+    write_json(tmp_path / ASKED, {"selectors": [["host", "a.test"]], "promote": True}, sealed=True)
+    assert asked_for(tmp_path) == ([Selector("host", "a.test")], True)
+
+
+@pytest.mark.parametrize(
+    "entry", [{}, {"selectors": 3, "promote": True}, {"selectors": [["host"]], "promote": True}, {"selectors": []}]
+)
+def test_a_note_that_is_none_says_so(tmp_path, entry):
+    write_json(tmp_path / ASKED, entry, sealed=True)
+    with pytest.raises(UnreadableRequestError, match="says what an interrupted removal was asked for, cannot be read"):
+        asked_for(tmp_path)
