@@ -1,22 +1,16 @@
 """LLaVA on disk: which files it loads, where they may lie, their digest, the settings that its captions depend on."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from captioning.captioner import CaptionerConfig, CaptionerError
 from captioning.prompts import PROMPTS
-from manifests.weights import STAND_IN, WeightsError, WeightsFile, sha256_file, stand_in
-
-if TYPE_CHECKING:
-    pass
-
+from manifests.model_folder import files_fingerprint, missing_files, model_files
+from manifests.weights import STAND_IN, WeightsError, WeightsFile, stand_in
 
 VERSION = 1
 """Part of the step key: bumped when the same weights would say something else."""
@@ -24,6 +18,8 @@ STAND_IN_RECIPE = "llava, CLIP 2x32 of 32 px, LLaMA 2x64, byte-level words, SHAK
 """Stands for the bytes of the stand-in: change it whenever captioning/stand_in.py writes other numbers."""
 LOADED = (".json", ".safetensors", ".model", ".jinja", ".txt")
 """Kinds of files that loading reads; a readme or a pickled twin of the weights says nothing about the captions."""
+NEEDED = (("tokenizer.json", "tokenizer.model"), ("processor_config.json", "preprocessor_config.json"))
+"""Beside config and weights: of each row one file."""
 GET = (
     "Get it on a machine with internet: `hf download {model}` (LLaVA 1.5 7B is about 14 GB) fills the cache there;"
     ' or put the model\'s folder anywhere and set caption.llava.model = "/that/folder".'
@@ -82,9 +78,7 @@ def llava_weights(config: LlavaConfig) -> tuple[WeightsFile, ...]:
     if config.model == STAND_IN:
         return (stand_in("llava-tiny", STAND_IN_RECIPE),)
     folder = llava_folder(config)
-    files = loaded_files(folder)
-    state = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return (WeightsFile(model_label(config), _folder_digest(state), path=str(folder)),)
+    return (WeightsFile(model_label(config), files_fingerprint(loaded_files(folder)), path=str(folder)),)
 
 
 def llava_folder(config: LlavaConfig) -> Path:
@@ -93,7 +87,7 @@ def llava_folder(config: LlavaConfig) -> Path:
     folder = Path(config.model).expanduser()
     if not folder.is_dir():
         folder = _snapshot(config)
-    missing = missing_files(folder)
+    missing = missing_files(folder, NEEDED)
     if missing:
         raise WeightsError(
             f"weights of llava: {folder} lacks {', '.join(missing)}. {GET.format(model=_hub_name(config))}"
@@ -124,32 +118,6 @@ def _snapshot(config: LlavaConfig) -> Path:
     return Path(found).parent
 
 
-def missing_files(folder: Path) -> list[str]:
-    """Return what a model folder lacks for loading: config, weights (each shard of an index), tokenizer, image
-    processor."""
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        missing += [shard for shard in shards if not (folder / shard).is_file()]
-    elif not (folder / "model.safetensors").is_file():
-        missing.append("model.safetensors (pickled weights are not read)")
-    for names in (("tokenizer.json", "tokenizer.model"), ("processor_config.json", "preprocessor_config.json")):
-        if not any((folder / name).is_file() for name in names):
-            missing.append(" or ".join(names))
-    return missing
-
-
 def loaded_files(folder: Path) -> list[Path]:
-    """Return the files of a model folder that decide what it says, by name."""
-    return sorted(
-        path for path in folder.iterdir() if path.is_file() and path.suffix in LOADED and not path.name.startswith(".")
-    )
-
-
-@lru_cache(maxsize=8)
-def _folder_digest(state: tuple[tuple[str, int, int], ...]) -> str:
-    """Return a sha256 over names and bytes; size and time in `state` only let a process hash unchanged gigabytes
-    once."""
-    lines = (f"{Path(path).name}\0{sha256_file(path)}\n" for path, _, _ in state)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    """Return the files of a model folder that decide what it says, by name; hidden ones do not."""
+    return [path for path in model_files(folder, LOADED) if not path.name.startswith(".")]

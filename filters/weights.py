@@ -1,7 +1,6 @@
 """Find the weights of filters and scorers on this machine: inside an installed package, or where the recipe says."""
 
 import importlib.util
-from functools import lru_cache
 from pathlib import Path
 
 from manifests.extras import how_to_get
@@ -25,15 +24,8 @@ def packaged(name: str, package: str, inside: str, sha256: str, get: str = SCORE
 
 
 def local(name: str, path: str | Path, where: str, sha256: str = "") -> WeightsFile:
-    """Return the identity of a local file, hashed once per process as long as its size and time stay.
+    """Return the identity of a local file, hashed once per process as long as it stays unchanged.
 
     `where` says what to get and where to put it. Raises WeightsError for a missing or altered file.
     """
-    found = Path(path).expanduser()
-    state = (found.stat().st_size, found.stat().st_mtime_ns) if found.is_file() else (0, 0)
-    return _hashed(name, str(path), where, sha256, state)
-
-
-@lru_cache(maxsize=64)
-def _hashed(name: str, path: str, where: str, sha256: str, state: tuple[int, int]) -> WeightsFile:
     return weights_file(name, path, where=where, sha256=sha256)

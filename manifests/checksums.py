@@ -1,4 +1,5 @@
-"""Measure many files at once: size and sha256 at the disk's speed, in threads, and stop at once when told to."""
+"""Hash files: one, one that is asked for again and again, or many at once in threads, at the disk's speed and stopped
+at once when told to."""
 
 import hashlib
 import os
@@ -6,12 +7,42 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from manifests.regular_files import open_plain
 
 BLOCK = 1 << 20
 """Bytes read and hashed at a time: hashlib lets other threads run meanwhile."""
+
+
+REMEMBERED = 1024
+"""Digests that a process remembers: some hundred bytes each."""
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the sha256 of a plain file in hex, reading 1 MiB at a time. Raises OSError."""
+    digest = hashlib.sha256()
+    with open_plain(path) as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def cached_sha256(path: str | Path) -> str:
+    """Return the sha256 of a plain file in hex; a process reads a file again only once its size, its time of change or
+    its inode is another. Raises OSError.
+
+    For weights and lists, which are gigabytes, are asked for many times and stay while a run uses them. What a run has
+    written itself is read anew with `sha256_file`: a check must not trust a file's time.
+    """
+    facts = os.stat(path)
+    return _remembered(os.fspath(path), facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _remembered(path: str, size: int, changed_ns: int, inode: int) -> str:
+    return sha256_file(path)
 
 
 @dataclass(frozen=True)

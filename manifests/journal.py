@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manifests.checksums import sha256_file
 from manifests.files import FormatError, digest_of, finished, read_json, write_json
-from manifests.weights import sha256_file
 
 STEP = "step.json"
 """In a step's journal: under which settings and weights the step was done last."""

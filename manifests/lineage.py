@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from manifests.checksums import sha256_file
 from manifests.files import FormatError, digest_of, finished, read_json
 from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.tombstones import STEP
-from manifests.weights import sha256_file
 
 FOLDER = "removals"
 """`manifests/removals/NNNN.json`: what each removal changed, with each stage's digest before and after."""

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manifests.checksums import sha256_file
 from manifests.files import FormatError, SealError, digest_of, read_json, write_json
 from manifests.journal import ShardRecord, conserve
-from manifests.weights import sha256_file
 
 DIGESTS = "digests.json"
 """Beside the manifests: the digest of each, so that a manifest that went missing or was swapped is missed."""

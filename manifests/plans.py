@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from manifests.checksums import sha256_file
 from manifests.files import write_json, write_table
 from manifests.layout import PLAN
-from manifests.weights import sha256_file
 
 
 def plan_folder(root: Path, step: str) -> Path:

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from manifests.checksums import sha256_file
 from manifests.files import FormatError, read_json, unsealed, write_json, writing
 from manifests.regular_files import read_plain
-from manifests.weights import sha256_file
 
 Sample = dict[str, bytes]
 """One sample: extension without its leading dot ("jpg", "codes.npy") -> bytes."""

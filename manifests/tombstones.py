@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.checksums import sha256_file
 from manifests.files import FormatError, digest_of, finished, read_table, write_table
 from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.schema import schema
-from manifests.weights import sha256_file
 
 TOMBSTONES = "tombstones.parquet"
 NAME = "tombstones"

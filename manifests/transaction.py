@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from manifests.checksums import sha256_file
 from manifests.files import TEMPORARY, read_json, write_json
-from manifests.weights import sha256_file
 
 PENDING = ".removal"
 """Where a removal keeps new files until all of them are whole."""

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifests.regular_files import open_plain
+from manifests.checksums import cached_sha256
 
 STAND_IN = "stand-in"
 """The recipe value that asks for seeded random weights in the real format instead of a file."""
@@ -33,25 +33,16 @@ class WeightsFile:
         return {"name": self.name, "sha256": self.sha256, "stand_in": self.stand_in}
 
 
-def sha256_file(path: str | Path) -> str:
-    """Return the sha256 of a file in hex, reading 1 MiB at a time."""
-    digest = hashlib.sha256()
-    with open_plain(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def weights_file(name: str, path: str | Path, *, where: str, sha256: str = "") -> WeightsFile:
     """Return the identity of a local weights file.
 
     `where` says what to get and where to put it, and ends the error for a missing file.
-    `sha256` (whole or its first hex digits), where given, must match.
+    `sha256` (whole or its first hex digits), where given, must match. An unchanged file is hashed once per process.
     Raises WeightsError for a missing, unreadable or altered file.
     """
     try:
         found = Path(path).expanduser()
-        got = sha256_file(found) if found.is_file() else None
+        got = cached_sha256(found) if found.is_file() else None
     except (OSError, RuntimeError) as error:  # RuntimeError: the home folder of a user that there is not
         why = getattr(error, "strerror", None) or error
         raise WeightsError(f"weights of {name}: {str(path)!r} cannot be read ({why}). {where}") from error

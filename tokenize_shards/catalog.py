@@ -1,7 +1,6 @@
 """Name the tokenizers: layout, downsampling, codebook, and the identity of their weights, all without torch."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from manifests.weights import STAND_IN, WeightsError, WeightsFile, stand_in, weights_file
@@ -70,32 +69,15 @@ def vq_spec(name: str) -> VQSpec:
 def vq_weights(name: str, weights: str) -> WeightsFile:
     """Return the identity of a tokenizer's weights without loading them: a path, 'stand-in', or 'demo' for VQ-demo.
 
-    Raises ValueError for an unknown tokenizer and WeightsError for a missing file, saying what to get.
+    An unchanged file is hashed once per process. Raises ValueError for an unknown tokenizer and WeightsError for a
+    missing file, saying what to get.
     """
     spec = vq_spec(name)
     if weights == STAND_IN:
         return stand_in(name, f"{replace(spec, get=IDENTITY_OF.get(name, spec.get))} seed={STAND_IN_SEED}")
     if weights == DEMO and name != "VQ-demo":
         raise WeightsError(f"weights of {name}: only VQ-demo has 'demo' weights. {what_to_get(spec)}")
-    return _identity(name, *_state(DEMO_WEIGHTS if weights == DEMO else Path(weights)))
-
-
-def _state(path: Path) -> tuple[str, int, int]:
-    try:
-        facts = path.expanduser().stat()
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-    ):  # no such file, or a path that no file can have: `weights_file` says which
-        return str(path), 0, 0
-    return str(path.expanduser()), facts.st_size, facts.st_mtime_ns
-
-
-@lru_cache(maxsize=16)
-def _identity(name: str, path: str, size: int, changed_ns: int) -> WeightsFile:
-    """Return the identity of a file; its size and time let a process hash an unchanged file once."""
-    return weights_file(name, path, where=what_to_get(VQ_SPECS[name]))
+    return weights_file(name, DEMO_WEIGHTS if weights == DEMO else Path(weights), where=what_to_get(spec))
 
 
 def what_to_get(spec: VQSpec) -> str:

@@ -1,15 +1,13 @@
 """Turn captions into flan-T5 features as LlamaGen does, without its padding to 120 tokens."""
 
-import hashlib
-import json
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from manifests.weights import WeightsError, WeightsFile, sha256_file
+from manifests.model_folder import files_fingerprint, missing_files, model_files
+from manifests.weights import WeightsError, WeightsFile
 from tokenize_shards.captions import clean_caption
 
 __all__ = ["MAX_TOKENS", "T5Features", "clean_caption", "t5_weights"]
@@ -23,6 +21,8 @@ BUCKET_TOKENS = 8
 """Captions are padded to the next multiple: 9 words take 16 positions, not 120."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
 LOADED = (".json", ".safetensors", ".model")
+NEEDED = (("tokenizer.json", "spiece.model"),)
+"""Beside config and weights: either."""
 GET = (
     "Get it on a machine with internet: `hf download google/flan-t5-xl` fills the local cache (11 GB),"
     " or put config.json, the .safetensors files and the tokenizer into any folder and name that folder."
@@ -33,22 +33,15 @@ def t5_weights(model: str) -> WeightsFile:
     """Return the identity of a T5 in a local folder, or of a hub name in the local cache. Raises WeightsError where
     there is none."""
     folder = _folder(model)
-    files = sorted(path for path in folder.iterdir() if path.suffix in LOADED and path.is_file())
-    state = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return WeightsFile("T5" if Path(model).expanduser().is_dir() else model, _digest(state), path=str(folder))
-
-
-@lru_cache(maxsize=4)
-def _digest(state: tuple[tuple[str, int, int], ...]) -> str:
-    lines = (f"{Path(path).name}\0{sha256_file(path)}\n" for path, _, _ in state)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    name = "T5" if Path(model).expanduser().is_dir() else model
+    return WeightsFile(name, files_fingerprint(model_files(folder, LOADED)), path=str(folder))
 
 
 def _folder(model: str) -> Path:
     folder = Path(model).expanduser()
     if not folder.is_dir():
         folder = _cached(model)
-    missing = _missing(folder)
+    missing = missing_files(folder, NEEDED)
     if missing:
         raise WeightsError(f"weights of T5: {folder} lacks {', '.join(missing)}. {GET}")
     return folder
@@ -68,19 +61,6 @@ def _cached(model: str) -> Path:
             f" itself. {GET}"
         )
     return Path(found).parent
-
-
-def _missing(folder: Path) -> list[str]:
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        missing += [shard for shard in shards if not (folder / shard).is_file()]
-    elif not (folder / "model.safetensors").is_file():
-        missing.append("model.safetensors (pickled weights are not read)")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model")):
-        missing.append("tokenizer.json or spiece.model")
-    return missing
 
 
 class T5Features:

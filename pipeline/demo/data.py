@@ -12,10 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.checksums import sha256_file
 from manifests.files import FormatError, read_json, write_json, write_table
 from manifests.schema import UID
 from manifests.uid import uid_of
-from manifests.weights import sha256_file
 from pipeline.demo.faults import host, served_kinds
 from pipeline.demo.pictures import artworks, cache_folder, has_emoji, openmoji
 from pipeline.demo.plant import Row, plan_rows

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from manifests.checksums import sha256_file
 from manifests.extras import need
-from manifests.weights import sha256_file
 
 OPENMOJI = "openmoji@17.0.0"
 OPENMOJI_SHA256 = "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68"

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from manifests.checksums import sha256_file
 from manifests.files import ROW_GROUP_ROWS, write_bytes, write_table
 from manifests.journal import FileRecord, ShardRecord
 from manifests.shards import index_path, member_places, read_shard, write_shard
-from manifests.weights import sha256_file
 
 KEYS = ("uid", "key")
 """Columns that say whose row it is: 16 bytes, or 32 hex digits."""

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from manifests.checksums import sha256_file
 from manifests.files import read_json, write_bytes, write_json
 from manifests.journal import records_of
 from manifests.layout import PLAN
 from manifests.plans import plan_folder
 from manifests.shards import Index, ShardError, index_path
 from manifests.stored_pictures import stored_pictures
-from manifests.weights import sha256_file
 from pipeline.llamagen.output_folder import replacing
 from pipeline.llamagen.source import TEXT_SOURCES
 from pipeline.recipes.schema import RecipeError

@@ -15,8 +15,8 @@ from filters.decontaminate import PromptError, Prompts, read_prompts
 from filters.dedup import Array, phash
 from filters.exclude import OF_ROWS, Exclusions, Listed, ListError, read_list
 from filters.images.decode import ImageFault, ImageLimits, open_picture, store
+from manifests.checksums import cached_sha256
 from manifests.files import digest_of
-from manifests.weights import sha256_file
 from pipeline.recipes.schema import ExcludeFile, Recipe, RecipeError
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 Stamp = tuple[str, int, int]
-"""A file as it was when it was read: path, size, time of its last change."""
+"""A file as it was when it was read: path, size, time of its last change. What was read of a file, not its digest, is
+remembered by it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def exclusions_key(recipe: Recipe, *kinds: str) -> list[Any]:
     found = [
         (one, listed) for one, listed in zip(_entries(recipe), exclusions(recipe), strict=True) if listed.kind in kinds
     ]
-    return [[listed.kind, listed.radius, sha256_file(Path(one.file))] for one, listed in found]
+    return [[listed.kind, listed.radius, cached_sha256(Path(one.file))] for one, listed in found]
 
 
 def row_exclusions(recipe: Recipe) -> Exclusions | None:
@@ -219,7 +220,7 @@ def dedup_key(recipe: Recipe) -> dict[str, Any]:
     plain = recipe.plain()
     evaluation = plain["decontaminate"]
     prompts = [
-        [Path(entry).name, sha256_file(Path(entry))]
+        [Path(entry).name, cached_sha256(Path(entry))]
         for entry in _many(recipe.decontaminate.prompts)
         if evaluation_prompts(recipe)
     ]

@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from manifests.checksums import sha256_file
 from manifests.files import TEMPORARY, read_json, write_bytes, write_json
-from manifests.weights import WeightsError, sha256_file
+from manifests.weights import WeightsError
 from tokenize_shards.tensors import fit, read_tensors
 
 MODEL, OPTIMIZER, STATE, LATEST = "model.safetensors", "optimizer.pt", "state.json", "latest"

@@ -1,6 +1,5 @@
 """The registry of captioners: options, weights' identity and errors, all without torch."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from captioning.base import build_captioner, captioner_settings, captioner_weights, check_captioner, known_captioners
 from captioning.captioner import CaptionerError
-from captioning.llava_files import LlavaConfig, missing_files
+from captioning.llava_files import LlavaConfig
 from manifests.weights import WeightsError
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "processor_config.json")
@@ -75,23 +74,6 @@ def test_a_folder_is_known_by_names_and_bytes_and_not_by_its_place(tmp_path: Pat
     (here / "model.safetensors").rename(here / "pytorch.safetensors")
     with pytest.raises(WeightsError, match=r"lacks model\.safetensors"):
         captioner_weights("llava", first)
-
-
-def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:
-    folder = fake_model(tmp_path / "model")
-    assert missing_files(folder) == []
-    (folder / "model.safetensors").unlink()
-    index = {
-        "weight_map": {
-            "a": "model-00001-of-00002.safetensors",
-            "b": "model-00002-of-00002.safetensors",
-            "c": "model-00002-of-00002.safetensors",
-        }
-    }
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    (folder / "model-00001-of-00002.safetensors").write_text("x")
-    (folder / "tokenizer.json").unlink()
-    assert missing_files(folder) == ["model-00002-of-00002.safetensors", "tokenizer.json or tokenizer.model"]
 
 
 def test_a_model_that_is_not_here_is_an_error_that_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from captioning.base import build_captioner, captioner_weights
 from captioning.captioner import Caption
 from captioning.llava_files import loaded_files
 from captioning.stand_in import write_stand_in
-from manifests.weights import WeightsError, sha256_file
+from manifests.checksums import sha256_file
+from manifests.weights import WeightsError
 
 OPTIONS = {"model": "stand-in", "max_new_tokens": 12}
 

@@ -51,7 +51,8 @@ def test_a_local_file_is_hashed_again_when_its_bytes_change(tmp_path):
     path = tmp_path / "model.bin"
     path.write_bytes(b"abc")
     assert local("x", path, "put it there").sha256 == ABC
-    assert local("x", path, "put it there") is local("x", path, "put it there")  # the same size and time: one reading
+    twice = local("x", path, "put it there"), local("x", path, "put it there")
+    assert twice[0].sha256 is twice[1].sha256  # the same size and time: one reading
     path.write_bytes(b"other bytes, another size")
     assert local("x", path, "put it there").sha256 == hashlib.sha256(b"other bytes, another size").hexdigest()
 
@@ -59,6 +60,8 @@ def test_a_local_file_is_hashed_again_when_its_bytes_change(tmp_path):
 def test_a_missing_local_file_says_where_to_put_it(tmp_path):
     with pytest.raises(WeightsError, match=r"weights of x: no file at .*none.bin'. put it there"):
         local("x", tmp_path / "none.bin", "put it there")
+    with pytest.raises(WeightsError, match=r"weights of x: '~nobody-here/m.bin' cannot be read \(.*\). put it there"):
+        local("x", "~nobody-here/m.bin", "put it there")
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):

@@ -6,13 +6,13 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from manifests.checksums import sha256_file
 from manifests.files import read_table
 from manifests.journal import ShardRecord, records_of
 from manifests.manifest import Manifest
 from manifests.plans import note_plan, plan_folder
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.verify import claims_of
-from manifests.weights import sha256_file
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.redaction import DamagedFileError, RemovedRows, from_lines, from_table, from_tar
 from pipeline.execution.step import Runtime, Step, Unit, settings_changed

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from manifests.checksums import sha256_file
 from manifests.files import write_json
 from manifests.lineage import FOLDER, note_removal
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
 from manifests.transaction import ASKED, NOTES, PENDING, Changes, changes, commit
 from manifests.verify import look_over
-from manifests.weights import sha256_file
 from manifests.working_copy import link, working_copy
 from pipeline.execution.redaction import DamagedFileError, RemovedRows
 from pipeline.execution.run_folder import COPY, RECIPE, locked

@@ -6,6 +6,7 @@ from typing import Any
 
 import tomli_w
 
+from manifests.checksums import sha256_file
 from manifests.files import FormatError, read_json, write_bytes, write_json
 from manifests.journal import records_of
 from manifests.lineage import FOLDER, note_removal, removals
@@ -13,7 +14,6 @@ from manifests.manifest import Manifest, ManifestError, read_digests
 from manifests.recipe_file import headed, read_headed
 from manifests.records import DIGESTS_PATH
 from manifests.tombstones import NAME, STEP, TOMBSTONES, note_tombstones
-from manifests.weights import sha256_file
 from pipeline.execution.run_folder import COPY, RECIPE
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, look_at_inputs

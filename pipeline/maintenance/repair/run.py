@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from manifests.checksums import sha256_file
 from manifests.files import read_json
 from manifests.journal import STEP, records_of
 from manifests.layout import PLAN
 from manifests.records import Finding, read_records
 from manifests.verify import Report, verify_run
-from manifests.weights import sha256_file
 from manifests.working_copy import working_copy
 from pipeline.execution.errors import clear_errors
 from pipeline.execution.run_folder import locked

@@ -9,11 +9,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from manifests.checksums import Watch
+from manifests.checksums import Watch, sha256_file
 from manifests.files import out_of_room
 from manifests.manifest import Manifest
 from manifests.records import Finding
-from manifests.weights import sha256_file
 from manifests.working_copy import link, move_over
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.step import Runtime, Step

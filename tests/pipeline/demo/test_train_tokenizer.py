@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from manifests.weights import sha256_file
+from manifests.checksums import sha256_file
 from pipeline.demo.train_tokenizer import (
     Optimizers,
     Recipe,
