@@ -25,8 +25,9 @@ SAMPLES = [(f"k{n:02d}", {"codes.npy": bytes([n + 1]) * 700, "json": b"{}" * (n 
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, web):
-    return make_run(tmp_path_factory.mktemp("verify"), web)
+def run(made, tmp_path_factory):
+    """Return a copy of a whole run; what a test damages it puts back."""
+    return shutil.copytree(made, tmp_path_factory.mktemp("verify") / "run")
 
 
 def wrong(root):
