@@ -13,6 +13,9 @@ from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest
 from manifests.transaction import ASKED
 from manifests.uid import uid_of
 from pipeline.execution.redaction import DamagedFileError
+from pipeline.execution.run_folder import recipe_of_run
+from pipeline.execution.step import Runtime
+from pipeline.maintenance.remove.run import Outcome, remove_rows
 from pipeline.maintenance.remove.selectors import selector
 from pipeline.maintenance.repair.run import STAGE_STEPS
 from tests.support.removals import (
@@ -41,6 +44,15 @@ def test_a_url_is_gone_from_every_file(removed, made):
     row = next(row for row in final(removed).to_pylist() if row["uid"] == gone)
     said = {name for name, value in row.items() if value not in (None, [])}
     assert said == {"source", "source_row", "uid", "fate", "reason", "step"}
+
+
+def test_selectors_that_have_a_tombstone_change_nothing(removed):
+    before = contents(removed)
+    chosen = [selector("url", URL.format(5)), selector("uid", uid(5).hex())]  # the URL's tombstone says the uid
+    assert remove_rows(removed, recipe_of_run(removed), Runtime(), chosen) == Outcome(
+        dict.fromkeys(chosen, 0), tuple(chosen)
+    )
+    assert contents(removed) == before
 
 
 def test_each_manifest_names_the_one_before_the_removal(removed, made):

@@ -5,12 +5,20 @@ import shutil
 
 import pytest
 
+from manifests.checksums import sha256_file
 from manifests.files import read_json, write_json
+from manifests.lineage import note_removal
+from manifests.manifest import Manifest
+from manifests.recipe_file import read_headed
+from manifests.tombstones import TOMBSTONES, write_tombstones
 from manifests.verify import verify_run
-from pipeline.execution.run_folder import recipe_of_run
+from pipeline.execution.run_folder import COPY, RECIPE, recipe_of_run, write_recipe
+from pipeline.maintenance.repair.records import mend_digests, mend_recipe, mend_removals
 from pipeline.maintenance.repair.run import STAGE_STEPS
 from pipeline.stages.run import StageOptions, run_stage
 from tests.support.keep_runs import differing, mend, without_beam
+from tests.support.repairs import repair_of
+from tests.support.stage_steps import recipe_at
 
 FILTER, CODES = "manifests/filter.json", "manifests/pretokenize.json"
 JOURNAL = "manifests/journal"
@@ -151,3 +159,84 @@ def test_older_notes_that_do_not_say_whose_they_are_are_read(run):
         del entry["step"], entry["format"]
         write_json(run / name, entry, sealed=True)
     assert findings(run) == {}
+
+
+@pytest.mark.parametrize(("lost", "source"), [(RECIPE, COPY), (COPY, RECIPE)])
+def test_each_copy_of_the_recipe_comes_from_the_other(tmp_path, lost, source):
+    write_recipe(recipe_at(tmp_path / "run", seed=3))
+    before = (tmp_path / "run" / lost).read_bytes()
+    (tmp_path / "run" / lost).write_bytes(b"?")
+    work = repair_of(tmp_path / "run", lost)
+    mend_recipe(work)
+    assert (work.repaired, work.left) == ({lost: f"from {source}"}, {})
+    assert (tmp_path / "run" / lost).read_bytes() == before
+    assert read_headed(tmp_path / "run" / RECIPE)["input"]["seed"] == 3
+
+
+def test_without_either_copy_the_recipe_is_the_users_to_give(tmp_path):
+    write_recipe(recipe_at(tmp_path / "run"))
+    work = repair_of(tmp_path / "run", RECIPE, COPY)
+    mend_recipe(work)
+    says = "it and its copy are lost both: pipeline run, with your recipe, writes them anew"
+    assert (work.repaired, work.left) == ({}, {RECIPE: says, COPY: says})
+
+
+def test_digests_are_listed_again_from_whole_manifests(tmp_path):
+    manifest = Manifest("filter", "", [], [], 0, 0, {}, [], [], {}, {})
+    path = manifest.write(tmp_path / "run")
+    (tmp_path / "run" / "manifests" / "caption.json").write_text("{")
+    digests = "manifests/digests.json"
+    (tmp_path / "run" / digests).write_text("?")
+    work = repair_of(tmp_path / "run", digests)
+    mend_digests(work)
+    assert work.repaired == {digests: "from the manifests"}
+    entry = {"digest": manifest.digest, "sha256": sha256_file(path)}
+    assert read_json(tmp_path / "run" / digests)["stages"] == {"filter": entry}
+
+
+RECORD, OF_RECORD, OF_TOMBSTONES = (
+    "manifests/removals/0001.json",
+    f"{JOURNAL}/remove/0001.json",
+    f"{JOURNAL}/remove/tombstones.json",
+)
+
+
+@pytest.fixture
+def removal(tmp_path):
+    """Return a folder that holds what a removal leaves: tombstones, its record, and the journal's records of both."""
+    write_tombstones(tmp_path / "run", [])
+    entry = {"stages": {}, "tombstones_sha256": sha256_file(tmp_path / "run" / TOMBSTONES)}
+    write_json(tmp_path / "run" / RECORD, entry, sealed=True)
+    note_removal(tmp_path / "run", tmp_path / "run" / RECORD)
+    return tmp_path / "run"
+
+
+def test_a_removal_is_journalled_again(removal):
+    before = {name: (removal / name).read_bytes() for name in (OF_RECORD, OF_TOMBSTONES)}
+    for name in before:
+        (removal / name).write_bytes(b"?")
+    work = repair_of(removal, *before)
+    mend_removals(work)
+    assert work.left == {}
+    assert work.repaired == {
+        OF_RECORD: f"from {RECORD}",
+        OF_TOMBSTONES: f"from {TOMBSTONES}, as the last removal's record proves",
+    }
+    assert {name: (removal / name).read_bytes() for name in before} == before
+
+
+def test_tombstones_that_no_removal_names_prove_nothing(removal):
+    write_json(removal / RECORD, {"stages": {}, "tombstones_sha256": "ab" * 32}, sealed=True)
+    work = repair_of(removal, OF_TOMBSTONES)
+    mend_removals(work)
+    assert work.left == {
+        OF_TOMBSTONES: f"nothing proves that {TOMBSTONES} is as it was; restore both from a copy of the run"
+    }
+
+
+def test_what_a_removal_left_comes_from_a_copy_of_the_run_alone(removal):
+    work = repair_of(removal, RECORD, TOMBSTONES, OF_RECORD)
+    mend_removals(work)
+    assert work.repaired == {}
+    says = "is noted nowhere else: restore it from a copy of the run"
+    assert work.left == {RECORD: f"what the removal changed {says}", TOMBSTONES: f"what was removed {says}"}

@@ -1,20 +1,28 @@
 """Damaged pairs come back from what is whole of them and from the web; a picture that is not what it was is never
 taken."""
 
+import hashlib
 import io
 import json
 import shutil
 import tarfile
 
+import pyarrow as pa
 import pytest
 
+from manifests.files import read_table, write_table
 from manifests.manifest import Manifest
+from manifests.shards import read_shard, write_shard
+from manifests.tables import ATTEMPTS
 from manifests.verify import verify_run
 from pipeline.execution.run_folder import recipe_of_run
+from pipeline.execution.step import Unit
+from pipeline.maintenance.repair.recover_pairs import carry_pairs, changed, recorded, scored
 from pipeline.maintenance.repair.run import STAGE_STEPS
 from pipeline.recipes.load import load_recipe
 from pipeline.stages.run import StageOptions, run_stage
 from tests.support.keep_runs import differing, files_of, make_run, mend, without_beam
+from tests.support.records import uid
 from tests.support.small_web import jpeg, picture
 
 TAR, TABLE, LEDGER, SCORES = (
@@ -163,3 +171,103 @@ def test_a_run_of_pictures_that_came_with_the_input(lines, names):
     assert {finding.path for finding in found.wrong} == set(lost[:1] if len(lost) == 2 else lost)
     assert (mend(lines).left, differing(lines, lines.parent / "made")) == ({}, [])
     assert not verify_run(lines, STAGE_STEPS).findings
+
+
+def pair(number, error=None, data=None):
+    """Return a row of the table of pairs: a picture, or why there is none."""
+    sizes = dict.fromkeys(("width", "height", "original_width", "original_height"), None if error else 64)
+    sha256 = None if error else hashlib.sha256(data or b"picture %d" % number).hexdigest()
+    url = f"http://a.test/{number}.jpg"
+    return {
+        "key": uid(number).hex(),
+        "url": url,
+        "caption": f"text {number}",
+        "sha256": sha256,
+        "error_message": error,
+        **sizes,
+    }
+
+
+ROWS = [pair(1), pair(2), pair(3, "http_404"), pair(4, "robots")]
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """Return a folder with a shard of two pictures and two failures: its table, its tar, its ledger, its scores."""
+    write_table(tmp_path / "pairs" / "00000.parquet", pa.Table.from_pylist(ROWS))
+    samples = [(uid(n).hex(), {"jpg": b"picture %d" % n, "json": json.dumps(pair(n)).encode()}) for n in (1, 2)]
+    write_shard(tmp_path / "pairs" / "00000.tar", samples)
+    attempts = [
+        {"uid": uid(1), "attempt": 1, "last": True, "http_status": 200, "reason": None},
+        {"uid": uid(2), "attempt": 1, "last": False, "http_status": 503, "reason": "http_503"},
+        {"uid": uid(2), "attempt": 2, "last": True, "http_status": 200, "reason": None},
+        {"uid": uid(3), "attempt": 1, "last": True, "http_status": 404, "reason": "http_404"},
+    ]
+    write_table(tmp_path / "ledger" / "fetch" / "00000.parquet", pa.Table.from_pylist(attempts, schema=ATTEMPTS))
+    score = {"uid": pa.array([uid(1), uid(3)], pa.binary(16)), "sha256": pa.array([b"\xab" * 32, None])}
+    write_table(tmp_path / "scores" / "00000.parquet", pa.table(score))
+    return tmp_path
+
+
+def spoil(shard, number):
+    """Make another picture of this row's in the tar."""
+    path = shard / "pairs" / "00000.tar"
+    path.write_bytes(path.read_bytes().replace(b"picture %d" % number, b"pXcture %d" % number, 1))
+
+
+UNIT = Unit("00000", {"made_by": "m", "again": ["timeout"]}, "content", "key")
+
+
+def carried(shard, local=False):
+    """Return (keys of the pairs, attempts) that are set aside for the fetch step."""
+    assert carry_pairs(shard, shard, UNIT, local).reads == {"made_by": "m"}
+    folder = shard / ".earlier" / "fetch"
+    rows = read_table(folder / "saved-00000-ledger.parquet").to_pylist()
+    attempts = [(row["uid"][0], row["attempt"], row["http_status"], row["reason"]) for row in rows]
+    return [key for key, _ in read_shard(folder / "saved-00000-pairs.tar")], attempts
+
+
+def test_whole_pictures_are_saved_with_every_attempt_but_that_of_the_lost_one(shard):
+    spoil(shard, 2)
+    keys, attempts = carried(shard)
+    assert keys == [uid(1).hex()]
+    assert attempts == [(1, 1, 200, None), (2, 1, 503, "http_503"), (3, 1, 404, "http_404")]
+
+
+def test_without_the_ledger_failures_are_those_of_the_table_but_what_it_does_not_tell(shard):
+    (shard / "ledger" / "fetch" / "00000.parquet").write_bytes(b"?")
+    keys, attempts = carried(shard)
+    assert keys == [uid(1).hex(), uid(2).hex()]
+    assert attempts == [(1, 1, 200, None), (2, 1, 200, None), (3, 1, 404, "http_404")]  # robots is asked again
+    _, attempts = carried(shard, local=True)
+    assert attempts == [(1, 1, None, None), (2, 1, None, None), (3, 1, None, "http_404"), (4, 1, None, "robots")]
+
+
+def test_without_the_table_a_picture_is_proved_by_its_scores_or_its_note(shard):
+    for name in ("pairs/00000.parquet", "ledger/fetch/00000.parquet"):
+        (shard / name).unlink()
+    # the scores say another sha256 of the first; of the second only its note says one
+    assert carried(shard) == ([uid(2).hex()], [(2, 1, 200, None)])
+    (shard / "scores" / "00000.parquet").unlink()
+    assert carried(shard)[0] == [uid(1).hex(), uid(2).hex()]
+
+
+def test_a_tar_that_is_gone_saves_no_picture(shard):
+    (shard / "pairs" / "00000.tar").unlink()
+    assert carried(shard) == ([], [(2, 1, 503, "http_503"), (3, 1, 404, "http_404")])
+
+
+def test_what_a_picture_was_is_recorded_in_the_table_else_in_the_scores(shard):
+    sha256 = {uid(n).hex(): hashlib.sha256(b"picture %d" % n).hexdigest() for n in (1, 2)}
+    assert recorded(shard, "00000", damaged=False) == sha256
+    assert recorded(shard, "00000", damaged=True) == scored(shard, "00000") == {uid(1).hex(): "ab" * 32}
+    assert scored(shard, "00001") == {}
+
+
+def test_pictures_that_are_others_now_are_named(shard):
+    old = {uid(1).hex(): "cd" * 32, uid(2).hex(): ROWS[1]["sha256"], uid(3).hex(): "ef" * 32}
+    assert changed(old, shard / "pairs" / "00000.parquet") == [
+        "http://a.test/1.jpg (another picture now)",
+        "http://a.test/3.jpg (http_404)",
+    ]
+    assert changed(old, shard / "pairs" / "00001.parquet") == []

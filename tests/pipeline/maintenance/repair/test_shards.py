@@ -1,6 +1,5 @@
 """pipeline/maintenance/repair/shards.py: a shard is made again, and only what is proved to be what it was is taken."""
 
-import shutil
 from dataclasses import asdict, replace
 
 import pytest
@@ -10,9 +9,8 @@ from manifests.journal import records_of
 from manifests.manifest import Manifest, shard_list
 from manifests.records import Finding
 from pipeline.execution.in_flight import InFlight
-from pipeline.execution.step import Runtime
-from pipeline.maintenance.repair.session import Repair, RepairOptions
 from pipeline.maintenance.repair.shards import make_shards, settle_doubts
+from tests.support.repairs import repair_of
 from tests.support.stage_steps import Numbers, recipe_at
 
 OUTPUT, RECORD = "score/00000.parquet", "manifests/journal/score/00000.json"
@@ -51,15 +49,9 @@ def run(tmp_path):
 
 
 def repair(run, *names, kind=Score):
-    """Return (repair, step in the copy) of a run whose files `names` are damaged or, where they are gone, missing."""
-    copy = run.with_name("copy")
-    shutil.copytree(run, copy)
-    for name in names:
-        (copy / name).unlink(missing_ok=True)
-    shards = {name: name.rpartition("/")[2].partition(".")[0] for name in names}
-    found = {name: Finding(name, "damaged", "?", "score", shard) for name, shard in shards.items()}
-    work = Repair(run, copy, recipe_at(copy), Runtime(), RepairOptions(), found)
-    return work, kind(work.recipe, copy)
+    """Return (repair, step in the copy) of a run whose files `names` are damaged."""
+    work = repair_of(run, *names, step="score")
+    return work, kind(work.recipe, work.copy)
 
 
 def shards_of(step, *names):
