@@ -204,51 +204,59 @@ def read_samples(shard: Shard) -> Iterator[CodeSample]:
 
 
 def _decode(part: Mapping[str, Any], path: Path) -> CodeSample:
-    """Read one sample's members; npy files may hold no Python objects."""
+    """Read one sample's members and check them. Raises LoaderError that names the shard and the sample."""
     where = f"shard {path}, sample {part.get('__key__')}"
     try:
-        codes_KN = np.load(io.BytesIO(part["codes.npy"]), allow_pickle=False)
-        record = json.loads(part["json"])
-        tokenizer = Tokenizer(
-            name=record["tokenizer"]["name"],
-            fingerprint=record["tokenizer"]["fingerprint"],
-            codebook=int(record["tokenizer"]["codebook"]),
-            grid=int(record["grid"]),
-            stand_in=bool(record["tokenizer"].get("stand_in", False)),
-        )
-        captions = tuple((str(caption["source"]), str(caption["text"])) for caption in record["captions"])
-        features = unpack_numbers(np.load(io.BytesIO(part["t5.npy"]), allow_pickle=False)) if "t5.npy" in part else None
-        sample = CodeSample(
-            uid=str(record["uid"]),
-            codes_KN=codes_KN,
-            captions=captions,
-            tokenizer=tokenizer,
-            size=int(record["size"]),
-            parent=str(record.get("parent_digest", "")),
-            features=features,
-            features_of=str(record.get("t5", {}).get("source", "")),
-            label=None if record.get("label") is None else int(record["label"]),
-        )
-        crops = len(record.get("crops") or codes_KN)
+        sample, crops = _parse(part)
     except (KeyError, TypeError, AttributeError, ValueError, EOFError) as error:
         raise LoaderError(f"{where}: cannot be read ({type(error).__name__}: {error})") from error
-    if codes_KN.dtype != np.uint16 or codes_KN.ndim != 2 or not len(codes_KN) or codes_KN.shape[1] != tokenizer.grid**2:
-        raise LoaderError(
-            f"{where}: codes are {codes_KN.dtype} {codes_KN.shape}, wanted uint16 (crops, {tokenizer.grid**2})"
-        )
-    if crops != len(codes_KN):
-        raise LoaderError(f"{where}: {len(codes_KN)} code arrays, but {crops} crops are noted")
-    if features is not None and (features.ndim != 2 or not np.isfinite(features).all()):
-        raise LoaderError(
-            f"{where}: features are {features.shape} with {np.isfinite(features).mean():.1%} finite numbers, wanted"
-            " (tokens, width)"
-        )
-    if int(codes_KN.max()) >= tokenizer.codebook:
-        raise LoaderError(f"{where}: code {int(codes_KN.max())} is outside the codebook of {tokenizer.codebook}")
+    fault = _fault(sample, crops)
+    if fault:
+        raise LoaderError(f"{where}: {fault}")
     return sample
 
 
-def _of(tokenizer: Tokenizer, samples: Iterator[CodeSample], path: Path) -> Iterator[CodeSample]:
+def _parse(part: Mapping[str, Any]) -> tuple[CodeSample, int]:
+    """Return a sample, and how many crops its note has; npy files may hold no Python objects."""
+    codes_KN = np.load(io.BytesIO(part["codes.npy"]), allow_pickle=False)
+    record = json.loads(part["json"])
+    tokenizer = Tokenizer(
+        name=record["tokenizer"]["name"],
+        fingerprint=record["tokenizer"]["fingerprint"],
+        codebook=int(record["tokenizer"]["codebook"]),
+        grid=int(record["grid"]),
+        stand_in=bool(record["tokenizer"].get("stand_in", False)),
+    )
+    sample = CodeSample(
+        uid=str(record["uid"]),
+        codes_KN=codes_KN,
+        captions=tuple((str(caption["source"]), str(caption["text"])) for caption in record["captions"]),
+        tokenizer=tokenizer,
+        size=int(record["size"]),
+        parent=str(record.get("parent_digest", "")),
+        features=unpack_numbers(np.load(io.BytesIO(part["t5.npy"]), allow_pickle=False)) if "t5.npy" in part else None,
+        features_of=str(record.get("t5", {}).get("source", "")),
+        label=None if record.get("label") is None else int(record["label"]),
+    )
+    return sample, len(record.get("crops") or codes_KN)
+
+
+def _fault(sample: CodeSample, crops: int) -> str:
+    """Return what is wrong with a sample's arrays, or nothing; `crops`: how many its note has."""
+    codes_KN, features, tokenizer = sample.codes_KN, sample.features, sample.tokenizer
+    if codes_KN.dtype != np.uint16 or codes_KN.ndim != 2 or not len(codes_KN) or codes_KN.shape[1] != tokenizer.grid**2:
+        return f"codes are {codes_KN.dtype} {codes_KN.shape}, wanted uint16 (crops, {tokenizer.grid**2})"
+    if crops != len(codes_KN):
+        return f"{len(codes_KN)} code arrays, but {crops} crops are noted"
+    if features is not None and (features.ndim != 2 or not np.isfinite(features).all()):
+        share = np.isfinite(features).mean()
+        return f"features are {features.shape} with {share:.1%} finite numbers, wanted (tokens, width)"
+    if int(codes_KN.max()) >= tokenizer.codebook:
+        return f"code {int(codes_KN.max())} is outside the codebook of {tokenizer.codebook}"
+    return ""
+
+
+def only_made_by(tokenizer: Tokenizer, samples: Iterator[CodeSample], path: Path) -> Iterator[CodeSample]:
     """Pass samples of one tokenizer through. Raises LoaderError for a sample of another."""
     for sample in samples:
         if sample.tokenizer != tokenizer:

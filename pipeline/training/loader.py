@@ -11,9 +11,9 @@ from tokenize_shards.samples import (
     Features,
     LoaderError,
     Shard,
-    _of,
     class_of,
     first_sample,
+    only_made_by,
     read_samples,
 )
 
@@ -123,7 +123,7 @@ class StreamedPictures:
             epoch += 1
 
     def _mixed(self, shard: Shard, epoch: int) -> list[CodeSample]:
-        samples = _of(self.tokenizer, read_samples(shard), shard.path)
+        samples = only_made_by(self.tokenizer, read_samples(shard), shard.path)
         return sorted(samples, key=lambda sample: draw(sample.uid, epoch, self.seed))
 
 
@@ -141,7 +141,7 @@ def open_pictures(shards: Sequence[Shard], limits: Limits, share: Share) -> Pict
     if limits.max_pictures is None and sum(shard.bytes for shard in shards) > limits.memory_bytes:
         return StreamedPictures(shards, limits.seed, share)
     tokenizer = first_sample(shards).tokenizer
-    samples = [sample for shard in shards for sample in _of(tokenizer, read_samples(shard), shard.path)]
+    samples = [sample for shard in shards for sample in only_made_by(tokenizer, read_samples(shard), shard.path)]
     if limits.max_pictures is not None:
         samples = sorted(samples, key=lambda sample: draw(sample.uid, limits.seed))[: limits.max_pictures]
     return MemoryPictures(samples, limits.seed, share)
