@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from filters.tombstones import Wanted
 from filters.verdicts import evaluate
+from manifests.files import FormatError
 from manifests.journal import records_of
 from manifests.plans import plan_folder
 from manifests.query import connect, files_sql
@@ -133,7 +134,7 @@ def _at_select(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
     """Read a row that select dropped once more: the ledger keeps who it was, the input what it held."""
     try:
         values = row_again(recipe, row["source"], row["source_row"])
-    except (LookupError, OSError, ValueError) as error:  # BrokenGroup is a ValueError, pyarrow's faults are both
+    except (LookupError, OSError, FormatError) as error:
         yield f"  input     cannot be read again: {error}"
         return
     for name, value in values.items():

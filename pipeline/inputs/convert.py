@@ -50,7 +50,7 @@ def _with_table(recipe: Recipe, file: InputFile) -> InputFile:
             if tombstones := read_tombstones(recipe.root):
                 blank_rows(path, file.name, mapping, tombstones)
     except BrokenTar as error:
-        return replace(file, raw="", fault=f"not a readable tar: {error}"[:200])
+        return replace(file, raw="", fault=f"not a readable tar: {error.cause}"[:200])
     return look_at_made(file, recipe.root, path)
 
 

@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
-import pyarrow.parquet as pq
 
 from manifests.extras import how_to_get
 from manifests.journal import FileRecord
-from pipeline.inputs.parquet import UNREADABLE, open_input
+from pipeline.inputs.errors import BrokenInput
+from pipeline.inputs.parquet import open_input, read_footer, rows_of_groups
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
@@ -188,7 +188,7 @@ def _look(url: str, name: str, recipe: Recipe, kind: str) -> InputFile:
         both = hashlib.sha256(f"{looked.footer} {ends}".encode()).hexdigest()
         return replace(looked, seen=seen, bytes=looked.bytes + size, footer=both, pictures=tar)
     except OSError as error:
-        return InputFile(url, name, 0, "", fault=f"cannot be opened: {_first_line(error)}")
+        return InputFile(url, name, 0, "", fault=f"cannot be opened: {_first_line(str(error)) or type(error).__name__}")
 
 
 def _look_at_table(url: str, name: str, recipe: Recipe) -> InputFile:
@@ -197,10 +197,10 @@ def _look_at_table(url: str, name: str, recipe: Recipe) -> InputFile:
         size, footer_sha256 = _footer(file)
         file.seek(0)
         try:
-            footer = pq.ParquetFile(file).metadata
-            names = footer.schema.to_arrow_schema().names
-        except UNREADABLE as error:
-            return InputFile(url, name, size, footer_sha256, fault=f"not a readable Parquet file: {_first_line(error)}")
+            footer, names = read_footer(file, url)
+        except BrokenInput as error:
+            cause = _first_line(error.cause)
+            return InputFile(url, name, size, footer_sha256, fault=f"not a readable Parquet file: {cause}")
     columns, wanted = set(names), input_columns(recipe)["url"]
     twice = sorted(column for column in {*input_columns(recipe).values()} if names.count(column) > 1)
     if twice:
@@ -210,17 +210,16 @@ def _look_at_table(url: str, name: str, recipe: Recipe) -> InputFile:
             f"input: {name} has no column {wanted!r} for the URLs; its columns are {', '.join(sorted(columns))};"
             ' say which one holds them: [input.columns] url = "…"'
         )
-    groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
-    return InputFile(url, name, size, footer_sha256, groups, tuple(sorted(columns)))
+    return InputFile(url, name, size, footer_sha256, rows_of_groups(footer), tuple(sorted(columns)))
 
 
 def look_at_made(file: InputFile, root: Path, table: Path) -> InputFile:
-    """Return a raw file with the table that was made of it."""
+    """Return a raw file with the table that was made of it. Raises OSError, and BrokenInput for a damaged table."""
     record = FileRecord.of(root, table)
-    footer = pq.read_metadata(table)
-    groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
-    columns = tuple(sorted(footer.schema.to_arrow_schema().names))
+    with open_input(str(table)) as opened:
+        footer, names = read_footer(opened, str(table))
     made = (record.path, record.sha256, record.bytes)
+    groups, columns = rows_of_groups(footer), tuple(sorted(names))
     return replace(file, url=str(table.absolute()), raw="", groups=groups, columns=columns, made=made)
 
 
@@ -272,8 +271,8 @@ def _footer(file: Any) -> tuple[int, str]:
     return size, hashlib.sha256(file.read()).hexdigest()
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+def _first_line(text: str) -> str:
+    return (text.splitlines() or [""])[0][:200]
 
 
 def kind_of(head: bytes) -> str:

@@ -89,14 +89,19 @@ def _check_content(root: Path, before: InputFile, now: InputFile) -> None:
 def _read_ledger(root: Path) -> list[InputFile]:
     try:
         return registered_files(root)
-    except (OSError, FormatError, KeyError, TypeError):
+    except (OSError, FormatError):
         return []
 
 
 def registered_files(root: Path) -> list[InputFile]:
     """Return the files that the run folder belongs to, in its order; tables made of them lie in the folder, wherever
-    that is now."""
-    return [_input_file(root, entry) for entry in read_json(root / "manifests" / LEDGER)["files"]]
+    that is now. Raises OSError where there is no list and FormatError for one of another form."""
+    path = root / "manifests" / LEDGER
+    entries = read_json(path)
+    try:
+        return [_input_file(root, entry) for entry in entries["files"]]
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"{path}: no list of input files ({error!r})") from error
 
 
 def _input_file(root: Path, entry: dict[str, Any]) -> InputFile:

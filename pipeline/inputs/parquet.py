@@ -3,7 +3,7 @@
 import hashlib
 import mmap
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -11,18 +11,29 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-UNREADABLE = (pa.ArrowException, ValueError, NotImplementedError, OSError, EOFError)
-"""What pyarrow raises for a damaged Parquet file, names that are not UTF-8 included."""
+from pipeline.inputs.errors import BrokenInput
+
 BUFFER = 1 << 20
 """Bytes held of each column: a row group is streamed, however large it is."""
 
 
-class BrokenGroup(ValueError):
+class BrokenGroup(BrokenInput):
     """A row group cannot be read to its end, or holds another number of rows than the footer promises."""
 
-    def __init__(self, group: int, fault: str) -> None:
-        super().__init__(f"row group {group}: {fault}")
+    def __init__(self, url: str, group: int, cause: str) -> None:
+        super().__init__(url, f"row group {group}: {cause}")
         self.group = group
+
+
+@contextmanager
+def parsing(url: str) -> Iterator[None]:
+    """Turn what pyarrow raises for damaged bytes, names that are not UTF-8 included, into BrokenInput."""
+    try:
+        yield
+    except BrokenInput:
+        raise
+    except (pa.ArrowException, ValueError, NotImplementedError, OSError, EOFError) as error:
+        raise BrokenInput(url, str(error) or type(error).__name__) from error
 
 
 def open_input(url: str) -> Any:
@@ -36,19 +47,32 @@ def is_local(url: str) -> bool:
     return "://" not in url or url.startswith(("file://", "local://"))
 
 
+def read_footer(file: Any, url: str) -> tuple[pq.FileMetaData, list[str]]:
+    """Return the footer of an open Parquet file and the names of its columns. Raises BrokenInput, which calls it
+    `url`."""
+    with parsing(url):
+        footer = pq.ParquetFile(file).metadata
+        return footer, footer.schema.to_arrow_schema().names
+
+
+def rows_of_groups(footer: pq.FileMetaData) -> tuple[int, ...]:
+    """Return the number of rows that a footer promises of each row group."""
+    return tuple(footer.row_group(group).num_rows for group in range(footer.num_row_groups))
+
+
 class RowGroups:
     """One open Parquet file. Nothing of it is held in memory but the footer and BUFFER bytes of each column."""
 
     def __init__(self, url: str) -> None:
-        """Open the file. Raises one of UNREADABLE."""
+        """Open the file. Raises OSError where it cannot be opened and BrokenInput where it is no Parquet file."""
         self.url = url
         self._raw = open_input(url)
-        with ExitStack() as undo:
+        with ExitStack() as undo, parsing(url):
             undo.callback(self._raw.close)
             self._file = pq.ParquetFile(self._raw, buffer_size=BUFFER, pre_buffer=False)
+            self.names = tuple(self._file.schema_arrow.names)
+            self.rows = rows_of_groups(self._file.metadata)
             undo.pop_all()  # it went well: the file stays open
-        self.names = tuple(self._file.schema_arrow.names)
-        self.rows = tuple(self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups))
 
     def __enter__(self) -> "RowGroups":
         return self
@@ -61,20 +85,24 @@ class RowGroups:
     def batches(self, group: int, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the row group's rows in order, at most `batch_rows` at a time. Raises BrokenGroup, possibly after some
         batches."""
+        if not columns:
+            raise BrokenGroup(self.url, group, "none of its columns is wanted")
         rows = 0
         try:
-            if not columns:
-                raise pa.ArrowInvalid("none of its columns is wanted")
-            for batch in self._file.iter_batches(
-                batch_rows, row_groups=[group], columns=list(columns), use_threads=False
-            ):
-                batch.validate()
+            for batch in self._batches(group, list(columns), batch_rows):
                 rows += batch.num_rows
                 yield batch
-        except UNREADABLE as error:
-            raise BrokenGroup(group, str(error)) from error
+        except BrokenInput as error:
+            raise BrokenGroup(self.url, group, error.cause) from error
         if rows != self.rows[group]:
-            raise BrokenGroup(group, f"{rows} rows where the footer promises {self.rows[group]}")
+            raise BrokenGroup(self.url, group, f"{rows} rows where the footer promises {self.rows[group]}")
+
+    def _batches(self, group: int, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the row group's batches as pyarrow reads them. Raises BrokenInput."""
+        with parsing(self.url):
+            for batch in self._file.iter_batches(batch_rows, row_groups=[group], columns=columns, use_threads=False):
+                batch.validate()
+                yield batch
 
     def digest(self, groups: Sequence[int], columns: Sequence[str]) -> str:
         """Return the sha256 of the bytes that hold these columns of these row groups; "" for a remote file, which is

@@ -1,10 +1,10 @@
 """Blank removed rows in the tables that were made of an input that is none: they keep their places and say
 `removed`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,15 +18,16 @@ from manifests.tombstones import Tombstones
 from manifests.uid import Uids
 from pipeline.inputs.input_list import LEDGER
 from pipeline.inputs.jsonl import FAULT_COLUMN
-from pipeline.inputs.parquet import RowGroups
+from pipeline.inputs.parquet import RowGroups, open_input, parsing
 
 
 def blank_rows(path: Path, source: str, mapping: Mapping[str, str], tombstones: Tombstones) -> int:
     """Write a table anew whose removed rows hold nothing but the fault `removed`; return how many were blanked now.
 
     `mapping`: our column -> the table's. Row groups stay as they are; a table without removed rows is not touched.
+    Raises OSError, and BrokenInput where the table is damaged.
     """
-    with pq.ParquetFile(path) as file:
+    with _opened_table(path) as file:
         if not sum(_count(mask) for _, mask in _groups(file, source, mapping, tombstones)):
             return 0
         done = 0
@@ -37,15 +38,27 @@ def blank_rows(path: Path, source: str, mapping: Mapping[str, str], tombstones: 
     return done
 
 
+@contextmanager
+def _opened_table(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a table of this machine, and close it at the end of the block. Raises OSError or BrokenInput."""
+    with open_input(str(path)) as raw:
+        with parsing(str(path)):
+            file = pq.ParquetFile(raw)
+        yield file
+
+
 def _count(mask: pa.Array) -> int:
     return int(pc.sum(mask).as_py() or 0)
 
 
-def _groups(file: pq.ParquetFile, source: str, mapping: Mapping[str, str], tombstones: Tombstones) -> Any:
+def _groups(
+    file: pq.ParquetFile, source: str, mapping: Mapping[str, str], tombstones: Tombstones
+) -> Iterator[tuple[pa.Table, pa.Array]]:
     """Yield each row group with which of its rows are removed and not blank yet."""
     first, uids = 0, Uids()
     for number in range(file.num_row_groups):
-        table = file.read_row_group(number)
+        with parsing(source):
+            table = file.read_row_group(number)
         count = table.num_rows
         url, text = (
             table[mapping[name]].combine_chunks() if mapping.get(name) in table.column_names else None

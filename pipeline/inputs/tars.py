@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import fsspec
 
+from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.jsonl import FAULT
 
 PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"))
@@ -16,7 +17,7 @@ MAX_NOTE = 16 << 20
 """Bytes of a .json or .txt member; a larger one counts as not there."""
 
 
-class BrokenTar(ValueError):
+class BrokenTar(BrokenInput):
     """A tar ends early or holds what is no header; what came before is good."""
 
 
@@ -33,11 +34,15 @@ def members(tar: tarfile.TarFile, file: Any) -> Iterator[tuple[str, str, tarfile
                 key, _, ending = name.partition(".")
                 yield f"{folder}{slash}{key}", ending.lower(), info
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise BrokenTar(str(error)) from error
+        raise _broken(tar, str(error)) from error
     file.seek(tar.offset)
     tail = file.read(tarfile.BLOCKSIZE)
     if len(tail) < tarfile.BLOCKSIZE or any(tail):
-        raise BrokenTar(f"no end mark at byte {tar.offset}")
+        raise _broken(tar, f"no end mark at byte {tar.offset}")
+
+
+def _broken(tar: tarfile.TarFile, cause: str) -> BrokenTar:
+    return BrokenTar(str(tar.name or "a tar"), cause)
 
 
 def content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
@@ -46,9 +51,9 @@ def content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
         found = tar.extractfile(info)
         data = found.read() if found else b""
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise BrokenTar(str(error)) from error
+        raise _broken(tar, str(error)) from error
     if len(data) != info.size:
-        raise BrokenTar(f"{info.name}: {len(data)} of {info.size} bytes")
+        raise _broken(tar, f"{info.name}: {len(data)} of {info.size} bytes")
     return data
 
 
@@ -57,10 +62,10 @@ def opened(url: str) -> tuple[tarfile.TarFile, Any]:
     filesystem, path = fsspec.url_to_fs(url)
     file = filesystem.open(path, "rb")
     try:
-        return tarfile.open(fileobj=file, mode="r:"), file
+        return tarfile.open(name=path, fileobj=file, mode="r:"), file
     except (tarfile.TarError, EOFError, ValueError) as error:
         file.close()
-        raise BrokenTar(str(error)) from error
+        raise BrokenTar(path, str(error)) from error
 
 
 def sample_rows(url: str, name: str, mapping: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -302,8 +302,8 @@ def row_again(recipe: Recipe, source: str, source_row: int) -> dict[str, Any]:
     """Return what one input row holds, as the rules see it: our column -> value, the language too where a rule reads
     it.
 
-    Raises LookupError for a file or row that is not of this run's input, OSError or ValueError where it cannot be read
-    now.
+    Raises LookupError for a file or row that is not of this run's input, OSError or FormatError where it cannot be
+    read now.
     """
     step = Select(recipe, recipe.root)
     worker = step.open()

@@ -87,7 +87,7 @@ class OwnPictures:
             for key, body, fault in pictures(file.pictures, waiting.keys(), self.max_bytes):
                 yield _answer(waiting.pop(key), fault, body)
         except BrokenTar as error:
-            reason, detail = "broken_tar", str(error)
+            reason, detail = "broken_tar", error.cause
         except OSError as error:
             detail = str(error)
         yield from (_answer(row, reason, None, detail) for row in waiting.values())
