@@ -8,9 +8,12 @@ import os
 import secrets
 import shutil
 import socket
+import struct
+import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,12 +31,40 @@ SEAL = "seal"
 """The field of a sealed JSON object that holds the digest of its other fields."""
 
 
+Kind = TypeVar("Kind")
+
+
 class FormatError(ValueError):
     """A file is not what its name says, or of a format version that this code does not know."""
 
 
 class SealError(FormatError):
     """A sealed JSON object was changed after it was written."""
+
+
+UNPARSED: tuple[type[Exception], ...] = (
+    *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, EOFError, OSError),
+    *(pa.ArrowException, struct.error, tarfile.TarError, zlib.error),
+)
+"""What Python and the readers of JSON, TOML, tar, npy and Parquet raise over bytes that are not what they should be."""
+
+
+@contextlib.contextmanager
+def parsing(path: Path | str, says: str, raising: type[FormatError] = FormatError) -> Iterator[None]:
+    """Turn what the bytes of a file make a parser raise into one `raising`: "PATH: SAYS (class: message)".
+
+    This is the border that callers rely on: beyond it they catch OSError for a file that cannot be read, and
+    FormatError for one that holds something else. A FormatError goes through as it is, and so does an OSError with a
+    number, which is the disk's; Arrow's own have none. AssertionError and MemoryError are faults of the code and of
+    the machine, Arrow's among them: no file is damaged for them.
+    """
+    try:
+        yield
+    except UNPARSED as error:
+        if isinstance(error, FormatError | MemoryError) or getattr(error, "errno", None) is not None:
+            raise
+        text = (str(error).splitlines() or [""])[0][:200]
+        raise raising(f"{path}: {says} ({type(error).__name__}: {text})") from error
 
 
 @contextlib.contextmanager
@@ -113,20 +144,40 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def unsealed(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
     """Return (object without its seal, whether it had one) of a JSON file's bytes. Raises FormatError or SealError."""
-    try:
+    with parsing(path, "not JSON"):
         value = json.loads(data, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FormatError(
             f"{path}: format {value.get('format') if isinstance(value, dict) else '?'}, this version reads {FORMAT}"
         )
     seal = value.pop(SEAL, None)
-    if seal is not None and seal != digest_of(value):
+    if seal is None:
+        return value, False
+    with parsing(path, "its content has no digest"):
+        digest = digest_of(value)
+    if seal != digest:
         raise SealError(
-            f"{path}: its seal says {seal}, its content {digest_of(value)}: the file was changed after it was written"
+            f"{path}: its seal says {seal}, its content {digest}: the file was changed after it was written"
         )
-    return value, seal is not None
+    return value, True
+
+
+def read_field(path: Path, name: str, kind: type[Kind]) -> Kind:
+    """Return one field of a JSON object that `write_json` wrote, which is a `kind` (dict, list …).
+
+    Raises FormatError where the object lacks it or holds something else there, SealError, OSError.
+    """
+    value = read_json(path).get(name)
+    if not isinstance(value, kind):
+        raise FormatError(f"{path}: its {name} is a {type(value).__name__}, wanted a {kind.__name__}")
+    return value
+
+
+def parse_json(path: Path | str, data: bytes) -> Any:
+    """Return the value of anybody's JSON text that lies at `path`, NaN allowed. Raises FormatError for anything
+    else."""
+    with parsing(path, "not JSON"):
+        return json.loads(data)
 
 
 def _refuse(word: str) -> None:
@@ -179,9 +230,31 @@ def writing_table(path: Path, schema: pa.Schema, **encoding: Any) -> Iterator[Ta
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file that `write_table` wrote. Raises FormatError for another format version."""
-    with pq.ParquetFile(path) as file:
-        version = (file.schema_arrow.metadata or {}).get(b"tessera_format", b"?").decode()
+    """Read a Parquet file that `write_table` wrote.
+
+    Raises FormatError for one that is damaged, lacks one of `columns`, or has another format version; OSError.
+    """
+    with open_table(path) as file:
+        version = (file.schema_arrow.metadata or {}).get(b"tessera_format", b"?").decode("ascii", "replace")
         if version != str(FORMAT):
             raise FormatError(f"{path}: format {version}, this version reads {FORMAT}")
-        return file.read(columns=columns)
+        return _columns(path, file, columns)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read any Parquet file. Raises FormatError for one that is damaged or lacks one of `columns`, OSError."""
+    with open_table(path) as file:
+        return _columns(path, file, columns)
+
+
+@contextlib.contextmanager
+def open_table(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open any Parquet file; what its bytes make Arrow raise, also within the block, becomes a FormatError."""
+    with parsing(path, "not a Parquet table that can be read"), pq.ParquetFile(path) as file:
+        yield file
+
+
+def _columns(path: Path, file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
+    if missing := [name for name in columns or () if name not in file.schema_arrow.names]:
+        raise FormatError(f"{path}: has no column {missing[0]}")
+    return file.read(columns=columns)

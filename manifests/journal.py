@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from manifests.checksums import sha256_file
-from manifests.files import FormatError, digest_of, finished, read_json, write_json
+from manifests.files import FormatError, digest_of, finished, parsing, read_json, write_json
 
 STEP = "step.json"
 """In a step's journal: under which settings and weights the step was done last."""
 
 
-class ConservationError(AssertionError):
+class ConservationError(ArithmeticError):
     """Rows were lost or made up: rows in are not kept + dropped. Always a defect of this project, never of the data."""
 
 
@@ -68,6 +68,23 @@ class ShardRecord:
         return digest_of([[file.path, file.counted or file.sha256] for file in self.files])
 
 
+def parse_record(path: Path, entry: Mapping[str, Any]) -> ShardRecord:
+    """Return the shard's record that a journal's JSON object holds.
+
+    Raises FormatError, naming `path`, for one that lacks a field, holds another type there, or whose rows do not add
+    up.
+    """
+    with parsing(path, "not a shard's record"):
+        fields = {name: value for name, value in entry.items() if name != "format"}
+        files = tuple(FileRecord(**file) for file in entry["files"])
+        record = ShardRecord(**{**fields, "files": files})
+        texts = [record.shard, record.key, *record.dropped, *(text for f in files for text in (f.path, f.sha256))]
+        numbers = [record.rows_in, record.rows_out, *record.dropped.values(), *(file.bytes for file in files)]
+        if not all(isinstance(text, str) for text in texts) or not all(isinstance(n, int) for n in numbers):
+            raise TypeError("a text or a number is something else")
+    return record
+
+
 def conserve(what: str, rows_in: int, kept: int, dropped: Mapping[str, int]) -> None:
     """Assert the conservation law. Raises ConservationError with the figures."""
     if rows_in != kept + sum(dropped.values()):
@@ -105,11 +122,10 @@ class Journal:
 
     def get(self, shard: str) -> ShardRecord | None:
         """Return a shard's record, or None where there is none or it is damaged (the shard is then made again)."""
+        path = self.folder / f"{shard}.json"
         try:
-            entry = read_json(self.folder / f"{shard}.json")
-            entry.pop("format")
-            record = ShardRecord(**{**entry, "files": tuple(FileRecord(**file) for file in entry["files"])})
-        except (OSError, FormatError, KeyError, TypeError, ConservationError):
+            record = parse_record(path, read_json(path))
+        except (OSError, FormatError):
             return None
         return record if record.shard == shard else None
 

@@ -1,10 +1,11 @@
 """Say from which manifest another one came by a removal: the records of removals, in order."""
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from manifests.checksums import sha256_file
-from manifests.files import FormatError, digest_of, finished, read_json
+from manifests.files import FormatError, digest_of, finished, parsing, read_json
 from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.tombstones import STEP
 
@@ -17,10 +18,20 @@ def removals(root: Path) -> list[dict[str, Any]]:
     found = []
     for path in finished(root / "manifests" / FOLDER, "*.json"):
         try:
-            found.append(read_json(path))
+            found.append(read_removal(path))
         except (OSError, FormatError):
             continue
     return found
+
+
+def read_removal(path: Path) -> dict[str, Any]:
+    """Return the record of a removal. Raises FormatError for another file, or one without each stage's digest before
+    and after, OSError."""
+    record = read_json(path)
+    with parsing(path, "not a removal's record"):
+        for change in record["stages"].values():
+            itemgetter("before", "after")(change)
+    return record
 
 
 def lost(root: Path) -> list[str]:
@@ -37,10 +48,9 @@ def lost(root: Path) -> list[str]:
 
 def _is_whole(root: Path, number: str, path: Path) -> bool:
     try:
-        if not isinstance(read_json(path).get("stages"), dict):
-            return False
+        read_removal(path)
         record = Journal(root, STEP).get(number)
-        return record is None or record.files[0].sha256 == sha256_file(path)
+        return record is None or [file.sha256 for file in record.files] == [sha256_file(path)]
     except (OSError, FormatError):
         return False
 

@@ -2,18 +2,22 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from manifests.checksums import sha256_file
-from manifests.files import FormatError, SealError, digest_of, read_json, write_json
+from manifests.files import FormatError, SealError, digest_of, parsing, read_field, read_json, write_json
 from manifests.journal import ShardRecord, conserve
 
 DIGESTS = "digests.json"
 """Beside the manifests: the digest of each, so that a manifest that went missing or was swapped is missed."""
 
+LISTED = ("step", "shard", "path", "sha256", "bytes", "rows_in", "rows_out")
+"""What a manifest says of each file of its shards."""
 
-class ManifestError(ValueError):
+
+class ManifestError(FormatError):
     """A manifest was edited or damaged: its digest is not that of its content."""
 
 
@@ -61,22 +65,25 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """Read a manifest and check its digest. Raises ManifestError, FormatError or OSError."""
+        """Read a manifest and check its digest. Raises ManifestError or another FormatError, OSError."""
         try:
             entry = read_json(path)
         except SealError as error:
             raise ManifestError(str(error)) from error
         entry.pop("format")
         digest = entry.pop("digest", None)
-        try:
+        with parsing(path, "not a manifest of this version", ManifestError):
             manifest = cls(**entry)
-        except TypeError as error:
-            raise ManifestError(f"{path}: not a manifest of this version ({error})") from error
-        if manifest.digest != digest:
+            content = manifest.digest
+        if content != digest:
             raise ManifestError(
-                f"{path}: its digest says {digest}, its content {manifest.digest}: the file was changed after it was"
-                " written"
+                f"{path}: its digest says {digest}, its content {content}: the file was changed after it was written"
             )
+        with parsing(path, "its shards or inputs are none", ManifestError):
+            for entry in manifest.shards:
+                itemgetter(*LISTED)(entry)
+            for entry in manifest.inputs:
+                entry["name"].removeprefix("manifests/")
         return manifest
 
 
@@ -84,8 +91,8 @@ def read_digests(root: Path) -> dict[str, dict[str, str]]:
     """Return stage -> digest and file's sha256 of every manifest written last; nothing where that list is missing or
     damaged."""
     try:
-        return dict(read_json(root / "manifests" / DIGESTS)["stages"])
-    except (OSError, FormatError, KeyError, TypeError, ValueError):
+        return read_field(root / "manifests" / DIGESTS, "stages", dict)
+    except (OSError, FormatError):
         return {}
 
 

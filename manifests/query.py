@@ -1,22 +1,42 @@
 """Open DuckDB on the tables of a run: no extension from the network, spill inside the run folder."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import duckdb
 
+from manifests.files import FormatError, out_of_room
 
-def connect(root: Path) -> duckdb.DuckDBPyConnection:
-    """Open DuckDB without extensions from the network and with its spill inside the run folder."""
-    connection = duckdb.connect()
-    for setting in (
-        "autoinstall_known_extensions=false",
-        "autoload_known_extensions=false",
-        "preserve_insertion_order=true",
-    ):
-        connection.execute(f"SET {setting}")
-    connection.execute("SET temp_directory = ?", [str(root / ".tmp-duckdb")])
-    return connection
+OF_BYTES = (
+    *(duckdb.InvalidInputException, duckdb.IOException, duckdb.SerializationException),
+    *(duckdb.BinderException, duckdb.ConversionException, duckdb.OutOfRangeException),
+)
+"""What DuckDB raises over a table that is damaged, or lacks a column, or has another type there; or plain Error."""
+
+
+@contextlib.contextmanager
+def connect(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open DuckDB without extensions from the network and with its spill inside the run folder; the block's end closes
+    it.
+
+    What a query in the block raises over a stored table becomes a FormatError that names the run, and in DuckDB's own
+    words the table. A full disk, a lack of memory and what only a defect of ours can cause go through.
+    """
+    try:
+        with duckdb.connect() as connection:
+            for setting in (
+                "autoinstall_known_extensions=false",
+                "autoload_known_extensions=false",
+                "preserve_insertion_order=true",
+            ):
+                connection.execute(f"SET {setting}")
+            connection.execute("SET temp_directory = ?", [str(root / ".tmp-duckdb")])
+            yield connection
+    except duckdb.Error as error:
+        if out_of_room(error) or not (isinstance(error, OF_BYTES) or type(error) is duckdb.Error):
+            raise
+        raise FormatError(f"{root}: a stored table cannot be read ({error})") from error
 
 
 def files_sql(paths: Iterable[Path]) -> str:

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from manifests.files import FormatError
+from manifests.files import FormatError, parsing
 from manifests.regular_files import read_plain
 
 HEAD = "# The recipe of this run, every value resolved: edit a copy, not this file. sha256 of what follows: "
@@ -23,7 +23,5 @@ def read_headed(path: Path) -> dict[str, Any]:
         raise FormatError(
             f"{path}: not the text that its first line names the sha256 of: it was changed after it was written"
         )
-    try:
+    with parsing(path, "not TOML"):
         return tomllib.loads(text.decode())
-    except ValueError as error:
-        raise FormatError(f"{path}: not TOML ({error})") from error

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from manifests.files import SEAL, FormatError, SealError, finished, json_text, unsealed
-from manifests.journal import STEP, ConservationError, FileRecord, ShardRecord, is_note
+from manifests.files import SEAL, FormatError, SealError, finished, json_text, parse_json, parsing, unsealed
+from manifests.journal import STEP, FileRecord, ShardRecord, is_note, parse_record
 from manifests.layout import PLAN, PLANNED, SINGLE, owner
 from manifests.lineage import FOLDER
-from manifests.manifest import DIGESTS, Manifest, ManifestError
+from manifests.manifest import DIGESTS, Manifest
 from manifests.recipe_file import read_headed
 from manifests.regular_files import read_plain
 
@@ -89,15 +89,14 @@ class Records:
         try:
             data = read_plain(path)
             value, sealed = unsealed(path, data)
+            text = _as_written(path, data)
         except FileNotFoundError:
             self.find(name, "missing", "not there", step, shard)
             return None
         except (OSError, FormatError) as error:
             self.find(name, "damaged", _reason(error, path), step, shard)
             return None
-        import json
-
-        if data != json_text(json.loads(data)):
+        if data != text:
             self.find(
                 name, "damaged", "its content can be read, but its bytes are not those that were written", step, shard
             )
@@ -113,6 +112,12 @@ class Records:
             return entry
         self.find(path, "damaged", "whole in itself, but another record than the one that belongs here", step)
         return None
+
+
+def _as_written(path: Path, data: bytes) -> bytes:
+    """Return the bytes that `write_json` makes of what a JSON text says, its seal included."""
+    with parsing(path, "holds what no record does"):
+        return json_text(parse_json(path, data))
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -144,10 +149,9 @@ def _journals(records: Records) -> None:
         if entry is None:
             continue
         try:
-            entry.pop("format")
-            record = ShardRecord(**{**entry, "files": tuple(FileRecord(**file) for file in entry["files"])})
-        except (KeyError, TypeError, ConservationError) as error:
-            records.find(path, "damaged", f"not a shard's record ({error})", step, shard)
+            record = parse_record(path, entry)
+        except FormatError as error:
+            records.find(path, "damaged", _reason(error, path), step, shard)
             continue
         others = [file.path for file in record.files if owner(file.path) not in ((step, shard), ("", ""))]
         if record.shard != shard or others:
@@ -168,13 +172,13 @@ def _manifest(records: Records, stage: str) -> None:
         return
     try:
         manifest = Manifest.read(path)
-        entries = [(FileRecord(e["path"], e["sha256"], e["bytes"]), e["step"], e["shard"]) for e in manifest.shards]
-    except (ManifestError, FormatError, ConservationError, OSError, KeyError, TypeError) as error:
+    except (OSError, FormatError) as error:
         records.find(path, "damaged", str(error).removeprefix(f"{path}: "))
         return
     records.manifests[stage] = manifest
-    for file, step, shard in entries:
-        records.claims.setdefault(file.path, Claim(file, f"manifests/{stage}.json", step, shard))
+    for entry in manifest.shards:
+        file = FileRecord(entry["path"], entry["sha256"], entry["bytes"])
+        records.claims.setdefault(file.path, Claim(file, f"manifests/{stage}.json", entry["step"], entry["shard"]))
 
 
 def _other_manifests(records: Records) -> None:
@@ -189,18 +193,23 @@ def _other_manifests(records: Records) -> None:
             has, kind = ALWAYS.get(path.name, ("format", int)) if path.parent == folder else ("format", int)
             entry = records.shaped(path, "", partial(_holds, field=has, kind=kind))
             if name == "manifests/input.json":
-                _made_tables(records, entry or {})
+                _made_tables(records, path, entry or {})
 
 
 def _holds(entry: Mapping[str, Any], field: str, kind: type) -> bool:
     return isinstance(entry.get(field), kind)
 
 
-def _made_tables(records: Records, entry: Mapping[str, Any]) -> None:
+def _made_tables(records: Records, path: Path, entry: Mapping[str, Any]) -> None:
     """The input list names the tables that were made of files that are none."""
-    for file in entry.get("files", []):
-        if made := file.get("made"):
-            records.claims[made[0]] = Claim(FileRecord(*made), "manifests/input.json")
+    try:
+        with parsing(path, "not a list of input files"):
+            made = [FileRecord(*file["made"]) for file in entry.get("files", ()) if file.get("made")]
+    except FormatError as error:
+        records.find(path, "damaged", _reason(error, path))
+        return
+    for file in made:
+        records.claims[file.path] = Claim(file, "manifests/input.json")
 
 
 def _is_record(path: Path) -> bool:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO
 
 from manifests.checksums import sha256_file
-from manifests.files import FormatError, read_json, unsealed, write_json, writing
+from manifests.files import FormatError, parsing, read_json, unsealed, write_json, writing
 from manifests.regular_files import read_plain
 
 Sample = dict[str, bytes]
@@ -60,16 +60,15 @@ class Index:
     def read(cls, path: Path) -> "Index":
         """Read the index file at `path`. Raises FormatError for one that is damaged or no index, OSError."""
         entry, sealed = unsealed(path, read_plain(path))
-        try:
+        with parsing(path, "not a shard's index"):
             members = tuple(
                 Member(str(name), int(offset), int(length), int(crc)) for name, offset, length, crc in entry["members"]
             )
             index = cls(
                 str(entry["shard"]), str(entry["sha256"]), int(entry["bytes"]), int(entry["samples"]), members, sealed
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"{path}: not a shard's index ({type(error).__name__}: {error})") from error
-        if fault := index.misplaced():
+            fault = index.misplaced()
+        if fault:
             raise FormatError(f"{path}: not a shard's index: {fault}")
         return index
 
@@ -92,7 +91,7 @@ class Index:
         return "" if end <= self.bytes else f"{self.bytes} bytes, its members take {end}"
 
 
-class ShardError(ValueError):
+class ShardError(FormatError):
     """A tar shard is not what its index says; the message names the shard and the difference."""
 
 
@@ -161,15 +160,12 @@ def read_shard(path: Path) -> Iterator[tuple[str, Sample]]:
 
 def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
     """Yield (key, extension, bytes) of every member, then check the end."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for info in tar:
-                file = tar.extractfile(info)
-                name, _, extension = info.name.partition(".")
-                yield name, extension, file.read() if file else b""
-            check_end(path, tar.offset)
-    except tarfile.TarError as error:
-        raise ShardError(f"{path}: damaged ({error})") from error
+    with parsing(path, "damaged", ShardError), tarfile.open(path, "r:") as tar:
+        for info in tar:
+            file = tar.extractfile(info)
+            name, _, extension = info.name.partition(".")
+            yield name, extension, file.read() if file else b""
+        check_end(path, tar.offset)
 
 
 def member_places(path: Path) -> Iterator[tuple[str, int, int]]:
@@ -202,11 +198,8 @@ def _is_plain(head: bytes) -> bool:
 
 
 def _places_by_tarfile(path: Path, file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            yield from ((info.name, info.offset_data, info.size) for info in tar)
-    except tarfile.TarError as error:
-        raise ShardError(f"{path}: damaged ({error})") from error
+    with parsing(path, "damaged", ShardError), tarfile.open(fileobj=file, mode="r:") as tar:
+        yield from ((info.name, info.offset_data, info.size) for info in tar)
 
 
 def check_end(path: Path, offset: int) -> None:
@@ -219,16 +212,29 @@ def check_end(path: Path, offset: int) -> None:
         raise ShardError(f"{path}: no end-of-archive blocks at byte {offset}: the file was cut")
 
 
+def index_counts(path: Path) -> tuple[int, int, str]:
+    """Return what an index file says of its whole tar: samples, bytes, sha256 in hex; its members are not looked at.
+
+    Raises FormatError for one that is damaged or no index, OSError.
+    """
+    entry = read_json(path)
+    with parsing(path, "not a shard's index"):
+        return int(entry["samples"]), int(entry["bytes"]), str(entry["sha256"])
+
+
 def verify_shard(path: Path) -> int:
-    """Check a shard against its index, byte for byte; return the number of samples. Raises ShardError or OSError."""
-    index = read_json(index_path(path))
+    """Check a shard against its index, byte for byte; return the number of samples.
+
+    Raises ShardError for a shard that differs, FormatError for an index that is damaged, OSError.
+    """
+    samples, expected, sha256 = index_counts(index_path(path))
     size = path.stat().st_size
-    if size != index["bytes"]:
-        raise ShardError(f"{path}: {size} bytes, its index says {index['bytes']}")
+    if size != expected:
+        raise ShardError(f"{path}: {size} bytes, its index says {expected}")
     got = sha256_file(path)
-    if got != index["sha256"]:
-        raise ShardError(f"{path}: sha256 {got[:16]}…, its index says {index['sha256'][:16]}…")
-    return int(index["samples"])
+    if got != sha256:
+        raise ShardError(f"{path}: sha256 {got[:16]}…, its index says {sha256[:16]}…")
+    return samples
 
 
 class ShardReader:

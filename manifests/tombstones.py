@@ -128,7 +128,7 @@ class Tombstones:
 def read_tombstones(root: Path) -> Tombstones:
     """Return the tombstones of the run at `root`, none where nothing was removed.
 
-    Raises FormatError where they are missing or damaged though there is a record of them, OSError or ArrowException.
+    Raises FormatError where they are damaged, or missing though there is a record of them, OSError.
     """
     path = root / TOMBSTONES
     record = Journal(root, STEP).get(NAME)
@@ -136,7 +136,7 @@ def read_tombstones(root: Path) -> Tombstones:
     noted = (manifests / "journal" / STEP / f"{NAME}.json").exists() or bool(finished(manifests / "removals", "*.json"))
     if noted and not path.exists():
         raise FormatError(f"{path}: missing, and what was removed would come back; restore it from a copy of the run")
-    if record is not None and sha256_file(path) != record.files[0].sha256:
+    if record is not None and [sha256_file(path)] != [file.sha256 for file in record.files]:
         raise FormatError(f"{path}: damaged, and what was removed might come back; restore it from a copy of the run")
     return Tombstones(read_table(path) if path.exists() else TABLE.empty_table())
 

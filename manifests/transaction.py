@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.checksums import sha256_file
-from manifests.files import TEMPORARY, read_json, write_json
+from manifests.files import TEMPORARY, FormatError, parsing, read_json, write_json
 
 PENDING = ".removal"
 """Where a removal keeps new files until all of them are whole."""
@@ -120,15 +120,20 @@ def _noted(root: Path) -> tuple[dict[str, str], list[str]]:
     note."""
     for note in NOTES:
         try:
-            entry = read_json(root / PENDING / note)
-            return dict(entry["put"]), list(entry["drop"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return _read_note(root / PENDING / note)
+        except (OSError, FormatError):
             continue
     raise TransactionError(
         f"{root}: a removal was interrupted, and {' and '.join(f'{PENDING}/{note}' for note in NOTES)}, which say what"
         " it had changed, are damaged or missing; nothing was moved now: restore one of them, or the run from a copy"
         " and remove again"
     )
+
+
+def _read_note(path: Path) -> tuple[dict[str, str], list[str]]:
+    entry = read_json(path)
+    with parsing(path, "not the note of a removal"):
+        return dict(entry["put"]), list(entry["drop"])
 
 
 def _damaged(root: Path, put: dict[str, str]) -> list[str]:

@@ -6,12 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from manifests.checksums import Measured, Watch, measure_all
 from manifests.damage import explain
-from manifests.files import TEMPORARY, FormatError, finished, read_json
+from manifests.files import TEMPORARY, FormatError, finished, read_json, read_parquet
 from manifests.journal import STEP, FileRecord
 from manifests.layout import owner
 from manifests.lineage import FOLDER, is_journalled, lost
@@ -243,9 +240,9 @@ def _sidecars(path: Path, damaged: list[Path]) -> tuple[Index | None, Mapping[st
         if index_path(path).exists() and index_path(path) not in damaged:
             return Index.read(index_path(path)), None
         if table.is_file() and table not in damaged:
-            rows = pq.read_table(table, columns=["key", "sha256"]).to_pylist()
+            rows = read_parquet(table, ["key", "sha256"]).to_pylist()
             return None, {f"{row['key']}.jpg": row["sha256"] for row in rows if row["sha256"]}
-    except (OSError, FormatError, pa.ArrowException, ValueError):
+    except (OSError, FormatError):
         pass
     return None, None
 
@@ -367,10 +364,11 @@ def _tombstones(records: Records) -> None:
     if TOMBSTONES in records.claims:
         return
     try:
-        pq.read_table(records.root / TOMBSTONES)
+        read_parquet(records.root / TOMBSTONES)
         records.find(TOMBSTONES, "unproved", "can be read, but no record names its sha256")
-    except (OSError, pa.ArrowException, ValueError) as error:
-        records.find(TOMBSTONES, "damaged", f"cannot be read ({(str(error).splitlines() or ['?'])[0][:120]})")
+    except (OSError, FormatError) as error:
+        says = str(error).removeprefix(f"{records.root / TOMBSTONES}: ")
+        records.find(TOMBSTONES, "damaged", f"cannot be read ({says})")
 
 
 def claims_of(root: Path, stages: Stages) -> dict[str, Claim]:

@@ -1,17 +1,15 @@
 """Verify a bare folder of shards with their sidecars, as a downloader of the set has it: no journal, no manifest."""
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from manifests.checksums import Measured, Watch, measure_all
 from manifests.damage import explain, scan
-from manifests.files import SEAL, TEMPORARY, FormatError
+from manifests.files import SEAL, TEMPORARY, FormatError, parse_json, parsing, read_parquet
 from manifests.records import Finding
 from manifests.regular_files import read_plain, walk
 from manifests.shards import Index, index_path
@@ -166,12 +164,10 @@ def _pairs(folder: _Folder, path: Path, got: Measured) -> None:
     folder.know(table)
     folder.know(stats)
     try:
-        rows = pq.read_table(table).to_pylist()
-        wanted = {row["key"]: row for row in rows if row["status"] == "success"}
-    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-        folder.find(
-            table, "damaged", f"cannot be read as a table of pairs ({(str(error).splitlines() or ['?'])[0][:120]})"
-        )
+        rows, wanted = _pair_rows(table)
+    except (OSError, FormatError) as error:
+        says = str(error).removeprefix(f"{table}: ")
+        folder.find(table, "damaged", f"cannot be read as a table of pairs ({says})")
         return
     _stats(folder, stats, len(rows), len(wanted))
     if got.bytes == 0:
@@ -188,6 +184,13 @@ def _pairs(folder: _Folder, path: Path, got: Measured) -> None:
     )
     if line not in folder.said:
         folder.said.append(line)
+
+
+def _pair_rows(path: Path) -> tuple[list[dict[str, object]], dict[str, dict[str, object]]]:
+    """Return the rows of a table of pairs, and key -> row of those with a picture."""
+    rows = read_parquet(path).to_pylist()
+    with parsing(path, "not a table of pairs"):
+        return rows, {str(row["key"]): row for row in rows if row["status"] == "success"}
 
 
 def _pair_faults(path: Path, wanted: dict[str, dict[str, object]]) -> list[str]:
@@ -218,8 +221,8 @@ def _pair_faults(path: Path, wanted: dict[str, dict[str, object]]) -> list[str]:
 
 def _agrees(data: bytes, row: dict[str, object]) -> bool:
     try:
-        note = json.loads(data)
-    except ValueError:
+        note = parse_json("a member", data)
+    except FormatError:
         return False
     return isinstance(note, dict) and all(value == row[name] for name, value in note.items() if name in row)
 
@@ -229,15 +232,15 @@ def _stats(folder: _Folder, path: Path, count: int, successes: int) -> None:
         folder.find(path, "missing", "not there, though its shard is")
         return
     try:
-        said = json.loads(read_plain(path))
-        if (said["count"], said["successes"]) != (count, successes):
-            folder.find(
-                path,
-                "damaged",
-                f"{said['count']} rows and {said['successes']} pictures, its table has {count} and {successes}",
-            )
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        folder.find(path, "damaged", "empty" if path.stat().st_size == 0 else f"not a shard's statistics ({error})")
+        said = parse_json(path, read_plain(path))
+        with parsing(path, "lacks a count"):
+            rows, pictures = said["count"], said["successes"]
+    except (OSError, FormatError) as error:
+        says = str(error).removeprefix(f"{path}: ")
+        folder.find(path, "damaged", "empty" if path.stat().st_size == 0 else f"not a shard's statistics ({says})")
+        return
+    if (rows, pictures) != (count, successes):
+        folder.find(path, "damaged", f"{rows} rows and {pictures} pictures, its table has {count} and {successes}")
 
 
 def _pairs_without_tar(folder: _Folder) -> None:

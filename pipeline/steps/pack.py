@@ -1,5 +1,6 @@
 """pretokenize / pack: codes, captions and provenance into WebDataset shards, in an order drawn from hash(uid, seed)."""
 
+import contextlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,18 +141,19 @@ class Pack(Step):
             connection.register("asked", pa.table({"uid": pa.array(sorted(uids), pa.binary())}))
             return dict(connection.execute(query, self._weights(tier)).fetchall())
 
-    def _connect(self) -> duckdb.DuckDBPyConnection:
+    @contextlib.contextmanager
+    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open DuckDB with the function `json_bytes`."""
-        connection = connect(self.root)
-        connection.create_function(
-            "json_bytes",
-            json_bytes,
-            [duckdb.sqltype("VARCHAR")],
-            duckdb.sqltype("BIGINT"),
-            type=PythonUDFType.ARROW,
-            null_handling=FunctionNullHandling.SPECIAL,
-        )
-        return connection
+        with connect(self.root) as connection:
+            connection.create_function(
+                "json_bytes",
+                json_bytes,
+                [duckdb.sqltype("VARCHAR")],
+                duckdb.sqltype("BIGINT"),
+                type=PythonUDFType.ARROW,
+                null_handling=FunctionNullHandling.SPECIAL,
+            )
+            yield connection
 
     def _encoded(self, tier: str) -> list[Path]:
         return sidecars(self.root, "encode", tier)
