@@ -1,4 +1,4 @@
-"""Data sets: what a file is by its first bytes, whose columns mean what, URLs of any file system, paths and lines."""
+"""Data sets: what a file is by its first bytes, whose columns mean what, URLs of any file system."""
 
 import io
 import sys
@@ -10,12 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.fetch.img2dataset import reason_of_download
-from pipeline.inputs import jsonl as lines_module
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import data_folder, find_files, kind_of, look_at_inputs
 from pipeline.inputs.input_list import register_files
-from pipeline.inputs.jsonl import Folder, lines, read_line
-from pipeline.inputs.parquet import RowGroups
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
@@ -175,60 +172,12 @@ def test_a_file_is_known_by_its_first_bytes():
     assert [kind_of(head) for head in heads] == ["parquet", "tar", "jsonl", "array", "gzip", "text", "empty", "?"]
 
 
-def test_lines_of_any_length(monkeypatch):
-    monkeypatch.setattr(lines_module, "MAX_LINE", 5)
-    monkeypatch.setattr(lines_module, "BLOCK", 3)
-    assert list(lines(io.BytesIO(b"ab\n\nabcde\nabcdef\nx"))) == [b"ab", b"", b"abcde", None, b"x"]
-    assert list(lines(io.BytesIO(b"abcdefgh"))) == [None]
-    assert list(lines(io.BytesIO(b"a\n"))) == [b"a"]
-
-
-@pytest.mark.parametrize(
-    ("path", "inside"),
-    [
-        ("a.jpg", "lists/a.jpg"),
-        ("../p/a.jpg", "p/a.jpg"),
-        ("/data/p/a.jpg", "p/a.jpg"),
-        ("/mnt/p/a.jpg", "p/a.jpg"),
-        ("../../a.jpg", None),
-        ("/database/a.jpg", None),
-        ("p/\0.jpg", None),
-        ("file:///data/p/a.jpg", None),
-        ("..", None),
-    ],
-)
-def test_a_path_stays_in_the_data_set(path, inside):
-    assert Folder("/data/lists", "/data", "/mnt").inside(path) == inside
-
-
-def test_captions_by_their_place():
-    mapping = {"url": "image_path", "text": "text", "top_caption": "top_caption", "similarity": "clip"}
-    row = read_line(b'{"image_path": "a.jpg", "text": ["x", "y", "z"], "clip": 0.5}', Folder("/d", "/d"), mapping)
-    assert (row["text"], row["top_caption"], row["similarity"], row["fault"]) == ("x", "y", 0.5, None)
-    assert read_line(b'{"image_path": "a.jpg", "text": []}', Folder("/d", "/d"), mapping)["text"] is None
-    assert read_line(b"[" * 100_000, Folder("/d", "/d"), mapping) == {"fault": "broken_line"}
-
-
 def test_the_data_sets_folder_is_the_fixed_part_of_its_files(tmp_path):
     (tmp_path / "in").mkdir()
     for files in (f"{tmp_path}/in", f"{tmp_path}/in/*.jsonl", f"{tmp_path}/in/**/a?.jsonl", f"{tmp_path}/in/a.jsonl"):
         assert data_folder(recipe("jsonl", files)) == f"file://{tmp_path}/in"
     assert data_folder(recipe("jsonl", [f"{tmp_path}/in/a.jsonl", f"{tmp_path}/b/*.jsonl"])) == f"file://{tmp_path}"
     assert data_folder(recipe("jsonl", str(tmp_path), images="memory://p")).removeprefix("memory://").strip("/") == "p"
-
-
-def test_a_table_is_made_once_and_again_for_other_lines(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"image_path": "1.jpg", "text": "x"}\n')
-    made = recipe("jsonl", str(tmp_path / "a.jsonl"), tmp_path / "run")
-    (first,) = with_tables(made, look_at_inputs(made))
-    (again,) = with_tables(made, look_at_inputs(made))
-    assert first.url == again.url
-    with RowGroups(first.url) as table:
-        assert table.rows == (1,)
-    register_files(made.root, [first])
-    (tmp_path / "a.jsonl").write_text('{"image_path": "2.jpg", "text": "x"}\n')
-    with pytest.raises(RecipeError, match="made from another input"):
-        register_files(made.root, with_tables(made, look_at_inputs(made)))
 
 
 def test_an_empty_file_of_lines_has_no_rows(tmp_path):

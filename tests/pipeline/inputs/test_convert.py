@@ -1,0 +1,86 @@
+"""Tables made of what is none: once for the same bytes, in the run folder, without removed rows."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from manifests.shards import write_shard
+from manifests.tombstones import write_tombstones
+from pipeline.inputs import convert as module
+from pipeline.inputs.convert import with_tables
+from pipeline.inputs.files import look_at_inputs
+from pipeline.inputs.input_list import register_files
+from pipeline.inputs.parquet import RowGroups
+from pipeline.recipes.load import parse_recipe
+from pipeline.recipes.schema import RecipeError
+
+
+def recipe(dataset, files, root, **more):
+    given = {"dataset": dataset, "files": str(files), **more}
+    return parse_recipe({"input": given, "output": {"root": str(root)}, "tier": {"a": {"size": 64}}})
+
+
+def converted(recipe_):
+    """Return the one input file with its table, and what stands in the table."""
+    (file,) = with_tables(recipe_, look_at_inputs(recipe_))
+    return file, pq.read_table(file.url).to_pydict()
+
+
+def test_a_table_is_made_once_and_again_for_other_lines(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"image_path": "1.jpg", "text": "x"}\n')
+    made = recipe("jsonl", str(tmp_path / "a.jsonl"), tmp_path / "run")
+    (first,) = with_tables(made, look_at_inputs(made))
+    (again,) = with_tables(made, look_at_inputs(made))
+    assert first.url == again.url
+    with RowGroups(first.url) as table:
+        assert table.rows == (1,)
+    register_files(made.root, [first])
+    (tmp_path / "a.jsonl").write_text('{"image_path": "2.jpg", "text": "x"}\n')
+    with pytest.raises(RecipeError, match="made from another input"):
+        register_files(made.root, with_tables(made, look_at_inputs(made)))
+
+
+def test_lines_become_rows_in_their_order_with_their_faults(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"image_path": "1.jpg", "text": ["x", "y"]}\nno line\n{"image_path": "../2.jpg", "text": "z"}\n'
+    )
+    file, columns = converted(recipe("jsonl", tmp_path / "a.jsonl", tmp_path / "run"))
+    assert columns["image_path"] == ["1.jpg", None, "../2.jpg"]
+    assert columns["text"] == ["x", None, "z"]
+    assert columns["tessera_fault"] == [None, "broken_line", "blocked_path"]
+    assert (file.name, file.raw, file.groups, file.fault) == ("a.jsonl", "", (3,), "")
+    assert file.made[0].startswith("manifests/input/")
+    assert file.made[2] == (tmp_path / "run" / file.made[0]).stat().st_size
+
+
+def test_row_groups_hold_so_many_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "GROUP_ROWS", 2)
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"image_path": "{n}.jpg", "text": "x"}}\n' for n in range(5)))
+    file, columns = converted(recipe("jsonl", tmp_path / "a.jsonl", tmp_path / "run"))
+    assert (file.groups, columns["image_path"]) == ((2, 2, 1), [f"{n}.jpg" for n in range(5)])
+
+
+def test_pictures_that_all_lie_elsewhere_are_a_fault_of_the_recipe(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"image_path": "/far/1.jpg", "text": "x"}\nno line\n')
+    with pytest.raises(RecipeError, match=r"every picture of a\.jsonl lies outside .* the first is '/far/1\.jpg'"):
+        converted(recipe("jsonl", tmp_path / "a.jsonl", tmp_path / "run"))
+    assert list((tmp_path / "run").rglob("*.parquet")) == []
+
+
+def test_a_tar_becomes_a_table_and_a_damaged_one_a_fault(tmp_path):
+    write_shard(tmp_path / "0.tar", [("k0", {"jpg": b"j", "txt": b"words"})])
+    made = recipe("img2dataset", tmp_path / "0.tar", tmp_path / "run")
+    _, columns = converted(made)
+    assert (columns["key"], columns["caption"], columns["url"]) == (["k0"], ["words"], ["0.tar/k0.jpg"])
+    (tmp_path / "0.tar").write_bytes(b"\xff" * 1024)
+    (broken,) = with_tables(made, look_at_inputs(made))
+    assert (broken.raw, broken.groups, broken.fault) == ("", (), "not a readable tar: bad checksum")
+
+
+def test_removed_rows_are_blank_from_the_start(tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"image_path": "{n}.jpg", "text": "x"}}\n' for n in range(2)))
+    write_tombstones(
+        tmp_path / "run", [{"kind": "uid", "value_sha256": "00" * 32, "source": "a.jsonl", "source_row": 1}]
+    )
+    _, columns = converted(recipe("jsonl", tmp_path / "a.jsonl", tmp_path / "run"))
+    assert columns["image_path"] == ["0.jpg", None]
+    assert columns["tessera_fault"] == [None, "removed"]
