@@ -71,7 +71,7 @@ class RemovedRows:
         if any(match.decode() in self.hexes for match in HEX.findall(line.lower())):
             return True
         text = line.decode("utf-8", "replace")
-        if self.hosts and any(name in self.hosts for found in HOSTS.findall(text.lower()) for name in domains(found)):
+        if self.hosts and any(name in self.hosts for host in HOSTS.findall(text.lower()) for name in domains(host)):
             return True
         forms, lengths, paths = self._written
         begins = [match.start() for match in SCHEME.finditer(text)]

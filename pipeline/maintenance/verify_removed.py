@@ -34,26 +34,26 @@ def with_absence(root: Path, report: Report, jobs: int = 0) -> Report:
     """Return a report of verify with a finding for each file that still holds something removed. Nothing is read
     without tombstones."""
     try:
-        wanted = Wanted(read_tombstones(root))
+        removed = Wanted(read_tombstones(root))
     except (OSError, FormatError, pa.ArrowException):
         return report  # verify has named the damage
-    if not wanted.tombstones:
+    if not removed.tombstones:
         return report
     paths = [path for path in _paths(root) if path != root / TOMBSTONES]
     with ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool:
-        said = list(pool.map(lambda path: _look(root, path, wanted), paths))
-    found = [
+        says_of = list(pool.map(lambda path: _look(root, path, removed), paths))
+    findings = [
         Finding(path.relative_to(root).as_posix(), "removed", f"holds {'; '.join(says)}, which was removed")
-        for path, says in zip(paths, said, strict=True)
+        for path, says in zip(paths, says_of, strict=True)
         if says and path.relative_to(root).as_posix() not in YOURS
     ]
-    yours = [name for name in YOURS if (root / name) in paths and said[paths.index(root / name)]]
+    yours = [name for name in YOURS if (root / name) in paths and says_of[paths.index(root / name)]]
     line = (
-        f"removed: {len(wanted.hexes):,} uids, {len(paths):,} files searched for them, their URLs and hosts: in"
-        f" {len(found)} of them"
+        f"removed: {len(removed.hexes):,} uids, {len(paths):,} files searched for them, their URLs and hosts: in"
+        f" {len(findings)} of them"
     )
     mentions = [f"{name} names a removed URL or host: it is yours, and stays as it is" for name in yours]
-    return report.also(found, [line, *_returned(root), *mentions])
+    return report.also(findings, [line, *_returned(root), *mentions])
 
 
 def _returned(root: Path) -> list[str]:
@@ -73,77 +73,77 @@ def _paths(root: Path) -> Iterator[Path]:
         yield from (here / name for name in sorted(files) if not name.startswith(TEMPORARY) and (here / name).is_file())
 
 
-def _look(root: Path, path: Path, wanted: Wanted) -> list[str]:
+def _look(root: Path, path: Path, removed: Wanted) -> list[str]:
     """Return what a file holds that it must not; nothing of one that cannot be read: verify has named it."""
     final = path.parent == root / "ledger" / "final"
     try:
         if path.suffix == ".parquet":
-            return list(_in_table(path, wanted, final))
+            return list(_in_table(path, removed, final))
         if path.suffix == ".tar":
-            return list(_in_tar(path, wanted))
-        return list(_in_text(path, wanted)) if path.suffix in TEXTS else []
+            return list(_in_tar(path, removed))
+        return list(_in_text(path, removed)) if path.suffix in TEXTS else []
     except (OSError, pa.ArrowException, ValueError):
         return []
 
 
-def _in_table(path: Path, wanted: Wanted, final: bool) -> Iterator[str]:
+def _in_table(path: Path, removed: Wanted, final: bool) -> Iterator[str]:
     """Look at the decoded columns: 16-byte ones, texts of 32 digits, URLs. `final`: the ledger that may say the uid."""
     with pq.ParquetFile(path) as file:
         fields = [field for field in file.schema_arrow if not (final and field.name == "uid")]
         for field in fields:
             of_uid = field.type == pa.binary(16) or field.name in ("uid", "key")
-            of_url = field.name == "url" and wanted.has_urls
+            of_url = field.name == "url" and removed.has_urls
             if not of_uid and not of_url:
                 continue
-            found = sum(_count(batch.column(0), wanted, of_url) for batch in file.iter_batches(columns=[field.name]))
-            if found:
-                yield f"{found} {'URLs' if of_url else 'uids'} in column {field.name}"
+            count = sum(_count(batch.column(0), removed, of_url) for batch in file.iter_batches(columns=[field.name]))
+            if count:
+                yield f"{count} {'URLs' if of_url else 'uids'} in column {field.name}"
 
 
-def _count(column: pa.Array, wanted: Wanted, of_url: bool) -> int:
-    return wanted.urls(column) if of_url else wanted.uids(column)
+def _count(column: pa.Array, removed: Wanted, of_url: bool) -> int:
+    return removed.urls(column) if of_url else removed.uids(column)
 
 
-def _in_tar(path: Path, wanted: Wanted) -> Iterator[str]:
+def _in_tar(path: Path, removed: Wanted) -> Iterator[str]:
     urls: list[str] = []
     with open(path, "rb") as file:
         for name, offset, length in member_places(path):
-            if name.partition(".")[0] in wanted.hexes:
+            if name.partition(".")[0] in removed.hexes:
                 yield f"member {name}"
-            if wanted.has_urls and name.endswith(".json"):
+            if removed.has_urls and name.endswith(".json"):
                 urls += _urls(json.loads(os.pread(file.fileno(), length, offset)))
-    if urls and (found := wanted.urls(pa.array(urls, pa.string()))):
-        yield f"{found} URLs in its members"
+    if urls and (count := removed.urls(pa.array(urls, pa.string()))):
+        yield f"{count} URLs in its members"
 
 
 def _urls(note: Any) -> list[str]:
     return [note["url"]] if isinstance(note, dict) and isinstance(note.get("url"), str) else []
 
 
-def _in_text(path: Path, wanted: Wanted) -> Iterator[str]:
+def _in_text(path: Path, removed: Wanted) -> Iterator[str]:
     data = path.read_bytes()
-    if found := _hexes(data.splitlines(), wanted):
-        yield f"{found} uids"
-    if wanted.has_urls and (found := wanted.urls(pa.array(sorted(_urls_of(data)), pa.string()))):
-        yield f"{found} URLs"
-    elif found := (
-        0 if path.name.endswith(".index.json") else wanted.hosts(HOSTS.findall(data.decode("utf-8", "replace").lower()))
+    if count := _hexes(data.splitlines(), removed):
+        yield f"{count} uids"
+    if removed.has_urls and (count := removed.urls(pa.array(sorted(_urls_of(data)), pa.string()))):
+        yield f"{count} URLs"
+    elif not path.name.endswith(".index.json") and (
+        count := removed.hosts(HOSTS.findall(data.decode("utf-8", "replace").lower()))
     ):
-        yield f"{found} hosts"
+        yield f"{count} hosts"
 
 
 def _urls_of(data: bytes) -> set[str]:
     """Return what may be a URL, or the path of a local picture, in a text: with and without JSON's escapes and what
     ends a sentence."""
-    found = {match.decode("utf-8", "replace") for match in URL.findall(data)}
+    urls = {match.decode("utf-8", "replace") for match in URL.findall(data)}
     for match in QUOTED.findall(data):
         text = match.decode("utf-8", "replace")
         try:
-            found.add(json.loads(f'"{text}"') if "\\" in text else text)
+            urls.add(json.loads(f'"{text}"') if "\\" in text else text)
         except ValueError:
             continue
-    return found | {url.rstrip(".,;:)]}") for url in found}
+    return urls | {url.rstrip(".,;:)]}") for url in urls}
 
 
-def _hexes(lines: Iterable[bytes], wanted: Wanted) -> int:
-    return sum(match.decode() in wanted.hexes for line in lines for match in HEX.findall(line.lower()))
+def _hexes(lines: Iterable[bytes], removed: Wanted) -> int:
+    return sum(match.decode() in removed.hexes for line in lines for match in HEX.findall(line.lower()))

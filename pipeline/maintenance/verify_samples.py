@@ -19,7 +19,7 @@ IN_PROCESS = 8
 
 
 @dataclass(frozen=True)
-class Found:
+class Contents:
     """What was read of a shard: samples, what made their codes, the widths of their features, and the first fault."""
 
     samples: int
@@ -36,25 +36,25 @@ def with_samples(root: Path, report: Report, jobs: int = 0) -> Report:
     wrong = {root / finding.path for finding in report.wrong}
     paths = [path for path in _code_shards(root) if not wrong & {path, index_path(path)}]
     if len(paths) <= IN_PROCESS:
-        looked = list(map(look_into, paths))
+        contents = list(map(look_into, paths))
     else:
         with ProcessPoolExecutor(jobs or len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
-            looked = list(pool.map(look_into, paths))
-    faults = dict(zip(paths, looked, strict=True))
-    found = [
-        Finding(path.relative_to(root).as_posix(), "damaged", one.fault, "pack")
-        for path, one in faults.items()
-        if one.fault
+            contents = list(pool.map(look_into, paths))
+    by_path = dict(zip(paths, contents, strict=True))
+    findings = [
+        Finding(path.relative_to(root).as_posix(), "damaged", shard.fault, "pack")
+        for path, shard in by_path.items()
+        if shard.fault
     ]
-    for kind, of in (("made by", lambda one: one.tokenizers), ("features of width", lambda one: one.widths)):
-        found += _others(root, faults, kind, of)
-    line = f"samples: {sum(one.samples for one in looked):,} in {len(paths):,} code shards looked into"
-    return report.also(found, [line])
+    for kind, of in (("made by", lambda shard: shard.tokenizers), ("features of width", lambda shard: shard.widths)):
+        findings += _others(root, by_path, kind, of)
+    line = f"samples: {sum(shard.samples for shard in contents):,} in {len(paths):,} code shards looked into"
+    return report.also(findings, [line])
 
 
 def _code_shards(root: Path) -> list[Path]:
-    found = (folder / name for folder, _, files in walk(root) for name in files if name.endswith(".tar"))
-    return sorted(path for path in found if _holds_codes(path))
+    tars = (folder / name for folder, _, files in walk(root) for name in files if name.endswith(".tar"))
+    return sorted(path for path in tars if _holds_codes(path))
 
 
 def _holds_codes(path: Path) -> bool:
@@ -64,7 +64,7 @@ def _holds_codes(path: Path) -> bool:
         return False
 
 
-def look_into(path: Path) -> Found:
+def look_into(path: Path) -> Contents:
     """Read every sample of a shard up to the first that cannot be trained on."""
     from tokenize_shards.samples import Shard, read_samples
 
@@ -77,19 +77,19 @@ def look_into(path: Path) -> Found:
             widths.update([] if sample.features is None else [sample.features.shape[1]])
     except (ValueError, OSError) as error:
         fault = str(error).removeprefix(f"shard {path.resolve()}, ").removeprefix(f"shard {path.resolve()}: ")
-    return Found(count, frozenset(tokenizers), frozenset(widths), fault)
+    return Contents(count, frozenset(tokenizers), frozenset(widths), fault)
 
 
 def _others(
-    root: Path, faults: dict[Path, Found], kind: str, of: Callable[[Found], frozenset[object]]
+    root: Path, by_path: dict[Path, Contents], kind: str, of: Callable[[Contents], frozenset[object]]
 ) -> list[Finding]:
     """Name the shards that hold what the first shard of their folder does not: all of a folder are made alike."""
     first: dict[Path, object] = {}
-    found = []
-    for path, one in faults.items():
-        for value in sorted(of(one), key=str):
+    findings = []
+    for path, shard in by_path.items():
+        for value in sorted(of(shard), key=str):
             usual = first.setdefault(path.parent, value)
             if value != usual:
                 says = f"{kind} {value}, the first sample of its folder {usual}"
-                found.append(Finding(path.relative_to(root).as_posix(), "damaged", says, "pack"))
-    return found
+                findings.append(Finding(path.relative_to(root).as_posix(), "damaged", says, "pack"))
+    return findings

@@ -36,13 +36,13 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Return the versions that the digest is promised for: packages, Python, processor."""
-    found = {"python": platform.python_version(), "machine": f"{platform.machine()} {_processor()}".strip()}
+    versions_of = {"python": platform.python_version(), "machine": f"{platform.machine()} {_processor()}".strip()}
     for name in ("tessera-t2i", *PACKAGES):
         try:
-            found[name] = version(name)
+            versions_of[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions_of[name] = "not installed"
+    return versions_of
 
 
 def _processor() -> str:
@@ -66,7 +66,7 @@ def stage_figures(steps: Sequence[Step]) -> dict[str, Any]:
         "dropped": total_dropped(counted),
         "tiers": {tier: count for step in steps for tier, count in step.tiers().items()},
         "facts": {name: fact for step in steps for name, fact in step.facts().items()},
-        "shards": [entry for name, found in records.items() for entry in shard_list(name, found)],
+        "shards": [entry for name, of_step in records.items() for entry in shard_list(name, of_step)],
     }
 
 

@@ -193,9 +193,9 @@ def _register_input(recipe: Recipe, files: list[InputFile], dry_run: bool) -> No
     nowhere = sorted(name for name, count in lacking.items() if count == readable)
     if nowhere:
         print(f"warning: the input lacks {', '.join(nowhere)}: these columns are null")
-    some = [f"{name} ({count} of {readable} files)" for name, count in sorted(lacking.items()) if count < readable]
-    if some:
-        print(f"warning: some files lack {', '.join(some)}: null there")
+    partly = [f"{name} ({count} of {readable} files)" for name, count in sorted(lacking.items()) if count < readable]
+    if partly:
+        print(f"warning: some files lack {', '.join(partly)}: null there")
     for file in files:
         if file.fault:
             print(f"warning: {file.name}: {file.fault}; it is counted as a loss")

@@ -118,12 +118,12 @@ def _redact(work: Removal, tombstones: list[dict[str, Any]]) -> None:
 
 
 def _outcome(
-    work: Removal, found: dict[Selector, int], known: tuple[Selector, ...], rows: list[dict[str, Any]]
+    work: Removal, counts: dict[Selector, int], known: tuple[Selector, ...], rows: list[dict[str, Any]]
 ) -> Outcome:
     """Return what was done; `rows`: the new tombstones."""
     places = {(row["source"], row["source_row"]) for row in rows if row["uid"]}
     return Outcome(
-        found,
+        counts,
         known,
         len(places),
         len(work.removed.uids),
@@ -226,10 +226,10 @@ def _record(work: Removal, outcome: Outcome, promote: bool) -> str:
     return path.relative_to(work.copy).as_posix()
 
 
-def _by_folder(made: Changes) -> dict[str, int]:
+def _by_folder(changed: Changes) -> dict[str, int]:
     """Return folder -> files written anew or dropped."""
     counts: dict[str, int] = {}
-    for name in (*made.put, *made.drop):
+    for name in (*changed.put, *changed.drop):
         folder = os.path.dirname(name) or "."
         counts[folder] = counts.get(folder, 0) + 1
     return dict(sorted(counts.items()))

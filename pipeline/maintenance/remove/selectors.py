@@ -68,22 +68,22 @@ def selector(kind: str, text: str, paths: bool = False) -> Selector:
     """
     value = text.strip()
     if kind in DIGITS:
-        found = value.lower() if re.fullmatch(rf"[0-9a-fA-F]{{{DIGITS[kind]}}}", value) else ""
+        canonical = value.lower() if re.fullmatch(rf"[0-9a-fA-F]{{{DIGITS[kind]}}}", value) else ""
     elif kind == "host":
-        found = _host(re.sub(r"^(\*\.|\.)", "", value))
+        canonical = _host(re.sub(r"^(\*\.|\.)", "", value))
     else:
-        found = _url(value, paths)
-    if not found:
+        canonical = _url(value, paths)
+    if not canonical:
         raise RecipeError(f"--{kind} {text[:100]!r}: wanted {WANTED[kind]}")
-    return Selector(kind, found)
+    return Selector(kind, canonical)
 
 
 def _host(value: str) -> str:
     """Return a host in canonical form, or nothing for what is none."""
     if re.search(r"[\s/?#@,]|:(?![^\[]*\])", value):
         return ""
-    found = hosts_of(pa.array([f"http://{value}/"]))[0].as_py() or ""
-    return found if re.fullmatch(HOST, found) else ""
+    host = hosts_of(pa.array([f"http://{value}/"]))[0].as_py() or ""
+    return host if re.fullmatch(HOST, host) else ""
 
 
 def _url(value: str, paths: bool) -> str:
@@ -98,8 +98,8 @@ def listed_selectors(path: Path) -> list[Selector]:
     """Return what a list file names, one kind for all of it. Raises RecipeError, with the line, for one that cannot be
     read."""
     try:
-        found = _sha256_list(path)
-        listed = None if found is not None else read_list(path)
+        hashes = _sha256_list(path)
+        listed = None if hashes is not None else read_list(path)
     except (ListError, OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise RecipeError(f"--list {_list_fault(path, error)}") from error
     if listed and listed.kind not in KINDS:
@@ -107,7 +107,7 @@ def listed_selectors(path: Path) -> list[Selector]:
             f"--list {path}: a list of {listed.kind}; wanted one of {', '.join(KINDS)}."
             " Lists of LAION's hash belong into the recipe: [filter] exclude"
         )
-    kind, values = (listed.kind, listed.values.drop_null().unique().to_pylist()) if listed else ("sha256", found or [])
+    kind, values = (listed.kind, listed.values.drop_null().unique().to_pylist()) if listed else ("sha256", hashes or [])
     if not values:
         raise RecipeError(f"--list {path}: names nothing; wanted values of one kind: {', '.join(KINDS)}")
     wrong = [value for value in values if kind == "host" and not re.fullmatch(HOST, value)]
@@ -170,67 +170,67 @@ def _is_of_sha256(path: Path, names: Sequence[str]) -> bool:
 
 
 def _sha256(path: Path, lines: Iterable[tuple[int, str]], place: str) -> list[str]:
-    found: dict[str, None] = {}
+    values: dict[str, None] = {}
     for number, text in lines:
         if not re.fullmatch(r"[0-9a-fA-F]{64}", text.strip()):
             raise ListError(f"{path}: {place} {number}: {text[:80]!r} is no sha256 (64 hex digits)")
-        found[text.strip().lower()] = None
-    return list(found)
+        values[text.strip().lower()] = None
+    return list(values)
 
 
 def hit_by(selectors: Sequence[Selector], root: Path) -> dict[Selector, set[bytes]]:
     """Return selector -> uids of the rows that it names, from what the select, fetch and score steps have left."""
-    found: dict[Selector, set[bytes]] = {one: set() for one in selectors}
-    by_kind = {kind: {one.digest: one for one in selectors if one.kind == kind} for kind in KINDS}
+    hits: dict[Selector, set[bytes]] = {chosen: set() for chosen in selectors}
+    by_kind = {kind: {chosen.digest: chosen for chosen in selectors if chosen.kind == kind} for kind in KINDS}
     if any(by_kind[kind] for kind in ("url", "host", "uid")):
         for record in records_of(root, "select"):
-            _in_rows(read_table(root / record.files[0].path, ["uid", "url"]), by_kind, found)
+            _in_rows(read_table(root / record.files[0].path, ["uid", "url"]), by_kind, hits)
     if by_kind["sha256"]:
         for record in records_of(root, "fetch"):
             table = read_table(root / record.files[1].path, ["key", "sha256"])
             uids = pa.array([bytes.fromhex(key) for key in table["key"].to_pylist()], pa.binary(16))
-            _match(digests(table["sha256"]), uids, by_kind["sha256"], found)
+            _match(digests(table["sha256"]), uids, by_kind["sha256"], hits)
     if by_kind["phash"]:
         for record in records_of(root, "score"):
             table = read_table(root / record.files[0].path, ["uid", "phash"])
             values = [None if value is None else f"{value:016x}" for value in table["phash"].to_pylist()]
-            _match(digests(pa.array(values, pa.string())), table["uid"], by_kind["phash"], found)
-    return found
+            _match(digests(pa.array(values, pa.string())), table["uid"], by_kind["phash"], hits)
+    return hits
 
 
-def _in_rows(table: pa.Table, by_kind: dict[str, dict[str, Selector]], found: dict[Selector, set[bytes]]) -> None:
-    uids = {bytes.fromhex(one.value): one for one in by_kind["uid"].values()}
+def _in_rows(table: pa.Table, by_kind: dict[str, dict[str, Selector]], hits: dict[Selector, set[bytes]]) -> None:
+    uids = {bytes.fromhex(chosen.value): chosen for chosen in by_kind["uid"].values()}
     if uids:
         for uid in (
             table["uid"].filter(pc.is_in(table["uid"], value_set=pa.array(sorted(uids), table["uid"].type))).to_pylist()
         ):
-            found[uids[uid]].add(uid)
+            hits[uids[uid]].add(uid)
     if by_kind["url"]:
-        _match(url_digests(table["url"].combine_chunks()), table["uid"], by_kind["url"], found)
-    if hosts := {one.value: one for one in by_kind["host"].values()}:
+        _match(url_digests(table["url"].combine_chunks()), table["uid"], by_kind["url"], hits)
+    if hosts := {chosen.value: chosen for chosen in by_kind["host"].values()}:
         named = hosts_of(table["url"].combine_chunks())
         hit = pc.fill_null(
             is_in_domains(named, lambda domains: pc.is_in(domains, value_set=pa.array(sorted(hosts)))), False
         )
         for host, uid in zip(named.filter(hit).to_pylist(), table["uid"].filter(hit).to_pylist(), strict=True):
             labels = host.split(".")
-            for one in (hosts.get(".".join(labels[start:])) for start in range(len(labels))):
-                found[one].add(uid) if one and uid else None
+            for chosen in (hosts.get(".".join(labels[start:])) for start in range(len(labels))):
+                hits[chosen].add(uid) if chosen and uid else None
 
 
-def _match(values: pa.Array, uids: Any, wanted: dict[str, Selector], found: dict[Selector, set[bytes]]) -> None:
-    hit = pc.fill_null(pc.is_in(values, value_set=pa.array(sorted(wanted), pa.string())), False)
+def _match(values: pa.Array, uids: Any, by_digest: dict[str, Selector], hits: dict[Selector, set[bytes]]) -> None:
+    hit = pc.fill_null(pc.is_in(values, value_set=pa.array(sorted(by_digest), pa.string())), False)
     for value, uid in zip(values.filter(hit).to_pylist(), uids.filter(hit).to_pylist(), strict=True):
         if uid:
-            found[wanted[value]].add(uid)
+            hits[by_digest[value]].add(uid)
 
 
 def gather(options: Mapping[str, Iterable[str]], lists: Iterable[str], paths: bool = False) -> list[Selector]:
     """Return every selector that the command line names, each once. Raises RecipeError for a bad one; `paths` as for
     `selector`."""
-    found = [selector(kind, value, paths) for kind, values in options.items() for value in values]
-    found += [one for path in lists for one in listed_selectors(Path(path))]
-    return list(dict.fromkeys(found))
+    selectors = [selector(kind, value, paths) for kind, values in options.items() for value in values]
+    selectors += [listed for path in lists for listed in listed_selectors(Path(path))]
+    return list(dict.fromkeys(selectors))
 
 
 def asked_for(root: Path) -> tuple[list[Selector], bool]:

@@ -36,22 +36,22 @@ def urls_of(root: Path, uids: Collection[bytes]) -> frozenset[str]:
 
 
 def tombstones_of(
-    root: Path, steps: Sequence[Step], found: Mapping[Selector, Collection[bytes]], promote: bool
+    root: Path, steps: Sequence[Step], hits: Mapping[Selector, Collection[bytes]], promote: bool
 ) -> list[Row]:
     """Return the tombstones of what selectors found: a row per selector and input row, one alone where it found
     nothing. `steps` of the run at `root`: some of them keep the places of removed samples empty."""
-    uids = {uid for hit in found.values() for uid in hit}
-    people = _people(root, uids, _packed(steps, uids)) if uids else {}
-    made = []
-    for one, hit in found.items():
-        head = {"kind": one.kind, "value_sha256": one.digest, "won": False, "promote": promote}
-        rows = [row for uid in sorted(hit) for row in people[uid]]
-        of_picture = {"phash": int(one.value, 16)} if one.kind == "phash" else {}
-        made += [{**NOBODY, **head, **row, **of_picture} for row in rows or [{}]]
-    return made
+    uids = {uid for uids_hit in hits.values() for uid in uids_hit}
+    rows_of = _rows_of_uids(root, uids, _packed(steps, uids)) if uids else {}
+    tombstones = []
+    for selector, uids_hit in hits.items():
+        head = {"kind": selector.kind, "value_sha256": selector.digest, "won": False, "promote": promote}
+        rows = [row for uid in sorted(uids_hit) for row in rows_of[uid]]
+        of_picture = {"phash": int(selector.value, 16)} if selector.kind == "phash" else {}
+        tombstones += [{**NOBODY, **head, **row, **of_picture} for row in rows or [{}]]
+    return tombstones
 
 
-def _people(root: Path, uids: Collection[bytes], packed: dict[bytes, dict[str, int]]) -> dict[bytes, list[Row]]:
+def _rows_of_uids(root: Path, uids: Collection[bytes], packed: dict[bytes, dict[str, int]]) -> dict[bytes, list[Row]]:
     """Return uid -> its rows of the input, with what later steps made of them."""
     hashes = {
         row["uid"]: row["phash"]
@@ -70,12 +70,12 @@ def _people(root: Path, uids: Collection[bytes], packed: dict[bytes, dict[str, i
         for row in _rows(path, uids, ["uid", "source", "source_row", "fate", "tiers"])
         if row["fate"] == "kept"
     }
-    people: dict[bytes, list[Row]] = {uid: [] for uid in uids}
+    rows_of: dict[bytes, list[Row]] = {uid: [] for uid in uids}
     for record in records_of(root, "select"):
         for row in _rows(root / record.files[0].path, uids, ["uid", "source", "source_row"]):
             place = (row["source"], row["source_row"])
             gap = packed.get(row["uid"], {}) if place in planned else {}
-            people[row["uid"]].append(
+            rows_of[row["uid"]].append(
                 {
                     **row,
                     "phash": hashes.get(row["uid"]),
@@ -86,7 +86,7 @@ def _people(root: Path, uids: Collection[bytes], packed: dict[bytes, dict[str, i
                     "won": place in kept,
                 }
             )
-    return people
+    return rows_of
 
 
 def _packed(steps: Sequence[Step], uids: Collection[bytes]) -> dict[bytes, dict[str, int]]:
@@ -101,6 +101,6 @@ def _packed(steps: Sequence[Step], uids: Collection[bytes]) -> dict[bytes, dict[
 def _rows(path: Path, uids: Collection[bytes], columns: list[str]) -> list[Row]:
     names = set(pq.read_schema(path).names)
     table = read_table(path, [name for name in columns if name in names])
-    wanted = pa.array(sorted(uids), table.schema.field("uid").type)
-    found: list[Row] = table.filter(pc.is_in(table["uid"], value_set=wanted)).to_pylist()
-    return found
+    values = pa.array(sorted(uids), table.schema.field("uid").type)
+    rows: list[Row] = table.filter(pc.is_in(table["uid"], value_set=values)).to_pylist()
+    return rows

@@ -99,11 +99,11 @@ def mend_inputs(work: Repair) -> None:
 
 def _take_list(work: Repair, files: list[InputFile]) -> None:
     manifest = work.manifests.get("filter")
-    wanted = None if manifest is None else [entry for entry in manifest.inputs if "rows" in entry]
-    if wanted is not None and [file.record() for file in files if not file.fault] != wanted:
+    expected = None if manifest is None else [entry for entry in manifest.inputs if "rows" in entry]
+    if expected is not None and [file.record() for file in files if not file.fault] != expected:
         work.leave(
             [INPUT],
-            f"the input is not what it was: got {len(files)} files, manifests/filter.json names {len(wanted)} or"
+            f"the input is not what it was: got {len(files)} files, manifests/filter.json names {len(expected)} or"
             " others",
         )
         return
@@ -125,22 +125,22 @@ def mend_manifest(work: Repair, stage: str) -> None:
     That digest proves shards too of which no record was left.
     """
     name = f"manifests/{stage}.json"
-    wanted, sure = _digest_of(work, stage)
-    made = _put_together(work, stage, name) if work.needs(name) else None
-    proved = made is not None and made.digest == wanted
-    if made is not None and not proved and (sure or any(doubt.stage == stage for doubt in work.doubts)):
-        what = f"{wanted[:16]}… wanted" if wanted else "and no record is left that says what it was"
+    expected, sure = _digest_of(work, stage)
+    manifest = _put_together(work, stage, name) if work.needs(name) else None
+    proved = manifest is not None and manifest.digest == expected
+    if manifest is not None and not proved and (sure or any(doubt.stage == stage for doubt in work.doubts)):
+        what = f"{expected[:16]}… wanted" if expected else "and no record is left that says what it was"
         work.leave(
             [name],
-            f"put together again its digest is {made.digest[:16]}…, {what}; pipeline run --stage {stage} writes it"
+            f"put together again its digest is {manifest.digest[:16]}…, {what}; pipeline run --stage {stage} writes it"
             " anew",
         )
         work.restore([name])
-        made = None
+        manifest = None
     settle_doubts(work, stage, f"as the digest of {name} proves" if proved else "")
-    if made is not None:
+    if manifest is not None:
         work.give(name, "from the journals" + ("" if proved else "; no record is left that says what its digest was"))
-        work.manifests[stage] = made
+        work.manifests[stage] = manifest
 
 
 def _put_together(work: Repair, stage: str, name: str) -> Manifest | None:
@@ -174,10 +174,10 @@ def _digest_of(work: Repair, stage: str) -> tuple[str, bool]:
             if entry.get("name") == f"manifests/{stage}.json":
                 return str(entry["digest"]), True
     try:
-        left = re.search(rb'"digest": "([0-9a-f]{64})"', (work.root / "manifests" / f"{stage}.json").read_bytes())
+        match = re.search(rb'"digest": "([0-9a-f]{64})"', (work.root / "manifests" / f"{stage}.json").read_bytes())
     except OSError:
         return "", False
-    return left[1].decode() if left else "", False
+    return match[1].decode() if match else "", False
 
 
 def mend_digests(work: Repair) -> None:

@@ -75,16 +75,16 @@ def _whole(
         for piece in scan(path) if path.is_file() else ():
             key, _, extension = piece.name.partition(".")
             parts.setdefault(key, {}).update({} if piece.fault else {extension: piece.data})
-    for key, found in parts.items():
-        note = table.get(key) or _note(found.get("json", b""))
-        wanted = known.get(key) or str(note.get("sha256"))
+    for key, members in parts.items():
+        note = table.get(key) or _note(members.get("json", b""))
+        expected = known.get(key) or str(note.get("sha256"))
         if (
-            "jpg" in found
-            and hashlib.sha256(found["jpg"]).hexdigest() == wanted
+            "jpg" in members
+            and hashlib.sha256(members["jpg"]).hexdigest() == expected
             and all(note.get(size) for size in SIZES)
         ):
             text = str(note.get("caption") or "").encode()
-            yield key, {"jpg": found["jpg"], "txt": text, "json": json.dumps(note, ensure_ascii=False).encode()}
+            yield key, {"jpg": members["jpg"], "txt": text, "json": json.dumps(note, ensure_ascii=False).encode()}
 
 
 def _note(data: bytes) -> dict[str, Any]:

@@ -41,14 +41,14 @@ def repair_run(root: Path, recipe: Recipe, runtime: Runtime, options: RepairOpti
         report = verify_run(root, STAGE_STEPS, options.jobs, options.watch)
         if not report.wrong:
             return report, None
-        found = {
+        findings = {
             finding.path: finding for finding in reversed(report.wrong)
         }  # of two the first: damaged, rather than stale
-        broken = [name for name, finding in found.items() if finding.kind in ("missing", "damaged", "foreign")]
+        broken = [name for name, finding in findings.items() if finding.kind in ("missing", "damaged", "foreign")]
         with working_copy(root, broken) as copy:
             inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(copy)})})
             work = Repair(
-                root, copy, inside, runtime, options, found, manifests=read_records(copy, STAGE_STEPS).manifests
+                root, copy, inside, runtime, options, findings, manifests=read_records(copy, STAGE_STEPS).manifests
             )
             _mend(work)
         return report, work
@@ -56,7 +56,7 @@ def repair_run(root: Path, recipe: Recipe, runtime: Runtime, options: RepairOpti
 
 def _mend(work: Repair) -> None:
     """Make everything again, in the order in which a run makes it."""
-    steps = {stage: [step(work.recipe, work.copy, work.runtime) for step in found] for stage, found in STAGES.items()}
+    steps = {stage: [step(work.recipe, work.copy, work.runtime) for step in kinds] for stage, kinds in STAGES.items()}
     for stage in STAGES:
         _same_everything(work, stage, [step for step in steps[stage] if work.open(step.name)])
     mend_recipe(work)

@@ -119,7 +119,7 @@ class Repair:
         return name in self.found and self.found[name].kind in ("missing", "damaged")
 
     def _is_of(self, name: str, before: Sequence[str]) -> bool:
-        return self.found[name].step in before or name.startswith(tuple(one for one in before if "/" in one))
+        return self.found[name].step in before or name.startswith(tuple(place for place in before if "/" in place))
 
     def line(self, error: BaseException) -> str:
         """Return the first line of an error, with the run folder's name in the place of the copy's.

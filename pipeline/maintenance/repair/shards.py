@@ -62,9 +62,9 @@ def _make(work: Repair, step: Step, todo: Sequence[Unit]) -> Mapping[str, str]:
         return {}
     progress = Progress(step.name, len(todo))
     failures: dict[str, str] = {}
-    for some in ([list(todo)], [[unit] for unit in todo]):
+    for batches in ([list(todo)], [[unit] for unit in todo]):
         failures = {unit.name: failures.get(unit.name, "") for unit in todo if step.journal.get(unit.name) is None}
-        for units in some if failures else ():
+        for units in batches if failures else ():
             _try(work, step, [unit for unit in units if unit.name in failures], progress, failures)
     progress.show(last=True)
     return failures
@@ -82,24 +82,24 @@ def _take(work: Repair, stage: str, step: Step, shard: str, failure: str) -> Non
     record = JOURNAL.format(step.name, shard)
     mine = [finding.path for finding in work.open(step.name) if finding.shard == shard]
     before = None if record in work.found else Journal(work.root, step.name).get(shard)
-    wanted = _wanted(work, stage, step.name, shard, before)
-    made = step.journal.get(shard)
-    got = {file.path: file.sha256 for file in made.files} if made else {}
-    if made is None:
+    expected = _expected(work, stage, step.name, shard, before)
+    remade = step.journal.get(shard)
+    got = {file.path: file.sha256 for file in remade.files} if remade else {}
+    if remade is None:
         work.leave(mine, failure)
-    elif not wanted:
+    elif not expected:
         _take_unrecorded(work, stage, step.name, record, got)
         return
-    for path in [path for path in mine if path in wanted and made is not None]:
-        if got.get(path) == wanted[path]:
+    for path in [path for path in mine if path in expected and remade is not None]:
+        if got.get(path) == expected[path]:
             work.give(path, f"{step.name} made it again")
         else:
-            says = f"made again it has sha256 {got.get(path, 'none')[:16]}…, {wanted[path][:16]}… wanted"
+            says = f"made again it has sha256 {got.get(path, 'none')[:16]}…, {expected[path][:16]}… wanted"
             work.leave([path], says + _as_fetched(work, step.name, shard, path))
-    if work.needs(record) and got == wanted:
+    if work.needs(record) and got == expected:
         work.give(record, f"{step.name} made its shard again")
     work.leave([record], "its shard, made again, is not what the manifest lists")
-    work.restore([*got, *wanted, record])
+    work.restore([*got, *expected, record])
 
 
 def _take_unrecorded(work: Repair, stage: str, step: str, record: str, got: Mapping[str, str]) -> None:
@@ -112,7 +112,7 @@ def _take_unrecorded(work: Repair, stage: str, step: str, record: str, got: Mapp
         work.give(record, f"{step} made its shard again, just as the folder holds it")
 
 
-def _wanted(work: Repair, stage: str, step: str, shard: str, before: ShardRecord | None) -> dict[str, str]:
+def _expected(work: Repair, stage: str, step: str, shard: str, before: ShardRecord | None) -> dict[str, str]:
     """Return path -> sha256 of a shard's files: as journalled, else as the stage's manifest lists them."""
     if before is not None:
         return {file.path: file.sha256 for file in before.files}

@@ -11,7 +11,7 @@ from manifests.shards import write_shard
 from manifests.verify import Report
 from manifests.verify_shards import verify_folder
 from pipeline.maintenance import verify_samples
-from pipeline.maintenance.verify_samples import Found, look_into, with_samples
+from pipeline.maintenance.verify_samples import Contents, look_into, with_samples
 from tests.support.code_shards import row_of, tokenizer, write_codes
 from tokenize_shards.samples import npy_bytes, sample_parts
 
@@ -32,7 +32,7 @@ def test_whole_shards_are_counted(bare):
 
 def test_a_shard_is_read_up_to_its_first_fault(bare):
     name = str(tokenizer())
-    assert look_into(bare / "00001.tar") == Found(4, frozenset({name}), frozenset())
+    assert look_into(bare / "00001.tar") == Contents(4, frozenset({name}), frozenset())
     spoilt(bare, codes_npy=b"?")
     broken = look_into(bare / "00003.tar")
     assert (broken.samples, broken.tokenizers) == (1, frozenset({name}))
