@@ -60,17 +60,17 @@ VQ_SPECS: dict[str, VQSpec] = {
 
 
 def vq_spec(name: str) -> VQSpec:
-    """Return the layout called `name`. Raises ValueError, listing the choices, for a name that there is not."""
+    """Return the layout called `name`. Raises WeightsError, listing the choices, for a name that there is not."""
     if name not in VQ_SPECS:
-        raise ValueError(f"tokenizer {name!r} is not known; the choices are: {', '.join(VQ_SPECS)}")
+        raise WeightsError(f"tokenizer {name!r} is not known; the choices are: {', '.join(VQ_SPECS)}")
     return VQ_SPECS[name]
 
 
 def vq_weights(name: str, weights: str) -> WeightsFile:
     """Return the identity of a tokenizer's weights without loading them: a path, 'stand-in', or 'demo' for VQ-demo.
 
-    An unchanged file is hashed once per process. Raises ValueError for an unknown tokenizer and WeightsError for a
-    missing file, saying what to get.
+    An unchanged file is hashed once per process. Raises WeightsError for an unknown tokenizer or a missing file, saying
+    what to get.
     """
     spec = vq_spec(name)
     if weights == STAND_IN:

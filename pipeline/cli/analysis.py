@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import OutOption, RecipeOption, SetOption, fail, open_recipe, open_run
+from pipeline.cli.errors import exit_codes
+from pipeline.cli.options import OutOption, RecipeOption, SetOption, open_recipe, open_run
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -16,6 +17,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
+@exit_codes()
 def whatif(
     recipe: RecipeOption = None, out: OutOption = None, set_: SetOption = None, as_json: JsonOption = False
 ) -> None:
@@ -26,16 +28,13 @@ def whatif(
     """
     from pipeline.analysis.whatif import ask
     from pipeline.analysis.whatif_table import lines
-    from pipeline.recipes.schema import RecipeError
 
     read = open_run(recipe, out, set_)
-    try:
-        answer = ask(read)
-    except RecipeError as error:
-        fail(str(error), 2)
+    answer = ask(read)
     typer.echo(json.dumps(answer.plain(), ensure_ascii=False) if as_json else "\n".join(lines(answer, read)))
 
 
+@exit_codes()
 def why(
     row: Annotated[
         str, typer.Argument(metavar="UID_OR_URL", help="uid (32 hex digits, or its first 8 or more) or URL of a row.")
@@ -46,18 +45,12 @@ def why(
 ) -> None:
     """Tell a row's whole story: source, each value with its origin, each rule with its verdict, fetch, duplicates,
     captions, codes."""
-    from pipeline.analysis.why import NotFound, print_story
-    from pipeline.recipes.schema import RecipeError
+    from pipeline.analysis.why import print_story
 
-    read = open_run(recipe, out, set_)
-    try:
-        print_story(read, row)
-    except NotFound as error:
-        fail(str(error), 1)
-    except RecipeError as error:
-        fail(str(error), 2)
+    print_story(open_run(recipe, out, set_), row)
 
 
+@exit_codes()
 def plan(
     recipe: RecipeOption = None,
     out: OutOption = None,
@@ -76,12 +69,8 @@ def plan(
     from dataclasses import asdict
 
     from pipeline.analysis.forecast import forecast, lines, write_forecast
-    from pipeline.recipes.schema import RecipeError
 
     read = open_run(recipe, out, set_) if as_json else open_recipe(recipe, out, set_)
-    try:
-        made = forecast(read, rows)
-    except RecipeError as error:
-        fail(str(error), 2)
+    made = forecast(read, rows)
     write_forecast(read.root, made)
     typer.echo(json.dumps(asdict(made), ensure_ascii=False) if as_json else "\n".join(lines(made, read)))

@@ -1,7 +1,5 @@
 """The command line: every command by its group; it teaches, and answers --help without heavy imports."""
 
-import sys
-
 import typer
 
 from pipeline.cli import analysis, codes, maintenance, remove, report, run
@@ -43,7 +41,4 @@ app.add_typer(codes.import_, name="import")
 
 def main() -> None:
     """Run the command line."""
-    try:
-        app()
-    except BrokenPipeError:
-        sys.exit(0)
+    app()

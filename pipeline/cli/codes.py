@@ -1,12 +1,12 @@
 """The commands that look at codes and carry them to and from LlamaGen: `pipeline show`, `pipeline export`, `pipeline
 import`."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pipeline.cli.errors import exit_codes, fail
 
 show = typer.Typer(no_args_is_help=True, help="Look at what a run holds.")
 export = typer.Typer(no_args_is_help=True, help="Write a run's codes in another project's layout.")
@@ -15,23 +15,8 @@ import_ = typer.Typer(no_args_is_help=True, help="Read codes from another projec
 Weights = Annotated[str | None, typer.Option(metavar="FILE", help="Tokenizer weights, instead of the run's recipe.")]
 
 
-@contextlib.contextmanager
-def _guarded() -> Iterator[None]:
-    """Let a command end with 2 for a wrong use and 1 for damaged files, without a traceback."""
-    from manifests.shards import ShardError
-    from tokenize_shards.samples import LoaderError
-
-    try:
-        yield
-    except (ShardError, LoaderError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-    except (ValueError, OSError) as error:  # RecipeError and WeightsError are ValueErrors
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-
-
 @show.command("codes")
+@exit_codes()
 def show_codes_command(
     shard: Annotated[Path, typer.Argument(metavar="SHARD", help="A shard of codes: RUN/codes/TIER/00000.tar.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many samples.")] = 16,
@@ -42,22 +27,21 @@ def show_codes_command(
     weights: Weights = None,
 ) -> None:
     """Write a contact sheet: picture, what the codes make of it, difference, PSNR; and say how the codebook is used."""
-    with _guarded():
-        from pipeline.evaluation.reconstruction import show_codes
-        from tokenize_shards.vq import load_vq
+    from pipeline.evaluation.reconstruction import show_codes
+    from tokenize_shards.vq import load_vq
 
-        if not shard.is_file():
-            raise FileNotFoundError(f"show: no shard {str(shard)!r}; wanted RUN/codes/TIER/NUMBER.tar")
-        name, file = _tokenizer_of(shard, vq, weights)
-        shown = show_codes(shard, load_vq(name, file), n, sheet or Path(f"codes-{shard.parent.name}-{shard.stem}.png"))
-        for uid, decibels in shown.psnr.items():
-            typer.echo(f"  {uid}  {decibels:6.2f} dB")
-        use = shown.use
-        typer.echo(
-            f"{use.codes:,} codes, {use.used:,} of {use.size:,} used ({use.used / use.size:.1%}), perplexity"
-            f" {use.perplexity:,.1f}"
-        )
-        typer.echo(f"sheet: {shown.path}")
+    if not shard.is_file():
+        fail(f"show: no shard {str(shard)!r}; wanted RUN/codes/TIER/NUMBER.tar")
+    name, file = _tokenizer_of(shard, vq, weights)
+    shown = show_codes(shard, load_vq(name, file), n, sheet or Path(f"codes-{shard.parent.name}-{shard.stem}.png"))
+    for uid, decibels in shown.psnr.items():
+        typer.echo(f"  {uid}  {decibels:6.2f} dB")
+    use = shown.use
+    typer.echo(
+        f"{use.codes:,} codes, {use.used:,} of {use.size:,} used ({use.used / use.size:.1%}), perplexity"
+        f" {use.perplexity:,.1f}"
+    )
+    typer.echo(f"sheet: {shown.path}")
 
 
 def _tokenizer_of(shard: Path, vq: str | None, weights: str | None) -> tuple[str, str]:
@@ -80,6 +64,7 @@ def _tokenizer_of(shard: Path, vq: str | None, weights: str | None) -> tuple[str
 
 
 @export.command("llamagen")
+@exit_codes()
 def export_llamagen_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with codes.")],
     to: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
@@ -90,33 +75,32 @@ def export_llamagen_command(
     ] = None,
 ) -> None:
     """Write jsonl, codes and T5 features as LlamaGen's scripts read them."""
-    with _guarded():
-        from pipeline.llamagen.export import ExportOptions, export_llamagen
-        from pipeline.training.text_features import T5Text
+    from pipeline.llamagen.export import ExportOptions, export_llamagen
+    from pipeline.training.text_features import T5Text
 
-        text = None
-        if t5:
-            from tokenize_shards.text import T5Features
+    text = None
+    if t5:
+        from tokenize_shards.text import T5Features
 
-            text = T5Text(t5, T5Features(t5).dim, "cpu")
-        done = export_llamagen(ExportOptions(run, tier, to, pictures, text))
-        typer.echo(f"{done.lines:,} lines, {done.pictures:,} pictures, {done.features:,} features in {to}")
-        if done.without_llava:
-            typer.echo(
-                f"note: {done.without_llava:,} lines have no captioner's text: text[1] and text[2] repeat another"
-                " caption"
-            )
-        if done.without_features > 0:
-            typer.echo(
-                f"note: {done.without_features:,} lines have no T5 features of text[0]: give --t5 FOLDER to make them"
-            )
-        if done.without_text:
-            typer.echo(f"note: {done.without_text:,} lines have no caption: an import drops them as bad_text")
-        if done.crops_left:
-            typer.echo(f"note: {done.crops_left:,} more crops stay here: the layout holds one per line")
+        text = T5Text(t5, T5Features(t5).dim, "cpu")
+    done = export_llamagen(ExportOptions(run, tier, to, pictures, text))
+    typer.echo(f"{done.lines:,} lines, {done.pictures:,} pictures, {done.features:,} features in {to}")
+    if done.without_llava:
+        typer.echo(
+            f"note: {done.without_llava:,} lines have no captioner's text: text[1] and text[2] repeat another caption"
+        )
+    if done.without_features > 0:
+        typer.echo(
+            f"note: {done.without_features:,} lines have no T5 features of text[0]: give --t5 FOLDER to make them"
+        )
+    if done.without_text:
+        typer.echo(f"note: {done.without_text:,} lines have no caption: an import drops them as bad_text")
+    if done.crops_left:
+        typer.echo(f"note: {done.crops_left:,} more crops stay here: the layout holds one per line")
 
 
 @import_.command("llamagen")
+@exit_codes()
 def import_llamagen_command(
     codes: Annotated[Path, typer.Option(metavar="DIR", help="STEM/LINE.npy folders, or ImageNet's …_codes.")],
     to: Annotated[Path, typer.Option(metavar="DIR", help="Folder that gets codes/TIER/*.tar.")],
@@ -142,27 +126,26 @@ def import_llamagen_command(
     shard_bytes: Annotated[int, typer.Option(min=10_000, help="Size of a shard at most, in bytes.")] = 1_000_000_000,
 ) -> None:
     """Read LlamaGen's codes into shards that the trainer reads; what cannot be used is counted by reason and named."""
-    with _guarded():
-        from dataclasses import replace
+    from dataclasses import replace
 
-        from pipeline.llamagen.ingest import ImportOptions, import_llamagen
-        from tokenize_shards.samples import UNKNOWN
+    from pipeline.llamagen.ingest import ImportOptions, import_llamagen
+    from tokenize_shards.samples import UNKNOWN
 
-        check_folders(codes, jsonl, labels, t5)
-        fingerprint, stand_in = UNKNOWN, False
-        if weights:
-            from tokenize_shards.vq import load_vq
+    check_folders(codes, jsonl, labels, t5)
+    fingerprint, stand_in = UNKNOWN, False
+    if weights:
+        from tokenize_shards.vq import load_vq
 
-            loaded = load_vq(vq, weights)
-            fingerprint, stand_in = loaded.fingerprint, loaded.weights.stand_in
-        options = ImportOptions(codes, to, vq, fingerprint, size, jsonl, labels, t5, tier, shard_rows, shard_bytes)
-        done = import_llamagen(replace(options, stand_in=stand_in, classes=classes, t5_text=t5_text, t5_width=t5_width))
-        typer.echo("\n".join(done.lines()))
-        if not weights:
-            typer.echo(
-                "note: without --weights the tokenizer's fingerprint is 'unknown': nothing can check that it made these"
-                " codes"
-            )
+        loaded = load_vq(vq, weights)
+        fingerprint, stand_in = loaded.fingerprint, loaded.weights.stand_in
+    options = ImportOptions(codes, to, vq, fingerprint, size, jsonl, labels, t5, tier, shard_rows, shard_bytes)
+    done = import_llamagen(replace(options, stand_in=stand_in, classes=classes, t5_text=t5_text, t5_width=t5_width))
+    typer.echo("\n".join(done.lines()))
+    if not weights:
+        typer.echo(
+            "note: without --weights the tokenizer's fingerprint is 'unknown': nothing can check that it made these"
+            " codes"
+        )
 
 
 def check_folders(codes: Path, jsonl: Path | None, labels: Path | None, t5: Path | None) -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.errors import Words, exit_codes, fail
+
 if TYPE_CHECKING:
     from manifests.verify import Report
 
@@ -12,11 +14,8 @@ WIDTH = 100
 """Findings that are printed; the rest is counted."""
 MOST_JOBS = 1024
 """Threads beyond this number only use up the machine's."""
-
-
-def _fail(message: str) -> typer.Exit:
-    typer.echo(f"error: {message}", err=True)
-    return typer.Exit(2)
+AGAIN = "what was repaired stays, run the same command again"
+REPAIRED = Words("what was repaired stays. Go on with the same command.", failed=AGAIN, damaged=AGAIN, disk=AGAIN)
 
 
 def shown(line: str) -> str:
@@ -40,6 +39,7 @@ def print_report(root: Path, report: "Report", every: bool) -> None:
     print(f"{root}: {verdict}; {report.files:,} files, {report.bytes:,} bytes checked", flush=True)
 
 
+@exit_codes(Words(stopped="nothing was changed"))
 def verify(
     folder: Annotated[
         str, typer.Argument(metavar="DIR", help="A run folder, or a bare folder of shards with their sidecars.")
@@ -59,25 +59,17 @@ def verify(
 
     Exit codes: 0 whole, 1 something is wrong, 2 no run folder and no shards, 130 interrupted.
     """
-    from pipeline.execution.interrupts import interruptible
+    from pipeline.maintenance.verify import look
 
-    try:
-        if not folder:
-            raise ValueError("DIR is empty; wanted a folder (. for the current one)")
-        with interruptible():
-            from pipeline.maintenance.verify import look
-
-            _note_runner(Path(folder))
-            report = look(Path(folder), jobs, quiet, samples)
-    except (ValueError, OSError) as error:
-        raise _fail(str(error)) from error
-    except KeyboardInterrupt as error:
-        typer.echo("\nstopped; nothing was changed", err=True)
-        raise typer.Exit(130) from error
+    if not folder:
+        fail("DIR is empty; wanted a folder (. for the current one)")
+    _note_runner(Path(folder))
+    report = look(Path(folder), jobs, quiet, samples)
     print_report(Path(folder), report, every)
     raise typer.Exit(1 if report.wrong else 0)
 
 
+@exit_codes(REPAIRED)
 def repair(
     folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
     recipe: Annotated[
@@ -102,33 +94,14 @@ def repair(
     Exit codes: 0 whole again, 1 something was left, 2 no run folder, or recipe, weights or versions of other bytes, 130
     interrupted.
     """
-    from manifests.transaction import TransactionError
-    from manifests.weights import WeightsError
     from pipeline.execution.backends import RunnerOptions
-    from pipeline.execution.errors import RunFailed
-    from pipeline.execution.interrupts import interruptible
-    from pipeline.recipes.schema import RecipeError
+    from pipeline.execution.progress import ShownWatch
+    from pipeline.maintenance.repair.run import RepairOptions
 
-    root = Path(folder)
-    try:
-        if not folder:
-            raise RecipeError("RUN is empty; wanted a run folder (. for the current one)")
-        with interruptible():
-            from pipeline.execution.progress import ShownWatch
-            from pipeline.maintenance.repair.run import RepairOptions
-
-            options = RepairOptions(RunnerOptions(workers=workers), jobs, other_versions, ShownWatch(False))
-            code = _repair(root, recipe, set_ or [], options)
-    except (RecipeError, WeightsError) as error:
-        raise _fail(str(error)) from error
-    except (RunFailed, TransactionError, OSError) as error:
-        again = "" if isinstance(error, TransactionError) else "; what was repaired stays, run the same command again"
-        typer.echo(f"error: {error}{again}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        typer.echo("\nstopped; what was repaired stays. Go on with the same command.", err=True)
-        raise typer.Exit(130) from error
-    raise typer.Exit(code)
+    if not folder:
+        fail("RUN is empty; wanted a run folder (. for the current one)")
+    options = RepairOptions(RunnerOptions(workers=workers), jobs, other_versions, ShownWatch(False))
+    raise typer.Exit(_repair(Path(folder), recipe, set_ or [], options))
 
 
 def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> int:
@@ -136,12 +109,9 @@ def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> in
     from pipeline.cli.runtime import run_context
     from pipeline.execution.run_folder import recipe_of_run
     from pipeline.maintenance.repair.run import repair_run
-    from pipeline.recipes.schema import RecipeError
 
     if not root.is_dir() or not is_run(root):
-        raise RecipeError(
-            f"{str(root)!r}: no run folder: shards alone cannot be made again, their sidecars do not say from what"
-        )
+        fail(f"{str(root)!r}: no run folder: shards alone cannot be made again, their sidecars do not say from what")
     read = recipe_of_run(root, recipe, sets)
     with run_context(read, ("filter",)) as runtime:
         report, work = repair_run(root, read, runtime, options)

@@ -1,7 +1,7 @@
 """Options that several commands share, and how they open a recipe; nothing heavy is imported here."""
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -24,23 +24,13 @@ SetOption = Annotated[
 ]
 
 
-def fail(message: str, code: int) -> NoReturn:
-    """Print an error without a traceback and end with this exit code."""
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(code)
-
-
 def open_recipe(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
-    """Read the recipe that a command names, say which it is, and return it. Ends with code 2 for a fault in it."""
+    """Read the recipe that a command names, say which it is, and return it. Raises RecipeError for a fault in it."""
     from pipeline.demo.pictures import has_emoji
     from pipeline.recipes.load import choose_recipe, load_recipe
-    from pipeline.recipes.schema import RecipeError
 
-    try:
-        path, says = (recipe, f"recipe: {recipe}") if recipe else choose_recipe(has_emoji)
-        read = load_recipe(path, [*(sets or []), *([f"output.root={_toml_text(out)}"] if out else [])])
-    except RecipeError as error:
-        fail(str(error), 2)
+    path, says = (recipe, f"recipe: {recipe}") if recipe else choose_recipe(has_emoji)
+    read = load_recipe(path, [*(sets or []), *([f"output.root={_toml_text(out)}"] if out else [])])
     typer.echo(says)
     return read
 
@@ -61,21 +51,17 @@ def open_run(recipe: str | None, out: str | None, sets: list[str] | None) -> Any
     """Return the recipe that a question about a run is asked with: the named one, else the one that the run folder was
     made with.
 
-    The run folder is `--out`, else that of the recipe found. Ends with code 2 for a fault in a recipe. Says nothing on
-    stdout.
+    The run folder is `--out`, else that of the recipe found. Raises RecipeError for a fault in a recipe. Says nothing
+    on stdout.
     """
     from pipeline.demo.pictures import has_emoji
     from pipeline.recipes.load import choose_recipe, load_recipe
-    from pipeline.recipes.schema import RecipeError
 
     def read(path: Any, settings: list[str]) -> Any:
         return load_recipe(path, [*(sets or []), *settings])
 
-    try:
-        if recipe:
-            return read(recipe, [f"output.root={_toml_text(out)}"] if out else [])
-        root = out or load_recipe(choose_recipe(has_emoji)[0]).output.root
-        within = recipe_of(root)
-        return read(within or choose_recipe(has_emoji)[0], [f"output.root={_toml_text(root)}"])
-    except RecipeError as error:
-        fail(str(error), 2)
+    if recipe:
+        return read(recipe, [f"output.root={_toml_text(out)}"] if out else [])
+    root = out or load_recipe(choose_recipe(has_emoji)[0]).output.root
+    within = recipe_of(root)
+    return read(within or choose_recipe(has_emoji)[0], [f"output.root={_toml_text(root)}"])

@@ -1,7 +1,5 @@
 """The command that takes rows out of a run: `pipeline remove`."""
 
-import contextlib
-import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.errors import Words, exit_codes, fail
+
 if TYPE_CHECKING:
     from pipeline.maintenance.remove.run import Outcome
     from pipeline.maintenance.remove.selectors import Selector
 
 Many = list[str] | None
-NO_DAMAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-"""Faults of the disk that a repair does not mend."""
+AGAIN = "then run the same command again"
+WORDS = Words(
+    "go on with the same command",
+    damaged=f"pipeline verify names what is damaged, pipeline repair mends it; {AGAIN}",
+    disk=f"mend that; {AGAIN}",
+)
 
 
+@exit_codes(WORDS)
 def remove(
     folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
     url: Annotated[
@@ -64,48 +69,7 @@ def remove(
     no run folder, or one that another run holds; 130 interrupted.
     """
     kinds = {"url": url or [], "host": host or [], "uid": uid or [], "sha256": sha256 or [], "phash": phash or []}
-    with _guarded():
-        _remove(folder, kinds, lists or [], promote, recipe)
-
-
-@contextlib.contextmanager
-def _guarded() -> Iterator[None]:
-    """Let the command end with its exit code and one message for whatever it raises."""
-    import duckdb
-
-    from manifests.transaction import TransactionError
-    from manifests.weights import WeightsError
-    from pipeline.execution.errors import RunFailed
-    from pipeline.execution.interrupts import interruptible
-    from pipeline.recipes.schema import RecipeError
-
-    try:
-        with interruptible():
-            yield
-    except (RecipeError, WeightsError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-    except (RunFailed, TransactionError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-    except (OSError, ValueError, duckdb.Error) as error:  # a damaged table, tar or record, or a full disk
-        typer.echo(f"error: {_fault(error)}; then run the same command again", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        typer.echo("\nstopped. Go on with the same command.", err=True)
-        raise typer.Exit(130) from error
-
-
-def _fault(error: Exception) -> str:
-    from manifests.files import TEMPORARY
-    from pipeline.maintenance.remove.redact_run import UnsearchableFileError
-
-    says = (str(error).splitlines() or [type(error).__name__])[0]
-    says = re.sub(rf"/{re.escape(TEMPORARY)}repair-[^/]+", "", says)  # the run's file, not the link to it in the shadow
-    if isinstance(error, UnsearchableFileError):  # no repair mends it
-        return says
-    of_disk = isinstance(error, OSError) and error.errno in NO_DAMAGE
-    return says + ("; mend that" if of_disk else "; pipeline verify names what is damaged, pipeline repair mends it")
+    _remove(folder, kinds, lists or [], promote, recipe)
 
 
 def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> None:
@@ -116,15 +80,12 @@ def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote:
     from pipeline.maintenance.remove.run import remove_rows
     from pipeline.maintenance.remove.selectors import gather
     from pipeline.recipes.datasets import DATASETS
-    from pipeline.recipes.schema import RecipeError
 
     root = Path(folder)
     if not folder:
-        raise RecipeError("RUN is empty; wanted a run folder (. for the current one)")
+        fail("RUN is empty; wanted a run folder (. for the current one)")
     if not root.is_dir() or not is_run(root):
-        raise RecipeError(
-            f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)"
-        )
+        fail(f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)")
     read = recipe_of_run(root, recipe)
     selectors = gather(kinds, lists, DATASETS[read.input.dataset].local)
     if not selectors:
@@ -133,7 +94,7 @@ def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote:
         return
     if links := links_in_the_way(root):
         more = f", and {len(links) - 1} more" if len(links) > 1 else ""
-        raise RecipeError(
+        fail(
             f"{links[0]}{more}: the old bytes would stay there; put files and folders of other disks in the place of"
             " such links, or move the whole run to where they lead, and remove then"
         )
@@ -149,7 +110,7 @@ def _left(root: Path) -> tuple[list["Selector"], bool]:
     from pipeline.recipes.schema import RecipeError
 
     if not is_left(root):
-        raise RecipeError(
+        fail(
             "nothing to remove: give --url, --host, --uid, --sha256, --phash or --list (each may be given several"
             " times)"
         )

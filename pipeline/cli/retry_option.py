@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from pipeline.cli.errors import fail
+
 OPTION = "--retry-failed"
 RetryOption = Annotated[
     list[str] | None,
@@ -47,15 +49,10 @@ def retry_reasons(given: list[str] | None, stage: str, steps: tuple[str, ...]) -
     """Return the reasons that are asked again, () without the option. Ends with code 2 for what it cannot mean."""
     if given is None:
         return ()
-    from pipeline.recipes.schema import RecipeError
     from pipeline.steps.fetch.retry import parse_reasons
 
-    try:
-        if stage not in ("filter", "all"):
-            raise RecipeError(f"{OPTION} belongs to --stage filter, where pictures are fetched; got --stage {stage}")
-        if steps and "fetch" not in steps:
-            raise RecipeError(f"{OPTION} needs the step fetch; got --step {','.join(steps)}")
-        return parse_reasons(given)
-    except RecipeError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+    if stage not in ("filter", "all"):
+        fail(f"{OPTION} belongs to --stage filter, where pictures are fetched; got --stage {stage}")
+    if steps and "fetch" not in steps:
+        fail(f"{OPTION} needs the step fetch; got --step {','.join(steps)}")
+    return parse_reasons(given)

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import OutOption, RecipeOption, SetOption, fail, open_recipe
+from pipeline.cli.errors import Words, exit_codes, fail
+from pipeline.cli.options import OutOption, RecipeOption, SetOption, open_recipe
 from pipeline.cli.retry_option import RetryOption, RunCommand, retry_reasons
 from pipeline.cli.runtime import after, run_context
 
@@ -12,6 +13,7 @@ STAGES = ("filter", "caption", "pretokenize", "all")
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
 
 
+@exit_codes(Words("finished shards stay. Go on with the same command."))
 def run(
     context: typer.Context,
     stage: Annotated[str, typer.Option(help=f"What to run: {', '.join(STAGES)}.")],
@@ -44,11 +46,11 @@ def run(
     from pipeline.execution.forkserver import forkserver
 
     if stage not in STAGES:
-        fail(f"--stage {stage!r}: no such stage; choices: {', '.join(STAGES)}", 2)
+        fail(f"--stage {stage!r}: no such stage; choices: {', '.join(STAGES)}")
     if runner not in RUNNERS:
-        fail(f"--runner {runner!r}: no such runner; choices: {', '.join(RUNNERS)}", 2)
+        fail(f"--runner {runner!r}: no such runner; choices: {', '.join(RUNNERS)}")
     if step is not None and not step.strip(" ,"):
-        fail(f"--step {step!r}: names no step; leave the option out to run the whole stage", 2)
+        fail(f"--step {step!r}: names no step; leave the option out to run the whole stage")
     retry = retry_reasons(
         retry_failed, stage, steps := tuple(name.strip() for name in (step or "").split(",") if name.strip())
     )
@@ -65,43 +67,20 @@ def run(
     from pipeline.stages.run import StageOptions
 
     options = StageOptions(RunnerOptions(runner, workers, tuple(beam_options or ())), steps, dry_run, retry)
-    raise typer.Exit(run_stages(read, stage, options))
+    run_stages(read, STAGES[:3] if stage == "all" else (stage,), options)
 
 
-def run_stages(recipe: Any, stage: str, options: Any) -> int:
-    """Run one stage or all of them; print errors without a traceback; return the exit code."""
-    from manifests.transaction import TransactionError
-    from manifests.weights import WeightsError
-    from pipeline.execution.errors import RunFailed
-    from pipeline.recipes.schema import RecipeError
-    from pipeline.stages.manifest import TooManyLosses
-
-    stages = ("filter", "caption", "pretokenize") if stage == "all" else (stage,)
-    try:
-        _in_turn(recipe, stages, options)
-    except (RecipeError, WeightsError) as error:
-        typer.echo(f"error: {error}", err=True)
-        return 2
-    except (RunFailed, TransactionError, TooManyLosses) as error:
-        typer.echo(f"error: {error}", err=True)
-        return 3 if isinstance(error, TooManyLosses) else 1
-    except KeyboardInterrupt:
-        typer.echo("\nstopped; finished shards stay. Go on with the same command.", err=True)
-        return 130
-    return 0
-
-
-def _in_turn(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
+def run_stages(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
+    """Run these stages one after the other, and print what each did. Raises TooManyLosses behind the figures of the
+    stage that lost too much, and what `run_stage` raises."""
     from pipeline.cli.summary import print_summary
-    from pipeline.execution.interrupts import interruptible
     from pipeline.stages.manifest import check_losses
     from pipeline.stages.run import check_ahead, run_stage
 
     check_ahead(recipe, stages[1:])
     with run_context(recipe, stages) as runtime:
         for name in stages:
-            with interruptible():
-                finished = run_stage(recipe, name, options, runtime)
+            finished = run_stage(recipe, name, options, runtime)
             if finished is not None:
                 print_summary(recipe, finished)
                 check_losses(recipe, finished.manifest)

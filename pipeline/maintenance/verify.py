@@ -7,14 +7,17 @@ from manifests.verify_shards import is_bare, verify_folder
 from pipeline.execution.progress import ShownWatch
 from pipeline.maintenance.verify_removed import with_absence
 from pipeline.maintenance.verify_samples import with_samples
+from pipeline.recipes.schema import RecipeError
 from pipeline.stages.registry import STAGES
 
 
 def look(root: Path, jobs: int, quiet: bool = False, samples: bool = False) -> Report:
-    """Verify a run folder or a bare folder of shards; `samples`: look into each too. Raises ValueError for a folder
+    """Verify a run folder or a bare folder of shards; `samples`: look into each too. Raises RecipeError for a folder
     that is neither."""
     if not root.is_dir():
-        raise ValueError(f"{str(root)!r}: no such folder; wanted a run folder or a folder of shards with their indexes")
+        raise RecipeError(
+            f"{str(root)!r}: no such folder; wanted a run folder or a folder of shards with their indexes"
+        )
     watch = ShownWatch(quiet)
     if is_run(root):
         report = verify_run(
@@ -24,7 +27,7 @@ def look(root: Path, jobs: int, quiet: bool = False, samples: bool = False) -> R
     elif is_bare(root):
         report = verify_folder(root, jobs, watch)
     else:
-        raise ValueError(
+        raise RecipeError(
             f"{str(root)!r}: neither a run folder (no manifests/) nor a folder of shards (no .tar, no .index.json)"
         )
     watch.show(last=True)
