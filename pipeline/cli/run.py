@@ -6,11 +6,32 @@ import typer
 
 from pipeline.cli.errors import Words, exit_codes, fail
 from pipeline.cli.options import OutOption, RecipeOption, SetOption, open_recipe
-from pipeline.cli.retry_option import RetryOption, RunCommand, retry_reasons
 from pipeline.cli.runtime import after, run_context
 
 STAGES = ("filter", "caption", "pretokenize", "all")
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
+RETRY = "--retry-failed"
+
+
+def _words(given: list[str] | None) -> list[str] | None:
+    """Refuse what is no word: `--retry-failed --out DIR` would take the next option for one."""
+    if any(not word.strip(" ,") or word.startswith("-") for word in given or ()):
+        raise typer.BadParameter("wants a word: transient (those that may have passed), or a reason such as dns")
+    return given
+
+
+RetryOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        RETRY,
+        metavar="REASON",
+        callback=_words,
+        help=(
+            "Ask again the fetches that failed for this reason (dns, timeout, http_503, http_5xx …), or transient: for"
+            " those that may have passed. Pictures that came stay. With --stage filter. Repeatable."
+        ),
+    ),
+]
 
 
 @exit_codes(Words("finished shards stay. Go on with the same command."))
@@ -70,6 +91,20 @@ def run(
     run_stages(read, STAGES[:3] if stage == "all" else (stage,), options)
 
 
+def retry_reasons(given: list[str] | None, stage: str, steps: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the reasons that are asked again, () without the option. Raises WrongUse or RecipeError for what it cannot
+    mean."""
+    if not given:
+        return ()
+    from pipeline.steps.fetch.retry import parse_reasons
+
+    if stage not in ("filter", "all"):
+        fail(f"{RETRY} belongs to --stage filter, where pictures are fetched; got --stage {stage}")
+    if steps and "fetch" not in steps:
+        fail(f"{RETRY} needs the step fetch; got --step {','.join(steps)}")
+    return parse_reasons(given)
+
+
 def run_stages(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
     """Run these stages one after the other, and print what each did. Raises TooManyLosses behind the figures of the
     stage that lost too much, and what `run_stage` raises."""
@@ -89,4 +124,4 @@ def run_stages(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(cls=RunCommand, context_settings={"ignore_unknown_options": False})(run)
+    app.command()(run)

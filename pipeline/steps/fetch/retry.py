@@ -21,18 +21,25 @@ from manifests.reasons import OF_FETCH, TRANSIENT, is_among, is_status
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.schema import RecipeError
 
+ALL_TRANSIENT = "transient"
+"""What `--retry-failed` calls the reasons of TRANSIENT together."""
+
 
 def parse_reasons(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the reasons that `--retry-failed` names, TRANSIENT where it names none. Raises RecipeError for an unknown
-    one."""
-    named = [word.strip() for text in words for word in re.split(r"[,\s]+", text) if word.strip()]
-    unknown = [word for word in named if word not in OF_FETCH and not is_status(word)]
-    if unknown:
+    """Return the reasons that `--retry-failed` names, each once; the word `transient` stands for all of TRANSIENT.
+
+    A word may hold several, with commas or spaces between them. Raises RecipeError for an unknown one, and for none.
+    """
+    named = [word for text in words for word in re.split(r"[,\s]+", text) if word]
+    unknown = [word for word in named if word != ALL_TRANSIENT and word not in OF_FETCH and not is_status(word)]
+    if unknown or not named:
         raise RecipeError(
-            f"--retry-failed {unknown[0]!r}: no such reason of fetch; choices: {', '.join(sorted(OF_FETCH))}, "
-            "http_404 (any status), http_5xx (any status of that hundred)"
+            f"--retry-failed {unknown[0] if unknown else ''!r}: no such reason of fetch; choices: "
+            f"{', '.join(sorted(OF_FETCH))}, http_404 (any status), http_5xx (any status of that hundred), "
+            f"{ALL_TRANSIENT} (those that may have passed)"
         )
-    return tuple(dict.fromkeys(named)) or TRANSIENT
+    reasons = [reason for word in named for reason in (TRANSIENT if word == ALL_TRANSIENT else (word,))]
+    return tuple(dict.fromkeys(reasons))
 
 
 def failed(root: Path, record: ShardRecord, again: Collection[str]) -> Counter[str]:
