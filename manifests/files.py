@@ -50,7 +50,7 @@ UNPARSED: tuple[type[Exception], ...] = (
 
 
 @contextlib.contextmanager
-def parsing(path: Path | str, says: str, raising: type[FormatError] = FormatError) -> Iterator[None]:
+def parsing(path: Path | str, says: str, raising: type[ValueError] = FormatError) -> Iterator[None]:
     """Turn what the bytes of a file make a parser raise into one `raising`: "PATH: SAYS (class: message)".
 
     This is the border that callers rely on: beyond it they catch OSError for a file that cannot be read, and
@@ -61,7 +61,7 @@ def parsing(path: Path | str, says: str, raising: type[FormatError] = FormatErro
     try:
         yield
     except UNPARSED as error:
-        if isinstance(error, FormatError | MemoryError) or getattr(error, "errno", None) is not None:
+        if isinstance(error, (FormatError, MemoryError, raising)) or getattr(error, "errno", None) is not None:
             raise
         text = (str(error).splitlines() or [""])[0][:200]
         raise raising(f"{path}: {says} ({type(error).__name__}: {text})") from error
@@ -252,6 +252,14 @@ def open_table(path: Path) -> Iterator[pq.ParquetFile]:
     """Open any Parquet file; what its bytes make Arrow raise, also within the block, becomes a FormatError."""
     with parsing(path, "not a Parquet table that can be read"), pq.ParquetFile(path) as file:
         yield file
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """Return the schema of any Parquet file, its metadata never None. Raises FormatError for one that is damaged,
+    OSError."""
+    with open_table(path) as file:
+        schema = file.schema_arrow
+    return schema if schema.metadata is not None else schema.with_metadata({})
 
 
 def _columns(path: Path, file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:

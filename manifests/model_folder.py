@@ -2,11 +2,11 @@
 them count, and the fingerprint over those."""
 
 import hashlib
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from manifests.checksums import cached_sha256
+from manifests.files import FormatError, parse_json, parsing
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -29,9 +29,10 @@ def missing_files(folder: Path, others: Sequence[tuple[str, ...]] = ()) -> list[
 
 def _missing_shards(index: Path) -> list[str]:
     try:
-        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        return [shard for shard in shards if not (index.parent / shard).is_file()]
-    except (ValueError, LookupError, TypeError, AttributeError):  # no JSON, or JSON of another shape
+        with parsing(index, "not an index of shards"):
+            shards = sorted(set(parse_json(index, index.read_bytes())["weight_map"].values()))
+            return [shard for shard in shards if not (index.parent / shard).is_file()]
+    except FormatError:
         return [f"a readable {index.name}"]
 
 

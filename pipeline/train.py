@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manifests.files import out_of_room, write_bytes
+from manifests.files import FormatError, out_of_room, parsing, write_bytes
 from manifests.transaction import TransactionError
 from pipeline.demo.pictures import has_emoji
 from pipeline.evaluation.plots import save_loss_curve
@@ -310,8 +310,8 @@ def trim_metrics(job: Job) -> None:
     path = metrics_path(job)
     if job.machine.leads and path.is_file():
         kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+        for line in path.read_bytes().decode("utf-8", "replace").splitlines():
+            with contextlib.suppress(FormatError), parsing(path, "a line has no step"):
                 kept += [line] if json.loads(line)["step"] <= job.step else []
         write_bytes(path, "".join(f"{line}\n" for line in kept).encode())
 

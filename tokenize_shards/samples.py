@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manifests.files import digest_of, read_json
-from manifests.shards import index_path, verify_shard
+from manifests.files import FormatError, digest_of, parsing
+from manifests.shards import ShardError, index_counts, index_path, verify_shard
 
 Codes = npt.NDArray[np.uint16]
 Features = npt.NDArray[np.float32]
@@ -160,9 +160,8 @@ def find_shards(codes: Path, tier: str) -> list[Shard]:
 
 def _shard(path: Path) -> Shard:
     try:
-        index = read_json(index_path(path))
-        return Shard(path.resolve(), int(index["samples"]), int(index["bytes"]), str(index["sha256"]))
-    except (OSError, ValueError, KeyError) as error:
+        return Shard(path.resolve(), *index_counts(index_path(path)))
+    except (OSError, FormatError) as error:
         raise LoaderError(
             f"shard {path} has no readable index {index_path(path).name} ({error}): run `make pretokenize` again"
         ) from error
@@ -175,8 +174,8 @@ def check_shards(shards: Sequence[Shard], how: str) -> None:
             if how == "sha256":
                 verify_shard(shard.path)
             elif (size := shard.path.stat().st_size) != shard.bytes:
-                raise ValueError(f"{shard.path}: {size} bytes, its index says {shard.bytes}")
-        except (OSError, ValueError) as error:
+                raise ShardError(f"{shard.path}: {size} bytes, its index says {shard.bytes}")
+        except (OSError, FormatError) as error:
             raise LoaderError(f"damaged shard: {error}; remove it and run `make pretokenize` again") from error
 
 
@@ -196,9 +195,10 @@ def read_samples(shard: Shard) -> Iterator[CodeSample]:
     # One shard per pipeline, already this process's own: nothing is left to split or shuffle.
     parts = webdataset.WebDataset([str(shard.path)], shardshuffle=False, nodesplitter=None, empty_check=False)
     count = 0
-    for part in parts:
-        count += 1
-        yield _decode(part, shard.path)
+    with parsing(f"shard {shard.path}", "cannot be read", LoaderError):
+        for part in parts:
+            count += 1
+            yield _decode(part, shard.path)
     if count != shard.samples:
         raise LoaderError(f"shard {shard.path}: {count} samples came out, its index says {shard.samples}")
 
@@ -206,10 +206,8 @@ def read_samples(shard: Shard) -> Iterator[CodeSample]:
 def _decode(part: Mapping[str, Any], path: Path) -> CodeSample:
     """Read one sample's members and check them. Raises LoaderError that names the shard and the sample."""
     where = f"shard {path}, sample {part.get('__key__')}"
-    try:
+    with parsing(where, "cannot be read", LoaderError):
         sample, crops = _parse(part)
-    except (KeyError, TypeError, AttributeError, ValueError, EOFError) as error:
-        raise LoaderError(f"{where}: cannot be read ({type(error).__name__}: {error})") from error
     fault = _fault(sample, crops)
     if fault:
         raise LoaderError(f"{where}: {fault}")

@@ -2,12 +2,9 @@
 
 import argparse
 import hashlib
-import lzma
 import pickle
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from manifests.guard import Guard
 from manifests.weights import WeightsError
 
 HOLDERS = ("ema", "model", "state_dict", "module")
@@ -24,21 +22,6 @@ WRAPPERS = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before every name."""
 USAGE = "quantize.codebook_used"
 """A record of training that decides no code: left out of the fingerprint."""
-_READERS = (pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-_OF_PYTHON = (ArithmeticError, AssertionError, MemoryError, BufferError, ImportError)
-BROKEN: tuple[type[Exception], ...] = (
-    *_READERS,
-    *_OF_PYTHON,
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-)
-"""What torch, safetensors and their readers of pickles and archives raise for files that are cut short, altered, or
-something else."""
 SHOWN = 3
 TOLD = 40
 """Bytes of a text that is no checkpoint which its refusal repeats."""
@@ -55,12 +38,10 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     Raises WeightsError for anything else, code in a pickle included.
     """
     path = Path(path)
-    try:
+    with Guard(passing=(WeightsError,)) as guard:  # torch and its readers of pickles and archives raise anything
         return _unwrapped(_named(path, _content(path)))
-    except WeightsError:
-        raise
-    except BROKEN as error:
-        raise WeightsError(f"{path}: wanted a checkpoint of tensors alone; {_fault(path, error)}") from error
+    assert guard.error is not None
+    raise WeightsError(f"{path}: wanted a checkpoint of tensors alone; {_fault(path, guard.error)}") from guard.error
 
 
 def _content(path: Path) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.files import digest_of, read_table
+from manifests.files import digest_of, read_schema, read_table
 from manifests.journal import STEP, Journal, records_of, upstream
 from manifests.schema import COLUMNS
 from pipeline.execution.step import Step
@@ -36,8 +36,7 @@ class Shard:
 
     def finals(self, columns: list[str]) -> pa.Table:
         """Return these columns of the final rows; those that the ledger does not have are left out."""
-        with pq.ParquetFile(self.final) as file:
-            names = set(file.schema_arrow.names)
+        names = set(read_schema(self.final).names)
         return read_table(self.final, [name for name in columns if name in names])
 
     def selected(self, columns: list[str]) -> pa.Table:
@@ -46,7 +45,7 @@ class Shard:
 
     def held(self) -> frozenset[str]:
         """Return the columns whose values the ledger keeps of rows that a rule dropped."""
-        told = (pq.read_schema(self.ledger).metadata or {}).get(HELD, b"").decode()
+        told = read_schema(self.ledger).metadata.get(HELD, b"").decode("utf-8", "replace")
         return frozenset(name for name in told.split(",") if name)
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.checksums import sha256_file
-from manifests.files import FormatError, read_json, write_json, write_table
+from manifests.files import FormatError, parsing, read_json, write_json, write_table
 from manifests.schema import UID
 from manifests.uid import uid_of
 from pipeline.demo.faults import host, served_kinds
@@ -119,12 +119,14 @@ def _stamp(folder: Path) -> dict[str, bool] | None:
     """Return the stamp of a whole folder of this version, else None."""
     try:
         stamp = read_json(folder / STAMP)
-        whole = stamp["version"] == VERSION and all(
-            sha256_file(folder / name) == digest for name, digest in stamp["sha256"].items()
-        )
-    except (OSError, FormatError, KeyError):
+        with parsing(folder / STAMP, "not the stamp of the demo's data"):
+            emoji = bool(stamp["emoji"])
+            whole = stamp["version"] == VERSION and all(
+                sha256_file(folder / name) == digest for name, digest in stamp["sha256"].items()
+            )
+    except (OSError, FormatError):
         return None
-    return {"emoji": bool(stamp["emoji"])} if whole and (folder / "www").is_dir() else None
+    return {"emoji": emoji} if whole and (folder / "www").is_dir() else None
 
 
 def _make(folder: Path, emoji: bool, cache: Path) -> None:

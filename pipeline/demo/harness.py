@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from manifests.files import read_parquet
 from manifests.journal import records_of
 from pipeline.demo.data import DemoData, DemoError, attribution, prepare
 from pipeline.demo.server import connect_to, serve
@@ -39,7 +39,7 @@ def serving(recipe: Recipe, stages: tuple[str, ...]) -> Iterator[Runtime]:
 def final_table(root: Path) -> pa.Table | None:
     """Return the final ledger as one table, or None where filter has not run."""
     paths = [root / file.path for record in records_of(root, "decide") for file in record.files]
-    return pa.concat_tables([pq.read_table(path) for path in paths]) if paths else None
+    return pa.concat_tables([read_parquet(path) for path in paths]) if paths else None
 
 
 def tell_truth(recipe: Recipe) -> None:
@@ -50,7 +50,7 @@ def tell_truth(recipe: Recipe) -> None:
     data, final = demo_data(recipe), final_table(recipe.root)
     if final is None:
         return
-    table = summary(final, pq.read_table(data.truth))
+    table = summary(final, read_parquet(data.truth))
     print(f"\nwhat was planted, and what the filters made of it\n{table}\n")
     credit = attribution(data.has_emoji)
     (recipe.root / "truth.txt").write_text(table + "\n", encoding="utf-8")

@@ -85,7 +85,7 @@ async def _serving(listener: socket.socket, www: Path, stop: asyncio.Event) -> N
         try:
             async with asyncio.timeout(IDLE_SECONDS):
                 await _handle(reader, writer, www)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
             pass  # the other side left, or the server closes
         finally:
             tasks.discard(task) if task is not None else None

@@ -1,6 +1,5 @@
 """Draw what training leaves to look at: a grid of pictures beside their prompts, and the loss curve."""
 
-import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from manifests.extras import how_to_get
-from manifests.files import writing
+from manifests.files import parse_json, parsing, writing
 
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 36), (110, 114, 124)
 GAP, TEXT_WIDTH, FONT_SIZE = 12, 230, 15
@@ -74,9 +73,16 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
+def _logged(metrics: Path) -> list[tuple[int, float]]:
+    """Return (step, loss) of every line of a metrics.jsonl. Raises FormatError for a line that is none, OSError."""
+    with parsing(metrics, "a line has no step and loss"):
+        lines = [parse_json(metrics, line) for line in metrics.read_bytes().splitlines()]
+        return [(int(line["step"]), float(line["loss"])) for line in lines]
+
+
 def save_loss_curve(path: Path, metrics: Path, title: str) -> str:
     """Draw the loss over steps from a metrics.jsonl; return what to tell the user where it cannot be drawn."""
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.is_file() else []
+    lines = _logged(metrics) if metrics.is_file() else []
     if not lines:
         return "no loss curve: no step has been logged yet"
     try:
@@ -86,7 +92,7 @@ def save_loss_curve(path: Path, metrics: Path, title: str) -> str:
         return f"no loss curve: matplotlib is not installed ({get}); the numbers are in {metrics}"
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], color="#2b6cb0", linewidth=1.6)
+    axes.plot([step for step, _ in lines], [loss for _, loss in lines], color="#2b6cb0", linewidth=1.6)
     axes.set(xlabel="step", ylabel="loss, nats per code", title=title)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

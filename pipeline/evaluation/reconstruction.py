@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from manifests.files import FormatError, parsing
 from manifests.journal import records_of
 from manifests.shards import Sample, ShardError, read_shard
 from manifests.stored_pictures import stored_pictures
@@ -27,8 +28,6 @@ T = TypeVar("T")
 GAIN = 4
 """How much stronger differences are drawn than they are."""
 PNG = b"\x89PNG\r\n\x1a\n"
-UNREADABLE = (LookupError, TypeError, AttributeError, ValueError, EOFError, OSError, RecursionError, MemoryError)
-"""What json, numpy and Pillow raise for a sample's parts that are missing, damaged or something else."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +147,9 @@ def _array(parts: Sample) -> np.ndarray[Any, Any]:
 
 def _got(shard: Path, key: str, what: str, get: Callable[[], T]) -> T:
     try:
-        return get()
-    except UNREADABLE as error:
+        with parsing(shard, f"sample {key!r}"):
+            return get()
+    except FormatError as error:
         raise _not_codes(shard, key, what) from error
 
 
@@ -209,8 +209,9 @@ def find_pictures(root: Path, keys: Sequence[str]) -> dict[str, Image.Image]:
 
 def _picture(shard: Path, key: str, sample: Sample) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(sample["jpg"])).convert("RGB")
-    except UNREADABLE as error:
+        with parsing(shard, f"sample {key!r}"):
+            return Image.open(io.BytesIO(sample["jpg"])).convert("RGB")
+    except FormatError as error:
         raise ShardError(f"{shard}: sample {key!r} has no jpg that can be read") from error
 
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from manifests.files import FormatError, parsing
+
 T = TypeVar("T")
 
 DEATHS_OF_A_POISONED_ROW = 3
@@ -43,10 +45,11 @@ class InFlight:
 def read_in_flight(path: Path) -> tuple[str, list[str]]:
     """Return (unit, uids in hex) that a worker had in hand when it ended; ("", []) for none."""
     try:
-        held = json.loads(path.read_text() or "{}")
-    except (OSError, ValueError):
+        with parsing(path, "not what a worker has in hand"):
+            held = json.loads(path.read_text() or "{}")
+            return str(held.get("unit", "")), list(held.get("uids", []))
+    except (OSError, FormatError):
         return "", []
-    return held.get("unit", ""), held.get("uids", [])
 
 
 def last_sign(path: Path) -> float:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manifests.files import write_bytes
+from manifests.files import parsing, write_bytes
 from pipeline.execution.step import Runtime, Step, Unit
 from pipeline.recipes.load import parse_recipe
 
@@ -34,8 +34,9 @@ class Job:
 
     @classmethod
     def read(cls, path: Path) -> "Job":
-        """Read a job that `write` wrote."""
-        return cls(**json.loads(path.read_text()))
+        """Read a job that `write` wrote. Raises FormatError for another file, OSError."""
+        with parsing(path, "not a job"):
+            return cls(**json.loads(path.read_text()))
 
     def make_step(self) -> Step:
         """Build the step again on the worker's side."""

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.checksums import sha256_file
-from manifests.files import ROW_GROUP_ROWS, write_bytes, write_table
+from manifests.files import ROW_GROUP_ROWS, FormatError, open_table, write_bytes, write_table
 from manifests.journal import FileRecord, ShardRecord
 from manifests.shards import index_path, member_places, read_shard, write_shard
 
@@ -26,7 +26,7 @@ HOSTS = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-class DamagedFileError(ValueError):
+class DamagedFileError(FormatError):
     """A file of the run is not what its record says; the message names it."""
 
 
@@ -93,7 +93,7 @@ def holds(path: Path, removed: RemovedRows) -> bool:
         return bool(_keys(path, removed))
     if path.suffix != ".parquet":
         return False
-    with pq.ParquetFile(path) as file:
+    with open_table(path) as file:
         names = [name for name in KEYS if name in file.schema_arrow.names]
         batches = file.iter_batches(columns=names[:1]) if names else ()
         return any(pc.any(removed.rows(batch)).as_py() for batch in batches)
@@ -110,7 +110,7 @@ def from_table(path: Path, removed: RemovedRows, what: str) -> pa.Table | None:
     """
     if not holds(path, removed):
         return None
-    with pq.ParquetFile(path) as file:
+    with open_table(path) as file:
         groups, first = file.num_row_groups, file.metadata.row_group(0).num_rows
         table = file.read().cast(written_schema(file))
     hit = removed.rows(table)

@@ -13,9 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from manifests.files import digest_of, read_table
+from manifests.files import digest_of, read_schema, read_table
 from manifests.journal import ShardRecord
 
 MADE_BY = "tessera_made_by"
@@ -52,7 +51,7 @@ def let_go(root: Path, step: str) -> None:
 def earlier_tables(root: Path, step: str, made_by: str) -> Iterator[tuple[Path, pa.Table]]:
     """Yield (path, table) of what was set aside and made the same way."""
     for path in sorted(_folder(root, step).glob("*.parquet")):
-        if (pq.read_schema(path).metadata or {}).get(MADE_BY.encode(), b"").decode() == made_by:
+        if read_schema(path).metadata.get(MADE_BY.encode(), b"") == made_by.encode():
             yield path, read_table(path)
 
 

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
 import tomli_w
 
-from manifests.files import FormatError, read_json, sweep, write_bytes, write_json
+from manifests.files import FormatError, read_field, sweep, write_bytes, write_json
 from manifests.lineage import lost
 from manifests.recipe_file import headed, read_headed
 from manifests.tombstones import TOMBSTONES, read_tombstones
@@ -37,8 +36,8 @@ def recipe_values(root: Path) -> dict[str, Any] | None:
     except (OSError, FormatError):
         pass
     try:
-        return dict(read_json(root / COPY)["recipe"])
-    except (OSError, FormatError, KeyError, TypeError, ValueError):
+        return read_field(root / COPY, "recipe", dict)
+    except (OSError, FormatError):
         return None
 
 
@@ -113,7 +112,7 @@ def need_removals(root: Path) -> None:
     back."""
     try:
         read_tombstones(root)
-    except (OSError, FormatError, pa.ArrowException) as error:
+    except (OSError, FormatError) as error:
         raise RecipeError(
             str(error) if isinstance(error, FormatError) else f"{root / TOMBSTONES}: cannot be read ({error})"
         ) from error

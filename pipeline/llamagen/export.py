@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from manifests.checksums import sha256_file
-from manifests.files import read_json, write_bytes, write_json
+from manifests.files import read_field, write_bytes, write_json
 from manifests.journal import records_of
 from manifests.layout import PLAN
 from manifests.plans import plan_folder
@@ -123,9 +123,8 @@ def _expected(options: ExportOptions) -> dict[str, str]:
     folder = options.root / "codes" / options.tier
     indexed = [path.name.removesuffix(".index.json") for path in folder.glob("*.index.json")]
     plan = plan_folder(options.root, "pack") / PLAN
-    planned = [
-        name.removesuffix(".parquet").rpartition("-") for name in (read_json(plan)["files"] if plan.is_file() else ())
-    ]
+    listed = read_field(plan, "files", dict) if plan.is_file() else {}
+    planned = [name.removesuffix(".parquet").rpartition("-") for name in listed]
     stems = indexed + [number for tier, _, number in planned if tier == options.tier]
     numbers = [stem for stem in stems if stem.isdigit()]
     last = max(numbers, key=int, default="0")

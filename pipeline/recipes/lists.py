@@ -16,7 +16,7 @@ from filters.dedup import Array, phash
 from filters.exclude import OF_ROWS, Exclusions, Listed, ListError, read_list
 from filters.images.decode import ImageFault, ImageLimits, open_picture, store
 from manifests.checksums import cached_sha256
-from manifests.files import digest_of
+from manifests.files import FormatError, digest_of, parsing
 from pipeline.recipes.schema import ExcludeFile, Recipe, RecipeError
 
 if TYPE_CHECKING:
@@ -189,13 +189,13 @@ def _bodies(path: Path) -> Iterator[tuple[str, bytes]]:
         yield "", path.read_bytes()
         return
     try:
-        with tarfile.open(path) as tar:
+        with parsing(path, "damaged"), tarfile.open(path) as tar:
             for member in (one for one in tar if one.isfile() and Path(one.name).suffix.lower() in PICTURES):
                 body = tar.extractfile(member)
                 assert body is not None  # a file has one
                 yield member.name, body.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise RecipeError(f"recipe: {path} is not a readable tar ({error})") from error
+    except (OSError, FormatError) as error:
+        raise RecipeError(f"recipe: {path} is not a readable tar ({error.__cause__ or error})") from error
 
 
 def evaluation_prompts(recipe: Recipe) -> Prompts | None:

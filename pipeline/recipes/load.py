@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from manifests.files import FormatError, parsing
 from pipeline.recipes.schema import Recipe, RecipeError, TierSection
 
 A_TIER = """[tier.pretrain]
@@ -47,13 +48,14 @@ def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     if not file.is_file() and str(path) in BUNDLED:
         file = bundled(str(path))
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        with parsing(file, "not TOML"):
+            data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(
             f"recipe: cannot read {str(file)!r} ({error.strerror}); give a TOML file or one of {', '.join(BUNDLED)}"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe: {file} is not TOML: {error}") from error
+    except FormatError as error:
+        raise RecipeError(f"recipe: {file} is not TOML: {error.__cause__}") from error
     for setting in sets:
         apply_set(data, setting)
     find_beside(data, file.parent)

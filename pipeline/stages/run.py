@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from filters.fetch.config import require_contact
 from manifests.files import FormatError
 from manifests.journal import ShardRecord, records_of
-from manifests.manifest import Manifest, ManifestError
+from manifests.manifest import Manifest
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.errors import clear_errors
 from pipeline.execution.progress import Progress
@@ -166,7 +166,7 @@ def _need(recipe: Recipe, stage: str) -> None:
         raise RecipeError(
             f"{stage}: {before} has not run in {recipe.root}; first: pipeline run --stage {before}"
         ) from error
-    except (FormatError, ManifestError, OSError) as error:
+    except (OSError, FormatError) as error:
         raise RecipeError(f"{stage}: cannot trust {path} ({error}); first: pipeline run --stage {before}") from error
     changed = [step.name for step in stage_steps(recipe, before, Runtime()) if settings_changed(step)]
     if changed:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests.files import read_json, read_table, write_json, write_table
+from manifests.files import read_field, read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.schema import schema
 from manifests.tables import CLUSTERS
@@ -72,7 +72,7 @@ class Dedup(Step):
         several = sizes[sizes > 1]
         largest = f", the largest of {several.max():,}" if len(several) else ""
         notes = [f"\n  dedup: {len(clusters):,} pictures, {len(several):,} clusters of two and more{largest}"]
-        for top in read_json(self.root / "dedup" / "top_hashes.json")["hashes"][:1]:
+        for top in read_field(self.root / "dedup" / "top_hashes.json", "hashes", list)[:1]:
             notes.append(
                 f"  most frequent pHash {top['phash']}: {top['pictures']:,} pictures under {top['urls']:,} URLs"
                 " (dedup/top_hashes.json)"

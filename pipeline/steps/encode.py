@@ -3,15 +3,15 @@
 import json
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from filters.images.decode import ImageFault, ImageLimits, open_picture
-from manifests.files import canonical_json, digest_of, read_table, write_table
+from manifests.files import FormatError, canonical_json, digest_of, parsing, read_schema, read_table, write_table
 from manifests.journal import ShardRecord, records_of
 from manifests.plans import write_plan
 from manifests.recipe_file import read_headed
@@ -75,11 +75,11 @@ class Encode(Step):
         """Return which weights this step was last done with, where the run's recipe named the same file for the
         tier."""
         try:
-            before = parse_recipe(read_headed(self.root / "recipe.toml"))
-            note = self.journal.note() or {}
-            if before.tokenizer(tier) == self.recipe.tokenizer(tier):
-                return WeightsFile(**note["settings"]["tiers"][tier][3])
-        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            with parsing(self.root / "recipe.toml", "names no weights of this step"):
+                before = parse_recipe(read_headed(self.root / "recipe.toml"))
+                if before.tokenizer(tier) == self.recipe.tokenizer(tier):
+                    return WeightsFile(**(self.journal.note() or {})["settings"]["tiers"][tier][3])
+        except (OSError, FormatError):
             pass
         return None
 
@@ -188,15 +188,24 @@ class Encode(Step):
         for record in records_of(self.root, self.name):
             tier = record.shard.rpartition("-")[0]
             if tier not in facts:
-                metadata = pq.read_schema(self.root / record.files[0].path).metadata
                 facts[tier] = {
                     "tokenizer": self.recipe.tokenizer(tier)[0],
                     "crop": crop_plan(self.recipe).label,
-                    "fingerprint": metadata[FINGERPRINT.encode()].decode(),
-                    "agreement": json.loads(metadata[AGREEMENT.encode()]),
-                    "checkpoint": json.loads(metadata[REPORT.encode()]),
+                    **_metadata(self.root / record.files[0].path),
                 }
         return {"codes": facts}
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """Return what a table of codes says of what made them. Raises FormatError for a damaged table or one of something
+    else, OSError."""
+    metadata = read_schema(path).metadata
+    with parsing(path, "does not say what made its codes"):
+        return {
+            "fingerprint": metadata[FINGERPRINT.encode()].decode(),
+            "agreement": json.loads(metadata[AGREEMENT.encode()]),
+            "checkpoint": json.loads(metadata[REPORT.encode()]),
+        }
 
 
 @dataclass(frozen=True)

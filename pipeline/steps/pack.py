@@ -10,10 +10,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
-from manifests.files import digest_of, read_table
+from manifests.files import digest_of, parsing, read_schema, read_table
 from manifests.journal import FileRecord, ShardRecord, kept_by_kind, records_of
 from manifests.lineage import origin
 from manifests.manifest import Manifest
@@ -193,8 +192,8 @@ class Pack(Step):
     def tokenizer(self, tier: str, encoded: Path) -> Tokenizer:
         """Return what made a tier's codes; the fingerprint of the tensors stands in the encoded file."""
         name, _ = self.recipe.tokenizer(tier)
-        with pq.ParquetFile(encoded) as file:
-            fingerprint = file.schema_arrow.metadata[FINGERPRINT.encode()].decode()
+        with parsing(encoded, "does not say what made its codes"):
+            fingerprint = read_schema(encoded).metadata[FINGERPRINT.encode()].decode()
         stand_in = self.encode.tokenizer(tier).stand_in
         return Tokenizer(
             name, fingerprint, VQ_SPECS[name].codebook_size, grid_of(name, self.recipe.tier[tier].size), stand_in

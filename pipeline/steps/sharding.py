@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+
+from manifests.files import open_table
 
 
 def without_gaps(table: pa.Table) -> pa.Table:
@@ -47,7 +48,7 @@ def regroup(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
 def read_range(path: Path, column: str, first: int, last: int, columns: list[str] | None = None) -> pa.Table:
     """Return these columns of the row groups of a Parquet file whose statistics say that `column` may lie in
     first..last."""
-    with pq.ParquetFile(path) as file:
+    with open_table(path) as file:
         place = file.schema_arrow.get_field_index(column)
         groups = []
         for number in range(file.num_row_groups):

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests.files import FORMAT, digest_of, read_table, writing
+from manifests.files import FORMAT, digest_of, parsing, read_table, writing
 from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.plans import write_plan
 from manifests.query import connect, files_sql
@@ -71,8 +71,9 @@ class T5(Step):
     @property
     def width(self) -> int:
         """Return the width of a feature vector, from the T5's config.json."""
-        folder = Path(self.weights()[0].path or "")
-        return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["d_model"])
+        config = Path(self.weights()[0].path or "") / "config.json"
+        with parsing(config, "names no d_model"):
+            return int(json.loads(config.read_bytes())["d_model"])
 
     def plan(self) -> list[Unit]:
         """Write whose captions are encoded to `manifests/plan/t5/`."""

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from manifests.checksums import sha256_file
-from manifests.files import TEMPORARY, read_json, write_bytes, write_json
+from manifests.files import TEMPORARY, FormatError, parsing, read_json, write_bytes, write_json
 from manifests.weights import WeightsError
 from tokenize_shards.tensors import fit, read_tensors
 
@@ -139,14 +139,20 @@ def latest_checkpoint(root: Path) -> Checkpoint | None:
     over."""
     for folder in _folders(root):
         try:
-            state = read_json(folder / STATE)
-            wrong = [name for name, digest in state["sha256"].items() if sha256_file(folder / name) != digest]
-            if wrong:
-                raise ValueError(f"{', '.join(wrong)}: not the recorded sha256")
-            return Checkpoint(folder, state)
-        except (OSError, ValueError, KeyError) as error:
+            return _read_checkpoint(folder)
+        except (OSError, FormatError) as error:
             print(f"checkpoint {folder} is damaged ({error}): trying the one before", flush=True)
     return None
+
+
+def _read_checkpoint(folder: Path) -> Checkpoint:
+    """Return a checkpoint of whole files. Raises FormatError for a damaged or malformed one, OSError."""
+    state = read_json(folder / STATE)
+    with parsing(folder / STATE, "not the state of a checkpoint"):
+        wrong = [name for name, digest in state["sha256"].items() if sha256_file(folder / name) != digest]
+    if wrong:
+        raise FormatError(f"{', '.join(wrong)}: not the recorded sha256")
+    return Checkpoint(folder, state)
 
 
 def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:

@@ -11,8 +11,10 @@ from typing import IO, Any
 import pyarrow as pa
 
 from filters.images.decode import Stored
+from manifests.files import parsing
 from manifests.reasons import IMAGE
 from manifests.schema import SCORES, schema
+from manifests.shards import ShardError
 from manifests.stored_pictures import stored_pictures
 
 METADATA = ("top_caption", *SCORES)
@@ -80,10 +82,12 @@ def samples(
 
 
 def earlier_pictures(tar: Path, uids: Iterable[bytes]) -> Iterator[tuple[bytes, bytes, Stored]]:
-    """Yield (uid, JPEG, its sizes) of these pairs of a tar that `samples` made."""
+    """Yield (uid, JPEG, its sizes) of these pairs of a tar that `samples` made. Raises ShardError, OSError."""
     for key, sample in stored_pictures(tar, {uid.hex() for uid in uids}, ("jpg", "json")):
-        note = json.loads(sample["json"])
-        yield bytes.fromhex(key), sample["jpg"], Stored(b"", *(note[name] for name in SIZES))
+        with parsing(tar, f"pair {key} is not as it was stored", ShardError):
+            note = json.loads(sample["json"])
+            pair = bytes.fromhex(key), sample["jpg"], Stored(b"", *(note[name] for name in SIZES))
+        yield pair
 
 
 def _pair(row: Mapping[str, Any], result: Result) -> dict[str, Any]:

@@ -9,13 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.files import FormatError, digest_of, read_json, read_table, write_json
+from manifests.files import FormatError, digest_of, parsing, read_field, read_table, write_json
 from manifests.journal import ShardRecord, records_of
 from manifests.reasons import OF_FETCH, TRANSIENT, is_among, is_status
 from pipeline.execution.step import Step, Unit
@@ -47,7 +47,7 @@ def failed(root: Path, record: ShardRecord, again: Collection[str]) -> Counter[s
     path = root / record.files[-1].path
     try:
         table = read_table(path, ["last", "reason"])
-    except (OSError, FormatError, pa.ArrowException):
+    except (OSError, FormatError):
         return Counter()
     reasons = table.filter(pc.and_(table["last"], pc.is_valid(table["reason"])))["reason"].to_pylist()
     return Counter(reason for reason in reasons if is_among(reason, again))
@@ -88,9 +88,13 @@ def with_retries(step: Step, units: list[Unit]) -> list[Unit]:
 
 def _notes(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        return dict(read_json(path)["shards"])
-    except (OSError, FormatError, KeyError):
+        notes = read_field(path, "shards", dict)
+        with parsing(path, "not the notes of retries"):
+            for note in notes.values():
+                itemgetter("content", "round", "reasons")(note)
+    except (OSError, FormatError):
         return {}
+    return notes
 
 
 def _note(step: Step, unit: Unit, before: dict[str, Any] | None) -> dict[str, Any]:
