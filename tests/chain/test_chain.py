@@ -9,7 +9,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ import pytest
 
 from manifests.shards import read_shard, verify_shard
 from pipeline.stages.registry import STAGES
-from tests.support.commands import digests, final, manifest, pipeline_here, run, run_here
+from tests.support.commands import command, digests, final, manifest, pipeline_here, run, run_here
 from tests.support.killed_runs import kill_before
 from tests.support.paths import ROOT
 from tests.support.small_web import EXPECTED, KEPT, trouble, write_input, write_recipe
@@ -149,22 +148,9 @@ def test_another_threshold_at_select_fetches_nothing_again(place, tmp_path, web)
 def kill_when(recipe, out, stage, done):
     """Start a stage in a process group of its own, kill it as soon as it has as many records as `done`, and tell
     whether it was killed."""
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline.cli",
-        "run",
-        "--stage",
-        stage,
-        "--recipe",
-        str(recipe),
-        "--out",
-        str(out),
-        "--workers",
-        "2",
-    ]
+    line = command("run", "--stage", stage, "--recipe", recipe, "--out", out, "--workers", 2)
     process = subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+        line, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
     )
     end = time.monotonic() + 120
     while (

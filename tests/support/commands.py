@@ -16,11 +16,22 @@ from tests.support.keep_runs import without_beam
 from tests.support.paths import ROOT
 
 
+def command(*args):
+    """Return the words that start the command line in a process of its own."""
+    return [sys.executable, "-m", "pipeline.cli", *map(str, args)]
+
+
 def pipeline(*args, cwd=None, **kwargs):
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, args)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd or ROOT, env=environment, timeout=600, check=False, **kwargs
+        command(*args),
+        capture_output=True,
+        text=True,
+        cwd=cwd or ROOT,
+        env=environment,
+        timeout=600,
+        check=False,
+        **kwargs,
     )
 
 

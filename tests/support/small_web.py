@@ -112,7 +112,7 @@ def break_row_group(path: Path, group: int) -> None:
     path.write_bytes(data)
 
 
-RECIPE = """
+FETCHED = """
 [input]
 files = "{input}/*.parquet"
 unit_rows = 10
@@ -124,6 +124,11 @@ connect_to = {{ "pictures.test" = "{web}" }}
 shard_rows = 8
 user_agent = "tessera-tests/0.1 (tests@example.org)"
 host_rate = 10_000
+"""
+"""The head of recipes that fetch from the small web."""
+RECIPE = (
+    FETCHED
+    + """
 [filter]
 rules = [{{ use = "size", min_side = 64 }}, {{ use = "text", min_words = 2 }}]
 [tier.pretrain]
@@ -141,6 +146,7 @@ vq = "VQ-demo"
 weights = "stand-in"
 shard_rows = 12
 """
+)
 
 
 def write_recipe(path: Path, web: str, input_: Path, root: Path, text: str = RECIPE) -> Path:

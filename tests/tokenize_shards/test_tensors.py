@@ -270,7 +270,7 @@ def test_numbers_that_are_not_finite_in_float32_are_refused(number: float) -> No
 
 
 def test_the_fingerprint_is_of_names_shapes_and_float32() -> None:
-    # printf 'a(1, 2)\\0\\0\\x80\\x3f\\0\\0\\0\\x40b(2,)\\0\\0\\0\\0\\0\\0\\x40\\xbf' | sha256sum
+    # printf 'a(1, 2)\0\0\x80\x3f\0\0\0\x40b(2,)\0\0\0\0\0\0\x40\xbf' | sha256sum
     digest = "cb144ef66aecf3bcc2e6409713dfae55f1ab0ac26b3b09d12cdac296a9d0c2f7"
     assert fingerprint(SMALL) == digest
     assert fingerprint({"b": SMALL["b"].double(), "a": SMALL["a"].half()}) == digest

@@ -3,9 +3,6 @@ get is refused."""
 
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,8 +14,8 @@ from filters.fetch.config import FetchConfig
 from filters.fetch.img2dataset import download, reason_of_download, reason_of_picture
 from filters.fetch.messages import Download, Request
 from manifests.shards import read_shard
+from tests.support.commands import run
 from tests.support.hostile_server import HostileServer
-from tests.support.paths import ROOT
 from tests.support.picture_files import LIMITS, corners, encode
 from tests.support.small_web import RECIPE, write_input, write_recipe
 
@@ -115,30 +112,7 @@ def test_it_runs_as_the_step_does_and_leaves_the_same_layout(tmp_path: Path, web
         tmp_path / "run",
         RECIPE.replace("[fetch]", '[fetch]\nengine = "img2dataset"'),
     )
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline.cli",
-        "run",
-        "--stage",
-        "filter",
-        "--step",
-        "select,fetch",
-        "--recipe",
-        str(recipe),
-        "--workers",
-        "1",
-    ]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(recipe, "filter", "--step", "select,fetch", "--workers", 1)
     assert 'warning: fetch.engine = "img2dataset" has no cap' in done.stdout
     pairs = tmp_path / "run" / "pairs"
     table = pa.concat_tables(pq.read_table(path) for path in sorted(pairs.glob("*.parquet")))

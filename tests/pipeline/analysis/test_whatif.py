@@ -16,20 +16,11 @@ from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from tests.support.filter_runs import run_filter
 from tests.support.paths import ROOT
-from tests.support.small_web import write_recipe
+from tests.support.small_web import FETCHED, write_recipe
 
-TEXT = """
-[input]
-files = "{input}/*.parquet"
-unit_rows = 10
-[output]
-root = "{root}"
-[fetch]
-allow_addresses = ["127.0.0.0/8"]
-connect_to = {{ "pictures.test" = "{web}" }}
-shard_rows = 8
-user_agent = "tessera-tests/0.1 (tests@example.org)"
-host_rate = 10_000
+TEXT = (
+    FETCHED
+    + """
 [filter]
 rules = [
     {{ use = "size", min_side = 64 }},
@@ -48,6 +39,7 @@ rules = [{{ use = "size", min_side = 90 }}, {{ use = "aesthetic", model = "v1", 
 [input.columns]
 aesthetic_v1 = "AESTHETIC"
 """
+)
 
 
 def rows():

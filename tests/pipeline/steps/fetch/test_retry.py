@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +18,7 @@ from manifests.manifest import Manifest
 from manifests.reasons import TRANSIENT, is_among
 from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.retry import parse_reasons
+from tests.support import commands
 from tests.support.paths import ROOT
 from tests.support.small_web import jpeg, picture
 
@@ -111,29 +111,9 @@ def prepare(folder: Path, web: Flaky) -> Path:
     return folder / "recipe.toml"
 
 
-def command(recipe: Path, *args: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "pipeline.cli",
-        "run",
-        "--stage",
-        "filter",
-        "--recipe",
-        str(recipe),
-        "--workers",
-        "1",
-        *args,
-    ]
-
-
 def run(recipe: Path, *args: str, code: int = 0) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command(recipe, *args), capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    done = commands.run(recipe, "filter", "--workers", 1, *args, code=code)
+    return str(done.stdout + done.stderr)
 
 
 def ledger(root: Path) -> list[dict[str, object]]:
@@ -214,8 +194,9 @@ def test_a_retry_that_fails_again_and_one_that_is_killed(tmp_path: Path, flaky: 
 
     flaky.broken, flaky.slow, start = False, 0.3, len(flaky.hits)
     journal = {path: path.stat().st_mtime_ns for path in (root / "manifests" / "journal" / "fetch").glob("0*.json")}
+    line = ("run", "--stage", "filter", "--recipe", recipe, "--workers", 1, "--retry-failed", "http_503")
     process = subprocess.Popen(
-        command(recipe, "--retry-failed", "http_503", "--set", "fetch.concurrency=1"),
+        commands.command(*line, "--set", "fetch.concurrency=1"),
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT,
     )  # fmt: skip
     end = time.monotonic() + 120
