@@ -21,3 +21,13 @@ def put_table(root: Path, step: str, path: str, rows: list[dict[str, Any]], sche
     record = ShardRecord(Path(path).stem, "key", (FileRecord.of(root, root / path),), len(rows), len(rows))
     Journal(root, step).record(record)
     return record
+
+
+def finished_shard(root: Path, name: str = "00000", **other: Any) -> ShardRecord:
+    """Write NAME as the bytes of `out/NAME.bin` and return its record: key k, 3 rows in, 2 out, 1 dropped for size,
+    but for `other`."""
+    path = root / "out" / f"{name}.bin"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(name.encode())
+    values: dict[str, Any] = {"rows_in": 3, "rows_out": 2, "dropped": {"size": 1}} | other
+    return ShardRecord(name, "k", (FileRecord.of(root, path),), **values)

@@ -1,0 +1,100 @@
+"""A working copy is links: what is written there leaves the run as it was until it is moved over."""
+
+import pytest
+
+from manifests.transaction import ASKED
+from manifests.working_copy import link, links_in_the_way, move_over, working_copy
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in (
+        "recipe.toml",
+        "pairs/a",
+        "pairs/b",
+        "logs/x",
+        "train/y",
+        ".earlier/z",
+        "pairs/logs/c",
+        ".lock",
+        ASKED,
+    ):
+        path = tmp_path / "run" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (tmp_path / "run" / "pairs" / ".tmp-left").write_text("")
+    return tmp_path / "run"
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_it_holds_links_to_all_but_logs_training_locks_and_what_is_left_out(root):
+    with working_copy(root, ["pairs/b"]) as copy:
+        assert copy.parent == root
+        assert copy.name.startswith(".tmp-repair-")
+        assert files(copy) == ["pairs/a", "pairs/logs/c", "recipe.toml"]
+        assert (copy / "pairs" / "a").samefile(root / "pairs" / "a")
+    assert not copy.exists()
+    assert (root / "pairs" / "a").read_text() == "pairs/a"
+
+
+def test_a_folder_can_be_left_out(root):
+    with working_copy(root, {"pairs/logs"}) as copy:
+        assert files(copy) == ["pairs/a", "pairs/b", "recipe.toml"]
+
+
+def test_it_goes_when_its_block_fails(root):
+    with pytest.raises(KeyError), working_copy(root, ()) as copy:
+        raise KeyError
+    assert not copy.exists()
+
+
+def test_a_renamed_file_leaves_the_run_as_it_was_until_it_is_moved_over(root):
+    with working_copy(root, ()) as copy:
+        (copy / "new").write_text("changed")
+        (copy / "new").replace(copy / "pairs" / "a")
+        assert (root / "pairs" / "a").read_text() == "pairs/a"
+        move_over(copy, root, "pairs/a")
+        (copy / "codes").mkdir()
+        (copy / "codes" / "x").write_text("made")
+        move_over(copy, root, "codes/x")
+        assert (copy / "pairs" / "a").read_text() == "changed"
+    assert (root / "pairs" / "a").read_text() == "changed"
+    assert (root / "codes" / "x").read_text() == "made"
+    assert [name for name in files(root) if ".tmp-repair" in name] == []
+
+
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(root, tmp_path):
+    (tmp_path / "else").write_text("old")
+    (root / "pairs" / "away").symlink_to(tmp_path / "else")
+    (root / "pairs" / "nowhere").symlink_to(tmp_path / "none")
+    (tmp_path / "copy" / "pairs").mkdir(parents=True)
+    for name in ("away", "nowhere"):
+        (tmp_path / "copy" / "pairs" / name).write_text("new")
+        move_over(tmp_path / "copy", root, f"pairs/{name}")
+    assert (root / "pairs" / "away").is_symlink()
+    assert (tmp_path / "else").read_text() == "new"
+    assert not (root / "pairs" / "nowhere").is_symlink()
+    assert (root / "pairs" / "nowhere").read_text() == "new"
+
+
+def test_a_link_takes_the_place_of_what_was_there(tmp_path):
+    for name in ("source", "old"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "way").symlink_to(tmp_path / "source")
+    link(tmp_path / "way", tmp_path / "old")
+    link(tmp_path / "way", tmp_path / "deep" / "new")
+    for path in (tmp_path / "old", tmp_path / "deep" / "new"):
+        assert path.samefile(tmp_path / "source")
+        assert not path.is_symlink()
+
+
+def test_links_to_files_are_in_the_way_but_those_of_training(root, tmp_path):
+    assert links_in_the_way(root) == []
+    (tmp_path / "else").mkdir()
+    (root / "folder").symlink_to(tmp_path / "else")
+    (root / "train" / "away").symlink_to(root / "recipe.toml")
+    (root / "pairs" / "away").symlink_to(root / "recipe.toml")
+    assert links_in_the_way(root) == [f"{root}/pairs/away is a link to {root}/recipe.toml"]
