@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from manifests.weights import WeightsError
+from manifests.weights import WeightsError, WeightsFile
 from tokenize_shards.samples import pack_numbers, unpack_numbers
 from tokenize_shards.text import MAX_CHARACTERS, MAX_TOKENS, T5Features, clean_caption, t5_weights
 
@@ -70,6 +70,18 @@ def test_a_t5_that_is_not_there_says_what_to_get(tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"lacks config\.json, model\.safetensors .*, tokenizer\.json or spiece\.model"
     ):
+        t5_weights(str(tmp_path))
+
+
+def test_a_t5_is_known_by_the_names_and_bytes_of_what_it_loads(tmp_path: Path) -> None:
+    files = {"config.json": "{}", "model.safetensors": "abc", "spiece.model": "abc", ".x.json": "{}"}
+    for name, text in {**files, "README.md": "x", "pytorch_model.bin": "x", "merges.txt": "x"}.items():
+        (tmp_path / name).write_text(text)
+    # printf of lines 'NAME\\0SHA256\\n' of the files by name | sha256sum; a hidden file counts, as it always has
+    digest = "e11322b63da23180f061e1f779614f692afceab5ae083071b6efe69dc908b5cb"
+    assert t5_weights(str(tmp_path)) == WeightsFile("T5", digest, path=str(tmp_path))
+    (tmp_path / "model.safetensors.index.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"lacks a readable model\.safetensors\.index\.json\. Get it"):
         t5_weights(str(tmp_path))
 
 

@@ -46,8 +46,18 @@ def test_lists_of_rows_and_of_pictures_are_told_apart(tmp_path):
     )
     assert [(listed.kind, listed.radius) for listed in exclusions(named)] == [("host", 0), ("phash", 3)]
     assert [listed.kind for listed in row_exclusions(named).lists] == ["host"]
-    ((kind, radius, sha256),) = exclusions_key(named, "phash")
-    assert (kind, radius, len(sha256)) == ("phash", 3, 64)
+    # printf '00ff00ff00ff00ff\n' | sha256sum
+    digest = "1799324dd16d97ff1e80a2a83f77d6f4e50ad0059323419a229306f5e704734e"
+    assert exclusions_key(named, "phash") == [["phash", 3, digest]]
+
+
+def test_a_list_of_prompts_is_known_by_its_name_and_bytes(tmp_path):
+    prompts = written(tmp_path / "prompts.txt", "a red fox jumps over the lazy dog today\n")
+    # printf 'a red fox jumps over the lazy dog today\n' | sha256sum
+    digest = "fe5dca0c8e94cf6433c070eef334958fd5bc4447cbe51d442803356f30327c62"
+    assert dedup_key(recipe(decontaminate={"prompts": prompts}))["decontaminate"]["prompts"] == [
+        ["prompts.txt", digest]
+    ]
 
 
 @pytest.mark.parametrize(
