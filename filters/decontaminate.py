@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from manifests.files import parsing
+
 PROMPT_COLUMNS = ("prompt", "caption", "text")
 """Columns that hold prompts: the first that a table has."""
 
@@ -118,10 +120,8 @@ def _prompt_column(path: Path, names: list[str]) -> int:
 
 
 def _of_json(path: Path, number: int, line: str) -> str:
-    try:
+    with parsing(f"{path}: line {number}", "not JSON", PromptError):
         value = json.loads(line)
-    except ValueError as error:
-        raise PromptError(f"{path}: line {number}: not JSON ({error})") from error
     if isinstance(value, str):
         return value
     keys = {str(key).lower(): one for key, one in value.items()} if isinstance(value, dict) else {}

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.verdicts import evaluate
-from manifests.files import FormatError, read_json, write_json
+from manifests.files import FormatError, parsing, read_json, write_json
 from manifests.journal import records_of
 from pipeline.execution.step import Unit
 from pipeline.inputs.files import InputFile, look_at_inputs
@@ -286,9 +286,14 @@ def read_forecast(root: Path) -> dict[str, Any] | None:
     """Return what `plan.json` predicted, or None where there is none."""
     try:
         made = read_json(root / PLAN)
-        return made if "kept" in made else None
+        with parsing(root / PLAN, "not a forecast"):
+            spans = [made["kept"], *made["tiers"].values(), *made["dropped"].values()]
+            numbers = [made["rows"], *(number for span in spans for number in (span["low"], span["high"]))]
+            if not all(isinstance(number, int) for number in numbers):
+                raise TypeError("a number of rows is something else")
     except (OSError, FormatError):
         return None
+    return made
 
 
 def beside(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from manifests.files import digest_of, read_schema, read_table
 from manifests.journal import STEP, Journal, records_of, upstream
@@ -84,7 +83,7 @@ def open_stored(root: Path, command: str) -> Stored:
     shards = tuple(
         Shard(r.shard, r.rows_in, root / r.files[0].path, finals[r.shard]) for r in records_of(root, "select")
     )
-    if shards and "step" not in pq.read_schema(shards[0].final).names:
+    if shards and "step" not in read_schema(shards[0].final).names:
         raise RecipeError(f"{command}: {root}/ledger/final is of an older version; {FIRST} --step decide")
     return Stored(root, shards, settings)
 

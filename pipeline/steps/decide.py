@@ -9,11 +9,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from filters.survivors import WORTH, verdicts
 from filters.verdicts import MARKS, RuleSet, final_fates, flags, names_of, reasons_of
-from manifests.files import write_table
+from manifests.files import read_schema, write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.plans import plan_folder
 from manifests.query import connect, files_sql
@@ -187,7 +186,7 @@ def _attempts(root: Path) -> str:
     """Return SQL of the last attempt to fetch each row."""
     ledgers = [root / record.files[-1].path for record in records_of(root, "fetch")]
     attempts = _parquet(ledgers, "uid BLOB, reason VARCHAR, filename VARCHAR")
-    last = ledgers and "last" in pq.read_schema(ledgers[0]).names
+    last = ledgers and "last" in read_schema(ledgers[0]).names
     return f"(SELECT * FROM {attempts}{' WHERE last' if last else ''})"
 
 

@@ -9,11 +9,13 @@ import pyarrow as pa
 import pytest
 import torch
 
+from filters.decontaminate import PromptError, read_prompts
 from manifests.files import FormatError, parsing, read_schema, write_bytes, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord
 from manifests.model_folder import missing_files
 from manifests.shards import Sample, ShardError, write_shard
 from manifests.weights import WeightsError
+from pipeline.analysis.forecast import beside
 from pipeline.evaluation.plots import save_loss_curve
 from pipeline.evaluation.reconstruction import find_pictures
 from pipeline.execution.in_flight import read_in_flight
@@ -170,3 +172,27 @@ def test_a_checkpoint_of_anybody(tmp_path):
         (tmp_path / "b.pt").write_bytes(data)
         with pytest.raises(WeightsError, match=r"b\.pt: wanted a checkpoint of tensors alone; it is (empty|cut short)"):
             read_tensors(tmp_path / "b.pt")
+
+
+SPAN = {"low": 1, "mid": 2, "high": 3}
+
+
+@pytest.mark.parametrize(
+    "change", [{"kept": None}, {"tiers": [1]}, {"dropped": {"dead": {"low": "1", "high": 2}}}, {"rows": "4"}]
+)
+def test_a_forecast_that_is_none_counts_as_missing(tmp_path, change):
+    forecast = {"rows": 4, "kept": SPAN, "tiers": {"pretrain": SPAN}, "dropped": {"dead": SPAN}}
+    write_json(tmp_path / "plan.json", forecast)
+    assert beside(tmp_path, 4, 2, {"dead": 2}, {}) == [
+        ("rows in", "4", "4"),
+        ("kept", "1 to 3", "2"),
+        ("dead", "1 to 3", "2"),
+    ]
+    write_json(tmp_path / "plan.json", {**forecast, **change})
+    assert beside(tmp_path, 4, 2, {"dead": 2}, {}) == []
+
+
+def test_a_line_of_prompts_that_python_cannot_recurse_into(tmp_path):
+    (tmp_path / "p.jsonl").write_bytes(DEEP + b"\n")
+    with pytest.raises(PromptError, match=r"p\.jsonl: line 1: not JSON \(RecursionError: "):
+        read_prompts(tmp_path / "p.jsonl")
