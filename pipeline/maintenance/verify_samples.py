@@ -66,7 +66,7 @@ def _holds_codes(path: Path) -> bool:
 
 def look_into(path: Path) -> Contents:
     """Read every sample of a shard up to the first that cannot be trained on."""
-    from tokenize_shards.samples import Shard, read_samples
+    from tokenize_shards.samples import LoaderError, Shard, read_samples
 
     index = Index.read(index_path(path))
     count, tokenizers, widths, fault = 0, set[str](), set[int](), ""
@@ -75,7 +75,7 @@ def look_into(path: Path) -> Contents:
             count += 1
             tokenizers.add(str(sample.tokenizer))
             widths.update([] if sample.features is None else [sample.features.shape[1]])
-    except (ValueError, OSError) as error:
+    except (OSError, FormatError, LoaderError) as error:
         fault = str(error).removeprefix(f"shard {path.resolve()}, ").removeprefix(f"shard {path.resolve()}: ")
     return Contents(count, frozenset(tokenizers), frozenset(widths), fault)
 

@@ -1,6 +1,7 @@
 """Code samples as they are written and read again; codes of a 2 x 2 grid and a codebook of 16 are put by hand."""
 
 import json
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,15 @@ def test_a_sample_that_cannot_be_read_names_its_shard(tmp_path: Path, changes: d
     write(tmp_path, "00000", parts)
     with pytest.raises(LoaderError, match=rf"shard .*00000\.tar, sample 0{{32}}: .*{says}"):
         list(read_samples(shards_of(tmp_path)[0]))
+
+
+def test_a_tar_that_names_a_member_twice_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "00000.tar"
+    with tarfile.open(path, "w") as tar:
+        for _ in range(2):
+            tar.addfile(tarfile.TarInfo("a.json"))
+    with pytest.raises(LoaderError, match=r"shard .*00000\.tar: cannot be read .*duplicate file name"):
+        list(read_samples(Shard(path, 1, path.stat().st_size, "")))
 
 
 def test_nothing_to_train_on_says_what_to_do(tmp_path: Path) -> None:

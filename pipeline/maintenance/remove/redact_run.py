@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from manifests.checksums import sha256_file
-from manifests.files import read_table
+from manifests.files import FormatError, read_table
 from manifests.journal import ShardRecord, records_of
 from manifests.manifest import Manifest
 from manifests.plans import note_plan, plan_folder
@@ -119,7 +119,7 @@ def _redact_step(work: Removal, step: Step) -> None:
 def _redacted(work: Removal, step: Step, record: ShardRecord) -> ShardRecord:
     try:
         return step.redact(record, work.removed)
-    except DamagedFileError as error:
+    except FormatError as error:
         raise DamagedFileError(str(error).replace(str(work.copy), str(work.root))) from error
 
 
@@ -166,7 +166,7 @@ def _redact_leftovers(work: Removal) -> None:
         what = name.partition("/")[0].lstrip(".")
         try:
             (from_table if path.suffix == ".parquet" else from_tar)(path, work.removed, what)
-        except (ValueError, OSError) as error:  # pyarrow's faults are ValueErrors
+        except (OSError, FormatError) as error:
             raise UnsearchableFileError(
                 f"{work.root / name}: no record names it, and it cannot be searched ({error}); move it away"
             ) from error

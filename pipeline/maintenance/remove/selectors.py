@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from filters.exclude import KINDS as LISTED
 from filters.exclude import (
@@ -22,7 +21,7 @@ from filters.exclude import (
     require_regular,
 )
 from filters.tombstones import digests, url_digests
-from manifests.files import read_json, read_table
+from manifests.files import FormatError, open_table, parsing, read_json, read_parquet, read_table
 from manifests.journal import records_of
 from manifests.tombstones import KINDS, value_digest
 from manifests.transaction import ASKED
@@ -100,7 +99,7 @@ def listed_selectors(path: Path) -> list[Selector]:
     try:
         hashes = _sha256_list(path)
         listed = None if hashes is not None else read_list(path)
-    except (ListError, OSError, UnicodeDecodeError, pa.ArrowException) as error:
+    except (ListError, OSError, UnicodeDecodeError, FormatError) as error:
         raise RecipeError(f"--list {_list_fault(path, error)}") from error
     if listed and listed.kind not in KINDS:
         raise RecipeError(
@@ -123,7 +122,7 @@ def _list_fault(path: Path, error: Exception) -> str:
             f"{error.says}; wanted one column of {', '.join(KINDS)}, or lines of one kind, whose name may be the first"
             " line"
         )
-    if isinstance(error, ListError):
+    if isinstance(error, ListError | FormatError):
         return str(error)
     if isinstance(error, UnicodeDecodeError):
         return f"{path}: not UTF-8 text ({error})"
@@ -139,10 +138,11 @@ def _sha256_list(path: Path) -> list[str] | None:
     """Return the values of a list of sha256, which exclusion lists do not know; None for any other list."""
     require_regular(path)
     if path.suffix == ".parquet":
-        names = pq.read_schema(path).names
+        with open_table(path) as file:
+            names = file.schema_arrow.names
         if not _is_of_sha256(path, names):
             return None
-        cells = pq.read_table(path, columns=["sha256"])["sha256"].drop_null().to_pylist()
+        cells = read_parquet(path, ["sha256"])["sha256"].drop_null().to_pylist()
         return _sha256(
             path, enumerate((cell.hex() if isinstance(cell, bytes) else str(cell) for cell in cells), 1), "row"
         )
@@ -241,10 +241,11 @@ def asked_for(root: Path) -> tuple[list[Selector], bool]:
     """
     try:
         entry = read_json(root / ASKED)
-        return [Selector(str(kind), str(value)) for kind, value in entry["selectors"]], bool(entry["promote"])
+        with parsing(root / ASKED, "not the note of a removal"):
+            return [Selector(str(kind), str(value)) for kind, value in entry["selectors"]], bool(entry["promote"])
     except FileNotFoundError:
         return [], False
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, FormatError) as error:
         raise UnreadableRequestError(
             f"{root / ASKED}, which says what an interrupted removal was asked for, cannot be read"
         ) from error

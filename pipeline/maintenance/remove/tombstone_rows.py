@@ -6,9 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from manifests.files import read_table
+from manifests.files import open_table, read_table
 from manifests.journal import records_of
 from manifests.plans import plan_folder
 from pipeline.execution.step import Step
@@ -99,7 +98,8 @@ def _packed(steps: Sequence[Step], uids: Collection[bytes]) -> dict[bytes, dict[
 
 
 def _rows(path: Path, uids: Collection[bytes], columns: list[str]) -> list[Row]:
-    names = set(pq.read_schema(path).names)
+    with open_table(path) as file:
+        names = set(file.schema_arrow.names)
     table = read_table(path, [name for name in columns if name in names])
     values = pa.array(sorted(uids), table.schema.field("uid").type)
     rows: list[Row] = table.filter(pc.is_in(table["uid"], value_set=values)).to_pylist()

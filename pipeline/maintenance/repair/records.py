@@ -8,9 +8,10 @@ import tomli_w
 
 from manifests.checksums import sha256_file
 from manifests.files import FormatError, read_json, write_bytes, write_json
-from manifests.journal import records_of
+from manifests.journal import ConservationError, records_of
 from manifests.lineage import FOLDER, note_removal, removals
-from manifests.manifest import Manifest, ManifestError, read_digests
+from manifests.manifest import Manifest, read_digests
+from manifests.reasons import UnknownReason
 from manifests.recipe_file import headed, read_headed
 from manifests.records import DIGESTS_PATH
 from manifests.tombstones import NAME, STEP, TOMBSTONES, note_tombstones
@@ -18,10 +19,9 @@ from pipeline.execution.run_folder import COPY, RECIPE
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, look_at_inputs
 from pipeline.inputs.input_list import register_files, registered_files
-from pipeline.maintenance.repair.session import FAULTS, Repair, same_settings
+from pipeline.maintenance.repair.session import UNDONE, Repair, same_settings
 from pipeline.maintenance.repair.shards import settle_doubts
 from pipeline.recipes.load import parse_recipe
-from pipeline.recipes.schema import RecipeError
 from pipeline.stages.manifest import write_manifest
 from pipeline.stages.registry import STAGES
 
@@ -83,7 +83,7 @@ def mend_inputs(work: Repair) -> None:
         (work.copy / path).unlink()  # nothing proves it now: it is made again
     try:
         files = with_tables(work.recipe, look_at_inputs(work.recipe))
-    except (RecipeError, *FAULTS) as error:
+    except UNDONE as error:
         work.leave(names, f"the input cannot be read again: {work.line(error)}")
         work.restore([*tables, *names])
         return
@@ -155,7 +155,7 @@ def _put_together(work: Repair, stage: str, name: str) -> Manifest | None:
         for step in steps:
             same_settings(step)
         return write_manifest(work.recipe, stage, steps)
-    except FAULTS as error:
+    except (ConservationError, UnknownReason, *UNDONE) as error:
         work.leave([name], f"it cannot be put together again: {work.line(error)}")
         return None
 
@@ -189,7 +189,7 @@ def mend_digests(work: Repair) -> None:
         path = work.root / "manifests" / f"{stage}.json"
         try:
             entries[stage] = {"digest": Manifest.read(path).digest, "sha256": sha256_file(path)}
-        except (OSError, FormatError, ManifestError):
+        except (OSError, FormatError):
             continue
     write_json(work.copy / DIGESTS_PATH, {"stages": entries}, sealed=True)
     work.give(DIGESTS_PATH, "from the manifests")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.damage import scan
-from manifests.files import FormatError, read_table, write_table
+from manifests.files import FormatError, parse_json, read_table, write_table
 from manifests.reasons import IMAGE
 from manifests.shards import write_shard
 from manifests.tables import ATTEMPTS
@@ -57,7 +57,7 @@ def _table(path: Path, columns: list[str] | None = None) -> pa.Table | None:
     """Return a table, or None where there is none or it is damaged: its record may be lost, so that nobody knew."""
     try:
         return read_table(path, columns)
-    except (OSError, FormatError, pa.ArrowException):
+    except (OSError, FormatError):
         return None
 
 
@@ -76,7 +76,7 @@ def _whole(
             key, _, extension = piece.name.partition(".")
             parts.setdefault(key, {}).update({} if piece.fault else {extension: piece.data})
     for key, members in parts.items():
-        note = table.get(key) or _note(members.get("json", b""))
+        note = table.get(key) or _note(path, members.get("json", b""))
         expected = known.get(key) or str(note.get("sha256"))
         if (
             "jpg" in members
@@ -87,10 +87,11 @@ def _whole(
             yield key, {"jpg": members["jpg"], "txt": text, "json": json.dumps(note, ensure_ascii=False).encode()}
 
 
-def _note(data: bytes) -> dict[str, Any]:
+def _note(path: Path, data: bytes) -> dict[str, Any]:
+    """Return the note beside a picture in the tar at `path`, nothing for one that is damaged."""
     try:
-        note = json.loads(data)
-    except ValueError:
+        note = parse_json(path, data)
+    except FormatError:
         return {}
     return note if isinstance(note, dict) else {}
 

@@ -15,8 +15,8 @@ from pipeline.execution.run_folder import locked
 from pipeline.execution.step import Runtime, Step, Unit, note_step
 from pipeline.maintenance.repair.records import mend_digests, mend_inputs, mend_manifest, mend_recipe, mend_removals
 from pipeline.maintenance.repair.session import (
-    FAULTS,
     STAGE_STEPS,
+    UNDONE,
     Repair,
     RepairOptions,
     same_settings,
@@ -85,7 +85,7 @@ def _step(work: Repair, stage: str, step: Step) -> None:
         return
     try:
         units = {unit.name: unit for unit in step.units()}
-    except FAULTS as error:
+    except UNDONE as error:
         work.leave(names, f"its step cannot be planned: {work.line(error)}")
         return
     _plans(work, step, units)

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import duckdb
-import pyarrow as pa
-
 from manifests.checksums import Watch, sha256_file
-from manifests.files import out_of_room
+from manifests.files import FormatError, out_of_room
 from manifests.manifest import Manifest
 from manifests.records import Finding
+from manifests.weights import WeightsError
 from manifests.working_copy import link, move_over
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.step import Runtime, Step
@@ -21,8 +19,9 @@ from pipeline.stages.manifest import versions
 from pipeline.stages.registry import STAGES
 
 STAGE_STEPS = {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}
-FAULTS = (OSError, ValueError, KeyError, TypeError, IndexError, AssertionError, duckdb.Error, pa.ArrowException)
-"""What planning or running a step raises when its own inputs are damaged and could not be repaired."""
+UNDONE = (OSError, FormatError, RecipeError, WeightsError)
+"""What planning or doing a step raises where its own inputs are damaged and could not be repaired, or the recipe or
+weights at hand do not let it work. Anything else is a defect, and no reason to leave a file."""
 
 
 @dataclass(frozen=True)

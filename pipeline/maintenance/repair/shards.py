@@ -10,7 +10,7 @@ from pipeline.execution.progress import Progress
 from pipeline.execution.step import Step, Unit
 from pipeline.execution.supervisor import do_units
 from pipeline.maintenance.repair.recover_pairs import carry_pairs, changed, recorded
-from pipeline.maintenance.repair.session import FAULTS, Doubt, Repair, stage_of
+from pipeline.maintenance.repair.session import UNDONE, Doubt, Repair, stage_of
 from pipeline.recipes.datasets import DATASETS
 
 JOURNAL = "manifests/journal/{}/{}.json"
@@ -73,7 +73,7 @@ def _make(work: Repair, step: Step, todo: Sequence[Unit]) -> Mapping[str, str]:
 def _try(work: Repair, step: Step, units: Sequence[Unit], progress: Progress, failures: dict[str, str]) -> None:
     try:
         do_units(step, units, work.options.runner, progress)
-    except (RunFailed, *FAULTS) as error:
+    except (RunFailed, *UNDONE) as error:
         failures.update({unit.name: f"it could not be made again: {work.line(error)}" for unit in units})
 
 

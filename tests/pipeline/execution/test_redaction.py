@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.files import write_table
+from manifests.files import FormatError, write_table
 from manifests.journal import FileRecord, ShardRecord
 from manifests.shards import Index, index_path, read_shard, write_shard
 from pipeline.execution.redaction import (
@@ -217,3 +217,11 @@ def test_files_written_anew_are_measured_and_keep_what_stands_for_them_in_digest
     after = measured_again(tmp_path, ShardRecord("0", "key", files, 1, 1), [tmp_path / "a.txt"])
     abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert after.files == (FileRecord("a.txt", abc, 3, "counted"), FileRecord("b.txt", "old", 9))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.tar"])
+def test_what_cannot_be_parsed_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"junk" * 200)
+    with pytest.raises(FormatError, match=f"{tmp_path / name}: "):
+        holds(tmp_path / name, removed(1))
+    assert issubclass(DamagedFileError, FormatError)

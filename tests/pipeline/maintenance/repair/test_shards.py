@@ -95,6 +95,17 @@ def test_a_shard_that_cannot_be_made_says_why_and_the_others_come_back(run):
     assert (run / OTHER).read_bytes() == before[OTHER]
 
 
+def test_a_defect_is_no_reason_to_leave_a_file(run, monkeypatch):
+    def fail(*_):
+        """Fall over as no damaged file makes a step do."""
+        raise AssertionError("rows went missing")
+
+    work, step = repair(run, OUTPUT)
+    monkeypatch.setattr(Score, "run", fail)
+    with pytest.raises(AssertionError, match="rows went missing"):
+        make_shards(work, "filter", step, shards_of(step))
+
+
 def test_a_shard_that_the_plan_has_no_more_stays(run):
     work, step = repair(run, OUTPUT)
     make_shards(work, "filter", step, [("00000", None)])
