@@ -1,5 +1,6 @@
 """Filters of the user's own files: used in driver and workers, part of keys and manifest, blamed with file and line."""
 
+import hashlib
 import json
 import shutil
 
@@ -12,6 +13,7 @@ from manifests.manifest import Manifest
 from pipeline.recipes.load import load_recipe, parse_recipe
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import RecipeError
+from pipeline.recipes.user_filters import user_files
 from pipeline.steps.decide import Decide
 from pipeline.steps.select import Select
 from tests.support.commands import pipeline, run
@@ -66,6 +68,17 @@ def test_it_is_a_filter_like_any_other_and_leaves_with_its_recipe(tmp_path):
     parse_recipe({"tier": {"all": {"size": 64}}})
     assert "ending" not in known_filters()
     assert build_rules(recipe).everywhere[0].name == "no_x"  # and comes back
+
+
+def test_files_are_named_with_the_sha256_of_what_was_run(tmp_path):
+    load_recipe(recipe_of(tmp_path, code()))
+    expected = [("mine.py", hashlib.sha256(code().encode()).hexdigest())]
+    assert user_files({"ending", "size"}) == expected
+    assert user_files({"size", "nowhere"}) == []
+    (tmp_path / "mine.py").write_text(code("return None"))
+    assert user_files({"ending"}) == expected  # not what lies there now
+    parse_recipe({"tier": {"all": {"size": 64}}})
+    assert user_files({"ending"}) == []
 
 
 def test_a_resolved_recipe_finds_the_file_from_anywhere(tmp_path, monkeypatch):

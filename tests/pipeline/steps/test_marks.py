@@ -15,9 +15,14 @@ import pytest
 
 from filters.dedup import phash
 from filters.images.decode import ImageLimits, open_picture, store
+from manifests.plans import write_plan
+from manifests.schema import schema
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages.run import StageOptions, run_stage
+from pipeline.steps.marks import frequent_hashes
+from tests.support.records import put_table
+from tests.support.records import uid as numbered
 from tests.support.small_web import RECIPE, jpeg, picture, write_recipe
 
 pytestmark = pytest.mark.slow
@@ -265,3 +270,23 @@ def test_embeddings_find_evaluation_pictures_too(place, tmp_path):
         (uid(*ROWS[6]), "cosine", "six.jpg", "cosine 1.000"),
         (uid(*ROWS[6]), "phash", "six.jpg", "0 bits apart"),
     ]
+
+
+def test_the_most_frequent_hashes_and_which_make_a_placeholder(tmp_path):
+    assert frequent_hashes(tmp_path, 2)[0] == []
+    hashes = [7, 7, 7, 255, 255, 9, None, None]
+    urls = ["http://A.test/1", "http://u:p@a.test:80/2", "https://b.test?3", "http://c.test/4", "http://c.test/5"]
+    urls += [f"http://d.test/{number}" for number in range(3)]
+    texts = ["one", "two", "two", "same", "same", "x", "y", "z"]
+    uids = [numbered(number) for number in range(8)]
+    rows = [{"uid": uid, "phash": value} for uid, value in zip(uids, hashes, strict=True)]
+    put_table(tmp_path, "score", "scores/00000.parquet", rows, schema("uid", "phash"))
+    write_plan(tmp_path, "fetch", [("00000", pa.table({"uid": uids, "url": urls, "text": texts}))])
+    top, placeholders = frequent_hashes(tmp_path, 2)
+    columns = ("phash", "pictures", "urls", "hosts", "texts", "example")
+    assert [tuple(entry[name] for name in columns) for entry in top] == [
+        ("0000000000000007", 3, 3, 2, 2, "00" * 16),
+        ("00000000000000ff", 2, 2, 1, 1, "03" * 16),  # one text: no placeholder
+    ]
+    assert placeholders.tolist() == [7]
+    assert [frequent_hashes(tmp_path, least)[1].tolist() for least in (0, 1, 3)] == [[], [7, 255], []]
