@@ -1,5 +1,6 @@
 """One URL against a hostile server on loopback addresses: every kind of answer has its reason."""
 
+import asyncio
 import contextlib
 import datetime
 import errno
@@ -14,8 +15,11 @@ import pytest
 from filters.fetch.body import Body
 from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
+from filters.fetch.download import Downloader, Outcome
 from filters.fetch.messages import Request
-from tests.support.fetching import SILENT, fetch
+from filters.fetch.politeness import FetchTask, HostQueues
+from filters.fetch.sites import SiteCache
+from tests.support.fetching import SILENT, config, fetch
 from tests.support.hostile_server import GOOD, HostileServer
 
 WHOLE = (
@@ -103,6 +107,24 @@ def test_bodies_statuses_and_last_urls(server: HostileServer) -> None:
     assert answers[7].final_url == "http://hostile.example/good?from%20redirect"
     assert answers[9].final_url == "http://169.254.169.254/latest/meta-data/"
     assert "169.254.169.254" in answers[9].detail
+
+
+async def asked(settings: FetchConfig, job: FetchTask) -> Outcome:
+    async with Downloader(settings, SiteCache(), HostQueues(settings)) as downloader:
+        return await downloader.request(job)
+
+
+def test_one_request_hands_its_redirect_back_and_counts_one_attempt(server: HostileServer) -> None:
+    url = server.url("/redirect-good")
+    job = FetchTask(Request(b"", url), url, url, 60.0, 0)
+    outcome = asyncio.run(asked(config(server, **SILENT), job))
+    assert (outcome.status, outcome.reason, outcome.body) == (301, None, None)
+    assert outcome.location == "http://hostile.example/good?from%20redirect"
+    assert (job.attempts, job.status, job.hops, job.url) == (1, 301, 0, url)
+    job.hops = 2
+    refused = asyncio.run(asked(config(server, **SILENT, max_redirects=2), job))
+    assert (refused.reason, refused.location, job.attempts) == ("too_many_redirects", None, 1)
+    assert refused.detail.startswith("more than 2, the last to /good?from")
 
 
 def test_slow_answers_end_at_the_one_deadline(server: HostileServer) -> None:
