@@ -9,9 +9,13 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
+from manifests.files import FormatError
 from manifests.tombstones import TOMBSTONES
 from pipeline.execution.run_folder import recipe_of_run
+from pipeline.execution.step import Runtime
 from pipeline.maintenance.remove.redact_run import UnsearchableFileError
+from pipeline.maintenance.remove.run import remove_rows
+from pipeline.maintenance.remove.selectors import selector
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages.run import StageOptions, run_stage
@@ -51,6 +55,15 @@ def test_a_leftover_that_cannot_be_searched_stops_the_removal(run):
     assert contents(run) == before
 
 
+def test_a_recorded_table_that_cannot_be_parsed_is_named_where_it_lies_in_the_run(run):
+    path = run / "ledger" / "fetch" / "00000.parquet"
+    path.write_bytes(b"?" * path.stat().st_size)  # of the recorded size, which is all that is looked at before
+    before = contents(run)
+    with pytest.raises(FormatError, match=f"{path}: not a Parquet table that can be read"):
+        remove(run, url=URL.format(5))
+    assert contents(run) == before
+
+
 def test_lines_that_name_a_removed_host_go_too(run):
     (run / "logs" / "workers").mkdir(parents=True, exist_ok=True)
     lines = ["cdn.gone.test: resting\n", "gone.test.example: resting\n", "notgone.test: resting\n"]
@@ -61,10 +74,6 @@ def test_lines_that_name_a_removed_host_go_too(run):
 
 def test_who_survives_must_have_been_decided_with_the_runs_own_recipe(run):
     """A near duplicate that another radius would let in is not decided on by a removal."""
-    from pipeline.execution.step import Runtime
-    from pipeline.maintenance.remove.run import remove_rows
-    from pipeline.maintenance.remove.selectors import selector
-
     before = contents(run)
     other = recipe_of_run(run, sets=["dedup.radius=8"])
     with pytest.raises(RecipeError, match=r"dedup ran with other settings than recipe\.toml's; end that first"):
