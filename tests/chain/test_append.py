@@ -1,18 +1,12 @@
 """New files in the same data set: finished shards stay as they are, only the new rows are work, and the counts add
 up."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.commands import final, manifest, run, run_here
-from tests.support.paths import ROOT
+from tests.support.commands import final, manifest, run_here
+from tests.support.killed_runs import kill_when
 from tests.support.small_web import write_recipe
 
 pytestmark = pytest.mark.slow
@@ -88,21 +82,9 @@ def test_the_digest_depends_on_the_order_of_adding_and_on_no_kill(tmp_path, web)
     add(tmp_path)
     (recipe, calm), (other, killed) = recipes
     run_here(recipe, "filter")
-    command = [sys.executable, "-m", "pipeline.cli", "run", "--stage", "filter", "--recipe", str(other)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment
-    )
-    end = time.monotonic() + 120
-    while (
-        not (killed / "manifests" / "journal" / "fetch" / "00003.json").exists()
-        and process.poll() is None
-        and time.monotonic() < end
-    ):
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    run(other, "filter", "--workers", "2")
+    record = killed / "manifests" / "journal" / "fetch" / "00003.json"
+    assert kill_when(record.exists, "run", "--stage", "filter", "--recipe", other)
+    run_here(other, "filter")
     assert manifest(calm, "filter").digest == manifest(killed, "filter").digest
     at_once = write_recipe(tmp_path / "once.toml", web, tmp_path / "in", tmp_path / "once")
     run_here(at_once, "filter")

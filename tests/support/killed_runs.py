@@ -1,13 +1,32 @@
-"""Run a stage in a process of its own, without workers, that is killed between a file and its record."""
+"""Kill runs: with their workers at any moment, or one of a single process between a file and its record."""
 
+import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from manifests.journal import Journal
+from tests.support.commands import command
 from tests.support.paths import ROOT
+
+
+def kill_when(ready: Callable[[], bool], *args: object) -> bool:
+    """Start the command line with its workers in a process group of its own, kill them as soon as it is `ready`, and
+    tell whether they were killed: at most 120 s are waited."""
+    process = subprocess.Popen(
+        command(*args), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+    )
+    end = time.monotonic() + 120
+    while not ready() and process.poll() is None and time.monotonic() < end:
+        time.sleep(random.uniform(0.0, 0.02))
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
 
 
 def kill_before(recipe: Path, out: Path, stage: str, records: int) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from pipeline.analysis.whatif import ask
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
+from tests.support.commands import pipeline_here
 from tests.support.filter_runs import run_filter
 from tests.support.paths import ROOT
 from tests.support.small_web import FETCHED, write_recipe
@@ -164,21 +165,19 @@ def test_rows_that_were_never_fetched_are_bounds(place, tmp_path, sets, opened):
     assert answer.then.rows_in == answer.then.kept + sum(answer.then.dropped.values()) + sum(answer.open.values())
 
 
-def command(place, *args):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", "pipeline.cli", "whatif", "--out", str(place[1]), *args]
-    return subprocess.run(line, capture_output=True, text=True, env=environment, timeout=300, check=False)
+def whatif(place, *args):
+    return pipeline_here("whatif", "--out", place[1], *args)
 
 
 def test_the_command_prints_both_funnels_and_writes_nothing(place):
     before = {path: path.stat().st_mtime_ns for path in place[1].rglob("*")}
-    told = command(place, "--set", "tier.broad.rules.aesthetic.min=5.0", "--set", "filter.rules.size.min_side=40")
-    assert told.returncode == 0, told.stderr
+    told = whatif(place, "--set", "tier.broad.rules.aesthetic.min=5.0", "--set", "filter.rules.size.min_side=40")
+    assert told.exit_code == 0, told.output
     assert "tier.broad.rules.aesthetic.min: 4.0 -> 5.0" in told.stdout
     assert "1 rows might come in that were never fetched (1 dropped now as size)" in told.stdout
     assert "all of them pass what is unknown" in told.stdout
     assert {path: path.stat().st_mtime_ns for path in place[1].rglob("*")} == before
-    made = json.loads(command(place, "--json").stdout)
+    made = json.loads(whatif(place, "--json").stdout)
     assert made["exact"] is True
     assert made["now"] == made["then"]
     assert made["changed"] == []

@@ -2,9 +2,6 @@
 as if it had never failed."""
 
 import json
-import os
-import signal
-import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,8 +15,8 @@ from manifests.manifest import Manifest
 from manifests.reasons import TRANSIENT, is_among
 from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.retry import parse_reasons
-from tests.support import commands
-from tests.support.paths import ROOT
+from tests.support.commands import run_here
+from tests.support.killed_runs import kill_when
 from tests.support.small_web import jpeg, picture
 
 RECIPE = """
@@ -112,8 +109,7 @@ def prepare(folder: Path, web: Flaky) -> Path:
 
 
 def run(recipe: Path, *args: str, code: int = 0) -> str:
-    done = commands.run(recipe, "filter", "--workers", 1, *args, code=code)
-    return str(done.stdout + done.stderr)
+    return run_here(recipe, "filter", *args, code=code).output
 
 
 def ledger(root: Path) -> list[dict[str, object]]:
@@ -148,8 +144,8 @@ def test_only_what_failed_is_asked_again(tmp_path: Path, flaky: Flaky) -> None:
     assert flaky.pictures(start) == ["/12.jpg"]
     assert [path.stat().st_mtime_ns == at for path, at in sorted(tars.items())] == [True, True, False]
 
-    said, start = run(recipe, "--retry-failed", "transient"), len(flaky.hits) - 4
-    assert "(http_503 4)" in said
+    start = len(flaky.hits)
+    assert "(http_503 4)" in run(recipe, "--retry-failed", "transient")
     assert flaky.pictures(start) == ["/0.jpg", "/3.jpg", "/6.jpg", "/9.jpg"]
     assert "nothing to do" in run(recipe)
 
@@ -195,19 +191,8 @@ def test_a_retry_that_fails_again_and_one_that_is_killed(tmp_path: Path, flaky: 
     flaky.broken, flaky.slow, start = False, 0.3, len(flaky.hits)
     journal = {path: path.stat().st_mtime_ns for path in (root / "manifests" / "journal" / "fetch").glob("0*.json")}
     line = ("run", "--stage", "filter", "--recipe", recipe, "--workers", 1, "--retry-failed", "http_503")
-    process = subprocess.Popen(
-        commands.command(*line, "--set", "fetch.concurrency=1"),
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT,
-    )  # fmt: skip
-    end = time.monotonic() + 120
-    while (
-        all(path.stat().st_mtime_ns == at for path, at in journal.items())
-        and process.poll() is None
-        and time.monotonic() < end
-    ):
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    one_by_one = ("--set", "fetch.concurrency=1")
+    assert kill_when(lambda: any(path.stat().st_mtime_ns != at for path, at in journal.items()), *line, *one_by_one)
     flaky.slow = 0.0
     run(recipe)  # goes on without being told again
     assert set(flaky.pictures(start)) == {"/0.jpg", "/3.jpg", "/6.jpg", "/9.jpg"}
