@@ -9,6 +9,7 @@ from PIL import Image
 
 from captioning.base import build_captioner, captioner_weights
 from captioning.captioner import Caption
+from captioning.llava import Llava
 from captioning.stand_in import write_stand_in
 from manifests.weights import WeightsError
 
@@ -31,6 +32,7 @@ def test_a_folder_says_what_the_stand_in_says_and_names_its_weights(folder: Path
     images = pictures(3)
     stand_in = build_captioner("llava", OPTIONS, 4)
     local = build_captioner("llava", {**OPTIONS, "model": str(folder)}, 4)
+    assert isinstance(local, Llava)
     assert (stand_in.model, local.model, local.prompt) == ("llava-tiny (stand-in weights)", "llava", "describe_v1")
     assert local.revision == captioner_weights("llava", {"model": str(folder)})[0].sha256
     assert local.caption(images) == stand_in.caption(images)
