@@ -3,6 +3,7 @@ finished later."""
 
 import os
 import shutil
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,8 @@ def finish(root: Path) -> bool:
             )
         print(
             f"{root}: a removal was interrupted; {PENDING}/new/{bad[0]} is damaged, and none of its files is in place:"
-            " it begins anew"
+            " it begins anew",
+            file=sys.stderr,
         )
     shutil.rmtree(staged, ignore_errors=True)
     return False

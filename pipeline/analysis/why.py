@@ -28,24 +28,24 @@ class NotFound(LookupError):
     """No row of the run has this uid or URL."""
 
 
-def print_story(recipe: Recipe, asked: str) -> None:
-    """Print the story of every row with this uid (32 hex digits) or URL. Raises NotFound, or RecipeError where filter
-    has not run."""
+def stories(recipe: Recipe, asked: str) -> list[tuple[dict[str, Any], list[str]]]:
+    """Return every final row with this uid (32 hex digits, or the first 8 or more) or URL, and the lines of its story.
+    Raises NotFound, or RecipeError where filter has not run."""
+    return [(row, list(story(recipe, row))) for row in find_rows(recipe.root, asked)]
+
+
+def other_rules(recipe: Recipe) -> list[str]:
+    """Return a note where the run was judged by other rules than the recipe's, else nothing."""
     from pipeline.execution.step import settings_changed
     from pipeline.stages.registry import stage_steps
 
-    rows = find_rows(recipe.root, asked)
     changed = [
         step.name for step in stage_steps(recipe, "filter", Runtime()) if step.name in JUDGES and settings_changed(step)
     ]
-    if changed:
-        ran = " and ".join(changed)
-        print(
-            f"note: these are not the rules that {ran} ran with here: fates are the run's, verdicts those of the"
-            " rules now"
-        )
-    for row in rows:
-        print("\n".join(story(recipe, row)))
+    ran = " and ".join(changed)
+    return [
+        f"these are not the rules that {ran} ran with here: fates are the run's, verdicts those of the rules now"
+    ] * bool(changed)
 
 
 def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:

@@ -1,14 +1,12 @@
 """The commands that only look: `pipeline whatif`, `pipeline why`, `pipeline plan`."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.errors import exit_codes
 from pipeline.cli.options import OutOption, RecipeOption, SetOption, open_recipe, open_run
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+from pipeline.cli.output import JsonOption, note, result
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +29,7 @@ def whatif(
 
     read = open_run(recipe, out, set_)
     answer = ask(read)
-    typer.echo(json.dumps(answer.plain(), ensure_ascii=False) if as_json else "\n".join(lines(answer, read)))
+    result(as_json, answer.plain(), lines(answer, read))
 
 
 @exit_codes()
@@ -42,12 +40,23 @@ def why(
     recipe: RecipeOption = None,
     out: OutOption = None,
     set_: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell a row's whole story: source, each value with its origin, each rule with its verdict, fetch, duplicates,
     captions, codes."""
-    from pipeline.analysis.why import print_story
+    from pipeline.analysis.why import other_rules, stories
 
-    print_story(open_run(recipe, out, set_), row)
+    read = open_run(recipe, out, set_)
+    told, notes = stories(read, row), other_rules(read)
+    if not as_json:
+        for text in notes:
+            note(f"note: {text}")
+    rows = [{**values, "story": [line.strip() for line in story]} for values, story in told]
+    result(
+        as_json,
+        {"run": str(read.root), "asked": row, "notes": notes, "rows": rows},
+        (line for _, story in told for line in story),
+    )
 
 
 @exit_codes()
@@ -73,4 +82,4 @@ def plan(
     read = open_run(recipe, out, set_) if as_json else open_recipe(recipe, out, set_)
     made = forecast(read, rows)
     write_forecast(read.root, made)
-    typer.echo(json.dumps(asdict(made), ensure_ascii=False) if as_json else "\n".join(lines(made, read)))
+    result(as_json, asdict(made), lines(made, read))

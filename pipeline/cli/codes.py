@@ -1,12 +1,18 @@
 """The commands that look at codes and carry them to and from LlamaGen: `pipeline show`, `pipeline export`, `pipeline
 import`."""
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.errors import exit_codes, fail
+from pipeline.cli.output import JsonOption, note, result
+
+if TYPE_CHECKING:
+    from pipeline.llamagen.export import Exported
 
 show = typer.Typer(no_args_is_help=True, help="Look at what a run holds.")
 export = typer.Typer(no_args_is_help=True, help="Write a run's codes in another project's layout.")
@@ -25,6 +31,7 @@ def show_codes_command(
     ] = None,
     vq: Annotated[str | None, typer.Option(metavar="NAME", help="Tokenizer, instead of the run's recipe.")] = None,
     weights: Weights = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a contact sheet: picture, what the codes make of it, difference, PSNR; and say how the codebook is used."""
     from pipeline.evaluation.reconstruction import show_codes
@@ -34,14 +41,14 @@ def show_codes_command(
         fail(f"show: no shard {str(shard)!r}; wanted RUN/codes/TIER/NUMBER.tar")
     name, file = _tokenizer_of(shard, vq, weights)
     shown = show_codes(shard, load_vq(name, file), n, sheet or Path(f"codes-{shard.parent.name}-{shard.stem}.png"))
-    for uid, decibels in shown.psnr.items():
-        typer.echo(f"  {uid}  {decibels:6.2f} dB")
     use = shown.use
-    typer.echo(
+    says = [f"  {uid}  {decibels:6.2f} dB" for uid, decibels in shown.psnr.items()]
+    says += [
         f"{use.codes:,} codes, {use.used:,} of {use.size:,} used ({use.used / use.size:.1%}), perplexity"
-        f" {use.perplexity:,.1f}"
-    )
-    typer.echo(f"sheet: {shown.path}")
+        f" {use.perplexity:,.1f}",
+        f"sheet: {shown.path}",
+    ]
+    result(as_json, {"sheet": shown.path, "psnr_db": shown.psnr, "codebook": asdict(use)}, says)
 
 
 def _tokenizer_of(shard: Path, vq: str | None, weights: str | None) -> tuple[str, str]:
@@ -73,6 +80,7 @@ def export_llamagen_command(
     t5: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Make T5 features with it; else stored ones are written.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write jsonl, codes and T5 features as LlamaGen's scripts read them."""
     from pipeline.llamagen.export import ExportOptions, export_llamagen
@@ -84,19 +92,22 @@ def export_llamagen_command(
 
         text = T5Text(t5, T5Features(t5).dim, "cpu")
     done = export_llamagen(ExportOptions(run, tier, to, pictures, text))
-    typer.echo(f"{done.lines:,} lines, {done.pictures:,} pictures, {done.features:,} features in {to}")
+    counts = f"{done.lines:,} lines, {done.pictures:,} pictures, {done.features:,} features in {to}"
+    result(as_json, {"folder": to, **asdict(done)}, [counts])
+    for line in _export_notes(done):
+        note(f"note: {line}")
+
+
+def _export_notes(done: "Exported") -> Iterator[str]:
+    """Yield what an export had not, or has no place for."""
     if done.without_llava:
-        typer.echo(
-            f"note: {done.without_llava:,} lines have no captioner's text: text[1] and text[2] repeat another caption"
-        )
+        yield f"{done.without_llava:,} lines have no captioner's text: text[1] and text[2] repeat another caption"
     if done.without_features > 0:
-        typer.echo(
-            f"note: {done.without_features:,} lines have no T5 features of text[0]: give --t5 FOLDER to make them"
-        )
+        yield f"{done.without_features:,} lines have no T5 features of text[0]: give --t5 FOLDER to make them"
     if done.without_text:
-        typer.echo(f"note: {done.without_text:,} lines have no caption: an import drops them as bad_text")
+        yield f"{done.without_text:,} lines have no caption: an import drops them as bad_text"
     if done.crops_left:
-        typer.echo(f"note: {done.crops_left:,} more crops stay here: the layout holds one per line")
+        yield f"{done.crops_left:,} more crops stay here: the layout holds one per line"
 
 
 @import_.command("llamagen")
@@ -124,28 +135,46 @@ def import_llamagen_command(
     ] = None,
     shard_rows: Annotated[int, typer.Option(min=1, help="Samples in a shard at most.")] = 10_000,
     shard_bytes: Annotated[int, typer.Option(min=10_000, help="Size of a shard at most, in bytes.")] = 1_000_000_000,
+    as_json: JsonOption = False,
 ) -> None:
     """Read LlamaGen's codes into shards that the trainer reads; what cannot be used is counted by reason and named."""
-    from dataclasses import replace
-
     from pipeline.llamagen.ingest import ImportOptions, import_llamagen
-    from tokenize_shards.samples import UNKNOWN
 
     check_folders(codes, jsonl, labels, t5)
-    fingerprint, stand_in = UNKNOWN, False
-    if weights:
-        from tokenize_shards.vq import load_vq
-
-        loaded = load_vq(vq, weights)
-        fingerprint, stand_in = loaded.fingerprint, loaded.weights.stand_in
-    options = ImportOptions(codes, to, vq, fingerprint, size, jsonl, labels, t5, tier, shard_rows, shard_bytes)
-    done = import_llamagen(replace(options, stand_in=stand_in, classes=classes, t5_text=t5_text, t5_width=t5_width))
-    typer.echo("\n".join(done.lines()))
+    fingerprint, stand_in = _maker(vq, weights)
+    options = ImportOptions(
+        codes=codes,
+        to=to,
+        vq=vq,
+        fingerprint=fingerprint,
+        stand_in=stand_in,
+        size=size,
+        jsonl=jsonl,
+        labels=labels,
+        features=t5,
+        tier=tier,
+        shard_rows=shard_rows,
+        shard_bytes=shard_bytes,
+        classes=classes,
+        t5_text=t5_text,
+        t5_width=t5_width,
+    )
+    done = import_llamagen(options)
+    result(as_json, {"folder": options.folder, **done.record()}, done.lines())
     if not weights:
-        typer.echo(
-            "note: without --weights the tokenizer's fingerprint is 'unknown': nothing can check that it made these"
-            " codes"
-        )
+        note("note: without --weights the tokenizer's fingerprint is 'unknown': nothing can check that it made them")
+
+
+def _maker(vq: str, weights: str | None) -> tuple[str, bool]:
+    """Return the fingerprint of the tokenizer that made the codes, and whether it is a stand-in."""
+    from tokenize_shards.samples import UNKNOWN
+
+    if not weights:
+        return UNKNOWN, False
+    from tokenize_shards.vq import load_vq
+
+    loaded = load_vq(vq, weights)
+    return loaded.fingerprint, loaded.weights.stand_in
 
 
 def check_folders(codes: Path, jsonl: Path | None, labels: Path | None, t5: Path | None) -> None:

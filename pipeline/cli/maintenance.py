@@ -1,42 +1,50 @@
 """The commands that keep a run whole: `pipeline verify` and `pipeline repair`."""
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.errors import Words, exit_codes, fail
+from pipeline.cli.options import JobsOption, OtherRecipeOption, RunArgument, SetOption, WorkersOption
+from pipeline.cli.output import JsonOption, note, result, shown
 
 if TYPE_CHECKING:
     from manifests.verify import Report
+    from pipeline.maintenance.repair.run import Repair
 
 WIDTH = 100
 """Findings that are printed; the rest is counted."""
-MOST_JOBS = 1024
-"""Threads beyond this number only use up the machine's."""
 AGAIN = "what was repaired stays, run the same command again"
 REPAIRED = Words("what was repaired stays. Go on with the same command.", failed=AGAIN, damaged=AGAIN, disk=AGAIN)
 
 
-def shown(line: str) -> str:
-    """Return a line with escapes where a file's name holds line breaks, control characters or bytes that are no
-    UTF-8."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+def report_document(root: Path, report: "Report") -> dict[str, Any]:
+    """Return what verify says, for JSON: every finding, faults and notes."""
+    return {
+        "folder": str(root),
+        "whole": not report.wrong,
+        "files": report.files,
+        "bytes": report.bytes,
+        "findings": [{**asdict(finding), "wrong": finding.wrong} for finding in report.findings],
+        "notes": list(report.said),
+    }
 
 
-def print_report(root: Path, report: "Report", every: bool) -> None:
-    """Print each finding, then one line that sums up."""
-    for line in report.said:
-        print(f"  note: {line}")
+def report_lines(root: Path, report: "Report", every: bool) -> Iterator[str]:
+    """Yield each finding, `every`: however many, then one line that sums up."""
+    yield from (f"  note: {line}" for line in report.said)
     notes = [finding for finding in report.findings if not finding.wrong]
     for finding in [*report.wrong, *notes][: None if every else WIDTH]:
-        print(shown(f"  {'' if finding.wrong else 'note: '}{finding.kind:<8} {finding.path}: {finding.says}"))
+        yield shown(f"  {'' if finding.wrong else 'note: '}{finding.kind:<8} {finding.path}: {finding.says}")
     hidden = 0 if every else max(0, len(report.findings) - WIDTH)
     if hidden:
-        print(f"  and {hidden} more (--all names them)")
+        yield f"  and {hidden} more (--all names them)"
     files = len({finding.path for finding in report.wrong})
     verdict = f"{files} files are not as they should be" if files else "whole"
-    print(f"{root}: {verdict}; {report.files:,} files, {report.bytes:,} bytes checked", flush=True)
+    yield f"{root}: {verdict}; {report.files:,} files, {report.bytes:,} bytes checked"
 
 
 @exit_codes(Words(stopped="nothing was changed"))
@@ -44,14 +52,13 @@ def verify(
     folder: Annotated[
         str, typer.Argument(metavar="DIR", help="A run folder, or a bare folder of shards with their sidecars.")
     ],
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=0, max=MOST_JOBS, help="Threads that read and hash; 0: one per core.")
-    ] = 0,
+    jobs: JobsOption = 0,
     samples: Annotated[
         bool, typer.Option("--samples", help="Decode every code sample too, as the trainer would: slower.")
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="Name every finding, however many.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check every file of a run, or of a bare folder of shards, against its record; writes nothing.
 
@@ -65,27 +72,22 @@ def verify(
         fail("DIR is empty; wanted a folder (. for the current one)")
     _note_runner(Path(folder))
     report = look(Path(folder), jobs, quiet, samples)
-    print_report(Path(folder), report, every)
+    result(as_json, report_document(Path(folder), report), report_lines(Path(folder), report, every))
     raise typer.Exit(1 if report.wrong else 0)
 
 
 @exit_codes(REPAIRED)
 def repair(
-    folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", metavar="FILE", help="Recipe, instead of the one in the run folder.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value; repeatable.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core, or per GPU.")] = 0,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=0, max=MOST_JOBS, help="Threads that read and hash; 0: one per core.")
-    ] = 0,
+    folder: RunArgument,
+    recipe: OtherRecipeOption = None,
+    set_: SetOption = None,
+    workers: WorkersOption = 0,
+    jobs: JobsOption = 0,
     other_versions: Annotated[
         bool,
         typer.Option("--other-versions", help="Try with other packages or another processor than the manifest names."),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make the damaged and missing files of a run again from their inputs, byte for byte; pictures are fetched again.
 
@@ -101,10 +103,12 @@ def repair(
     if not folder:
         fail("RUN is empty; wanted a run folder (. for the current one)")
     options = RepairOptions(RunnerOptions(workers=workers), jobs, other_versions, ShownWatch(False))
-    raise typer.Exit(_repair(Path(folder), recipe, set_ or [], options))
+    report, work = _repair(Path(folder), recipe, set_ or [], options)
+    result(as_json, repair_document(Path(folder), report, work), repair_lines(Path(folder), report, work))
+    raise typer.Exit(1 if work is not None and work.left else 0)
 
 
-def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> int:
+def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> tuple["Report", "Repair | None"]:
     from manifests.verify import is_run
     from pipeline.cli.runtime import run_context
     from pipeline.execution.run_folder import recipe_of_run
@@ -114,17 +118,32 @@ def _repair(root: Path, recipe: str | None, sets: list[str], options: Any) -> in
         fail(f"{str(root)!r}: no run folder: shards alone cannot be made again, their sidecars do not say from what")
     read = recipe_of_run(root, recipe, sets)
     with run_context(read, ("filter",)) as runtime:
-        report, work = repair_run(root, read, runtime, options)
+        return repair_run(root, read, runtime, options)
+
+
+def repair_document(root: Path, report: "Report", work: "Repair | None") -> dict[str, Any]:
+    """Return what repair did, for JSON: path -> how it was repaired, and path -> why it was left."""
+    return {
+        "folder": str(root),
+        "whole": work is None or not work.left,
+        "files": report.files,
+        "bytes": report.bytes,
+        "repaired": {} if work is None else dict(work.repaired),
+        "left": {} if work is None else dict(work.left),
+    }
+
+
+def repair_lines(root: Path, report: "Report", work: "Repair | None") -> Iterator[str]:
+    """Yield each file that was repaired or left, then one line that sums up."""
     if work is None:
-        print(f"{root}: whole, nothing to repair; {report.files:,} files, {report.bytes:,} bytes checked")
-        return 0
+        yield f"{root}: whole, nothing to repair; {report.files:,} files, {report.bytes:,} bytes checked"
+        return
     for name, how in work.repaired.items():
-        print(shown(f"  repaired  {name}: {work.found[name].says if name in work.found else 'not as planned'}; {how}"))
+        yield shown(f"  repaired  {name}: {work.found[name].says if name in work.found else 'not as planned'}; {how}")
     for name, why in work.left.items():
-        print(shown(f"  left      {name}: {work.found[name].kind if name in work.found else 'unproved'}, {why}"))
+        yield shown(f"  left      {name}: {work.found[name].kind if name in work.found else 'unproved'}, {why}")
     left = f", {len(work.left)} left as they are" if work.left else "; whole again"
-    print(f"{root}: {len(work.repaired)} files repaired{left}", flush=True)
-    return 1 if work.left else 0
+    yield f"{root}: {len(work.repaired)} files repaired{left}"
 
 
 def _note_runner(root: Path) -> None:
@@ -135,7 +154,7 @@ def _note_runner(root: Path) -> None:
         with open(root / ".lock", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("note: a run holds this folder now; what it is writing may be reported")
+        note("note: a run holds this folder now; what it is writing may be reported")
     except OSError:
         pass
 

@@ -22,16 +22,27 @@ SetOption = Annotated[
         help="Override a recipe value, e.g. tier.pretrain.rules.aesthetic.min=5.0; repeatable.",
     ),
 ]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
+OtherRecipeOption = Annotated[
+    str | None, typer.Option("--recipe", metavar="FILE", help="Recipe, instead of the one in the run folder.")
+]
+MOST_JOBS = 1024
+"""Threads beyond this number only use up the machine's."""
+JobsOption = Annotated[
+    int, typer.Option("--jobs", "-j", min=0, max=MOST_JOBS, help="Threads that read and hash; 0: one per core.")
+]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core, or per GPU.")]
 
 
 def open_recipe(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
-    """Read the recipe that a command names, say which it is, and return it. Raises RecipeError for a fault in it."""
+    """Read the recipe that a command names, say on stderr which it is, and return it. Raises RecipeError for a
+    fault in it."""
     from pipeline.demo.pictures import has_emoji
     from pipeline.recipes.load import choose_recipe, load_recipe
 
     path, says = (recipe, f"recipe: {recipe}") if recipe else choose_recipe(has_emoji)
     read = load_recipe(path, [*(sets or []), *([f"output.root={_toml_text(out)}"] if out else [])])
-    typer.echo(says)
+    typer.echo(says, err=True)
     return read
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.errors import Words, exit_codes, fail
+from pipeline.cli.options import OtherRecipeOption, RunArgument
+from pipeline.cli.output import JsonOption, note, put, result
 
 if TYPE_CHECKING:
     from pipeline.maintenance.remove.run import Outcome
@@ -24,7 +26,7 @@ WORDS = Words(
 
 @exit_codes(WORDS)
 def remove(
-    folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: RunArgument,
     url: Annotated[
         Many, typer.Option("--url", metavar="URL", help="Rows of this URL; http and https are one. Repeatable.")
     ] = None,
@@ -56,9 +58,8 @@ def remove(
             "--promote-duplicates", help="Let near duplicates of a removed row take its place; else they stay dropped."
         ),
     ] = False,
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", metavar="FILE", help="Recipe, instead of the one in the run folder.")
-    ] = None,
+    recipe: OtherRecipeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Take rows out of every file of a run, for good: tombstones keep them from coming back with later input.
 
@@ -69,10 +70,16 @@ def remove(
     no run folder, or one that another run holds; 130 interrupted.
     """
     kinds = {"url": url or [], "host": host or [], "uid": uid or [], "sha256": sha256 or [], "phash": phash or []}
-    _remove(folder, kinds, lists or [], promote, recipe)
+    done = _remove(folder, kinds, lists or [], promote, recipe)
+    if done is not None:
+        result(as_json, removal_document(Path(folder), done), removal_lines(Path(folder), done))
+    elif as_json:
+        put("{}")
 
 
-def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None) -> None:
+def _remove(
+    folder: str, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None
+) -> "Outcome | None":
     from manifests.verify import is_run
     from manifests.working_copy import links_in_the_way
     from pipeline.execution.run_folder import recipe_of_run
@@ -91,14 +98,14 @@ def _remove(folder: str, kinds: dict[str, list[str]], lists: list[str], promote:
     if not selectors:
         selectors, promote = _left(root)
     if not selectors:
-        return
+        return None
     if links := links_in_the_way(root):
         more = f", and {len(links) - 1} more" if len(links) > 1 else ""
         fail(
             f"{links[0]}{more}: the old bytes would stay there; put files and folders of other disks in the place of"
             " such links, or move the whole run to where they lead, and remove then"
         )
-    _print(root, remove_rows(root, read, Runtime(), selectors, promote))
+    return remove_rows(root, read, Runtime(), selectors, promote)
 
 
 def _left(root: Path) -> tuple[list["Selector"], bool]:
@@ -115,15 +122,35 @@ def _left(root: Path) -> tuple[list["Selector"], bool]:
             " times)"
         )
     with locked(root, removing=True):
-        print(f"{root}: swept what a killed removal or run left")
+        note(f"{root}: swept what a killed removal or run left")
     try:
         return asked_for(root)
     except UnreadableRequestError as error:
         raise RecipeError(f"{error}: give the same selectors again") from error
 
 
-def _print(root: Path, done: "Outcome") -> None:
-    """Print what each selector meant, what was written anew, and the manifests' digests before and after."""
+def removal_document(root: Path, done: "Outcome") -> dict[str, Any]:
+    """Return what a removal did, for JSON: rows of the input by selector, what was taken out of what, digests by
+    stage."""
+    return {
+        "run": str(root),
+        "rows": done.rows,
+        "uids": done.uids,
+        "selectors": [
+            {"kind": one.kind, "value": one.value, "uids": uids, "known": one in done.known}
+            for one, uids in done.found.items()
+        ],
+        "taken_out": dict(sorted(done.counts.items())),
+        "files_changed": done.files,
+        "digests": done.stages,
+        "to_run_again": list(done.later),
+        "recipe_names": _still_named(root, done) if done.record else [],
+        "record": done.record,
+    }
+
+
+def removal_lines(root: Path, done: "Outcome") -> Iterator[str]:
+    """Yield what each selector meant, what was written anew, and the manifests' digests before and after."""
     for one, uids in done.found.items():
         if one in done.known:
             says = "already removed"
@@ -131,37 +158,35 @@ def _print(root: Path, done: "Outcome") -> None:
             says = f"{uids:,} uids"
         else:
             says = "no row here; a tombstone keeps it out of later input"
-        print(f"  {one.kind:<8} {one.value}: {says}")
+        yield f"  {one.kind:<8} {one.value}: {says}"
     if not done.record:
-        print(f"{root}: already removed, nothing to do")
+        yield f"{root}: already removed, nothing to do"
         return
-    for what, count in sorted(done.counts.items()):
-        print(f"  taken out of {what:<28}{count:>8,}")
-    for place, count in done.files.items():
-        print(f"  files changed in {place:<24}{count:>8,}")
+    yield from (f"  taken out of {what:<28}{count:>8,}" for what, count in sorted(done.counts.items()))
+    yield from (f"  files changed in {place:<24}{count:>8,}" for place, count in done.files.items())
     for stage, digests in done.stages.items():
-        print(f"  {stage}: digest {digests['before'][:16]}… -> {digests['after'][:16]}…, which names it as its parent")
+        yield f"  {stage}: digest {digests['before'][:16]}… -> {digests['after'][:16]}…, which names it as its parent"
+    yield from (f"  note: {text}" for text in _notes(root, done))
+    yield f"{root}: removed {done.rows:,} rows of {done.uids:,} uids; recorded in {done.record} and tombstones.parquet"
+
+
+def _notes(root: Path, done: "Outcome") -> Iterator[str]:
+    """Yield what a removal does not reach."""
     for what in done.later:
-        print(f"  note: {what} has other rows to do now: run its stage again")
+        yield f"{what} has other rows to do now: run its stage again"
     train = sorted(path.relative_to(root).as_posix() for path in (root / "train").glob("*") if path.is_dir())
     for name in train if done.uids else ():
-        print(
-            f"  note: {name}: what was trained on removed rows stays in its checkpoints, samples and prompts; train"
-            " again without them"
+        yield (
+            f"{name}: what was trained on removed rows stays in its checkpoints, samples and prompts; train again"
+            " without them"
         )
     for named in _still_named(root, done):
-        print(
-            f"  note: recipe.toml names {named}: the recipe is yours and stays as it is; take it out of your recipe too"
-        )
+        yield f"recipe.toml names {named}: the recipe is yours and stays as it is; take it out of your recipe too"
     if done.uids:
-        print(
-            "  note: copies of shards or reports that you have given away are not reached; report.html was dropped,"
-            " make it again"
+        yield (
+            "copies of shards or reports that you have given away are not reached; report.html was dropped, make it"
+            " again"
         )
-    print(
-        f"{root}: removed {done.rows:,} rows of {done.uids:,} uids; recorded in {done.record} and tombstones.parquet",
-        flush=True,
-    )
 
 
 def _still_named(root: Path, done: "Outcome") -> list[str]:

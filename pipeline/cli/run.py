@@ -1,11 +1,13 @@
 """`pipeline run`: a stage, or all three."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from pipeline.cli.errors import Words, exit_codes, fail
 from pipeline.cli.options import OutOption, RecipeOption, SetOption, open_recipe
+from pipeline.cli.output import JsonOption, as_text, put
 from pipeline.cli.runtime import after, run_context
 
 STAGES = ("filter", "caption", "pretokenize", "all")
@@ -55,6 +57,7 @@ def run(
         float | None, typer.Option(min=0.0, max=1.0, help="This share of the input rows, chosen by hash(uid, seed).")
     ] = None,
     retry_failed: RetryOption = None,
+    as_json: JsonOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say which steps would run.")] = False,
     beam_options: Annotated[
         list[str] | None, typer.Argument(metavar="[-- BEAM OPTIONS]", help="Options for Beam's runner, after --.")
@@ -88,7 +91,7 @@ def run(
     from pipeline.stages.run import StageOptions
 
     options = StageOptions(RunnerOptions(runner, workers, tuple(beam_options or ())), steps, dry_run, retry)
-    run_stages(read, STAGES[:3] if stage == "all" else (stage,), options)
+    run_stages(read, STAGES[:3] if stage == "all" else (stage,), options, as_json)
 
 
 def retry_reasons(given: list[str] | None, stage: str, steps: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,10 +108,26 @@ def retry_reasons(given: list[str] | None, stage: str, steps: tuple[str, ...]) -
     return parse_reasons(given)
 
 
-def run_stages(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
-    """Run these stages one after the other, and print what each did. Raises TooManyLosses behind the figures of the
-    stage that lost too much, and what `run_stage` raises."""
-    from pipeline.cli.summary import print_summary
+def run_stages(recipe: Any, stages: tuple[str, ...], options: Any, as_json: bool = False) -> None:
+    """Run these stages one after the other, and print what each did, or as JSON what all did that came to their end.
+
+    Raises TooManyLosses behind the figures of the stage that lost too much, and what `run_stage` raises.
+    """
+    from pipeline.cli.summary import print_summary, summary
+
+    ended: list[dict[str, Any]] = []
+    try:
+        for finished in _in_turn(recipe, stages, options):
+            ended.append(summary(finished))
+            if not as_json:
+                print_summary(recipe, finished)
+    finally:
+        if as_json:
+            put(as_text({"run": str(recipe.root), "stages": ended}))
+
+
+def _in_turn(recipe: Any, stages: tuple[str, ...], options: Any) -> Iterator[Any]:
+    """Run the stages; yield each that came to its end, before its losses are looked at."""
     from pipeline.stages.manifest import check_losses
     from pipeline.stages.run import check_ahead, run_stage
 
@@ -117,7 +136,7 @@ def run_stages(recipe: Any, stages: tuple[str, ...], options: Any) -> None:
         for name in stages:
             finished = run_stage(recipe, name, options, runtime)
             if finished is not None:
-                print_summary(recipe, finished)
+                yield finished
                 check_losses(recipe, finished.manifest)
             after(recipe, name, options)
 

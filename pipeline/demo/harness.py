@@ -1,6 +1,7 @@
 """Give a stage of the demo what it needs around it: the data made, the server up, and afterwards the truth told."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,8 +52,8 @@ def tell_truth(recipe: Recipe) -> None:
     if final is None:
         return
     table = summary(final, read_parquet(data.truth))
-    print(f"\nwhat was planted, and what the filters made of it\n{table}\n")
+    print(f"\nwhat was planted, and what the filters made of it\n{table}\n", file=sys.stderr)
     credit = attribution(data.has_emoji)
     (recipe.root / "truth.txt").write_text(table + "\n", encoding="utf-8")
     (recipe.root / "ATTRIBUTION.md").write_text(credit, encoding="utf-8")
-    print(credit)
+    print(credit, file=sys.stderr)

@@ -30,13 +30,13 @@ class Progress:
 
     def show(self, last: bool = False) -> None:
         """Print the line if it is time to."""
-        live = sys.stdout.isatty()
+        live = sys.stderr.isatty()
         now = time.monotonic()
         if not last and now - self.shown < (0.2 if live else EVERY_S):
             return
         self.shown = now
         end = "\n" if last or not live else ""
-        print(f"\r\x1b[K{self.line()}" if live else self.line(), end=end, flush=True)
+        print(f"\r\x1b[K{self.line()}" if live else self.line(), end=end, flush=True, file=sys.stderr)
 
     def line(self) -> str:
         """Return step, units done, rows/s, ETA and rows kept so far."""
@@ -66,7 +66,7 @@ class ShownWatch(Watch):
 
     def show(self, last: bool = False) -> None:
         """Print the line if it is time to."""
-        live, now = sys.stdout.isatty(), time.monotonic()
+        live, now = sys.stderr.isatty(), time.monotonic()
         if self.quiet or (not last and now - self.shown < (0.2 if live else EVERY_S)):
             return
         self.shown = now
@@ -76,4 +76,4 @@ class ShownWatch(Watch):
             f"  verify   {self.done / 1e9:,.2f}/{self.total / 1e9:,.2f} GB  {rate / 1e9:.2f} GB/s  ETA {eta} "
             f" {self.files:,} files"
         )
-        print(f"\r\x1b[K{line}" if live else line, end="\n" if last or not live else "", flush=True)
+        print(f"\r\x1b[K{line}" if live else line, end="\n" if last or not live else "", flush=True, file=sys.stderr)

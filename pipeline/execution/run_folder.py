@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -76,7 +77,7 @@ def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
         _take(file, root)
         sweep(root)
         if finish(root):
-            print(f"{root}: finished a removal that was interrupted")
+            print(f"{root}: finished a removal that was interrupted", file=sys.stderr)
         if (root / ASKED).exists() and not removing:
             raise RecipeError(
                 f"{root}: a removal was asked for here and is not at its end; first: pipeline remove {root}"

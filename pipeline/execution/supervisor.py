@@ -179,7 +179,11 @@ class Supervisor:
         self.crash_counts.update(uids or [f"shard {unit}"])
         how = f"ended by signal {-code}" if code < 0 else f"failed ({message or f'exit code {code}'})"
         blame = f"{len(uids)} rows in hand" if uids else "no row in hand"
-        print(f"\n  {self.step.name}: a worker {how} at shard {unit or '?'}, {blame}; starting it again", flush=True)
+        print(
+            f"\n  {self.step.name}: a worker {how} at shard {unit or '?'}, {blame}; starting it again",
+            flush=True,
+            file=sys.stderr,
+        )
         hopeless = not uids and self.crash_counts[f"shard {unit}"] >= DEATHS_OF_A_POISONED_ROW
         if hopeless or self.options.runner != "local" or self.deaths > FRUITLESS_DEATHS + self.progress.rows // 10_000:
             raise RunFailed(f"{self.step.name}: {self.deaths} workers died, the last {how}; its log: {worker.log}")
@@ -208,5 +212,5 @@ def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progre
         record = step.open().run(unit, InFlight())
         step.journal.record(record)
         for note in step.outcome_notes():
-            print(note)
+            print(note, file=sys.stderr)
         progress.add(record)

@@ -1,5 +1,6 @@
 """Run a stage: check everything first, do the steps that are not done, write the manifest, say what happened."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -75,7 +76,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         if stage == "filter":
             _register_input(recipe, files, options.dry_run)
         for note in [note for step in chosen for note in step.notes()]:
-            print(note)
+            print(note, file=sys.stderr)
         _announce(stage, states, chosen)
         if steps[0].runtime.retry:
             tell_retry(recipe.root, steps[0].runtime.retry)
@@ -90,7 +91,8 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         if chosen != steps:
             print(
                 f"{stage}: ran {', '.join(step.name for step in chosen)} alone; the manifest is written when all of its"
-                " steps have run"
+                " steps have run",
+                file=sys.stderr,
             )
             return None
         manifest = write_manifest(recipe, stage, steps)
@@ -172,7 +174,8 @@ def _need(recipe: Recipe, stage: str) -> None:
     if changed:
         print(
             f"note: {before} ran here with other settings of {', '.join(changed)} than this recipe's; {stage} takes"
-            " what it left"
+            " what it left",
+            file=sys.stderr,
         )
 
 
@@ -192,13 +195,13 @@ def _register_input(recipe: Recipe, files: list[InputFile], dry_run: bool) -> No
     readable = sum(not file.fault for file in files)
     nowhere = sorted(name for name, count in lacking.items() if count == readable)
     if nowhere:
-        print(f"warning: the input lacks {', '.join(nowhere)}: these columns are null")
+        print(f"warning: the input lacks {', '.join(nowhere)}: these columns are null", file=sys.stderr)
     partly = [f"{name} ({count} of {readable} files)" for name, count in sorted(lacking.items()) if count < readable]
     if partly:
-        print(f"warning: some files lack {', '.join(partly)}: null there")
+        print(f"warning: some files lack {', '.join(partly)}: null there", file=sys.stderr)
     for file in files:
         if file.fault:
-            print(f"warning: {file.name}: {file.fault}; it is counted as a loss")
+            print(f"warning: {file.name}: {file.fault}; it is counted as a loss", file=sys.stderr)
     if not dry_run:
         register_files(recipe.root, with_tables(recipe, files))
 
@@ -211,17 +214,21 @@ def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:
         follow = ", ".join(list(states)[first:])
         print(
             f"{stage}: {'; '.join(f'{name} {states[name]}' for name in touched)}; runs again: {follow}, where their"
-            " input changes"
+            " input changes",
+            file=sys.stderr,
         )
     else:
-        print(f"{stage}: {', '.join(names)}" + ("" if touched else " (nothing changed; unfinished shards run)"))
+        print(
+            f"{stage}: {', '.join(names)}" + ("" if touched else " (nothing changed; unfinished shards run)"),
+            file=sys.stderr,
+        )
 
 
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     """Plan a step, run the units that are not done, drop what the plan no longer holds."""
     units = step.units()
     for note in step.plan_notes(units):
-        print(note)
+        print(note, file=sys.stderr)
     before: dict[str, ShardRecord] = {}
     for unit in units:
         record = step.journal.done(unit.name, unit.key)

@@ -54,7 +54,7 @@ def test_a_file_that_sorts_first_is_new_work_alone(tmp_path, web):
     scores, digest = state(root, "scores/*"), manifest(root, "filter").digest
     add(tmp_path)
     asked = len(web.hits)
-    said = run_here(recipe, "filter").stdout
+    said = run_here(recipe, "filter").stderr
     assert pictures(web.hits[asked:]) == {f"/{page}.jpg" for page in ("none", *range(20, 29))}
     assert {name: now for name, now in state(root, "pairs/*").items() if name in pairs} == pairs
     assert {name: now for name, now in state(root, "scores/*").items() if name in scores} == scores

@@ -65,4 +65,4 @@ def test_a_step_does_not_run_over_shards_that_are_not_done(tmp_path, web):
     )
     done = run_here(recipe, "filter", "--step", "select,decide", code=2)
     assert "1 of 6 shards of fetch are not done; choose it too" in done.stderr
-    assert "warning: some files lack HEIGHT (1 of" in done.stdout
+    assert "warning: some files lack HEIGHT (1 of" in done.stderr

@@ -81,7 +81,7 @@ def test_damage_before_anything_was_changed_begins_anew(root, capsys):
     note(root, {"pairs__b": "new"})
     put(root / PENDING / "new", pairs__b="cut")
     assert finish(root) is False
-    assert "pairs/b is damaged, and none of its files is in place: it begins anew" in capsys.readouterr().out
+    assert "pairs/b is damaged, and none of its files is in place: it begins anew" in capsys.readouterr().err
     assert contents(root) == {"manifests/a": "old", "pairs/b": "old", "pairs/c": "old"}
 
 

@@ -1,6 +1,7 @@
 """Remove rows from a run: every file that holds them is written anew, and tombstones keep them from coming back."""
 
 import os
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,7 +60,8 @@ def remove_rows(
             first = _remove(root, recipe, runtime, *unfinished)
             print(
                 f"{root}: first ended a removal that was interrupted: {first.rows:,} rows of {first.uids:,} uids"
-                f" {first.record}"
+                f" {first.record}",
+                file=sys.stderr,
             )
         return _remove(root, recipe, runtime, selectors, promote)
 
@@ -70,7 +72,7 @@ def _unfinished(root: Path) -> tuple[list[Selector], bool]:
     try:
         return asked_for(root)
     except UnreadableRequestError as error:
-        print(f"{error}: what is asked for now is done instead")
+        print(f"{error}: what is asked for now is done instead", file=sys.stderr)
         return [], False
 
 

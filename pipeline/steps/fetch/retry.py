@@ -6,6 +6,7 @@ key, so a retry that was killed goes on, and a shard without such rows stays don
 """
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -58,12 +59,15 @@ def tell_retry(root: Path, again: Sequence[str]) -> None:
     found = [counts for record in records_of(root, "fetch") if (counts := failed(root, record, again))]
     total = sum(found, Counter())
     if not total:
-        print(f"retry: no row failed with {', '.join(again)}: nothing is asked again")
+        print(f"retry: no row failed with {', '.join(again)}: nothing is asked again", file=sys.stderr)
         return
     listed = ", ".join(
         f"{reason} {count:,}" for reason, count in sorted(total.items(), key=lambda item: (-item[1], item[0]))
     )
-    print(f"retry: {total.total():,} rows in {len(found):,} shards are asked again ({listed}); pictures that came stay")
+    print(
+        f"retry: {total.total():,} rows in {len(found):,} shards are asked again ({listed}); pictures that came stay",
+        file=sys.stderr,
+    )
 
 
 def with_retries(step: Step, units: list[Unit]) -> list[Unit]:

@@ -113,7 +113,7 @@ def test_it_runs_as_the_step_does_and_leaves_the_same_layout(tmp_path: Path, web
         RECIPE.replace("[fetch]", '[fetch]\nengine = "img2dataset"'),
     )
     done = run(recipe, "filter", "--step", "select,fetch", "--workers", 1)
-    assert 'warning: fetch.engine = "img2dataset" has no cap' in done.stdout
+    assert 'warning: fetch.engine = "img2dataset" has no cap' in done.stderr
     pairs = tmp_path / "run" / "pairs"
     table = pa.concat_tables(pq.read_table(path) for path in sorted(pairs.glob("*.parquet")))
     planned = pa.concat_tables(

@@ -108,11 +108,11 @@ def test_the_final_ledger_is_all_shards_in_their_order(tmp_path) -> None:
 def test_the_truth_is_told_once_there_is_a_ledger(data, tmp_path, capsys) -> None:
     root = tmp_path / "run"
     harness.tell_truth(recipe_of(root))
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
     assert not root.exists()
     write_final(root, "00000", (0, None), (1, "http_404"))
     harness.tell_truth(recipe_of(root))
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     line = "planted faults with the reason that the design names: 1 of 1"
     assert line in said
     assert line in (root / "truth.txt").read_text()

@@ -44,19 +44,19 @@ def test_nothing_to_do_takes_no_time(now):
 
 
 def test_a_file_gets_a_line_every_five_seconds_and_the_last(now, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     progress = Progress("score", units=2, started=1000.0)
     for seconds in (0, 1, 4.9, 5, 6):
         now[0] = 1000.0 + seconds
         progress.show()
     progress.show(last=True)
-    lines = capsys.readouterr().out.split("\n")
+    lines = capsys.readouterr().err.split("\n")
     assert [line.rpartition("  ")[2] for line in lines] == ["0:00", "0:05", "0:06", ""]
     assert "\r" not in "".join(lines)
 
 
 def test_a_terminal_has_one_line_written_over(now, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     progress = Progress("score", units=2, started=1000.0)
     progress.show()
     now[0] += 0.1
@@ -64,14 +64,14 @@ def test_a_terminal_has_one_line_written_over(now, capsys, monkeypatch):
     now[0] += 0.2
     progress.show()
     progress.show(last=True)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert out.count("\r\x1b[K  score") == 3
     assert out.count("\n") == 1
     assert out.endswith("\n")
 
 
 def test_a_verification_shows_bytes_rate_and_time_left(now, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     watch = ShownWatch()
     watch.total = 3_000_000_000
     watch.add(1_000_000_000, files=1234)
@@ -79,14 +79,14 @@ def test_a_verification_shows_bytes_rate_and_time_left(now, capsys, monkeypatch)
     now[0] += 10
     watch.show()
     # 1 GB in 10 s: 2 GB are left, 20 s
-    assert capsys.readouterr().out == "  verify   1.00/3.00 GB  0.10 GB/s  ETA 0:20  1,234 files\n"
+    assert capsys.readouterr().err == "  verify   1.00/3.00 GB  0.10 GB/s  ETA 0:20  1,234 files\n"
     quiet = ShownWatch(quiet=True)
     now[0] += 10
     quiet.show(last=True)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
 
 
 def test_a_verification_that_has_read_nothing_knows_no_time_left(now, capsys):
     watch = ShownWatch()
     watch.show(last=True)
-    assert "0.00/0.00 GB  0.00 GB/s  ETA ?" in capsys.readouterr().out
+    assert "0.00/0.00 GB  0.00 GB/s  ETA ?" in capsys.readouterr().err

@@ -90,7 +90,7 @@ def test_a_death_that_does_not_repeat_costs_no_row(calm, tmp_path):
 def test_an_exception_is_charged_like_a_death(tmp_path, capsys):
     run(steps.Raising(RECIPE, tmp_path), workers=1)
     assert set(range(60)) - set(squares(tmp_path)) == {23}
-    assert "a decoder fell over" in capsys.readouterr().out
+    assert "a decoder fell over" in capsys.readouterr().err
 
 
 @slow

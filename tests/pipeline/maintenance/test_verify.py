@@ -32,10 +32,10 @@ def test_a_bare_folder_is_verified_and_looked_into_where_asked(tmp_path, capsys)
     folder = tmp_path / "codes" / "pretrain"
     plain = look(folder, 1)
     assert (plain.findings, any("looked into" in line for line in plain.said)) == ((), False)
-    assert "  verify   " in capsys.readouterr().out
+    assert "  verify   " in capsys.readouterr().err
     report = look(folder, 1, quiet=True, samples=True)
     assert (report.findings, report.said[-1]) == ((), "samples: 3 in 2 code shards looked into")
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
 
 
 def test_a_folder_that_is_neither_is_refused(tmp_path):

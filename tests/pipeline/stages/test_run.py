@@ -53,7 +53,7 @@ def test_a_stage_runs_its_steps_in_order_and_writes_its_manifest(place, capsys):
     assert Manifest.read(place / "manifests" / "filter.json") == finished.manifest
     assert (finished.manifest.rows_in, finished.manifest.kept) == (6, 4)
     assert recipe_of_run(place).input.files == f"{place.parent}/in/*.parquet"
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     assert "note of numbers\nnote of doubles\nfilter: numbers, doubles\n" in told
     assert "warning: the input lacks HEIGHT, TEXT, WIDTH" in told
 
@@ -64,7 +64,7 @@ def test_a_second_run_makes_nothing(place, capsys):
     again = run_stage(recipe(place), "filter", StageOptions())
     assert (again.made, again.before) == (0, 4)
     assert again.manifest.digest == first.manifest.digest
-    assert "filter: numbers, doubles (nothing changed; unfinished shards run)" in capsys.readouterr().out
+    assert "filter: numbers, doubles (nothing changed; unfinished shards run)" in capsys.readouterr().err
 
 
 def test_what_is_unfinished_runs(place):
@@ -79,11 +79,11 @@ def test_a_changed_setting_runs_its_step_and_what_follows(place, capsys):
     capsys.readouterr()
     later = run_stage(recipe(place, limit=5), "filter", StageOptions())
     assert (later.made, later.before) == (2, 2)  # the numbers stay
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     assert "filter: doubles changed (limit); runs again: doubles, where their input changes" in told
     first = run_stage(recipe(place, limit=5, seed=10), "filter", StageOptions())
     assert (first.made, numbers(place, "doubles")) == (4, [[20, 22], [26, 28]])
-    assert "numbers changed (seed); runs again: numbers, doubles" in capsys.readouterr().out
+    assert "numbers changed (seed); runs again: numbers, doubles" in capsys.readouterr().err
 
 
 def test_shards_that_the_plan_holds_no_more_are_dropped(place):
@@ -97,14 +97,14 @@ def test_shards_that_the_plan_holds_no_more_are_dropped(place):
 
 def test_a_dry_run_says_what_would_run_and_writes_nothing(place, capsys):
     assert run_stage(recipe(place), "filter", StageOptions(dry_run=True)) is None
-    assert "filter: numbers, doubles" in capsys.readouterr().out
+    assert "filter: numbers, doubles" in capsys.readouterr().err
     assert {path.name for path in place.rglob("*") if path.is_file()} == {".lock"}
 
 
 def test_a_part_of_a_stage_writes_no_manifest(place, capsys):
     assert run_stage(recipe(place), "filter", StageOptions(steps=("numbers",))) is None
     assert (
-        "filter: ran numbers alone; the manifest is written when all of its steps have run" in capsys.readouterr().out
+        "filter: ran numbers alone; the manifest is written when all of its steps have run" in capsys.readouterr().err
     )
     assert (numbers(place, "numbers"), numbers(place, "doubles")) == ([[0, 1], [3, 4]], [])
     assert not (place / "manifests" / "filter.json").exists()
@@ -137,7 +137,7 @@ def test_a_stage_needs_the_stage_before_it(place, capsys):
     capsys.readouterr()
     run_stage(recipe(place, seed=1), "caption", StageOptions())
     assert "note: filter ran here with other settings of numbers than this recipe's; caption takes what it left" in (
-        capsys.readouterr().out
+        capsys.readouterr().err
     )
     (place / "manifests" / "filter.json").write_text("{")
     with pytest.raises(
@@ -175,16 +175,16 @@ def test_weights_of_a_step_that_has_ended_are_not_looked_into(place, monkeypatch
 
 def test_reasons_are_asked_again_in_filter_alone(place, capsys):
     run_stage(recipe(place), "filter", StageOptions(retry=("timeout",)))
-    assert "retry: no row failed with timeout: nothing is asked again" in capsys.readouterr().out
+    assert "retry: no row failed with timeout: nothing is asked again" in capsys.readouterr().err
     run_stage(recipe(place), "caption", StageOptions(retry=("timeout",)), Runtime())
-    assert "retry:" not in capsys.readouterr().out
+    assert "retry:" not in capsys.readouterr().err
 
 
 def test_input_that_cannot_be_read_or_lacks_columns_is_told(place, capsys):
     (place.parent / "in" / "b.parquet").write_bytes(b"PAR1 no table PAR1")
     pq.write_table(pa.table({"URL": ["u"], "TEXT": ["t"]}), place.parent / "in" / "c.parquet")
     run_stage(recipe(place), "filter", StageOptions(dry_run=True))
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     assert "warning: some files lack TEXT (1 of 2 files): null there" in told
     assert "warning: b.parquet: not a readable Parquet file: " in told
     assert "; it is counted as a loss\n" in told

@@ -170,7 +170,7 @@ def test_a_removal_that_was_killed_is_not_forgotten_for_another(run, removed_run
         remove(run, url=URL.format(5))
     monkeypatch.undo()
     remove(run, url=URL.format(3))
-    assert f"{run}: first ended a removal that was interrupted: 1 rows of 1 uids" in capsys.readouterr().out
+    assert f"{run}: first ended a removal that was interrupted: 1 rows of 1 uids" in capsys.readouterr().err
     one_by_one, at_once = contents(removed_run), contents(removed_two)
     assert contents(run) == one_by_one
     others = {name for name, data in one_by_one.items() if at_once.get(name) != data}
@@ -186,7 +186,7 @@ def test_what_was_asked_for_and_cannot_be_read_gives_way_to_what_is_asked_now(ru
     (run / ASKED).parent.mkdir(parents=True, exist_ok=True)
     (run / ASKED).write_text("{")
     assert remove(run, url="http://elsewhere.test/1.jpg").rows == 0
-    assert "cannot be read: what is asked for now is done instead" in capsys.readouterr().out
+    assert "cannot be read: what is asked for now is done instead" in capsys.readouterr().err
     assert not (run / ASKED).exists()
 
 
