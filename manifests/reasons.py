@@ -14,7 +14,7 @@ HTTP = re.compile(r"http_[1-9](\d\d|xx)")
 """The server's status: `http_404`; where reasons are chosen, `http_5xx` stands for any status of that hundred."""
 
 
-class UnknownReason(AssertionError):
+class UnknownReason(LookupError):
     """A row was dropped for something that is neither a reason nor a rule: always a defect of this project."""
 
 
