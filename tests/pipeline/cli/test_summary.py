@@ -1,0 +1,71 @@
+"""pipeline/cli/summary.py: what a stage did, in lines and as a document."""
+
+import pytest
+
+from manifests.manifest import Manifest
+from pipeline.cli.summary import print_summary, summary, summary_lines
+from pipeline.execution.run_folder import recipe_of_run
+from pipeline.stages.run import Finished
+
+WEIGHTS = [{"name": "clip", "stand_in": True}, {"name": "vq", "stand_in": False}]
+LOSSES = [
+    {"kind": "file", "name": "b.parquet", "fault": "no Parquet file"},
+    {"kind": "row_group", "name": "a.parquet", "row_group": 2, "rows": 7},
+]
+
+
+def finished(made=3, **more):
+    fields = {"stage": "caption", "dropped": {"size": 2, "http_404": 1}, "tiers": {"pretrain": 5}, **more}
+    manifest = Manifest(
+        recipe_digest="", inputs=[], weights=WEIGHTS, rows_in=8, kept=5, shards=[], losses=LOSSES, versions={}, **fields
+    )
+    return Finished(manifest, made, 4, 75.25)
+
+
+@pytest.fixture(scope="module")
+def recipe(made):
+    return recipe_of_run(made)
+
+
+def test_the_document_has_the_counts_as_numbers():
+    document = summary(finished())
+    assert document["digest"] == finished().manifest.digest
+    assert {name: document[name] for name in ("stage", "rows_in", "kept", "dropped", "tiers", "stand_ins")} == {
+        "stage": "caption",
+        "rows_in": 8,
+        "kept": 5,
+        "dropped": {"size": 2, "http_404": 1},
+        "tiers": {"pretrain": 5},
+        "stand_ins": ["clip"],
+    }
+    assert (document["shards_made"], document["shards_before"], document["seconds"]) == (3, 4, 75.25)
+
+
+def test_the_lines_have_rows_reasons_losses_and_time(recipe):
+    text = "\n".join(summary_lines(recipe, finished()))
+    for line in (
+        "  rows in                          8",
+        "  kept                             5",
+        "  dropped                          3",
+        "    http_404                       1",
+        "  lost: b.parquet: no Parquet file",
+        "  lost: a.parquet: row group 2 is broken, 7 rows",
+        "  clip: stand-in weights (seeded random): its values mean nothing",
+        "  time 1:15, 3 shards made, 4 were done before",
+        f"  results in {recipe.root}",
+    ):
+        assert line in text.split("\n")
+    assert "nothing to do" not in text
+    assert "vq: stand-in" not in text
+
+
+def test_a_stage_that_was_done_says_so_first(recipe, capsys):
+    print_summary(recipe, finished(made=0))
+    assert capsys.readouterr().out.startswith("caption: nothing to do, all 4 shards were done; digest ")
+
+
+def test_features_of_text_are_told_by_tier(recipe):
+    t5 = {"t5": {"pretrain": {"caption": "best", "with": 1200, "without": {"empty": 3}}}}
+    assert "  pretrain: T5 features of caption 'best': 1,200, 3 without (empty)" in list(
+        summary_lines(recipe, finished(facts=t5))
+    )
