@@ -1,10 +1,14 @@
-"""Tests share nothing but tests/support, and the product names no test."""
+"""Every module has a test module of its own name that imports it; tests share nothing but tests/support."""
 
 import ast
 from pathlib import Path
 
 from tests.house.count import modules
 from tests.support.paths import ROOT
+
+SHORT = 20
+"""Modules of so many lines need no twin."""
+ENTRIES = ("__init__.py", "__main__.py")
 
 
 def imported(path: Path) -> set[str]:
@@ -18,9 +22,28 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def missing_twins(root: Path) -> list[str]:
+    """Return a line for each module over SHORT lines whose twin is not there, or does not import it."""
+    lines = []
+    for name, path in modules(root).items():
+        if path.name in ENTRIES or len(path.read_text(encoding="utf-8").splitlines()) <= SHORT:
+            continue
+        twin = Path("tests", path.relative_to(root).parent, f"test_{path.name}")
+        if not (root / twin).exists():
+            lines.append(f"{twin} is not there")
+        elif name not in imported(root / twin):
+            lines.append(f"{twin} does not import {name}")
+    return lines
+
+
 def is_test(name: str) -> bool:
     """Tell whether a dotted name is a test module, or something in one."""
     return name.startswith("tests.") and any(part.startswith("test_") for part in name.split("."))
+
+
+def test_every_module_has_its_twin():
+    missing = missing_twins(ROOT)
+    assert not missing, "\n".join([f"{len(missing)} twins are missing:", *missing])
 
 
 def test_no_test_module_imports_another():
@@ -35,6 +58,21 @@ def test_the_product_names_no_test():
         for name, path in modules(ROOT).items()
     }
     assert {name: others for name, others in named.items() if others} == {}
+
+
+def test_a_twin_lies_beside_its_module_and_imports_it(tmp_path):
+    for name, lines in (("late", 21), ("other", 21), ("alone", 21), ("short", 20), ("__init__", 21)):
+        path = tmp_path / "manifests" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x = 1\n" * lines)
+    twins = tmp_path / "tests" / "manifests"
+    twins.mkdir(parents=True)
+    (twins / "test_late.py").write_text("def test_x():\n    from manifests import late\n")
+    (twins / "test_other.py").write_text("import manifests.late\nfrom manifests.others import other\n")
+    assert missing_twins(tmp_path) == [
+        "tests/manifests/test_alone.py is not there",
+        "tests/manifests/test_other.py does not import manifests.other",
+    ]
 
 
 def test_what_is_a_test_module():

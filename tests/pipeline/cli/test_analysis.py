@@ -1,8 +1,10 @@
 """pipeline/cli/analysis.py: questions to a run, and how they end where there is no answer."""
 
+import typer
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.cli.analysis import register
 from tests.support.removals import URL
 
 
@@ -28,3 +30,9 @@ def test_whatif_answers_in_a_table_and_refuses_what_stored_values_cannot_say(mad
     assert (done.exit_code, "These are the figures that a run with these rules would give." in done.stdout) == (0, True)
     done = invoke("whatif", made, "--set", "filter.rules.nothing.min=3")
     assert (done.exit_code, done.stdout) == (2, "")
+
+
+def test_three_commands_are_registered():
+    commands = typer.Typer()
+    register(commands)
+    assert sorted(command.callback.__name__ for command in commands.registered_commands) == ["plan", "whatif", "why"]
