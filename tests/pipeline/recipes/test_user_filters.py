@@ -2,21 +2,21 @@
 
 import hashlib
 import json
-import shutil
+from dataclasses import asdict
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from filters.base import known_filters
-from manifests.manifest import Manifest
+from pipeline.execution.in_flight import InFlight
+from pipeline.execution.job import Job
 from pipeline.recipes.load import load_recipe, parse_recipe
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import RecipeError
 from pipeline.recipes.user_filters import user_files
 from pipeline.steps.decide import Decide
 from pipeline.steps.select import Select
-from tests.support.commands import pipeline, run
+from tests.support.commands import final, manifest, pipeline_here, run_here
 from tests.support.small_web import write_input, write_recipe
 
 HEAD = """from dataclasses import dataclass
@@ -176,34 +176,46 @@ def test_verdicts_may_be_numpy_or_chunked(tmp_path):
         assert rule.keep(batch).to_pylist() == [True, False]
 
 
-@pytest.mark.slow
-def test_in_a_run_with_two_workers(tmp_path, web):
-    write_input(tmp_path / "in")
-    (tmp_path / "mine.py").write_text(code())
-    text = write_recipe(tmp_path / "r.toml", web, tmp_path / "in", tmp_path / "run").read_text()
-    text = text.replace("[filter]\nrules = [", '[filter]\npython = ["mine.py"]\nrules = [{ use = "ending" }, ')
-    (tmp_path / "r.toml").write_text(
-        text.replace(
-            'rules = [{ use = "aspect"',
-            'rules = [{ use = "ending", ending = "4.jpg", name = "four" }, { use = "aspect"',
-        )
+def recipe_with_endings(folder, web):
+    """Write input, filter and recipe: no URL ends with 7.jpg; none of the first tier with 4.jpg."""
+    write_input(folder / "in")
+    (folder / "mine.py").write_text(code())
+    path = write_recipe(folder / "r.toml", web, folder / "in", folder / "run")
+    text = path.read_text().replace(
+        "[filter]\nrules = [", '[filter]\npython = ["mine.py"]\nrules = [{ use = "ending" }, '
     )
-    run(tmp_path / "r.toml", "filter", "--workers", "2")
-    made = Manifest.read(tmp_path / "run" / "manifests" / "filter.json")
+    four = '{ use = "ending", ending = "4.jpg", name = "four" }'
+    path.write_text(text.replace('rules = [{ use = "aspect"', f'rules = [{four}, {{ use = "aspect"'))
+    return path
+
+
+def test_in_a_run(tmp_path, web):
+    path, root = recipe_with_endings(tmp_path, web), tmp_path / "run"
+    run_here(path, "filter")
+    made = manifest(root, "filter")
     # in a.parquet 7.jpg and 17.jpg; in the readable half of b.parquet nothing ends so
     assert made.dropped["ending"] == 2
     assert {"name": "mine.py"}.items() <= made.inputs[-1].items()
-    rows = pa.concat_tables(
-        pq.read_table(path) for path in sorted((tmp_path / "run" / "ledger" / "final").glob("*.parquet"))
-    ).to_pylist()
+    rows = final(root).to_pylist()
     assert {row["reason"] for row in rows if str(row["url"]).endswith("7.jpg") and row["uid"]} == {"ending"}
     four = next(row for row in rows if row["url"] == "http://pictures.test/4.jpg")
     assert (four["fate"], four["tiers"]) == ("kept", ["finetune"])
-    told = pipeline("why", four["uid"].hex(), "--out", tmp_path / "run")
-    assert "pretrain: four ending = '4.jpg': fails" in told.stdout, told.stderr
-    again = run(tmp_path / "r.toml", "filter", "--workers", "2")
-    assert "nothing to do" in again.stdout
+    told = pipeline_here("why", four["uid"].hex(), "--out", root)
+    assert "pretrain: four ending = '4.jpg': fails" in told.output
+    assert "nothing to do" in run_here(path, "filter").output
+    assert_a_worker_drops(load_recipe(path), root, ending=2)
     (tmp_path / "mine.py").write_text(code("1 / 0; " + ENDING))
-    failed = run(tmp_path / "r.toml", "filter", code=2)
-    assert "mine.py, line 13: ZeroDivisionError" in failed.stderr
-    shutil.rmtree(tmp_path / "run")
+    failed = run_here(path, "filter", code=2)
+    assert "mine.py, line 13: ZeroDivisionError" in failed.output
+
+
+def assert_a_worker_drops(recipe, root, **dropped):
+    """Do the first step's units as a worker does, which knows no filter of the user's before it reads its job."""
+    units = [asdict(unit) for unit in Select(recipe, root).units()]
+    Job(f"{Select.__module__}:{Select.__qualname__}", str(root), recipe.plain(), units, "").write(root / "job")
+    parse_recipe({"tier": {"all": {"size": 64}}})
+    assert set(dropped).isdisjoint(known_filters())
+    job = Job.read(root / "job")
+    worker = job.make_step().open()
+    records = [worker.run(unit, InFlight()) for unit in job.make_units()]
+    assert {name: sum(record.dropped.get(name, 0) for record in records) for name in dropped} == dropped
