@@ -1,5 +1,6 @@
 """The GPT against LlamaGen's own outputs, names and counts, and its masks, tables and losses worked out by hand."""
 
+import functools
 import json
 import sys
 
@@ -22,12 +23,23 @@ needs_oracle = pytest.mark.skipif(
 CODES = torch.randint(0, 50, (2, 16), generator=torch.Generator().manual_seed(2))
 
 
+@pytest.fixture(scope="module")
+def fill():
+    """Return the oracle's `fill`, which draws each tensor once: the two GPTs of one seed share most of theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, str(ORACLE)])
+        import weights
+
+        patch.setattr(weights, "tensor_for", functools.cache(weights.tensor_for))
+        yield weights.fill
+
+
 @needs_oracle
 @pytest.mark.parametrize("kind", ["t2i", "c2i"])
-def test_gpt_b_equals_the_reference(kind, monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ORACLE)])
-    from weights import fill
-
+def test_gpt_b_equals_the_reference(kind, fill, monkeypatch):
+    for kind_of_layer in (torch.nn.Linear, torch.nn.Embedding):  # no numbers are drawn that `fill` writes over
+        monkeypatch.setattr(kind_of_layer, "reset_parameters", lambda layer: None)
+    monkeypatch.setattr("pipeline.gpt._initialise", lambda layer: None)
     expected = np.load(ORACLE / f"gpt_b_{kind}_256.npz")
     grid, seed, batch = int(expected["grid"]), int(expected["seed"]), len(expected["codes"])
     gpt = fill(build_gpt("GPT-B", "text" if kind == "t2i" else "class", grid), seed)
@@ -47,7 +59,8 @@ def test_gpt_b_equals_the_reference(kind, monkeypatch):
     np.testing.assert_allclose(logits[:, :: max(1, grid**2 // 8), ::509], expected["logits"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(logits.norm(dim=-1), expected["logits_l2"], atol=1e-3, rtol=0)
     assert float(loss) == pytest.approx(float(expected["loss"]), abs=1e-4)
-    assert generate(gpt, condition, 16, Sampling(cfg_scale=3.0, top_k=1)).tolist() == expected["greedy_cfg3"].tolist()
+    greedy = generate(gpt, condition, 8, Sampling(cfg_scale=3.0, top_k=1))
+    assert greedy.tolist() == expected["greedy_cfg3"][:, :8].tolist()
 
 
 @needs_oracle
