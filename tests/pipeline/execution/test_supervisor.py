@@ -95,7 +95,7 @@ def test_an_exception_is_charged_like_a_death(tmp_path, capsys):
 
 @slow
 def test_a_silent_worker_counts_as_dead(tmp_path):
-    run(steps.Hanging(RECIPE, tmp_path), workers=1, stall_s=4.0)
+    run(steps.Hanging(RECIPE, tmp_path), workers=1, stall_s=1.0)
     assert set(range(60)) - set(squares(tmp_path)) == {23}
 
 
