@@ -8,7 +8,6 @@ import numpy as np
 from manifests.shards import write_shard
 from tokenize_shards.catalog import vq_spec
 from tokenize_shards.samples import Tokenizer, sample_parts
-from tokenize_shards.vq import load_vq
 
 GRID = 8
 CODEBOOK = vq_spec("VQ-demo").codebook_size
@@ -42,6 +41,8 @@ lr = 3e-3
 
 @cache
 def tokenizer() -> Tokenizer:
+    from tokenize_shards.vq import load_vq  # torch: what imports without it may use the rest of this module
+
     loaded = load_vq("VQ-demo", "stand-in")
     return Tokenizer("VQ-demo", loaded.fingerprint, CODEBOOK, GRID, loaded.weights.stand_in)
 
