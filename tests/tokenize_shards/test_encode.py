@@ -35,13 +35,12 @@ def test_codes_are_those_of_the_centre_crops(encoder: Encoder) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_codes_do_not_depend_on_batch_size_order_or_neighbours(precision: Precision) -> None:
     encoder = Encoder(load_vq("VQ-demo", STAND_IN), precision, "cpu")
-    images = pictures(7)
+    images = pictures(3)
     codes = encoder.encode_images(images, 64, 1)
-    for batch_size in (2, 3, 7, 8):
-        assert np.array_equal(encoder.encode_images(images, 64, batch_size), codes)
-    order = [3, 0, 6, 1, 5, 2, 4]
-    assert np.array_equal(encoder.encode_images([images[index] for index in order], 64, 4), codes[order])
-    assert np.array_equal(encoder.encode_images(images[5:6], 64, 8), codes[5:6])
+    assert np.array_equal(encoder.encode_images(images, 64, 2), codes)
+    order = [2, 0, 1]
+    assert np.array_equal(encoder.encode_images([images[index] for index in order], 64, 3), codes[order])
+    assert np.array_equal(encoder.encode_images(images[1:2], 64, 8), codes[1:2])
 
 
 def test_a_batch_filled_up_gives_the_codes_of_a_full_one(encoder: Encoder) -> None:
@@ -70,7 +69,7 @@ def test_unknown_precision_lists_the_choices() -> None:
 
 
 def test_tf32_is_float32_on_a_cpu_and_bf16_stays_close(encoder: Encoder) -> None:
-    images = pictures(4)
+    images = pictures(2)
     exact = encoder.encode_images(images, 64, 4)
     assert np.array_equal(Encoder(load_vq("VQ-demo", STAND_IN), "tf32", "cpu").encode_images(images, 64, 4), exact)
     rough = Encoder(load_vq("VQ-demo", STAND_IN), "bf16", "cpu").encode_images(images, 64, 4)
