@@ -104,3 +104,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def small_demo(monkeypatch):
+    """Let GPT-demo have 2 layers of width 96, as tests.support.small_training has it in a process of its own."""
+    from pipeline.gpt_spec import SIZES
+    from tests.support.small_training import SMALL
+
+    monkeypatch.setitem(SIZES, "GPT-demo", SMALL)

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline.gpt_spec import SIZES
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.train import TrainConfig
 from pipeline.train import corrupted, main, prompts, take_step
@@ -25,7 +24,9 @@ from pipeline.training.job import prepare
 from pipeline.training.text_features import HashedWords
 from tests.support.code_shards import row_of, write_codes, write_recipe
 from tests.support.paths import ROOT
-from tests.support.small_training import SMALL, command
+from tests.support.small_training import command
+
+pytestmark = pytest.mark.usefixtures("small_demo")
 
 HERE = Machine(0, 1, torch.device("cpu"))
 
@@ -38,11 +39,6 @@ def _one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _small_gpt(monkeypatch):
-    monkeypatch.setitem(SIZES, "GPT-demo", SMALL)
 
 
 @pytest.fixture

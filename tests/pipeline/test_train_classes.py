@@ -20,7 +20,7 @@ from tests.support.code_shards import CODEBOOK, row_of, tokenizer, write_codes, 
 from tests.support.imagenet import N, imagenet
 from tokenize_shards.samples import UNKNOWN, sample_parts
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "small_demo")
 
 CODE_OF = (7, 300, 511)
 CLASSES = ("train.condition=class", "train.classes=3")
@@ -55,7 +55,7 @@ def test_imported_classes_train_and_draw(recipe, capsys):
     found = latest_checkpoint(folder / "checkpoints")
     assert found.state["text"] == "class labels"
     tensors = load_file(found.folder / "model.safetensors")
-    assert tensors["cls_embedding.embedding_table.weight"].shape == (4, 192)  # the last row is no class
+    assert tensors["cls_embedding.embedding_table.weight"].shape == (4, 96)  # the last row is no class
     gpt = build_gpt("GPT-demo", "class", 8, vocab=CODEBOOK, classes=3)
     gpt.load_state_dict(tensors)
     drawn = generate(gpt, torch.arange(3), 64, Sampling(cfg_scale=1.0))
