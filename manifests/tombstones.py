@@ -1,5 +1,4 @@
-"""Keep what was removed from a run: which selector named it, hashes of it, and the ghost that it is to its near
-duplicates."""
+"""Keep what was removed from a run: which selector named it, hashes of it, and its place among its near duplicates."""
 
 import hashlib
 from collections.abc import Collection

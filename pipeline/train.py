@@ -37,7 +37,7 @@ from pipeline.training.distributed import Machine, this_machine
 from pipeline.training.job import Job, prepare
 from pipeline.training.loader import Example, MemoryPictures, draw
 from pipeline.training.optim import set_rates
-from pipeline.training.sample_sheets import Asked, Studio
+from pipeline.training.sample_sheets import Asked, SampleSheets
 from tokenize_shards.samples import LoaderError
 from tokenize_shards.vq import load_vq
 
@@ -83,12 +83,12 @@ def run(args: argparse.Namespace, machine: Machine, stack: contextlib.ExitStack)
         if machine.leads:
             stack.enter_context(locked(recipe.root))
         job = prepare(recipe, machine)
-        studio = open_studio(job) if machine.leads and (job.config.sample_every or job.config.recall_pictures) else None
+        sheets = open_sheets(job) if machine.leads and (job.config.sample_every or job.config.recall_pictures) else None
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISUSED
     introduce(job)
-    return train(job, studio, stack.enter_context(stop_after_step()))
+    return train(job, sheets, stack.enter_context(stop_after_step()))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -148,7 +148,7 @@ class Meter:
         self.steps, self.loss = self.steps + 1, self.loss + loss
 
 
-def train(job: Job, studio: Studio | None, stop: dict[str, bool]) -> int:
+def train(job: Job, sheets: SampleSheets | None, stop: dict[str, bool]) -> int:
     """Take every step that is left, with checkpoints, progress lines and samples on the way; return the exit code."""
     config, meter = job.config, Meter()
     if job.step >= job.last:
@@ -171,12 +171,12 @@ def train(job: Job, studio: Studio | None, stop: dict[str, bool]) -> int:
         if stopped:
             job.machine.say(f"stopped after step {job.step:,}, which is saved; the same command goes on from there")
             return INTERRUPTED
-        if studio and config.sample_every and (job.step % config.sample_every == 0 or last):
-            studio.sheet(job.folder / "samples" / f"{job.step:07d}.png", job.step)
+        if sheets and config.sample_every and (job.step % config.sample_every == 0 or last):
+            sheets.sheet(job.folder / "samples" / f"{job.step:07d}.png", job.step)
         if last:
             break
     if job.machine.leads:
-        finish(job, studio)
+        finish(job, sheets)
     return DONE
 
 
@@ -326,7 +326,7 @@ def checkpoint(job: Job) -> None:
     job.machine.first(save)
 
 
-def open_studio(job: Job) -> Studio:
+def open_sheets(job: Job) -> SampleSheets:
     """Load the tokenizer that turns samples into pictures. Raises WeightsError."""
     loaded = load_vq(*job.vq)
     loaded.vq.to(job.machine.device)
@@ -334,7 +334,7 @@ def open_studio(job: Job) -> Studio:
     sampling = Sampling(
         config.sample_cfg_scale, config.sample_top_k, config.sample_temperature, config.sample_top_p, config.seed
     )
-    return Studio(job.gpt, job.condition, loaded, sampling, prompts(job))
+    return SampleSheets(job.gpt, job.condition, loaded, sampling, prompts(job))
 
 
 def prompts(job: Job) -> list[str]:
@@ -345,14 +345,14 @@ def prompts(job: Job) -> list[str]:
     return [job.choose(epoch, sample).caption for epoch, sample in first]
 
 
-def finish(job: Job, studio: Studio | None) -> None:
+def finish(job: Job, sheets: SampleSheets | None) -> None:
     """Draw the loss curve and, where asked for, measure the recall; say where everything is."""
     said = save_loss_curve(job.folder / "loss.png", metrics_path(job), f"{job.config.model} on tier {job.config.tier}")
     if said:
         print(said)
-    if studio and job.config.recall_pictures and isinstance(job.pictures, MemoryPictures):
+    if sheets and job.config.recall_pictures and isinstance(job.pictures, MemoryPictures):
         training = [job.choose(0, sample) for sample in job.pictures.samples]
-        found = studio.recall(job.folder, training, Asked(job.step, job.config.recall_pictures, job.root / "pairs"))
+        found = sheets.recall(job.folder, training, Asked(job.step, job.config.recall_pictures, job.root / "pairs"))
         print("\n".join(found.lines()) if found else f"recall: measured before, see {job.folder / 'memorised.json'}")
     print(f"results: {job.folder}", flush=True)
 

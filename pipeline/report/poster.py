@@ -31,7 +31,7 @@ def draw_poster(facts: Facts, path: Path) -> Path:
     _heading(figure, facts)
     _funnel(figure, facts)
     _quality(figure, facts)
-    _strip(figure, [shot for shot in facts.examples.mosaic() if shot.text][:CARDS], 0.185, "kept")
+    _strip(figure, [example for example in facts.examples.mosaic() if example.text][:CARDS], 0.185, "kept")
     _strip(figure, _one_of_each(facts), -0.008, "dropped")
     with writing(path) as temporary:
         canvas.print_figure(temporary, dpi=DPI, facecolor=PAPER, format="png", metadata={"Software": None})
@@ -40,8 +40,11 @@ def draw_poster(facts: Facts, path: Path) -> Path:
 
 def _one_of_each(facts: Facts) -> list[Example]:
     """Return one dropped row with a picture of each reason, then a second of each, most frequent reasons first."""
-    shown = [[shot for shot in facts.examples.dropped.get(reason, []) if shot.jpeg] for reason in facts.fates.dropped]
-    return [shots[turn] for turn in range(2) for shots in shown if turn < len(shots)][:CARDS]
+    shown = [
+        [example for example in facts.examples.dropped.get(reason, []) if example.jpeg]
+        for reason in facts.fates.dropped
+    ]
+    return [examples[turn] for turn in range(2) for examples in shown if turn < len(examples)][:CARDS]
 
 
 def _open(jpeg: bytes) -> Image.Image:
@@ -65,14 +68,14 @@ def _blank(figure: Any, box: tuple[float, float, float, float]) -> Any:
 
 def _mosaic(figure: Any, facts: Facts) -> None:
     """Lay squares over the whole width: two lines where there are enough, else one."""
-    shots = facts.examples.mosaic()
-    lines = 2 if len(shots) >= 2 * MOSAIC_COLUMNS else 1
-    columns = min(len(shots) // lines, MOSAIC_COLUMNS + 2)
+    examples = facts.examples.mosaic()
+    lines = 2 if len(examples) >= 2 * MOSAIC_COLUMNS else 1
+    columns = min(len(examples) // lines, MOSAIC_COLUMNS + 2)
     if columns < MOSAIC_COLUMNS // 2:
         return
     sheet = Image.new("RGB", (columns * 132 - 4, lines * 132 - 4), PAPER)
-    for number, shot in enumerate(shots[: lines * columns]):
-        sheet.paste(_square(shot.jpeg), (number % columns * 132, number // columns * 132))
+    for number, example in enumerate(examples[: lines * columns]):
+        sheet.paste(_square(example.jpeg), (number % columns * 132, number // columns * 132))
     height = WIDTH / HEIGHT * sheet.height / sheet.width
     _blank(figure, (0, 1 - height, 1, height)).imshow(sheet, aspect="auto", interpolation="lanczos")
 
@@ -140,18 +143,18 @@ def _quality(figure: Any, facts: Facts) -> None:
     figure.text(0.895, 0.714, "recall", fontsize=11, color=KEEP)
 
 
-def _strip(figure: Any, shots: list[Example], bottom: float, title: str) -> None:
+def _strip(figure: Any, examples: list[Example], bottom: float, title: str) -> None:
     """Draw one line of pictures, with words below; a dropped one with its reason above."""
-    if not shots:
+    if not examples:
         return
     kept = title == "kept"
     figure.text(0.035, bottom + 0.208, title.capitalize(), fontsize=14.5, weight="bold", color=KEEP if kept else DROP)
     width = 0.93 / CARDS
-    for place, shot in enumerate(shots):
+    for place, example in enumerate(examples):
         left = 0.035 + place * width
         axes = _blank(figure, (left, bottom + 0.075, width * 0.9, 0.112))
-        axes.imshow(_open(shot.jpeg), interpolation="lanczos")
+        axes.imshow(_open(example.jpeg), interpolation="lanczos")
         axes.set_anchor("NW")
-        words = textwrap.shorten(shot.text, 44, placeholder="…") if kept else shot.reason.replace("_", " ")
+        words = textwrap.shorten(example.text, 44, placeholder="…") if kept else example.reason.replace("_", " ")
         lines = "\n".join(textwrap.wrap(words, 19)[:3])
         figure.text(left, bottom + 0.068, lines, fontsize=9.5, color=SOFT if kept else DROP, va="top", linespacing=1.3)

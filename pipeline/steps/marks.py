@@ -54,7 +54,7 @@ def mark_rows(recipe: Recipe, root: Path, pictures: pa.Table, barred: pa.Array) 
         np.concatenate([listed.hashes, frequent]),
         (*listed.names, *(f"pHash {int(value):016x}, one of the most frequent" for value in frequent)),
     )
-    marks = [*_removed(recipe, uids, hashes), *_entombed(root, pictures)]
+    marks = [*_removed(recipe, uids, hashes), *_by_tombstone(root, pictures)]
     marks += [(uid, "near_duplicate", TWIN_REMOVED) for uid in barred.to_pylist()]
     marks += [
         (uid, "placeholder", f"{name}, {bits} bits apart")
@@ -95,7 +95,7 @@ def _removed(recipe: Recipe, uids: pa.Array, hashes: Array) -> Iterator[Mark]:
                 yield uid, "removed", f"{one.name}: pHash {name}, {bits} bits apart"
 
 
-def _entombed(root: Path, pictures: pa.Table) -> Iterator[Mark]:
+def _by_tombstone(root: Path, pictures: pa.Table) -> Iterator[Mark]:
     """Yield the pictures that were removed by their sha256 or pHash, come back under another URL."""
     tombstones = read_tombstones(root)
     same = pictures.filter(pc.is_in(pictures["phash"], value_set=tombstones.phashes))

@@ -35,7 +35,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Studio:
+class SampleSheets:
     """What it takes to draw."""
 
     gpt: GPT

@@ -34,9 +34,9 @@ def others(root):
     return [CliRunner().invoke(app, line) for line in lines]
 
 
-@pytest.mark.parametrize("name", ["shadow", "staging"])
+@pytest.mark.parametrize("name", ["working copy", "staging"])
 def test_what_a_kill_at_the_end_leaves_says_nothing_and_is_swept(run, monkeypatch, name):
-    module = "manifests.working_copy" if name == "shadow" else "manifests.transaction"
+    module = "manifests.working_copy" if name == "working copy" else "manifests.transaction"
     monkeypatch.setattr(f"{module}.shutil.rmtree", lambda *_, **__: None)
     remove(run, url=URL.format(5))
     monkeypatch.undo()

@@ -75,8 +75,8 @@ class FetchWorker:
         past = history(self.root, unit.reads["made_by"], [row["uid"] for row in rows])
         earlier = carried(past, unit.reads.get("again", ()), spool)
         results = {uid: self._obeying(result, spool) for uid, result in earlier.items()}
-        deadly = [row["uid"] for row in rows if row["uid"] not in results and in_flight.is_poisoned(row["uid"])]
-        results.update({uid: Result((*_before(past, uid), Attempt(reason="worker_died"))) for uid in deadly})
+        poisoned = [row["uid"] for row in rows if row["uid"] not in results and in_flight.is_poisoned(row["uid"])]
+        results.update({uid: Result((*_before(past, uid), Attempt(reason="worker_died"))) for uid in poisoned})
         wanted = [row for row in rows if row["uid"] not in results]
         engine = self._ours if self.own or self.config.engine == "tessera" else self._theirs
         for got in engine(unit, wanted, in_flight):
