@@ -52,6 +52,15 @@ def test_an_error_without_an_interrupt_goes_through():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.fixture
+def default_handler():
+    """Let SIGINT raise KeyboardInterrupt: a shell starts what runs in its background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("default_handler")
 def test_a_blocked_interrupt_arrives_after_the_block():
     done = []
 
