@@ -16,7 +16,7 @@ from pipeline.execution.decode_pool import Pair
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
-from pipeline.steps.kept_pairs import kept_by_shard, opened, opened_rows, record_of, shard_contents, unit_pairs
+from pipeline.steps.kept_pairs import kept_by_shard, opened, opened_rows, record_of, shard_content, unit_pairs
 from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class CaptionStep(Step):
             for name, tiers in self.captioners().items()
             for shard, table in kept_by_shard(self.root, tiers)
         ]
-        contents, units = shard_contents(self.root), []
+        units = []
         for name, path, sha256 in write_plan(self.root, self.name, tables):
             captioner, _, shard = name.rpartition("-")
             reads = {
@@ -74,7 +74,7 @@ class CaptionStep(Step):
                 "captioner": captioner,
                 "made_by": self.made_by(captioner),
             }
-            units.append(Unit(name, reads, digest_of([sha256, contents[shard]])))
+            units.append(Unit(name, reads, digest_of([sha256, shard_content(self.root, shard)])))
         return units
 
     def open(self) -> "CaptionWorker":

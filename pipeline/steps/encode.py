@@ -25,7 +25,7 @@ from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.schema import Recipe
-from pipeline.steps.kept_pairs import kept_by_shard, opened_rows, record_of, shard_contents, unit_pairs
+from pipeline.steps.kept_pairs import kept_by_shard, opened_rows, record_of, shard_content, unit_pairs
 from pipeline.steps.worker_loop import Finish, Rows, WorkerLoop, complete
 from tokenize_shards.catalog import DEMO, VQ_SPECS, vq_weights
 from tokenize_shards.crops import CropPlan, crops_of
@@ -130,7 +130,7 @@ class Encode(Step):
     def plan(self) -> list[Unit]:
         """Write who is to be encoded to `manifests/plan/encode/`."""
         tables = [(f"{tier}-{shard}", table) for tier in self.recipe.tier for shard, table in self._chosen(tier)]
-        contents, units = shard_contents(self.root), []
+        units = []
         made_by = {tier: self.made_by(tier) for tier in self.recipe.tier}
         for name, path, sha256 in write_plan(self.root, self.name, tables):
             tier, _, shard = name.rpartition("-")
@@ -140,7 +140,7 @@ class Encode(Step):
                 "tier": tier,
                 "made_by": made_by[tier],
             }
-            units.append(Unit(name, reads, digest_of([sha256, contents[shard], made_by[tier]])))
+            units.append(Unit(name, reads, digest_of([sha256, shard_content(self.root, shard), made_by[tier]])))
         return units
 
     def _chosen(self, tier: str) -> list[tuple[str, pa.Table]]:

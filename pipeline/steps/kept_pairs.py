@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.images.decode import ImageFault, ImageLimits, open_picture
-from manifests.journal import FileRecord, ShardRecord, records_of
+from manifests.files import FormatError
+from manifests.journal import FileRecord, Journal, ShardRecord, records_of
 from manifests.query import connect, files_sql
 from manifests.schema import schema
 from manifests.stored_pictures import stored_pictures
@@ -50,9 +51,13 @@ def unit_pairs(root: Path, unit: Unit, uids: Iterable[bytes]) -> Iterator[Pair]:
         yield bytes.fromhex(key), sample["jpg"]
 
 
-def shard_contents(root: Path) -> dict[str, str]:
-    """Return shard of pairs -> digest of its files."""
-    return {record.shard: record.content for record in records_of(root, "fetch")}
+def shard_content(root: Path, shard: str) -> str:
+    """Return the digest of the files of a shard of pairs. Raises FormatError where its record is damaged or gone."""
+    journal = Journal(root, "fetch")
+    record = journal.get(shard)
+    if record is None:
+        raise FormatError(f"{journal.folder / shard}.json: no record of this shard of pairs; pipeline repair mends it")
+    return record.content
 
 
 def opened(jpeg: bytes, max_pixels: int) -> Any:

@@ -5,11 +5,11 @@ import hashlib
 import pyarrow as pa
 import pytest
 
-from manifests.files import write_table
+from manifests.files import FormatError, write_table
 from manifests.schema import schema
 from manifests.shards import ShardError, write_shard
 from pipeline.execution.step import Unit
-from pipeline.steps.kept_pairs import kept_by_shard, opened, opened_rows, record_of, shard_contents, unit_pairs
+from pipeline.steps.kept_pairs import kept_by_shard, opened, opened_rows, record_of, shard_content, unit_pairs
 from tests.support.records import put_table, uid
 from tests.support.small_web import jpeg, picture
 
@@ -83,4 +83,17 @@ def test_rows_with_a_reason_are_dropped_in_the_record(tmp_path):
 
 def test_the_content_of_a_shard_is_that_of_what_fetch_wrote(tmp_path):
     record = put_table(tmp_path, "fetch", "pairs/00007.parquet", [], schema("uid"))
-    assert shard_contents(tmp_path) == {"00007": record.content}
+    assert shard_content(tmp_path, "00007") == record.content
+
+
+@pytest.mark.parametrize("damage", ["{}", "[", None])
+def test_a_shard_without_a_readable_record_is_named_and_repair_too(tmp_path, damage):
+    path = tmp_path / "manifests/journal/fetch/00007.json"
+    put_table(tmp_path, "fetch", "pairs/00007.parquet", [], schema("uid"))
+    path.unlink()
+    if damage is None:
+        path.mkdir()
+    else:
+        path.write_text(damage)
+    with pytest.raises(FormatError, match=r"manifests/journal/fetch/00007\.json: .* pipeline repair mends it"):
+        shard_content(tmp_path, "00007")
