@@ -84,5 +84,5 @@ def links_in_the_way(root: Path) -> list[str]:
             names[:] = [name for name in names if name != "train"]
         links = [folder / name for name in sorted([*names, *files]) if (folder / name).is_symlink()]
         lost = [path for path in links if not path.is_dir() or path.stat().st_dev != root.stat().st_dev]
-        found += [f"{path} is a link to {path.resolve()}" for path in lost]
+        found += [f"{path} is a link to {os.path.realpath(path)}" for path in lost]
     return found

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.errors import exit_codes
-from pipeline.cli.options import OutOption, RecipeOption, SetOption, open_recipe, open_run
+from pipeline.cli.options import OutOption, RecipeOption, SetOption, open_recipe, open_run, recipe_of
 from pipeline.cli.output import JsonOption, note, result
 
 
@@ -79,7 +79,7 @@ def plan(
 
     from pipeline.analysis.forecast import forecast, lines, write_forecast
 
-    read = open_run(recipe, out, set_) if as_json else open_recipe(recipe, out, set_)
+    read = open_recipe(recipe or recipe_of(out), out, set_)
     made = forecast(read, rows)
     write_forecast(read.root, made)
     result(as_json, asdict(made), lines(made, read))

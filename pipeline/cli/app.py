@@ -1,5 +1,9 @@
 """The command line: every command by its group; it teaches, and answers --help without heavy imports."""
 
+import io
+import os
+import sys
+
 import typer
 
 from pipeline.cli import analysis, codes, maintenance, remove, report, run
@@ -40,5 +44,29 @@ app.add_typer(codes.import_, name="import")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line.
+
+    stdout writes what its encoding lacks as escapes. Where a standard stream is closed, its number is taken by
+    /dev/null: the next file to be opened would get it, and what is printed would land there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if foreign := [word for word in sys.argv[1:] if not _is_utf8(word)]:
+        sys.stderr.write(f"error: {foreign[0]!a}: no UTF-8; recipes and records, which name it, are\n")
+        sys.exit(2)
     app()
+
+
+def _is_utf8(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -83,6 +83,8 @@ def export_llamagen_command(
     as_json: JsonOption = False,
 ) -> None:
     """Write jsonl, codes and T5 features as LlamaGen's scripts read them."""
+    if not run.is_dir():
+        fail(f"export: no folder {str(run)!r}; wanted a run folder with codes")
     from pipeline.llamagen.export import ExportOptions, export_llamagen
     from pipeline.training.text_features import T5Text
 

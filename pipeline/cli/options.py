@@ -5,14 +5,26 @@ from typing import Annotated, Any
 
 import typer
 
+
+def _given(text: str | None) -> str | None:
+    """Refuse an empty word: a shell's variable that is not set, which would be taken for no option."""
+    if text is not None and not text.strip():
+        raise typer.BadParameter("is empty; leave the option out, or give it a value")
+    return text
+
+
 RecipeOption = Annotated[
     str | None,
     typer.Option(
-        "--recipe", metavar="FILE", help="Recipe: a TOML file, or a bundled one (demo, demo_artworks, laion_coco)."
+        "--recipe",
+        callback=_given,
+        metavar="FILE",
+        help="Recipe: a TOML file, or a bundled one (demo, demo_artworks, laion_coco).",
     ),
 ]
 OutOption = Annotated[
-    str | None, typer.Option("--out", metavar="DIR", help="Run folder, instead of the recipe's output.root.")
+    str | None,
+    typer.Option("--out", callback=_given, metavar="DIR", help="Run folder, instead of the recipe's output.root."),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -24,7 +36,8 @@ SetOption = Annotated[
 ]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
 OtherRecipeOption = Annotated[
-    str | None, typer.Option("--recipe", metavar="FILE", help="Recipe, instead of the one in the run folder.")
+    str | None,
+    typer.Option("--recipe", callback=_given, metavar="FILE", help="Recipe, instead of the one in the run folder."),
 ]
 MOST_JOBS = 1024
 """Threads beyond this number only use up the machine's."""
@@ -47,9 +60,10 @@ def open_recipe(recipe: str | None, out: str | None, sets: list[str] | None) -> 
 
 
 def _toml_text(text: str) -> str:
+    """Return a text as a basic string of TOML, which has JSON's escapes but for surrogates."""
     import json
 
-    return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def recipe_of(out: str | None) -> str | None:

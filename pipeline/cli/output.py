@@ -1,5 +1,6 @@
 """What commands print: the result alone on stdout, as lines or as one JSON document; everything else on stderr."""
 
+import errno
 import json
 import os
 import sys
@@ -17,8 +18,11 @@ def result(as_json: bool, document: Any, lines: Iterable[str]) -> None:
 
 
 def as_text(document: Any) -> str:
-    """Return a document as JSON on one line: keys in the order of the code, bytes as hex, paths as text."""
-    return json.dumps(document, ensure_ascii=False, default=_plain)
+    """Return a document as JSON on one line of ASCII: keys in the order of the code, bytes as hex, paths as text.
+
+    A file's name that is no UTF-8 keeps its bytes as lone surrogates, escaped.
+    """
+    return json.dumps(document, default=_plain)
 
 
 def _plain(value: Any) -> str:
@@ -26,12 +30,14 @@ def _plain(value: Any) -> str:
 
 
 def put(text: str) -> None:
-    """Print on stdout. A reader that went away (`| head`) ends the command with exit code 0."""
+    """Print on stdout. A reader that went away (`| head`) is no fault: the command ends as it would have. Raises
+    OSError where stdout is closed or full."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed: the result has no place to go")
     try:
         print(text, flush=True)
-    except BrokenPipeError as error:
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
-        raise typer.Exit(0) from error
 
 
 def note(text: str) -> None:

@@ -75,6 +75,8 @@ def run(
         fail(f"--runner {runner!r}: no such runner; choices: {', '.join(RUNNERS)}")
     if step is not None and not step.strip(" ,"):
         fail(f"--step {step!r}: names no step; leave the option out to run the whole stage")
+    if beam_options and not beam_options[0].startswith("-"):
+        fail(f"{beam_options[0]!r}: a word that belongs to no option; options for Beam's runner stand behind --")
     retry = retry_reasons(
         retry_failed, stage, steps := tuple(name.strip() for name in (step or "").split(",") if name.strip())
     )

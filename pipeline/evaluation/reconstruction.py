@@ -114,7 +114,8 @@ def check_sheet(sheet: Path) -> None:
 
 def run_of(shard: Path) -> Path:
     """Return the run folder that a shard would lie in: RUN/codes/TIER/NUMBER.tar."""
-    return shard.resolve().parents[2]
+    parents = shard.resolve().parents
+    return parents[min(2, len(parents) - 1)]
 
 
 def _coded(shard: Path, key: str, parts: Sample) -> _Coded:

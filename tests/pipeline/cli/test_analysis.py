@@ -1,5 +1,7 @@
 """pipeline/cli/analysis.py: questions to a run, and how they end where there is no answer."""
 
+import json
+
 import typer
 from typer.testing import CliRunner
 
@@ -36,3 +38,12 @@ def test_three_commands_are_registered():
     commands = typer.Typer()
     register(commands)
     assert sorted(command.callback.__name__ for command in commands.registered_commands) == ["plan", "whatif", "why"]
+
+
+def test_plan_takes_the_recipe_of_the_run_folder_with_json_and_without(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, ["plan", "--out", str(run)])
+    asked = CliRunner().invoke(app, ["plan", "--out", str(run), "--json"])
+    assert f"recipe: {run / 'recipe.toml'}" in said.stderr
+    assert (said.exit_code, asked.exit_code, json.loads(asked.stdout)["rows"]) == (0, 0, 52)
+    assert json.loads((run / "plan.json").read_text())["rows"] == 52

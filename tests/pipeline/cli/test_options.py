@@ -12,6 +12,11 @@ def test_the_named_recipe_is_said_on_stderr_and_out_takes_the_place_of_its_folde
     assert capsys.readouterr() == ("", f"recipe: {made / 'recipe.toml'}\n")
 
 
+def test_any_name_of_a_folder_is_that_folder(made, tmp_path):
+    for name in ("run\U0001f600", "a\x7fb", "back\\slash", "tab\t"):
+        assert open_recipe(str(made / "recipe.toml"), str(tmp_path / name), None).root == tmp_path / name
+
+
 def test_a_question_takes_the_recipe_that_the_run_folder_holds(made, tmp_path, capsys):
     recipe = open_run(None, str(made), ["input.limit=7"])
     assert (recipe.root, recipe.input.limit) == (made, 7)
