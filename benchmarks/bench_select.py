@@ -186,20 +186,20 @@ def bare(table: str) -> dict[str, Any]:
 def two(table: str) -> dict[str, Any]:
     """Write the survivors with their uid; and uid, fate and reason of every row."""
     connection = duckdb.connect()
-    judged = f"(SELECT *, {UID} AS uid, {REASON} AS reason FROM '{table}')"
+    verdicts = f"(SELECT *, {UID} AS uid, {REASON} AS reason FROM '{table}')"
     write = "(FORMAT parquet, COMPRESSION zstd)"
     kept = connection.execute(
-        f"COPY (SELECT uid, {COLUMNS} FROM {judged} WHERE reason IS NULL) TO 'kept.parquet' {write}"
+        f"COPY (SELECT uid, {COLUMNS} FROM {verdicts} WHERE reason IS NULL) TO 'kept.parquet' {write}"
     ).fetchall()
     connection.execute(
-        f"COPY (SELECT uid, if(reason IS NULL, 'kept', 'dropped') AS fate, reason FROM {judged}) TO 'fates.parquet'"
+        f"COPY (SELECT uid, if(reason IS NULL, 'kept', 'dropped') AS fate, reason FROM {verdicts}) TO 'fates.parquet'"
         f" {write}"
     )
     return {"kept": kept[0][0]}
 
 
 def beam_rows(table: str) -> dict[str, Any]:
-    """Do the same a row at a time: read, judge, write the survivors."""
+    """Do the same a row at a time: read, evaluate, write the survivors."""
     import hashlib
 
     import apache_beam as beam

@@ -138,16 +138,16 @@ def final_fates(rows: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Return (reason, step whose reason it is) of input rows, null and null where kept.
 
     Columns: `selected`, the reason of select; `planned`, false for a later row of a uid; `mark`; `fault`, of
-    `fault_step` (fetch or score); `judged`, the reason of decide. `removed` beats all, else the earliest step's reason
-    stands.
+    `fault_step` (fetch or score); `evaluated`, the reason of decide. `removed` beats all, else the earliest step's
+    reason stands.
     """
     removed = pc.fill_null(pc.equal(rows["mark"], REMOVED), False)
     cases = pc.make_struct(
         removed, pc.is_valid(rows["selected"]), pc.invert(rows["planned"]), pc.is_valid(rows["fault"])
     )
-    reason = pc.case_when(cases, REMOVED, rows["selected"], EXACT, rows["fault"], rows["judged"])
+    reason = pc.case_when(cases, REMOVED, rows["selected"], EXACT, rows["fault"], rows["evaluated"])
     by_fault = pc.fill_null(pc.equal(rows["fault"], REMOVED), False)
-    decided = pc.if_else(pc.is_valid(rows["judged"]), "decide", pa.scalar(None, pa.string()))
+    decided = pc.if_else(pc.is_valid(rows["evaluated"]), "decide", pa.scalar(None, pa.string()))
     of_removed = pc.if_else(by_fault, rows["fault_step"], "dedup")
     return reason, pc.case_when(cases, of_removed, "select", "fetch", rows["fault_step"], decided)
 

@@ -70,9 +70,9 @@ def download(requests: Sequence[Request], config: FetchConfig, limits: ImageLimi
     """
     gate = _Gate(config)
     with ThreadPoolExecutor(min(32, config.concurrency), thread_name_prefix="dns") as pool:
-        judged = list(zip(requests, pool.map(gate.judge, requests), strict=True))
-    yield from (verdict for _, verdict in judged if isinstance(verdict, Download))
-    handed = [(request, url) for request, url in judged if isinstance(url, str)]
+        evaluated = list(zip(requests, pool.map(gate.evaluate, requests), strict=True))
+    yield from (verdict for _, verdict in evaluated if isinstance(verdict, Download))
+    handed = [(request, url) for request, url in evaluated if isinstance(url, str)]
     if handed:
         yield from _run(handed, config, limits)
 
@@ -84,7 +84,7 @@ class _Gate:
         self.guard = Guard.of(config.allow_addresses)
         self.connect_to = ConnectMap.of(config.connect_to)
 
-    def judge(self, request: Request) -> str | Download:
+    def evaluate(self, request: Request) -> str | Download:
         """Return the URL to hand over (with `connect_to` applied to it), or why it is not."""
         try:
             parts = urlsplit(normalise(request.url))

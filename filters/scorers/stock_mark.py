@@ -68,9 +68,9 @@ class StockMark:
     def encode(self, images: "Sequence[Image]", texts: Texts) -> Encoded:
         """Return `stock_mark`: (N,) float32, 1 for a stock agency's word, else 0.49 x the share of the picture that is
         text."""
-        return {"stock_mark": np.array([self.judge(image) for image in images], np.float32)}
+        return {"stock_mark": np.array([self.evaluate(image) for image in images], np.float32)}
 
-    def judge(self, image: "Image") -> float:
+    def evaluate(self, image: "Image") -> float:
         """Find the texts of one RGB picture and read the largest until one is a mark."""
         bgr = resized(image, self.side)
         found = self.find(bgr)[0]

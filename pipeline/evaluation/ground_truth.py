@@ -19,7 +19,7 @@ import pyarrow as pa
 from manifests.reasons import group_of
 
 NEAR = "near_duplicate"
-JUDGED = ("language", "watermark", "similarity", NEAR)
+SHOWN_FIRST = ("language", "watermark", "similarity", NEAR)
 """Filters that a model or a distance decides, shown first."""
 TRUTH_COLUMNS = ("kind", "picture", "target", "exact", "group", "matched", "alpha", "tiled")
 Record = Mapping[str, Any]
@@ -93,14 +93,16 @@ def joined(final: pa.Table, truth: pa.Table) -> list[dict[str, Any]]:
 
 
 def filter_quality(rows: Iterable[Record]) -> list[Quality]:
-    """Return the quality of each filter that something was planted for: the judged ones first, then by name."""
+    """Return the quality of each filter that something was planted for: a model's filters first, then by name."""
     rows = list(rows)
-    targets = {row["target"] for row in rows if row["target"] and is_judged(row["target"])}
-    ordered = sorted(targets, key=lambda name: (JUDGED.index(name) if name in JUDGED else len(JUDGED), name))
+    targets = {row["target"] for row in rows if row["target"] and is_filter(row["target"])}
+    ordered = sorted(
+        targets, key=lambda name: (SHOWN_FIRST.index(name) if name in SHOWN_FIRST else len(SHOWN_FIRST), name)
+    )
     return [_near_quality(rows) if name == NEAR else _quality(rows, name) for name in ordered]
 
 
-def is_judged(target: str) -> bool:
+def is_filter(target: str) -> bool:
     """Tell whether a planted target is a filter's; faults of input, fetch and image are `fault_agreement`'s."""
     return group_of(target) in ("rules", "set")
 

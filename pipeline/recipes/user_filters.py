@@ -124,7 +124,7 @@ def _guarded(path: Path, use: str, keep: Callable[..., Any]) -> Callable[[Any, p
     """Return `keep` so that what goes wrong in it names the file and the line, and its answer is one verdict a row."""
 
     @functools.wraps(keep)
-    def judged(self: Any, batch: pa.RecordBatch) -> pa.BooleanArray:
+    def evaluated(self: Any, batch: pa.RecordBatch) -> pa.BooleanArray:
         """Return the verdicts. Raises RecipeError."""
         with _Blame(path, f"filter {use!r}", (KeyboardInterrupt, SystemExit, GeneratorExit)):
             verdict = keep(self, batch)
@@ -142,7 +142,7 @@ def _guarded(path: Path, use: str, keep: Callable[..., Any]) -> Callable[[Any, p
             )
         return verdict
 
-    return judged
+    return evaluated
 
 
 def _place(path: Path, error: BaseException) -> str:

@@ -81,7 +81,7 @@ class Decide(Step):
         rows = 0
         with connect(self.root) as connection:
             connection.register("gone", read_tombstones(self.root).places)
-            _judge(connection, self.root, build_rules(self.recipe), values)
+            _evaluate(connection, self.root, build_rules(self.recipe), values)
             for record in records_of(self.root, "select"):
                 table = _final_rows(connection, self.root / record.files[0].path, values, tiers)
                 if table.num_rows != record.rows_in:
@@ -148,15 +148,15 @@ def final_values(scored: dict[str, str]) -> Values:
     return values
 
 
-def _judge(connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, values: Values) -> None:
-    """Make tables `marks`, `facts` (a row per planned uid: fault, values, origins, mark, cluster) and `judged` (place
-    in `facts`, reason, passed)."""
+def _evaluate(connection: duckdb.DuckDBPyConnection, root: Path, rules: RuleSet, values: Values) -> None:
+    """Make tables `marks`, `facts` (a row per planned uid: fault, values, origins, mark, cluster) and `evaluated`
+    (place in `facts`, reason, passed)."""
     _make_marks(connection, root)
     texts = [name for name in TEXTS if name in rules.columns]
     origins_of = {_parameter(source): source.origin for sources in values.values() for source in sources}
     connection.execute(f"CREATE TABLE facts AS {_facts_sql(root, values, texts)}", origins_of)
     connection.register("settled", _settle(connection, rules))
-    connection.execute("CREATE TABLE judged AS SELECT * FROM settled ORDER BY place")
+    connection.execute("CREATE TABLE evaluated AS SELECT * FROM settled ORDER BY place")
     connection.unregister("settled")
 
 
@@ -293,10 +293,10 @@ def _final_sql(ledger: Path, values: Values) -> str:
                         if(reason IS NULL, source_row, NULL) AS planned
                  FROM {files_sql([ledger])}),
              f AS (SELECT rowid AS fact, * FROM facts WHERE {WITHIN}),
-             j AS (SELECT * FROM judged WHERE place BETWEEN $place AND $last_place)
+             j AS (SELECT * FROM evaluated WHERE place BETWEEN $place AND $last_place)
         SELECT s.source, s.source_row, coalesce(s.uid, g.uid) AS uid, {url}, {columns}, {shard}, m.mark, {cluster},
                j.passed, s.reason AS selected, f.uid IS NOT NULL AS planned, f.fault, f.step AS fault_step,
-               j.reason AS judged
+               j.reason AS evaluated
         FROM s LEFT JOIN f ON f.source_row = s.planned AND f.source = s.source
         LEFT JOIN marks m ON m.uid = s.uid
         LEFT JOIN gone g ON g.source_row = s.source_row AND g.source = s.source

@@ -227,7 +227,7 @@ class SelectWorker:
         return [theirs for theirs in dict.fromkeys(self.mapping.values()) if theirs in file.names]
 
     def _tables(self, unit: Unit, file: RowGroups, broken: set[int]) -> Iterator[pa.Table]:
-        """Yield the unit's rows, judged, in order. Raises BrokenGroup for a large group that is not in `broken` and
+        """Yield the unit's rows, evaluated, in order. Raises BrokenGroup for a large group that is not in `broken` and
         should be."""
         first_row = unit.reads["first_row"]
         for group in range(*unit.reads["groups"]):
@@ -235,19 +235,19 @@ class SelectWorker:
             if group in broken:
                 yield self._lost(unit, first_row, count)
             elif count > HELD_ROWS:
-                yield from self._judged(unit, file, group, first_row)
+                yield from self._evaluated(unit, file, group, first_row)
             else:
                 try:
-                    held = list(self._judged(unit, file, group, first_row))
+                    held = list(self._evaluated(unit, file, group, first_row))
                 except BrokenGroup:
                     held = [self._lost(unit, first_row, count)]
                 yield from held
             first_row += count
 
-    def _judged(self, unit: Unit, file: RowGroups, group: int, first_row: int) -> Iterator[pa.Table]:
+    def _evaluated(self, unit: Unit, file: RowGroups, group: int, first_row: int) -> Iterator[pa.Table]:
         for batch in file.batches(group, self._names(file), self.batch_rows):
             columns = {**_place(unit, first_row, batch.num_rows), **self._columns(batch)}
-            yield self._judge(columns, unit.reads["bound"])
+            yield self._evaluate(columns, unit.reads["bound"])
             first_row += batch.num_rows
 
     def _lost(self, unit: Unit, first_row: int, count: int) -> pa.Table:
@@ -259,7 +259,7 @@ class SelectWorker:
             ours: coerce(batch[theirs], COLUMNS[ours].type) for ours, theirs in self.mapping.items() if theirs in names
         }
 
-    def _judge(self, columns: Columns, bound: int | None) -> pa.Table:
+    def _evaluate(self, columns: Columns, bound: int | None) -> pa.Table:
         """Return the ledger's rows of one batch: uid, the first reason that hits, and what survivors carry."""
         columns = self._with_uids(columns, bound)
         fine = pc.fill_null(pc.not_equal(columns["url"], ""), False) if self.local else looks_like_url(columns["url"])

@@ -75,7 +75,7 @@ def test_rows_in_are_kept_and_dropped_everywhere(run):
     assert whole(run) == []
 
 
-def test_a_ghost_keeps_its_twins_out(run):
+def test_a_removed_picture_keeps_its_twins_out(run):
     remove(run, url=URL.format(3))
     assert fate(run, TWIN) == [("dropped", "near_duplicate")]
     rerun(run, "filter", recipe=recipe_of_run(run, sets=["dedup.radius=8", "tier.pretrain.rules.aspect.max=3.0"]))
@@ -84,7 +84,7 @@ def test_a_ghost_keeps_its_twins_out(run):
     assert fate(run, uid(4)) == [("kept", None)]
 
 
-def test_a_ghost_that_had_not_won_keeps_nobody_out(run):
+def test_a_removed_picture_that_had_not_won_keeps_nobody_out(run):
     remove(run, uid=TWIN.hex())
     assert fate(run, uid(3)) == [("kept", None)]
     rerun(run, "filter", recipe=recipe_of_run(run, sets=["dedup.radius=8"]))

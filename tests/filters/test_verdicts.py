@@ -72,20 +72,20 @@ def test_codes_and_names_are_one_table():
     ("row", "fate"),
     [
         ({"planned": True}, (None, None)),
-        ({"planned": True, "judged": "size"}, ("size", "decide")),
+        ({"planned": True, "evaluated": "size"}, ("size", "decide")),
         ({"planned": True, "fault": "http_404", "fault_step": "fetch"}, ("http_404", "fetch")),
-        ({"planned": True, "fault": "corrupt", "fault_step": "score", "judged": "size"}, ("corrupt", "score")),
+        ({"planned": True, "fault": "corrupt", "fault_step": "score", "evaluated": "size"}, ("corrupt", "score")),
         ({"planned": False}, ("exact_duplicate", "fetch")),  # a later row of a uid: the fetch plans the first alone
         ({"planned": False, "selected": "text"}, ("text", "select")),
         ({"planned": False, "selected": "text", "mark": "removed"}, ("removed", "dedup")),
         ({"planned": False, "mark": "removed"}, ("removed", "dedup")),
         ({"planned": True, "mark": "removed", "fault": "removed", "fault_step": "fetch"}, ("removed", "fetch")),
         ({"planned": True, "mark": "removed", "fault": "dns", "fault_step": "fetch"}, ("removed", "dedup")),
-        ({"planned": True, "mark": "placeholder", "judged": "size"}, ("size", "decide")),  # judged knows of the mark
+        ({"planned": True, "mark": "placeholder", "evaluated": "size"}, ("size", "decide")),  # decide knows of the mark
     ],
 )
 def test_the_earliest_step_gives_the_reason_but_removed_beats_all(row, fate):
-    names = ("selected", "mark", "fault", "fault_step", "judged")
+    names = ("selected", "mark", "fault", "fault_step", "evaluated")
     schema = pa.schema([("planned", pa.bool_()), *((name, pa.string()) for name in names)])
     reason, step = final_fates(pa.Table.from_pylist([row], schema=schema))
     assert (reason.to_pylist(), step.to_pylist()) == ([fate[0]], [fate[1]])

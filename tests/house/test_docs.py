@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.house.count import modules
 from tests.support.paths import ROOT
 
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -296,9 +297,25 @@ def test_the_architecture_page_says_of_every_step_what_a_rerun_does() -> None:
 OLD_WORDS = r"ghost|shadow|grave|nursery|nursling|entomb|salvage|excise"
 
 
+OLD_NAMES = r"(?<![a-z])(?:ghosts?|shadows?|graves?|nursery|nursling|entomb\w*|salvaged?|excised?|deadly|_?judged?\()"
+"""In code, where a letter before may belong to another word; judge only as the name of a function."""
+
+
 @pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.name)
 def test_old_words_are_gone(doc: Path) -> None:
     assert re.findall(OLD_WORDS, doc.read_text(), re.IGNORECASE) == []
+
+
+def test_old_words_are_gone_from_the_code() -> None:
+    paths = [
+        *modules(ROOT).values(),
+        *sorted((ROOT / "tests").rglob("*.py")),
+        *sorted((ROOT / "benchmarks").glob("*.py")),
+    ]
+    texts = {path: path.read_text(encoding="utf-8") for path in paths if path != Path(__file__)}
+    assert len(texts) > 200
+    old = {str(path): words for path, text in texts.items() if (words := re.findall(OLD_NAMES, text, re.IGNORECASE))}
+    assert old == {}
 
 
 def test_modules_named_in_the_documents_are_there() -> None:

@@ -61,7 +61,7 @@ class Counting(Step):
 
 
 @dataclass(frozen=True)
-class Deadly(Counting):
+class Killed(Counting):
     """Row 23 kills its worker whenever it is worked on."""
 
     def work(self, n: int) -> None:
@@ -70,7 +70,7 @@ class Deadly(Counting):
 
 
 @dataclass(frozen=True)
-class DeadlyOnce(Counting):
+class KilledOnce(Counting):
     """Row 23 kills its worker the first time only, as a machine short of memory would."""
 
     def work(self, n: int) -> None:

@@ -26,34 +26,34 @@ class Fake(StockMark):
         return [(next(self.words, "plain"), 0.9)], 0.1
 
 
-def judged(boxes, words=()):
+def evaluated(boxes, words=()):
     pytest.importorskip("cv2")
     fake = Fake(boxes, words)
-    return fake.judge(Image.new("RGB", (50, 50))), fake.asked
+    return fake.evaluate(Image.new("RGB", (50, 50))), fake.asked
 
 
 def test_text_that_is_no_mark_counts_by_its_share_of_the_picture():
     """20 x 10 and 30 x 20 of 100 x 100 pixels are 8 %: 0.49 * 0.08 = 0.0392. The larger one is read first."""
-    value, asked = judged([box(0, 0, 20, 10), box(40, 40, 30, 20)])
+    value, asked = evaluated([box(0, 0, 20, 10), box(40, 40, 30, 20)])
     assert value == pytest.approx(0.0392)
     assert asked == [(20, 30), (10, 20)]
     slanted = [[50, 0], [100, 50], [50, 100], [0, 50]]  # a square on its corner: half of the picture
-    assert judged([slanted])[0] == pytest.approx(0.245)
-    assert judged(None) == (0.0, [])
+    assert evaluated([slanted])[0] == pytest.approx(0.245)
+    assert evaluated(None) == (0.0, [])
 
 
 def test_boxes_that_overlap_never_reach_a_half():
-    assert judged([box(0, 0, 100, 100)] * 3)[0] == pytest.approx(0.49)
+    assert evaluated([box(0, 0, 100, 100)] * 3)[0] == pytest.approx(0.49)
 
 
 def test_reading_stops_at_the_first_mark():
-    value, asked = judged([box(0, 0, 40, 40), box(50, 0, 30, 30), box(0, 50, 20, 20)], ["plain", "alamy"])
+    value, asked = evaluated([box(0, 0, 40, 40), box(50, 0, 30, 30), box(0, 50, 20, 20)], ["plain", "alamy"])
     assert (value, len(asked)) == (1.0, 2)
 
 
 def test_small_letters_and_more_than_six_boxes_are_not_read():
-    assert judged([box(0, 0, 90, 7)], ["alamy"])[1] == []  # 7 pixels high
-    value, asked = judged([box(0, 0, 20, 20)] * 9, ["plain"] * MOST_READ + ["alamy"] * 3)
+    assert evaluated([box(0, 0, 90, 7)], ["alamy"])[1] == []  # 7 pixels high
+    value, asked = evaluated([box(0, 0, 20, 20)] * 9, ["plain"] * MOST_READ + ["alamy"] * 3)
     assert len(asked) == MOST_READ == 6
     assert value == pytest.approx(0.49 * 9 * 400 / 10_000)
 
@@ -90,16 +90,16 @@ def test_text_that_is_no_mark_stays_below_a_half(stock_mark):
     page = Image.new("RGB", (400, 300), "white")
     for line in range(6):
         ImageDraw.Draw(page).text((10, 10 + 48 * line), "ORDINARY WORDS", fill="black", font=ImageFont.load_default(40))
-    value = stock_mark.judge(page)
+    value = stock_mark.evaluate(page)
     assert 0.1 < value < 0.49
-    assert stock_mark.judge(Image.new("RGB", (400, 300), "white")) == 0
+    assert stock_mark.evaluate(Image.new("RGB", (400, 300), "white")) == 0
     ImageDraw.Draw(page).text((10, 200), "shutterstock", fill="red", font=ImageFont.load_default(60))
-    assert stock_mark.judge(page) == 1
+    assert stock_mark.evaluate(page) == 1
 
 
 def test_odd_shapes_are_no_trouble(stock_mark):
     for size in ((1, 1), (2000, 3), (3, 2000), (31, 31)):
-        assert 0 <= stock_mark.judge(picture(1, *size)) < 0.5
+        assert 0 <= stock_mark.evaluate(picture(1, *size)) < 0.5
 
 
 def test_text_that_runs_upwards_is_turned():

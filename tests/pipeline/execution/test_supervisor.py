@@ -68,20 +68,20 @@ def test_one_and_two_workers_make_the_same_bytes(calm, tmp_path):
 
 @slow
 def test_a_row_that_kills_three_workers_is_dropped_alone(tmp_path):
-    supervisor = run(steps.Deadly(RECIPE, tmp_path), workers=2)
+    supervisor = run(steps.Killed(RECIPE, tmp_path), workers=2)
     assert squares(tmp_path) == {n: n * n for n in range(60) if n != 23}
     assert supervisor.deaths == 3
     assert supervisor.crash_counts[(23).to_bytes(16, "big").hex()] == 3
     assert (
         max(count for uid, count in supervisor.crash_counts.items() if int(uid, 16) != 23) == 1
     )  # its batch-mates, once
-    record = steps.Deadly(RECIPE, tmp_path).journal.get("00002")
+    record = steps.Killed(RECIPE, tmp_path).journal.get("00002")
     assert record.dropped == {"worker_died": 1}
 
 
 @slow
 def test_a_death_that_does_not_repeat_costs_no_row(calm, tmp_path):
-    supervisor = run(steps.DeadlyOnce(RECIPE, tmp_path), workers=1)
+    supervisor = run(steps.KilledOnce(RECIPE, tmp_path), workers=1)
     assert supervisor.deaths == 1
     assert digest(tmp_path) == digest(calm)
 
