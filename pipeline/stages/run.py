@@ -4,7 +4,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from filters.fetch.config import require_contact
 from manifests.files import FormatError
@@ -70,7 +72,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
     files = look_at_inputs(recipe) if stage == "filter" else []
     _need(recipe, stage)
     _contact(recipe, chosen)
-    with clear_errors(), locked(recipe.root):
+    with clear_errors(), _held(recipe.root, options.dry_run):
         need_removals(recipe.root)
         states = {step.name: state_of(step) for step in steps}
         if stage == "filter":
@@ -97,6 +99,12 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
             return None
         manifest = write_manifest(recipe, stage, steps)
     return Finished(manifest, done.made, done.before, time.monotonic() - done.started)
+
+
+def _held(root: Path, dry_run: bool) -> AbstractContextManager[None]:
+    """Hold the run folder; a dry run leaves nothing where no run has been."""
+    is_run = any((root / name).exists() for name in (".lock", "manifests"))
+    return nullcontext() if dry_run and not is_run else locked(root)
 
 
 def _do_steps(steps: list[Step], chosen: list[Step], options: RunnerOptions) -> Done:
