@@ -4,6 +4,7 @@ from typing import Any
 
 from captioning.base import check_captioner
 from filters.scorers.catalog import HEADS, clip_scale, scorer_specs
+from filters.scorers.options import ScorerError
 from manifests.schema import DECODED, DETECTED
 from pipeline.recipes.datasets import LAION_COCO
 from pipeline.recipes.rules import build_rules, input_columns, scored_columns
@@ -94,7 +95,10 @@ def check_rules(recipe: Recipe) -> None:
 
 def _check_scale(recipe: Recipe, place: str, rule: Any) -> None:
     """Raise RecipeError where a bound names the scale of another CLIP than the one that fills its column."""
-    own = clip_scale(recipe.score.model_extra or {})
+    try:
+        own = clip_scale(recipe.score.model_extra or {})
+    except ScorerError as error:
+        raise RecipeError(f"recipe: {error}") from error
     while rule is not None:
         if str(getattr(rule, "column", "")).startswith("clip_similarity") and rule.scale != own:
             raise RecipeError(

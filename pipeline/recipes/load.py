@@ -1,8 +1,9 @@
 """Read a recipe: from a file or the bundled ones, with --set values, strictly."""
 
+import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ NO_TIER = (
     "no tier: a tier is a set of pairs for one purpose: the side of its square crops, in pixels, and the rules that a"
     f" pair must pass beside those of [filter]. A recipe needs one or more, such as\n\n{A_TIER}"
 )
+LARGEST = 2**63 - 1
+"""The largest whole number that Arrow, DuckDB and C take."""
+DEEPEST = 32
 BUNDLED = ("demo", "demo_artworks", "laion_coco")
 
 
@@ -58,6 +62,7 @@ def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"recipe: {file} is not TOML: {error.__cause__}") from error
     for setting in sets:
         apply_set(data, setting)
+    check_texts(data)  # before the paths are looked for
     find_beside(data, file.parent)
     find_lists(data, file.parent)
     return parse_recipe(data)
@@ -65,6 +70,7 @@ def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     """Check plain values against the recipe's models and rules. Raises RecipeError."""
+    check_texts(data)
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
@@ -72,9 +78,43 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         raise RecipeError("recipe: " + "; ".join(_explain(data, fault) for fault in faults)) from error
     from pipeline.recipes.checks import check_models, check_rules  # the catalogues are needed only here
 
+    check_numbers(recipe.model_dump())  # here a text such as "Infinity" has become a number
     check_rules(recipe)
     check_models(recipe)
     return recipe
+
+
+def _values(data: Any) -> Iterator[tuple[str, Any]]:
+    """Yield (place, value) of plain values that are no tables or lists, and of keys. Raises RecipeError beyond DEEPEST,
+    where pydantic and Python's own recursion would end."""
+    waiting: list[tuple[tuple[Any, ...], Any]] = [((), data)]
+    while waiting:
+        place, value = waiting.pop()
+        if len(place) > DEEPEST:
+            raise RecipeError(f"recipe: {place[0]}: tables and lists stand in each other more than {DEEPEST} deep")
+        if isinstance(value, Mapping):
+            waiting += [((*place, key), item) for key, item in value.items()]
+            waiting += [((*place, "a key"), key) for key in value]
+        elif isinstance(value, list | tuple):
+            waiting += [((*place, number), item) for number, item in enumerate(value)]
+        else:
+            yield ".".join(map(str, place)), value
+
+
+def check_texts(data: Mapping[str, Any]) -> None:
+    """Raise RecipeError for a text of plain recipe values that holds NUL, which no path can."""
+    for place, value in _values(data):
+        if isinstance(value, str) and "\0" in value:
+            raise RecipeError(f"recipe: {place}: got {value!r}, wanted a text without NUL")
+
+
+def check_numbers(data: Mapping[str, Any]) -> None:
+    """Raise RecipeError for a number of plain recipe values that is not finite, or a whole one beyond 64 bits."""
+    for place, value in _values(data):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RecipeError(f"recipe: {place}: got {value}, wanted a finite number")
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise RecipeError(f"recipe: {place}: got a number of {value.bit_length()} bits, wanted at most {LARGEST}")
 
 
 def _explain(data: Mapping[str, Any], fault: Any) -> str:
@@ -111,6 +151,8 @@ def apply_set(data: dict[str, Any], setting: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    except (ValueError, RecursionError) as error:  # a number of 4,300 digits; lists in lists
+        raise RecipeError(f"--set {key}: no value can be read: {error}") from error
     place: Any = data
     parts = key.strip().split(".")
     for part in parts[:-1]:
@@ -122,12 +164,12 @@ def apply_set(data: dict[str, Any], setting: str) -> None:
 
 def _step_into(place: Any, part: str, setting: str) -> Any:
     if isinstance(place, list):
-        names = [rule.get("name", rule.get("use")) for rule in place]
+        names = [rule.get("name", rule.get("use")) for rule in place if isinstance(rule, dict)]
         if part not in names:
             raise RecipeError(
                 f"--set {setting!r}: no rule {part!r} here; the rules are {', '.join(map(str, names)) or 'none'}"
             )
-        return place[names.index(part)]
+        return next(rule for rule in place if isinstance(rule, dict) and rule.get("name", rule.get("use")) == part)
     child = place.setdefault(part, {})
     if not isinstance(child, dict | list):
         raise RecipeError(f"--set {setting!r}: {part!r} is a value, not a table")

@@ -89,6 +89,30 @@ def test_store_side_is_eleven_tenths_of_the_largest_tier(recipe):
         (["pretokenize.scales=[1.1, 1.1]"], ["each scale once"]),
         (["pretokenize.shard_rows=99999999999999999999"], ["shard_rows", "1000000000"]),
         (['fetch.allow_addresses=["house"]'], ["fetch.allow_addresses", "house"]),
+        (["filter.rules=[3]", "filter.rules.x.min=1"], ["no rule 'x' here; the rules are none"]),
+        (["filter.rules=[[3]]", "filter.rules.x.min=1"], ["no rule 'x' here; the rules are none"]),
+        ([f"output.root={'[' * 3000}"], ["--set output.root: no value can be read"]),
+        ([f"output.root={'9' * 5000}"], ["--set output.root: no value can be read"]),
+        ([f"output.root={'[' * 40 + ']' * 40}"], ["output: tables and lists stand in each other more than 32 deep"]),
+        ([f"filter.rules={'[' * 40 + ']' * 40}"], ["filter: tables and lists"]),
+        (["fetch.deadline_s=inf"], ["fetch.deadline_s: got inf, wanted a finite number"]),
+        (["fetch.max_wait_s=Infinity"], ["fetch.max_wait_s: got inf, wanted a finite number"]),
+        (["fetch.breaker_rest_s=inf"], ["fetch.breaker_rest_s: got inf"]),
+        (["filter.rules=[{use='size',min_side=-inf}]"], ["filter.rules.0.min_side: got -inf"]),
+        ([f"fetch.shard_rows={'9' * 26}"], ["fetch.shard_rows: got a number of 87 bits", "9223372036854775807"]),
+        ([f"caption.batch_size='{'9' * 26}'"], ["caption.batch_size: got a number of 87 bits"]),
+        ([f"filter.rules=[{{use='size',min_side={'9' * 26}}}]"], ["filter.rules.0.min_side: got a number of 87"]),
+        *(
+            ([f'{key}="a\\u0000"'], [f"{key}", "'a\\x00', wanted a text without NUL"])
+            for key in ("filter.exclude", "filter.python", "dedup.placeholders", "decontaminate.images")
+        ),
+        (['input.files="\\u0000"'], ["input.files: got '\\x00', wanted a text without NUL"]),
+        (['output.root="\\u0000"'], ["output.root: got"]),
+        (
+            ["input.columns={'a'='x', \"b\\u0000\"='y'}"],
+            ["input.columns.a key: got 'b\\x00', wanted a text without NUL"],
+        ),
+        (["score.clip.nokey=1"], ["recipe: score.clip: unknown key 'nokey'; known keys: model"]),
     ],
 )
 def test_faults_say_what_was_got_and_the_choices(recipe, sets, says):
