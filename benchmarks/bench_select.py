@@ -1,5 +1,4 @@
-"""Select beside DuckDB and a row-at-a-time Beam pipeline, on one generated LAION-COCO-like file, in one run: started by
-select.py.
+"""Select beside DuckDB and a row-at-a-time Beam pipeline, on one generated LAION-COCO-like file, in one run.
 
 python benchmarks/bench_select.py [--rows 5000000] [--repeats 2] [--beam-rows 50000] [--curve 1000000,10000000]
 

@@ -1,4 +1,4 @@
-"""Record what was made from what: shard records, and the journal of what each step has finished."""
+"""Keep a record of each shard that a step has finished, its files and counts, in the step's journal."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

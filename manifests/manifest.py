@@ -1,4 +1,4 @@
-"""Record what was made from what: shard records, step keys, the journal and the stage's manifest with its digest."""
+"""Write and read a stage's manifest: its inputs, weights, counts and shards, and the digest of them all."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field

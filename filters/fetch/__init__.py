@@ -1,1 +1,1 @@
-"""Valid URL: get foreign bytes safely and turn them into pictures."""
+"""Download foreign URLs safely: addresses are guarded, robots.txt and opt-outs obeyed, sizes and times bounded."""

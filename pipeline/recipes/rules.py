@@ -1,5 +1,4 @@
-"""Turn the recipe's rules into filters, check that each column they read can be had, and find each row's first
-failure."""
+"""Turn the recipe's rules into filters, and check that each column they read can be had."""
 
 import re
 from collections.abc import Mapping, Sequence

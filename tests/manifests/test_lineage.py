@@ -1,3 +1,5 @@
+"""Removals lead back to the manifest that a stage wrote, and a damaged record of one is left out."""
+
 from manifests.files import write_json
 from manifests.lineage import former, origin, removals
 

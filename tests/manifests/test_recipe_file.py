@@ -1,3 +1,5 @@
+"""A recipe file comes back as it was written; a changed byte, or text that is no TOML, is named."""
+
 import pytest
 
 from manifests.files import FormatError

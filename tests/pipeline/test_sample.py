@@ -1,3 +1,5 @@
+"""Sampling with a cache equals the full forward pass, guidance its formula, and a row depends on no other."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Agreement counts equal codes of fixed pictures, and too little of it is refused for real weights alone."""
+
 import hashlib
 
 import numpy as np

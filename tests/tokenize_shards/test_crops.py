@@ -1,3 +1,5 @@
+"""The ten crops are torchvision's of the ADM crop, and their recorded boxes find the pixels again."""
+
 import numpy as np
 import pytest
 from PIL import Image

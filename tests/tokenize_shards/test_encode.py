@@ -1,3 +1,5 @@
+"""Codes depend on no batch size, order or neighbour, and CUDA settings are put back after encoding."""
+
 from collections.abc import Callable
 from types import SimpleNamespace
 

@@ -1,3 +1,5 @@
+"""Centre crops equal the reference, and pixels survive the way to tensors and back."""
+
 import hashlib
 import json
 

@@ -1,3 +1,5 @@
+"""T5 features equal those padded to 120 tokens, depend on no neighbour, and a broken or missing T5 is named."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The VQ tokenizers equal the reference in names, codes and pictures, and refuse weights not their own."""
+
 import argparse
 import json
 from dataclasses import replace

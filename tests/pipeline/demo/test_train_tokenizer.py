@@ -1,3 +1,5 @@
+"""The demo tokenizer trains repeatably, its parts follow sums done by hand, and its card describes its weights."""
+
 import re
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Sheets set pictures beside what their codes decode to, and refuse files and tokenizers that do not fit."""
+
 import io
 import json
 import math

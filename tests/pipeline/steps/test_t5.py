@@ -1,3 +1,5 @@
+"""The t5 step says how much room its features take, and how many tokens a row has at most."""
+
 from manifests.tables import FEATURES
 from pipeline.steps.t5 import estimate
 from tokenize_shards.text import MAX_TOKENS

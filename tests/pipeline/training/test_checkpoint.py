@@ -1,3 +1,5 @@
+"""A checkpoint comes back whole, a damaged one is passed over, and weights that do not fit are refused."""
+
 import argparse
 import pickle
 import resource

@@ -1,3 +1,5 @@
+"""An epoch has each picture once, in an order that depends on no process count and that resumes anywhere."""
+
 import json
 from itertools import islice
 

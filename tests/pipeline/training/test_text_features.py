@@ -1,3 +1,5 @@
+"""Hashed words are the same unit vectors in every process, and the width of T5 features is checked."""
+
 import subprocess
 import sys
 
