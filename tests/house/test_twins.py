@@ -8,7 +8,6 @@ from tests.support.paths import ROOT
 
 SHORT = 20
 """Modules of so many lines need no twin."""
-ENTRIES = ("__init__.py", "__main__.py")
 
 
 def imported(path: Path) -> set[str]:
@@ -23,12 +22,16 @@ def imported(path: Path) -> set[str]:
 
 
 def missing_twins(root: Path) -> list[str]:
-    """Return a line for each module over SHORT lines whose twin is not there, or does not import it."""
+    """Return a line for each module over SHORT lines whose twin is not there, or does not import it.
+
+    The twin of `__main__.py` is test_main.py.
+    """
     lines = []
     for name, path in modules(root).items():
-        if path.name in ENTRIES or len(path.read_text(encoding="utf-8").splitlines()) <= SHORT:
+        if path.name == "__init__.py" or len(path.read_text(encoding="utf-8").splitlines()) <= SHORT:
             continue
-        twin = Path("tests", path.relative_to(root).parent, f"test_{path.name}")
+        stem = "main" if path.stem == "__main__" else path.stem
+        twin = Path("tests", path.relative_to(root).parent, f"test_{stem}.py")
         if not (root / twin).exists():
             lines.append(f"{twin} is not there")
         elif name not in imported(root / twin):
@@ -61,7 +64,7 @@ def test_the_product_names_no_test():
 
 
 def test_a_twin_lies_beside_its_module_and_imports_it(tmp_path):
-    for name, lines in (("late", 21), ("other", 21), ("alone", 21), ("short", 20), ("__init__", 21)):
+    for name, lines in (("late", 21), ("other", 21), ("alone", 21), ("short", 20), ("__init__", 21), ("__main__", 21)):
         path = tmp_path / "manifests" / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text("x = 1\n" * lines)
@@ -70,6 +73,7 @@ def test_a_twin_lies_beside_its_module_and_imports_it(tmp_path):
     (twins / "test_late.py").write_text("def test_x():\n    from manifests import late\n")
     (twins / "test_other.py").write_text("import manifests.late\nfrom manifests.others import other\n")
     assert missing_twins(tmp_path) == [
+        "tests/manifests/test_main.py is not there",
         "tests/manifests/test_alone.py is not there",
         "tests/manifests/test_other.py does not import manifests.other",
     ]
