@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from filters.dedup import Array, clusters, first_of_each, phash, phash_of_grey
-from filters.hamming import _pairs_of_equal, _sampled, choose_bands
+from filters.hamming import choose_bands, pairs_of_equal, sampled
 
 RADIUS = 6
 
@@ -67,9 +67,9 @@ def by_brute_force(hashes: Array) -> Array:
 def candidates(hashes: Array) -> tuple[int, float]:
     """Return (tables, pairs to compare) of the chosen cut, counted on a sample and scaled up."""
     distinct = np.unique(hashes)
-    bands, few = choose_bands(distinct, RADIUS), _sampled(distinct)
+    bands, few = choose_bands(distinct, RADIUS), sampled(distinct)
     scale = (len(distinct) / len(few)) ** 2
-    return len(bands.tables), sum(_pairs_of_equal(few & np.uint64(mask)) for mask in bands.tables) * scale
+    return len(bands.tables), sum(pairs_of_equal(few & np.uint64(mask)) for mask in bands.tables) * scale
 
 
 def timed(hashes: Array) -> dict[str, float]:

@@ -59,7 +59,7 @@ def choose_bands(hashes: Array, radius: int, free: int = EVERYWHERE) -> Bands:
     """
     count = len(hashes)
     best, least = Bands(radius, free, ()), count * count / 2 * PAIR_NS
-    few = _sampled(hashes)
+    few = sampled(hashes)
     scale = (count / max(1, len(few))) ** 2
     for k in range(1, free.bit_count() - radius + 1):
         tables = comb(radius + k, k)
@@ -68,7 +68,7 @@ def choose_bands(hashes: Array, radius: int, free: int = EVERYWHERE) -> Bands:
             break
         masks = _masks(free, radius, k)
         tried = masks[:: max(1, len(masks) // 3)]
-        pairs = sum(_pairs_of_equal(few & np.uint64(mask)) for mask in tried) / len(tried) * scale * tables
+        pairs = sum(pairs_of_equal(few & np.uint64(mask)) for mask in tried) / len(tried) * scale * tables
         if sorting + pairs * PAIR_NS < least:
             best, least = Bands(radius, free, masks), sorting + pairs * PAIR_NS
     return best
@@ -163,8 +163,9 @@ def components(count: int, one: Array, other: Array) -> Array:
     return found
 
 
-def _sampled(hashes: Array) -> Array:
-    """Return about SAMPLE of the hashes, chosen by a mix of all their bits."""
+def sampled(hashes: Array) -> Array:
+    """Return about half of SAMPLE to SAMPLE of the hashes (N,) uint64, chosen by a mix of all their bits; all of them
+    where there are fewer."""
     bits = max(0, (len(hashes) // SAMPLE).bit_length())
     return hashes if not bits else hashes[hashes * np.uint64(MIX) >> np.uint64(BITS - bits) == 0]
 
@@ -177,7 +178,8 @@ def _masks(free: int, radius: int, k: int) -> tuple[int, ...]:
     return tuple(sum(chosen) for chosen in combinations(bands, k))
 
 
-def _pairs_of_equal(keys: Array) -> int:
+def pairs_of_equal(keys: Array) -> int:
+    """Return how many pairs of these keys (N,) uint64 are equal."""
     lengths = np.diff(_starts(np.sort(keys))).astype(object)
     return int((lengths * (lengths - 1) // 2).sum())
 

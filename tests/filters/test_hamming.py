@@ -7,7 +7,17 @@ import pytest
 
 import filters.hamming
 from filters.dedup import clusters, first_of_each
-from filters.hamming import EVERYWHERE, Bands, _masks, choose_bands, connecting_pairs, spread, thinned
+from filters.hamming import (
+    EVERYWHERE,
+    Bands,
+    _masks,
+    choose_bands,
+    connecting_pairs,
+    pairs_of_equal,
+    sampled,
+    spread,
+    thinned,
+)
 
 SPREADS = {
     "first bits": [63, 62, 61, 60, 59, 58],
@@ -127,3 +137,18 @@ def test_a_beam_group_by_key_on_parts_gives_the_same_clusters(tmp_path):
     one, other = np.concatenate([np.load(path) for path in written], axis=1)
     distinct, first, back = np.unique(hashes, return_index=True, return_inverse=True)
     assert first_of_each(distinct, first, one, other)[back].tolist() == clusters(hashes, 6).tolist()
+
+
+def test_equal_pairs_are_counted_in_any_order():
+    assert pairs_of_equal(np.array([], np.uint64)) == 0
+    assert pairs_of_equal(np.array([7], np.uint64)) == 0
+    assert pairs_of_equal(np.array([5, 9, 5, 2**63, 5, 9], np.uint64)) == 3 + 1
+
+
+def test_a_sample_takes_hashes_for_their_own_bits(monkeypatch):
+    monkeypatch.setattr(filters.hamming, "SAMPLE", 1000)
+    hashes = np.arange(4000, dtype=np.uint64)
+    assert sampled(hashes[:999]).tolist() == list(range(999))
+    eighth = sampled(hashes).tolist()
+    assert 490 <= len(eighth) <= 510
+    assert sampled(hashes[::-1]).tolist() == eighth[::-1]
