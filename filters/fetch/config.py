@@ -77,7 +77,7 @@ class FetchConfig(BaseModel):
     concurrency: int = Field(64, ge=1, le=4096, description="URLs in flight at once")
     host_connections: int = Field(8, ge=1, description="URLs in flight at once at one host")
     host_rate: float = Field(
-        20, gt=0, le=100_000, description="URLs a second at one host; `Crawl-delay` may ask for fewer"
+        20, ge=0.001, le=100_000, description="URLs a second at one host; `Crawl-delay` may ask for fewer"
     )
     max_crawl_delay_s: float = Field(2, ge=0, description="cap on a robots.txt's `Crawl-delay`, in seconds")
     max_wait_s: float = Field(

@@ -21,7 +21,7 @@ from pipeline.inputs.jsonl import whole_text
 from pipeline.llamagen.arrays import Fault, features_width, read_codes, read_features, read_label
 from pipeline.llamagen.output_folder import check_replaceable, replacing
 from pipeline.llamagen.source import Entry, Labelled, Lines, Place, Source
-from pipeline.recipes.schema import RecipeError
+from pipeline.recipes.schema import BESIDE_TIERS, RecipeError
 from tokenize_shards.catalog import vq_spec
 from tokenize_shards.samples import Tokenizer, npy_bytes
 
@@ -74,10 +74,12 @@ class ImportOptions:
 
     @property
     def folder(self) -> Path:
-        """Return where the shards go. Raises RecipeError for a tier that is no plain name, and for a run's own
+        """Return where the shards go. Raises RecipeError for a tier that cannot be called so, and for a run's own
         folder."""
         if not self.tier or Path(self.tier).name != self.tier or self.tier.startswith("."):
             raise RecipeError(f"import: tier {self.tier!r} is no plain name")
+        if self.tier in BESIDE_TIERS:
+            raise RecipeError(f"import: tier {self.tier!r}: codes/{self.tier} is a folder of the pipeline's own")
         if is_run(self.to):
             raise RecipeError(
                 f"import: {self.to} is a run folder, whose files its own records name; give another folder as --to"

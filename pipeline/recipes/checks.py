@@ -8,7 +8,7 @@ from filters.scorers.options import ScorerError
 from manifests.schema import DECODED, DETECTED
 from pipeline.recipes.datasets import LAION_COCO
 from pipeline.recipes.rules import build_rules, input_columns, scored_columns
-from pipeline.recipes.schema import Recipe, RecipeError
+from pipeline.recipes.schema import BESIDE_TIERS, Recipe, RecipeError
 from tokenize_shards.catalog import vq_spec
 
 OF_INPUT = (*LAION_COCO.columns, "aesthetic_v1", "aesthetic_v2", "language", "language_score", "hash")
@@ -38,8 +38,10 @@ def _check_tier(recipe: Recipe, name: str, size: int) -> None:
     step = vq_spec(vq).downsampling
     if size % step:
         raise RecipeError(f"recipe: tier.{name}.size = {size}: {vq} wants a multiple of {step}")
-    if not all(part.isalnum() or part in "_" for part in name):
+    if not name or not all(part.isalnum() or part == "_" for part in name):
         raise RecipeError(f"recipe: tier {name!r}: wanted letters, digits and underscores: it names files and folders")
+    if name in BESIDE_TIERS:
+        raise RecipeError(f"recipe: tier {name!r}: codes/{name} is a folder of the pipeline's own; take another name")
 
 
 def _check_codes(recipe: Recipe) -> None:

@@ -10,6 +10,8 @@ from filters.fetch.config import FetchConfig
 from pipeline.recipes.train import TrainConfig
 
 Rule = dict[str, Any]
+BESIDE_TIERS = ("encoded", "t5")
+"""Folders of codes/ that hold what tiers are packed from: no tier may be called so."""
 
 
 class RecipeError(ValueError):

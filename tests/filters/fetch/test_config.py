@@ -93,3 +93,9 @@ def test_refusals_have_one_order_whatever_the_recipe_s() -> None:
 )
 def test_sites_are_asked_first_where_their_files_count(settings: dict[str, object], asks: bool) -> None:
     assert FetchConfig.model_validate(settings).asks_first is asks
+
+
+def test_a_host_gets_a_url_in_a_thousand_seconds_at_least():
+    assert FetchConfig(host_rate=0.001).host_rate == 0.001
+    with pytest.raises(ValueError, match=r"host_rate\n.*greater than or equal to 0\.001"):
+        FetchConfig(host_rate=1e-300)

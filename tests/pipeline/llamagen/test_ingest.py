@@ -321,6 +321,8 @@ def test_folders_that_are_not_an_imports_are_refused(tmp_path):
         ("../x", "no plain name"),
         (".x", "no plain name"),
         ("", "no plain name"),
+        ("encoded", "codes/encoded is a folder of the pipeline's own"),
+        ("t5", "codes/t5 is a folder of the pipeline's own"),
     ):
         with pytest.raises(RecipeError, match=says):
             import_llamagen(options(tmp_path, tier=tier))
