@@ -13,6 +13,7 @@ from typing import Any
 import fsspec
 
 from manifests.extras import how_to_get
+from manifests.guard import Guard
 from manifests.journal import FileRecord
 from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.parquet import open_input, read_footer, rows_of_groups
@@ -91,17 +92,24 @@ def _filesystem(pattern: str) -> tuple[Any, str]:
     return filesystem, path
 
 
+def _matches(pattern: str, endings: tuple[str, ...]) -> set[str]:
+    """Return the URLs of the files that a pattern means: of a folder those with these endings. Raises RecipeError for a
+    store that cannot be asked; each kind of store raises its own classes, such as botocore's."""
+    filesystem, path = _filesystem(pattern)
+    with Guard(passing=(OSError,)) as guard:
+        paths = [f"{path.rstrip('/')}/*{ending}" for ending in endings] if filesystem.isdir(path) else [path]
+        matches = {match for each in paths for match in filesystem.glob(each) if not filesystem.isdir(match)}
+        return {filesystem.unstrip_protocol(match) for match in matches}
+    cause = f"{type(guard.error).__name__}: {_first_line(str(guard.error))}"
+    raise RecipeError(f"input.files: {pattern!r} cannot be listed ({cause})") from guard.error
+
+
 def find_files(recipe: Recipe) -> list[str]:
     """Return the input's files as URLs, sorted; of a tar and its table the table. Raises RecipeError when there are
     none."""
     patterns = [recipe.input.files] if isinstance(recipe.input.files, str) else recipe.input.files
     dataset = DATASETS[recipe.input.dataset]
-    found: set[str] = set()
-    for pattern in patterns:
-        filesystem, path = _filesystem(pattern)
-        paths = [f"{path.rstrip('/')}/*{ending}" for ending in dataset.endings] if filesystem.isdir(path) else [path]
-        matches = {match for each in paths for match in filesystem.glob(each) if not filesystem.isdir(match)}
-        found.update(filesystem.unstrip_protocol(match) for match in matches)
+    found = {url for pattern in patterns for url in _matches(pattern, dataset.endings)}
     if dataset.kind == "tar":
         found = {_table_of_tar(url) for url in found if url.endswith(dataset.endings)}
     if not found:

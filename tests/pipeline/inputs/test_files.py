@@ -208,3 +208,16 @@ def test_files_on_s3_without_its_package_name_the_extra(monkeypatch):
     recipe = Recipe(input={"files": "s3://bucket/part-*.parquet"}, tier={"one": {"size": 64}})
     with pytest.raises(RecipeError, match=r"Install s3fs .* Get it with: pip install 'tessera-t2i\[s3\]'"):
         find_files(recipe)
+
+
+def test_a_store_that_raises_a_class_of_its_own_is_a_fault_of_the_recipe(monkeypatch):
+    class NoCredentialsError(Exception):
+        """What botocore raises: no OSError."""
+
+    def refuse(*_):
+        raise NoCredentialsError("Unable to locate credentials")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "isdir", refuse)
+    says = r"input\.files: 'memory://nope/a\.parquet' cannot be listed \(NoCredentialsError: Unable to locate"
+    with pytest.raises(RecipeError, match=says):
+        find_files(recipe("laion-coco", "memory://nope/a.parquet"))
