@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from manifests.extras import need
 from manifests.files import FormatError, read_json, write_bytes
 from pipeline.report.facts import Facts, gather
-from pipeline.report.formats import count, fixed, percent
+from pipeline.report.formats import count, fixed, percent, printable
 from pipeline.report.sections import page_of
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def render_report(facts: Facts, attribution: str = "") -> str:
 def templates() -> "Environment":
     """Return the templates of the page, each section one.
 
-    Whatever a template shows is escaped, attributes included: captions and URLs come from strangers. A name that a
-    template reads and nobody gave is an error.
+    Whatever a template shows is escaped and made printable, attributes included: captions and URLs come from strangers.
+    A name that a template reads and nobody gave is an error.
 
     Raises MissingExtra without Jinja2: the extra `report` asks for it, and torch brings it too.
     """
@@ -82,6 +82,7 @@ def templates() -> "Environment":
     environment: Environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report"),
         autoescape=True,
+        finalize=printable,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

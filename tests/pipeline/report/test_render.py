@@ -133,6 +133,20 @@ def test_words_of_strangers_are_escaped_wherever_they_stand():
     assert "javascript:" not in " ".join(page.loads)
 
 
+def test_controls_and_overrides_of_strangers_stand_nowhere():
+    odd, shown = "a\0b\x1bc\u202ed\u2067", "a\ufffdb\ufffdc\ufffdd\ufffd"
+    row = Example("1", f"caption {odd}", f"http://h.test/{odd}", "kept", "", (), flat_jpeg(1), f"recaptioned: {odd}")
+    blank = replace(row, uid="2", fate="dropped", reason="bad_url", jpeg=b"")
+    facts = replace(hostile(), examples=Examples({"all": (row,)}, {"bad_url": (blank,)}, ()))
+    text = render_report(facts, f"# Credits {odd}")
+    assert not re.search(r"[\0\x1b\u202e\u2067]", text)
+    assert f'alt="caption {shown}"' in text
+    assert f'<div class="words">caption {shown}</div>' in text
+    assert f"recaptioned: {shown}</div>" in text
+    assert f"<code>http://h.test/{shown}</code>" in text
+    assert f"<footer>Credits {shown}</footer>" in text
+
+
 def test_the_lines_of_credits_stay_as_they_are(sixty):
     (sixty / "ATTRIBUTION.md").write_text("# Credits\n\n  Met & <i>Museum</i>\n")
     text = write_report(sixty).read_text(encoding="utf-8")
