@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
+from manifests.regular_files import open_plain
 from manifests.uid import uid_of
 from pipeline.inputs.jsonl import MAX_LINE, whole_text
 from pipeline.llamagen.arrays import Fault
@@ -96,9 +97,9 @@ class Lines:
             )
 
     def places(self, seen: Seen) -> Iterator[Place]:
-        """Yield a place per line that can be read."""
+        """Yield a place per line that can be read. Raises OSError for what is no plain file: a pipe has no writer."""
         for file, path in enumerate(self.files):
-            with open(path, "rb") as opened:
+            with open_plain(path) as opened:
                 yield from self._places(file, spans(opened), seen)
 
     def _places(self, file: int, lines: Iterable[tuple[int, bytes]], seen: Seen) -> Iterator[Place]:
@@ -113,7 +114,7 @@ class Lines:
 
     def entry(self, place: Place) -> Entry:
         """Read a line again. Raises RecipeError where it is another one now."""
-        with open(self.files[place.file], "rb") as file:
+        with open_plain(self.files[place.file]) as file:
             file.seek(place.start)
             data = file.read(place.length)
         with contextlib.suppress(Fault):

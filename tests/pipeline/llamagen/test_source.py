@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import pytest
 
@@ -169,3 +170,9 @@ def test_pictures_with_labels_are_the_numbers_of_their_files(tmp_path):
     assert places[1] == Place(uid_of("imagenet_codes/2", None), 0, 2)
     assert seen.rows_in == 4
     assert seen.dropped == [("missing_codes", (0, 5), "5.npy")]  # 10 has no label: read_label says so
+
+
+def test_a_pipe_among_the_lines_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(OSError, match=r"not a plain file: .*a\.jsonl"):
+        list(Lines(tmp_path).places(Counts()))
