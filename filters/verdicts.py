@@ -1,7 +1,4 @@
-"""Evaluate rules on stored values: a code per row, whose names stand in one table of reasons.
-
-select, decide, whatif, why and forecast ask here.
-"""
+"""Evaluate rules on stored values: a code per row, whose names stand in one table of reasons."""
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
@@ -87,6 +84,9 @@ def first_failure(
 
     A null verdict passes for the time being when one of the rule's columns is fillable. A rule is evaluated on the rows
     that pass those before it.
+
+    select, decide and whatif ask this; why and forecast ask `evaluate` instead, since they show every rule's verdict on
+    every row and not the first failure alone.
     """
     code = np.full(batch.num_rows, PASSES, np.int16)
     rows = np.arange(batch.num_rows)
