@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.house.count import modules
+from tests.house.count import PACKAGES
 from tests.support.paths import ROOT
 
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -307,11 +307,7 @@ def test_old_words_are_gone(doc: Path) -> None:
 
 
 def test_old_words_are_gone_from_the_code() -> None:
-    paths = [
-        *modules(ROOT).values(),
-        *sorted((ROOT / "tests").rglob("*.py")),
-        *sorted((ROOT / "benchmarks").glob("*.py")),
-    ]
+    paths = [path for name in (*PACKAGES, "tests", "benchmarks") for path in sorted((ROOT / name).rglob("*.py"))]
     texts = {path: path.read_text(encoding="utf-8") for path in paths if path != Path(__file__)}
     assert len(texts) > 200
     old = {str(path): words for path, text in texts.items() if (words := re.findall(OLD_NAMES, text, re.IGNORECASE))}
@@ -319,8 +315,6 @@ def test_old_words_are_gone_from_the_code() -> None:
 
 
 def test_modules_named_in_the_documents_are_there() -> None:
-    from tests.house.count import PACKAGES
-
     named = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+")
     for doc in (one for one in DOCS if one.name != "CHANGELOG.md"):
         text = doc.read_text()
