@@ -70,7 +70,7 @@ class FetchConfig(BaseModel):
     connect_to: Annotated[dict[str, str], BeforeValidator(_as_table)] = Field(
         {}, description=f"as curl's option: {WANTED}"
     )
-    shard_rows: int = Field(10_000, ge=1, description="rows in a shard of pairs")
+    shard_rows: int = Field(10_000, ge=1, le=1_000_000_000, description="rows in a shard of pairs")
     store_side: int | None = Field(
         None, ge=1, description="short side of stored pictures, in pixels; none: 1.1 x the largest tier"
     )

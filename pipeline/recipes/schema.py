@@ -104,7 +104,7 @@ class ScoreSection(OpenSection):
 
     use: list[str] = Field([], description="heads to run")
     batch_size: int = Field(
-        32, ge=1, description="pictures per model batch; batches are padded to it; 256 or more on a GPU"
+        32, ge=1, le=65_536, description="pictures per model batch; batches are padded to it; 256 or more on a GPU"
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="arithmetic of CLIP and LAION's watermark detector; bf16 for a GPU"
@@ -113,7 +113,7 @@ class ScoreSection(OpenSection):
         False, description="keep CLIP's picture embeddings in scores/ as float16, for semantic duplicates"
     )
     decoders: int = Field(
-        0, ge=0, description="processes that decode pictures beside each worker; 0: the worker itself"
+        0, ge=0, le=1024, description="processes that decode pictures beside each worker; 0: the worker itself"
     )
 
 
@@ -176,7 +176,7 @@ class TierSection(Section):
 class CaptionSection(OpenSection):
     """[caption]: [caption.NAME] holds a captioner's options."""
 
-    batch_size: int = Field(8, ge=1, description="pictures per generation batch")
+    batch_size: int = Field(8, ge=1, le=65_536, description="pictures per generation batch")
 
 
 class PretokenizeSection(Section):

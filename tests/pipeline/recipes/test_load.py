@@ -99,8 +99,12 @@ def test_store_side_is_eleven_tenths_of_the_largest_tier(recipe):
         (["fetch.max_wait_s=Infinity"], ["fetch.max_wait_s: got inf, wanted a finite number"]),
         (["fetch.breaker_rest_s=inf"], ["fetch.breaker_rest_s: got inf"]),
         (["filter.rules=[{use='size',min_side=-inf}]"], ["filter.rules.0.min_side: got -inf"]),
-        ([f"fetch.shard_rows={'9' * 26}"], ["fetch.shard_rows: got a number of 87 bits", "9223372036854775807"]),
-        ([f"caption.batch_size='{'9' * 26}'"], ["caption.batch_size: got a number of 87 bits"]),
+        ([f"input.limit={'9' * 26}"], ["input.limit: got a number of 87 bits", "9223372036854775807"]),
+        ([f"train.batch='{'9' * 26}'"], ["train.batch: got a number of 87 bits"]),
+        ([f"fetch.shard_rows={'9' * 26}"], ["fetch.shard_rows", "less than or equal to 1000000000"]),
+        (["caption.batch_size=65537"], ["caption.batch_size", "less than or equal to 65536"]),
+        (["score.batch_size=65537"], ["score.batch_size", "less than or equal to 65536"]),
+        (["score.decoders=1025"], ["score.decoders", "less than or equal to 1024"]),
         ([f"filter.rules=[{{use='size',min_side={'9' * 26}}}]"], ["filter.rules.0.min_side: got a number of 87"]),
         *(
             ([f'{key}="a\\u0000"'], [f"{key}", "'a\\x00', wanted a text without NUL"])
