@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.recipes.train import TrainConfig
-from pipeline.training.optim import make_optimizers, set_rates
+from pipeline.training.optim import CPUMuon, make_optimizers, orthogonal, set_rates
 from tests.support.small_gpt import small
 
 
@@ -43,7 +43,7 @@ def test_adamw_decays_matrices_and_embeddings_and_no_norm(gpt):
 def test_muon_takes_the_layers_matrices_alone(gpt):
     rest, muon = make_optimizers(gpt, TrainConfig(optimizer="muon", muon_lr=0.02, weight_decay=0.1))
     (matrices,) = muon.param_groups
-    assert type(muon) is torch.optim.Muon
+    assert type(muon) is CPUMuon
     assert (matrices["lr"], matrices["weight_decay"]) == (0.02, 0.1)
     assert names_of(matrices, gpt) == sorted(MATRICES)
     assert [names_of(group, gpt) for group in rest.param_groups] == [sorted(ENDS), sorted(NORMS)]
@@ -84,3 +84,38 @@ def test_each_optimizer_falls_from_its_own_rate(gpt):
         assert set_rates([rest, muon], config, step) == pytest.approx(factor)
         assert [group["lr"] for group in rest.param_groups] == pytest.approx([0.004 * factor] * 2)
         assert [group["lr"] for group in muon.param_groups] == pytest.approx([0.02 * factor])
+
+
+MUON = (3.4445, -4.775, 2.0315)
+"""The coefficients a, b, c of torch.optim.Muon."""
+
+
+def test_one_iteration_by_hand():
+    """Of norm 5: singular values 0.6 and 0.8, each s becoming a s + b s^3 + c s^5."""
+    result = orthogonal(torch.tensor([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]]), MUON, 1, 1e-7)
+    expected = torch.tensor([[1.193269, 0.0, 0.0], [0.0, 0.976482, 0.0]])
+    assert torch.allclose(result, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(24, 64), (64, 24)])
+def test_singular_values_come_near_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    values = torch.linalg.svdvals(orthogonal(matrix, MUON, 5, 1e-7))
+    assert 0.3 < values.min() < values.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(24, 64), (64, 24)])
+def test_steps_are_those_of_torch_but_for_its_bfloat16(shape):
+    draw = torch.Generator().manual_seed(5)
+    start, gradients = torch.randn(shape, generator=draw), [torch.randn(shape, generator=draw) for _ in range(3)]
+    moved = []
+    for kind in (torch.optim.Muon, CPUMuon):
+        parameter = torch.nn.Parameter(start.clone())
+        optimizer = kind([parameter], lr=0.02, weight_decay=0.1)
+        for gradient in gradients:
+            parameter.grad = gradient.clone()
+            optimizer.step()
+        moved.append(parameter.detach())
+        assert set(optimizer.state[parameter]) == {"momentum_buffer"}
+    assert float((moved[0] - start).norm()) > 0.1
+    assert float((moved[0] - moved[1]).norm()) < 0.02 * float((moved[0] - start).norm())
