@@ -151,7 +151,7 @@ def _sample(recipe: Recipe, files: list[InputFile], rows: int) -> Iterator[pa.Ta
         with RowGroups(file.url) as source:
             reader = replace(worker, batch_rows=min(each, rows - taken))
             try:
-                table = next(reader._evaluated(unit, source, group, first), None)
+                table = next(reader.evaluated(unit, source, group, first), None)
             except BrokenGroup:
                 continue
         if table is not None:

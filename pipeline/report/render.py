@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from manifests.extras import need
-from manifests.files import FormatError, read_json, write_bytes
+from manifests.files import FormatError, parsing, read_json, write_bytes
 from pipeline.report.facts import Facts, gather
 from pipeline.report.formats import count, fixed, percent, printable
 from pipeline.report.sections import page_of
@@ -49,9 +49,11 @@ def gather_run(run: Path, truth: Path | None = None) -> Facts:
 
 def _truth_beside(run: Path) -> Path | None:
     """Return FOLDER/truth.parquet where the run's input is FOLDER/input/*.parquet and such a table lies there."""
+    listed = run / "manifests" / "input.json"
     try:
-        url = urlsplit(read_json(run / "manifests" / "input.json")["files"][0]["url"])
-    except (OSError, FormatError, LookupError, TypeError):
+        with parsing(listed, "no list of input files"):
+            url = urlsplit(read_json(listed)["files"][0]["url"])
+    except (OSError, FormatError):
         return None
     path = Path(unquote(url.path)).parent.parent / "truth.parquet"
     return path if url.scheme in ("", "file") and path.is_file() else None

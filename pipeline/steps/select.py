@@ -235,16 +235,17 @@ class SelectWorker:
             if group in broken:
                 yield self._lost(unit, first_row, count)
             elif count > HELD_ROWS:
-                yield from self._evaluated(unit, file, group, first_row)
+                yield from self.evaluated(unit, file, group, first_row)
             else:
                 try:
-                    held = list(self._evaluated(unit, file, group, first_row))
+                    held = list(self.evaluated(unit, file, group, first_row))
                 except BrokenGroup:
                     held = [self._lost(unit, first_row, count)]
                 yield from held
             first_row += count
 
-    def _evaluated(self, unit: Unit, file: RowGroups, group: int, first_row: int) -> Iterator[pa.Table]:
+    def evaluated(self, unit: Unit, file: RowGroups, group: int, first_row: int) -> Iterator[pa.Table]:
+        """Yield a row group's rows, batch by batch, with their fates by the rules of select."""
         for batch in file.batches(group, self._names(file), self.batch_rows):
             columns = {**_place(unit, first_row, batch.num_rows), **self._columns(batch)}
             yield self._evaluate(columns, unit.reads["bound"])
