@@ -54,7 +54,7 @@ def test_a_new_job_has_all_it_needs(codes):
     assert job.vq == ("VQ-demo", "stand-in")
     assert (job.gpt.spec.vocab, job.gpt.spec.grid, job.gpt.spec.cond_len) == (512, GRID, 8)
     assert job.model is job.gpt
-    assert [type(optimizer).__name__ for optimizer in job.optimizers] == ["AdamW", "Muon"]
+    assert [type(optimizer).__name__ for optimizer in job.optimizers] == ["AdamW", "CPUMuon"]
     shards = find_shards(job.root / "codes", "pretrain")
     assert job.facts["data"] == {"digest": data_digest(shards), "parent": "parent", "shards": 2, "samples": 12}
     assert (job.facts["text"], job.facts["world"], job.facts["train"]["lr"]) == ("hashed words", 1, 0.004)
