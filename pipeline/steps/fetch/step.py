@@ -32,6 +32,9 @@ from pipeline.steps.sharding import one_batch_each, regroup, without_gaps
 PLANNED = ("uid", "source", "source_row", "url", *CARRIED)
 PACE = {"host_connections", "host_rate", "max_crawl_delay_s", "max_wait_s", "breaker_faults", "breaker_rest_s"}
 NOT_IN_DIGEST = {"connect_to", "concurrency", "user_agent", "retries", *PACE}
+ADDED: dict[str, Any] = {}
+"""Keys of [fetch] that came later, with the value under which shards of before count as made: it stays out of the key
+of the step, so that nothing that was fetched is asked for again."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Fetch(Step):
     def settings(self) -> dict[str, Any]:
         """Return the recipe's [fetch] without what only says how to get there."""
         values = {key: value for key, value in self.recipe.plain()["fetch"].items() if key not in NOT_IN_DIGEST}
+        values = {key: value for key, value in values.items() if key not in ADDED or value != ADDED[key]}
         return {**values, "store_side": self.recipe.store_side}
 
     def plan(self) -> list[Unit]:
