@@ -7,6 +7,10 @@ import pyarrow.compute as pc
 
 from filters.base import Rule, register
 
+WORD = r"[^\s\x0B\x1C-\x1F\x{85}\p{Z}]+"
+"""A run of characters between white space, as Python's str.split() sees it: RE2's own \\s is that of ASCII, and knows
+neither the no-break nor the ideographic space."""
+
 
 @register("text")
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,6 @@ class Text(Rule):
     def keep(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         """Count words and characters."""
         text = pc.utf8_trim_whitespace(batch.column("text"))
-        chars, words = pc.utf8_length(text), pc.count_substring_regex(text, pattern=r"\S+")
+        chars, words = pc.utf8_length(text), pc.count_substring_regex(text, pattern=WORD)
         kept = pc.and_(pc.greater_equal(words, self.min_words), pc.greater_equal(chars, self.min_chars))
         return kept if self.max_chars is None else pc.and_(kept, pc.less_equal(chars, self.max_chars))

@@ -43,7 +43,7 @@ def summary_lines(recipe: Recipe, finished: Finished) -> Iterator[str]:
     yield from _rows(recipe, manifest)
     for loss in manifest.losses:
         group = f"row group {loss.get('row_group')} is broken, {loss.get('rows')} rows"
-        yield f"  lost: {loss['name']}: {loss['fault'] if loss['kind'] == 'file' else group}"
+        yield f"  lost: {loss['name']}: {loss.get('fault', group)}"
     yield from _facts(manifest)
     yield from (f"  {name}: stand-in weights (seeded random): its values mean nothing" for name in _stand_ins(manifest))
     yield f"  time {clock(finished.seconds)}, {finished.made} shards made, {finished.before} were done before"

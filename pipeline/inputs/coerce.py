@@ -5,17 +5,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+MARK = "\ufeff"
+"""The byte-order mark: it says how a file is written, and belongs to no value of it."""
+
 
 def coerce(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
     """Return a column in our type, whatever its drift: what cannot be said in it, infinities too, is null.
 
-    Floats become whole pixels only where finite and in range; text that is not UTF-8 keeps its place with U+FFFD.
+    Floats become whole pixels only where finite and in range; text that is not UTF-8 keeps its place with U+FFFD, and
+    a byte-order mark before it goes. Of a list of texts the first is taken.
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_string(type_):
-        return _text(array)
+        return _text(_first(array) if _is_list(array.type) else array)
     if type_ == pa.int64():
         return _exact(array)
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
@@ -26,6 +30,37 @@ def coerce(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
         return pc.if_else(fits, wide, pa.scalar(None, pa.float64())).cast(type_, safe=False)
     found = wide.cast(type_, safe=False)
     return pc.if_else(pc.is_finite(found), found, pa.scalar(None, type_))
+
+
+def is_readable(given: pa.DataType, type_: pa.DataType) -> bool:
+    """Tell whether `coerce` can bring values of a type to ours: where not, a column of it is null from end to end."""
+    if pa.types.is_dictionary(given) or (pa.types.is_string(type_) and _is_list(given)):
+        given = given.value_type
+    if pa.types.is_null(given) or pa.types.is_string(given) or pa.types.is_large_string(given):
+        return True
+    if not pa.types.is_string(type_):
+        numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+        return any(is_number(given) for is_number in numbers[: 1 if type_ == pa.int64() else None])
+    try:
+        pa.nulls(0, given).cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return False
+    return not pa.types.is_nested(given)
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    views = (pa.types.is_list_view, pa.types.is_large_list_view)
+    return any(is_kind(type_) for is_kind in (*kinds, *views))
+
+
+def _first(array: pa.Array) -> pa.Array:
+    """Return the first element of each list, null for an empty one."""
+    if pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.list_(array.type.value_type))
+    starts = array.offsets[: len(array)]  # of a list one more than there are lists, of a view as many
+    filled = pc.fill_null(pc.greater(pc.list_value_length(array), 0), False)
+    return array.values.take(pc.if_else(filled, starts, pa.scalar(None, starts.type)))
 
 
 def _exact(array: pa.Array) -> pa.Array:
@@ -56,7 +91,13 @@ def _number(value: Any) -> float | None:
 
 
 def _text(array: pa.Array) -> pa.Array:
-    """Return texts as they are, plain values as they are written, and null for what is no text (lists, tables)."""
+    """Return texts without the byte-order mark before them, plain values as they are written, and null for what is no
+    text (tables, maps)."""
+    text = _as_text(array)
+    return pc.utf8_ltrim(text, characters=MARK) if pc.any(pc.starts_with(text, MARK)).as_py() else text
+
+
+def _as_text(array: pa.Array) -> pa.Array:
     if pa.types.is_nested(array.type):
         return pa.nulls(len(array), pa.string())
     if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_binary(array.type)):

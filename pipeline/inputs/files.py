@@ -4,17 +4,20 @@ may grow."""
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 
 from manifests.extras import how_to_get
 from manifests.guard import Guard
 from manifests.journal import FileRecord
+from manifests.schema import COLUMNS
+from pipeline.inputs.coerce import is_readable
 from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.parquet import open_input, read_footer, rows_of_groups
 from pipeline.recipes.datasets import DATASETS
@@ -66,6 +69,8 @@ class InputFile:
     pictures: str = ""
     made: tuple[str, str, int] | tuple[()] = ()
     """The table that was made of a raw file: path in the run folder, sha256, bytes."""
+    unread: tuple[str, ...] = field(default=(), compare=False)
+    """Wanted columns whose type cannot be read, with it: TEXT (struct<a: int64>). The list of inputs leaves it out."""
 
     def missing(self, wanted: Iterable[str]) -> list[str]:
         """Return the wanted columns that a readable file does not have."""
@@ -218,7 +223,19 @@ def _look_at_table(url: str, name: str, recipe: Recipe) -> InputFile:
             f"input: {name} has no column {wanted!r} for the URLs; its columns are {', '.join(sorted(columns))};"
             ' say which one holds them: [input.columns] url = "…"'
         )
-    return InputFile(url, name, size, footer_sha256, rows_of_groups(footer), tuple(sorted(columns)))
+    unread = _unread(footer.schema.to_arrow_schema(), input_columns(recipe))
+    return InputFile(url, name, size, footer_sha256, rows_of_groups(footer), tuple(sorted(columns)), unread=unread)
+
+
+def _unread(schema: pa.Schema, mapping: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the wanted columns that have a type which cannot be read, with that type."""
+    types = {theirs: schema.field(theirs).type for theirs in mapping.values() if theirs in schema.names}
+    faulty = {
+        f"{theirs} ({types[theirs]})"
+        for ours, theirs in mapping.items()
+        if theirs in types and not is_readable(types[theirs], COLUMNS[ours].type)
+    }
+    return tuple(sorted(faulty))
 
 
 def look_at_made(file: InputFile, root: Path, table: Path) -> InputFile:

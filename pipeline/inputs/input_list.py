@@ -42,9 +42,15 @@ def register_files(root: Path, files: list[InputFile]) -> list[InputFile]:
         replace(file, name=_free(file, taken), batch=still_faulty.get(name, batch))
         for name, file in sorted(left.items(), key=lambda item: (bool(item[1].fault), item[0]))
     ]
-    entries = [{**asdict(file), **({"url": file.made[0]} if file.made else {})} for file in (*stay, *added)]
+    entries = [_entry(file) for file in (*stay, *added)]
     write_json(root / "manifests" / LEDGER, {"files": entries}, sealed=True)
     return [*stay, *added]
+
+
+def _entry(file: InputFile) -> dict[str, Any]:
+    """Return what the list says of a file: a table that was made of it by its place in the run folder."""
+    said = {name: value for name, value in asdict(file).items() if name != "unread"}
+    return {**said, **({"url": file.made[0]} if file.made else {})}
 
 
 def _another(root: Path, name: str, what: str) -> RecipeError:

@@ -1,6 +1,7 @@
 """Put a stage's manifest together from what its steps say of themselves."""
 
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -109,9 +110,11 @@ def _parents(recipe: Recipe, stage: str) -> list[str]:
 
 
 def check_losses(recipe: Recipe, manifest: Manifest) -> None:
-    """Raise TooManyLosses above `input.max_loss` of unreadable files, or of rows in broken row groups."""
-    unreadable = sum(loss["kind"] == "file" for loss in manifest.losses)
-    files = unreadable + len([entry for entry in manifest.inputs if "rows" in entry])
+    """Raise TooManyLosses above `input.max_loss` of files that cannot be opened or hold no URL, or of rows in broken
+    row groups."""
+    kinds = Counter(loss["kind"] for loss in manifest.losses)
+    unreadable = kinds["file"] + kinds["urls"]
+    files = kinds["file"] + len([entry for entry in manifest.inputs if "rows" in entry])
     rows = manifest.dropped.get("broken_row_group", 0)
     for what, lost, of in (("files", unreadable, files), ("rows", rows, manifest.rows_in)):
         if of and lost / of > recipe.input.max_loss:

@@ -76,7 +76,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         need_removals(recipe.root)
         states = {step.name: state_of(step) for step in steps}
         if stage == "filter":
-            _register_input(recipe, files, options.dry_run)
+            _register_input(recipe, files, options.dry_run, ends=chosen == steps and not options.dry_run)
         for note in [note for step in chosen for note in step.notes()]:
             print(note, file=sys.stderr)
         _announce(stage, states, chosen)
@@ -198,7 +198,9 @@ def _contact(recipe: Recipe, chosen: list[Step]) -> None:
         raise RecipeError(str(error)) from error
 
 
-def _register_input(recipe: Recipe, files: list[InputFile], dry_run: bool) -> None:
+def _register_input(recipe: Recipe, files: list[InputFile], dry_run: bool, *, ends: bool) -> None:
+    """Say what of the input cannot be read, and tie the run folder to the rest. `ends`: the stage's summary will name
+    the files that are lost, so that here they are counted alone."""
     lacking = Counter(theirs for file in files for theirs in file.missing(input_columns(recipe).values()))
     readable = sum(not file.fault for file in files)
     nowhere = sorted(name for name, count in lacking.items() if count == readable)
@@ -207,11 +209,28 @@ def _register_input(recipe: Recipe, files: list[InputFile], dry_run: bool) -> No
     partly = [f"{name} ({count} of {readable} files)" for name, count in sorted(lacking.items()) if count < readable]
     if partly:
         print(f"warning: some files lack {', '.join(partly)}: null there", file=sys.stderr)
-    for file in files:
-        if file.fault:
-            print(f"warning: {file.name}: {file.fault}; it is counted as a loss", file=sys.stderr)
+    for column, names in sorted(_unread(files).items()):
+        more = f" and {len(names) - 1:,} more files" if len(names) > 1 else ""
+        print(f"warning: {names[0]}{more}: no value can be read of column {column}: null there", file=sys.stderr)
+    lost = [file for file in files if file.fault]
+    for file in () if ends else lost:
+        print(f"warning: {file.name}: {file.fault}; it is counted as a loss", file=sys.stderr)
+    if lost and ends:
+        print(
+            f"warning: {len(lost):,} of {len(files):,} input files cannot be read; the summary names them",
+            file=sys.stderr,
+        )
     if not dry_run:
         register_files(recipe.root, with_tables(recipe, files))
+
+
+def _unread(files: list[InputFile]) -> dict[str, list[str]]:
+    """Return column with its type -> the files in which it has that type, which cannot be read."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        for column in file.unread:
+            found.setdefault(column, []).append(file.name)
+    return found
 
 
 def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:

@@ -16,8 +16,7 @@ from filters.exclude import OF_ROWS, Exclusions
 from filters.tombstones import named_rows
 from filters.verdicts import RuleSet, first_failure, names_of, reasons_of
 from manifests.files import digest_of, read_table, writing_table
-from manifests.journal import FileRecord, ShardRecord, records_of
-from manifests.query import connect, files_sql
+from manifests.journal import FileRecord, ShardRecord
 from manifests.reasons import WITHOUT_ROW
 from manifests.schema import CARRIED, COLUMNS, DETECTED, HELD
 from manifests.tables import ENCODING, SELECTED
@@ -36,6 +35,7 @@ from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import exclusions_key, row_exclusions
 from pipeline.recipes.rules import build_rules, fillable, input_columns, own_filters
 from pipeline.recipes.schema import Recipe
+from pipeline.steps.losses import lost_input
 
 URL_LIKE = r"^[A-Za-z][A-Za-z0-9+.-]*:."
 """Something behind a scheme: which schemes may be fetched, and whether a host is in it, is the fetch step's
@@ -111,31 +111,9 @@ class Select(Step):
         return SelectWorker(self, build_rules(self.recipe), mapping, local, exclusions=named, tombstones=gone or None)
 
     def losses(self) -> list[dict[str, Any]]:
-        """Return what could not be read: whole files, outside rows_in, and row groups, whose rows are counted as
-        dropped."""
-        files = registered_files(self.root)
-        lost: list[dict[str, Any]] = [
-            {"kind": "file", "name": file.name, "fault": file.fault, "bytes": file.bytes, "footer_sha256": file.footer}
-            for file in files
-            if file.fault
-        ]
-        broken = self._broken_rows() if files else set()
-        for file in files:
-            first = 0
-            for group, count in enumerate(file.groups):
-                if (file.name, first) in broken and count:
-                    lost.append({"kind": "row_group", "name": file.name, "row_group": group, "rows": count})
-                first += count
-        return lost
-
-    def _broken_rows(self) -> set[tuple[str, int]]:
-        """Return (source, source_row) of the rows of broken row groups."""
-        ledgers = [self.root / record.files[0].path for record in records_of(self.root, self.name)]
-        if not ledgers:
-            return set()
-        query = f"SELECT source, source_row FROM {files_sql(ledgers)} WHERE reason = 'broken_row_group'"
-        with connect(self.root) as connection:
-            return set(connection.execute(query).fetchall())
+        """Return what could not be read: whole files, outside rows_in, and row groups and files without a URL, whose
+        rows are counted as dropped."""
+        return lost_input(self)
 
     def redact(self, record: ShardRecord, removed: RemovedRows) -> ShardRecord:
         """Turn rows of the ledger into dropped ones that say nothing but where they stood."""

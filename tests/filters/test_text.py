@@ -24,3 +24,18 @@ def test_characters_are_no_bytes():
 def test_bounds_are_kept_when_equal_without_white_space_around():
     rule = {"use": "text", "min_words": 1, "min_chars": 1, "max_chars": 3}
     assert verdicts(rule, text=["\u00a0abc\t\n", "abcd", " . "]) == [True, False, True]
+
+
+def test_no_break_and_ideographic_spaces_separate_words():
+    texts = [
+        "two\u00a0words",
+        "two\u3000words",
+        "two\u2003words",
+        "two\u0085words",
+        "two\x0bwords",
+        "one\u200bword",
+        "one",
+    ]
+    assert [len(text.split()) for text in texts] == [2, 2, 2, 2, 2, 1, 1]  # as Python sees them
+    got = verdicts({"use": "text", "min_words": 2, "min_chars": 1}, text=texts)
+    assert got == [True] * 5 + [False] * 2

@@ -5,7 +5,7 @@ import math
 import pyarrow as pa
 import pytest
 
-from pipeline.inputs.coerce import coerce
+from pipeline.inputs.coerce import coerce, is_readable
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,50 @@ def test_values_that_are_no_texts_and_no_numbers():
     far = pa.array([2**62, None], pa.timestamp("s"))  # no date that Python knows
     assert coerce(pa.chunked_array([far]), pa.float32()).to_pylist() == [None, None]
     assert len(coerce(pa.chunked_array([far]), pa.string())) == 2
-    assert coerce(pa.chunked_array([pa.array([["a"], None])]), pa.string()).to_pylist() == [None, None]
+    assert coerce(pa.chunked_array([pa.array([{"a": "b"}, None])]), pa.string()).to_pylist() == [None, None]
+
+
+LISTS = [["one", "two"], [], None, [None, "two"], ["\ufeffthree"]]
+
+
+@pytest.mark.parametrize("kind", [pa.list_, pa.large_list, pa.list_view])
+def test_of_a_list_of_texts_the_first_is_taken(kind):
+    """TEXT as list<string> was null from end to end."""
+    array = pa.array([["before"], *LISTS], kind(pa.string()))
+    assert coerce(array.slice(1), pa.string()).to_pylist() == ["one", None, None, None, "three"]
+    pairs = pa.array([["one", "two"], None], pa.list_(pa.string(), 2))
+    assert coerce(pairs, pa.string()).to_pylist() == ["one", None]
+    assert coerce(pa.array(["one"]).dictionary_encode(), pa.string()).to_pylist() == ["one"]
+
+
+def test_a_byte_order_mark_before_a_text_is_none_of_it():
+    texts = ["\ufeffcaption", "\ufeff\ufeff twice", "in the \ufeff middle", "\ufeff", None]
+    expected = ["caption", " twice", "in the \ufeff middle", "", None]
+    assert coerce(pa.array(texts), pa.string()).to_pylist() == expected
+    assert coerce(pa.array([b"\xef\xbb\xbfcaption"]), pa.string()).to_pylist() == ["caption"]
+
+
+@pytest.mark.parametrize(
+    ("given", "as_text", "as_number", "as_hash"),
+    [
+        (pa.string(), True, True, True),
+        (pa.dictionary(pa.int32(), pa.string()), True, True, True),
+        (pa.list_(pa.string()), True, False, False),
+        (pa.list_(pa.list_(pa.string())), False, False, False),
+        (pa.struct([("a", pa.string())]), False, False, False),
+        (pa.map_(pa.string(), pa.string()), False, False, False),
+        (pa.int16(), True, True, True),
+        (pa.float64(), True, True, False),
+        (pa.decimal128(5, 2), True, True, False),
+        (pa.bool_(), True, False, False),
+        (pa.timestamp("s"), True, False, False),
+        (pa.binary(), True, False, False),
+        (pa.null(), True, True, True),
+    ],
+)
+def test_types_that_are_null_from_end_to_end_are_known_beforehand(given, as_text, as_number, as_hash):
+    types = (pa.string(), pa.float32(), pa.int64())
+    assert tuple(is_readable(given, type_) for type_ in types) == (as_text, as_number, as_hash)
 
 
 def test_infinities_are_null():

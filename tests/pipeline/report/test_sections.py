@@ -52,6 +52,23 @@ def test_the_funnel_takes_each_groups_rows_in_the_order_of_the_chain():
     )
 
 
+INPUT = ("bad_url", "broken_line", "broken_tar", "broken_row_group", "missing_value")
+FETCH = ("missing_file", "blocked_path", "http_404", "robots")
+
+
+def test_rows_that_were_never_read_are_not_dropped_by_rules():
+    """broken_line, broken_tar, missing_file and blocked_path were counted among the rules' rows."""
+    funnel = page(Fates(10, 0, {**dict.fromkeys((*INPUT, *FETCH), 1), "size": 1})).funnel
+    assert [(row.name, row.lost) for row in funnel.rows] == [
+        ("rows of the table", 0),
+        ("address and text are usable", 5),
+        ("the picture arrived", 4),
+        ("it is a sound picture", 0),
+        ("it passes the rules", 1),
+        ("it is the first of its kind", 0),
+    ]
+
+
 @pytest.mark.parametrize(("rows", "columns", "shown"), [(0, 0, 0), (5, 5, 5), (13, 12, 12), (25, 12, 24), (31, 15, 30)])
 def test_the_mosaic_has_full_lines(rows, columns, shown):
     mosaic = tiles(rows)

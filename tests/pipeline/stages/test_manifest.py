@@ -114,6 +114,15 @@ OF_TEN = [
 ]
 
 
+def test_files_without_a_url_are_among_the_files_that_can_be_opened(tmp_path):
+    """Of three files one does not open and one has no URL: two thirds are lost."""
+    inputs = [{"name": str(number), "rows": 5} for number in range(2)]
+    losses = [*file_lost(1), {"kind": "urls", "name": "0", "rows": 5}]
+    manifest = bare(inputs=inputs, losses=losses, kept=5, dropped={"bad_url": 5})
+    with pytest.raises(TooManyLosses, match=r"filter: lost 2 of 3 files, more than input\.max_loss = 0\.5"):
+        check_losses(recipe_at(tmp_path), manifest)
+
+
 @pytest.mark.parametrize(("lost", "readable", "broken", "says"), OF_TEN)
 def test_more_losses_than_the_recipe_allows_end_the_run(tmp_path, lost, readable, broken, says):
     inputs = [{"name": str(number), "rows": 5} for number in range(readable)] + [{"name": "own.py", "sha256": "aa"}]

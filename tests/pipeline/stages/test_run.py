@@ -190,6 +190,28 @@ def test_input_that_cannot_be_read_or_lacks_columns_is_told(place, capsys):
     assert "; it is counted as a loss\n" in told
 
 
+def test_a_lost_file_is_named_by_the_summary_alone(place, capsys):
+    """It stood in a warning and in the summary. A stage that ends without a summary names it itself."""
+    (place.parent / "in" / "b.parquet").write_bytes(b"PAR1 no table PAR1")
+    run_stage(recipe(place), "filter", StageOptions())
+    told = capsys.readouterr().err
+    assert "warning: 1 of 2 input files cannot be read; the summary names them" in told
+    assert "b.parquet" not in told
+    run_stage(recipe(place), "filter", StageOptions(steps=("numbers",)))
+    assert capsys.readouterr().err.count("b.parquet") == 1
+
+
+def test_a_column_whose_type_cannot_be_read_is_told_with_it(place, capsys):
+    table = pa.table({"URL": ["u"], "TEXT": [{"a": 1}], "WIDTH": [True]})
+    for name in "bc":
+        pq.write_table(table, place.parent / "in" / f"{name}.parquet")
+    run_stage(recipe(place), "filter", StageOptions())
+    told = capsys.readouterr().err
+    says = "no value can be read of column TEXT (struct<a: int64>): null there"
+    assert f"warning: b.parquet and 1 more files: {says}" in told
+    assert "warning: b.parquet and 1 more files: no value can be read of column WIDTH (bool): null there" in told
+
+
 def test_nobody_is_asked_for_a_picture_without_a_contact(place, monkeypatch):
     monkeypatch.setattr(Doubles, "name", "fetch")
     nameless = recipe(place)
