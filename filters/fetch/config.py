@@ -86,8 +86,13 @@ class FetchConfig(BaseModel):
     breaker_faults: int = Field(10, ge=1, description="faults in a row after which a host is left alone for a while")
     breaker_rest_s: float = Field(5, ge=0, description="seconds of its first rest; each next one takes twice as long")
     robots: bool = Field(True, description="obey robots.txt")
+    robots_4xx: Literal["allow", "refuse"] = Field(
+        "allow",
+        description="what a robots.txt that answers 4xx means: `allow` everything (RFC 9309), or `refuse`, 404 too",
+    )
     opt_outs: list[str] = Field(
-        list(OPT_OUTS), description="refusals that are obeyed: words of `X-Robots-Tag`, and `tdmrep`"
+        list(OPT_OUTS),
+        description="refusals that are obeyed: words of `X-Robots-Tag`, `tdmrep`, and what docs/opt-outs.md lists",
     )
     user_agent: str = Field(
         "tessera-t2i/0.1", min_length=1, description="what the fetcher calls itself; outside the demo with a contact"
@@ -119,7 +124,12 @@ class FetchConfig(BaseModel):
     @property
     def asks_first(self) -> bool:
         """Say whether sites are asked for their rules before their pictures."""
-        return self.robots or "tdmrep" in self.opt_outs
+        return self.reads_robots or "tdmrep" in self.opt_outs
+
+    @property
+    def reads_robots(self) -> bool:
+        """Say whether robots.txt is asked for: for what it forbids, or for what it says of training."""
+        return self.robots or not {"content-signal", "aipref"}.isdisjoint(self.opt_outs)
 
     @field_validator("user_agent")
     @classmethod

@@ -18,8 +18,9 @@ from filters.fetch.connector import REUSED, Connector
 from filters.fetch.dns import Resolver
 from filters.fetch.faults import Fault, Refusal, before_header, in_body, is_ours, of_redirect
 from filters.fetch.guard import ConnectMap, Guard
-from filters.fetch.optout import Receipt, header_refusal
+from filters.fetch.optout import Receipt, header_refusal, statement_refusal
 from filters.fetch.politeness import FetchTask, HostQueues, retry_after
+from filters.fetch.preferences import STATEMENTS
 from filters.fetch.sites import Page, SiteCache, Sites
 from filters.fetch.url import UrlFault, follow
 from manifests.guard import Guard as Foreign
@@ -178,8 +179,11 @@ class Downloader:
 
     def _obey(self, response: aiohttp.ClientResponse) -> None:
         """Raise Refusal where an answer's headers refuse use of what it holds or leads to."""
-        tags, tdm = response.headers.getall("X-Robots-Tag", ()), response.headers.getall("tdm-reservation", ())
-        if (tags or tdm) and (receipt := header_refusal(tags, tdm, self.sites.names, self.config.opt_outs)):
+        headers, obeyed = response.headers, self.config.opt_outs
+        tags, tdm = headers.getall("X-Robots-Tag", ()), headers.getall("tdm-reservation", ())
+        statements = {name: headers.getall(name, ()) for name in STATEMENTS}
+        receipt = header_refusal(tags, tdm, self.sites.names, obeyed) or statement_refusal(statements, obeyed)
+        if receipt:
             raise Refusal("opted_out", receipt)
 
     async def _read(self, response: aiohttp.ClientResponse, size: int, cut: bool = False) -> Body:

@@ -1,16 +1,20 @@
-"""Read what a site says against use for training: X-Robots-Tag, the tdm-reservation header, and tdmrep.json."""
+"""Read what a site says against use for training: in headers of its answers, in tdmrep.json, and in robots.txt."""
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from filters.fetch.robots import matches, spelled
+from filters.fetch.preferences import FIELDS, STATEMENTS, WORDS
+from filters.fetch.robots import RobotsRules, matches, spelled
 
 DIRECTIVES = ("noai", "noimageai", "noml", "noindex", "noimageindex", "none")
 """Directives of X-Robots-Tag that keep a picture out; `none` is short for noindex, nofollow."""
-OPT_OUTS = (*DIRECTIVES, "tdmrep")
+FORMER = (*DIRECTIVES, "tdmrep")
+"""Words that `fetch.opt_outs` had first: they alone stand in the key of a shard whose recipe obeys all later ones."""
+LATER = ("content-signal", "aipref")
+OPT_OUTS = (*FORMER, *LATER)
 VALUED = {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
 """Directives that have a colon of their own: what stands before it is no agent."""
 AGENT = re.compile(r"[a-z0-9_.+*-]+(?: [a-z0-9_.+*-]+)*")
@@ -48,6 +52,23 @@ def header_refusal(
         if value.strip() == "1":
             return Receipt.of("tdm-reservation", value)
     return None
+
+
+def statement_refusal(fields: Mapping[str, Sequence[str]], obeyed: Collection[str]) -> Receipt | None:
+    """Return what an answer's Content-Usage and Content-Signal headers refuse, or None.
+
+    `fields`: the values of each by its name in lower case; several lines of one field are one list (RFC 9110, 5.3).
+    """
+    for name, values in fields.items():
+        if values and WORDS[name] in obeyed and STATEMENTS[name](", ".join(values)):
+            return Receipt.of(f"{FIELDS[name]} header", ", ".join(values))
+    return None
+
+
+def robots_opt_out(rules: RobotsRules, path: str, obeyed: Collection[str]) -> Receipt | None:
+    """Return what a robots.txt says against training on a path (from `robots.path_of`), or None."""
+    found = rules.opt_out(path, obeyed)
+    return Receipt.of(f"robots.txt {found[0]}", found[1]) if found else None
 
 
 def _for_us(value: str, names: frozenset[str]) -> list[str]:

@@ -6,9 +6,11 @@ tests. Patterns come from strangers, so matching is by plain searches, never by 
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from filters.fetch.preferences import FIELDS, STATEMENTS, WORDS, split_path
 
 MAX_BYTES = 500 * 1024
 """Bytes of a robots.txt that are read: as many as RFC 9309 asks for at least. What follows is passed over."""
@@ -20,6 +22,9 @@ QUOTED = re.compile(r"%([0-9A-Fa-f]{2})")
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 SAFE = frozenset(range(0x21, 0x7F))
 AGENT = {"user-agent", "useragent", "user agent"}
+RULES = {"allow", "disallow", "crawl-delay", *STATEMENTS}
+MAX_STATEMENTS = 10_000
+"""Statements of preferences that are read of one file: each URL is held against all of them."""
 
 
 def agent_names(user_agent: str) -> frozenset[str]:
@@ -74,13 +79,17 @@ def matches(pattern: str, path: str) -> bool:
 
 @dataclass(frozen=True)
 class RobotsRules:
-    """The rules of one robots.txt that are meant for us. `delay_s`: its Crawl-delay in seconds, if it names one."""
+    """The rules of one robots.txt that are meant for us. `delay_s`: its Crawl-delay in seconds, if it names one.
+
+    `statements`: (pattern, field, whether it refuses training, line) of each Content-Signal and Content-Usage.
+    """
 
     plain: dict[str, tuple[bool, str]] = field(default_factory=dict)
     lengths: tuple[int, ...] = ()
     wild: tuple[tuple[str, bool, str], ...] = ()
     delay_s: float | None = None
     size: int = 0
+    statements: tuple[tuple[str, str, bool, str], ...] = ()
 
     @classmethod
     def of(cls, text: bytes, names: frozenset[str]) -> "RobotsRules":
@@ -91,9 +100,12 @@ class RobotsRules:
         plain: dict[str, tuple[bool, str]] = {}
         wild: dict[str, tuple[bool, str]] = {}
         delay: float | None = None
+        statements = [_statement(key, value) for key, value in mine if key in STATEMENTS][:MAX_STATEMENTS]
         for key, value in mine:
             if key == "crawl-delay":
                 delay = _seconds(value) if delay is None else delay
+            elif key in STATEMENTS:
+                continue
             elif value.startswith(("/", "*", "$")):
                 pattern, allowed = spelled(value), key == "allow"
                 place = wild if "*" in pattern or pattern.endswith("$") else plain
@@ -101,7 +113,14 @@ class RobotsRules:
                     place[pattern] = (allowed, f"{key.capitalize()}: {value}")
         ordered = tuple((pattern, *rule) for pattern, rule in sorted(wild.items(), key=lambda item: -len(item[0])))
         size = sum(2 * len(pattern) + 200 for pattern in (*plain, *wild))
-        return cls(plain, tuple(sorted({len(pattern) for pattern in plain})), ordered, delay, size)
+        size += sum(len(pattern) + len(line) + 200 for pattern, _, _, line in statements)
+        lengths = tuple(sorted({len(pattern) for pattern in plain}))
+        return cls(plain, lengths, ordered, delay, size, tuple(statements))
+
+    @classmethod
+    def forbidding_all(cls, line: str) -> "RobotsRules":
+        """Return rules that forbid every path, for a reason that is no line of a file."""
+        return cls({"/": (False, line)}, (1,))
 
     def refusal(self, path: str) -> str | None:
         """Return the line that forbids a path (from `path_of`), or None: the longest match counts, Allow where two are
@@ -118,6 +137,25 @@ class RobotsRules:
                 best, allowed, line = len(pattern), permits, says
         return None if allowed or path == "/robots.txt" else line
 
+    def opt_out(self, path: str, obeyed: Collection[str]) -> tuple[str, str] | None:
+        """Return (field, line) of the statement that refuses training on a path, or None.
+
+        Of each field the rules with the longest match count, and a refusal where several are equal
+        (draft-ietf-aipref-attach, 3.1). `obeyed`: words of `fetch.opt_outs`.
+        """
+        for name, word in WORDS.items():
+            mine = [rule for rule in self.statements if rule[1] == name and word in obeyed and matches(rule[0], path)]
+            longest = max((len(pattern) for pattern, *_ in mine), default=0)
+            for pattern, _, refuses, line in mine:
+                if refuses and len(pattern) == longest:
+                    return FIELDS[name], line
+        return None
+
+
+def _statement(key: str, value: str) -> tuple[str, str, bool, str]:
+    path, statement = split_path(value)
+    return spelled(path), key, STATEMENTS[key](statement), f"{FIELDS[key]}: {value}"
+
 
 def _groups(text: bytes, names: frozenset[str]) -> tuple[dict[bool, list[tuple[str, str]]], bool]:
     """Return the rules for us (True) and for everybody (False), and whether any group names us."""
@@ -131,11 +169,12 @@ def _groups(text: bytes, names: frozenset[str]) -> tuple[dict[bool, list[tuple[s
             token = TOKEN.match(value)
             agents.add(token[0].lower() if token else "")
             named = named or bool(agents & names)
-        elif key in ("allow", "disallow", "crawl-delay"):
+        elif key in RULES:
             in_rules = True
-            if agents & names:
+            everybody = not agents and key in STATEMENTS  # above the first group: no crawler is excepted
+            if agents & names or everybody:
                 rules[True].append((key, value))
-            if "*" in agents:
+            if "*" in agents or everybody:
                 rules[False].append((key, value))
     return rules, named
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from filters.fetch.cache import Cache
 from filters.fetch.config import FetchConfig
 from filters.fetch.faults import Fault, Refusal
-from filters.fetch.optout import MAX_TDM_BYTES, Receipt, TdmRules
+from filters.fetch.optout import MAX_TDM_BYTES, Receipt, TdmRules, robots_opt_out
 from filters.fetch.robots import MAX_BYTES, RobotsRules, agent_names, path_of
 
 KEPT_S = 86_400  # RFC 9309: no longer than a day
@@ -68,20 +68,33 @@ class Sites:
         """
         parts = urlsplit(url)
         origin, path = f"{parts.scheme}://{parts.netloc}", path_of(url)
-        rules = (
-            await self._once("robots", origin, self.memory.robots, self._robots)
-            if self.config.robots
-            else RobotsRules()
-        )
-        if isinstance(rules, Receipt):
-            raise Refusal("robots", rules, passing=True)
-        if line := rules.refusal(path):
+        rules = await self._rules(origin)
+        if self.config.robots and (line := rules.refusal(path)):
             raise Refusal("robots", Receipt.of("robots.txt", line))
-        if "tdmrep" in self.config.opt_outs and not rules.refusal(TDM_PATH):
+        if receipt := robots_opt_out(rules, path, self.config.opt_outs):
+            raise Refusal("opted_out", receipt)
+        if "tdmrep" in self.config.opt_outs and not (self.config.robots and rules.refusal(TDM_PATH)):
             tdm = await self._once("tdm", origin, self.memory.tdm, self._tdm)
             if line := tdm.refusal(path):
                 raise Refusal("opted_out", Receipt.of("tdmrep.json", line))
         return rules.delay_s
+
+    async def _rules(self, origin: str) -> RobotsRules:
+        """Return what a site's robots.txt says. Raises Refusal and Fault where it has to be obeyed and is not to be
+        had."""
+        if not self.config.reads_robots:
+            return RobotsRules()
+        try:
+            rules = await self._once("robots", origin, self.memory.robots, self._robots)
+        except Fault:
+            if self.config.robots:
+                raise
+            return RobotsRules()
+        if isinstance(rules, RobotsRules):
+            return rules
+        if self.config.robots:
+            raise Refusal("robots", rules, passing=True)
+        return RobotsRules()
 
     async def _once(self, kind: str, origin: str, cache: Cache[Rules], get: Callable[[str], Awaitable[Rules]]) -> Rules:
         """Return what is known of a site; those who ask while it is being asked for wait for the same answer."""
@@ -106,6 +119,8 @@ class Sites:
             rules, kept_s = Receipt.of("robots.txt", value), UNSURE_S["robots"]
         elif not page.none_there:
             raise Fault(fault.reason, f"robots.txt: {fault.detail}", fault.is_http)
+        elif self.config.robots_4xx == "refuse" and fault.reason.startswith("http_4"):
+            rules = RobotsRules.forbidding_all(f'answered {fault.reason}, and fetch.robots_4xx = "refuse"')
         self.memory.robots.put(origin, rules, kept_s, 500 + getattr(rules, "size", 0))
         return rules
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from filters.fetch.img2dataset import LACKS, missing
+from filters.fetch.optout import FORMER, LATER
 from filters.images.decode import ImageLimits
 from manifests.files import write_json
 from manifests.journal import FileRecord, ShardRecord, records_of
@@ -32,7 +33,7 @@ from pipeline.steps.sharding import one_batch_each, regroup, without_gaps
 PLANNED = ("uid", "source", "source_row", "url", *CARRIED)
 PACE = {"host_connections", "host_rate", "max_crawl_delay_s", "max_wait_s", "breaker_faults", "breaker_rest_s"}
 NOT_IN_DIGEST = {"connect_to", "concurrency", "user_agent", "retries", *PACE}
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {"robots_4xx": "allow"}
 """Keys of [fetch] that came later, with the value under which shards of before count as made: it stays out of the key
 of the step, so that nothing that was fetched is asked for again."""
 
@@ -54,7 +55,7 @@ class Fetch(Step):
         """Return the recipe's [fetch] without what only says how to get there."""
         values = {key: value for key, value in self.recipe.plain()["fetch"].items() if key not in NOT_IN_DIGEST}
         values = {key: value for key, value in values.items() if key not in ADDED or value != ADDED[key]}
-        return {**values, "store_side": self.recipe.store_side}
+        return {**values, **_opt_outs(values["opt_outs"]), "store_side": self.recipe.store_side}
 
     def plan(self) -> list[Unit]:
         """Write the shards' rows to `manifests/plan/fetch/`."""
@@ -123,3 +124,14 @@ class Fetch(Step):
             own,
             frozenset(read_tombstones(self.root).values("sha256").to_pylist()),
         )
+
+
+def _opt_outs(words: list[str]) -> dict[str, list[str]]:
+    """Return what of `fetch.opt_outs` is part of the key: the words of before as they stand, and which of the later
+    ones are off.
+
+    A recipe that was resolved before there were later words names none of them: its shards keep their key too.
+    """
+    off = [word for word in LATER if word not in words]
+    former = [word for word in words if word in FORMER]
+    return {"opt_outs": former, **({"opt_outs_off": off} if 0 < len(off) < len(LATER) else {})}

@@ -59,7 +59,63 @@ def test_ports_are_sites_of_their_own_and_redirects_are_asked_too(server: Hostil
 def test_robots_can_be_switched_off(server: HostileServer) -> None:
     server.behaviours["/robots.txt"] = text(DENY)
     assert ask(server, "http://a.example/good", robots=False)[0].body == GOOD
+    server.requests.clear()
+    assert ask(server, "http://a.example/good", robots=False, opt_outs=["noai"])[0].body == GOOD
     assert ("a.example", "/robots.txt") not in server.requests
+
+
+def test_what_robots_txt_says_of_training_is_read_where_it_is_not_obeyed_otherwise(server: HostileServer) -> None:
+    server.behaviours["/robots.txt"] = text(b"User-agent: *\nDisallow: /\nContent-Signal: /good ai-train=no")
+    refused, free = ask(server, "http://a.example/good", "http://a.example/html", robots=False)
+    line = "Content-Signal: /good ai-train=no"
+    assert (refused.reason, refused.receipt) == ("opted_out", Receipt("robots.txt Content-Signal", line))
+    assert (free.reason, free.body) == (None, HTML)
+    assert ("a.example", "/good") not in server.requests
+
+
+@pytest.mark.parametrize("how", [lambda x: x.reset(), text(b"", "500 Oops"), lambda x: x.send(b"\0\r\n\r\n")])
+def test_a_robots_txt_that_need_not_be_obeyed_may_fail(server: HostileServer, how: Behaviour) -> None:
+    server.behaviours["/robots.txt"] = how
+    assert ask(server, "http://a.example/good", robots=False)[0].body == GOOD
+
+
+def test_statements_in_robots_txt_leave_receipts_and_can_be_switched_off(server: HostileServer) -> None:
+    server.behaviours["/robots.txt"] = text(
+        b"User-agent: *\nContent-Usage: train-ai=n\nContent-Usage: /html train-ai=y"
+    )
+    refused, free = ask(server, "http://a.example/good", "http://a.example/html")
+    receipt = Receipt("robots.txt Content-Usage", "Content-Usage: train-ai=n")
+    assert (refused.reason, refused.receipt, free.reason) == ("opted_out", receipt, None)
+    assert ("a.example", "/good") not in server.requests
+    assert ask(server, "http://a.example/good", opt_outs=["content-signal"])[0].body == GOOD
+
+
+def test_statements_in_headers_are_obeyed(server: HostileServer) -> None:
+    server.behaviours["/usage"] = text(GOOD, "200 OK", "Content-Usage: search=y", "Content-Usage: train-ai=n")
+    server.behaviours["/signal"] = text(GOOD, "200 OK", "content-signal: ai-train=no")
+    server.behaviours["/undone"] = text(GOOD, "200 OK", "Content-Usage: train-ai=n", "Content-Usage: train-ai=y")
+    server.behaviours["/hop"] = text(b"", "302 Found", "Location: /usage")
+    urls = [f"http://a.example/{name}" for name in ("usage", "signal", "undone", "hop")]
+    answers = ask(server, *urls)
+    usage = Receipt("Content-Usage header", "search=y, train-ai=n")
+    assert [answer.receipt for answer in answers] == [
+        usage,
+        Receipt("Content-Signal header", "ai-train=no"),
+        None,
+        usage,
+    ]
+    assert [answer.reason for answer in answers] == ["opted_out", "opted_out", None, "opted_out"]
+    assert [answer.reason for answer in ask(server, *urls, opt_outs=["noai"])] == [None] * 4
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found", "410 Gone"])
+def test_a_robots_txt_that_answers_4xx_forbids_all_where_the_recipe_says_so(server: HostileServer, status: str) -> None:
+    server.behaviours["/robots.txt"] = text(HTML, status)
+    assert ask(server, "http://a.example/good")[0].body == GOOD
+    (answer,) = ask(server, "http://a.example/good", robots_4xx="refuse")
+    line = f'answered http_{status[:3]}, and fetch.robots_4xx = "refuse"'
+    assert (answer.reason, answer.receipt) == ("robots", Receipt("robots.txt", line))
+    assert Counter(server.requests)["a.example", "/good"] == 1
 
 
 ROBOTS: dict[str, tuple[Behaviour, str | None]] = {

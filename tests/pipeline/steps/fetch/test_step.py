@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from filters.fetch.optout import OPT_OUTS
 from manifests.schema import CARRIED, schema
 from manifests.tables import SELECTED
 from manifests.tombstones import TABLE, write_tombstones
@@ -93,6 +94,25 @@ def test_how_to_get_there_is_no_part_of_the_key_and_what_is_stored_is(tmp_path):
     assert fetch(tmp_path, **courtesy, host_rate=1, breaker_rest_s=1).own_key == key
     others = ({"jpeg_quality": 90}, {"max_bytes": 10}, {"robots": False}, {"store_side": 99})
     assert len({key, *(fetch(tmp_path, **values).own_key for values in others)}) == 5
+
+
+def test_words_and_keys_that_came_later_leave_the_key_of_before_alone(tmp_path):
+    """These are the settings that a default recipe had before robots_4xx and the later words of opt_outs were
+    there."""
+    former = ["noai", "noimageai", "noml", "noindex", "noimageindex", "none", "tdmrep"]
+    before = {
+        "engine": "tessera", "deadline_s": 20.0, "max_bytes": 50_000_000, "max_redirects": 5,
+        "max_pixels": 100_000_000, "allow_addresses": [], "shard_rows": 2, "store_side": 176, "robots": True,
+        "opt_outs": former, "jpeg_quality": 95,
+    }  # fmt: skip
+    assert fetch(tmp_path).settings() == before
+    assert fetch(tmp_path, opt_outs=former).settings() == before  # a recipe that was resolved before they were there
+    later = [word for word in OPT_OUTS if word not in former]
+    for word in later:
+        others = [name for name in OPT_OUTS if name != word]
+        assert fetch(tmp_path, opt_outs=others).settings() == {**before, "opt_outs_off": [word]}
+    assert fetch(tmp_path, opt_outs=later).settings() == {**before, "opt_outs": []}
+    assert fetch(tmp_path, robots_4xx="refuse").settings() == {**before, "robots_4xx": "refuse"}
 
 
 def test_a_worker_knows_this_invocations_hosts_and_stores_a_tenth_more_than_the_largest_tier(tmp_path):
