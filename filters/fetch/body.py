@@ -1,15 +1,13 @@
 """Collect one response's body under a cap, on disk once it is large, decompressed if the server insisted."""
 
 import tempfile
-import zlib
+from collections.abc import Iterator
+
+from filters.fetch.codings import CodingFault, Codings
 
 IN_MEMORY = 1 << 20
 """Bytes of one body kept in memory; what is larger waits in a temporary file, so that memory does not grow with hostile
 bodies."""
-STEP = 1 << 16  # bytes that one decompression step may make
-PLAIN = {"", "identity", "none"}
-GZIP = {"gzip", "x-gzip"}
-OTHER = {"br", "zstd", "compress", "x-compress", "dcb", "dcz"}
 
 
 class BodyFault(Exception):
@@ -27,15 +25,10 @@ class Body:
         """`encoding`: the Content-Encoding header. Raises BodyFault for one that cannot be undone."""
         self.max_bytes = max_bytes
         self.sent = self.size = 0
-        self.encoding = encoding.strip().lower()
-        if self.encoding in OTHER or "," in self.encoding:
-            raise BodyFault(
-                "bad_response", f"Content-Encoding {self.encoding[:60]!r}, though only identity was asked for"
-            )
-        # Names that are no coding ("utf-8", "binary", "aws-chunked" on stored objects) are common mistakes: the bytes
-        # are plain.
-        self.coded = self.encoding in GZIP or self.encoding == "deflate"
-        self._inflate: zlib._Decompress | None = None
+        try:
+            self.codings = Codings(encoding, max_bytes)
+        except CodingFault as fault:
+            raise BodyFault(fault.reason, fault.detail) from fault
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 -- take() or close() ends it
 
     def feed(self, data: bytes) -> None:
@@ -43,33 +36,17 @@ class Body:
         self.sent += len(data)
         if self.sent > self.max_bytes:
             raise BodyFault("too_large", f"more than {self.max_bytes} bytes sent")
-        if not self.coded:
+        if self.codings:
+            self._undo(self.codings.feed(data))
+        else:
             self._write(data)
-            return
+
+    def _undo(self, pieces: Iterator[bytes]) -> None:
         try:
-            self._decompress(data)
-        except zlib.error as error:
-            raise BodyFault("bad_response", f"Content-Encoding {self.encoding}: {error}") from error
-
-    def _decompress(self, data: bytes) -> None:
-        while data:
-            if self._inflate is not None and self._inflate.eof and not self._another(data[0]):
-                return
-            if self._inflate is None or self._inflate.eof:
-                self._inflate = zlib.decompressobj(self._window(data[0]))
-            self._write(self._inflate.decompress(data, STEP))
-            data = self._inflate.unconsumed_tail or self._inflate.unused_data
-
-    def _another(self, first: int) -> bool:
-        """Say whether what follows a finished stream is one more gzip member; padding and rubbish there are passed
-        over."""
-        return self.encoding in GZIP and first == 0x1F
-
-    def _window(self, first: int) -> int:
-        """Return zlib's word for the stream's wrapping: gzip, zlib, or none (what some servers send as deflate)."""
-        if self.encoding in GZIP:
-            return 16 + zlib.MAX_WBITS
-        return zlib.MAX_WBITS if first & 0x0F == 8 else -zlib.MAX_WBITS
+            for piece in pieces:
+                self._write(piece)
+        except CodingFault as fault:
+            raise BodyFault(fault.reason, f"{fault.detail}, {self.sent} bytes sent") from fault
 
     def _write(self, data: bytes) -> None:
         self.size += len(data)
@@ -79,12 +56,8 @@ class Body:
 
     def end(self) -> None:
         """Say that all was sent. Raises BodyFault for nothing at all, or a compressed stream that stops early."""
-        if self._inflate is not None:
-            self._write(self._inflate.flush())
-        if self._inflate is not None and not self._inflate.eof:
-            raise BodyFault(
-                "incomplete_body", f"{self.encoding} stream ends after {self.sent} bytes without its end mark"
-            )
+        if self.codings:
+            self._undo(self.codings.end())
         if not self.size:
             raise BodyFault("empty_body", "no bytes")
 

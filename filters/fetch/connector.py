@@ -4,8 +4,9 @@ it."""
 import resource
 import socket
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from functools import partial
 
 import aiohttp
 from aiohttp.abc import ResolveResult
@@ -16,6 +17,7 @@ from aiohttp.tracing import Trace
 
 from filters.fetch.dns import Resolver
 from filters.fetch.guard import BlockedAddress, ConnectMap, Guard
+from filters.fetch.protocol import LenientHandler
 
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]
 IDLE_SHARE, MOST_IDLE = 4, 4096
@@ -37,6 +39,7 @@ class Connector(aiohttp.TCPConnector):
         self.idle: OrderedDict[ResponseHandler, None] = OrderedDict()
         self.most_idle = min(MOST_IDLE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // IDLE_SHARE)
         super().__init__(resolver=resolver, use_dns_cache=False, limit=0, socket_factory=self._socket)
+        self._factory: Callable[[], ResponseHandler] = partial(LenientHandler, self._loop)  # type: ignore[assignment]
 
     def _socket(self, info: AddrInfo) -> socket.socket:
         """Make the socket for one sockaddr. Raises BlockedAddress where the guard refuses it: nothing is sent then."""

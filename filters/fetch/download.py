@@ -4,6 +4,7 @@ off."""
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ HEADERS = {"Accept": "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.
 REDIRECTS = {301, 302, 303, 307, 308}
 MAX_HEADER_LINE = 16_384  # bytes of one header line; 128 lines (aiohttp's default) may come
 BLOCK = 1 << 16  # bytes taken from a connection at a time
+RANGE = re.compile(r"bytes[ =](\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.IGNORECASE)
 SITE_DEADLINE_S = 10.0  # for robots.txt and tdmrep.json each, where the URL's own deadline is longer
 SITE_REDIRECTS = 5  # RFC 9309: at least five
 
@@ -194,7 +196,7 @@ class Downloader:
             raise Fault("too_large", f"Content-Length {length}, at most {size} bytes are taken")
         with contextlib.ExitStack() as closing:
             with Foreign() as arrival:
-                body = Body(size + BLOCK * cut, response.headers.get("Content-Encoding", ""))
+                body = Body(size + BLOCK * cut, ", ".join(response.headers.getall("Content-Encoding", ())))
                 closing.callback(body.close)
                 await _receive(response, body)
             error = arrival.error
@@ -212,6 +214,9 @@ async def _receive(response: aiohttp.ClientResponse, body: Body) -> None:
         async for block in response.content.iter_chunked(BLOCK):
             body.feed(block)
     body.end()
+    named = RANGE.fullmatch(response.headers.get("Content-Range", "").strip()) if response.status == 206 else None
+    if named and body.sent != int(named[2]) + 1:
+        raise BodyFault("incomplete_body", f"{body.sent} bytes of status 206, {int(named[2]) + 1} were named")
 
 
 @contextlib.asynccontextmanager
@@ -272,8 +277,18 @@ def _location(response: aiohttp.ClientResponse) -> str | None:
         if location := response.headers.get("Location", "").strip():
             return location
         raise Fault("bad_response", f"status {response.status} without a Location")
-    if response.status == 206:
-        raise Fault("incomplete_body", "status 206, though the whole was asked for")
+    if response.status == 206 and not _is_whole(response.headers.get("Content-Range", "")):
+        raise Fault("incomplete_body", f"status 206 with {response.headers.get('Content-Range', '')[:100]!r}")
     if not 200 <= response.status < 300:
         raise Fault(f"http_{response.status}", response.reason or "")
     return None
+
+
+def _is_whole(content_range: str) -> bool:
+    """Say whether an answer 206 to a request for the whole may hold the whole: all of its bytes, or from the first one
+    on where their number is not named; the picture's own end mark tells then."""
+    match = RANGE.fullmatch(content_range.strip())
+    if match is None:
+        return not content_range.strip()
+    first, last, total = match.groups()
+    return int(first) == 0 and (total == "*" or int(last) + 1 == int(total))

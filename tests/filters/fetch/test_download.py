@@ -43,13 +43,10 @@ EXPECTED: dict[str, str | None] = {
     ),
     **dict.fromkeys(("/noai-for-others", "/tdm-free")),
     **dict.fromkeys(("/noai", "/noai-for-us", "/noai-redirect", "/tdm-reserved"), "opted_out"),
-    **dict.fromkeys(
-        ("/http09", "/chunk-size-bomb", "/chunk-size-negative", "/endless-trailers", "/zstd", "/gzip-twice"),
-        "bad_response",
-    ),
-    **dict.fromkeys(
-        ("/two-lengths", "/length-and-chunks", "/length-plus", "/length-absurd", "/nul-in-header"), "bad_response"
-    ),
+    **dict.fromkeys(("/206", "/brotli", "/gzip-that-is-none", "/gzip-twice", "/length-and-chunks", "/zstd")),
+    **dict.fromkeys(("/http09", "/chunk-size-bomb", "/chunk-size-negative", "/endless-trailers"), "bad_response"),
+    "/chunk-extension-bomb": "bad_response",
+    **dict.fromkeys(("/two-lengths", "/length-plus", "/length-absurd", "/nul-in-header"), "bad_response"),
     **dict.fromkeys(("/status-99", "/status-1000", "/redirect-port-0", "/redirect-port-65536"), "bad_response"),
     **{f"/{status}": f"http_{status}" for status in (101, 300, 304, 500)},
     "/status-999": "http_999",
@@ -65,7 +62,7 @@ EXPECTED: dict[str, str | None] = {
     "/503": "http_503",
     **dict.fromkeys(("/empty", "/204"), "empty_body"),
     **dict.fromkeys(
-        ("/206", "/too-short", "/chunks-cut", "/gzip-cut", "/reset-mid-body", "/reset-to-the-end"), "incomplete_body"
+        ("/too-short", "/chunks-cut", "/gzip-cut", "/reset-mid-body", "/reset-to-the-end"), "incomplete_body"
     ),
     **dict.fromkeys(("/gzip-bomb", "/endless-body", "/endless-chunks", "/claims-much"), "too_large"),
     **dict.fromkeys(
@@ -73,7 +70,7 @@ EXPECTED: dict[str, str | None] = {
         "bad_response",
     ),
     **dict.fromkeys(
-        ("/chunks-bad", "/chunks-bad-later", "/brotli", "/gzip-that-is-none", "/redirect-nowhere", "/redirect-broken"),
+        ("/chunks-bad", "/chunks-bad-later", "/redirect-nowhere", "/redirect-broken"),
         "bad_response",
     ),
     **dict.fromkeys(("/reset", "/closed"), "connection"),
@@ -83,7 +80,7 @@ EXPECTED: dict[str, str | None] = {
     ),
     **dict.fromkeys(("/redirect-file", "/redirect-data"), "blocked_scheme"),
 }
-SLOW = ("/slow-header", "/slow-body", "/silent", "/endless-continue", "/chunk-extension-bomb")
+SLOW = ("/slow-header", "/slow-body", "/silent", "/endless-continue")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +126,7 @@ def test_one_request_hands_its_redirect_back_and_counts_one_attempt(server: Host
 
 def test_slow_answers_end_at_the_one_deadline(server: HostileServer) -> None:
     answers = fetch(server, *SLOW, *SLOW, "/good", deadline_s=1)
-    assert [answer.reason for answer in answers] == ["timeout"] * 10 + [None]
+    assert [answer.reason for answer in answers] == ["timeout"] * 8 + [None]
 
 
 def test_a_redirect_to_loopback_through_a_name() -> None:

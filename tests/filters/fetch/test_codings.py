@@ -1,0 +1,102 @@
+"""filters/fetch/codings.py: codings undone in pieces of any size, each under the cap."""
+
+import gzip
+import tracemalloc
+import zlib
+
+import brotli
+import pytest
+import zstandard
+
+from filters.fetch.codings import STEP, ZSTD_PIECE, CodingFault, Codings
+
+PLAIN = b"one two " * 40_000
+PICTURE = b"\xff\xd8\xff and so on"
+
+
+def undone(header: str, data: bytes, step: int, most: int = 1_000_000) -> bytes:
+    codings = Codings(header, most)
+    pieces = [piece for at in range(0, len(data), step) for piece in codings.feed(data[at : at + step])]
+    return b"".join((*pieces, *codings.end()))
+
+
+@pytest.mark.parametrize("step", [1, 3, 100_000])
+@pytest.mark.parametrize(
+    ("header", "sent"),
+    [
+        ("gzip", gzip.compress(PLAIN)),
+        ("deflate", zlib.compress(PLAIN)),
+        ("deflate", zlib.compress(PLAIN)[2:-4]),
+        ("BR", brotli.compress(PLAIN)),
+        ("zstd", zstandard.compress(PLAIN)),
+        ("zstd, gzip , br", brotli.compress(gzip.compress(zstandard.compress(PLAIN)))),
+        ("identity, gzip, utf-8", gzip.compress(PLAIN)),
+    ],
+)
+def test_pieces_of_any_size(header: str, sent: bytes, step: int) -> None:
+    assert undone(header, sent, step) == PLAIN
+
+
+@pytest.mark.parametrize("header", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
+def test_a_picture_that_was_never_coded_is_passed_through(header: str) -> None:
+    assert undone(header, PICTURE, 1) == PICTURE == undone(header, PICTURE, 100)
+
+
+def test_the_outer_coding_may_be_the_only_one() -> None:
+    assert undone("gzip, gzip", gzip.compress(PICTURE), 5) == PICTURE
+
+
+@pytest.mark.parametrize("header", ["", "identity", "none", "utf-8", "aws-chunked", "identity, binary"])
+def test_what_is_no_coding(header: str) -> None:
+    assert not Codings(header, 1)
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "reason"),
+    [
+        ("gzip", gzip.compress(PLAIN)[:-9], "incomplete_body"),
+        ("gzip", b"\x1f\x8b", "incomplete_body"),
+        ("br", brotli.compress(PLAIN)[:-1], "incomplete_body"),
+        ("zstd", zstandard.compress(PLAIN)[:-1], "incomplete_body"),
+        ("deflate", b"\x78\x9c" + bytes([0xFF] * 50), "bad_response"),
+        ("zstd", b"rubbish", "bad_response"),
+        ("zstd", b"\x28\xb5\x2f\xfd\x00\xa0" + bytes(40), "bad_response"),  # a window of 1 GiB
+        ("gzip", gzip.compress(bytes(1_000_001)), "too_large"),
+        ("br", brotli.compress(bytes(1_000_001)), "too_large"),
+        ("zstd", zstandard.compress(bytes(1_000_001)), "too_large"),
+        ("gzip, gzip", gzip.compress(gzip.compress(PLAIN) + bytes(2_000_000)), "too_large"),
+    ],
+)
+def test_reasons(header: str, data: bytes, reason: str) -> None:
+    with pytest.raises(CodingFault) as met:
+        undone(header, data, 1000)
+    assert met.value.reason == reason
+
+
+@pytest.mark.parametrize("header", ["compress", "gzip, dcb", "gzip, gzip, gzip, br"])
+def test_codings_that_are_not_undone(header: str) -> None:
+    with pytest.raises(CodingFault, match="bad_response"):
+        Codings(header, 1)
+
+
+@pytest.mark.parametrize(
+    ("header", "bomb", "most"),
+    [
+        ("br", brotli.compress(bytes(100_000_000), quality=2), 2 * STEP),
+        ("gzip", gzip.compress(bytes(100_000_000)), STEP),
+        ("zstd", zstandard.compress(bytes(100_000_000)), 131_072 * (ZSTD_PIECE // 4 + 1)),
+    ],
+)
+def test_a_bomb_makes_small_pieces(header: str, bomb: bytes, most: int) -> None:
+    """100 MB of zeros: the first 20 MB come in pieces of at most `most` bytes, and no more is held."""
+    tracemalloc.start()
+    largest = made = 0
+    for piece in Codings(header, 1 << 40).feed(bomb):
+        largest, made = max(largest, len(piece)), made + len(piece)
+        if made > 20_000_000:
+            break
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert largest <= most
+    assert made > 20_000_000
+    assert peak < 3 * most + (4 << 20)
