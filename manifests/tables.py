@@ -112,11 +112,16 @@ FEATURES = pa.schema(
         pa.field("caption_sha256", pa.binary(32)),
         pa.field("tokens", pa.int16(), metadata={"says": "real tokens, the closing one included, at most 120"}),
         pa.field("features", pa.binary(), metadata={"says": "tokens x width numbers of 16 bits, little endian"}),
+        pa.field(
+            "dtype",
+            pa.string(),
+            metadata={"says": "fp16, or bf16 where the recipe asks for it or fp16 overflows; null: as the recipe asks"},
+        ),
         *schema("reason"),
     ]
 )
 """`codes/t5/*.parquet`: a row per encoded pair; reason `missing_value` where it lacks the caption that the recipe
-names."""
+names, `not_finite` where a feature is NaN or infinite."""
 PACKED = pa.schema(
     [*schema("uid", "url", "text", "top_caption"), pa.field("said", SAID), pa.field("encoded", pa.string())]
 )

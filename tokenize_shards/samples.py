@@ -57,6 +57,19 @@ def pack_numbers(features: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, 
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
+def finite_numbers(features: np.ndarray[Any, Any], dtype: str) -> tuple[np.ndarray[Any, Any], str] | None:
+    """Return float32 features as `pack_numbers` gives them, and the dtype: bf16 where the wanted one overflows.
+
+    None for features that neither holds, with a NaN or an infinity among them.
+    """
+    for name in dict.fromkeys((dtype, "bf16")):
+        with np.errstate(over="ignore"):
+            numbers = pack_numbers(features, name)
+        if np.isfinite(features).all() and np.isfinite(unpack_numbers(numbers)).all():
+            return numbers, name
+    return None
+
+
 def unpack_numbers(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return stored features as float32: half floats, or bfloat16's bits in uint16."""
     if numbers.dtype == np.uint16:

@@ -10,7 +10,7 @@ from manifests.model_folder import files_fingerprint, missing_files, model_files
 from manifests.weights import WeightsError, WeightsFile
 from tokenize_shards.captions import clean_caption
 
-__all__ = ["MAX_TOKENS", "T5Features", "clean_caption", "t5_weights"]
+__all__ = ["MAX_TOKENS", "T5Features", "check_t5", "clean_caption", "t5_weights"]
 
 MAX_TOKENS = 120
 """LlamaGen's limit, the closing `</s>` included."""
@@ -63,6 +63,31 @@ def _cached(model: str) -> Path:
     return Path(found).parent
 
 
+def check_t5(model: str) -> None:
+    """Read every parameter of a T5, one tensor in memory at a time. Raises WeightsError for one that is NaN or
+    infinite: every feature would be."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    folder = _folder(model)
+    for path in model_files(folder, (".safetensors",)):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 -- no mapping
+                    tensor = file.get_tensor(name)
+                    _need_finite(folder, name, int((~torch.isfinite(tensor)).sum()), tensor.numel())
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"weights of T5: {path} cannot be loaded ({error}). {GET}") from error
+
+
+def _need_finite(folder: object, name: str, bad: int, count: int) -> None:
+    if bad:
+        raise WeightsError(
+            f"weights of T5: {bad:,} of {count:,} numbers of {name} in {folder} are NaN or infinite, and so would"
+            f" be the features. {GET}"
+        )
+
+
 class T5Features:
     """A T5 encoder that gives each caption its own number of feature vectors."""
 
@@ -88,6 +113,8 @@ class T5Features:
                 f"weights of T5: {self.weights.path} lacks parameters ({', '.join(sorted(report['missing_keys'])[:3])}"
                 f" …). {GET}"
             )
+        for name, tensor in loaded.named_parameters():
+            _need_finite(self.weights.path, name, int((~torch.isfinite(tensor)).sum()), tensor.numel())
         self._model: Any = loaded.to(device).eval()
         self._batch_size = batch_size
         self._device = device

@@ -40,6 +40,9 @@ ESCAPED = r'[\x00-\x1f"\\]'
 """Characters that JSON escapes: the control characters, the quote, the backslash."""
 ESCAPE_BYTES = 6
 """Bytes of the longest escape, `\\u0000`."""
+NUMBERS = {"fp16": "<f2", "bf16": "<u2"}
+FEATURE_COLUMNS = ["uid", "tokens", "features", "dtype"]
+"""What is read of stored features; tables of before have no `dtype`."""
 
 
 @dataclass(frozen=True)
@@ -243,14 +246,13 @@ class PackWorker:
     def _add_features(self, paths: list[Path], uids: pa.ChunkedArray, parts: dict[bytes, dict[str, Any]]) -> None:
         """Add `t5`: numbers of 16 bits (tokens, width), and a note of what made them, where a pair has its caption."""
         values = self.step.recipe.pretokenize
-        note = {"source": values.t5_caption, "dtype": values.t5_dtype, "weights": self.step.t5.weights()[0].sha256}
-        dtype = {"fp16": "<f2", "bf16": "<u2"}[values.t5_dtype]
-        for row in (
-            row for path in paths for row in self._rows_of(path, uids, ["uid", "tokens", "features"]).to_pylist()
-        ):
+        weights = self.step.t5.weights()[0].sha256
+        for row in (row for path in paths for row in self._rows_of(path, uids, FEATURE_COLUMNS).to_pylist()):
             if row["features"] is not None:
-                numbers = np.frombuffer(row["features"], dtype).reshape(row["tokens"], -1)
-                parts[row["uid"]]["t5"] = {"numbers": numbers, "note": {**note, "tokens": row["tokens"]}}
+                dtype = row.get("dtype") or values.t5_dtype
+                numbers = np.frombuffer(row["features"], NUMBERS[dtype]).reshape(row["tokens"], -1)
+                note = {"source": values.t5_caption, "dtype": dtype, "weights": weights, "tokens": row["tokens"]}
+                parts[row["uid"]]["t5"] = {"numbers": numbers, "note": note}
 
 
 def json_bytes(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

@@ -28,14 +28,16 @@ from pipeline.execution.step import Step, Unit
 from pipeline.steps.captions import sidecars, texts_sql
 from pipeline.steps.kept_pairs import Row
 from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
-from tokenize_shards.samples import captions_of, pack_numbers
-from tokenize_shards.text import MAX_TOKENS, T5Features, t5_weights
+from tokenize_shards.samples import captions_of, finite_numbers
+from tokenize_shards.text import MAX_TOKENS, T5Features, check_t5, t5_weights
 
 PLANNED = pa.schema([*schema("uid"), DRAW, pa.field("caption", pa.string())])
 CHUNK = 256  # rows encoded and written at a time: 60 MB of flan-t5-xl's
 ROW_GROUP_ROWS = 8
 """A packed shard takes a few rows from every table, and reads only the row groups that hold them: 2 MB of
 flan-t5-xl's."""
+NOT_FINITE = "not_finite"
+"""Why a pair has no stored features though it has its caption: one of them is NaN or infinite, in bf16 too."""
 TOKENS_PER_CHARACTER = 0.25  # of English captions, for the estimate alone
 
 
@@ -67,6 +69,11 @@ class T5(Step):
     def weights(self) -> tuple[WeightsFile, ...]:
         """Return the T5, where it is used. Raises WeightsError."""
         return (t5_weights(self.recipe.pretokenize.t5_weights),) if self.wanted else ()
+
+    def check(self) -> None:
+        """Read the T5's parameters, where it is used. Raises WeightsError for one that is NaN or infinite."""
+        if self.wanted:
+            check_t5(self.recipe.pretokenize.t5_weights)
 
     @property
     def width(self) -> int:
@@ -200,8 +207,12 @@ class T5Worker:
     def _encoded(self, pairs: list[Pair], captions: list[str]) -> Rows:
         rows: Rows = {}
         for (uid, _), features in zip(pairs, self.encoder.features(captions), strict=True):
-            numbers = pack_numbers(features, self.step.recipe.pretokenize.t5_dtype)
-            rows[uid] = {"tokens": len(numbers), "features": numbers.tobytes(), "reason": None}
+            stored = finite_numbers(features, self.step.recipe.pretokenize.t5_dtype)
+            if stored is None:
+                rows[uid] = {"reason": NOT_FINITE}
+                continue
+            numbers, dtype = stored
+            rows[uid] = {"tokens": len(numbers), "features": numbers.tobytes(), "dtype": dtype, "reason": None}
         return rows
 
 

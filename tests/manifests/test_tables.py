@@ -23,7 +23,7 @@ from manifests.tables import ATTEMPTS, CAPTIONED, CLUSTERS, CROP, ENCODED, ENCOD
         ("MATCHES", "uid by item detail"),
         ("CAPTIONED", "uid sha256 captioner caption short_caption model revision prompt flags reason"),
         ("ENCODED", "uid sha256 draw size crop n_crops crops codes reason"),
-        ("FEATURES", "uid draw caption_sha256 tokens features reason"),
+        ("FEATURES", "uid draw caption_sha256 tokens features dtype reason"),
         ("PACKED", "uid url text top_caption said encoded"),
     ],
 )

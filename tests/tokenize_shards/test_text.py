@@ -8,7 +8,7 @@ import torch
 
 from manifests.weights import WeightsError, WeightsFile
 from tokenize_shards.samples import pack_numbers, unpack_numbers
-from tokenize_shards.text import MAX_CHARACTERS, MAX_TOKENS, T5Features, clean_caption, t5_weights
+from tokenize_shards.text import MAX_CHARACTERS, MAX_TOKENS, T5Features, check_t5, clean_caption, t5_weights
 
 CAPTIONS = ["a cat", "", "the quick brown fox jumps over the lazy dog", "A CAT", "word " * 60, "dogs"]
 
@@ -108,3 +108,18 @@ def test_missing_parameters_are_not_made_up(tiny_t5: Path, tmp_path: Path) -> No
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(WeightsError, match=r"lacks parameters \(encoder\.final_layer_norm\.weight"):
         T5Features(str(tmp_path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_parameter_that_is_no_finite_number_is_refused(tiny_t5: Path, tmp_path: Path, value: float) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for path in tiny_t5.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    check_t5(str(tmp_path))
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["encoder.final_layer_norm.weight"][3] = value
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    for refuse in (check_t5, T5Features):
+        with pytest.raises(WeightsError, match=r"1 of 32 numbers of encoder\.final_layer_norm\.weight in .* are NaN"):
+            refuse(str(tmp_path))
