@@ -349,12 +349,13 @@ def finish(job: Job, sheets: SampleSheets | None) -> None:
     """Draw the loss curve and, where asked for, measure the recall; say where everything is."""
     said = save_loss_curve(job.folder / "loss.png", metrics_path(job), f"{job.config.model} on tier {job.config.tier}")
     if said:
-        print(said)
+        job.machine.say(said)
     if sheets and job.config.recall_pictures and isinstance(job.pictures, MemoryPictures):
         training = [job.choose(0, sample) for sample in job.pictures.samples]
         found = sheets.recall(job.folder, training, Asked(job.step, job.config.recall_pictures, job.root / "pairs"))
-        print("\n".join(found.lines()) if found else f"recall: measured before, see {job.folder / 'memorised.json'}")
-    print(f"results: {job.folder}", flush=True)
+        before = f"recall: measured before, see {job.folder / 'memorised.json'}"
+        job.machine.say("\n".join(found.lines()) if found else before)
+    job.machine.say(f"results: {job.folder}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ NO_TIER = (
 LARGEST = 2**63 - 1
 """The largest whole number that Arrow, DuckDB and C take."""
 DEEPEST = 32
+MOST_SHOWN = 200
+"""Characters of a wrong value that a message repeats."""
 BUNDLED = ("demo", "demo_artworks", "laion_coco")
 
 
@@ -123,23 +125,36 @@ def _explain(data: Mapping[str, Any], fault: Any) -> str:
     if where == "tier" and fault["type"] in ("missing", "too_short"):
         return NO_TIER
     if fault["type"] != "extra_forbidden":
-        got = "" if fault["type"] == "missing" else f" (got {fault.get('input')!r})"
+        of_table = fault["type"] == "value_error" and _section(fault["loc"])  # the message names the keys
+        got = "" if fault["type"] == "missing" or of_table else f" (got {_short(fault.get('input'))})"
         return f"{where}: {fault['msg']}{got}"
-    model: type[BaseModel] = Recipe
-    for part in fault["loc"][:-1]:
-        section = (
-            TierSection
-            if part == "tier"
-            else model.model_fields[part].annotation
-            if part in model.model_fields
-            else None
-        )
-        model = section if isinstance(section, type) and issubclass(section, BaseModel) else model
-    table = ".".join(str(part) for part in fault["loc"][:-1])
+    *sections, _ = fault["loc"]
+    model = next((found for end in range(len(sections), 0, -1) if (found := _section(sections[:end]))), Recipe)
+    table = ".".join(map(str, sections))
     return (
         f"unknown key {where!r}; known keys of {f'[{table}]' if table else 'the recipe'}:"
         f" {', '.join(sorted(model.model_fields))}"
     )
+
+
+def _section(loc: Sequence[Any]) -> type[BaseModel] | None:
+    """Return the model of the table at a place of the recipe, None where no table of its own stands there."""
+    model: type[BaseModel] = Recipe
+    for part in loc:
+        if part == "tier" and model is Recipe:
+            model = TierSection
+        elif model is not TierSection or part in model.model_fields:  # else the name of a tier
+            section = model.model_fields[part].annotation if part in model.model_fields else None
+            if not (isinstance(section, type) and issubclass(section, BaseModel)):
+                return None
+            model = section
+    return model
+
+
+def _short(value: Any) -> str:
+    """Return a value as Python writes it, of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}… of {len(text):,} characters"
 
 
 def apply_set(data: dict[str, Any], setting: str) -> None:

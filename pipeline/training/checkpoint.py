@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +142,7 @@ def latest_checkpoint(root: Path) -> Checkpoint | None:
         try:
             return _read_checkpoint(folder)
         except (OSError, FormatError) as error:
-            print(f"checkpoint {folder} is damaged ({error}): trying the one before", flush=True)
+            print(f"checkpoint {folder} is damaged ({error}): trying the one before", file=sys.stderr)
     return None
 
 

@@ -1,6 +1,8 @@
 """What this process is among others: rank, world, device, precision."""
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,9 +24,15 @@ class Machine:
         return self.rank == 0
 
     def say(self, line: str) -> None:
-        """Print a line once, not once per process."""
-        if self.leads:
+        """Print a line once, not once per process; where nobody reads any more (`… | head`), go on without."""
+        if not self.leads or sys.stdout.closed:
+            return
+        try:
             print(line, flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails at its exit
+            with contextlib.suppress(OSError):
+                print("note: nobody reads the output any more; training goes on without it", file=sys.stderr)
 
     def first(self, work: Callable[[], None]) -> None:
         """Let the leading process do something before the others go on."""

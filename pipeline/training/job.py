@@ -12,6 +12,7 @@ from manifests.weights import WeightsError
 from pipeline.gpt import GPT, build_gpt
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.train import TrainConfig
+from pipeline.training.caption_sources import check_sources
 from pipeline.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, start_from, sweep_checkpoints
 from pipeline.training.conditions import Conditioner, conditioner
 from pipeline.training.distributed import Machine, wrapped
@@ -83,6 +84,8 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     _check_condition(config, sample)
     _check_tokenizer(recipe, sample, machine)
     pictures = _open_pictures(config, shards, share)
+    if config.condition == "text" and (fallbacks := check_sources(shards, pictures, config.captions)):
+        machine.say(fallbacks)
     condition = conditioner(config, str(machine.device))
     gpt = _new_gpt(config, tokenizer).to(machine.device)
     job = Job(

@@ -150,9 +150,9 @@ def open_pictures(shards: Sequence[Shard], limits: Limits, share: Share) -> Pict
 def chooser(captions: Mapping[str, float], seed: int, classes: int = 0) -> Callable[[int, CodeSample], Example]:
     """Return the rule that draws a crop and a caption for (epoch, sample), by hash(uid, epoch, seed).
 
-    captions: source -> weight. Sources that a sample lacks are left out of its draw; where none is left, its first
-    caption is used, or an empty one. With `classes` the caption is the number of the sample's class; LoaderError is
-    raised where it has none below it.
+    captions: source -> weight. Sources that a sample lacks, or whose caption has no words, are left out of its draw;
+    where none is left, its first caption with words is used, or an empty one. With `classes` the caption is the number
+    of the sample's class; LoaderError is raised where it has none below it.
     """
 
     def choose(epoch: int, sample: CodeSample) -> Example:
@@ -167,11 +167,17 @@ def chooser(captions: Mapping[str, float], seed: int, classes: int = 0) -> Calla
     return choose
 
 
+def drawable(captions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the captions, (source, text), that have more than white space in them."""
+    return [caption for caption in captions if caption[1].strip()]
+
+
 def _drawn_caption(sample: CodeSample, weights: Mapping[str, float], share: float) -> tuple[str, str]:
-    candidates = [(caption, weights[caption[0]]) for caption in sample.captions if weights.get(caption[0], 0) > 0]
+    captions = drawable(sample.captions)
+    candidates = [(caption, weights[caption[0]]) for caption in captions if weights.get(caption[0], 0) > 0]
     rest = share * sum(weight for _, weight in candidates)
     for caption, weight in candidates:
         rest -= weight
         if rest < 0:
             return caption
-    return candidates[-1][0] if candidates else (*sample.captions, ("", ""))[0]
+    return candidates[-1][0] if candidates else (*captions, ("", ""))[0]

@@ -126,6 +126,20 @@ def test_faults_say_what_was_got_and_the_choices(recipe, sets, says):
         assert part in str(error.value)
 
 
+def test_a_fault_of_a_whole_table_does_not_repeat_it(recipe):
+    with pytest.raises(RecipeError) as error:
+        recipe("train.cooldown=0.5")
+    assert str(error.value) == (
+        "recipe: train: Value error, cooldown needs `steps`, and no `seconds`: its end must be known"
+    )
+
+
+def test_of_a_long_value_the_beginning_is_shown(recipe):
+    with pytest.raises(RecipeError) as error:
+        recipe(f"train.model='{'x' * 300}'")
+    assert str(error.value).endswith(f"(got '{'x' * 199}… of 302 characters)")
+
+
 def test_an_unknown_filter_lists_the_known_ones(recipe):
     with pytest.raises(RecipeError, match=r"filter\.rules\[0\].*sharpness.*aesthetic.*watermark"):
         recipe(text='[filter]\nrules = [{ use = "sharpness" }]\n[tier.a]\nsize = 8\n')

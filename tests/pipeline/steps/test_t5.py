@@ -62,9 +62,8 @@ def test_features_that_are_no_finite_numbers_are_counted_and_not_stored(tmp_path
 
 def test_packed_features_are_read_in_the_dtype_of_their_row(tmp_path):
     _, rows = made(tmp_path, "fp16", ["1.0 -2.5", "1.0 100000"])
-    weights = SimpleNamespace(sha256="w")
-    pretokenize = SimpleNamespace(t5_caption="alt", t5_dtype="fp16", seed=0)
-    step = SimpleNamespace(recipe=SimpleNamespace(pretokenize=pretokenize), t5=SimpleNamespace(weights=lambda: [weights]))
+    recipe = SimpleNamespace(pretokenize=SimpleNamespace(t5_caption="alt", t5_dtype="fp16", seed=0))
+    step = SimpleNamespace(recipe=recipe, t5=SimpleNamespace(weights=lambda: [SimpleNamespace(sha256="w")]))
     parts = {row["uid"]: {} for row in rows}
     worker = PackWorker(step, "parent")
     table = read_table(tmp_path / "codes" / "t5" / "pretrain-00000.parquet")

@@ -67,7 +67,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
     data = (newest / "model.safetensors").read_bytes()
     (newest / "model.safetensors").write_bytes(data[:-1] + b"\x7f")
     assert latest_checkpoint(tmp_path).step == 1
-    assert "0000002 is damaged (model.safetensors: not the recorded sha256)" in capsys.readouterr().out
+    assert "0000002 is damaged (model.safetensors: not the recorded sha256)" in capsys.readouterr().err
     (tmp_path / "0000001" / "state.json").unlink()
     assert latest_checkpoint(tmp_path) is None
     assert latest_checkpoint(tmp_path / "nowhere") is None

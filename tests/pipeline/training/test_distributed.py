@@ -1,5 +1,8 @@
 """Who a process is among others, and what it does before and beside them."""
 
+import os
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -74,3 +77,14 @@ def test_among_others_gradients_are_averaged_before_anything_is_compiled(monkeyp
     model, gpu = nn.Linear(2, 1), torch.device("cuda", 1)
     assert wrapped(model, Machine(1, 2, CPU), compiled=False) == ("ddp", model, None)
     assert wrapped(model, Machine(1, 2, gpu), compiled=True) == ("compiled", ("ddp", model, [gpu]))
+
+
+def test_a_reader_of_the_output_that_left_stops_nothing(monkeypatch, capsys):
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        os.close(reading)
+        Machine(0, 1, CPU).say("step 1")
+        Machine(0, 1, CPU).say("step 2")
+    assert capsys.readouterr().err == "note: nobody reads the output any more; training goes on without it\n"
+    Machine(0, 1, CPU).say("after the end of the output")

@@ -116,3 +116,11 @@ def test_a_sample_without_the_wanted_captions_uses_its_first_or_none():
     choose = chooser({"llava": 1.0}, 0)
     assert choose(0, sample_with(0, (("alt", "a"), ("top_caption", "t")))).caption == "a"
     assert choose(0, sample_with(0, ())).caption == ""
+
+
+def test_an_empty_caption_is_not_drawn_where_another_has_words():
+    choose = chooser({"alt": 1.0, "llava": 1.0}, seed=0)
+    sample = sample_with(1, (("alt", " \n"), ("llava", "a cat"), ("top_caption", "t")))
+    assert {choose(epoch, sample).caption for epoch in range(50)} == {"a cat"}
+    assert choose(0, sample_with(1, (("alt", ""), ("top_caption", "t")))).caption == "t"
+    assert choose(0, sample_with(1, (("alt", ""),))).caption == ""

@@ -1,0 +1,71 @@
+"""Look, before the first step, whether the codes have the captions that `train.captions` names."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.training.loader import MemoryPictures, Pictures, drawable
+from tokenize_shards.samples import CodeSample, LoaderError, Shard, read_samples
+
+ENOUGH = 10_000
+"""Samples of streamed shards that are counted: packing has shuffled them, so they stand for all. More are read only
+while a source has not been seen."""
+
+
+@dataclass
+class Sources:
+    """What was counted: samples, those with words from each source, those without any wanted one, those without any."""
+
+    wanted: tuple[str, ...]
+    samples: int = 0
+    having: Counter[str] = field(default_factory=Counter)
+    without: int = 0
+    empty: int = 0
+
+    def count(self, sample: CodeSample) -> None:
+        """Count one sample."""
+        there = {source for source, _ in drawable(sample.captions)}
+        self.samples += 1
+        self.having.update(there)
+        if not there.intersection(self.wanted):
+            self.without += 1
+            self.empty += not there
+
+    @property
+    def missing(self) -> list[str]:
+        """Return the wanted sources that no sample has."""
+        return [source for source in self.wanted if not self.having[source]]
+
+
+def check_sources(shards: Sequence[Shard], pictures: Pictures, weights: Mapping[str, float]) -> str | None:
+    """Return what to tell of samples that have none of the weighted sources, None where all have one.
+
+    Samples in memory are all counted, streamed ones until ENOUGH, and on until each source was seen. Raises LoaderError
+    for a source that no sample has.
+    """
+    sources = Sources(tuple(source for source, weight in weights.items() if weight > 0))
+    in_memory = isinstance(pictures, MemoryPictures)
+    for sample in pictures.samples if isinstance(pictures, MemoryPictures) else _streamed(shards):
+        sources.count(sample)
+        if not in_memory and sources.samples >= ENOUGH and not sources.missing:
+            break
+    if sources.missing:
+        counts = sorted(sources.having.items())
+        there = ", ".join(f"{name} ({count:,} of {sources.samples:,})" for name, count in counts)
+        raise LoaderError(
+            f"train.captions: no sample has a caption from {sources.missing[0]!r}; the sources that there are:"
+            f" {there or 'none'}"
+        )
+    if not sources.without:
+        return None
+    share = f"{sources.without:,} of {'all' if in_memory else 'the first'} {sources.samples:,} samples"
+    return (
+        f"captions: {share} have none from {', '.join(sources.wanted)}: {sources.without - sources.empty:,} are trained"
+        f" on another source's, {sources.empty:,} on an empty one"
+    )
+
+
+def _streamed(shards: Iterable[Shard]) -> Iterator[CodeSample]:
+    for shard in shards:
+        if shard.samples:
+            yield from read_samples(shard)
