@@ -48,6 +48,12 @@ def test_columns_that_the_ledger_holds_of_dropped_rows(tmp_path):
     assert shard.held() == {"width", "height"}
 
 
+def test_a_column_that_only_a_scorer_knows_is_left_out_of_the_selected_rows(tmp_path):
+    path = tmp_path / "s.parquet"
+    write_table(path, pa.table({"a": [1]}))
+    assert Shard("s", 1, path, path).selected(["a", "stock_mark"]).column_names == ["a"]
+
+
 def test_typed_casts_what_is_there_and_fills_what_is_not():
     table = pa.table({"width": pa.chunked_array([[1], [2]], pa.int64()), "mine": ["a", "b"]})
     batch = typed(table, ("width", "height", "mine"))
