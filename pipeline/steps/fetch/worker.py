@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
+from filters.fetch.embedded import embedded_refusal
 from filters.fetch.img2dataset import download
 from filters.fetch.messages import Download, Request
 from filters.images.decode import ImageFault, ImageLimits, store
@@ -99,6 +100,9 @@ class FetchWorker:
                     receipt=answer.receipt,
                     tries=answer.attempts,
                 )
+                if answer.body and (refused := embedded_refusal(answer.body, self.config.opt_outs)):
+                    yield replace(got, reason="opted_out", receipt=refused, detail=f"{refused.rule}: {refused.value}")
+                    continue
                 try:
                     yield got if answer.body is None else replace(got, stored=store(answer.body, self.limits))
                 except ImageFault as fault:

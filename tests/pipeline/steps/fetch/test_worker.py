@@ -22,6 +22,7 @@ from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import METADATA, Attempt, Result, Spool
 from pipeline.steps.fetch.worker import FetchWorker
 from tests.support.records import uid
+from tests.support.refusing_files import jpeg_with, refusing, standard
 from tests.support.small_web import jpeg, picture
 
 NAMES = ("0.jpg", "none.jpg", "2.jpg", "page.jpg")
@@ -163,3 +164,17 @@ def test_from_the_web_the_same_pairs_come_with_their_status(tmp_path, web):
     assert record.rows_out == 2
     row = pq.read_table(tmp_path / "pairs" / "00000.parquet").to_pylist()[0]
     assert [row[name] for name in ("width", "height", "original_width", "original_height")] == [64, 64, 96, 96]
+
+
+def test_a_picture_that_refuses_training_within_itself_is_not_stored(local):
+    worker, unit = local
+    picture_file = jpeg_with(standard(refusing("DMI-PROHIBITED")))
+    (worker.root.parent / "p" / "0.jpg").write_bytes(picture_file)
+    record = worker.run(unit, InFlight())
+    assert (record.rows_out, record.dropped) == (1, {"missing_file": 1, "not_an_image": 1, "opted_out": 1})
+    rows = pq.read_table(worker.root / "ledger" / "fetch" / "00000.parquet").to_pylist()
+    value = "http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED"
+    assert (rows[0]["reason"], rows[0]["rule"], rows[0]["value"]) == ("opted_out", "XMP plus:DataMining", value)
+    assert b"useplus" not in b"".join(path.read_bytes() for path in (worker.root / "pairs").iterdir())
+    worker = replace(worker, config=FetchConfig(opt_outs=["noai"]))
+    assert worker.run(unit, InFlight()).rows_out == 2
