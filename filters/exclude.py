@@ -2,20 +2,20 @@
 
 import csv
 import re
-import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from filters.fetch.url import UrlFault, normalise
+from filters.url_forms import Forms, host_forms, named_hosts, url_forms
 from manifests.extras import need
 
 KINDS = ("uid", "url", "host", "hash", "phash")
@@ -29,18 +29,13 @@ TYPES: dict[str, pa.DataType] = {
     "phash": pa.uint64(),
 }
 LOOKS = {
-    "url": r"(?i)https?://[^\s/?#]+\S*",
+    "url": r"(?i)https?:[\\/]+[^\s/\\?#]+\S*",
     "uid": r"[0-9a-fA-F]{32}",
     "phash": r"[0-9a-fA-F]{16}",
     "hash": r"-?[0-9]{1,19}",
     "host": r"[^\s/?#@:,]+\.[^\s/?#@:,]+",
 }
 """What a line of each kind looks like; of several that fit, the user must say which is meant."""
-ODD = r"[^!-$&-~]"
-"""What makes a path worth a look: a `%`, or anything but printable ASCII."""
-UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")
-PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
-PARTS = r"^\s*(?i:https?)://(?:[^/?#@\s]*@)?(?P<host>\[[^\]]*\]|[^/?#:\s]*)(?P<port>:[0-9]*)?(?P<rest>[^#]*)"
 
 
 class ListError(ValueError):
@@ -58,12 +53,16 @@ class KindError(ListError):
 @dataclass(frozen=True)
 class Listed:
     """One list: its kind, the name of its file, and its values in canonical form; `radius` in bits counts for pHashes
-    alone."""
+    alone.
+
+    `before`: of URLs and hosts the forms that lists had before, where they are others: what they named stays named.
+    """
 
     kind: str
     name: str
     values: pa.Array
     radius: int = 0
+    before: pa.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,12 @@ class Exclusions:
 
     @cached_property
     def by_kind(self) -> dict[str, pa.Array]:
-        """Return kind -> distinct values of all its lists."""
+        """Return kind -> distinct values of all its lists, in every form."""
         kinds = {one.kind for one in self.lists} & set(OF_ROWS)
         return {
-            kind: pa.concat_arrays([one.values for one in self.lists if one.kind == kind]).unique()
+            kind: pa.concat_arrays([values for one in self.lists if one.kind == kind for values in _all(one)])
+            .drop_null()
+            .unique()
             for kind in sorted(kinds)
         }
 
@@ -87,18 +88,21 @@ class Exclusions:
         rows = len(columns["uid"])
         hit = pa.array(np.zeros(rows, np.bool_))
         for kind, values in self.by_kind.items():
-            found = (
-                _is_in_hosts(columns["url"], values)
-                if kind == "host"
-                else pc.is_in(_of_rows(kind, columns), value_set=values)
-            )
+            if kind == "host":
+                found = _is_in_hosts(columns["url"], values)
+            elif kind == "url":
+                found = url_forms(columns["url"]).either(partial(pc.is_in, value_set=values))
+            else:
+                found = pc.is_in(_of_rows(kind, columns), value_set=values)
             hit = pc.or_(hit, pc.fill_null(found, False))
         return hit
 
 
+def _all(listed: Listed) -> list[pa.Array]:
+    return [listed.values] if listed.before is None else [listed.values, listed.before]
+
+
 def _of_rows(kind: str, columns: Mapping[str, pa.Array]) -> pa.Array:
-    if kind == "url":
-        return normal_urls(columns["url"])
     if kind == "hash":
         computed = laion_hashes(columns["url"], columns.get("text"))
         return pc.coalesce(columns["hash"], computed) if "hash" in columns else computed
@@ -119,64 +123,10 @@ def laion_hashes(url: pa.Array, text: pa.Array | None) -> pa.Array:
     return pa.array(found, pa.int64())
 
 
-def normal_urls(urls: pa.Array) -> pa.Array:
-    """Return http(s) URLs as they are compared, others null: without scheme, user, default port and fragment, the host
-    in lower case.
-
-    http and https are one, so that a takedown of either form counts; so are percent-encodings of one path (RFC 3986,
-    6.2.2).
-    """
-    parts = pc.extract_regex(urls, PARTS)
-    host, port, rest = (pc.struct_field(parts, name) for name in ("host", "port", "rest"))
-    rest = pc.utf8_rtrim_whitespace(rest)
-    port = pc.if_else(pc.is_in(port, value_set=pa.array(["", ":", ":80", ":443"])), "", port)
-    rest = pc.if_else(pc.starts_with(rest, "/"), rest, pc.binary_join_element_wise("/", rest, ""))
-    return pc.binary_join_element_wise(_normal_hosts(host), port, _normal_escapes(rest), "")
-
-
-def _normal_escapes(rests: pa.Array) -> pa.Array:
-    """Return paths and queries with `%` before upper-case digits, and only where a URL needs it."""
-    odd = pc.fill_null(pc.match_substring_regex(rests, ODD), False)
-    if not pc.any(odd).as_py():
-        return rests
-    mended = pa.array([_escaped(rest) for rest in rests.filter(odd).to_pylist()], pa.string())
-    return pc.replace_with_mask(rests, odd, mended)
-
-
-def _escaped(rest: str) -> str:
-    return quote(re.sub("%[0-9a-fA-F]{2}", _escape, rest), safe=PRINTABLE)
-
-
-def _escape(found: re.Match[str]) -> str:
-    letter = chr(int(found[0][1:], 16))
-    return letter if letter in UNRESERVED else found[0].upper()
-
-
-def _normal_hosts(hosts: pa.Array) -> pa.Array:
-    """Return hosts in lower case, in ASCII (IDNA), without the root's dot."""
-    lower = pc.utf8_rtrim(pc.utf8_lower(hosts), ".")
-    if pc.all(pc.string_is_ascii(lower)).as_py() in (True, None):
-        return lower
-    return pa.array([_ascii_host(host) for host in lower.to_pylist()], pa.string())
-
-
-def _ascii_host(host: str | None) -> str | None:
-    if host is None or host.isascii():
-        return host
-    try:
-        return host.encode("idna").decode()
-    except UnicodeError:
-        return host
-
-
-def hosts_of(urls: pa.Array) -> pa.Array:
-    """Return the hosts of http(s) URLs as they are compared, others null."""
-    return _normal_hosts(pc.struct_field(pc.extract_regex(urls, PARTS), "host"))
-
-
 def _is_in_hosts(urls: pa.Array, listed: pa.Array) -> pa.BooleanArray:
     """Tell whether a URL's host is listed, or lies below a listed one."""
-    return is_in_domains(hosts_of(urls), lambda domains: pc.is_in(domains, value_set=listed))
+    among = partial(pc.is_in, value_set=listed)
+    return host_forms(urls).either(lambda hosts: is_in_domains(hosts, among))
 
 
 def is_in_domains(hosts: pa.Array, among: Callable[[pa.Array], pa.Array]) -> pa.BooleanArray:
@@ -208,7 +158,11 @@ def read_list(path: Path, kind: str | None = None, radius: int = 0) -> Listed:
         raise ListError(f"{path}: not UTF-8 text ({error})") from error
     except (pa.ArrowException, csv.Error) as error:
         raise ListError(f"{path}: {str(error).splitlines()[0]}") from error
-    return Listed(found[0], path.name, found[1], radius)
+    kind, values = found
+    if kind not in ("url", "host"):
+        return Listed(kind, path.name, values, radius)
+    forms = _forms(kind, values)
+    return Listed(kind, path.name, forms.now, radius, None if forms.before is forms.now else forms.before)
 
 
 def require_regular(path: Path) -> None:
@@ -245,7 +199,7 @@ def _read_parquet(path: Path, kind: str | None) -> tuple[str, pa.Array]:
         return kind, array
     if kind == "uid" and pa.types.is_binary(array.type):
         return kind, array.cast(pa.binary(16))
-    return kind, _canonical(path, kind, enumerate(array.cast(pa.string()).to_pylist(), 1), "row")
+    return kind, _values(path, kind, enumerate(array.cast(pa.string()).to_pylist(), 1), "row")
 
 
 def _column(path: Path, names: Sequence[str], kind: str | None) -> tuple[str, int]:
@@ -272,7 +226,7 @@ def _read_text(path: Path, kind: str | None) -> tuple[str, pa.Array]:
     if lines[0][1].lower() in KINDS and kind in (None, lines[0][1].lower()):
         kind = lines.pop(0)[1].lower()
     kind = kind or _told(path, lines)
-    return kind, _canonical(path, kind, lines)
+    return kind, _values(path, kind, lines)
 
 
 def _read_csv(path: Path, kind: str | None) -> tuple[str, pa.Array]:
@@ -282,8 +236,8 @@ def _read_csv(path: Path, kind: str | None) -> tuple[str, pa.Array]:
             raise KindError(f"{path}: line 1: no header", f"wanted one with a column named {', '.join(KINDS)}")
         return kind, pa.array([], TYPES[kind])
     kind, column = _column(path, rows[0][1], kind)
-    return kind, _canonical(
-        path, kind, [(number, row[column] if column < len(row) else "") for number, row in rows[1:]]
+    return kind, _values(
+        path, kind, [(number, row[column] if column < len(row) else "") for number, row in rows[1:]], cells=True
     )
 
 
@@ -311,15 +265,23 @@ def _told(path: Path, lines: Sequence[tuple[int, str]]) -> str:
     raise KindError(f"{path}: line {number}: {text[:80]!r} {what}", wanted)
 
 
-def _canonical(
-    path: Path, kind: str, lines: Iterator[tuple[int, str]] | Sequence[tuple[int, str]], place: str = "line"
+def _values(
+    path: Path,
+    kind: str,
+    lines: Iterator[tuple[int, str]] | Sequence[tuple[int, str]],
+    place: str = "line",
+    cells: bool = False,
 ) -> pa.Array:
-    """Return the values as they are compared. Raises ListError at the first that is not of its kind."""
+    """Return the values, URLs and hosts as they are written. Raises ListError at the first that is not of its kind.
+
+    `cells`: the values are cells of a table, in which a URL may hold blanks.
+    """
     values: list[Any] = []
     for number, text in lines:
         text = text.strip()
         if not re.fullmatch(LOOKS[kind], text) and not (
-            kind == "host" and re.fullmatch(r"localhost|\[?[0-9a-fA-F:]+\]?", text)
+            (kind == "host" and re.fullmatch(r"localhost|\[?[0-9a-fA-F:]+\]?", text))
+            or (kind == "url" and (cells or place == "row") and _is_url(text))
         ):
             raise ListError(f"{path}: {place} {number}: {text[:80]!r} is no {kind}")
         values.append(
@@ -331,7 +293,16 @@ def _canonical(
         )
     if kind == "hash" and any(not -(1 << 63) <= value < 1 << 63 for value in values):
         raise ListError(f"{path}: a hash is outside 64 signed bits")
-    array = pa.array(values, TYPES[kind])
-    if kind == "host":
-        return _normal_hosts(pc.replace_substring_regex(array, r"^(\*\.|\.)", ""))
-    return normal_urls(array) if kind == "url" else array
+    return pa.array(values, TYPES[kind])
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return bool(normalise(text))
+    except UrlFault:
+        return False
+
+
+def _forms(kind: str, values: pa.Array) -> Forms:
+    """Return the forms of listed URLs or hosts."""
+    return url_forms(values) if kind == "url" else named_hosts(pc.replace_substring_regex(values, r"^(\*\.|\.)", ""))

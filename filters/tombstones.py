@@ -2,19 +2,25 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.exclude import hosts_of, is_in_domains, normal_urls
+from filters.exclude import is_in_domains
+from filters.url_forms import host_forms, place_forms
 from manifests.tombstones import Tombstones, value_digest
 
 
 def url_digests(urls: pa.Array) -> pa.Array:
-    """Return the sha256 of each normalised URL, in hex; of what is no http(s) URL as it stands. Null stays null."""
-    return digests(pc.coalesce(normal_urls(urls), urls))
+    """Return the sha256 of each URL's form, in hex; of what is no URL of the web its own. Null stays null."""
+    return digests(place_forms(urls).now)
+
+
+def in_urls(urls: pa.Array, wanted: pa.Array) -> pa.BooleanArray:
+    """Tell whether the sha256 of a URL's form, or of the one that tombstones of before hold, is wanted. Never null."""
+    return place_forms(urls).either(partial(_have_digests, wanted=wanted))
 
 
 def digests(values: pa.Array) -> pa.Array:
@@ -29,7 +35,7 @@ def named_rows(tombstones: Tombstones, columns: Mapping[str, pa.Array]) -> pa.Bo
     hit = pc.or_(hit, _at_places(tombstones, columns["source"], columns["source_row"]))
     urls, hosts = tombstones.values("url"), tombstones.values("host")
     if len(urls):
-        hit = pc.or_(hit, pc.is_in(url_digests(columns["url"]), value_set=urls))
+        hit = pc.or_(hit, in_urls(columns["url"], urls))
     if len(hosts):
         hit = pc.or_(hit, in_hosts(columns["url"], hosts))
     return pc.fill_null(hit, False)
@@ -37,9 +43,12 @@ def named_rows(tombstones: Tombstones, columns: Mapping[str, pa.Array]) -> pa.Bo
 
 def in_hosts(urls: pa.Array, wanted: pa.Array) -> pa.BooleanArray:
     """Tell whether the sha256 of a URL's host, or of a domain above it, is wanted. Never null."""
-    return pc.fill_null(
-        is_in_domains(hosts_of(urls), lambda domains: pc.is_in(digests(domains), value_set=wanted)), False
-    )
+    among = partial(_have_digests, wanted=wanted)
+    return host_forms(urls).either(lambda hosts: is_in_domains(hosts, among))
+
+
+def _have_digests(values: pa.Array, wanted: pa.Array) -> pa.BooleanArray:
+    return pc.is_in(digests(values), value_set=wanted)
 
 
 def _at_places(tombstones: Tombstones, source: pa.Array, row: pa.Array) -> pa.BooleanArray:
@@ -77,7 +86,8 @@ class Wanted:
         """Count the URLs whose own sha256, or their host's, has a tombstone."""
         values = column.unique().drop_null()
         urls, hosts = self._digests
-        hit = pc.is_in(url_digests(values), value_set=urls)
+        values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        hit = in_urls(values, urls)
         return int(pc.sum(pc.or_(hit, in_hosts(values, hosts)) if len(hosts) else hit).as_py() or 0)
 
     def hosts(self, names: Iterable[str]) -> int:

@@ -37,9 +37,9 @@ from pipeline.recipes.rules import build_rules, fillable, input_columns, own_fil
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.losses import lost_input
 
-URL_LIKE = r"^[A-Za-z][A-Za-z0-9+.-]*:."
-"""Something behind a scheme: which schemes may be fetched, and whether a host is in it, is the fetch step's
-business."""
+URL_LIKE = r"^[\x00-\x20]*[A-Za-z][A-Za-z0-9+.\t\n\r-]*:(?s:.)"
+"""Something behind a scheme, as browsers read it (blanks before, tabs and line ends within): which schemes may be
+fetched, and whether a host is in it, is the fetch step's business."""
 BATCH_ROWS = 65_536
 """Rows in hand at a time; nothing in the ledger depends on it."""
 HELD_ROWS = 1 << 18

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from filters.exclude import Exclusions, ListError, laion_hashes, normal_urls, read_list
+from filters.exclude import Exclusions, ListError, laion_hashes, read_list
 
 
 def listed(tmp_path, name, text, kind=None):
@@ -86,39 +86,6 @@ def test_files_that_cannot_be_read(tmp_path):
             read_list(tmp_path / name)
 
 
-def test_urls_are_compared_without_what_does_not_matter():
-    urls = [
-        "http://A.test:80/x#top",
-        "https://u:p@a.test:443/x ",
-        "a.test/x",
-        "ftp://a.test/x",
-        "http://a.test/X",
-        "http://a.test?q",
-        None,
-    ]
-    assert normal_urls(pa.array(urls)).to_pylist() == [
-        "a.test/x",
-        "a.test/x",
-        None,
-        None,
-        "a.test/X",
-        "a.test/?q",
-        None,
-    ]
-    assert normal_urls(pa.array(["http://a.test:8080/a b"])).to_pylist() == ["a.test:8080/a%20b"]
-    same = [
-        "http://a.test/~a/ä.jpg?x=é",
-        "http://a.test/%7ea/%c3%a4.jpg?x=%C3%A9",
-        "http://A.test./%7Ea/ä.jpg?x=%c3%a9",
-        None,
-    ]
-    assert normal_urls(pa.array(same)).unique().to_pylist() == ["a.test/~a/%C3%A4.jpg?x=%C3%A9", None]
-    assert normal_urls(pa.array(["http://a.test/a%2fb", "http://a.test/a/b"])).to_pylist() == [
-        "a.test/a%2Fb",
-        "a.test/a/b",
-    ]
-
-
 def rows(**columns):
     urls = [
         "http://a.example.org/1",
@@ -140,6 +107,95 @@ def rows(**columns):
 def test_hosts_take_what_lies_below_them(tmp_path):
     found = Exclusions((listed(tmp_path, "a.txt", "example.org\nmünchen.test\n"),)).hits(rows())
     assert found.to_pylist() == [True, False, True, True, False, False]
+
+
+PRIVATE = "http://x.test/private/b.jpg"
+SPELLINGS = [
+    "https://x.test/private/b.jpg",
+    "http://x.test/pub/../private/b.jpg",
+    "http://x.test/./private/./b.jpg",
+    "http://x.test/pub/%2e%2E/private/b.jpg",
+    "http://x.test/pub/.%2e/private/b.jpg",
+    "http://x.test/pri\tvate/b.jpg",
+    "http://x.test/private/\r\nb.jpg",
+    "ht\ttp://x.test/private/b.jpg",
+    "http://x.test/private/b.jpg?",
+    "http://x.test/private/b.jpg#top",
+    "http://x.test/%70rivate/%62.jpg",
+    "http://x.test./private/b.jpg",
+    "http://X.TEST:80/private/b.jpg",
+    "http://x.test:080/private/b.jpg",
+    "http://x.test:/private/b.jpg",
+    "http://\uff58.test/private/b.jpg",
+    "http://x.te\u00adst/private/b.jpg",
+    "http://%78.test/private/b.jpg",
+    "http://x\u3002test/private/b.jpg",
+    "http://me:word@x.test/private/b.jpg",
+    "http://x.test\\private\\b.jpg",
+    "http:\\\\x.test\\pub\\..\\private\\b.jpg",
+    "http:x.test/private/b.jpg",
+    "http:/x.test/private/b.jpg",
+    "http:///x.test/private/b.jpg",
+    " \n http://x.test/private/b.jpg\x00 ",
+]
+OTHERS = [
+    "http://x.test/private/B.jpg",
+    "http://x.test/private/b.jpg?x",
+    "http://x.test/private/b.jpg/",
+    "http://x.test/private%2Fb.jpg",
+    "http://x.test:8080/private/b.jpg",
+    "http://y.test/private/b.jpg?x.test/private/b.jpg",
+    "http://x.test@y.test/private/b.jpg",
+    "ftp://x.test/private/b.jpg",
+]
+
+
+def named(listed_, urls):
+    count = len(urls)
+    columns = {"uid": pa.array([b"u" * 16] * count, pa.binary(16)), "url": pa.array(urls, pa.string())}
+    return Exclusions((listed_,)).hits(columns).to_pylist()
+
+
+def test_no_spelling_of_a_listed_url_comes_through(tmp_path):
+    found = listed(tmp_path, "a.txt", f"{PRIVATE}\n")
+    assert found.values.to_pylist() == ["x.test/private/b.jpg"]
+    assert named(found, SPELLINGS) == [True] * len(SPELLINGS)
+    assert named(found, OTHERS) == [False] * len(OTHERS)
+
+
+def test_a_list_may_spell_a_url_as_it_likes(tmp_path):
+    for number, spelling in enumerate(SPELLINGS):
+        pq.write_table(pa.table({"url": [spelling]}), tmp_path / f"{number}.parquet")
+        found = read_list(tmp_path / f"{number}.parquet")
+        assert found.values.to_pylist() == ["x.test/private/b.jpg"], spelling
+        assert named(found, [PRIVATE]) == [True]
+
+
+def test_no_spelling_of_a_listed_host_comes_through(tmp_path):
+    for number, spelling in enumerate(("x.test", "X.TEST.", "\uff58.test", "*.x.te\u00adst", "%78.test")):
+        found = listed(tmp_path, f"{number}.txt", f"host\n{spelling}\n")
+        assert named(found, SPELLINGS) == [True] * len(SPELLINGS), spelling
+        assert named(found, OTHERS) == [True] * 5 + [False] * 3
+        assert named(found, ["http://cdn.\uff58.test\\", "http://xx.test/"]) == [True, False]
+    address = listed(tmp_path, "address.txt", "host\n127.0.0.1\n[0:0::1]\n0::2\n")
+    assert (
+        named(address, ["http://2130706433/", "http://0x7f.1/", "http://[::1]/x", "http://[0::0:2]:8/"]) == [True] * 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "url"),
+    [
+        ("http://faß.test/x", "http://fass.test/x"),  # IDNA 2003 has one spelling of both
+        ("http://x.test/{a}?q='", "https://X.test/{a}?q='"),
+        ("http://x.test/a/../b", "http://x.test:443/a/../b"),
+        ("http://a..b/x", "https://a..b./x"),  # no host that may be asked
+    ],
+)
+def test_what_a_list_named_before_the_url_standard_it_still_names(tmp_path, line, url):
+    assert named(listed(tmp_path, "a.txt", f"{line}\n"), [url]) == [True]
+    host = listed(tmp_path, "h.txt", "host\nfaß.test\n")
+    assert named(host, ["http://fass.test/", "http://faß.test/", "http://xn--fa-hia.test/"]) == [True] * 3
 
 
 def test_lists_add_up(tmp_path):

@@ -70,6 +70,60 @@ def test_a_removed_host_is_known_in_every_spelling_and_below():
         assert named(tombstones, SAME_HOST + OTHER_HOSTS) == [True] * len(SAME_HOST) + [False] * len(OTHER_HOSTS)
 
 
+def test_no_spelling_brings_a_removed_url_back():
+    """Those that browsers read as one, beside what RFC 3986 has as one."""
+    spellings = [
+        "http://pictures.test\\x\\..\\a~b\\%C3%BC.jpg?q=1",
+        " ht\ttps://pictures.test/./a%7Eb/ü.jp\ng?q=1",
+        "http:pictures.test/x/%2e%2E/a~b/ü.jpg?%71=1#",
+        "http://\uff50ictu\u00adres.t%65st:080/a~b/ü.jpg?q=1",
+    ]
+    for spelling in (SAME_URL[0], *spellings):
+        tombstones = tombstones_of(selector("url", spelling))
+        assert named(tombstones, [*SAME_URL, *spellings, *OTHER_URLS]) == [True] * 8 + [False] * len(OTHER_URLS)
+    host = tombstones_of(selector("host", "pictures.test"))
+    assert named(host, spellings) == [True] * 4
+
+
+BEFORE = {
+    "http://pictures.test/a/../b.jpg": "pictures.test/a/../b.jpg",
+    "http://pictures.test/b.jpg?": "pictures.test/b.jpg?",
+    "https://Pictures.test/{b}.jpg?q='1'": "pictures.test/{b}.jpg?q='1'",
+    "http://faß.test/b.jpg": "fass.test/b.jpg",
+    "http://0x7f.1/b.jpg": "0x7f.1/b.jpg",
+    "http://a..b/c.jpg": "a..b/c.jpg",
+    "./images/1.jpg": "./images/1.jpg",
+}
+"""URLs, and what their tombstones of before are the sha256 of: the URL as written, no dot segment resolved."""
+
+
+@pytest.mark.parametrize("url", BEFORE)
+def test_tombstones_of_before_bar_what_they_barred(url):
+    digest = hashlib.sha256(BEFORE[url].encode()).hexdigest()
+    old = Tombstones(pa.Table.from_pylist([{"kind": "url", "value_sha256": digest}], schema=TABLE))
+    assert named(old, [url, "http://pictures.test/c.jpg"]) == [True, False]
+    assert Wanted(old).urls(pa.array([url])) == 1
+
+
+def test_tombstones_of_before_bar_new_spellings_too():
+    digest = hashlib.sha256(b"pictures.test/b.jpg").hexdigest()
+    old = Tombstones(pa.Table.from_pylist([{"kind": "url", "value_sha256": digest}], schema=TABLE))
+    urls = ["http://pictures.test/a/../b.jpg", "http:\\\\pictures.test\\b.jpg?", "http://pictures.te\tst/b.jpg"]
+    assert named(old, urls) == [True] * 3
+    hosts = [{"kind": "host", "value_sha256": hashlib.sha256(b"fass.test").hexdigest()}]
+    of_host = Tombstones(pa.Table.from_pylist(hosts, schema=TABLE))
+    assert named(of_host, ["http://faß.test/", "http://cdn.fass.test/", "http://xn--fa-hia.test/"]) == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_removed_path_is_known_in_every_spelling():
+    removed = tombstones_of(selector("url", "images/a/../1.jpg", paths=True))
+    assert named(removed, ["images/1.jpg", "./images//1.jpg", "images/11.jpg", "1.jpg"]) == [True, True, False, False]
+
+
 def test_a_removed_row_is_known_by_its_uid_and_by_its_place():
     """The place counts where the input has changed under it: the row's own URL is gone from it by then."""
     tombstones = tombstones_of(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ from filters.exclude import (
     KindError,
     ListError,
     csv_records,
-    hosts_of,
     is_in_domains,
-    normal_urls,
     read_list,
     require_regular,
 )
-from filters.tombstones import digests, url_digests
+from filters.fetch.url import UrlFault, normalise
+from filters.tombstones import digests
+from filters.url_forms import host_forms, named_hosts, place_forms
 from manifests.files import FormatError, open_table, parsing, read_json, read_parquet, read_table
 from manifests.journal import records_of
 from manifests.tombstones import KINDS, value_digest
 from manifests.transaction import ASKED
+from pipeline.execution.redaction import domains
 from pipeline.recipes.schema import RecipeError
 
 WANTED = {
@@ -79,18 +81,26 @@ def selector(kind: str, text: str, paths: bool = False) -> Selector:
 
 def _host(value: str) -> str:
     """Return a host in canonical form, or nothing for what is none."""
-    if re.search(r"[\s/?#@,]|:(?![^\[]*\])", value):
+    if re.search(r"[\s/?#@,\\]|:(?![^\[]*\])", value):
         return ""
-    host = hosts_of(pa.array([f"http://{value}/"]))[0].as_py() or ""
+    host = named_hosts(pa.array([value]))[0][0].as_py() or ""
     return host if re.fullmatch(HOST, host) else ""
 
 
 def _url(value: str, paths: bool) -> str:
     """Return a URL as tombstones compare it, or nothing for what is none."""
-    web = re.fullmatch(WEB, value)
-    if web and (_host(web["host"]) or _host(f"{web['host']}.test")):  # a name of one label may be a host of a URL
-        return str(normal_urls(pa.array([value], pa.string()))[0].as_py())
-    return value if paths or re.fullmatch(OTHER, value) else ""
+    form = str(place_forms(pa.array([value], pa.string())).now[0].as_py())
+    return form if paths or _is_web(value) or re.fullmatch(OTHER, value) else ""
+
+
+def _is_web(value: str) -> bool:
+    """Tell whether a value is a URL of the web: one that may be asked for, or that only cannot be (too long, say)."""
+    try:
+        return bool(normalise(value))
+    except UrlFault:
+        found = re.fullmatch(WEB, value)
+    # a name of one label may be a host of a URL
+    return bool(found and (_host(found["host"]) or _host(f"{found['host']}.test")))
 
 
 def listed_selectors(path: Path) -> list[Selector]:
@@ -206,16 +216,15 @@ def _in_rows(table: pa.Table, by_kind: dict[str, dict[str, Selector]], hits: dic
         ):
             hits[uids[uid]].add(uid)
     if by_kind["url"]:
-        _match(url_digests(table["url"].combine_chunks()), table["uid"], by_kind["url"], hits)
+        for forms in place_forms(table["url"].combine_chunks()).each:
+            _match(digests(forms), table["uid"], by_kind["url"], hits)
     if hosts := {chosen.value: chosen for chosen in by_kind["host"].values()}:
-        named = hosts_of(table["url"].combine_chunks())
-        hit = pc.fill_null(
-            is_in_domains(named, lambda domains: pc.is_in(domains, value_set=pa.array(sorted(hosts)))), False
-        )
-        for host, uid in zip(named.filter(hit).to_pylist(), table["uid"].filter(hit).to_pylist(), strict=True):
-            labels = host.split(".")
-            for chosen in (hosts.get(".".join(labels[start:])) for start in range(len(labels))):
-                hits[chosen].add(uid) if chosen and uid else None
+        among = partial(pc.is_in, value_set=pa.array(sorted(hosts)))
+        for named in host_forms(table["url"].combine_chunks()).each:
+            hit = pc.fill_null(is_in_domains(named, among), False)
+            for host, uid in zip(named.filter(hit).to_pylist(), table["uid"].filter(hit).to_pylist(), strict=True):
+                for chosen in (hosts.get(domain) for domain in domains(host)):
+                    hits[chosen].add(uid) if chosen and uid else None
 
 
 def _match(values: pa.Array, uids: Any, by_digest: dict[str, Selector], hits: dict[Selector, set[bytes]]) -> None:

@@ -6,7 +6,7 @@ import re
 import pyarrow as pa
 import pytest
 
-from filters.exclude import normal_urls
+from filters.url_forms import normal_urls
 from manifests.files import read_json
 from manifests.manifest import Manifest
 from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest

@@ -29,7 +29,7 @@ BAD = {
         "nonsense",
         "pictures.test/5.jpg",
         "http://",
-        "http:///x",
+        "http:///",
         "http://a b/",
         "https://exa mple.org/a",
         "http://a..b/",
@@ -47,6 +47,8 @@ BAD = {
         "*.",
         "a.test,b.test",
         "u@a.test",
+        "a.test\\b",
+        "a.test%2fb",
     ],
     "uid": ["abc", "g" * 32, "a" * 31, "a" * 33, "0x" + "a" * 30],
     "sha256": ["0" * 63, "0" * 65, "x" * 64],
@@ -57,10 +59,16 @@ GOOD = [
     ("url", "http://b\u00fccher.test/x", "xn--bcher-kva.test/x"),
     ("url", "http://intranet:8080/x", "intranet:8080/x"),
     ("url", "http://a.test/my picture.jpg", "a.test/my%20picture.jpg"),
+    ("url", "http:\\\\a.test\\pub\\..\\x?", "a.test/x"),
+    ("url", " ht\ttp://\uff41.test/./%78", "a.test/x"),
     ("url", "ftp://a.test/x", "ftp://a.test/x"),
+    ("url", "http://a.test/" + "x" * 20_000, "a.test/" + "x" * 20_000),
     ("host", "*.Evil.EXAMPLE.", "evil.example"),
     ("host", "b\u00fccher.test", "xn--bcher-kva.test"),
+    ("host", "\uff45vil.ex\u00adample", "evil.example"),
+    ("host", "%65vil.example", "evil.example"),
     ("host", "127.0.0.1", "127.0.0.1"),
+    ("host", "0x7f.1", "127.0.0.1"),
     ("host", "[::1]", "[::1]"),
     ("host", "localhost", "localhost"),
     ("uid", "A" * 32, "a" * 32),
@@ -80,7 +88,8 @@ def test_good_ones_have_one_form(kind, value, canonical):
 
 
 def test_paths_are_urls_where_the_input_has_paths():
-    assert selector("url", "pictures/2.jpg", paths=True).value == "pictures/2.jpg"
+    for path in ("pictures/2.jpg", "./pictures//x/../2.jpg"):
+        assert selector("url", path, paths=True).value == "pictures/2.jpg"
     with pytest.raises(RecipeError, match="wanted a URL with its scheme"):
         gather({"url": ["pictures/2.jpg"]}, [])
 
@@ -166,6 +175,8 @@ ROWS = [
     (2, "https://CDN.a.test:443/2.jpg#top"),
     (3, "http://nota.test/3.jpg"),
     (4, None),
+    (5, "http://\uff43.test\\pub\\..\\5.jpg?"),
+    (6, "http://fa\u00df.test/6.jpg"),
 ]
 
 
@@ -189,6 +200,10 @@ def root(tmp_path):
 HITS = {
     "a URL": (("url", "HTTP://a.test:80/1.jpg"), {1}),
     "a URL in another form": (("url", "https://cdn.a.test/2.jpg"), {2}),
+    "a URL in a spelling that browsers know": (("url", "https://C.test./%2e/5.jpg"), {5}),
+    "a host in a spelling that browsers know": (("host", "%63.test"), {5}),
+    "a host by the older IDNA": (("host", "fass.test"), {6}),
+    "a host by the newer IDNA": (("host", "xn--fa-hia.test"), {6}),
     "a host": (("host", "cdn.a.test"), {2}),
     "a domain above": (("host", "a.test"), {1, 2}),
     "a uid": (("uid", uid(4).hex()), {4}),
