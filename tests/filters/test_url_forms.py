@@ -1,4 +1,4 @@
-"""One form for all spellings of a URL: filters/url_forms.py, by a short way for plain URLs and a long way for others."""
+"""One form for all spellings of a URL: filters/url_forms.py, a short way for plain ones, a long one for others."""
 
 import random
 
