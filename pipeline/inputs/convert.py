@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 from manifests.files import FORMAT, digest_of, writing
 from manifests.tombstones import read_tombstones
 from pipeline.inputs.files import InputFile, look_at_made
-from pipeline.inputs.jsonl import FAULT, Folder, lines, read_line, table_of
+from pipeline.inputs.jsonl import FAULT, Folder, filled_lines, read_line, table_of
 from pipeline.inputs.parquet import is_local
 from pipeline.inputs.redact_table import blank_rows
-from pipeline.inputs.tars import BrokenTar, sample_rows
+from pipeline.inputs.samples import Apart, sample_rows
+from pipeline.inputs.tars import BrokenTar
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 
 VERSION = 1
-"""Bump it when the tables made here change."""
+"""It names the tables made here. One that a run folder has stays: its run was made from it."""
 GROUP_ROWS = 65_536
 
 
@@ -42,11 +43,10 @@ def _with_table(recipe: Recipe, file: InputFile) -> InputFile:
     path = recipe.root / "manifests" / "input" / f"{name}.parquet"
     try:
         if not path.exists():
-            _write(
-                path,
-                _line_rows(file, root, mapping) if file.raw == "jsonl" else sample_rows(file.url, file.name, mapping),
-                mapping,
-            )
+            if file.raw == "jsonl":
+                _write(path, _line_rows(file, root, mapping), mapping)
+            else:
+                _write_samples(path, file, mapping)
             if tombstones := read_tombstones(recipe.root):
                 blank_rows(path, file.name, mapping, tombstones)
     except BrokenTar as error:
@@ -64,12 +64,20 @@ def _write(path: Path, rows: Iterator[dict[str, Any]], mapping: Mapping[str, str
                 table = table_of(list(islice(rows, GROUP_ROWS)), mapping, ("key",))
 
 
+def _write_samples(path: Path, file: InputFile, mapping: Mapping[str, str]) -> None:
+    """Write a tar's table; where members of one sample stand apart it is read again, by key."""
+    try:
+        _write(path, sample_rows(file.url, file.name, mapping), mapping)
+    except Apart:
+        _write(path, sample_rows(file.url, file.name, mapping, by_key=True), mapping)
+
+
 def _line_rows(file: InputFile, root: str, mapping: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     filesystem, path = fsspec.url_to_fs(file.url)
     start = path.rpartition("/")[0] if path.startswith(f"{root.rstrip('/')}/") else root
     folder = Folder(start, root, os.path.realpath(root) if is_local(file.pictures) else "")
     with filesystem.open(path, "rb") as raw:
-        rows = (read_line(line, folder, mapping) for line in lines(raw))
+        rows = (read_line(line, folder, mapping) for line in filled_lines(raw))
         head = list(islice(rows, GROUP_ROWS))
         _check_folder(file, head, root)
         yield from head

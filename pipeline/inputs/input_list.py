@@ -81,9 +81,12 @@ def _free(file: InputFile, taken: set[str]) -> str:
 def _check_content(root: Path, before: InputFile, now: InputFile) -> None:
     """Raise RecipeError when the bytes that finished units have read are others now.
 
-    Where the file system says that nothing has changed, none are read; remote files are known by their footer alone.
+    Where the file system says that nothing has changed, none are read; remote files are known by their footer alone. A
+    table of the run folder that was lost and made again may be another one: an earlier version may have read the file
+    otherwise.
     """
-    if now.seen == before.seen:
+    made_anew = bool(before.made and now.made and before.made[0] == now.made[0] and before.made != now.made)
+    if now.seen == before.seen and not made_anew:
         return
     runs = [record.read for record in records_of(root, "select") if record.read.get("name") == before.name]
     with RowGroups(now.url) as file:

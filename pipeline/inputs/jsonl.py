@@ -1,6 +1,7 @@
 """Read LlamaGen's JSON lines as a table: a row per line, captions by their place in the list, paths that stay inside
 the data set."""
 
+import codecs
 import json
 import posixpath
 from collections.abc import Iterator, Mapping
@@ -10,11 +11,13 @@ from typing import Any
 import pyarrow as pa
 
 from manifests.schema import COLUMNS
-from pipeline.inputs.coerce import coerce
+from pipeline.inputs.coerce import MARK, coerce
 
 MAX_LINE = 16 << 20
 """Bytes; a longer line is broken and passed over without being held."""
 BLOCK = 1 << 20
+SHORT = 256
+"""Bytes up to which a line is looked at for the white space of every script."""
 FAULT = "fault"
 FAULT_COLUMN = "tessera_fault"
 """Where a table made of the input says which rows cannot be used, and why."""
@@ -54,6 +57,22 @@ def lines(file: Any) -> Iterator[bytes | None]:
         yield None if too_long else waiting
 
 
+def filled_lines(file: Any) -> Iterator[bytes | None]:
+    """Yield the lines that hold more than white space, as `lines` does: a blank one is no row."""
+    return (line for line in lines(file) if line is None or not _is_blank(line))
+
+
+def _is_blank(line: bytes) -> bool:
+    return not line.strip() or (len(line) < SHORT and not decoded(line).strip())
+
+
+def decoded(data: bytes) -> str:
+    """Return text without the byte-order mark before it, which says whether it is UTF-8 or UTF-16; what cannot be
+    decoded is U+FFFD."""
+    coding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    return data.decode(coding, "replace").lstrip(MARK)
+
+
 def read_line(line: bytes | None, folder: Folder, mapping: Mapping[str, str]) -> dict[str, Any]:
     """Return a line's values by our columns; `fault` says why it is none: broken_line, bad_url, blocked_path."""
     values = _object(line)
@@ -78,14 +97,14 @@ def _object(line: bytes | None) -> dict[str, Any] | None:
     if line is None:
         return None
     try:
-        found = json.loads(line.decode("utf-8", "replace").removeprefix("\ufeff"))
+        found = json.loads(decoded(line))
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
 
 def _text(value: Any) -> str | None:
-    return whole_text(value) if isinstance(value, str) else None
+    return whole_text(value).lstrip(MARK) if isinstance(value, str) else None
 
 
 def whole_text(text: str) -> str:

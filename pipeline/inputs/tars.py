@@ -1,44 +1,57 @@
-"""Read tars of samples (KEY.jpg, KEY.txt, KEY.json), as img2dataset and we write them: what they say, and their
+"""Read the members of tars of samples (KEY.jpg, KEY.txt, KEY.json), as img2dataset and we write them, and their
 pictures."""
 
-import json
+import re
 import tarfile
-from collections.abc import Collection, Iterator, Mapping
-from typing import IO, Any
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import fsspec
 
 from pipeline.inputs.errors import BrokenInput
-from pipeline.inputs.jsonl import FAULT
+from pipeline.inputs.jsonl import whole_text
 
-PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"))
-"""Endings of the member that is a sample's picture."""
-MAX_NOTE = 16 << 20
-"""Bytes of a .json or .txt member; a larger one counts as not there."""
+_KNOWN = "jpg jpeg jpe jfif png webp gif bmp tif tiff avif heic heif jxl jp2"
+PICTURES = frozenset(_KNOWN.split())
+"""Endings of the member that is a sample's picture; what its bytes are is found out when they are read."""
+ADDED = re.compile(r"(^|/)(\._[^/]*$|\.DS_Store$|__MACOSX/|__\w+__(\.\w+)*$)")
+"""What macOS puts beside files, and WebDataset's notes on the tar as a whole: no samples."""
 
 
 class BrokenTar(BrokenInput):
     """A tar ends early or holds what is no header; what came before is good."""
 
 
-def members(tar: tarfile.TarFile, file: Any) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
-    """Yield (key, ending, member) of every plain file, in order. Raises BrokenTar where the tar ends without its end
-    mark.
+def entries(tar: tarfile.TarFile, file: Any) -> Iterator[tarfile.TarInfo]:
+    """Yield every member but folders and what systems and tools add of their own, in order; none of them is held.
 
-    tarfile itself ends silently at a cut between samples and at a damaged header.
+    Raises BrokenTar where the tar ends without its end mark: tarfile itself ends silently at a cut between samples and
+    at a damaged header.
     """
     try:
         for info in tar:
-            if info.isreg():
-                folder, slash, name = info.name.removeprefix("./").rpartition("/")
-                key, _, ending = name.partition(".")
-                yield f"{folder}{slash}{key}", ending.lower(), info
+            vars(tar)["members"].clear()  # it would keep each of them
+            if not info.isdir() and not ADDED.search(info.name):
+                yield info
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise _broken(tar, str(error)) from error
     file.seek(tar.offset)
     tail = file.read(tarfile.BLOCKSIZE)
     if len(tail) < tarfile.BLOCKSIZE or any(tail):
         raise _broken(tar, f"no end mark at byte {tar.offset}")
+
+
+def split_name(name: str) -> tuple[str, str, str]:
+    """Return (name up to the first dot behind the last slash: the key; up to the last dot; what stands behind that, in
+    small letters)."""
+    whole = name if name.isascii() else whole_text(name)
+    folder, slash, base = whole.removeprefix("./").rpartition("/")
+    stem, dot, ending = base.rpartition(".")
+    return (
+        f"{folder}{slash}{base.partition('.')[0]}",
+        f"{folder}{slash}{stem if dot else base}",
+        ending.lower() if dot else "",
+    )
 
 
 def _broken(tar: tarfile.TarFile, cause: str) -> BrokenTar:
@@ -68,63 +81,9 @@ def opened(url: str) -> tuple[tarfile.TarFile, Any]:
         raise BrokenTar(path, str(error)) from error
 
 
-def sample_rows(url: str, name: str, mapping: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield a row per sample with a picture, by our columns and `key`, in order; where the tar is broken a last row
-    says so.
-
-    A sample without a URL goes by its path inside the data set, `name`/KEY.ENDING. Raises BrokenTar when nothing can be
-    read.
-    """
-    tar, file = opened(url)
-    with tar, file:
-        for sample in _samples(tar, file):
-            yield from _row(sample, name, mapping)
-
-
-def _samples(tar: tarfile.TarFile, file: IO[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield what there is of each sample: key, picture (its ending), json and txt (bytes); where the tar is broken a
-    last one says so."""
-    sample: dict[str, Any] = {}
-    try:
-        for key, ending, info in members(tar, file):
-            if key != sample.get("key"):
-                yield sample
-                sample = {"key": key}
-            if ending in PICTURES:
-                sample.setdefault("picture", ending)
-            elif ending in ("json", "txt") and info.size <= MAX_NOTE:
-                sample[ending] = content(tar, info)
-        yield sample
-    except BrokenTar:
-        if "json" in sample or "txt" in sample:  # else what was to come is missing: it belongs to the rest
-            yield sample
-        yield {FAULT: "broken_tar"}
-
-
-def _row(sample: Mapping[str, Any], name: str, mapping: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    if FAULT in sample:
-        yield {"key": None, **sample}
-    if "picture" not in sample:
-        return
-    note = _note(sample.get("json", b"{}"))
-    row = {ours: note.get(theirs) for ours, theirs in mapping.items()}
-    if not isinstance(row["text"], str) and "txt" in sample:
-        row["text"] = sample["txt"].decode("utf-8", "replace")
-    if not isinstance(row["url"], str) or not row["url"]:
-        row["url"] = f"{name}/{sample['key']}.{sample['picture']}"
-    yield {**row, "key": sample["key"], FAULT: None}
-
-
-def _note(data: bytes) -> dict[str, Any]:
-    try:
-        note = json.loads(data.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return {}
-    return note if isinstance(note, dict) else {}
-
-
 def pictures(url: str, wanted: Collection[str], max_bytes: int) -> Iterator[tuple[str, bytes | None, str]]:
-    """Yield (key, bytes or None, reason or "") of the wanted samples that a tar holds, once each, in its order.
+    """Yield (key, bytes or None, reason or "") of the wanted pictures that a tar holds, once each, in its order; a key
+    is a member's name up to the last dot.
 
     A member above `max_bytes` is `too_large` and not read. Raises BrokenTar at the damage, OSError where there is no
     tar.
@@ -132,8 +91,9 @@ def pictures(url: str, wanted: Collection[str], max_bytes: int) -> Iterator[tupl
     tar, file = opened(url)
     left = set(wanted)
     with tar, file:
-        for key, ending, info in members(tar, file):
-            if key not in left or ending not in PICTURES:
+        for info in entries(tar, file):
+            _, key, ending = split_name(info.name)
+            if key not in left or ending not in PICTURES or not info.isreg():
                 continue
             left.remove(key)
             if info.size > max_bytes:

@@ -192,7 +192,7 @@ def ordered(places: Iterable[Place], scratch: Path, seed: int) -> Iterator[Place
         columns = ", ".join(PLACES.names)
         query = (
             f"SELECT {columns} FROM {files_sql([scratch / 'places.parquet'])} ORDER BY {uid_hash_sql('uid', seed)},"
-            " uid, file, line"
+            " uid, file, line, start"
         )
         for batch in connection.execute(query).to_arrow_reader(BATCH):
             yield from map(Place, *(column.to_pylist() for column in batch.columns))

@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from manifests.regular_files import open_plain
 from manifests.uid import uid_of
+from pipeline.inputs.coerce import MARK
 from pipeline.inputs.jsonl import MAX_LINE, whole_text
 from pipeline.llamagen.arrays import Fault
 from pipeline.recipes.schema import RecipeError
@@ -21,12 +22,13 @@ SOURCES = ("top_caption", "llava", "llava_short")
 TEXT_SOURCES = "text_sources"
 """Our own key in a line: where each text comes from, in the words of code shards. `pipeline export llamagen` writes
 it."""
-NUMBER = re.compile(r"(?:0|[1-9]\d{0,17})\.npy", re.ASCII)
+NUMBERED = re.compile(r"(?![._]).*\d.*\.npy", re.ASCII | re.DOTALL)
+NUMBER = re.compile(r"\d{1,18}\.npy", re.ASCII)
 
 
 class Place(NamedTuple):
     """Where a picture is named: of jsonl file `file` line `line` from 0, its first byte and length; of ImageNet `line`
-    alone."""
+    is the number and `start` how many digits it is written with."""
 
     uid: bytes
     file: int
@@ -129,7 +131,7 @@ class Lines:
 
     def _entry(self, file: int, line: int, data: bytes) -> Entry:
         values = read_line(data, first=line == 0)
-        texts = tuple(map(whole_text, values["text"]))
+        texts = tuple(whole_text(text).lstrip(MARK) for text in values["text"])
         return Entry(
             whole_text(values["image_path"]), f"{self.stems[file]}/{line}.npy", texts, sources_of(values, len(texts))
         )
@@ -176,33 +178,44 @@ def sources_of(values: Mapping[str, Any], count: int) -> tuple[str, ...]:
 
 
 class Labelled:
-    """ImageNet's pictures: CODES/I.npy and LABELS/I.npy, I from 0. Files of other names than a number's .npy are none
-    of theirs."""
+    """ImageNet's pictures: CODES/I.npy and LABELS/I.npy, I a whole number, with or without zeros before it.
+
+    A .npy whose name has more than a number is counted as bad_name; one without any digit is none of them. Of a place
+    `start` is the number of digits.
+    """
 
     def __init__(self, codes: Path, labels: Path) -> None:
         self.codes, self.labels = codes.absolute(), labels.absolute()
 
     def places(self, seen: Seen) -> Iterator[Place]:
         """Yield a place per code file; a label without one is counted as missing_codes."""
-        for number in _numbers(self.codes):
+        for name in _arrays(self.codes):
             seen.rows_in += 1
-            yield Place(self.entry(Place(b"", 0, number)).uid, 0, number)
-        for number in _numbers(self.labels):
-            if not (self.codes / f"{number}.npy").exists():
+            if not NUMBER.fullmatch(name):
+                seen.drop(Fault("bad_name", "wanted a whole number"), (0, -1), name)
+                continue
+            digits = len(name) - len(".npy")
+            yield Place(self._entry(int(name[:digits]), digits).uid, 0, int(name[:digits]), digits)
+        for name in _arrays(self.labels):
+            if NUMBER.fullmatch(name) and not (self.codes / name).exists():
                 seen.rows_in += 1
-                seen.drop(Fault("missing_codes"), (0, number), f"{number}.npy")
+                seen.drop(Fault("missing_codes"), (0, int(name.removesuffix(".npy"))), name)
 
     def entry(self, place: Place) -> Entry:
         """Return the picture's name and file."""
-        return Entry(f"{self.codes.name}/{place.line}", f"{place.line}.npy")
+        return self._entry(place.line, place.start)
+
+    def _entry(self, number: int, digits: int) -> Entry:
+        return Entry(f"{self.codes.name}/{number}", f"{number:0{digits}d}.npy")
 
     def named(self, place: Place) -> str:
         """Return the file's name."""
-        return f"{place.line}.npy"
+        return f"{place.line:0{place.start}d}.npy"
 
 
-def _numbers(folder: Path) -> Iterator[int]:
+def _arrays(folder: Path) -> Iterator[str]:
+    """Yield the names of the .npy files of a folder that have a digit, but hidden ones."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if NUMBER.fullmatch(entry.name):
-                yield int(entry.name.removesuffix(".npy"))
+            if NUMBERED.fullmatch(entry.name):
+                yield entry.name

@@ -277,6 +277,32 @@ def test_tars_without_tables_and_what_lies_beyond_damage(tmp_path):
     assert "lost: 00002.tar: not a readable tar" in done.stdout
 
 
+def test_every_sample_of_a_tar_has_a_fate(tmp_path):
+    """Samples without a picture that is known, and links, were in no ledger and no count."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for number, name in enumerate(("trip 2.0 a.jpg", "m.left.jpg", "m.right.jpg", "plain.JPG")):
+            member(tar, name, jpeg(picture(number)))
+        for name in ("trip 2.0 a.txt", "m.txt", "alone.txt", "link.txt", "plain.txt"):
+            member(tar, name, f"words of {name}".encode())
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "plain.JPG"
+        tar.addfile(link)
+    run_here(write_recipe(tmp_path, "img2dataset", folder), "filter")
+    assert [(row["url"], row["reason"]) for row in finals(tmp_path / "run")] == [
+        ("0.tar/trip 2.0 a.jpg", None),
+        ("0.tar/m.txt", "missing_file"),
+        ("0.tar/plain.jpg", None),
+        ("0.tar/alone.txt", "missing_file"),
+        ("0.tar/link.txt", "missing_file"),
+    ]
+    assert made(tmp_path / "run").dropped == {"missing_file": 3}
+    assert made(tmp_path / "run").rows_in == 5
+    kept = {sample["txt"]: sample["jpg"] for sample in pairs(tmp_path / "run").values()}
+    assert kept == {b"words of trip 2.0 a.txt": jpeg(picture(0)), b"words of plain.txt": jpeg(picture(3))}
+
+
 def test_a_tar_that_is_cut_under_its_table(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

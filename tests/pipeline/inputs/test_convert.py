@@ -1,8 +1,14 @@
 """Tables made of what is none: once for the same bytes, in the run folder, without removed rows."""
 
+import io
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from manifests.journal import Journal, ShardRecord
 from manifests.shards import write_shard
 from manifests.tombstones import write_tombstones
 from pipeline.inputs import convert as module
@@ -84,3 +90,32 @@ def test_removed_rows_are_blank_from_the_start(tmp_path):
     _, columns = converted(recipe("jsonl", tmp_path / "a.jsonl", tmp_path / "run"))
     assert columns["image_path"] == ["0.jpg", None]
     assert columns["tessera_fault"] == [None, "removed"]
+
+
+def test_a_tar_whose_texts_stand_behind_all_pictures_has_its_captions(tmp_path):
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name in ("0.jpg", "1.jpg", "0.txt", "1.txt"):
+            info = tarfile.TarInfo(name)
+            info.size = len(name)
+            tar.addfile(info, io.BytesIO(name.encode()))
+    _, columns = converted(recipe("img2dataset", tmp_path / "0.tar", tmp_path / "run"))
+    assert (columns["key"], columns["caption"]) == (["0", "1"], ["0.txt", "1.txt"])
+
+
+def test_a_table_of_an_earlier_version_stays_and_another_one_is_refused(tmp_path):
+    """What a run folder was made from is not read anew; where its table was lost and would come out otherwise (blank
+    lines were rows), the run is not continued on other rows."""
+    (tmp_path / "a.jsonl").write_text('{"image_path": "1.jpg", "text": "x"}\n\n')
+    made = recipe("jsonl", tmp_path / "a.jsonl", tmp_path / "run")
+    (file,) = register_files(made.root, with_tables(made, look_at_inputs(made)))
+    old = pa.table({"image_path": ["1.jpg", None], "text": ["x", None], "tessera_fault": [None, "broken_line"]})
+    pq.write_table(old, file.url)
+    (file,) = register_files(made.root, with_tables(made, look_at_inputs(made)))
+    assert file.groups == (2,)
+    with RowGroups(file.url) as table:
+        read = {"name": "a.jsonl", "groups": [0, 1], "columns": ["text"], "sha256": table.digest([0], ["text"])}
+    Journal(made.root, "select").record(ShardRecord("00000", "key", (), 2, 1, {"broken_line": 1}, read))
+    register_files(made.root, with_tables(made, look_at_inputs(made)))
+    Path(file.url).unlink()
+    with pytest.raises(RecipeError, match=r"a\.jsonl has other content now"):
+        register_files(made.root, with_tables(made, look_at_inputs(made)))

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.inputs import jsonl as module
-from pipeline.inputs.jsonl import Folder, lines, read_line, table_of, whole_text
+from pipeline.inputs.jsonl import Folder, decoded, filled_lines, lines, read_line, table_of, whole_text
 
 HERE = Folder("/d", "/d")
 MAPPING = {"url": "image_path", "text": "text"}
@@ -18,6 +18,22 @@ def test_lines_of_any_length(monkeypatch):
     assert list(lines(io.BytesIO(b"ab\n\nabcde\nabcdef\nx"))) == [b"ab", b"", b"abcde", None, b"x"]
     assert list(lines(io.BytesIO(b"abcdefgh"))) == [None]
     assert list(lines(io.BytesIO(b"a\n"))) == [b"a"]
+
+
+def test_blank_lines_are_no_rows():
+    """Each was a broken_line."""
+    data = b'\xef\xbb\xbf{"a": 1}\r\n\r\n \t\n\n\xc2\xa0\xe3\x80\x80\n\xef\xbb\xbf\n{}\r\n\n'
+    assert list(filled_lines(io.BytesIO(data))) == [b'\xef\xbb\xbf{"a": 1}\r', b"{}\r"]
+
+
+def test_a_byte_order_mark_says_how_a_text_is_written():
+    assert decoded(b"\xef\xbb\xbfcaf\xc3\xa9") == "café"
+    assert decoded("café".encode("utf-16-le")) != "café"
+    assert decoded("café".encode("utf-16")) == "café"
+    assert decoded(b"caf\xe9") == "caf\ufffd"
+    line = '{"image_path": "\ufeffa.jpg", "text": ["\ufeffx", "\ufeffy"]}'.encode()
+    row = read_line(line, HERE, {**MAPPING, "top_caption": "top_caption"})
+    assert (row["url"], row["text"], row["top_caption"]) == ("a.jpg", "x", "y")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Samples and pictures of tars: in their order, what a sample says, and everything before a damage."""
+"""Members and pictures of tars: in their order, and everything before a damage."""
 
 import tarfile
 
@@ -6,10 +6,8 @@ import pytest
 
 from manifests.files import FormatError
 from manifests.shards import write_shard
-from pipeline.inputs import tars as module
-from pipeline.inputs.tars import BrokenTar, content, members, opened, pictures, sample_rows
+from pipeline.inputs.tars import BrokenTar, content, entries, opened, pictures, split_name
 
-MAPPING = {"url": "url", "text": "caption", "similarity": "similarity"}
 SAMPLES = [
     ("k0", {"jpg": b"zero", "json": b'{"url": "http://a.test/0", "caption": "said", "similarity": 0.5}'}),
     ("k1", {"txt": b"caf\xe9", "webp": b"one"}),
@@ -28,37 +26,11 @@ def cut(tar, count):
     tar.write_bytes(tar.read_bytes()[:count])
 
 
-def rows(tar, name="in/0.tar"):
-    return list(sample_rows(str(tar), name, MAPPING))
-
-
-def test_a_row_for_every_sample_with_a_picture(tar):
-    said = {"similarity": None, "fault": None}
-    assert rows(tar) == [
-        {"url": "http://a.test/0", "text": "said", "similarity": 0.5, "key": "k0", "fault": None},
-        {"url": "in/0.tar/k1.webp", "text": "caf\ufffd", "key": "k1", **said},
-        {"url": "in/0.tar/k3.png", "text": None, "key": "k3", **said},
-    ]
-
-
-def test_a_note_that_is_too_large_counts_as_not_there(tar, monkeypatch):
-    monkeypatch.setattr(module, "MAX_NOTE", 7)
-    assert [row["url"] for row in rows(tar)] == ["in/0.tar/k0.jpg", "in/0.tar/k1.webp", "in/0.tar/k3.png"]
-
-
-def test_where_the_tar_is_cut_a_last_row_says_so(tar):
-    """A member is a header of 512 bytes and its content filled up to 512: k0's two members are 2048 bytes."""
-    cut(tar, 2048 + 1024 + 100)
-    assert [(row["key"], row["fault"]) for row in rows(tar)] == [("k0", None), (None, "broken_tar")]
-    cut(tar, 2048)  # between two samples: only the end mark is missing
-    assert [(row["key"], row["fault"]) for row in rows(tar)] == [("k0", None), (None, "broken_tar")]
-
-
 def test_an_error_names_the_tar_and_what_is_wrong(tar):
     cut(tar, 2048)
     file, raw = opened(str(tar))
     with file, raw, pytest.raises(FormatError) as caught:
-        list(members(file, raw))
+        list(entries(file, raw))
     assert str(caught.value) == "0.tar: no end mark at byte 2048"
     assert (caught.value.file, caught.value.cause) == ("0.tar", "no end mark at byte 2048")
     tar.write_bytes(b"\xff" * 1024)
@@ -68,16 +40,37 @@ def test_an_error_names_the_tar_and_what_is_wrong(tar):
         opened(str(tar.with_name("none.tar")))
 
 
-def test_members_are_named_by_folder_and_key_and_their_ending_is_small(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("./a/b.c/k.seg.JPG", ("a/b.c/k", "a/b.c/k.seg", "jpg")),
+        ("k", ("k", "k", "")),
+        ("trip 2.0 a.jpg", ("trip 2", "trip 2.0 a", "jpg")),
+        (".hidden", ("", "", "hidden")),
+        ("caf\udce9.png", ("caf\ufffd", "caf\ufffd", "png")),  # bytes that are not UTF-8
+    ],
+)
+def test_a_name_is_split_at_its_first_and_last_dot(name, expected):
+    assert split_name(name) == expected
+
+
+def test_members_are_files_links_and_devices_and_none_is_held(tmp_path):
+    names = ("0.jpg", "._0.jpg", "a/.DS_Store", "__MACOSX/0.jpg", "__index__.json", "_0.jpg", "a/__0.jpg")
     with tarfile.open(tmp_path / "0.tar", "w") as file:
-        for name in ("./a/b.c/k.seg.JPG", "k"):
+        for name in names:
             file.addfile(tarfile.TarInfo(name))
-        folder = tarfile.TarInfo("folder.jpg")
-        folder.type = tarfile.DIRTYPE
-        file.addfile(folder)
+        for name, kind in (
+            ("folder.jpg", tarfile.DIRTYPE),
+            ("link.jpg", tarfile.SYMTYPE),
+            ("pipe.jpg", tarfile.FIFOTYPE),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            file.addfile(info)
     tar, raw = opened(str(tmp_path / "0.tar"))
     with tar, raw:
-        assert [(key, ending) for key, ending, _ in members(tar, raw)] == [("a/b.c/k", "seg.jpg"), ("k", "")]
+        assert [info.name for info in entries(tar, raw)] == ["0.jpg", "_0.jpg", "a/__0.jpg", "link.jpg", "pipe.jpg"]
+        assert vars(tar)["members"] == []
 
 
 def test_a_members_bytes_or_that_the_tar_ends_within_them(tar):
@@ -86,8 +79,8 @@ def test_a_members_bytes_or_that_the_tar_ends_within_them(tar):
         cut(tar, length)
         file, raw = opened(str(tar))
         with file, raw:
-            _, ending, info = next(members(file, raw))
-            assert (ending, info.size) == ("jpg", 4)
+            info = next(entries(file, raw))
+            assert (info.name, info.size) == ("k0.jpg", 4)
             if expected is None:
                 with pytest.raises(BrokenTar, match=r"^0\.tar: "):
                     content(file, info)
@@ -107,3 +100,9 @@ def test_pictures_before_the_damage_are_given(tar):
     assert next(taken) == ("k0", b"zero", "")
     with pytest.raises(BrokenTar):
         next(taken)
+
+
+def test_a_picture_is_known_by_its_name_up_to_the_last_dot(tmp_path):
+    write_shard(tmp_path / "0.tar", [("m", {"seg.png": b"mask", "jpg": b"m"}), ("trip 2", {"0 a.jpg": b"trip"})])
+    found = list(pictures(str(tmp_path / "0.tar"), ["m", "trip 2.0 a", "trip 2"], 100))
+    assert found == [("m", b"m", ""), ("trip 2.0 a", b"trip", "")]

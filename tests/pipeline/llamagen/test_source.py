@@ -158,18 +158,27 @@ def test_two_files_of_one_stem_are_refused(tmp_path):
 
 def test_pictures_with_labels_are_the_numbers_of_their_files(tmp_path):
     codes, labels = tmp_path / "imagenet_codes", tmp_path / "imagenet_labels"
-    for folder, names in ((codes, "0 10 2 007 1a -3"), (labels, "0 2 5")):
+    for folder, names in ((codes, "0 10 2 007 1a -3 mean ._0"), (labels, "0 2 5 05 010")):
         folder.mkdir()
         for name in names.split():
             (folder / f"{name}.npy").write_bytes(b"")
     (codes / "10.npz").write_bytes(b"")
     labelled, seen = Labelled(codes, labels), Counts()
     places = sorted(labelled.places(seen), key=lambda place: place.line)
-    assert [labelled.named(place) for place in places] == ["0.npy", "2.npy", "10.npy"]
+    assert [labelled.named(place) for place in places] == ["0.npy", "2.npy", "007.npy", "10.npy"]
     assert labelled.entry(places[1]) == Entry("imagenet_codes/2", "2.npy")
-    assert places[1] == Place(uid_of("imagenet_codes/2", None), 0, 2)
-    assert seen.rows_in == 4
-    assert seen.dropped == [("missing_codes", (0, 5), "5.npy")]  # 10 has no label: read_label says so
+    assert places[1] == Place(uid_of("imagenet_codes/2", None), 0, 2, 1)
+    # a number written with zeros was in no count, nor was a name of more than a number
+    assert labelled.entry(places[2]) == Entry("imagenet_codes/7", "007.npy")
+    assert seen.rows_in == 9
+    # 7 and 10 have no label: read_label says so
+    assert sorted(seen.dropped) == [
+        ("bad_name", (0, -1), "-3.npy"),
+        ("bad_name", (0, -1), "1a.npy"),
+        ("missing_codes", (0, 5), "05.npy"),
+        ("missing_codes", (0, 5), "5.npy"),
+        ("missing_codes", (0, 10), "010.npy"),
+    ]
 
 
 def test_a_pipe_among_the_lines_is_refused(tmp_path):

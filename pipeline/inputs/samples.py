@@ -1,0 +1,188 @@
+"""Read the samples of a tar: what shares a key up to the first dot, as WebDataset has it; each becomes a row, whatever
+it lacks.
+
+Where members of one sample stand apart (all pictures, then all texts) the tar is read by key: that takes 64 bytes a
+member, and nothing of their content. Otherwise 8 bytes a sample are held.
+"""
+
+import json
+import tarfile
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import IO, Any
+
+import numpy as np
+
+from pipeline.inputs.jsonl import FAULT, decoded
+from pipeline.inputs.tars import PICTURES, BrokenTar, content, entries, opened, split_name
+
+MAX_NOTE = 16 << 20
+"""Bytes of a .json or .txt member; a larger one counts as not there."""
+NOTES = ("json", "txt")
+HELD_PARTS = 1_000
+HELD_BYTES = 64 << 20
+"""Names, and bytes of texts, held of one sample; beyond, a dot does not end the key in this tar: `v1.000001.jpg`."""
+Row = dict[str, Any]
+
+
+class Apart(Exception):
+    """Members of one key do not stand together: the tar is to be read again, by key."""
+
+
+@dataclass
+class Part:
+    """The members that share a name up to the last dot: the ending of the picture, and what stands in the notes."""
+
+    picture: str = ""
+    notes: dict[str, bytes] = field(default_factory=dict)
+    endings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Sample:
+    """The members that share a key, by their names up to the last dot; `again`: another sample before has this key.
+
+    `split`: no sample of the tar's, since its key ends at the last dot and not at the first.
+    """
+
+    key: str
+    again: bool = False
+    split: bool = False
+    parts: dict[str, Part] = field(default_factory=dict)
+    held: int = 0  # bytes of its notes
+
+    @property
+    def is_large(self) -> bool:
+        """Tell whether it is more than one sample can be."""
+        return len(self.parts) > HELD_PARTS or (len(self.parts) > 1 and self.held > HELD_BYTES)
+
+
+def sample_rows(url: str, name: str, mapping: Mapping[str, str], *, by_key: bool = False) -> Iterator[Row]:
+    """Yield a row per sample, by our columns and `key`, in order; where the tar is broken a last row says so.
+
+    A sample without a URL goes by its path inside the data set, `name`/KEY.ENDING; `fault` says why it cannot be used.
+    Raises BrokenTar when nothing can be read, and after the last row Apart, where `by_key` would give other rows.
+    """
+    tar, file = opened(url)
+    with tar, file:
+        keys = array("Q")
+        for sample in _samples(tar, _by_key(tar, file) if by_key else entries(tar, file), keys):
+            yield from ({"key": None, FAULT: "broken_tar"},) if sample is None else _rows(sample, name, mapping)
+        if not by_key and len(np.unique(np.asarray(keys, np.uint64))) < len(keys):
+            raise Apart
+
+
+def _samples(tar: tarfile.TarFile, infos: Iterator[tarfile.TarInfo], keys: "array[int]") -> Iterator[Sample | None]:
+    """Yield what there is of each sample, and None at the end where the tar is broken; `keys` gets a hash of each name
+    that a sample begins with."""
+    sample = Sample("", split=True)
+    try:
+        for info in infos:
+            key, stem, ending = split_name(info.name)
+            part = sample.parts.get(stem)
+            if key != sample.key or (part and ending in part.endings):
+                same = key == sample.key
+                yield sample
+                sample, part = Sample(key, same and not sample.split, same and sample.split), None
+            elif part is None and sample.is_large:
+                yield Sample(key, split=True, parts=sample.parts)
+                sample = Sample(key, split=True)
+            if part is None:
+                part = sample.parts[stem] = Part()
+                if not sample.again:
+                    keys.append(_hash(stem))
+            sample.held += _add(tar, info, part, ending)
+        yield sample
+    except BrokenTar:
+        sample.parts = {stem: part for stem, part in sample.parts.items() if part.picture and part.notes}
+        yield sample  # of the rest of its parts something is to come: they belong to what is lost
+        yield None
+
+
+def _add(tar: tarfile.TarFile, info: tarfile.TarInfo, part: Part, ending: str) -> int:
+    """Note a member; return how many of its bytes are held."""
+    part.endings.append(ending)
+    if not info.isreg():
+        return 0  # a link or a device holds no bytes
+    if ending in PICTURES:
+        part.picture = part.picture or ending
+    elif ending in NOTES and info.size <= MAX_NOTE:
+        part.notes[ending] = content(tar, info)
+        return len(part.notes[ending])
+    return 0
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _by_key(tar: tarfile.TarFile, file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of each key together, in the order in which keys come first; raise BrokenTar after what can be
+    read."""
+    keys, stems, offsets = array("Q"), array("Q"), array("q")
+    broken: BrokenTar | None = None
+    try:
+        for info in entries(tar, file):
+            key, stem, _ = split_name(info.name)
+            keys.append(_hash(key))
+            stems.append(_hash(stem))
+            offsets.append(info.offset)
+    except BrokenTar as error:
+        broken = error
+    order = np.lexsort((_first(stems), _first(keys)))  # stable: members of one name in their order
+    for place in order:
+        file.seek(offsets[place])
+        yield tarfile.TarInfo.fromtarfile(tar)
+    if broken:
+        raise broken
+
+
+def _first(hashes: "array[int]") -> Any:
+    """Return of each hash the place at which it comes first."""
+    _, first, number = np.unique(np.asarray(hashes, np.uint64), return_index=True, return_inverse=True)
+    return first[number]
+
+
+def _rows(sample: Sample, name: str, mapping: Mapping[str, str]) -> Iterator[Row]:
+    """Yield the rows of a sample: one; where pictures bear a text of their own name, one for each of its names; where
+    there is no text at all, one for each picture."""
+    parts = sample.parts
+    if not parts:
+        return
+    own, pictures = parts.get(sample.key, Part()), [stem for stem, part in parts.items() if part.picture]
+    if sample.again:
+        yield _row(sample.key, next(iter(parts.values())), name, mapping, "missing_file")
+    elif sample.split or any(parts[stem].notes for stem in pictures if stem != sample.key):
+        yield from (_row(stem, part, name, mapping) for stem, part in parts.items())
+    elif own.picture:
+        yield _row(sample.key, own, name, mapping)
+    elif not pictures:
+        noted = next((stem for stem, part in parts.items() if part.notes), next(iter(parts)))
+        yield _row(noted, parts[noted], name, mapping)
+    elif own.notes and len(pictures) > 1:
+        yield _row(sample.key, own, name, mapping, "missing_file")
+    else:
+        for stem in pictures:
+            yield _row(stem, Part(parts[stem].picture, own.notes), name, mapping)
+
+
+def _row(key: str, part: Part, name: str, mapping: Mapping[str, str], fault: str | None = None) -> Row:
+    note = _note(part.notes.get("json", b"{}"))
+    row = {ours: note.get(theirs) for ours, theirs in mapping.items()}
+    if isinstance(row["text"], list) and row["text"]:
+        row["text"] = row["text"][0]
+    if not isinstance(row["text"], str) and "txt" in part.notes:
+        row["text"] = decoded(part.notes["txt"])
+    if not isinstance(row["url"], str) or not row["url"]:
+        row["url"] = f"{name}/{key}.{part.picture or part.endings[0]}".rstrip(".")
+    return {**row, "key": key, FAULT: fault or (None if part.picture else "missing_file")}
+
+
+def _note(data: bytes) -> dict[str, Any]:
+    try:
+        note = json.loads(decoded(data))
+    except (ValueError, RecursionError):
+        return {}
+    return note if isinstance(note, dict) else {}
