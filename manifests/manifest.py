@@ -13,6 +13,9 @@ from manifests.journal import ShardRecord, conserve
 DIGESTS = "digests.json"
 """Beside the manifests: the digest of each, so that a manifest that went missing or was swapped is missed."""
 
+DERIVED = ("refusals",)
+"""Facts that are counted from files that the digest holds already: a manifest of before, which lacks them, keeps its
+digest."""
 LISTED = ("step", "shard", "path", "sha256", "bytes", "rows_in", "rows_out")
 """What a manifest says of each file of its shards."""
 
@@ -48,9 +51,11 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Return the sha256 over recipe, inputs, weights and output bytes: everything here but `versions`."""
-        facts = {name: value for name, value in self._entry().items() if name != "versions"}
-        return digest_of({**facts, "shards": [_counted(entry) for entry in self.shards]})
+        """Return the sha256 over recipe, inputs, weights and output bytes: everything here but `versions` and DERIVED
+        facts."""
+        entry = {name: value for name, value in self._entry().items() if name != "versions"}
+        entry["facts"] = {name: value for name, value in self.facts.items() if name not in DERIVED}
+        return digest_of({**entry, "shards": [_counted(entry) for entry in self.shards]})
 
     def _entry(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name != "parent" or value}

@@ -42,13 +42,17 @@ class Fates:
 
 @dataclass(frozen=True)
 class Stages:
-    """What the manifests say. `digests`: stage -> digest; `losses`: files that could not be opened, a line each."""
+    """What the manifests say.
+
+    `digests`: stage -> digest; `losses`: files that could not be opened, a line each; `refusals`: signal -> rows.
+    """
 
     digests: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[WeightsFile, ...] = ()
     fates: Fates = field(default_factory=Fates)
     losses: tuple[str, ...] = ()
     stand_in_captions: bool = False
+    refusals: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def read_stages(root: Path) -> Stages:
         _fates(chosen) if chosen else Fates(),
         tuple(" ".join(map(str, loss.values())) for loss in chosen.get("losses", [])),
         any(file.stand_in for file in weights.get("caption", ())),
+        dict(chosen.get("facts", {}).get("refusals", {})),
     )
 
 

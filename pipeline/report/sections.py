@@ -62,10 +62,12 @@ class FunnelRow:
 
 @dataclass(frozen=True)
 class Funnel:
-    """The steps in the order of the chain, and the files that could not be opened."""
+    """The steps in the order of the chain, the files that could not be opened, and (signal, rows) of every refusal that
+    was obeyed, the most frequent first."""
 
     rows: tuple[FunnelRow, ...]
     losses: tuple[str, ...]
+    refusals: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,10 @@ def _mosaic(facts: Facts) -> Mosaic:
 
 def _funnel(facts: Facts) -> Funnel | None:
     """Return the funnel, None before the filter stage has given any row a fate."""
-    return Funnel(tuple(_funnel_rows(facts.fates)), facts.stages.losses) if facts.fates.rows_in else None
+    if not facts.fates.rows_in:
+        return None
+    refusals = sorted(facts.stages.refusals.items(), key=lambda item: (-item[1], item[0]))
+    return Funnel(tuple(_funnel_rows(facts.fates)), facts.stages.losses, tuple(refusals))
 
 
 def _funnel_rows(fates: Fates) -> Iterator[FunnelRow]:

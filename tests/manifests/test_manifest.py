@@ -28,6 +28,14 @@ def test_rows_in_are_kept_plus_dropped():
         manifest(kept=3)
 
 
+def test_what_is_counted_from_listed_files_is_no_part_of_the_digest(tmp_path):
+    """Manifests of before lack the counts of refusals: their digests are those of today."""
+    counted = manifest(facts={"refusals": {"robots.txt": 3}})
+    assert counted.digest == manifest().digest
+    assert manifest(facts={"x": 1, "refusals": {"robots.txt": 3}}).digest == manifest(facts={"x": 1}).digest
+    assert Manifest.read(counted.write(tmp_path)).facts == {"refusals": {"robots.txt": 3}}
+
+
 def test_digest_is_of_everything_but_versions(tmp_path):
     one = manifest()
     assert one.digest == manifest(versions={"python": "4"}).digest

@@ -1,7 +1,7 @@
 """Keep the ledger of fetch attempts: a row for each, those of earlier invocations too, and what is carried over from
 them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from manifests.files import digest_of, read_table, write_table
 from manifests.journal import FileRecord
+from manifests.query import connect, files_sql
 from manifests.reasons import is_among
 from manifests.tables import ATTEMPTS
 from pipeline.execution.reuse import earlier_tables, stamp
@@ -52,6 +53,17 @@ def counted_again(root: Path, file: FileRecord) -> FileRecord:
     last = table.filter(table["last"]).to_pylist()
     facts = [[row["uid"].hex(), row["http_status"], row["reason"], row["rule"], row["value"]] for row in last]
     return replace(file, counted=digest_of(facts))
+
+
+def refusals(root: Path, ledgers: Sequence[Path]) -> dict[str, int]:
+    """Return signal -> rows that were refused by it, from the receipts of last attempts; in order of names."""
+    if not ledgers:
+        return {}
+    with connect(root) as connection:
+        counts = connection.execute(
+            f"SELECT rule, count(*) FROM {files_sql(ledgers)} WHERE last AND rule IS NOT NULL GROUP BY 1 ORDER BY 1"
+        )
+        return dict(counts.fetchall())
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from pipeline.execution.step import Step, Unit
 from pipeline.inputs.input_list import input_batches
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.schema import RecipeError
-from pipeline.steps.fetch.attempts import counted_again
+from pipeline.steps.fetch.attempts import counted_again, refusals
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import stats
 from pipeline.steps.fetch.retry import with_retries
@@ -87,6 +87,11 @@ class Fetch(Step):
             rows = connection.execute(query).to_arrow_reader(self.recipe.fetch.shard_rows)
             for number, table in enumerate(regroup(one_batch_each(rows), self.recipe.fetch.shard_rows)):
                 yield f"{number:05d}", without_gaps(table).select(PLANNED).cast(schema(*PLANNED))
+
+    def facts(self) -> dict[str, Any]:
+        """Return `refusals`: signal -> rows that it refused, where there are any."""
+        counts = refusals(self.root, [self.root / record.files[-1].path for record in records_of(self.root, self.name)])
+        return {"refusals": counts} if counts else {}
 
     def redact(self, record: ShardRecord, removed: RemovedRows) -> ShardRecord:
         """Take the rows that go out of pairs and attempts, and count img2dataset's statistics again."""

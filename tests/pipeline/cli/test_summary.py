@@ -69,3 +69,8 @@ def test_features_of_text_are_told_by_tier(recipe):
     assert "  pretrain: T5 features of caption 'best': 1,200, 3 without (empty)" in list(
         summary_lines(recipe, finished(facts=t5))
     )
+
+
+def test_refusals_are_counted_by_signal(recipe):
+    lines = list(summary_lines(recipe, finished(stage="filter", facts={"refusals": {"X-Robots-Tag": 1234}})))
+    assert "  refused: X-Robots-Tag: 1,234" in lines

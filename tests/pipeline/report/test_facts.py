@@ -2,7 +2,7 @@
 
 import pytest
 
-from manifests.files import write_json
+from manifests.files import read_json, write_json
 from manifests.reasons import GROUPS
 from manifests.weights import WeightsFile
 from pipeline.evaluation.ground_truth import TruthError
@@ -112,3 +112,12 @@ def test_what_was_predicted_stands_beside_what_came_out(tmp_path):
         Prediction("kept", "1 to 3,000", "3"),
         Prediction("tier pretrain", "1 to 3,000", "3"),
     )
+
+
+def test_refusals_come_from_the_filters_manifest(tmp_path):
+    root = write_run(tmp_path / "run", 6)
+    path = root / "manifests" / "filter.json"
+    manifest = read_json(path)
+    manifest.pop("format")
+    write_json(path, {**manifest, "facts": {"refusals": {"tdmrep.json": 2}}}, sealed=True)
+    assert gather(root).stages.refusals == {"tdmrep.json": 2}

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.report.examples import Example, Examples
 from pipeline.report.facts import Facts, Fates, Stages
+from pipeline.report.render import render_report
 from pipeline.report.sections import Figure, FunnelRow, Page, page_of
 from pipeline.report.training import LossCurve, Training
 from tests.support.report_runs import flat_jpeg
@@ -67,6 +68,15 @@ def test_rows_that_were_never_read_are_not_dropped_by_rules():
         ("it passes the rules", 1),
         ("it is the first of its kind", 0),
     ]
+
+
+def test_refusals_stand_below_the_funnel_the_most_frequent_first():
+    refusals = {"robots.txt": 2, "X-Robots-Tag": 5, "XMP plus:DataMining": 2}
+    made = page_of(Facts("run", Stages(fates=Fates(20, 11, {"robots": 2, "opted_out": 7}), refusals=refusals)))
+    assert made.funnel.refusals == (("X-Robots-Tag", 5), ("XMP plus:DataMining", 2), ("robots.txt", 2))
+    html = render_report(Facts("run", Stages(fates=Fates(20, 11, {"opted_out": 9}), refusals=refusals)))
+    assert "XMP plus:DataMining" in html
+    assert "Refused in words for machines" not in render_report(Facts("run", Stages(fates=Fates(2, 2))))
 
 
 @pytest.mark.parametrize(("rows", "columns", "shown"), [(0, 0, 0), (5, 5, 5), (13, 12, 12), (25, 12, 24), (31, 15, 30)])

@@ -7,7 +7,7 @@ from manifests.journal import FileRecord, ShardRecord
 from manifests.shards import write_shard
 from pipeline.execution.reuse import set_aside
 from pipeline.execution.step import Unit
-from pipeline.steps.fetch.attempts import attempts_table, carried, history, write_ledger
+from pipeline.steps.fetch.attempts import attempts_table, carried, history, refusals, write_ledger
 from pipeline.steps.fetch.pairs import METADATA, Attempt, Result, Spool, samples
 from tests.support.records import uid
 
@@ -101,3 +101,20 @@ def test_of_two_pasts_the_longer_one_counts_wherever_it_lies(earlier, results, p
     ledger = write_ledger(earlier, UNIT, ROWS[2:3], {uid(2): asked_again})
     (earlier / ledger.path).rename(earlier / ".earlier" / "fetch" / f"{place}-ledger.parquet")  # before and behind
     assert history(earlier, "x", [uid(2)])[uid(2)].attempts == (Attempt(404, "http_404"), Attempt(None, "dns"))
+
+
+def test_refusals_are_counted_by_where_they_stood_and_only_the_last_attempts(tmp_path, results):
+    said = Attempt(200, "opted_out", "XMP plus:DataMining", "DMI-PROHIBITED")
+    signal = Attempt(None, "opted_out", "robots.txt Content-Signal", "Content-Signal: ai-train=no")
+    refused = {
+        **results,
+        uid(0): Result((signal, said)),
+        uid(2): Result((said,)),
+        uid(3): Result((Attempt(None, "robots", "robots.txt", "Disallow: /"),)),
+    }
+    write_ledger(tmp_path, UNIT, ROWS, refused)
+    write_ledger(tmp_path, Unit("00001", {"made_by": "x"}, "", "key"), ROWS, results)
+    ledgers = sorted((tmp_path / "ledger" / "fetch").iterdir())
+    assert len(ledgers) == 2
+    assert refusals(tmp_path, ledgers) == {"XMP plus:DataMining": 2, "robots.txt": 1}
+    assert refusals(tmp_path, ledgers[1:]) == refusals(tmp_path, []) == {}

@@ -6,7 +6,7 @@ import pytest
 
 from filters.fetch.optout import OPT_OUTS
 from manifests.schema import CARRIED, schema
-from manifests.tables import SELECTED
+from manifests.tables import ATTEMPTS, SELECTED
 from manifests.tombstones import TABLE, write_tombstones
 from pipeline.execution.step import Runtime
 from pipeline.inputs.files import InputFile
@@ -141,3 +141,11 @@ def test_the_plan_is_one_table_a_shard(root):
     plan = root / "manifests" / "plan" / "fetch"
     assert [path.name for path in sorted(plan.glob("*.parquet"))] == ["00000.parquet", "00001.parquet"]
     assert pa.concat_tables(map(pq.read_table, sorted(plan.glob("*.parquet"))))["source_row"].to_pylist() == [0, 2, 3]
+
+
+def test_the_manifest_gets_refusals_by_signal(tmp_path):
+    assert fetch(tmp_path).facts() == {}
+    nothing = {"uid": uid(1), "attempt": 1, "last": True, "http_status": None}
+    row = {**nothing, "reason": "opted_out", "rule": "X-Robots-Tag", "value": "noai"}
+    put_table(tmp_path, "fetch", "ledger/fetch/00000.parquet", [row, {**row, "uid": uid(2)}], ATTEMPTS)
+    assert fetch(tmp_path).facts() == {"refusals": {"X-Robots-Tag": 2}}
