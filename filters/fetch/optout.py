@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from filters.fetch.preferences import FIELDS, STATEMENTS, WORDS
-from filters.fetch.robots import RobotsRules, matches, spelled
+from filters.fetch.robots import RobotsRules, matches, pattern_of
 
 DIRECTIVES = ("noai", "noimageai", "noml", "noindex", "noimageindex", "none")
 """Directives of X-Robots-Tag that keep a picture out; `none` is short for noindex, nofollow."""
@@ -132,4 +132,4 @@ def _pattern(location: str) -> str:
             location = urlsplit(location).path
         except ValueError:
             location = "/"
-    return spelled(location if location.startswith(("/", "*")) else f"/{location}")
+    return pattern_of(location if location.startswith(("/", "*")) else f"/{location}")

@@ -8,7 +8,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from filters.fetch.preferences import FIELDS, STATEMENTS, WORDS, split_path
 
@@ -20,7 +20,11 @@ PRODUCT = re.compile(r"(?:^|[\s;(])([A-Za-z][A-Za-z0-9_-]*)(?=/\d)")
 TOKEN = re.compile(r"\*|[A-Za-z0-9_-]+")
 QUOTED = re.compile(r"%([0-9A-Fa-f]{2})")
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-SAFE = frozenset(range(0x21, 0x7F))
+SAFE = frozenset(range(0x21, 0x7F)) - frozenset(b'"<>\\^`{|}')
+"""Octets that stand in a path as they are; browsers quote some of the others, sites write them either way."""
+ODD = re.compile(r"[^!#-;=?-\[\]_a-z~]")
+"""Whatever else is in a path; `SAFE` as characters."""
+PARAMETERS = re.compile(r";[^/]*")
 AGENT = {"user-agent", "useragent", "user agent"}
 RULES = {"allow", "disallow", "crawl-delay", *STATEMENTS}
 MAX_STATEMENTS = 10_000
@@ -35,24 +39,61 @@ def agent_names(user_agent: str) -> frozenset[str]:
 
 
 def spelled(path: str) -> str:
-    """Return a path or pattern with one spelling for each octet: unreserved ones plain, the rest of ASCII as it is,
-    others %XX."""
+    """Return a path or pattern with one spelling for each octet: unreserved ones and `'` plain, the rest of what a URL
+    may hold as it is, others %XX."""
 
     def plain(match: re.Match[str]) -> str:
         char = chr(int(match[1], 16))
-        return char if char in UNRESERVED else f"%{match[1].upper()}"
+        return char if char in UNRESERVED or char == "'" else f"%{match[1].upper()}"
 
-    if not path.isascii() or not path.isprintable():
+    if ODD.search(path):
         path = "".join(
             chr(octet) if octet in SAFE else f"%{octet:02X}" for octet in path.encode("utf-8", "surrogateescape")
         )
     return QUOTED.sub(plain, path) if "%" in path else path
 
 
+def pattern_of(text: str) -> str:
+    """Return a pattern of paths in one spelling: a `$` that is not its end is a plain one, `%24`."""
+    body = spelled(text.removesuffix("$"))
+    return body.replace("$", "%24") + "$" * text.endswith("$")
+
+
 def path_of(url: str) -> str:
-    """Return what rules are matched with: path and query of a URL, spelled as patterns are."""
+    """Return what rules are matched with: path and query of a canonical URL, spelled as patterns are: `*` and `$` are
+    `%2A` and `%24` (RFC 9309, 2.2.3)."""
     parts = urlsplit(url)
-    return spelled(f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}")
+    return _plain(f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}")
+
+
+def readings(url: str) -> tuple[str, ...]:
+    """Return the paths under which rules are asked about a canonical URL: `path_of`, and what servers make of it.
+
+    Many decode a path before they look for its file, so that `/a//b`, `/a%2Fb`, `/x%2F..%2Fa/b` and `/a;v=1/b` are
+    `/a/b`: a rule about one of them shall not be passed by another.
+    """
+    found = [path_of(url)]
+    path, mark, query = found[0].partition("?")
+    if "//" in path or "%" in path or ";" in path:
+        found += [_plain(_served(one)) + mark + query for one in (path, PARAMETERS.sub("", path))]
+    return tuple(dict.fromkeys(found))
+
+
+def _plain(path: str) -> str:
+    return spelled(path).replace("*", "%2A").replace("$", "%24")
+
+
+def _served(path: str) -> str:
+    """Return a path decoded once, its slashes merged and its dot segments resolved."""
+    kept: list[bytes] = []
+    first, *parts = unquote_to_bytes(path).replace(b"\\", b"/").split(b"/")
+    for part in parts:
+        if part == b"..":
+            del kept[-1:]
+        elif part not in (b"", b"."):
+            kept.append(part)
+    folder = bool(kept) and parts[-1] in (b"", b".", b"..")
+    return quote_from_bytes(b"/".join([first, *kept]) + b"/" * (folder or not kept), safe="!$&'()*+,/:;=@")
 
 
 def matches(pattern: str, path: str) -> bool:
@@ -107,7 +148,7 @@ class RobotsRules:
             elif key in STATEMENTS:
                 continue
             elif value.startswith(("/", "*", "$")):
-                pattern, allowed = spelled(value), key == "allow"
+                pattern, allowed = pattern_of(value), key == "allow"
                 place = wild if "*" in pattern or pattern.endswith("$") else plain
                 if allowed or pattern not in place:  # the least restrictive of two equal rules counts
                     place[pattern] = (allowed, f"{key.capitalize()}: {value}")
@@ -154,7 +195,7 @@ class RobotsRules:
 
 def _statement(key: str, value: str) -> tuple[str, str, bool, str]:
     path, statement = split_path(value)
-    return spelled(path), key, STATEMENTS[key](statement), f"{FIELDS[key]}: {value}"
+    return pattern_of(path), key, STATEMENTS[key](statement), f"{FIELDS[key]}: {value}"
 
 
 def _groups(text: bytes, names: frozenset[str]) -> tuple[dict[bool, list[tuple[str, str]]], bool]:

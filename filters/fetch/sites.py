@@ -10,7 +10,7 @@ from filters.fetch.cache import Cache
 from filters.fetch.config import FetchConfig
 from filters.fetch.faults import Fault, Refusal
 from filters.fetch.optout import MAX_TDM_BYTES, Receipt, TdmRules, robots_opt_out
-from filters.fetch.robots import MAX_BYTES, RobotsRules, agent_names, path_of
+from filters.fetch.robots import MAX_BYTES, RobotsRules, agent_names, readings
 
 KEPT_S = 86_400  # RFC 9309: no longer than a day
 UNSURE_S = {"robots": 1, "tdm": 300}  # seconds after which a file that could not be had is asked for again
@@ -67,16 +67,18 @@ class Sites:
         attempt.
         """
         parts = urlsplit(url)
-        origin, path = f"{parts.scheme}://{parts.netloc}", path_of(url)
+        origin, paths = f"{parts.scheme}://{parts.netloc}", readings(url)
         rules = await self._rules(origin)
-        if self.config.robots and (line := rules.refusal(path)):
-            raise Refusal("robots", Receipt.of("robots.txt", line))
-        if receipt := robots_opt_out(rules, path, self.config.opt_outs):
-            raise Refusal("opted_out", receipt)
+        for path in paths:
+            if self.config.robots and (line := rules.refusal(path)):
+                raise Refusal("robots", Receipt.of("robots.txt", line))
+            if receipt := robots_opt_out(rules, path, self.config.opt_outs):
+                raise Refusal("opted_out", receipt)
         if "tdmrep" in self.config.opt_outs and not (self.config.robots and rules.refusal(TDM_PATH)):
             tdm = await self._once("tdm", origin, self.memory.tdm, self._tdm)
-            if line := tdm.refusal(path):
-                raise Refusal("opted_out", Receipt.of("tdmrep.json", line))
+            for path in paths:
+                if line := tdm.refusal(path):
+                    raise Refusal("opted_out", Receipt.of("tdmrep.json", line))
         return rules.delay_s
 
     async def _rules(self, origin: str) -> RobotsRules:

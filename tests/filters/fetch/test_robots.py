@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from filters.fetch.robots import MAX_BYTES, RobotsRules, agent_names, matches, path_of
+from filters.fetch.robots import MAX_BYTES, RobotsRules, agent_names, matches, path_of, pattern_of, readings
 from filters.fetch.url import normalise
 
 NAMES = agent_names("tessera-t2i/0.1 (+https://my.site; me@my.site)")
@@ -61,6 +61,23 @@ def test_names_under_which_a_site_may_address_us() -> None:
 )
 def test_rules(text: str, path: str, line: str | None) -> None:
     assert refused(text, path) == line
+
+
+def test_the_paths_that_servers_may_read_a_path_as() -> None:
+    assert readings("http://h.example/a.jpg?b=//c") == ("/a.jpg?b=//c",)
+    assert readings("http://h.example//a%2fb/?c") == ("//a%2Fb/?c", "/a/b/?c")
+    assert readings("http://h.example/x;v=1/..;/a%5C..%5Cb") == (
+        "/x;v=1/..;/a%5C..%5Cb",
+        "/x;v=1/..;/b",
+        "/b",
+    )
+    assert readings("http://h.example/%2F..%2f..") == ("/%2F..%2F..", "/")
+    assert readings("http://h.example/caf%e9//%3f%25") == ("/caf%E9//%3F%25", "/caf%E9/%3F%25")
+
+
+def test_a_dollar_inside_a_pattern_is_a_plain_one() -> None:
+    assert [pattern_of(text) for text in ("/a$b$", "/a$", "$", "/a%24*")] == ["/a%24b$", "/a$", "$", "/a%24*"]
+    assert path_of("http://h.example/a$b*'{%27?") == "/a%24b%2A'%7B'?"[:-1]
 
 
 def test_stars_match_in_order_and_without_overlap() -> None:

@@ -56,6 +56,76 @@ def test_ports_are_sites_of_their_own_and_redirects_are_asked_too(server: Hostil
     assert ("a.example:81", "/good") not in server.requests
 
 
+PRIVATE = [
+    "http://x.test/pub/../private/a.jpg",
+    "http://x.test/./private/a.jpg",
+    "http://x.test/pub/%2e%2E/private/a.jpg",
+    "http://x.test\\pub\\..\\private\\a.jpg",
+    "http:x.test/private/a.jpg",
+    " ht\ttp://x.test/pri\nvate/a.jpg ",
+    "http://x.test/%70rivate/a.jpg",
+    "http://me:word@X.test.:80/private/a.jpg?#top",
+    "http://\uff58.te\u00adst/private/a.jpg",
+    "http://x.test//private/a.jpg",
+    "http://x.test/pub/..//private/a.jpg",
+    "http://x.test/private%2Fa.jpg",
+    "http://x.test/pub%2f..%2fprivate/a.jpg",
+    "http://x.test/pub/..%5cprivate/a.jpg",
+    "http://x.test/pub/..;/private/a.jpg",
+    "http://x.test/private;v=1/a.jpg",
+    "http://x.test/to?relative",
+    "http://x.test/to?slashes",
+]
+SPELLED = {"relative": "pub/../private/a.jpg", "slashes": "\\\\x.test\\.\\pri\tvate\\a.jpg"}
+
+
+@pytest.mark.parametrize("file", ["/robots.txt", "/.well-known/tdmrep.json"])
+def test_no_spelling_of_a_url_passes_by_a_rule_about_its_path(server: HostileServer, file: str) -> None:
+    rules = {
+        "/robots.txt": b"User-agent: *\nDisallow: /private/",
+        "/.well-known/tdmrep.json": b'[{"location": "/private/", "tdm-reservation": 1}]',
+    }
+    server.behaviours[file] = text(rules[file])
+    server.behaviours["/to"] = lambda x: x.answer(b"", "302 Found", f"Location: {SPELLED[x.target.partition('?')[2]]}")
+    answers = ask(server, *PRIVATE)
+    reason = "robots" if file == "/robots.txt" else "opted_out"
+    assert [answer.reason for answer in answers] == [reason] * len(PRIVATE)
+    assert {target for _, target in server.requests} <= {*rules, "/to?relative", "/to?slashes"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "path"),
+    [
+        ("/my dir/", "/my%20dir/a"),
+        ("/{a}", "/%7Ba%7D"),
+        ("/%7Ba%7D", "/{a}"),
+        ("/a|b", "/a%7Cb"),
+        ("/x?q='", "/x?q=%27"),
+        ("/a-%2A.jpg", "/a-*.jpg"),
+        ("/a%24b", "/a$b"),
+        ("/a$b", "/a$b"),
+        ("/a.jpg$", "/a.jpg?"),
+        ("/*.jpg$", "/a%2Ejpg#x"),
+    ],
+)
+def test_no_spelling_of_a_rule_or_of_a_path_keeps_them_apart(server: HostileServer, rule: str, path: str) -> None:
+    server.behaviours["/robots.txt"] = text(f"User-agent: *\nDisallow: {rule}".encode())
+    (answer,) = ask(server, f"http://x.test{path}")
+    assert (answer.reason, answer.receipt) == ("robots", Receipt("robots.txt", f"Disallow: {rule}"))
+
+
+def test_what_is_asked_for_is_the_canonical_url_to_the_letter(server: HostileServer) -> None:
+    urls = {
+        "http://x.test/a/./b/../%7e|'{c}?q={'}|^`é\\..": "/a/%7e|'%7Bc%7D?q={%27}|^`%C3%A9\\..",
+        "http://x.test//a;v=1//%2f%2F?a=%20+&&b": "//a;v=1//%2f%2F?a=%20+&&b",
+        "http:\\\\X.test.:80\\a b?": "/a%20b",
+        "http://x.test/[a]@:$,?[b]/?": "/[a]@:$,?[b]/?",
+    }
+    ask(server, *urls)
+    asked = [one for one in server.requests if one[1] not in ("/robots.txt", "/.well-known/tdmrep.json")]
+    assert sorted(asked) == sorted(("x.test", target) for target in urls.values())
+
+
 def test_robots_can_be_switched_off(server: HostileServer) -> None:
     server.behaviours["/robots.txt"] = text(DENY)
     assert ask(server, "http://a.example/good", robots=False)[0].body == GOOD
