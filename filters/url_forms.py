@@ -25,6 +25,8 @@ PLAIN = (
     r"(?:\?[A-Za-z0-9_~!$&()*+,;=:@./?-]+)?$"
 )
 """URLs whose forms are what stands behind `//`: nothing in them has another spelling. Most are; they are not parsed."""
+ENCODED = "xn--"
+"""What may stand in a host only where it is valid punycode: such URLs are parsed."""
 UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 ODD = re.compile("[^!-$&-~]")
@@ -69,7 +71,7 @@ class Forms(NamedTuple):
 def url_forms(urls: pa.Array) -> Forms:
     """Return the forms of http(s) URLs, null for other values. A URL that cannot be asked for keeps its form of
     before."""
-    plain = pc.and_not(pc.match_substring_regex(urls, PLAIN), pc.match_substring(urls, "xn--"))
+    plain = pc.and_not(pc.match_substring_regex(urls, PLAIN), pc.match_substring(urls, ENCODED))
     tail = pc.utf8_slice_codeunits(urls, 7)  # behind "http://"
     tail = pc.if_else(plain, pc.if_else(pc.starts_with(tail, "/"), pc.utf8_slice_codeunits(tail, 1), tail), None)
     odd = pc.fill_null(pc.invert(plain), False)

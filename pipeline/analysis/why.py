@@ -1,13 +1,15 @@
 """Tell one row's story from the run folder: source, values with their origins, every rule's verdict, fate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from filters.tombstones import Wanted
+from filters.url_forms import ENCODED, PLAIN, place_forms
 from filters.verdicts import evaluate
 from manifests.files import FormatError
 from manifests.journal import records_of
@@ -18,7 +20,7 @@ from manifests.tombstones import read_tombstones
 from pipeline.execution.step import Runtime
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import Recipe, RecipeError
-from pipeline.steps.select import row_again
+from pipeline.steps.select import BATCH_ROWS, row_again
 
 JUDGES = ("select", "decide")
 """Steps whose settings are the rules, a user's own files included."""
@@ -49,7 +51,8 @@ def other_rules(recipe: Recipe) -> list[str]:
 
 
 def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
-    """Return the final rows with this uid or URL, in input order. Raises NotFound or RecipeError."""
+    """Return the final rows with this uid, or this URL in whatever spelling, in input order. Raises NotFound or
+    RecipeError."""
     finals = [root / file.path for record in records_of(root, "decide") for file in record.files]
     if not finals:
         raise RecipeError(f"why: filter has not run in {root}; first: pipeline run --stage filter")
@@ -57,7 +60,7 @@ def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
     where, given = (
         ("uid BETWEEN unhex(?) AND unhex(?)", [asked.ljust(32, "0"), asked.ljust(32, "f")])
         if is_uid
-        else ("url = ?", [asked])
+        else ("url IN (SELECT unnest(?))", [spellings(root, finals, asked)])
     )
     with connect(root) as connection:
         found = connection.execute(
@@ -70,13 +73,28 @@ def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
                 " uid alone"
             )
         what = "uid" if is_uid else "URL"
-        wanted = "give 32 hex digits, the first 8 or more of them, or the URL as in the input"
+        wanted = "give 32 hex digits, the first 8 or more of them, or a URL of the input"
         raise NotFound(f"why: no row of {root} has the {what} {asked!r}; {wanted}")
     rows: list[dict[str, Any]] = found.to_pylist()
     uids = sorted({row["uid"].hex() for row in rows})
     if is_uid and len(uids) > 1:
         raise NotFound(f"why: {len(uids)} uids begin with {asked!r}: {', '.join(uids[:5])}; give more digits")
     return rows
+
+
+def spellings(root: Path, tables: Sequence[Path], url: str) -> list[str]:
+    """Return the URLs of these tables, as written, whose form is that of a URL. Plain ones are compared as text."""
+    form = place_forms(pa.array([url], pa.string())).now[0]
+    query = f"""
+        SELECT url FROM {files_sql(tables)}
+        WHERE url IN (?, ?) OR NOT regexp_matches(url, ?) OR contains(url, '{ENCODED}')"""
+    found: set[str] = set()
+    with connect(root) as connection:
+        given = [f"http://{form}", f"https://{form}", PLAIN]
+        for batch in connection.execute(query, given).to_arrow_reader(BATCH_ROWS):
+            urls = batch.column(0)
+            found.update(urls.filter(pc.equal(place_forms(urls).now, form)).to_pylist())
+    return sorted(found)
 
 
 def is_removed(root: Path, url: str) -> bool:

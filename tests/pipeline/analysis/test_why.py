@@ -1,9 +1,11 @@
 """why: by uid, prefix or URL; values with origins, verdicts, attempts, twins with who survived."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from manifests.uid import uid_of
-from pipeline.analysis.why import NotFound, find_rows, story
+from pipeline.analysis.why import NotFound, find_rows, spellings, story
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from tests.support.filter_runs import run_filter
@@ -41,6 +43,25 @@ def test_uid_prefix_and_url_find_the_same_rows_and_copies_are_shown(recipe):
     assert [row["reason"] for row in rows] == [None, "exact_duplicate"]
     assert find_rows(recipe.root, uid[:8].upper()) == rows == find_rows(recipe.root, uid[:20])
     assert find_rows(recipe.root, "http://pictures.test/0.jpg")[:2] == rows
+
+
+def test_every_spelling_of_a_url_finds_its_rows_and_every_spelling_is_found(recipe, tmp_path):
+    rows = find_rows(recipe.root, "http://pictures.test/3.jpg")
+    assert [row["source_row"] for row in rows if row["source"] == "a.parquet"] == [3]
+    for spelling in (
+        "https://Pictures.TEST./x/../3.jpg?",
+        "http:\\\\pictures.test\\%33.jpg",
+        " ht\ttp:pictures.test/3.jpg#x",
+    ):
+        assert find_rows(recipe.root, spelling) == rows
+    table = tmp_path / "final.parquet"
+    urls = ["http://a.test/1.jpg", "https://a.test/x/..\\1.jpg", "http://a.test/1.jpg?", "http://xn--a.test/1.jpg"]
+    urls += ["http://a.test/11.jpg", "http://a.test/1.JPG", None, "images/./1.jpg"]
+    pq.write_table(pa.table({"url": urls}), table)
+    assert spellings(tmp_path, [table], "HTTP://a.test:80/%31.jpg") == sorted(urls[:3])
+    assert spellings(tmp_path, [table], urls[3]) == [urls[3]]
+    assert spellings(tmp_path, [table], "images/1.jpg") == [urls[7]]
+    assert spellings(tmp_path, [table], "http://b.test/1.jpg") == []
 
 
 def test_a_row_that_never_came(recipe):
