@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from filters.fetch.url import UrlFault, normalise
 from filters.url_forms import Forms, host_forms, named_hosts, url_forms
 from manifests.extras import need
+from manifests.schema import COLUMNS, DIGESTS
 
-KINDS = ("uid", "url", "host", "hash", "phash")
+KINDS = ("uid", "url", "host", "hash", "phash", *DIGESTS)
 OF_ROWS = ("uid", "url", "host", "hash")
 """Kinds that metadata alone can judge: their rows are dropped before anything is fetched."""
 TYPES: dict[str, pa.DataType] = {
@@ -27,11 +28,13 @@ TYPES: dict[str, pa.DataType] = {
     "host": pa.string(),
     "hash": pa.int64(),
     "phash": pa.uint64(),
+    **{name: COLUMNS[name].type for name in DIGESTS},
 }
 LOOKS = {
     "url": r"(?i)https?:[\\/]+[^\s/\\?#]+\S*",
     "uid": r"[0-9a-fA-F]{32}",
     "phash": r"[0-9a-fA-F]{16}",
+    **{name: rf"[0-9a-fA-F]{{{2 * COLUMNS[name].type.byte_width}}}" for name in DIGESTS},
     "hash": r"-?[0-9]{1,19}",
     "host": r"[^\s/?#@:,]+\.[^\s/?#@:,]+",
 }
@@ -52,8 +55,8 @@ class KindError(ListError):
 
 @dataclass(frozen=True)
 class Listed:
-    """One list: its kind, the name of its file, and its values in canonical form; `radius` in bits counts for pHashes
-    alone.
+    """One list: its kind, the name of its file, and its values in canonical form; `radius` in bits counts for
+    perceptual hashes alone.
 
     `before`: of URLs and hosts the forms that lists had before, where they are others: what they named stays named.
     """
@@ -195,10 +198,10 @@ def _read_parquet(path: Path, kind: str | None) -> tuple[str, pa.Array]:
     kind, column = _column(path, names, kind)
     array = pq.read_table(path, columns=[names[column]])[0].combine_chunks()
     array = array.drop_null()
-    if array.type == TYPES[kind] and kind in ("uid", "hash", "phash"):
+    if array.type == TYPES[kind] and kind in ("uid", "hash", "phash", *DIGESTS):
         return kind, array
-    if kind == "uid" and pa.types.is_binary(array.type):
-        return kind, array.cast(pa.binary(16))
+    if kind in ("uid", *DIGESTS) and pa.types.is_binary(array.type):
+        return kind, array.cast(TYPES[kind])
     return kind, _values(path, kind, enumerate(array.cast(pa.string()).to_pylist(), 1), "row")
 
 
@@ -286,7 +289,7 @@ def _values(
             raise ListError(f"{path}: {place} {number}: {text[:80]!r} is no {kind}")
         values.append(
             bytes.fromhex(text)
-            if kind == "uid"
+            if kind in ("uid", *DIGESTS)
             else int(text, 16 if kind == "phash" else 10)
             if "hash" in kind
             else text

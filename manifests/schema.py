@@ -10,6 +10,8 @@ SCORES = ("similarity", "pwatermark", "punsafe", "aesthetic_v1", "aesthetic_v2")
 """Scores that an input may bring along."""
 CARRIED = ("text", "top_caption", *DECODED, *SCORES, *DETECTED)
 """What select's ledger carries of a row beside where it came from."""
+DIGESTS = ("md5", "sha1", "source_sha256", "pdq")
+"""What published lists name a picture by: taken when it was fetched, null for pictures of before."""
 HELD = (*DECODED, *SCORES)
 """What dropped rows keep: numbers are cheap, and with them `whatif` knows which rows looser rules would let in."""
 
@@ -71,6 +73,10 @@ COLUMNS: dict[str, pa.Field] = {
         ),
         _column("phash", pa.uint64(), "64-bit perceptual hash, bit for bit imagehash.phash"),
         _column("sha256", pa.binary(32), "sha256 of the stored picture's bytes"),
+        _column("md5", pa.binary(16), "MD5 of the file as it was received, a Content-Encoding undone, before decoding"),
+        _column("sha1", pa.binary(20), "SHA-1 of the same bytes as md5"),
+        _column("source_sha256", pa.binary(32), "SHA-256 of the same bytes as md5; sha256 is of the stored picture"),
+        _column("pdq", pa.binary(32), "PDQ hash of the decoded picture, 256 bits, the highest first"),
         _column("fault", pa.string(), "why a row cannot be used, where the reader of the input says so: a reason"),
         _column("fate", pa.string(), "kept | dropped"),
         _column("reason", pa.string(), "first rule or fault that hit; null where kept"),

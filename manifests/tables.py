@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from manifests.schema import CARRIED, HELD, schema
+from manifests.schema import CARRIED, DIGESTS, HELD, schema
 
 ATTEMPTS = pa.schema(
     [
@@ -15,9 +15,11 @@ ATTEMPTS = pa.schema(
         *schema("reason"),
         pa.field("rule", pa.string(), metadata={"says": "receipt of a refusal: which rule of the site"}),
         pa.field("value", pa.string(), metadata={"says": "receipt of a refusal: what it says, word for word"}),
+        *schema(*DIGESTS),
     ]
 )
-"""`ledger/fetch/*.parquet`: a row per attempt; reason null where a picture came through."""
+"""`ledger/fetch/*.parquet`: a row per attempt; reason null where a picture came through. Digests are null where no body
+came whole, in tables of before, and for what a list of hashes names."""
 
 HEAD = ("uid", "source", "source_row", "url", "reason")
 SELECTED = schema(*HEAD, *CARRIED).with_metadata({"tessera_held": ",".join(HELD)})

@@ -13,18 +13,18 @@ import pyarrow.compute as pc
 from manifests.checksums import sha256_file
 from manifests.files import FormatError, digest_of, finished, read_table, write_table
 from manifests.journal import FileRecord, Journal, ShardRecord
-from manifests.schema import schema
+from manifests.schema import DIGESTS, schema
 
 TOMBSTONES = "tombstones.parquet"
 NAME = "tombstones"
 STEP = "remove"
 """The journal's folder that names the file's sha256."""
-KINDS = ("url", "host", "uid", "sha256", "phash")
+KINDS = ("url", "host", "uid", "sha256", "phash", *DIGESTS)
 BY_TOMBSTONE = "tombstone of"
 """How the detail of a mark begins that a tombstone made: the row says nothing of itself any more."""
 TABLE = pa.schema(
     [
-        pa.field("kind", pa.string(), metadata={"says": "what the selector was: url, host, uid, sha256 or phash"}),
+        pa.field("kind", pa.string(), metadata={"says": "what the selector was: one of KINDS"}),
         pa.field("value_sha256", pa.string(), metadata={"says": "sha256 in hex of the selector's normalised value"}),
         pa.field(
             "phash",
@@ -43,6 +43,11 @@ TABLE = pa.schema(
         ),
         pa.field("won", pa.bool_(), metadata={"says": "the row was kept: its near duplicates stay out"}),
         pa.field("promote", pa.bool_(), metadata={"says": "its near duplicates may take its place after all"}),
+        pa.field(
+            "list",
+            pa.string(),
+            metadata={"says": "list of hashes of [filter] exclude that named the picture when it was fetched"},
+        ),
     ]
 )
 """`tombstones.parquet`: a row per selector and removed row of the input, one without a row for a selector that named
@@ -77,6 +82,15 @@ class Tombstones:
     def phashes(self) -> pa.Array:
         """Return the pHashes that selectors named, uint64."""
         return self._where(pc.equal(self.table["kind"], "phash"))["phash"].combine_chunks().drop_null().unique()
+
+    @cached_property
+    def by_list(self) -> dict[str, int]:
+        """Return list of hashes -> rows of the input whose pictures it named when they were fetched, in order of
+        names."""
+        if "list" not in self.table.schema.names:
+            return {}
+        names = self.table["list"].drop_null().value_counts().to_pylist()
+        return dict(sorted((entry["values"], entry["counts"]) for entry in names))
 
     @cached_property
     def places(self) -> pa.Table:

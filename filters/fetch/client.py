@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from filters.fetch.config import FetchConfig
+from filters.fetch.digests import NONE
 from filters.fetch.messages import Answer, Request
 from filters.fetch.url import UrlFault, normalise
 
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
     from filters.fetch.sites import SiteCache
 
 
-def fetch_all(requests: Sequence[Request], config: FetchConfig, memory: "SiteCache | None" = None) -> Iterator[Answer]:
+def fetch_all(
+    requests: Sequence[Request], config: FetchConfig, memory: "SiteCache | None" = None, held: bool = False
+) -> Iterator[Answer]:
     """Yield one answer for every request, in the order in which they finish.
 
     The requests run in a thread of their own, so deadlines hold while the caller works on an answer. At most
     `config.concurrency` requests are in flight or wait to be taken; of each at most 1 MiB is in memory, the rest in a
-    temporary file, until it is yielded. Works in any thread; closing the iterator early ends what is in flight.
+    temporary file, until it is yielded; with `held` all of it is in memory, at most `config.max_bytes` each, and none
+    on a disk. Works in any thread; closing the iterator early ends what is in flight.
     `memory`: what was learned of sites and names in earlier calls, in one thread at a time.
     Raises ValueError for wrong settings, and OSError where this machine is at fault (disk full, no more sockets).
     """
@@ -31,17 +35,18 @@ def fetch_all(requests: Sequence[Request], config: FetchConfig, memory: "SiteCac
 
     ConnectMap.of(config.connect_to)  # wrong settings raise here, in the caller, before a thread starts
     Guard.of(config.allow_addresses)
-    return _answers(list(requests), config, memory)
+    return _answers(list(requests), config, memory, held)
 
 
-def _answers(requests: list[Request], config: FetchConfig, memory: "SiteCache | None") -> Iterator[Answer]:
-    engine = _Engine(requests, config, memory)
+def _answers(requests: list[Request], config: FetchConfig, memory: "SiteCache | None", held: bool) -> Iterator[Answer]:
+    engine = _Engine(requests, config, memory, held)
     try:
         for _ in requests:
             request, outcome, attempts = engine.next()
+            digests = outcome.body.digests if outcome.body else NONE
             body = outcome.body.take() if outcome.body else None
             parts = (outcome.reason, body, outcome.status, outcome.final_url, outcome.detail, outcome.receipt, attempts)
-            yield Answer(request.uid, *parts)
+            yield Answer(request.uid, *parts, digests)
     finally:
         engine.stop()
 
@@ -49,8 +54,8 @@ def _answers(requests: list[Request], config: FetchConfig, memory: "SiteCache | 
 class _Engine:
     """An event loop in a thread of its own, and the queue through which outcomes come to the caller."""
 
-    def __init__(self, requests: list[Request], config: FetchConfig, memory: "SiteCache | None") -> None:
-        self.requests, self.config, self.memory = requests, config, memory
+    def __init__(self, requests: list[Request], config: FetchConfig, memory: "SiteCache | None", held: bool) -> None:
+        self.requests, self.config, self.memory, self.held = requests, config, memory, held
         self.done: queue.SimpleQueue[tuple[Request, Outcome, int] | BaseException] = queue.SimpleQueue()
         self.slots = asyncio.Semaphore(config.concurrency)
         self.ready = threading.Event()
@@ -107,7 +112,7 @@ class _Engine:
         self.ready.set()
         traffic = HostQueues(self.config)
         async with (
-            Downloader(self.config, self.memory or SiteCache(), traffic) as downloader,
+            Downloader(self.config, self.memory or SiteCache(), traffic, self.held) as downloader,
             asyncio.TaskGroup() as group,
         ):
             await self._queue(traffic)

@@ -58,9 +58,9 @@ class Downloader:
     Every request leaves through `_ask`; a picture's only once `sites` let its URL pass.
     """
 
-    def __init__(self, config: FetchConfig, memory: SiteCache, traffic: HostQueues) -> None:
-        """Fix the settings. Raises ValueError for wrong ones."""
-        self.config, self.traffic = config, traffic
+    def __init__(self, config: FetchConfig, memory: SiteCache, traffic: HostQueues, held: bool = False) -> None:
+        """Fix the settings; `held`: bodies stay in memory, however large. Raises ValueError for wrong ones."""
+        self.config, self.traffic, self.held = config, traffic, held
         self.guard = Guard.of(config.allow_addresses)
         self.connect_to = ConnectMap.of(config.connect_to)
         self.resolver = Resolver(self.guard, 2 * config.concurrency, memory.names)
@@ -196,7 +196,8 @@ class Downloader:
             raise Fault("too_large", f"Content-Length {length}, at most {size} bytes are taken")
         with contextlib.ExitStack() as closing:
             with Foreign() as arrival:
-                body = Body(size + BLOCK * cut, ", ".join(response.headers.getall("Content-Encoding", ())))
+                encoding = ", ".join(response.headers.getall("Content-Encoding", ()))
+                body = Body(size + BLOCK * cut, encoding, self.held)
                 closing.callback(body.close)
                 await _receive(response, body)
             error = arrival.error

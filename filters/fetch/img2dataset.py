@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pyarrow as pa
 
 from filters.fetch.config import FetchConfig
+from filters.fetch.digests import NONE, Digests
 from filters.fetch.guard import ConnectMap, Guard
 from filters.fetch.messages import Download, Request
 from filters.fetch.optout import Receipt
@@ -130,7 +131,8 @@ def _run(handed: list[tuple[Request, str]], config: FetchConfig, limits: ImageLi
         seen = set()
         for number, jpeg in pictures:
             seen.add(number)
-            yield Download(handed[number][0].uid, None, 200, stored=_stored(jpeg, rows[number]))
+            row = rows[number]
+            yield Download(handed[number][0].uid, None, 200, stored=_stored(jpeg, row), digests=_digests(row))
         for number in sorted(set(range(len(handed))) - seen):
             yield _failure(handed[number][0].uid, rows.get(number))
 
@@ -154,7 +156,7 @@ def _downloader(folder: Path, rows: int, config: FetchConfig, limits: ImageLimit
         WebDatasetSampleWriter, resizer, thread_count=config.concurrency, save_caption=False, extract_exif=False,
         output_folder=str(folder),
         column_list=["url"], timeout=config.deadline_s, number_sample_per_shard=max(rows, 2), oom_shard_count=1,
-        compute_hash=None,
+        compute_hash="md5",
         verify_hash_type=None, encode_format="jpg", retries=config.retries, user_agent_token=re.split(r"[/\s]",
         config.user_agent)[0],
         disallowed_header_directives=list(DIRECTIVES),
@@ -163,6 +165,11 @@ def _downloader(folder: Path, rows: int, config: FetchConfig, limits: ImageLimit
 
 def _stored(jpeg: bytes, row: dict[str, Any]) -> Stored:
     return Stored(jpeg, row["width"], row["height"], row["original_width"], row["original_height"])
+
+
+def _digests(row: dict[str, Any]) -> Digests:
+    """Return what it says of the bytes that it received: their MD5, since it takes one digest and keeps no bytes."""
+    return Digests(md5=row["md5"]) if row.get("md5") else NONE
 
 
 def _failure(uid: bytes, row: dict[str, Any] | None) -> Download:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from filters.fetch.digests import NONE, Digests
 from filters.fetch.optout import Receipt
 from filters.images.decode import Stored
 
@@ -22,6 +23,7 @@ class Answer:
     timeout bad_response http_NNN too_many_redirects too_large incomplete_body empty_body robots opted_out.
     `status`: the last HTTP status seen, if any. `final_url`: the last URL asked for. `detail`: for logs only.
     `receipt`: for `robots` and `opted_out`. `attempts`: how often the URL was tried, 0 where it was never asked for.
+    `digests`: of the body's bytes.
     """
 
     uid: bytes
@@ -32,12 +34,13 @@ class Answer:
     detail: str = ""
     receipt: Receipt | None = None
     attempts: int = 1
+    digests: Digests = NONE
 
 
 @dataclass(frozen=True)
 class Download:
     """What became of a request: a picture as it is stored, or a reason. `tries`: how often it was asked for, for
-    logs."""
+    logs. `digests`: of what came, a picture or not."""
 
     uid: bytes
     reason: str | None
@@ -46,3 +49,4 @@ class Download:
     stored: Stored | None = None
     receipt: Receipt | None = None
     tries: int = 1
+    digests: Digests = NONE

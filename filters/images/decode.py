@@ -18,7 +18,7 @@ from filters.images.header import ImageFault, Outline
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
-__all__ = ["Header", "ImageFault", "ImageLimits", "Stored", "inspect", "open_picture", "store"]
+__all__ = ["Header", "ImageFault", "ImageLimits", "Stored", "inspect", "open_picture", "open_picture_at", "store"]
 
 MAX_JPEG_SIDE = 65_500  # libjpeg's limit, in pixels
 MARGIN = (
@@ -83,6 +83,12 @@ def inspect(data: bytes, limits: ImageLimits) -> Header:
 def open_picture(data: bytes, limits: ImageLimits) -> "Image.Image":
     """Decode to upright 8-bit sRGB in mode RGB and full size, transparent pixels on white. Raises ImageFault."""
     return _decode(_outline(data, limits), limits)[0]
+
+
+def open_picture_at(data: bytes, limits: ImageLimits, side: int) -> "Image.Image":
+    """Decode as `open_picture`; a JPEG may come at a half, a quarter or an eighth, if its short side is still `side`
+    pixels or more. Raises ImageFault."""
+    return _decode(_outline(data, limits), limits, side)[0]
 
 
 def store(data: bytes, limits: ImageLimits) -> Stored:

@@ -130,6 +130,11 @@ class Step:
         them: a removed one leaves its place empty."""
         return {}
 
+    def settle(self) -> list[str]:
+        """Do, in the driver, what the ended units ask of the whole run, and return what the user is told of it; done
+        twice it changes nothing."""
+        return []
+
     @property
     def journal(self) -> Journal:
         """Return the step's journal."""

@@ -17,12 +17,15 @@ from filters.exclude import OF_ROWS, Exclusions, Listed, ListError, read_list
 from filters.images.decode import ImageFault, ImageLimits, open_picture, store
 from manifests.checksums import cached_sha256
 from manifests.files import FormatError, digest_of, parsing
+from manifests.schema import DIGESTS
 from pipeline.recipes.schema import ExcludeFile, Recipe, RecipeError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+RADIUS = {"phash": 16, "pdq": 63}
+"""Kind of perceptual hash -> the largest radius, in bits of 64 and of 256."""
 Stamp = tuple[str, int, int]
 """A file as it was when it was read: path, size, time of its last change. What was read of a file, not its digest, is
 remembered by it."""
@@ -85,9 +88,10 @@ def _listed(stamp: Stamp, kind: str | None, radius: int) -> Listed:
         listed = read_list(Path(stamp[0]), kind, radius)
     except ListError as error:
         raise RecipeError(f"recipe: filter.exclude: {error}") from error
-    if radius and listed.kind != "phash":
+    if radius > RADIUS.get(listed.kind, 0):
+        most = f"at most {RADIUS[listed.kind]} bits" if listed.kind in RADIUS else "for pHashes and PDQ"
         raise RecipeError(
-            f"recipe: filter.exclude: {stamp[0]}: radius {radius} is for pHashes; this is a list of {listed.kind}"
+            f"recipe: filter.exclude: {stamp[0]}: radius {radius} is {most}; this is a list of {listed.kind}"
         )
     return listed
 
@@ -229,6 +233,6 @@ def dedup_key(recipe: Recipe) -> dict[str, Any]:
     return {
         **plain["dedup"],
         "placeholders": placeholders(recipe).content,
-        "exclude": exclusions_key(recipe, "phash"),
+        "exclude": exclusions_key(recipe, "phash", *DIGESTS),
         "decontaminate": {**evaluation, **lists} if used else {},
     }

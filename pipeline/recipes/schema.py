@@ -75,9 +75,16 @@ class ExcludeFile(Section):
     """One list of [filter] exclude whose kind is said."""
 
     file: str = Field(description="the list")
-    kind: Literal["uid", "url", "host", "hash", "phash"] | None = Field(None, description="what its values are")
+    kind: Literal["uid", "url", "host", "hash", "phash", "md5", "sha1", "source_sha256", "pdq"] | None = Field(
+        None, description="what its values are"
+    )
     radius: int = Field(
-        0, ge=0, le=16, description="for pHashes: the Hamming distance up to which a picture is one of them, in bits"
+        0,
+        ge=0,
+        le=63,
+        description=(
+            "for pHashes (16 at most) and PDQ: the Hamming distance up to which a picture is one of them, in bits"
+        ),
     )
 
 
@@ -90,8 +97,8 @@ class FilterSection(Section):
     exclude: str | list[str | ExcludeFile] = Field(
         [],
         description=(
-            "files of uids, URLs, hosts, LAION hashes or pHashes whose rows are `removed`; {file, kind, radius} where"
-            " needed"
+            "files of uids, URLs, hosts, LAION hashes, pHashes, or digests of pictures (md5, sha1, source_sha256, pdq)"
+            " whose rows are `removed`; {file, kind, radius} where needed"
         ),
     )
     python: str | list[str] = Field(

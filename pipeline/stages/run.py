@@ -271,5 +271,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     step.journal.forget_others(unit.name for unit in units)
     let_go(step.root, step.name)
     note_step(step)
+    for note in step.settle():
+        print(note, file=sys.stderr)
     done.made, done.before = done.made + len(pending), done.before + len(before)
     progress.show(last=True)

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.dedup import Array, most_alike, nearest
+from filters.digest_lists import DigestLists
 from filters.tombstones import digests
-from manifests.files import read_table
+from manifests.files import read_schema, read_table
 from manifests.journal import records_of
 from manifests.plans import plan_folder
 from manifests.query import connect, files_sql
@@ -54,7 +55,7 @@ def mark_rows(recipe: Recipe, root: Path, pictures: pa.Table, barred: pa.Array) 
         np.concatenate([listed.hashes, frequent]),
         (*listed.names, *(f"pHash {int(value):016x}, one of the most frequent" for value in frequent)),
     )
-    marks = [*_removed(recipe, uids, hashes), *_by_tombstone(root, pictures)]
+    marks = [*_removed(recipe, uids, hashes), *_by_digest(recipe, root), *_by_tombstone(root, pictures)]
     marks += [(uid, "near_duplicate", TWIN_REMOVED) for uid in barred.to_pylist()]
     marks += [
         (uid, "placeholder", f"{name}, {bits} bits apart")
@@ -93,6 +94,18 @@ def _removed(recipe: Recipe, uids: pa.Array, hashes: Array) -> Iterator[Mark]:
             listed = Pictures(values, tuple(f"{int(value):016x}" for value in values))
             for uid, name, bits in _near(uids, hashes, listed, one.radius):
                 yield uid, "removed", f"{one.name}: pHash {name}, {bits} bits apart"
+
+
+def _by_digest(recipe: Recipe, root: Path) -> Iterator[Mark]:
+    """Yield the stored pictures that lists and tombstones of digests name: those that came before the list did."""
+    named = DigestLists.of(exclusions(recipe), read_tombstones(root))
+    for record in records_of(root, "fetch") if named else ():
+        path = root / record.files[1].path
+        known = [kind for kind in named.kinds if kind in read_schema(path).names]
+        table = read_table(path, ["key", *known])
+        for row, hit in named.hits(table) if known else ():
+            by = f"{BY_TOMBSTONE} its {hit.kind}" if hit.list is None else hit.says
+            yield bytes.fromhex(table["key"][row].as_py()), "removed", by
 
 
 def _by_tombstone(root: Path, pictures: pa.Table) -> Iterator[Mark]:

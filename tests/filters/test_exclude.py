@@ -17,7 +17,7 @@ def listed(tmp_path, name, text, kind=None):
 def test_kinds_are_told_by_their_looks(tmp_path):
     found = [
         listed(tmp_path, "a.txt", "# takedowns of May\nhttp://a.test/1.jpg   # a letter came\n\n"),
-        listed(tmp_path, "b.txt", "0123456789abcdef0123456789ABCDEF\n"),
+        listed(tmp_path, "b.txt", "uid\n0123456789abcdef0123456789ABCDEF\n"),
         listed(tmp_path, "c.txt", "example.org\n*.example.com\n"),
         listed(tmp_path, "d.txt", "-7815133031266706642\n12\n"),
         listed(tmp_path, "e.txt", "ff00ff00ff00ff00\n"),
@@ -54,6 +54,10 @@ def test_kinds_are_told_by_a_column(tmp_path):
         ("a.txt", "http://a.test/1\n\nnope\n", None, r"line 3: 'nope' is no url"),
         ("a.txt", "0123456789abcdef\nxyz\n", "phash", r"line 2: 'xyz' is no phash"),
         ("a.txt", "1234567890123456\n", None, r"line 1: .* may be phash or hash; say which"),
+        ("a.txt", "ab" * 16 + "\n", None, r"line 1: .* may be uid or md5; say which"),
+        ("a.txt", "ab" * 32 + "\n", None, r"line 1: .* may be source_sha256 or pdq; say which"),
+        ("a.txt", "ab" * 16 + "\n", "sha1", r"line 1: .* is no sha1"),
+        ("a.csv", "url,md5\nhttp://a.test/1,00\n", None, r"columns url and md5; say which one is meant"),
         (
             "a.txt",
             "??\n",
@@ -201,8 +205,8 @@ def test_what_a_list_named_before_the_url_standard_it_still_names(tmp_path, line
 def test_lists_add_up(tmp_path):
     lists = (
         listed(tmp_path, "a.txt", "http://example.org:99/\n"),
-        listed(tmp_path, "b.txt", "01" * 16 + "\n"),
-        listed(tmp_path, "c.txt", "05" * 16 + "\n"),
+        listed(tmp_path, "b.txt", "01" * 16 + "\n", "uid"),
+        listed(tmp_path, "c.txt", "05" * 16 + "\n", "uid"),
     )
     assert Exclusions(lists).hits(rows()).to_pylist() == [False, True, True, False, False, True]
 
@@ -229,3 +233,21 @@ def test_many_rows_are_quick(tmp_path):
     one = listed(tmp_path, "a.txt", "".join(f"http://h{n % 500}.example.net/{n}.jpg\n" for n in range(0, count, 10)))
     hits = Exclusions((one,)).hits({"uid": pa.array([b""] * count), "url": urls})
     assert np.flatnonzero(hits.to_numpy(zero_copy_only=False)).tolist() == list(range(0, count, 10))
+
+
+@pytest.mark.parametrize(("kind", "width"), [("md5", 16), ("sha1", 20), ("source_sha256", 32), ("pdq", 32)])
+def test_lists_of_digests_in_every_format(tmp_path, kind, width):
+    value = bytes(range(width))
+    digits = value.hex().upper()
+    pq.write_table(pa.table({"why": ["x"], kind: pa.array([value], pa.binary(width))}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({kind.upper(): [digits, None]}), tmp_path / "b.parquet")
+    found = [read_list(tmp_path / f"{name}.parquet") for name in "ab"]
+    found.append(listed(tmp_path, "c.csv", f"{kind},note\n{digits},7\n"))
+    found.append(listed(tmp_path, "d.tsv", f"note\t{kind}\n7\t{digits}\n"))
+    found.append(listed(tmp_path, "e.txt", f"{kind}\n{digits}  # a case\n"))
+    found.append(listed(tmp_path, "f.txt", f"{digits}\n", kind))
+    assert [(one.kind, one.values.to_pylist()) for one in found] == [(kind, [value])] * 6
+
+
+def test_forty_digits_are_a_sha1(tmp_path):
+    assert listed(tmp_path, "a.txt", "0f" * 20 + "\n").kind == "sha1"

@@ -12,7 +12,7 @@ from manifests.tables import ATTEMPTS, CAPTIONED, CLUSTERS, CROP, ENCODED, ENCOD
 @pytest.mark.parametrize(
     ("name", "columns"),
     [
-        ("ATTEMPTS", "uid attempt last http_status reason rule value"),
+        ("ATTEMPTS", "uid attempt last http_status reason rule value md5 sha1 source_sha256 pdq"),
         (
             "SELECTED",
             "uid source source_row url reason text top_caption width height similarity pwatermark punsafe"

@@ -9,10 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.fetch.digests import Digests
 from manifests.files import digest_of, read_table, write_table
 from manifests.journal import FileRecord
 from manifests.query import connect, files_sql
 from manifests.reasons import is_among
+from manifests.schema import DIGESTS
 from manifests.tables import ATTEMPTS
 from pipeline.execution.reuse import earlier_tables, stamp
 from pipeline.execution.step import Unit
@@ -30,11 +32,23 @@ def attempts_table(rows: list[dict[str, Any]], results: Mapping[bytes, Result]) 
             "reason": attempt.reason,
             "rule": attempt.rule,
             "value": attempt.value,
+            **{name: _bytes(getattr(attempt.digests, name)) for name in DIGESTS},
         }
         for row in rows
         for number, attempt in enumerate(results[row["uid"]].attempts, 1)
     ]
     return pa.Table.from_pylist(entries, schema=ATTEMPTS)
+
+
+def _bytes(digits: str | None) -> bytes | None:
+    return None if digits is None else bytes.fromhex(digits)
+
+
+def _attempt(row: dict[str, Any]) -> Attempt:
+    """Return the attempt of a row of the ledger; one of before says nothing of digests."""
+    digests = (row.get(name) for name in DIGESTS)
+    said = Digests(*(None if value is None else value.hex() for value in digests))
+    return Attempt(row["http_status"], row["reason"], row["rule"], row["value"], said)
 
 
 def write_ledger(root: Path, unit: Unit, rows: list[dict[str, Any]], results: Mapping[bytes, Result]) -> FileRecord:
@@ -84,9 +98,7 @@ def history(root: Path, made_by: str, uids: Collection[bytes]) -> dict[bytes, Pa
         settled = set()
         for row in table.filter(pc.is_in(table["uid"], wanted)).to_pylist():
             settled.update([row["uid"]] if row["last"] else [])
-            attempts.setdefault(row["uid"], []).append(
-                Attempt(row["http_status"], row["reason"], row["rule"], row["value"])
-            )
+            attempts.setdefault(row["uid"], []).append(_attempt(row))
         for uid, made in attempts.items():
             if uid not in found or len(made) > len(found[uid].attempts):
                 found[uid] = Past(tuple(made), path, uid in settled)

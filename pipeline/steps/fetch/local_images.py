@@ -11,6 +11,7 @@ from typing import Any
 
 import fsspec
 
+from filters.fetch.digests import NONE, digests_of
 from filters.fetch.img2dataset import reason_of_download, reason_of_picture
 from filters.fetch.messages import Answer
 from manifests.reasons import OF_FETCH, is_status
@@ -98,7 +99,8 @@ def _size_fault(size: int | None, max_bytes: int) -> str:
 
 
 def _answer(row: Row, reason: str, body: bytes | None, detail: str = "") -> Answer:
-    return Answer(row["uid"], reason or None, body, None, row["url"], detail)
+    digests = NONE if body is None else digests_of(body)
+    return Answer(row["uid"], reason or None, body, None, row["url"], detail, digests=digests)
 
 
 def _failed(row: Row, note: Row) -> Answer:

@@ -10,10 +10,11 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from filters.fetch.digests import NONE, Digests
 from filters.images.decode import Stored
 from manifests.files import parsing
 from manifests.reasons import IMAGE
-from manifests.schema import SCORES, schema
+from manifests.schema import DIGESTS, SCORES, schema
 from manifests.shards import ShardError
 from manifests.stored_pictures import stored_pictures
 
@@ -23,12 +24,14 @@ SIZES = ("width", "height", "original_width", "original_height")
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt to fetch a row. `rule`, `value`: the receipt of a refusal (`robots`, `opted_out`), word for word."""
+    """One attempt to fetch a row. `rule`, `value`: the receipt of a refusal (`robots`, `opted_out`), word for word.
+    `digests`: of the bytes that came."""
 
     http_status: int | None = None
     reason: str | None = None
     rule: str | None = None
     value: str | None = None
+    digests: Digests = NONE
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class Result:
     def last(self) -> Attempt:
         """Return the attempt that counts."""
         return self.attempts[-1]
+
+    @property
+    def is_hit(self) -> bool:
+        """Tell whether a list of hashes names the picture: nothing of it is written."""
+        return self.last.reason == "removed" and self.last.rule is not None
 
 
 @dataclass
@@ -91,8 +99,9 @@ def earlier_pictures(tar: Path, uids: Iterable[bytes]) -> Iterator[tuple[bytes, 
 
 
 def _pair(row: Mapping[str, Any], result: Result) -> dict[str, Any]:
-    """Return a pair's row in img2dataset's words, and what the input said of it."""
+    """Return a pair's row in img2dataset's words, and what the input said of it: of a removed one, nothing."""
     stored = result.stored
+    row = {"uid": row["uid"], **dict.fromkeys(("url", "text", *METADATA))} if result.is_hit else row
     return {
         "key": row["uid"].hex(),
         "url": row["url"],
@@ -103,6 +112,7 @@ def _pair(row: Mapping[str, Any], result: Result) -> dict[str, Any]:
         "error_message": result.last.reason,
         **{name: getattr(stored, name) if stored else None for name in SIZES},
         "sha256": row.get("sha256"),
+        **{name: getattr(result.last.digests, name) for name in DIGESTS},
         **{name: row[name] for name in METADATA},
     }
 
@@ -111,7 +121,8 @@ def pairs_table(rows: list[dict[str, Any]], results: Mapping[bytes, Result]) -> 
     """Return `NAME.parquet`: a row per planned row, failures too."""
     text = {name: pa.string() for name in ("key", "url", "caption", "status", "error_message")}
     sizes = {name: pa.int32() for name in SIZES}
-    wanted = pa.schema({**text, **sizes, "sha256": pa.string(), **{f.name: f.type for f in schema(*METADATA)}})
+    digests = dict.fromkeys(("sha256", *DIGESTS), pa.string())
+    wanted = pa.schema({**text, **sizes, **digests, **{f.name: f.type for f in schema(*METADATA)}})
     return pa.Table.from_pylist([_pair(row, results[row["uid"]]) for row in rows], schema=wanted)
 
 

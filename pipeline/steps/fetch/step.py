@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from filters.digest_lists import DigestLists
 from filters.fetch.img2dataset import LACKS, missing
 from filters.fetch.optout import FORMER, LATER
 from filters.images.decode import ImageLimits
@@ -22,12 +23,15 @@ from pipeline.execution.redaction import RemovedRows, need_whole
 from pipeline.execution.step import Step, Unit
 from pipeline.inputs.input_list import input_batches
 from pipeline.recipes.datasets import DATASETS
+from pipeline.recipes.lists import exclusions
 from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.attempts import counted_again, refusals
+from pipeline.steps.fetch.hits import take_out
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import stats
 from pipeline.steps.fetch.retry import with_retries
 from pipeline.steps.fetch.worker import FetchWorker
+from pipeline.steps.select import Select
 from pipeline.steps.sharding import one_batch_each, regroup, without_gaps
 
 PLANNED = ("uid", "source", "source_row", "url", *CARRIED)
@@ -89,9 +93,11 @@ class Fetch(Step):
                 yield f"{number:05d}", without_gaps(table).select(PLANNED).cast(schema(*PLANNED))
 
     def facts(self) -> dict[str, Any]:
-        """Return `refusals`: signal -> rows that it refused, where there are any."""
+        """Return `refusals`: signal -> rows that it refused, and `removed_by_list`: list of hashes -> rows whose
+        pictures it named; each where there are any."""
         counts = refusals(self.root, [self.root / record.files[-1].path for record in records_of(self.root, self.name)])
-        return {"refusals": counts} if counts else {}
+        found = {"refusals": counts, "removed_by_list": read_tombstones(self.root).by_list}
+        return {name: fact for name, fact in found.items() if fact}
 
     def redact(self, record: ShardRecord, removed: RemovedRows) -> ShardRecord:
         """Take the rows that go out of pairs and attempts, and count img2dataset's statistics again."""
@@ -104,12 +110,22 @@ class Fetch(Step):
         files = (tar, table, FileRecord.of(self.root, self.root / statistics.path), counted_again(self.root, ledger))
         return replace(redacted, files=files)
 
+    def settle(self) -> list[str]:
+        """Take out of select's ledger, the plan and the logs the rows whose pictures a list of hashes has named."""
+        taken = take_out((Select(self.recipe, self.root, self.runtime), self))
+        return [f"  removed by {name}: {rows:,} rows, of which nothing is left" for name, rows in sorted(taken.items())]
+
     def notes(self) -> list[str]:
         """Warn of the other engine. Raises RecipeError where it cannot run."""
         if self.recipe.fetch.engine == "tessera" or DATASETS[self.recipe.input.dataset].local:
             return []
         if why := missing():
             raise RecipeError(f'fetch.engine = "img2dataset": {why}; the other choice is "tessera"')
+        if DigestLists.of(exclusions(self.recipe), read_tombstones(self.root)):
+            raise RecipeError(
+                'fetch.engine = "img2dataset" writes pictures to disk before lists of md5, sha1, source_sha256 or pdq'
+                ' can be asked; wanted "tessera" with such lists in filter.exclude or among tombstones'
+            )
         return [f'warning: fetch.engine = "img2dataset" has {LACKS}']
 
     def open(self) -> FetchWorker:
@@ -121,14 +137,10 @@ class Fetch(Step):
             config = config.model_copy(update={"connect_to": {**dict(config.connect_to), **self.runtime.connect_to}})
         own = OwnPictures.of(self.root, config.max_bytes) if DATASETS[self.recipe.input.dataset].local else None
         limits = ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality)
-        return FetchWorker(
-            self.root,
-            config,
-            limits,
-            SiteCache(),
-            own,
-            frozenset(read_tombstones(self.root).values("sha256").to_pylist()),
-        )
+        tombstones = read_tombstones(self.root)
+        barred = frozenset(tombstones.values("sha256").to_pylist())
+        named = DigestLists.of(exclusions(self.recipe), tombstones)
+        return FetchWorker(self.root, config, limits, SiteCache(), own, barred, named)
 
 
 def _opt_outs(words: list[str]) -> dict[str, list[str]]:

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filters.digest_lists import DigestLists, Hit
 from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
+from filters.fetch.digests import Digests
 from filters.fetch.embedded import embedded_refusal
 from filters.fetch.img2dataset import download
-from filters.fetch.messages import Download, Request
+from filters.fetch.messages import Answer, Download, Request
 from filters.images.decode import ImageFault, ImageLimits, store
+from filters.images.pdq import pdq_of, pdq_of_jpeg
 from manifests.files import read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord
 from manifests.shards import write_shard
@@ -49,6 +52,9 @@ class FetchWorker:
     barred: frozenset[str] = frozenset()
     """Tombstones of pictures, by the digest of their sha256: what has one is `removed` under whatever URL it comes, and
     not stored."""
+    named: DigestLists = field(default_factory=DigestLists)
+    """Lists and tombstones of digests: a picture that one names is let go before it is decoded, or by its PDQ hash
+    before it is stored, and nothing of it is written."""
     details: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
@@ -90,7 +96,7 @@ class FetchWorker:
     def _ours(self, unit: Unit, wanted: list[dict[str, Any]], in_flight: InFlight) -> Iterator[Download]:
         """Yield what our client, or the folder that came with the input, and our image gate make of the rows, as they
         come."""
-        for answer in self.own.answers(wanted) if self.own else fetch_all(_requests(wanted), self.config, self.memory):
+        for answer in self._answers(wanted):
             with in_flight.working_on(unit.name, [answer.uid]):
                 got = Download(
                     answer.uid,
@@ -99,14 +105,28 @@ class FetchWorker:
                     answer.detail,
                     receipt=answer.receipt,
                     tries=answer.attempts,
+                    digests=answer.digests,
                 )
-                if answer.body and (refused := embedded_refusal(answer.body, self.config.opt_outs)):
+                body = None if self._hit(answer.digests) else answer.body
+                if body and (refused := embedded_refusal(body, self.config.opt_outs)):
                     yield replace(got, reason="opted_out", receipt=refused, detail=f"{refused.rule}: {refused.value}")
                     continue
                 try:
-                    yield got if answer.body is None else replace(got, stored=store(answer.body, self.limits))
+                    yield got if body is None else self._stored(got, body)
                 except ImageFault as fault:
                     yield replace(got, reason=fault.reason, detail=fault.detail)
+
+    def _answers(self, wanted: list[dict[str, Any]]) -> Iterator[Answer]:
+        """Ask for the rows; where lists of hashes are to be asked, bodies stay in memory until their digests are
+        known."""
+        if self.own:
+            return self.own.answers(wanted)
+        return fetch_all(_requests(wanted), self.config, self.memory, held=bool(self.named))
+
+    def _stored(self, got: Download, body: bytes) -> Download:
+        """Let a body through the image gate and hash the picture. Raises ImageFault."""
+        stored = store(body, self.limits)
+        return replace(got, stored=stored, digests=replace(got.digests, pdq=pdq_of(stored, body, self.limits)))
 
     def _theirs(self, unit: Unit, wanted: list[dict[str, Any]], in_flight: InFlight) -> Iterator[Download]:
         """Yield what img2dataset makes of the rows."""
@@ -116,11 +136,15 @@ class FetchWorker:
 
     def _result(self, got: Download, past: Mapping[bytes, Past], spool: Spool) -> Result:
         """Spool the picture, or note in the log why there is none."""
-        receipt = got.receipt
+        receipt, digests = got.receipt, got.digests
+        if got.stored is not None and digests.pdq is None:  # the other engine lets go of what it received
+            digests = replace(digests, pdq=pdq_of_jpeg(got.stored.jpeg))
+        if hit := self._hit(digests):
+            return Result((*_before(past, got.uid), _of_hit(hit, got.status)))
         removed = got.stored is not None and self._bars(got.stored.jpeg)
         reason = "removed" if removed else got.reason
-        attempt = Attempt(got.status, reason, receipt.rule if receipt else None, receipt.value if receipt else None)
-        attempts = (*_before(past, got.uid), attempt)
+        rule, value = (receipt.rule, receipt.value) if receipt else (None, None)
+        attempts = (*_before(past, got.uid), Attempt(got.status, reason, rule, value, digests))
         if got.stored is not None and not removed:
             return Result(attempts, replace(got.stored, jpeg=b""), *spool.put(got.stored.jpeg))
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -131,12 +155,19 @@ class FetchWorker:
 
     def _obeying(self, result: Result, spool: Spool) -> Result:
         """Leave out a picture that was carried over and removed meanwhile."""
+        if hit := self._hit(result.last.digests):
+            return Result((*result.attempts[:-1], _of_hit(hit, result.last.http_status)))
         if result.stored is None or not self._bars(spool.get(result.start, result.length)):
             return result
         return Result((*result.attempts[:-1], replace(result.last, reason="removed")))
 
     def _bars(self, jpeg: bytes) -> bool:
         return bool(self.barred) and value_digest(hashlib.sha256(jpeg).hexdigest()) in self.barred
+
+    def _hit(self, digests: Digests) -> Hit | None:
+        """Return what names a picture by one of its digests."""
+        found = (self.named.hit(kind, getattr(digests, kind)) for kind in self.named.kinds)
+        return next((hit for hit in found if hit), None)
 
     def _log(self, unit: Unit) -> None:
         """Append what failed, and when, to the shard's log: it is no output, and a retry does not wipe out what was
@@ -151,6 +182,11 @@ class FetchWorker:
 
 def _requests(rows: list[dict[str, Any]]) -> list[Request]:
     return [Request(row["uid"], row["url"]) for row in rows]
+
+
+def _of_hit(hit: Hit, status: int | None) -> Attempt:
+    """Return the attempt of a picture that a list names: by which list and kind of digest, and the digest's hash."""
+    return Attempt(status, "removed", *hit.receipt)
 
 
 def _before(past: Mapping[bytes, Past], uid: bytes) -> tuple[Attempt, ...]:

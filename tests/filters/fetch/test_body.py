@@ -1,11 +1,13 @@
 """filters/fetch/body.py: caps to the byte, and compressed bodies in pieces of any size."""
 
 import gzip
+import tempfile
 import zlib
 
 import pytest
 
-from filters.fetch.body import Body, BodyFault
+from filters.fetch.body import IN_MEMORY, Body, BodyFault
+from filters.fetch.digests import digests_of
 
 
 def test_bytes_exactly_at_the_cap_are_taken() -> None:
@@ -39,3 +41,27 @@ def test_deflate_in_small_steps_loses_nothing() -> None:
             body.feed(coded[at : at + 7])
         body.end()
         assert body.take() == plain
+
+
+def test_digests_are_of_the_file_not_of_what_was_sent() -> None:
+    plain = b"a picture" * 1000
+    for encoding, sent in (("", plain), ("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain))):
+        body = Body(100_000, encoding)
+        for at in range(0, len(sent), 100):
+            body.feed(sent[at : at + 100])
+        body.end()
+        assert body.digests == digests_of(plain)
+        assert body.take() == plain
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_held_body_never_reaches_a_disk(held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    whole = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *args, **options: made.append(1) or whole(*args, **options))
+    body = Body(8 * IN_MEMORY, held=held)
+    for _ in range(6):
+        body.feed(bytes(IN_MEMORY // 2))
+    body.end()
+    assert len(body.take()) == 3 * IN_MEMORY
+    assert len(made) == (0 if held else 1)

@@ -1,6 +1,7 @@
 """filters/fetch/img2dataset.py: its downloader's words become our reasons, every row comes back, and what it may not
 get is refused."""
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from filters.fetch.config import FetchConfig
+from filters.fetch.digests import Digests
 from filters.fetch.img2dataset import download, reason_of_download, reason_of_picture
 from filters.fetch.messages import Download, Request
 from manifests.shards import read_shard
@@ -48,9 +50,10 @@ ELSEWHERE = {
     "http://nowhere.invalid/": "dns",
     "not a url": "bad_url",
 }
+LARGE = encode(corners(480, 320), "PNG")
 BEHAVIOURS = {
     "/p.jpg": lambda x: x.answer(PICTURE),
-    "/large.png": lambda x: x.answer(encode(corners(480, 320), "PNG")),
+    "/large.png": lambda x: x.answer(LARGE),
     "/noai.jpg": lambda x: x.answer(PICTURE, "200 OK", "X-Robots-Tag: noai"),
     "/cut.jpg": lambda x: x.answer(PICTURE[:300]),
     "/million.png": lambda x: x.answer(encode(Image.new("1", (2000, 1000)), "PNG")),
@@ -83,6 +86,8 @@ def test_pictures_statuses_and_receipts(downloads: dict[str, Download]) -> None:
     assert Image.open(io.BytesIO(small.jpeg)).size == (96, 64) == (small.width, small.height)
     assert (small.original_width, small.original_height) == (480, 320)
     assert [downloads[name].status for name in ("/p.jpg", "/html", "/404", "/silent")] == [200, 200, 404, None]
+    assert downloads["/p.jpg"].digests == Digests(md5=hashlib.md5(PICTURE).hexdigest())  # it takes one of them
+    assert downloads["/large.png"].digests == Digests(md5=hashlib.md5(LARGE).hexdigest())  # as received
     receipt = downloads["/noai.jpg"].receipt
     assert receipt is not None
     assert receipt.rule == "X-Robots-Tag"

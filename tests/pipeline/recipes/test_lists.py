@@ -63,7 +63,7 @@ def test_a_list_of_prompts_is_known_by_its_name_and_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ({"file": "hosts.txt", "kind": "host", "radius": 2}, "radius 2 is for pHashes; this is a list of host"),
+        ({"file": "hosts.txt", "kind": "host", "radius": 2}, "radius 2 is for pHashes and PDQ; this is a list of host"),
         ({"file": "none.txt", "kind": "host"}, r"filter\.exclude: cannot read .*none\.txt.*No such file"),
         ({"file": "hosts.txt", "kind": "uid"}, r"filter\.exclude: .*hosts\.txt"),
     ],

@@ -234,7 +234,7 @@ def test_a_list_counts_by_content_not_by_place(place, tmp_path):
     [
         ('filter.exclude=["none.txt"]', r"filter\.exclude: cannot read .*none\.txt"),
         ('filter.exclude=["wrong.txt"]', r"wrong\.txt: line 2: 'x y' is no url"),
-        ('filter.exclude=[{file="hosts.txt", radius=3}]', r"radius 3 is for pHashes; this is a list of host"),
+        ('filter.exclude=[{file="hosts.txt", radius=3}]', r"radius 3 is for pHashes and PDQ; this is a list of host"),
         ('decontaminate.images=["empty"]', r"decontaminate\.images: no picture in"),
         ('decontaminate.prompts=["uids.csv"]', r"uids\.csv: line 1: no column named prompt, caption, text"),
         ('dedup.placeholders=["hosts.txt"]', r"hosts\.txt: line 1: 'gone\.test' is no phash"),

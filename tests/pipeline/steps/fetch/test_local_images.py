@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from filters.fetch.digests import NONE, digests_of
 from manifests.shards import write_shard
 from pipeline.inputs.files import InputFile
 from pipeline.steps.fetch.local_images import OwnPictures
@@ -137,3 +138,8 @@ def test_an_empty_member_and_one_that_is_no_picture(tmp_path):
         "empty_body",
         "missing_file",
     ]
+
+
+def test_digests_are_of_the_files_as_they_lie_there(folder, tmp_path):
+    answers = list(own(a=("table", folder)).answers(rows("a", ["a.jpg", "deep/b.jpg", "none.jpg"])))
+    assert [answer.digests for answer in answers] == [digests_of(b"a"), digests_of(b"b" * 100), NONE]

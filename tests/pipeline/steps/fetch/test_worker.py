@@ -8,16 +8,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from filters.digest_lists import DigestLists
+from filters.exclude import Listed
 from filters.fetch.config import FetchConfig
+from filters.fetch.digests import digests_of
 from filters.fetch.sites import SiteCache
-from filters.images.decode import ImageLimits, Stored
+from filters.images.decode import ImageLimits, Stored, open_picture
+from filters.images.pdq import pdq
 from manifests.files import write_table
+from manifests.schema import COLUMNS, DIGESTS
 from manifests.shards import read_shard
 from manifests.tombstones import value_digest
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import set_aside
 from pipeline.execution.step import Unit
 from pipeline.inputs.files import InputFile
+from pipeline.steps.fetch import worker as worker_module
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import METADATA, Attempt, Result, Spool
 from pipeline.steps.fetch.worker import FetchWorker
@@ -178,3 +184,71 @@ def test_a_picture_that_refuses_training_within_itself_is_not_stored(local):
     assert b"useplus" not in b"".join(path.read_bytes() for path in (worker.root / "pairs").iterdir())
     worker = replace(worker, config=FetchConfig(opt_outs=["noai"]))
     assert worker.run(unit, InFlight()).rows_out == 2
+
+
+def lists_of(kind, *values, name="hashes.txt", radius=0):
+    """Return a list of digests in hex."""
+    return DigestLists((Listed(kind, name, pa.array([bytes.fromhex(v) for v in values], COLUMNS[kind].type), radius),))
+
+
+def test_digests_stand_in_pairs_in_the_sample_and_in_the_ledger_of_failures_too(local):
+    worker, unit = local
+    worker.run(unit, InFlight())
+    wanted = replace(digests_of(jpeg(picture(2, 42, 50))), pdq=pdq(picture_of(jpeg(picture(2, 42, 50)))))
+    row = pq.read_table(worker.root / "pairs" / "00000.parquet").to_pylist()[2]
+    assert {name: row[name] for name in DIGESTS} == vars(wanted)
+    sample = json.loads(dict(read_shard(worker.root / "pairs" / "00000.tar"))[uid(2).hex()]["json"])
+    assert {name: sample[name] for name in DIGESTS} == vars(wanted)
+    attempts = pq.read_table(worker.root / "ledger" / "fetch" / "00000.parquet").to_pylist()
+    assert [row["md5"] for row in attempts] == [
+        hashlib.md5(jpeg(picture(0, 40, 50))).digest(),
+        None,  # nothing came
+        hashlib.md5(jpeg(picture(2, 42, 50))).digest(),
+        hashlib.md5(b"<html>sorry</html>").digest(),
+    ]
+    assert [row["pdq"] is None for row in attempts] == [False, True, False, True]
+
+
+def picture_of(data):
+    return open_picture(data, ImageLimits())
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha1", "source_sha256"])
+def test_what_a_list_names_is_not_decoded_and_nothing_of_it_is_written(local, kind, monkeypatch):
+    worker, unit = local
+    decoded = []
+    gate = worker_module.store
+    monkeypatch.setattr(worker_module, "store", lambda data, limits: decoded.append(data) or gate(data, limits))
+    named = lists_of(kind, getattr(digests_of(jpeg(picture(2, 42, 50))), kind))
+    record = replace(worker, named=named).run(unit, InFlight())
+    assert record.dropped == {"missing_file": 1, "not_an_image": 1, "removed": 1}
+    assert jpeg(picture(2, 42, 50)) not in decoded
+    assert len(decoded) == 2
+    row = pq.read_table(worker.root / "pairs" / "00000.parquet").to_pylist()[2]
+    told = {name: value for name, value in row.items() if value is not None}
+    assert told == {"key": uid(2).hex(), "status": "failed_to_download", "error_message": "removed"}
+    attempt = pq.read_table(worker.root / "ledger" / "fetch" / "00000.parquet").to_pylist()[2]
+    assert (attempt["reason"], attempt["rule"]) == ("removed", "list of hashes hashes.txt")
+    assert [attempt[name] for name in DIGESTS] == [None] * 4
+    lines = (worker.root / "logs" / "fetch" / "00000.jsonl").read_text().splitlines()
+    assert [json.loads(line)["reason"] for line in lines] == ["missing_file", "not_an_image"]
+
+
+def test_pdq_is_asked_after_decoding_and_before_disk(local, monkeypatch):
+    worker, unit = local
+    spooled = []
+    put = Spool.put
+    monkeypatch.setattr(Spool, "put", lambda spool, data: spooled.append(data) or put(spool, data))
+    named = lists_of("pdq", pdq(picture_of(jpeg(picture(2, 42, 50)))))
+    assert replace(worker, named=named).run(unit, InFlight()).dropped["removed"] == 1
+    assert spooled == [jpeg(picture(0, 40, 50))]
+
+
+def test_what_was_carried_over_is_held_against_a_list_that_came_since(local):
+    worker, unit = local
+    set_aside(worker.root, "fetch", [worker.run(unit, InFlight())])
+    named = lists_of("md5", hashlib.md5(jpeg(picture(2, 42, 50))).hexdigest())
+    gone = OwnPictures({"a": InputFile("a", "a", 1, "", pictures="/nowhere")}, 10**6)
+    again = replace(worker, own=gone, details=[], named=named)
+    assert again.run(unit, InFlight()).dropped == {"missing_file": 1, "not_an_image": 1, "removed": 1}
+    assert [key for key, _ in read_shard(worker.root / "pairs" / "00000.tar")] == [uid(0).hex()]
