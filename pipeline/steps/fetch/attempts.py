@@ -75,7 +75,8 @@ def refusals(root: Path, ledgers: Sequence[Path]) -> dict[str, int]:
         return {}
     with connect(root) as connection:
         counts = connection.execute(
-            f"SELECT rule, count(*) FROM {files_sql(ledgers)} WHERE last AND rule IS NOT NULL GROUP BY 1 ORDER BY 1"
+            f"SELECT rule, count(*) FROM {files_sql(ledgers)} WHERE last AND rule IS NOT NULL"
+            " AND reason <> 'removed' GROUP BY 1 ORDER BY 1"
         )
         return dict(counts.fetchall())
 
