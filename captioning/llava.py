@@ -10,6 +10,7 @@ from captioning.captioner import Caption
 from captioning.llava_files import VERSION, LlavaConfig, llava_folder, llava_weights
 from captioning.prompts import prompt_named
 from captioning.quality import caption_flags, first_sentence
+from filters.images.scaled import middle_of_short_side
 from manifests.weights import STAND_IN, WeightsError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Llava:
         has one shape."""
         import torch
 
-        padded = [image.convert("RGB") for image in images]
+        padded = [self._bounded(image.convert("RGB")) for image in images]
         padded += padded[-1:] * (self.batch_size - len(images))
         inputs = self._processor(images=padded, text=[self._question] * len(padded), padding=True, return_tensors="pt")
         inputs = inputs.to(self._llava.device, dtype=self._llava.dtype)
@@ -54,6 +55,17 @@ class Llava:
         answers_BT = out_BT[: len(images), inputs["input_ids"].shape[1] :]
         texts = self._processor.batch_decode(answers_BT, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [self._finish(text.strip(), answer_T.tolist()) for text, answer_T in zip(texts, answers_BT, strict=True)]
+
+    def _bounded(self, image: "Image.Image") -> "Image.Image":
+        """Return a picture that the processor can scale: its middle where the whole would grow monstrous."""
+        from PIL.Image import Resampling
+
+        look = self._processor.image_processor
+        short = (look.size or {}).get("shortest_edge")
+        if not short or not look.do_center_crop:
+            return image
+        crop = min(look.crop_size["height"], look.crop_size["width"])
+        return middle_of_short_side(image, short, crop, Resampling(look.resample))
 
     def _finish(self, text: str, answer_T: list[int]) -> Caption:
         at_limit = len(answer_T) == self.max_new_tokens and not self._ends.intersection(answer_T)

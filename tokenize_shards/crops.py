@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from filters.images.scaled import Scaled
 from tokenize_shards.images import middle, scale_to
 
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right", "center")
@@ -94,7 +95,7 @@ def _ten(
 
 
 def _cut(
-    scaled: Image.Image, scale: float, place: str, box: tuple[int, int, int, int], flip: bool
+    scaled: Scaled, scale: float, place: str, box: tuple[int, int, int, int], flip: bool
 ) -> tuple[Crop, Image.Image]:
     pixels = scaled.crop(box)
     if flip:

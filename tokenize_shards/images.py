@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from filters.images.scaled import Box, Scaled
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -15,26 +17,27 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
 
     The crop of ADM (guided-diffusion, arXiv 2105.05233), which LlamaGen uses: halve with a box filter while the short
     side is at least twice `size`, bring it to `size` with a bicubic filter, then cut; an odd pixel is left on the right
-    and below. Raises ValueError for a size below 1.
+    and below. Of a picture that would grow monstrous on the way only the square is scaled (filters/images/scaled.py):
+    the same pixels, to a level of 255. Raises ValueError for a size below 1.
     """
     scaled = scale_to(image, size)
     return scaled.crop(middle(scaled, size))
 
 
-def scale_to(image: Image.Image, side: int) -> Image.Image:
-    """Return the picture with a short side of `side` pixels, scaled as ADM does. Raises ValueError for a side below
-    1."""
+def scale_to(image: Image.Image, side: int) -> Scaled:
+    """Return the picture with a short side of `side` pixels, scaled as ADM does, to cut boxes from. Raises ValueError
+    for a side below 1."""
     if side < 1:
         raise ValueError(f"center_crop: size {side}, wanted at least 1 pixel")
     while min(image.size) >= 2 * side:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = side / min(image.size)
-    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    return Scaled(image, (round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
 
 
-def middle(image: Image.Image, size: int) -> tuple[int, int, int, int]:
+def middle(scaled: Scaled, size: int) -> Box:
     """Return the box (left, top, right, bottom) of ADM's middle square; an odd pixel is left on the right and below."""
-    left, top = (image.width - size) // 2, (image.height - size) // 2
+    left, top = (scaled.width - size) // 2, (scaled.height - size) // 2
     return left, top, left + size, top + size
 
 

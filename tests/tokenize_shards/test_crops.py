@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from filters.images.scaled import MOST_PIXELS
+from tests.support.resizes import EXTREME, largest_resize
 from tokenize_shards.crops import CropPlan, crops_of
 from tokenize_shards.images import center_crop
 
@@ -64,3 +66,14 @@ def test_plans_name_themselves() -> None:
         "ten_1.05+ten_1.1",
     ]
     assert [plan.count for plan in plans] == [1, 2, 20]
+
+
+@pytest.mark.parametrize("size", EXTREME)
+def test_ten_crops_of_an_extreme_picture_are_made_one_by_one(size: tuple[int, int]) -> None:
+    with largest_resize() as seen:
+        found = list(crops_of(Image.new("RGB", size, (10, 20, 30)), 256, CropPlan("ten", (1.05, 1.1))))
+    assert [pixels.size for _, pixels in found] == [(256, 256)] * 20
+    assert max(seen) <= MOST_PIXELS
+    side = int(256 * 1.05)
+    assert min(found[0][0].scaled) == side
+    assert max(found[0][0].scaled) == round(max(size) * side / min(size))

@@ -8,8 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from filters.images.scaled import MOST_PIXELS
+from tests.support.resizes import EXTREME, largest_resize
 from tests.support.vq_oracle import ORACLE, needs_oracle, oracle_module
-from tokenize_shards.images import center_crop, to_tensor, to_uint8
+from tokenize_shards.images import center_crop, middle, scale_to, to_tensor, to_uint8
 
 
 @needs_oracle
@@ -80,3 +82,35 @@ def test_to_uint8_truncates_after_adding_half_and_clamps() -> None:
 def test_bytes_survive_the_round_trip() -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
     assert np.array_equal(to_uint8(to_tensor(list(pixels))), pixels)
+
+
+@pytest.mark.parametrize("size", EXTREME)
+def test_no_picture_grows_monstrous_on_the_way_to_its_crop(size: tuple[int, int]) -> None:
+    """A column of 1 x 12,000 pixels at 512 would have 3.1 thousand million pixels, 12 GB."""
+    with largest_resize() as seen:
+        cropped = center_crop(Image.new("RGB", size, (10, 20, 30)), 512)
+    assert cropped.size == (512, 512)
+    assert cropped.getextrema() == ((10, 10), (20, 20), (30, 30))
+    assert max(seen) <= MOST_PIXELS
+
+
+def test_the_crop_of_a_monstrous_picture_is_its_middle() -> None:
+    """12,000 rows whose grey is 0 above the middle and 200 below it: so is the square's."""
+    rows = np.repeat(np.array([0, 200], np.uint8), 6000)
+    picture = Image.fromarray(np.ascontiguousarray(np.broadcast_to(rows[:, None, None], (12_000, 1, 3))))
+    scaled = scale_to(picture, 512)
+    assert (scaled.size, scaled.is_monstrous) == ((512, 6_144_000), True)
+    assert middle(scaled, 512) == (0, 3_071_744, 512, 3_072_256)
+    column = np.asarray(center_crop(picture, 512))[:, 0, 0].astype(int)
+    assert (column[0], column[511]) == (0, 200)  # the square reaches from the middle of one row to that of the next
+    assert (column[255] + column[256]) / 2 == 100
+    assert np.abs(column + column[::-1] - 200).max() <= 1
+
+
+def test_an_ordinary_picture_is_scaled_as_a_whole_and_then_cut() -> None:
+    """ADM's own three lines: stored codes depend on these bytes."""
+    picture = Image.fromarray(np.random.default_rng(3).integers(0, 256, (600, 1500, 3), np.uint8))
+    halved = picture.resize((750, 300), Image.Resampling.BOX)
+    whole = halved.resize((round(750 * (160 / 300)), 160), Image.Resampling.BICUBIC)
+    left = (whole.width - 160) // 2
+    assert center_crop(picture, 160).tobytes() == whole.crop((left, 0, left + 160, 160)).tobytes()

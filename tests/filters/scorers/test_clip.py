@@ -4,12 +4,16 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
-from filters.scorers.clip import ClipSimilarity, _build, _check_activation, _load, load_clip
+from filters.images.scaled import MOST_PIXELS
+from filters.scorers.base import Compute
+from filters.scorers.clip import Clip, ClipSimilarity, _build, _check_activation, _load, load_clip
 from filters.scorers.options import STAND_IN_CLIP, ClipOptions, ScorerError
 from filters.scorers.stand_in import seeded
 from manifests.weights import WeightsError
+from tests.support.resizes import EXTREME, largest_resize
 from tests.support.small_web import picture
 
 CONFIG = STAND_IN_CLIP["config"]
@@ -93,3 +97,16 @@ def test_similarity_is_the_cosine():
     scores = ClipSimilarity().score({"image": image, "text": text, "caption": image})
     np.testing.assert_allclose(scores["clip_similarity"], [0, 0.96], atol=1e-6)
     np.testing.assert_allclose(scores["clip_similarity_caption"], [1, 1], atol=1e-6)
+
+
+def test_no_picture_grows_monstrous_on_its_way_to_the_model(monkeypatch):
+    """With 1 x 12,000 pixels the short side's scaling took 3 GB before the middle was cut."""
+    clip = Clip(ClipOptions(weights="stand-in"), Compute(1, "fp32"), frozenset({"image"}))
+    assert clip.cut == (64, 64, Image.Resampling.BICUBIC)
+    sizes = [(3 * width, 3 * height) for width, height in EXTREME[:2]] + [(1, 65_500), (65_500, 1)]
+    monkeypatch.setattr("filters.images.scaled.MOST_PIXELS", MOST_PIXELS // 64)  # as at 512 pixels
+    with largest_resize() as seen:
+        encoded = clip.encode([Image.new("RGB", size, (200, 30, 30)) for size in sizes], {})["image"]
+    assert max(seen) <= MOST_PIXELS // 64
+    square = clip.encode([Image.new("RGB", (80, 80), (200, 30, 30))], {})["image"]
+    np.testing.assert_allclose(encoded, np.repeat(square, 4, axis=0), atol=1e-6)

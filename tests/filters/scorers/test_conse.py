@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from filters.scorers.conse import Conse, MiniLM
+from filters.images.scaled import MOST_PIXELS
+from filters.scorers.conse import CROP, SHORT, Conse, MiniLM
 from tests.support.museum import works
+from tests.support.resizes import EXTREME, largest_resize
 from tests.support.small_web import picture
 
 
@@ -123,3 +125,17 @@ def test_conse_without_text_and_alone(conse):
     assert np.isnan(scores).tolist() == [False, True, False]
     assert (np.abs(scores[[0, 2]]) <= 1).all()
     assert conse.encode(images[2:], {"text": texts[2:]})["conse"].tobytes() == scores[2:].tobytes()
+
+
+def test_no_picture_grows_monstrous_on_its_way_to_the_classifier(small):
+    from torchvision.models import MobileNet_V2_Weights
+
+    transform = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
+    assert (transform.resize_size, transform.crop_size) == ([SHORT], [CROP])
+    shapes = []
+    small.transform = lambda image: shapes.append(image.size) or transform(image)
+    with largest_resize() as seen:
+        for size in EXTREME:
+            small.guess(Image.new("RGB", size))
+    assert shapes == [(256, 256)] * 4
+    assert max(seen) <= MOST_PIXELS
