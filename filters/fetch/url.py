@@ -62,6 +62,14 @@ def normalise(text: str) -> str:
     return f"{url.protocol}//{host}{port and f':{port}'}{url.pathname}{url.search}"
 
 
+def identity(text: str) -> str:
+    """Return what two URLs share where they are one: the canonical URL; of what is not asked for the text itself."""
+    try:
+        return normalise(text)
+    except UrlFault:
+        return text
+
+
 def follow(base: str, location: str) -> str:
     """Return the canonical URL that a Location header leads to from `base`, a canonical URL.
 

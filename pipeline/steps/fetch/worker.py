@@ -17,6 +17,7 @@ from filters.fetch.digests import Digests
 from filters.fetch.embedded import embedded_refusal
 from filters.fetch.img2dataset import download
 from filters.fetch.messages import Answer, Download, Request
+from filters.fetch.url import identity
 from filters.images.decode import ImageFault, ImageLimits, store
 from filters.images.pdq import pdq_of, pdq_of_jpeg
 from manifests.files import read_table, write_json, write_table
@@ -82,12 +83,19 @@ class FetchWorker:
         past = history(self.root, unit.reads["made_by"], [row["uid"] for row in rows])
         earlier = carried(past, unit.reads.get("again", ()), spool)
         results = {uid: self._obeying(result, spool) for uid, result in earlier.items()}
-        poisoned = [row["uid"] for row in rows if row["uid"] not in results and in_flight.is_poisoned(row["uid"])]
-        results.update({uid: Result((*_before(past, uid), Attempt(reason="worker_died"))) for uid in poisoned})
         wanted = [row for row in rows if row["uid"] not in results]
+        asked: dict[bytes, list[bytes]] = {}
+        for uids in [[row["uid"]] for row in wanted] if self.own else _of_one_url(wanted):
+            if any(map(in_flight.is_poisoned, uids)):  # what killed workers is not tried again under other captions
+                results.update({uid: Result((*_before(past, uid), Attempt(reason="worker_died"))) for uid in uids})
+            else:
+                asked[uids[0]] = uids
         engine = self._ours if self.own or self.config.engine == "tessera" else self._theirs
-        for got in engine(unit, wanted, in_flight):
-            results[got.uid] = self._result(got, past, spool)
+        for got in engine(unit, [row for row in wanted if row["uid"] in asked], in_flight):
+            results[got.uid] = first = self._result(got, past, spool)
+            for uid in asked[got.uid][1:]:
+                shared = replace(first, attempts=(*_before(past, uid), first.last))
+                results[uid] = shared if first.stored else self._result(replace(got, uid=uid), past, spool)
         missing = [row["uid"].hex() for row in rows if row["uid"] not in results]
         if missing:
             raise AssertionError(f"fetch {unit.name}: no answer for {len(missing)} rows, the first is {missing[0]}")
@@ -187,6 +195,15 @@ def _requests(rows: list[dict[str, Any]]) -> list[Request]:
 def _of_hit(hit: Hit, status: int | None) -> Attempt:
     """Return the attempt of a picture that a list names: by which list and kind of digest, and the digest's hash."""
     return Attempt(status, "removed", *hit.receipt)
+
+
+def _of_one_url(rows: list[dict[str, Any]]) -> list[list[bytes]]:
+    """Return the uids of rows whose URL is one, in whatever spelling, in the order of their first rows: it is asked for
+    once."""
+    found: dict[str, list[bytes]] = {}
+    for row in rows:
+        found.setdefault(identity(row["url"]), []).append(row["uid"])
+    return list(found.values())
 
 
 def _before(past: Mapping[bytes, Past], uid: bytes) -> tuple[Attempt, ...]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from filters.fetch.url import MAX_LENGTH, UrlFault, follow, normalise
+from filters.fetch.url import MAX_LENGTH, UrlFault, follow, identity, normalise
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,11 @@ def test_what_the_url_standard_leaves_apart_stays_apart(written: str, canonical:
 )
 def test_locations_lead_where_browsers_go(location: str, leads: str) -> None:
     assert follow("http://a.example/dir/x.jpg?old=1", location) == leads
+
+
+def test_what_urls_share_that_are_one() -> None:
+    assert identity("HTTP://x.test./a/../b#c") == identity("http:x.test/b?") == "http://x.test/b"
+    assert [identity(text) for text in ("ftp://X.test/a/../b", "picture.jpg")] == ["ftp://X.test/a/../b", "picture.jpg"]
 
 
 def test_locations_are_resolved() -> None:

@@ -172,6 +172,76 @@ def test_from_the_web_the_same_pairs_come_with_their_status(tmp_path, web):
     assert [row[name] for name in ("width", "height", "original_width", "original_height")] == [64, 64, 96, 96]
 
 
+CAPTIONS = [
+    *["http://pictures.test/2.jpg"] * 18,
+    "http://pictures.test/none.jpg",
+    "HTTP://Pictures.test.:80/x/../2.jpg?#top",
+    "http:\\\\pictures.test\\2.jpg",
+    "http://pictures.test/./none.jpg",
+    "ftp://pictures.test/2.jpg",
+    "ftp://pictures.test/2.jpg",
+]
+"""One picture under 20 captions and three spellings, one that is not there under two, and one that nobody asks for."""
+
+
+def of_captions(tmp_path, web, **settings):
+    known = {"allow_addresses": ["127.0.0.0/8"], "connect_to": {"pictures.test": web}, "host_rate": 10_000}
+    config = FetchConfig.model_validate({**known, "user_agent": "t/1 (a@b.org)", **settings})
+    return FetchWorker(tmp_path, config, ImageLimits(), SiteCache()), planned(tmp_path, CAPTIONS)
+
+
+def test_a_url_under_20_captions_is_asked_for_once_and_each_row_has_its_pair(tmp_path, web):
+    worker, unit = of_captions(tmp_path, web)
+    before = len(web.hits)
+    record = worker.run(unit, InFlight())
+    assert sorted(hit for hit in web.hits[before:] if hit.endswith(".jpg")) == ["/2.jpg", "/none.jpg"]
+    there = [*range(18), 19, 20]
+    assert ledger(tmp_path) == [
+        *[(n, 1, 200, None) for n in range(18)],
+        (18, 1, 404, "http_404"),
+        *[(n, 1, 200, None) for n in (19, 20)],
+        (21, 1, 404, "http_404"),
+        *[(n, 1, None, "blocked_scheme") for n in (22, 23)],
+    ]
+    assert (record.rows_out, record.dropped) == (20, {"blocked_scheme": 2, "http_404": 2})
+    pairs = list(read_shard(tmp_path / "pairs" / "00000.tar"))
+    assert [key for key, _ in pairs] == [uid(n).hex() for n in there]
+    assert [sample["txt"].decode() for _, sample in pairs] == [f"number {n}" for n in there]
+    assert len({sample["jpg"] for _, sample in pairs}) == 1
+    table = pq.read_table(tmp_path / "pairs" / "00000.parquet")
+    assert table["url"].to_pylist() == CAPTIONS  # as written
+    lines = (tmp_path / "logs" / "fetch" / "00000.jsonl").read_text().splitlines()
+    assert [json.loads(line)["uid"] for line in lines] == [uid(n).hex() for n in (18, 21, 22, 23)]
+
+
+def test_img2dataset_is_handed_a_url_once_too(tmp_path, web):
+    worker, unit = of_captions(tmp_path, web, engine="img2dataset", deadline_s=5)
+    before = len(web.hits)
+    record = worker.run(unit, InFlight())
+    assert sorted(hit for hit in web.hits[before:] if hit.endswith(".jpg")) == ["/2.jpg", "/none.jpg"]
+    assert (record.rows_out, record.dropped) == (20, {"blocked_scheme": 2, "http_404": 2})
+
+
+def test_rows_of_one_url_that_are_asked_again_are_asked_once_and_keep_their_own_attempts(tmp_path, web):
+    worker, unit = of_captions(tmp_path, web)
+    first = worker.run(unit, InFlight(crash_counts={uid(21).hex(): 3}))
+    assert first.dropped == {
+        "blocked_scheme": 2,
+        "worker_died": 2,
+    }  # the other caption of /none.jpg is not tried either
+    set_aside(tmp_path, "fetch", [first])
+    before = len(web.hits)
+    again = worker.run(unit, InFlight())
+    assert [hit for hit in web.hits[before:] if hit.endswith(".jpg")] == ["/none.jpg"]
+    assert again.dropped == {"blocked_scheme": 2, "http_404": 2}
+    assert [row for row in ledger(tmp_path) if row[0] in (18, 21)] == [
+        (18, 1, None, "worker_died"),
+        (18, 2, 404, "http_404"),
+        (21, 1, None, "worker_died"),
+        (21, 2, 404, "http_404"),
+    ]
+
+
 def test_a_picture_that_refuses_training_within_itself_is_not_stored(local):
     worker, unit = local
     picture_file = jpeg_with(standard(refusing("DMI-PROHIBITED")))
