@@ -20,8 +20,9 @@ from manifests.tombstones import NAME, TOMBSTONES
 from manifests.tombstones import STEP as REMOVE
 from manifests.transaction import ASKED, NOTES, PENDING
 
-FREE = ("logs", "train")
-"""Folders whose files no digest covers; checkpoints in train/ are checked by their own records."""
+FREE = ("logs", "train", "recheck")
+"""Folders whose files no digest covers; checkpoints in train/ are checked by their own records, lists in recheck/ are
+made again by `pipeline recheck`."""
 LOOSE = (".lock", "report.html", "plan.json", "truth.txt", "ATTRIBUTION.md")
 """Files beside the data that commands write over at any time."""
 

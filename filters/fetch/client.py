@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def fetch_all(
-    requests: Sequence[Request], config: FetchConfig, memory: "SiteCache | None" = None, held: bool = False
+    requests: Sequence[Request],
+    config: FetchConfig,
+    memory: "SiteCache | None" = None,
+    held: bool = False,
+    headers_only: bool = False,
 ) -> Iterator[Answer]:
     """Yield one answer for every request, in the order in which they finish.
 
@@ -28,20 +32,21 @@ def fetch_all(
     `config.concurrency` requests are in flight or wait to be taken; of each at most 1 MiB is in memory, the rest in a
     temporary file, until it is yielded; with `held` all of it is in memory, at most `config.max_bytes` each, and none
     on a disk. Works in any thread; closing the iterator early ends what is in flight.
-    `memory`: what was learned of sites and names in earlier calls, in one thread at a time.
+    `memory`: what was learned of sites and names in earlier calls, in one thread at a time. `headers_only`: no body is
+    taken (`headers.HeaderDownloader`).
     Raises ValueError for wrong settings, and OSError where this machine is at fault (disk full, no more sockets).
     """
     from filters.fetch.guard import ConnectMap, Guard
 
     ConnectMap.of(config.connect_to)  # wrong settings raise here, in the caller, before a thread starts
     Guard.of(config.allow_addresses)
-    return _answers(list(requests), config, memory, held)
+    return _answers(_Engine(list(requests), config, memory, held, headers_only))
 
 
-def _answers(requests: list[Request], config: FetchConfig, memory: "SiteCache | None", held: bool) -> Iterator[Answer]:
-    engine = _Engine(requests, config, memory, held)
+def _answers(engine: "_Engine") -> Iterator[Answer]:
+    engine.start()
     try:
-        for _ in requests:
+        for _ in engine.requests:
             request, outcome, attempts = engine.next()
             digests = outcome.body.digests if outcome.body else NONE
             body = outcome.body.take() if outcome.body else None
@@ -54,14 +59,25 @@ def _answers(requests: list[Request], config: FetchConfig, memory: "SiteCache | 
 class _Engine:
     """An event loop in a thread of its own, and the queue through which outcomes come to the caller."""
 
-    def __init__(self, requests: list[Request], config: FetchConfig, memory: "SiteCache | None", held: bool) -> None:
-        self.requests, self.config, self.memory, self.held = requests, config, memory, held
+    def __init__(
+        self,
+        requests: list[Request],
+        config: FetchConfig,
+        memory: "SiteCache | None",
+        held: bool,
+        headers_only: bool,
+    ) -> None:
+        self.requests, self.config, self.memory = requests, config, memory
+        self.held, self.headers_only = held, headers_only
         self.done: queue.SimpleQueue[tuple[Request, Outcome, int] | BaseException] = queue.SimpleQueue()
         self.slots = asyncio.Semaphore(config.concurrency)
         self.ready = threading.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.main: asyncio.Task[None] | None = None
         self.thread = threading.Thread(target=self._run, name="fetch", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
         self.thread.start()
 
     def next(self) -> "tuple[Request, Outcome, int]":
@@ -105,14 +121,16 @@ class _Engine:
 
     async def _all(self) -> None:
         from filters.fetch.download import Downloader
+        from filters.fetch.headers import HeaderDownloader
         from filters.fetch.politeness import HostQueues
         from filters.fetch.sites import SiteCache
 
+        kind = HeaderDownloader if self.headers_only else Downloader
         self.loop, self.main = asyncio.get_running_loop(), asyncio.current_task()
         self.ready.set()
         traffic = HostQueues(self.config)
         async with (
-            Downloader(self.config, self.memory or SiteCache(), traffic, self.held) as downloader,
+            kind(self.config, self.memory or SiteCache(), traffic, self.held) as downloader,
             asyncio.TaskGroup() as group,
         ):
             await self._queue(traffic)

@@ -148,36 +148,41 @@ class Downloader:
             outcome.status = response.status
             outcome.wait_s = retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
             try:
-                location = _location(response)
-                self._obey(response)
-                return location or await self._read(response, self.config.max_bytes)
+                return self._moved(response) or await self._read(response, self.config.max_bytes)
             except Fault as fault:
                 if not fault.is_http:  # whether the header came through first depends on packets: the ledger must not
                     outcome.status = None
                 raise
 
     @contextlib.asynccontextmanager
-    async def _ask(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _ask(self, url: str, method: str = "GET") -> AsyncIterator[aiohttp.ClientResponse]:
         """Send one request and hand over the answer, its header read. Raises Fault."""
-        response = await self._send(url)
+        response = await self._send(url, method)
         try:
             yield response
         finally:
             response.release()  # a connection whose body was not read to its end is closed, not used again
 
-    async def _send(self, url: str) -> aiohttp.ClientResponse:
+    async def _send(self, url: str, method: str) -> aiohttp.ClientResponse:
         """Send one request: on a fresh connection once more where one that was kept turns out to be closed. Raises
         Fault."""
         while True:
             REUSED.set(False)
             with Foreign() as answer:
-                return await self.session.get(URL(url, encoded=True), allow_redirects=False)
+                return await self.session.request(method, URL(url, encoded=True), allow_redirects=False)
             error = answer.error
             if error is not None and is_ours(error):
                 raise error
             was_closed = isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)
             if error is not None and not (REUSED.get() and was_closed):
                 raise before_header(error) from error
+
+    def _moved(self, response: aiohttp.ClientResponse) -> str | None:
+        """Return where an answer leads, or None where it holds a body. Raises Fault for other statuses and for a
+        refusal."""
+        location = _location(response)
+        self._obey(response)
+        return location
 
     def _obey(self, response: aiohttp.ClientResponse) -> None:
         """Raise Refusal where an answer's headers refuse use of what it holds or leads to."""

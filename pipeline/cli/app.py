@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from pipeline.cli import analysis, codes, maintenance, remove, report, run
+from pipeline.cli import analysis, codes, maintenance, recheck, remove, report, run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +38,7 @@ report.register(app)
 analysis.register(app)
 maintenance.register(app)
 remove.register(app)
+recheck.register(app)
 app.add_typer(codes.show, name="show")
 app.add_typer(codes.export, name="export")
 app.add_typer(codes.import_, name="import")

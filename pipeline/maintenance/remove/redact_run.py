@@ -1,5 +1,6 @@
 """Take rows out of a copy of a run: its input tables, every step's plan and outputs, leftovers, logs, manifests."""
 
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def redact_run(work: Removal) -> None:
         from_lines(path, work.removed, "logs")
     if work.removed.uids:
         (work.copy / "report.html").unlink(missing_ok=True)
+        shutil.rmtree(work.copy / "recheck", ignore_errors=True)  # it names rows, and is made again
     for stage in STAGES:
         _renew_manifest(work, stage)
 

@@ -13,7 +13,20 @@ from tests.support.paths import ROOT
 def test_help_names_every_command():
     done = CliRunner().invoke(app, ["--help"])
     assert done.exit_code == 0
-    for name in ("run", "report", "whatif", "why", "plan", "verify", "repair", "remove", "show", "export", "import"):
+    for name in (
+        "run",
+        "report",
+        "whatif",
+        "why",
+        "plan",
+        "verify",
+        "repair",
+        "remove",
+        "recheck",
+        "show",
+        "export",
+        "import",
+    ):
         assert f" {name} " in done.stdout
 
 
