@@ -16,7 +16,7 @@ from manifests.files import read_schema, write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.plans import plan_folder
 from manifests.query import connect, files_sql
-from manifests.schema import COLUMNS, DECODED, DETECTED, SCORES, schema
+from manifests.schema import COLUMNS, DECODED, DETECTED, DIGESTS, SCORES, schema
 from manifests.tombstones import BY_TOMBSTONE, read_tombstones
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Step, Unit
@@ -40,6 +40,7 @@ LAST = (
     pa.field(
         "cluster", pa.binary(16), metadata={"says": "smallest uid of its near duplicates; null where it has none"}
     ),
+    *schema(*DIGESTS),
 )
 
 
@@ -196,10 +197,6 @@ def _facts_sql(root: Path, values: Values, texts: list[str]) -> str:
         sorted(plan_folder(root, "fetch").glob("*.parquet")),
         _ddl("uid", "source", "source_row", *TEXTS, *DECODED, *DETECTED, *SCORES),
     )
-    pairs = _parquet(
-        [root / record.files[1].path for record in records_of(root, "fetch")],
-        "key VARCHAR, original_width INTEGER, original_height INTEGER",
-    )
     heads = [name for name, sources in values.items() if sources[-1].sql.startswith("c.")]
     scores = _parquet(
         [root / record.files[0].path for record in records_of(root, "score")], _ddl("uid", "reason", *heads)
@@ -207,18 +204,35 @@ def _facts_sql(root: Path, values: Values, texts: list[str]) -> str:
     clusters = [path for path in _files(root, "dedup") if path.parent == root / "dedup" and path.suffix == ".parquet"]
     columns = [f"i.{name}" for name in texts] + [_value_sql(name, sources) for name, sources in values.items()]
     return f"""
-        WITH i AS {planned}, a AS {_attempts(root)}, p AS {pairs}, c AS {scores},
+        WITH i AS {planned}, a AS {_attempts(root)}, p AS {_pairs(root)}, c AS {scores},
              d AS MATERIALIZED (SELECT uid, cluster FROM {_parquet(clusters, "uid BLOB, cluster BLOB")}),
              twins AS (SELECT uid, cluster FROM d
                        WHERE cluster IN (SELECT cluster FROM d GROUP BY cluster HAVING count(*) > 1))
         SELECT i.uid, i.source, i.source_row,
                coalesce(a.reason, c.reason) AS fault, if(a.reason IS NULL, 'score', 'fetch') AS step,
                parse_filename(a.filename, true) AS shard, m.mark, t.cluster,
+               {", ".join(f"unhex(p.{name}) AS {name}" for name in DIGESTS)},
                {", ".join(columns)}
         FROM i JOIN a USING (uid)
         LEFT JOIN p ON p.key = lower(hex(i.uid)) LEFT JOIN c ON c.uid = i.uid
         LEFT JOIN marks m ON m.uid = i.uid LEFT JOIN twins t ON t.uid = i.uid
         ORDER BY i.source, i.source_row"""
+
+
+def _pairs(root: Path) -> str:
+    """Return SQL of what is read of the pairs; those of shards of before have no digests."""
+    paths = [root / record.files[1].path for record in records_of(root, "fetch")]
+    known = {path: DIGESTS[0] in read_schema(path).names for path in paths}
+    sizes, digests = "key, original_width, original_height", ", ".join(DIGESTS)
+    none = ", ".join(f"NULL::VARCHAR AS {name}" for name in DIGESTS)
+    parts = [
+        f"SELECT {sizes}, {columns} FROM {files_sql([path for path in paths if known[path] is has])}"
+        for has, columns in ((True, digests), (False, none))
+        if has in known.values()
+    ]
+    ddl = "key VARCHAR, original_width INTEGER, original_height INTEGER"
+    nothing = _parquet([], ", ".join([ddl, *(f"{name} VARCHAR" for name in DIGESTS)]))
+    return f"({' UNION ALL '.join(parts)})" if parts else nothing
 
 
 def _value_sql(name: str, sources: tuple[ValueSource, ...]) -> str:
@@ -287,6 +301,7 @@ def _final_sql(ledger: Path, values: Values) -> str:
         f"{_unless_by_tombstone(f'f.{name}')}, {_unless_by_tombstone(f'f.{name}_origin')}" for name in values
     )
     url, shard, cluster = (_unless_by_tombstone(name) for name in ("s.url", "f.shard", "f.cluster"))
+    digests = ", ".join(_unless_by_tombstone(f"f.{name}") for name in DIGESTS)
     return f"""
         WITH s AS (
                  SELECT source, source_row, uid, url, reason, file_row_number AS place,
@@ -295,7 +310,7 @@ def _final_sql(ledger: Path, values: Values) -> str:
              f AS (SELECT rowid AS fact, * FROM facts WHERE {WITHIN}),
              j AS (SELECT * FROM evaluated WHERE place BETWEEN $place AND $last_place)
         SELECT s.source, s.source_row, coalesce(s.uid, g.uid) AS uid, {url}, {columns}, {shard}, m.mark, {cluster},
-               j.passed, s.reason AS selected, f.uid IS NOT NULL AS planned, f.fault, f.step AS fault_step,
+               {digests}, j.passed, s.reason AS selected, f.uid IS NOT NULL AS planned, f.fault, f.step AS fault_step,
                j.reason AS evaluated
         FROM s LEFT JOIN f ON f.source_row = s.planned AND f.source = s.source
         LEFT JOIN marks m ON m.uid = s.uid

@@ -1,10 +1,14 @@
 """decide: marks of dedup among the other reasons, and what the final ledger says of each row."""
 
+import shutil
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from manifests.files import write_table
 from manifests.journal import FileRecord, Journal
+from manifests.schema import DIGESTS
 from manifests.uid import uid_of
 from pipeline.execution.in_flight import InFlight
 from pipeline.recipes.load import load_recipe
@@ -109,3 +113,22 @@ def test_marks_come_after_the_rules_but_removed_beats_all(place):
     assert found["30.jpg"] == [("removed", "dedup", "removed")]
     assert [reason for reason, *_ in found["0.jpg"][:2]] == ["removed", "removed"]
     assert found["6.jpg"][0] == ("placeholder", "decide", "placeholder")
+
+
+def test_digests_stand_in_the_ledger_and_are_null_where_the_shard_is_of_before(place, tmp_path):
+    recipe, root = place
+    shutil.copytree(root, tmp_path / "run")
+    root = tmp_path / "run"
+    old = root / "pairs" / "00000.parquet"
+    table = pq.read_table(old)
+    keys = set(table["key"].to_pylist())
+    write_table(old, table.drop_columns(list(DIGESTS)))
+    step = Decide(load_recipe(recipe, [f'output.root="{root}"']), root)
+    step.run(step.plan()[0], InFlight())
+    rows = {row["uid"].hex(): row for row in final_rows(root) if row["shard"] is not None}
+    pairs = [row for path in sorted((root / "pairs").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    for pair in pairs:
+        found = {name: value and value.hex() for name, value in rows[pair["key"]].items() if name in DIGESTS}
+        assert found == {name: pair.get(name) for name in DIGESTS}
+    assert all(rows[key]["md5"] is None for key in keys)
+    assert sum(row["md5"] is not None for row in rows.values()) > 10
