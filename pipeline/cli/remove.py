@@ -46,6 +46,21 @@ def remove(
         Many,
         typer.Option("--phash", metavar="HEX", help="Rows whose picture has this pHash, 16 hex digits. Repeatable."),
     ] = None,
+    md5: Annotated[
+        Many, typer.Option("--md5", metavar="HEX", help="Rows whose file had this MD5 when it came. Repeatable.")
+    ] = None,
+    sha1: Annotated[
+        Many, typer.Option("--sha1", metavar="HEX", help="Rows whose file had this SHA-1 when it came. Repeatable.")
+    ] = None,
+    source_sha256: Annotated[
+        Many,
+        typer.Option(
+            "--source-sha256", metavar="HEX", help="Rows whose file had this SHA-256 when it came. Repeatable."
+        ),
+    ] = None,
+    pdq: Annotated[
+        Many, typer.Option("--pdq", metavar="HEX", help="Rows whose picture has this PDQ hash. Repeatable.")
+    ] = None,
     lists: Annotated[
         Many,
         typer.Option(
@@ -70,6 +85,7 @@ def remove(
     no run folder, or one that another run holds; 130 interrupted.
     """
     kinds = {"url": url or [], "host": host or [], "uid": uid or [], "sha256": sha256 or [], "phash": phash or []}
+    kinds |= {"md5": md5 or [], "sha1": sha1 or [], "source_sha256": source_sha256 or [], "pdq": pdq or []}
     done = _remove(folder, kinds, lists or [], promote, recipe)
     if done is not None:
         result(as_json, removal_document(Path(folder), done), removal_lines(Path(folder), done))
@@ -118,8 +134,8 @@ def _left(root: Path) -> tuple[list["Selector"], bool]:
 
     if not is_left(root):
         fail(
-            "nothing to remove: give --url, --host, --uid, --sha256, --phash or --list (each may be given several"
-            " times)"
+            "nothing to remove: give --url, --host, --uid, --sha256, --phash, --md5, --sha1, --source-sha256, --pdq or"
+            " --list (each may be given several times)"
         )
     with locked(root, removing=True):
         note(f"{root}: swept what a killed removal or run left")

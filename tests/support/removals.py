@@ -110,6 +110,12 @@ def digests(root):
     return {stage: Manifest.read(root / "manifests" / f"{stage}.json").digest for stage in STAGE_STEPS}
 
 
+def pair_of(root, name):
+    """Return the row of the pairs with this uid."""
+    tables = [pq.read_table(path) for path in sorted((root / "pairs").glob("*.parquet"))]
+    return next(row for table in tables for row in table.to_pylist() if row["key"] == name.hex())
+
+
 def picture_of(root, name):
     """Return the row of the scores with this uid."""
     table = pa.concat_tables(pq.read_table(path) for path in sorted((root / "scores").glob("*.parquet")))

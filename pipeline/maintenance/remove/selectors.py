@@ -22,8 +22,9 @@ from filters.exclude import (
 from filters.fetch.url import UrlFault, normalise
 from filters.tombstones import digests
 from filters.url_forms import host_forms, named_hosts, place_forms
-from manifests.files import FormatError, open_table, parsing, read_json, read_parquet, read_table
+from manifests.files import FormatError, open_table, parsing, read_json, read_parquet, read_schema, read_table
 from manifests.journal import records_of
+from manifests.schema import DIGESTS
 from manifests.tombstones import KINDS, value_digest
 from manifests.transaction import ASKED
 from pipeline.execution.redaction import domains
@@ -35,8 +36,12 @@ WANTED = {
     "uid": "32 hex digits",
     "sha256": "64 hex digits: the sha256 of the stored JPEG, column sha256 of pairs/*.parquet",
     "phash": "16 hex digits, as pipeline why and dedup/top_hashes.json write it",
+    "md5": "32 hex digits: the MD5 of the file as it was received, column md5 of pairs/*.parquet",
+    "sha1": "40 hex digits: the SHA-1 of the file as it was received, column sha1 of pairs/*.parquet",
+    "source_sha256": "64 hex digits: the SHA-256 of the file as it was received; --sha256 is of the stored JPEG",
+    "pdq": "64 hex digits: the PDQ hash of the picture, column pdq of pairs/*.parquet",
 }
-DIGITS = {"uid": 32, "sha256": 64, "phash": 16}
+DIGITS = {"uid": 32, "sha256": 64, "phash": 16, "md5": 32, "sha1": 40, "source_sha256": 64, "pdq": 64}
 LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 HOST = rf"(?=.{{1,253}}$){LABEL}(?:\.{LABEL})+|localhost|\[[0-9a-f:.]+\]"
 """A host in canonical form: of two labels and more, since hosts below it go too; or an address in brackets."""
@@ -75,7 +80,7 @@ def selector(kind: str, text: str, paths: bool = False) -> Selector:
     else:
         canonical = _url(value, paths)
     if not canonical:
-        raise RecipeError(f"--{kind} {text[:100]!r}: wanted {WANTED[kind]}")
+        raise RecipeError(f"--{kind.replace('_', '-')} {text[:100]!r}: wanted {WANTED[kind]}")
     return Selector(kind, canonical)
 
 
@@ -141,7 +146,7 @@ def _list_fault(path: Path, error: Exception) -> str:
 
 
 def _text(kind: str, value: Any) -> str:
-    return value.hex() if kind == "uid" else f"{value:016x}" if kind == "phash" else str(value)
+    return value.hex() if isinstance(value, bytes) else f"{value:016x}" if kind == "phash" else str(value)
 
 
 def _sha256_list(path: Path) -> list[str] | None:
@@ -195,11 +200,14 @@ def hit_by(selectors: Sequence[Selector], root: Path) -> dict[Selector, set[byte
     if any(by_kind[kind] for kind in ("url", "host", "uid")):
         for record in records_of(root, "select"):
             _in_rows(read_table(root / record.files[0].path, ["uid", "url"]), by_kind, hits)
-    if by_kind["sha256"]:
-        for record in records_of(root, "fetch"):
-            table = read_table(root / record.files[1].path, ["key", "sha256"])
-            uids = pa.array([bytes.fromhex(key) for key in table["key"].to_pylist()], pa.binary(16))
-            _match(digests(table["sha256"]), uids, by_kind["sha256"], hits)
+    of_files = [kind for kind in ("sha256", *DIGESTS) if by_kind[kind]]
+    for record in records_of(root, "fetch") if of_files else ():
+        path = root / record.files[1].path
+        known = [kind for kind in of_files if kind in read_schema(path).names]  # shards of before have no digests
+        table = read_table(path, ["key", *known])
+        uids = pa.array([bytes.fromhex(key) for key in table["key"].to_pylist()], pa.binary(16))
+        for kind in known:
+            _match(digests(table[kind]), uids, by_kind[kind], hits)
     if by_kind["phash"]:
         for record in records_of(root, "score"):
             table = read_table(root / record.files[0].path, ["uid", "phash"])

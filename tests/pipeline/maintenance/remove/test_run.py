@@ -9,6 +9,7 @@ import pytest
 from filters.url_forms import normal_urls
 from manifests.files import read_json
 from manifests.manifest import Manifest
+from manifests.schema import DIGESTS
 from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest
 from manifests.transaction import ASKED
 from manifests.uid import uid_of
@@ -26,6 +27,7 @@ from tests.support.removals import (
     final,
     holding,
     interrupted,
+    pair_of,
     picture_of,
     remove,
     uid,
@@ -94,12 +96,13 @@ def test_only_files_that_hold_the_rows_are_written(run):
     )  # one of the two shards, with its index
 
 
-@pytest.mark.parametrize("kind", ["url", "host", "uid", "sha256", "phash", "list"])
+@pytest.mark.parametrize("kind", ["url", "host", "uid", "sha256", "phash", *DIGESTS, "list"])
 def test_every_kind_of_selector(run, tmp_path, kind):
     gone = uid(7)
     found = picture_of(run, gone)
     values = {"url": "HTTPS://PICTURES.test:443/7.jpg#top", "host": "Pictures.TEST", "uid": gone.hex().upper()}
     values |= {"sha256": found["sha256"].hex(), "phash": f"{found['phash']:016x}"}
+    values |= {kind: pair_of(run, gone)[kind] for kind in DIGESTS}
     if kind == "list":
         (tmp_path / "gone.csv").write_text(f"url,why\n{URL.format(7)},asked\n{URL.format(8)},asked\n")
         done = remove(run, lists=[tmp_path / "gone.csv"])
@@ -113,7 +116,7 @@ def test_every_kind_of_selector(run, tmp_path, kind):
     row = next(row for row in table.to_pylist() if row["uid"] == gone)
     assert (row["kind"], row["phash"]) == ("url" if kind == "list" else kind, found["phash"])
     canonical = {"url": normal_urls(pa.array([URL.format(7)]))[0].as_py(), "host": "pictures.test", "uid": gone.hex()}
-    canonical |= {"sha256": values["sha256"], "phash": values["phash"]}
+    canonical |= {kind: values[kind] for kind in ("sha256", "phash", *DIGESTS)}
     assert row["value_sha256"] == value_digest(canonical["url" if kind == "list" else kind])
     assert whole(run) == []
     before = contents(run)

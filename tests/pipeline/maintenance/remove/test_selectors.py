@@ -53,6 +53,10 @@ BAD = {
     "uid": ["abc", "g" * 32, "a" * 31, "a" * 33, "0x" + "a" * 30],
     "sha256": ["0" * 63, "0" * 65, "x" * 64],
     "phash": ["12", "0xff", "a" * 17],
+    "md5": ["a" * 31, "g" * 32],
+    "sha1": ["a" * 39],
+    "source_sha256": ["a" * 63],
+    "pdq": ["a" * 65],
 }
 GOOD = [
     ("url", "HTTPS://me:pw@Pictures.TEST.:443/a%7eb.jpg?q#top", "pictures.test/a~b.jpg?q"),
@@ -73,12 +77,16 @@ GOOD = [
     ("host", "localhost", "localhost"),
     ("uid", "A" * 32, "a" * 32),
     ("phash", "00000000000000FF", "00000000000000ff"),
+    ("md5", "A" * 32, "a" * 32),
+    ("sha1", "A" * 40, "a" * 40),
+    ("source_sha256", "A" * 64, "a" * 64),
+    ("pdq", "A" * 64, "a" * 64),
 ]
 
 
 @pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind, values in BAD.items() for value in values])
 def test_bad_selectors_are_refused(kind, value):
-    with pytest.raises(RecipeError, match=rf"--{kind} .*wanted "):
+    with pytest.raises(RecipeError, match=rf"--{kind.replace('_', '-')} .*wanted "):
         selector(kind, value)
 
 
@@ -186,7 +194,11 @@ def root(tmp_path):
     rows = [{"uid": uid(number), "url": url} for number, url in ROWS] + [{"uid": None, "url": None}]
     schema = pa.schema([("uid", pa.binary(16)), ("url", pa.string())])
     put_table(tmp_path, "select", "ledger/select/00000.parquet", rows, schema)
-    pairs = [{"key": uid(1).hex(), "sha256": "ab" * 32}, {"key": uid(2).hex(), "sha256": None}]
+    digests = {"md5": "cd" * 16, "sha1": "cd" * 20, "source_sha256": "cd" * 32, "pdq": "0d" * 32}
+    pairs = [
+        {"key": uid(1).hex(), "sha256": "ab" * 32, **dict.fromkeys(digests)},
+        {"key": uid(2).hex(), "sha256": None, **digests},
+    ]
     write_table(tmp_path / "pairs" / "00000.tar", pa.table({"x": [1]}))  # the first file is not looked at
     write_table(tmp_path / "pairs" / "00000.parquet", pa.Table.from_pylist(pairs))
     files = [FileRecord.of(tmp_path, tmp_path / "pairs" / f"00000.{ending}") for ending in ("tar", "parquet")]
@@ -209,6 +221,10 @@ HITS = {
     "a uid": (("uid", uid(4).hex()), {4}),
     "a sha256": (("sha256", "AB" * 32), {1}),
     "a pHash": (("phash", "00000000000000ff"), {1}),
+    "an MD5": (("md5", "CD" * 16), {2}),
+    "a SHA-1": (("sha1", "CD" * 20), {2}),
+    "a SHA-256 of what was received": (("source_sha256", "CD" * 32), {2}),
+    "a PDQ hash": (("pdq", "0D" * 32), {2}),
     "nobody": (("host", "b.test"), set()),
     "no such uid": (("uid", uid(9).hex()), set()),
 }
@@ -224,6 +240,25 @@ def test_a_selector_means_the_rows_that_it_names(root, name):
 def test_selectors_of_several_kinds_find_their_rows_at_once(root):
     every = [selector(*given) for given, _ in HITS.values()]
     assert [len(uids) for uids in hit_by(every, root).values()] == [len(numbers) for _, numbers in HITS.values()]
+
+
+def test_a_shard_of_before_has_no_digests_and_names_nobody(root):
+    path = root / "pairs" / "00000.parquet"
+    write_table(path, pq.read_table(path, columns=["key", "sha256"]))
+    chosen = [selector("md5", "cd" * 16), selector("sha256", "ab" * 32)]
+    assert hit_by(chosen, root) == {chosen[0]: set(), chosen[1]: {uid(1)}}
+
+
+def test_lists_of_digests_are_read_as_in_the_recipe(tmp_path):
+    (tmp_path / "a.txt").write_text("md5\n" + "AB" * 16 + "\n")
+    (tmp_path / "b.csv").write_text("source_sha256,case\n" + "AB" * 32 + ",1\n")
+    (tmp_path / "c.txt").write_text("ab" * 32 + "\n")  # without a name: of the stored picture, as before
+    found = gather({}, [tmp_path / name for name in ("a.txt", "b.csv", "c.txt")])
+    assert [(one.kind, one.value) for one in found] == [
+        ("md5", "ab" * 16),
+        ("source_sha256", "ab" * 32),
+        ("sha256", "ab" * 32),
+    ]
 
 
 def test_what_an_unfinished_removal_was_asked_for_is_read(tmp_path):

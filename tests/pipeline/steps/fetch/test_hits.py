@@ -15,9 +15,12 @@ from filters.images.pdq import pdq_of_jpeg
 from manifests.manifest import Manifest
 from manifests.tombstones import read_tombstones
 from manifests.verify import verify_run
+from pipeline.recipes.schema import RecipeError
 from pipeline.stages.registry import STAGES
 from pipeline.steps.fetch.hits import hits_of
 from tests.support.filter_runs import final_rows, run_filter
+from tests.support.keep_runs import mend
+from tests.support.removals import remove
 from tests.support.small_web import FETCHED, jpeg, picture, write_recipe
 
 HITS = {1: "md5", 4: "sha1", 6: "source_sha256", 9: "pdq"}
@@ -189,3 +192,35 @@ def test_digests_of_the_bytes_received_stand_beside_the_picture(done):
     }
     assert row["pdq"] == pdq_of_jpeg(body(2))
     assert row["sha256"] != row["source_sha256"]  # 96 pixels were made 71
+
+
+def test_a_list_that_came_after_the_picture_marks_it_and_remove_takes_it_out(place, done, web, tmp_path):
+    root = shared(place, tmp_path / "run")
+    (tmp_path / "late.txt").write_text(f"md5\n{hashlib.md5(body(2)).hexdigest()}\n")
+    asked = len(web.hits)
+    listed = f'filter.exclude=["md5.txt", "sha1.txt", "source_sha256.csv", "{tmp_path / "late.txt"}"]'
+    made = listed_run(place, root, listed)
+    assert (made.dropped, len(web.hits)) == ({"removed": 6}, asked)
+    marked = pq.read_table(root / "ledger" / "marks.parquet").to_pylist()
+    assert [(row["reason"], row["detail"]) for row in marked] == [("removed", "late.txt: md5")]
+    assert "pairs/00000.tar" in holding(root, 2)  # marked, as by a list of pHashes
+    assert remove(root, lists=[tmp_path / "late.txt"]).rows == 1
+    assert holding(root, 2) == []
+    assert is_whole(root)
+
+
+def test_the_other_engine_is_refused_with_such_lists(place, tmp_path):
+    with pytest.raises(RecipeError, match="writes pictures to disk before lists of md5"):
+        listed_run(place, tmp_path / "run", 'fetch.engine="img2dataset"')
+
+
+def test_a_damaged_shard_is_made_again_without_what_was_named(place, done, tmp_path):
+    root = shared(place, tmp_path / "run")
+    before = {name: (root / name).read_bytes() for name in ("pairs/00000.tar", "ledger/select/00000.parquet")}
+    for name in before:
+        (root / name).write_bytes(b"damaged")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        mend(root)
+    assert {name: (root / name).read_bytes() for name in before} == before
+    assert is_whole(root)
