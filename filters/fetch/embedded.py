@@ -1,19 +1,21 @@
-"""Read what stands inside a picture against training: PLUS, TDMRep, rights and CAWG words of its XMP.
+"""Read what stands inside a picture against training: PLUS, TDMRep, rights and CAWG words of its XMP; and its C2PA
+manifest.
 
 PLUS: the property Data Mining of the IPTC Photo Metadata Standard 2023.1, its values in the PLUS License Data Format.
-CAWG: the entries of the Training and Data Mining Assertion 1.1. Free text refuses nothing, but for a few set phrases
-that are all of a value.
+Free text refuses nothing, but for a few set phrases that are all of a value.
 """
 
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from filters.fetch.entries import ENTRIES, REFUSING, refused_entries
 from filters.fetch.optout import Receipt
 from filters.fetch.preferences import signal_refuses, usage_refuses
+from filters.fetch.provenance import c2pa_refusal
 from filters.images.xmp import packets
 
 PLUS, IPTC = "http://ns.useplus.org/ldf/", "http://iptc.org/std/Iptc4xmpExt/"
@@ -21,10 +23,6 @@ RIGHTS = "http://ns.adobe.com/xap/1.0/rights/"
 NAMES = (b"DataMining", b"UsageTerms", b"reserv", b"training", b"data_mining", b"ai_inference")
 """What a packet holds that says anything of this: others are not parsed."""
 PROHIBITED = "DMI-PROHIBITED"
-ENTRIES = ("data_mining", "ai_training", "ai_generative_training", "ai_inference")
-"""Entries of the training and data mining assertion; scores and captions are inferences."""
-REFUSING = {"notallowed", "constrained"}
-"""Values of `use`: what is constrained needs an agreement that nobody here can make."""
 PHRASES = {
     "noai", "noimageai", "noml", "no ai", "no ai training", "no ai/ml training", "no machine learning",
     "no generative ai", "no generative ai training", "no text and data mining", "no data mining", "no tdm",
@@ -42,7 +40,7 @@ def embedded_refusal(data: bytes, obeyed: Collection[str]) -> Receipt | None:
         for packet in packets(data):
             if receipt := xmp_refusal(packet):
                 return receipt
-    return None
+    return c2pa_refusal(data) if "c2pa" in obeyed else None
 
 
 def xmp_refusal(packet: bytes) -> Receipt | None:
@@ -153,19 +151,6 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def refused_entries(assertion: Any) -> list[tuple[str, str]]:
-    """Return (entry, its use) of each entry that a training and data mining assertion refuses, in order of names."""
-    entries = assertion.get("entries", assertion) if isinstance(assertion, dict) else {}
-    return sorted(_refused(entries)) if isinstance(entries, dict) else []
-
-
-def _refused(entries: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, entry in entries.items():
-        use = entry.get("use") if isinstance(entry, dict) else entry
-        if str(name).partition(".")[2] in ENTRIES and isinstance(use, str) and use.lower() in REFUSING:
-            yield str(name), use
 
 
 def _as_text(packet: bytes) -> Receipt | None:

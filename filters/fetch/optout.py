@@ -13,7 +13,7 @@ DIRECTIVES = ("noai", "noimageai", "noml", "noindex", "noimageindex", "none")
 """Directives of X-Robots-Tag that keep a picture out; `none` is short for noindex, nofollow."""
 FORMER = (*DIRECTIVES, "tdmrep")
 """Words that `fetch.opt_outs` had first: they alone stand in the key of a shard whose recipe obeys all later ones."""
-LATER = ("content-signal", "aipref", "xmp")
+LATER = ("content-signal", "aipref", "xmp", "c2pa")
 OPT_OUTS = (*FORMER, *LATER)
 VALUED = {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
 """Directives that have a colon of their own: what stands before it is no agent."""

@@ -19,7 +19,7 @@ NAMED = {
 """What the project was asked to be made of; pytest stands in `dev`."""
 MODULE_OF = {
     **{"apache-beam": "apache_beam", "beautifulsoup4": "bs4", "open_clip_torch": "open_clip", "pillow": "PIL"},
-    **{"opencv-python-headless": "cv2", "tomli-w": "tomli_w", "pytest-xdist": "xdist"},
+    **{"c2pa-python": "c2pa", "opencv-python-headless": "cv2", "tomli-w": "tomli_w", "pytest-xdist": "xdist"},
 }
 COMES_ALONG = {
     "huggingface_hub": "transformers",

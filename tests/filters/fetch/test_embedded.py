@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from filters.fetch.embedded import embedded_refusal, refused_entries, xmp_refusal
+from filters.fetch.embedded import embedded_refusal, xmp_refusal
 from filters.fetch.optout import OPT_OUTS, Receipt
 from tests.support.refusing_files import SPACES, VOCAB, files_with, jpeg_with, packet, refusing, standard
 
@@ -112,19 +112,6 @@ def test_tdm_and_cawg_words_in_xmp() -> None:
     json = '{"entries": {"cawg.ai_training": {"use": "notAllowed"}}}'
     found = xmp_refusal(packet(f"<cawg:training-mining>{json}</cawg:training-mining>"))
     assert found == Receipt("XMP cawg:ai_training", json)
-
-
-def test_refused_entries_of_an_assertion() -> None:
-    entries = {
-        "cawg.data_mining": {"use": "allowed"},
-        "cawg.ai_training": {"use": "notAllowed"},
-        "c2pa.ai_inference": {"use": "constrained", "constraint_info": "ask"},
-        "other.ai_training": {"use": "maybe"},
-        "cawg.future": {"use": "notAllowed"},
-    }
-    refused = [("c2pa.ai_inference", "constrained"), ("cawg.ai_training", "notAllowed")]
-    assert refused_entries({"entries": entries}) == refused_entries(entries) == refused
-    assert [refused_entries(odd) for odd in (None, [], {"entries": 3}, {"a": 1}, "x")] == [[]] * 5
 
 
 CLEAR = f"<plus:DataMining>{VOCAB}DMI-PROHIBITED</plus:DataMining>"
