@@ -106,7 +106,7 @@ class Downloader:
             elif job.hops >= self.config.max_redirects:
                 raise Fault("too_many_redirects", f"more than {self.config.max_redirects}, the last to {answer[:200]}")
             else:
-                outcome.location = _next(job.url, answer)
+                outcome.location = self._onward(job.url, answer)
         except TimeoutError:
             outcome.reason, outcome.detail = "timeout", f"not done after {self.config.deadline_s:g} s"
         except Refusal as refusal:
@@ -116,6 +116,13 @@ class Downloader:
             outcome.reason, outcome.detail = fault.reason, fault.detail
         job.status = outcome.status
         return outcome
+
+    def _onward(self, url: str, location: str) -> str:
+        """Return where a redirect leads. Raises Fault, `removed` where lists or tombstones name that URL."""
+        onward = _next(url, location)
+        if self.sites.memory.bars(onward):
+            raise Fault("removed", "redirected to what a list or a tombstone names")
+        return onward
 
     async def _page(self, url: str, size: int) -> Page:
         """Ask for a site's file through the same guard, caps and redirects, within a small deadline of its own."""

@@ -24,13 +24,21 @@ ASTRAY = {"too_many_redirects", "blocked_scheme", "bad_response", "blocked_addre
 Rules = TypeVar("Rules")
 
 
+def _nothing(url: str) -> bool:
+    return False
+
+
 @dataclass
 class SiteCache:
-    """What was learned of sites and names; it may serve one shard after another, within one thread at a time."""
+    """What was learned of sites and names; it may serve one shard after another, within one thread at a time.
+
+    `bars`: tells of a canonical URL whether lists or tombstones name it, for where redirects lead.
+    """
 
     robots: Cache[RobotsRules | Receipt] = field(default_factory=lambda: Cache(ENTRIES, SIZE))
     tdm: Cache[TdmRules] = field(default_factory=lambda: Cache(ENTRIES, SIZE))
     names: Cache[Any] = field(default_factory=lambda: Cache(ENTRIES))
+    bars: Callable[[str], bool] = _nothing
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""Whole runs over URLs in odd spellings: what browsers fetch is kept, and no spelling is a way round a list, a removal or
-a site's rules."""
+"""Whole runs over URLs in odd spellings: what browsers fetch is kept, and no spelling is a way round a list, a removal
+or a site's rules."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

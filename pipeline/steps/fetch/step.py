@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from filters.barred import BarredUrls
 from filters.digest_lists import DigestLists
 from filters.fetch.img2dataset import LACKS, missing
 from filters.fetch.optout import FORMER, LATER
@@ -139,8 +140,9 @@ class Fetch(Step):
         limits = ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality)
         tombstones = read_tombstones(self.root)
         barred = frozenset(tombstones.values("sha256").to_pylist())
-        named = DigestLists.of(exclusions(self.recipe), tombstones)
-        return FetchWorker(self.root, config, limits, SiteCache(), own, barred, named)
+        lists = exclusions(self.recipe)
+        named, bars = DigestLists.of(lists, tombstones), BarredUrls.of(lists, tombstones).names
+        return FetchWorker(self.root, config, limits, SiteCache(bars=bars), own, barred, named)
 
 
 def _opt_outs(words: list[str]) -> dict[str, list[str]]:

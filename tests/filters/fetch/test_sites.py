@@ -126,6 +126,16 @@ def test_what_is_asked_for_is_the_canonical_url_to_the_letter(server: HostileSer
     assert sorted(asked) == sorted(("x.test", target) for target in urls.values())
 
 
+@pytest.mark.parametrize("settings", [{}, {"robots": False, "opt_outs": []}])
+def test_a_redirect_to_what_lists_name_ends_there(server: HostileServer, settings: dict[str, object]) -> None:
+    server.behaviours["/to"] = text(b"", "302 Found", "Location: http:\\\\B.example.\\x\\..\\good?")
+    memory = SiteCache(bars="http://b.example/good".__eq__)
+    listed, other = ask(server, "http://a.example/to", "http://a.example/good", memory=memory, **settings)
+    assert (listed.reason, listed.body, listed.status, other.reason) == ("removed", None, 302, None)
+    assert not [host for host, _ in server.requests if host == "b.example"]
+    assert "b.example" not in listed.detail + listed.final_url  # nothing of it is written
+
+
 def test_robots_can_be_switched_off(server: HostileServer) -> None:
     server.behaviours["/robots.txt"] = text(DENY)
     assert ask(server, "http://a.example/good", robots=False)[0].body == GOOD

@@ -123,6 +123,14 @@ def test_a_worker_knows_this_invocations_hosts_and_stores_a_tenth_more_than_the_
     assert (worker.own, worker.barred) == (None, frozenset())
 
 
+def test_a_worker_knows_which_urls_lists_name_for_where_redirects_lead(tmp_path):
+    (tmp_path / "list.txt").write_text("http://x.test/1\n")
+    recipe = {**RECIPE, "input": {"dataset": "laion-coco"}, "filter": {"exclude": [f"{tmp_path}/list.txt"]}}
+    worker = Fetch(parse_recipe(recipe), tmp_path, Runtime()).open()
+    assert [worker.memory.bars(f"http://x.test/{path}") for path in ("%31?", "2")] == [True, False]
+    assert not fetch(tmp_path).open().memory.bars("http://x.test/1")
+
+
 def test_the_other_engine_is_warned_of_or_refused_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(step_module, "missing", lambda: "")
     assert fetch(tmp_path).notes() == []
