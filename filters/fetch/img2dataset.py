@@ -27,9 +27,10 @@ from filters.images.decode import ImageLimits, Stored
 
 LACKS = (
     "no cap on a body's bytes, no deadline (its timeout is for each socket operation), no look at the address after a"
-    " redirect or a second lookup, nor at lists of URLs and hosts, no robots.txt, no refusal but X-Robots-Tag, no limit"
-    " for each host, no pixel limit before it decodes, one reason `corrupt` for all that does not decode, first frames of animations, no EXIF turning and no colour profiles; it"
-    " would open file:// too: only http(s) URLs are handed to it"
+    " redirect or a second lookup, nor at lists after a redirect, no robots.txt, no refusal but X-Robots-Tag, no limit"
+    " for each host, no pixel limit before it decodes, one reason `corrupt` for all that does not decode, first frames"
+    " of animations, no EXIF turning and no colour profiles; it would open file:// too: only http(s) URLs are handed to"
+    " it"
 )
 """What this engine is without, for the warning at the start of a run."""
 DIRECTIVES = ("noai", "noimageai", "noindex", "noimageindex")  # its command line's default
