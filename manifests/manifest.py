@@ -13,9 +13,9 @@ from manifests.journal import ShardRecord, conserve
 DIGESTS = "digests.json"
 """Beside the manifests: the digest of each, so that a manifest that went missing or was swapped is missed."""
 
-DERIVED = ("refusals",)
-"""Facts that are counted from files that the digest holds already: a manifest of before, which lacks them, keeps its
-digest."""
+DERIVED = ("refusals", "removed_by_list")
+"""Facts that are counted from files that the digest, or the record of tombstones, holds already: a manifest of before,
+which lacks them, keeps its digest."""
 LISTED = ("step", "shard", "path", "sha256", "bytes", "rows_in", "rows_out")
 """What a manifest says of each file of its shards."""
 

@@ -67,6 +67,16 @@ def remove(
             "--list", metavar="FILE", help="What a CSV, TSV, Parquet or text file names, one kind a file. Repeatable."
         ),
     ] = None,
+    radius: Annotated[
+        int,
+        typer.Option(
+            "--radius",
+            metavar="BITS",
+            min=0,
+            max=63,
+            help="PDQ hashes within so many bits are meant too.",
+        ),
+    ] = 0,
     promote: Annotated[
         bool,
         typer.Option(
@@ -86,7 +96,7 @@ def remove(
     """
     kinds = {"url": url or [], "host": host or [], "uid": uid or [], "sha256": sha256 or [], "phash": phash or []}
     kinds |= {"md5": md5 or [], "sha1": sha1 or [], "source_sha256": source_sha256 or [], "pdq": pdq or []}
-    done = _remove(folder, kinds, lists or [], promote, recipe)
+    done = _remove(folder, kinds, (lists or [], radius), promote, recipe)
     if done is not None:
         result(as_json, removal_document(Path(folder), done), removal_lines(Path(folder), done))
     elif as_json:
@@ -94,14 +104,14 @@ def remove(
 
 
 def _remove(
-    folder: str, kinds: dict[str, list[str]], lists: list[str], promote: bool, recipe: str | None
+    folder: str, kinds: dict[str, list[str]], lists: tuple[list[str], int], promote: bool, recipe: str | None
 ) -> "Outcome | None":
     from manifests.verify import is_run
     from manifests.working_copy import links_in_the_way
     from pipeline.execution.run_folder import recipe_of_run
     from pipeline.execution.step import Runtime
     from pipeline.maintenance.remove.run import remove_rows
-    from pipeline.maintenance.remove.selectors import gather
+    from pipeline.maintenance.remove.selectors import gather, within
     from pipeline.recipes.datasets import DATASETS
 
     root = Path(folder)
@@ -110,7 +120,8 @@ def _remove(
     if not root.is_dir() or not is_run(root):
         fail(f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)")
     read = recipe_of_run(root, recipe)
-    selectors = gather(kinds, lists, DATASETS[read.input.dataset].local)
+    named, radius = lists
+    selectors = within(gather(kinds, named, DATASETS[read.input.dataset].local), radius, root)
     if not selectors:
         selectors, promote = _left(root)
     if not selectors:

@@ -66,9 +66,12 @@ def _rows(recipe: Recipe, manifest: Manifest) -> Iterator[str]:
 
 
 def _facts(manifest: Manifest) -> Iterator[str]:
-    """Yield what filter says of refusals, and pretokenize of each tier: its codes, their tokenizer, and T5 features."""
+    """Yield what filter says of refusals and lists of hashes, and pretokenize of each tier: its codes, their tokenizer,
+    and T5 features."""
     for signal, rows in manifest.facts.get("refusals", {}).items():
         yield f"  refused: {signal}: {rows:,}"
+    for name, rows in manifest.facts.get("removed_by_list", {}).items():
+        yield f"  removed by list of hashes: {name}: {rows:,}"
     for tier, codes in manifest.facts.get("codes", {}).items():
         precision, share = codes["agreement"]["precision"], codes["agreement"]["share"]
         holds = codes["checkpoint"]

@@ -44,7 +44,8 @@ class Fates:
 class Stages:
     """What the manifests say.
 
-    `digests`: stage -> digest; `losses`: files that could not be opened, a line each; `refusals`: signal -> rows.
+    `digests`: stage -> digest; `losses`: files that could not be opened, a line each; `refusals`: signal -> rows;
+    `removed`: list of hashes -> rows.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class Stages:
     losses: tuple[str, ...] = ()
     stand_in_captions: bool = False
     refusals: Mapping[str, int] = field(default_factory=dict)
+    removed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def read_stages(root: Path) -> Stages:
         tuple(" ".join(map(str, loss.values())) for loss in chosen.get("losses", [])),
         any(file.stand_in for file in weights.get("caption", ())),
         dict(chosen.get("facts", {}).get("refusals", {})),
+        dict(chosen.get("facts", {}).get("removed_by_list", {})),
     )
 
 

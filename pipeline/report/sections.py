@@ -63,11 +63,12 @@ class FunnelRow:
 @dataclass(frozen=True)
 class Funnel:
     """The steps in the order of the chain, the files that could not be opened, and (signal, rows) of every refusal that
-    was obeyed, the most frequent first."""
+    was obeyed and (list, rows) of what lists of hashes named, the most frequent first."""
 
     rows: tuple[FunnelRow, ...]
     losses: tuple[str, ...]
     refusals: tuple[tuple[str, int], ...] = ()
+    removed: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,11 @@ def _funnel(facts: Facts) -> Funnel | None:
     """Return the funnel, None before the filter stage has given any row a fate."""
     if not facts.fates.rows_in:
         return None
-    refusals = sorted(facts.stages.refusals.items(), key=lambda item: (-item[1], item[0]))
-    return Funnel(tuple(_funnel_rows(facts.fates)), facts.stages.losses, tuple(refusals))
+    refusals, removed = (
+        tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        for counts in (facts.stages.refusals, facts.stages.removed)
+    )
+    return Funnel(tuple(_funnel_rows(facts.fates)), facts.stages.losses, refusals, removed)
 
 
 def _funnel_rows(fates: Fates) -> Iterator[FunnelRow]:

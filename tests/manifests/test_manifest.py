@@ -33,6 +33,7 @@ def test_what_is_counted_from_listed_files_is_no_part_of_the_digest(tmp_path):
     counted = manifest(facts={"refusals": {"robots.txt": 3}})
     assert counted.digest == manifest().digest
     assert manifest(facts={"x": 1, "refusals": {"robots.txt": 3}}).digest == manifest(facts={"x": 1}).digest
+    assert manifest(facts={"removed_by_list": {"a.txt": 3}}).digest == manifest().digest
     assert Manifest.read(counted.write(tmp_path)).facts == {"refusals": {"robots.txt": 3}}
 
 

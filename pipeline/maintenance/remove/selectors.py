@@ -10,9 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.digest_lists import DigestLists
 from filters.exclude import KINDS as LISTED
 from filters.exclude import (
     KindError,
+    Listed,
     ListError,
     csv_records,
     is_in_domains,
@@ -24,7 +26,7 @@ from filters.tombstones import digests
 from filters.url_forms import host_forms, named_hosts, place_forms
 from manifests.files import FormatError, open_table, parsing, read_json, read_parquet, read_schema, read_table
 from manifests.journal import records_of
-from manifests.schema import DIGESTS
+from manifests.schema import COLUMNS, DIGESTS
 from manifests.tombstones import KINDS, value_digest
 from manifests.transaction import ASKED
 from pipeline.execution.redaction import domains
@@ -214,6 +216,20 @@ def hit_by(selectors: Sequence[Selector], root: Path) -> dict[Selector, set[byte
             values = [None if value is None else f"{value:016x}" for value in table["phash"].to_pylist()]
             _match(digests(pa.array(values, pa.string())), table["uid"], by_kind["phash"], hits)
     return hits
+
+
+def within(selectors: Sequence[Selector], radius: int, root: Path) -> list[Selector]:
+    """Return the selectors, and beside those of PDQ hashes one for each hash of this run within `radius` bits of
+    them."""
+    hashes = [chosen.value for chosen in selectors if chosen.kind == "pdq"]
+    if not radius or not hashes:
+        return list(selectors)
+    values = pa.array([bytes.fromhex(one) for one in hashes], COLUMNS["pdq"].type)
+    named = DigestLists((Listed("pdq", "", values, radius),))
+    paths = [root / record.files[1].path for record in records_of(root, "fetch")]
+    tables = (read_table(path, ["pdq"]) for path in paths if "pdq" in read_schema(path).names)
+    found = sorted({hit.value for table in tables for _, hit in named.hits(table)})
+    return list(dict.fromkeys([*selectors, *(Selector("pdq", value) for value in found)]))
 
 
 def _in_rows(table: pa.Table, by_kind: dict[str, dict[str, Selector]], hits: dict[Selector, set[bytes]]) -> None:

@@ -74,3 +74,8 @@ def test_features_of_text_are_told_by_tier(recipe):
 def test_refusals_are_counted_by_signal(recipe):
     lines = list(summary_lines(recipe, finished(stage="filter", facts={"refusals": {"X-Robots-Tag": 1234}})))
     assert "  refused: X-Robots-Tag: 1,234" in lines
+
+
+def test_what_lists_of_hashes_removed_is_counted_by_list(recipe):
+    lines = list(summary_lines(recipe, finished(stage="filter", facts={"removed_by_list": {"hashes.csv": 1234}})))
+    assert "  removed by list of hashes: hashes.csv: 1,234" in lines

@@ -119,5 +119,7 @@ def test_refusals_come_from_the_filters_manifest(tmp_path):
     path = root / "manifests" / "filter.json"
     manifest = read_json(path)
     manifest.pop("format")
-    write_json(path, {**manifest, "facts": {"refusals": {"tdmrep.json": 2}}}, sealed=True)
+    facts = {"refusals": {"tdmrep.json": 2}, "removed_by_list": {"hashes.csv": 3}}
+    write_json(path, {**manifest, "facts": facts}, sealed=True)
     assert gather(root).stages.refusals == {"tdmrep.json": 2}
+    assert gather(root).stages.removed == {"hashes.csv": 3}

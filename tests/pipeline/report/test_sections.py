@@ -79,6 +79,14 @@ def test_refusals_stand_below_the_funnel_the_most_frequent_first():
     assert "Refused in words for machines" not in render_report(Facts("run", Stages(fates=Fates(2, 2))))
 
 
+def test_rows_that_lists_of_hashes_removed_stand_below_it_by_list():
+    removed = {"b.csv": 2, "a.txt": 2, "c.parquet": 7}
+    stages = Stages(fates=Fates(20, 9, {"removed": 11}), removed=removed)
+    assert page_of(Facts("run", stages)).funnel.removed == (("c.parquet", 7), ("a.txt", 2), ("b.csv", 2))
+    assert "c.parquet" in render_report(Facts("run", stages))
+    assert "by lists of hashes" not in render_report(Facts("run", Stages(fates=Fates(2, 2))))
+
+
 @pytest.mark.parametrize(("rows", "columns", "shown"), [(0, 0, 0), (5, 5, 5), (13, 12, 12), (25, 12, 24), (31, 15, 30)])
 def test_the_mosaic_has_full_lines(rows, columns, shown):
     mosaic = tiles(rows)

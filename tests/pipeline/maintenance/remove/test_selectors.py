@@ -18,6 +18,7 @@ from pipeline.maintenance.remove.selectors import (
     gather,
     hit_by,
     selector,
+    within,
 )
 from pipeline.recipes.schema import RecipeError
 from tests.support.records import put_table, uid
@@ -247,6 +248,14 @@ def test_a_shard_of_before_has_no_digests_and_names_nobody(root):
     write_table(path, pq.read_table(path, columns=["key", "sha256"]))
     chosen = [selector("md5", "cd" * 16), selector("sha256", "ab" * 32)]
     assert hit_by(chosen, root) == {chosen[0]: set(), chosen[1]: {uid(1)}}
+
+
+def test_pdq_hashes_within_the_radius_are_meant_too(root):
+    near = f"{int('0d' * 32, 16) ^ 0b111:064x}"
+    chosen = [selector("pdq", near), selector("md5", "00" * 16)]
+    assert within(chosen, 2, root) == chosen == within(chosen, 0, root)
+    assert within(chosen, 3, root) == [*chosen, Selector("pdq", "0d" * 32)]
+    assert hit_by(within(chosen, 3, root), root)[Selector("pdq", "0d" * 32)] == {uid(2)}
 
 
 def test_lists_of_digests_are_read_as_in_the_recipe(tmp_path):
