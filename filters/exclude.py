@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.fetch.url import UrlFault, normalise
-from filters.url_forms import Forms, host_forms, named_hosts, url_forms
+from filters.url_forms import Forms, named_hosts, url_forms
 from manifests.extras import need
 from manifests.schema import COLUMNS, DIGESTS
 
@@ -90,11 +90,11 @@ class Exclusions:
         Never null."""
         rows = len(columns["uid"])
         hit = pa.array(np.zeros(rows, np.bool_))
+        forms: Forms | None = None
         for kind, values in self.by_kind.items():
-            if kind == "host":
-                found = _is_in_hosts(columns["url"], values)
-            elif kind == "url":
-                found = url_forms(columns["url"]).either(partial(pc.is_in, value_set=values))
+            if kind in ("url", "host"):
+                forms = forms or url_forms(columns["url"])
+                found = _is_in_hosts(forms, values) if kind == "host" else forms.either(_among(values))
             else:
                 found = pc.is_in(_of_rows(kind, columns), value_set=values)
             hit = pc.or_(hit, pc.fill_null(found, False))
@@ -126,10 +126,13 @@ def laion_hashes(url: pa.Array, text: pa.Array | None) -> pa.Array:
     return pa.array(found, pa.int64())
 
 
-def _is_in_hosts(urls: pa.Array, listed: pa.Array) -> pa.BooleanArray:
+def _is_in_hosts(forms: Forms, listed: pa.Array) -> pa.BooleanArray:
     """Tell whether a URL's host is listed, or lies below a listed one."""
-    among = partial(pc.is_in, value_set=listed)
-    return host_forms(urls).either(lambda hosts: is_in_domains(hosts, among))
+    return forms.hosts.either(lambda hosts: is_in_domains(hosts, _among(listed)))
+
+
+def _among(values: pa.Array) -> Callable[[pa.Array], pa.Array]:
+    return partial(pc.is_in, value_set=values)
 
 
 def is_in_domains(hosts: pa.Array, among: Callable[[pa.Array], pa.Array]) -> pa.BooleanArray:

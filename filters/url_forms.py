@@ -62,15 +62,17 @@ class Forms(NamedTuple):
         """Return the forms to look at: both, or one where all are the same."""
         return (self.now,) if self.before is self.now else (self.now, self.before)
 
-    def map(self, change: Callable[[pa.Array], pa.Array]) -> "Forms":
-        """Return what both forms become."""
-        made = [change(forms) for forms in self.each]
+    @property
+    def hosts(self) -> "Forms":
+        """Return the hosts of forms of URLs, without a port."""
+        made = [pc.struct_field(pc.extract_regex(forms, HOST), "host") for forms in self.each]
         return Forms(made[0], made[-1])
 
 
 def url_forms(urls: pa.Array) -> Forms:
     """Return the forms of http(s) URLs, null for other values. A URL that cannot be asked for keeps its form of
     before."""
+    urls = urls.combine_chunks() if isinstance(urls, pa.ChunkedArray) else urls
     plain = pc.and_not(pc.match_substring_regex(urls, PLAIN), pc.match_substring(urls, ENCODED))
     tail = pc.utf8_slice_codeunits(urls, 7)  # behind "http://"
     tail = pc.if_else(plain, pc.if_else(pc.starts_with(tail, "/"), pc.utf8_slice_codeunits(tail, 1), tail), None)
@@ -92,7 +94,7 @@ def normal_urls(urls: pa.Array) -> pa.Array:
 
 def host_forms(urls: pa.Array) -> Forms:
     """Return the forms of the hosts of http(s) URLs, null for other values."""
-    return url_forms(urls).map(_hosts)
+    return url_forms(urls).hosts
 
 
 def hosts_of(urls: pa.Array) -> pa.Array:
@@ -113,10 +115,6 @@ def place_forms(urls: pa.Array) -> Forms:
     return Forms(
         *(pc.coalesce(forms, other) for forms, other in zip(url_forms(urls), (_paths(urls), urls), strict=True))
     )
-
-
-def _hosts(forms: pa.Array) -> pa.Array:
-    return pc.struct_field(pc.extract_regex(forms, HOST), "host")
 
 
 def _paths(urls: pa.Array) -> pa.Array:

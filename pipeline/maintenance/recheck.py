@@ -23,6 +23,7 @@ from filters.fetch.headers import site_answers
 from filters.fetch.messages import Answer, Request
 from filters.fetch.optout import FORMER, OPT_OUTS
 from filters.fetch.sites import SiteCache
+from filters.fetch.url import identity
 from manifests.files import FormatError, digest_of, read_json, read_table, write_bytes, write_json
 from manifests.journal import FileRecord, records_of
 from pipeline.execution.progress import EVERY_S, clock
@@ -138,7 +139,7 @@ def _asked(
     """Ask for the URLs of some rows, each once; return their number, outcomes, and the receipts of refusals."""
     uids: dict[str, list[bytes]] = {}
     for row in rows:
-        uids.setdefault(row["url"], []).append(row["uid"])
+        uids.setdefault(identity(row["url"]), []).append(row["uid"])
     requests = [Request(found[0], url) for url, found in uids.items()]
     rows_of = {found[0]: found for found in uids.values()}
     outcomes: Counter[str] = Counter()

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from filters.fetch.optout import FORMER, OPT_OUTS
+from filters.fetch.sites import SiteCache
 from manifests.manifest import Manifest
 from manifests.verify import verify_run
 from pipeline.execution.run_folder import recipe_of_run
@@ -93,6 +94,16 @@ def test_a_round_that_was_stopped_goes_on_and_one_that_ended_begins_anew(run, re
     parts[:] = [0] * 10
     assert ask(run).refused == 2
     assert sum(parts[10:]) == KEPT
+
+
+def test_a_url_is_asked_for_once_in_whatever_spelling(run, refusing):
+    spellings = ["http://pictures.test/3.jpg", "http:pictures.test/x/../3.jpg", "http://Pictures.test./2.jpg?"] * 2
+    rows = [{"uid": bytes([number]) * 16, "url": url} for number, url in enumerate(spellings)]
+    refusing.hits.clear()
+    found = recheck._asked(rows, recipe_of_run(run).fetch, SiteCache(), False, recheck._Shown())
+    assert found["outcomes"] == {"allowed": 2, "refused": 4}
+    assert [uid[:2] for uid, *_ in found["refused"]] == ["00", "01", "03", "04"]
+    assert [path for path in refusing.hits if path.endswith(".jpg")] == ["/2.jpg"]
 
 
 def test_a_site_that_cannot_be_reached_refuses_nothing(run):
