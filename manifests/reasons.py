@@ -48,6 +48,7 @@ REASONS: dict[str, Reason] = {
         Reason("connection", "fetch", may_pass=True),
         Reason("tls", "fetch", may_pass=True),
         Reason("timeout", "fetch", may_pass=True),
+        Reason("host_down", "fetch", may_pass=True),
         Reason("bad_response", "fetch", may_pass=True),
         Reason("too_many_redirects", "fetch"),
         Reason("too_large", "fetch"),

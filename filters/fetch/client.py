@@ -5,6 +5,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from filters.fetch.messages import Answer, Request
 from filters.fetch.url import UrlFault, normalise
 
 if TYPE_CHECKING:
+    from filters.fetch.budget import Share
     from filters.fetch.download import Downloader, Outcome
     from filters.fetch.politeness import FetchTask, HostQueues
     from filters.fetch.sites import SiteCache
@@ -23,8 +25,10 @@ def fetch_all(
     requests: Sequence[Request],
     config: FetchConfig,
     memory: "SiteCache | None" = None,
+    *,
     held: bool = False,
     headers_only: bool = False,
+    share: "Share | None" = None,
 ) -> Iterator[Answer]:
     """Yield one answer for every request, in the order in which they finish.
 
@@ -33,14 +37,15 @@ def fetch_all(
     temporary file, until it is yielded; with `held` all of it is in memory, at most `config.max_bytes` each, and none
     on a disk. Works in any thread; closing the iterator early ends what is in flight.
     `memory`: what was learned of sites and names in earlier calls, in one thread at a time. `headers_only`: no body is
-    taken (`headers.HeaderDownloader`).
+    taken (`headers.HeaderDownloader`). `share`: where the budget of each site is kept that other processes fetch under
+    too.
     Raises ValueError for wrong settings, and OSError where this machine is at fault (disk full, no more sockets).
     """
     from filters.fetch.guard import ConnectMap, Guard
 
     ConnectMap.of(config.connect_to)  # wrong settings raise here, in the caller, before a thread starts
     Guard.of(config.allow_addresses)
-    return _answers(_Engine(list(requests), config, memory, held, headers_only))
+    return _answers(_Engine(list(requests), config, memory, _Terms(held, headers_only, share)))
 
 
 def _answers(engine: "_Engine") -> Iterator[Answer]:
@@ -56,19 +61,22 @@ def _answers(engine: "_Engine") -> Iterator[Answer]:
         engine.stop()
 
 
+@dataclass(frozen=True)
+class _Terms:
+    """How a fetch is made beside its settings: see `fetch_all`."""
+
+    held: bool
+    headers_only: bool
+    share: "Share | None"
+
+
 class _Engine:
     """An event loop in a thread of its own, and the queue through which outcomes come to the caller."""
 
     def __init__(
-        self,
-        requests: list[Request],
-        config: FetchConfig,
-        memory: "SiteCache | None",
-        held: bool,
-        headers_only: bool,
+        self, requests: list[Request], config: FetchConfig, memory: "SiteCache | None", terms: "_Terms"
     ) -> None:
-        self.requests, self.config, self.memory = requests, config, memory
-        self.held, self.headers_only = held, headers_only
+        self.requests, self.config, self.memory, self.terms = requests, config, memory, terms
         self.done: queue.SimpleQueue[tuple[Request, Outcome, int] | BaseException] = queue.SimpleQueue()
         self.slots = asyncio.Semaphore(config.concurrency)
         self.ready = threading.Event()
@@ -120,17 +128,22 @@ class _Engine:
         return True
 
     async def _all(self) -> None:
-        from filters.fetch.download import Downloader
-        from filters.fetch.headers import HeaderDownloader
         from filters.fetch.politeness import HostQueues
-        from filters.fetch.sites import SiteCache
 
-        kind = HeaderDownloader if self.headers_only else Downloader
         self.loop, self.main = asyncio.get_running_loop(), asyncio.current_task()
         self.ready.set()
-        traffic = HostQueues(self.config)
+        with contextlib.ExitStack() as closing:
+            budget = closing.enter_context(contextlib.closing(self.terms.share.open())) if self.terms.share else None
+            await self._fetch(HostQueues(self.config, budget))
+
+    async def _fetch(self, traffic: "HostQueues") -> None:
+        from filters.fetch.download import Downloader
+        from filters.fetch.headers import HeaderDownloader
+        from filters.fetch.sites import SiteCache
+
+        kind = HeaderDownloader if self.terms.headers_only else Downloader
         async with (
-            kind(self.config, self.memory or SiteCache(), traffic, self.held) as downloader,
+            kind(self.config, self.memory or SiteCache(), traffic, self.terms.held) as downloader,
             asyncio.TaskGroup() as group,
         ):
             await self._queue(traffic)
@@ -139,6 +152,9 @@ class _Engine:
                 job = await traffic.next()
                 if job is None:
                     return
+                if job.down:
+                    self._drop(job)
+                    continue
                 group.create_task(self._one(downloader, traffic, job))
 
     async def _queue(self, traffic: "HostQueues") -> None:
@@ -156,10 +172,19 @@ class _Engine:
             if number % 256 == 0:
                 await asyncio.sleep(0)
 
+    def _drop(self, job: "FetchTask") -> None:
+        """Answer a job whose host is down; one that was never asked for gives its slot back here."""
+        from filters.fetch.download import Outcome
+
+        detail = "nothing came of the URLs of this host that were asked for"
+        self.done.put((job.request, Outcome(job.url, job.status, "host_down", detail), job.attempts))
+        if not job.attempts:
+            self.slots.release()
+
     async def _one(self, downloader: "Downloader", traffic: "HostQueues", job: "FetchTask") -> None:
         """Make one request of a job, and either hand its outcome over or queue the job again."""
         from filters.fetch.faults import PASSING
-        from filters.fetch.politeness import signal_of
+        from filters.fetch.signals import signal_of
 
         outcome = await downloader.request(job)
         if outcome.location is not None:

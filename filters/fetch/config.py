@@ -75,9 +75,14 @@ class FetchConfig(BaseModel):
         None, ge=1, description="short side of stored pictures, in pixels; none: 1.1 x the largest tier"
     )
     concurrency: int = Field(64, ge=1, le=4096, description="URLs in flight at once")
-    host_connections: int = Field(8, ge=1, description="URLs in flight at once at one host")
+    host_connections: int = Field(
+        8, ge=1, description="URLs in flight at once at one site (registrable domain), over all workers"
+    )
     host_rate: float = Field(
-        20, ge=0.001, le=100_000, description="URLs a second at one host; `Crawl-delay` may ask for fewer"
+        20,
+        ge=0.001,
+        le=100_000,
+        description="requests a second at one site, over all workers; `Crawl-delay` may ask for fewer",
     )
     max_crawl_delay_s: float = Field(2, ge=0, description="cap on a robots.txt's `Crawl-delay`, in seconds")
     max_wait_s: float = Field(
@@ -120,6 +125,14 @@ class FetchConfig(BaseModel):
         return [
             text for text in OPT_OUTS if text in value
         ]  # one order, so that the digest does not depend on the recipe's
+
+    def part(self, parts: int) -> "FetchConfig":
+        """Return the settings under which each of so many processes that know nothing of each other keeps its part of a
+        site's pace and connections."""
+        if parts == 1:
+            return self
+        rate, connections = self.host_rate / parts, max(1, self.host_connections // parts)
+        return self.model_copy(update={"host_rate": rate, "host_connections": connections})
 
     @property
     def asks_first(self) -> bool:

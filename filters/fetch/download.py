@@ -20,8 +20,9 @@ from filters.fetch.dns import Resolver
 from filters.fetch.faults import Fault, Refusal, before_header, in_body, is_ours, of_redirect
 from filters.fetch.guard import ConnectMap, Guard
 from filters.fetch.optout import Receipt, header_refusal, statement_refusal
-from filters.fetch.politeness import FetchTask, HostQueues, retry_after
+from filters.fetch.politeness import FetchTask, HostQueues
 from filters.fetch.preferences import STATEMENTS
+from filters.fetch.signals import retry_after
 from filters.fetch.sites import Page, SiteCache, Sites
 from filters.fetch.url import UrlFault, follow
 from manifests.guard import Guard as Foreign
@@ -141,6 +142,7 @@ class Downloader:
         """Return the body, cut at `size` bytes, to which this URL leads, and note each answer's status on the way.
         Raises Fault."""
         for _ in range(SITE_REDIRECTS + 1):
+            self.traffic.spent(url)
             async with self._ask(url) as response:
                 statuses.append(response.status)
                 location = _location(response)

@@ -20,7 +20,8 @@ class Answer:
     """What became of a request.
 
     `reason` is None where `body` is there, else one of: bad_url blocked_scheme blocked_address dns connection tls
-    timeout bad_response http_NNN too_many_redirects too_large incomplete_body empty_body robots opted_out.
+    timeout bad_response http_NNN too_many_redirects too_large incomplete_body empty_body robots opted_out
+    host_down.
     `status`: the last HTTP status seen, if any. `final_url`: the last URL asked for. `detail`: for logs only.
     `receipt`: for `robots` and `opted_out`. `attempts`: how often the URL was tried, 0 where it was never asked for.
     `digests`: of the body's bytes.

@@ -1,6 +1,7 @@
 """Where and how wide a step runs: the runners, and Beam's options for each."""
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 CLUSTERS = {"flink": "FlinkRunner", "spark": "SparkRunner", "dataflow": "DataflowRunner", "portable": "PortableRunner"}
 
+PARALLELISM = re.compile(r"--(?:parallelism|max_parallelism|max_num_workers|num_workers)=(\d+)")
+"""Beam's own options that say how many workers there may be at once."""
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
 
 
@@ -23,6 +26,15 @@ class RunnerOptions:
     workers: int = 0
     beam_options: tuple[str, ...] = ()
     stall_s: float = 900.0
+
+    @property
+    def parallelism(self) -> int:
+        """Return how many worker processes share what a step may take of others' servers, each taking its part; 0 where
+        nobody says. On this machine it is one: they take from one budget (see Supervisor)."""
+        if self.runner == "local":
+            return 1
+        said = [PARALLELISM.fullmatch(option) for option in self.beam_options]
+        return self.workers or max((int(match[1]) for match in said if match), default=0)
 
     @property
     def processes(self) -> int:

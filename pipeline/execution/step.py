@@ -29,10 +29,17 @@ class Unit:
 @dataclass(frozen=True)
 class Runtime:
     """What this invocation knows and no digest may depend on: where host names lead to, which failed fetches are asked
-    again."""
+    again, and who works beside whom.
+
+    `lanes`: worker processes that share what a step may take of others' servers, 0 where nobody knows; `lane`: which of
+    them this is; `budget`: the file through which they share it, "" where each takes its part of it.
+    """
 
     connect_to: dict[str, str] = field(default_factory=dict)
     retry: tuple[str, ...] = ()
+    lanes: int = 1
+    lane: int = 0
+    budget: str = ""
 
 
 class Worker(Protocol):

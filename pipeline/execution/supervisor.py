@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from manifests.journal import ShardRecord
@@ -19,7 +19,7 @@ from pipeline.execution.forkserver import WorkerProcess, forkserver
 from pipeline.execution.in_flight import DEATHS_OF_A_POISONED_ROW, InFlight, last_sign, read_in_flight
 from pipeline.execution.job import DONE, MISUSED, NO_ROOM, Job, error_path
 from pipeline.execution.progress import Progress
-from pipeline.execution.step import Step, Unit
+from pipeline.execution.step import Runtime, Step, Unit
 from pipeline.recipes.schema import RecipeError
 
 FRUITLESS_DEATHS = 12
@@ -52,12 +52,18 @@ class Supervisor:
         self.deaths = 0
         self.workers: dict[int, WorkerHandle] = {}
         self.folder = step.root / "logs" / "workers"
+        self.lanes = step.runtime.lanes
+        self.budget = self.folder / f"{step.name}.budget"
+        """What the workers of a step on this machine take of others' servers together; a file of its own in each
+        run of it."""
 
     def run(self, units: Sequence[Unit]) -> None:
         """Return when all units are done. Raises RunFailed or RecipeError; stops its workers on the way out."""
         self.folder.mkdir(parents=True, exist_ok=True)
         pending = {unit.name: unit for unit in units}
         count = min(self.options.processes, len(units)) if self.options.runner == "local" else 1
+        self.lanes = count if self.options.runner == "local" else self.options.parallelism
+        self.budget.unlink(missing_ok=True)
         shuffled = sorted(units, key=lambda unit: uid_hash(unit.name.encode(), 0))
         try:
             for number in range(count):
@@ -70,6 +76,7 @@ class Supervisor:
                     self._attend(worker, pending)
         finally:
             self._stop_workers()
+            self.budget.unlink(missing_ok=True)
         if pending:
             raise RunFailed(
                 f"{self.step.name}: the runner ended without a record of {len(pending)} shards:"
@@ -108,7 +115,7 @@ class Supervisor:
             [asdict(unit) for unit in units],
             str(in_flight),
             dict(self.crash_counts),
-            asdict(self.step.runtime),
+            asdict(self._runtime(number)),
             self.options.runner,
             list(self.options.beam_options),
         )
@@ -123,6 +130,11 @@ class Supervisor:
         )
         self.workers[number] = WorkerHandle(number, process, units, in_flight, log)
         return self.workers[number]
+
+    def _runtime(self, number: int) -> Runtime:
+        """Return what a worker knows of those beside it."""
+        shared = str(self.budget.resolve()) if self.options.runner == "local" and self.lanes > 1 else ""
+        return replace(self.step.runtime, lanes=self.lanes, lane=number, budget=shared)
 
     def _collect(self, pending: dict[str, Unit]) -> None:
         """Move newly journalled units from pending to the progress."""

@@ -67,6 +67,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
     `check_losses`' business, once the user has seen the figures.
     """
     runtime = runtime or Runtime()
+    runtime = replace(runtime, lanes=options.runner.parallelism)
     steps = stage_steps(recipe, stage, replace(runtime, retry=options.retry if stage == "filter" else ()))
     chosen = _chosen(steps, options.steps)
     files = look_at_inputs(recipe) if stage == "filter" else []

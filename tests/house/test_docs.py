@@ -333,6 +333,7 @@ def test_the_vocabulary_of_faults_is_the_designs() -> None:
         *(
             "blocked_scheme",
             "blocked_address",
+            "host_down",
             "dns",
             "connection",
             "tls",

@@ -23,7 +23,7 @@ def test_lists_that_follow_from_the_table():
     assert IMAGE == ("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt")
     assert WITHOUT_ROW == ("broken_row_group", "broken_line", "broken_tar", "removed")
     assert (
-        *("dns", "connection", "tls", "timeout", "bad_response", "incomplete_body"),
+        *("dns", "connection", "tls", "timeout", "host_down", "bad_response", "incomplete_body"),
         *("http_408", "http_425", "http_429", "http_5xx"),
     ) == TRANSIENT
     assert OF_FETCH[:2] == ("bad_url", "broken_tar")

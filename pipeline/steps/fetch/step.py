@@ -119,7 +119,7 @@ class Fetch(Step):
     def notes(self) -> list[str]:
         """Warn of the other engine. Raises RecipeError where it cannot run."""
         if self.recipe.fetch.engine == "tessera" or DATASETS[self.recipe.input.dataset].local:
-            return []
+            return self._shares()
         if why := missing():
             raise RecipeError(f'fetch.engine = "img2dataset": {why}; the other choice is "tessera"')
         if DigestLists.of(exclusions(self.recipe), read_tombstones(self.root)):
@@ -129,20 +129,35 @@ class Fetch(Step):
             )
         return [f'warning: fetch.engine = "img2dataset" has {LACKS}']
 
+    def _shares(self) -> list[str]:
+        """Say what each worker of a cluster takes of a site's budget. Raises RecipeError where it cannot be cut."""
+        lanes, most = self.runtime.lanes, self.recipe.fetch.host_connections
+        if lanes == 1 or DATASETS[self.recipe.input.dataset].local:
+            return []
+        wanted = f"wanted 1 to {most} (fetch.host_connections), since each takes its part of what a site is asked for"
+        if not 1 <= lanes <= most:
+            got = lanes or "nothing that says how many"
+            raise RecipeError(f"workers of a cluster that fetch at once: got {got}, {wanted}: give --workers")
+        return [f"each of {lanes} workers takes 1/{lanes} of fetch.host_rate and fetch.host_connections"]
+
     def open(self) -> FetchWorker:
         """Fix limits and the map of hosts."""
+        from filters.fetch.budget import Share
         from filters.fetch.sites import SiteCache
 
         config = self.recipe.fetch
         if self.runtime.connect_to:
             config = config.model_copy(update={"connect_to": {**dict(config.connect_to), **self.runtime.connect_to}})
+        lanes, budget = self.runtime.lanes, self.runtime.budget
+        share = Share(Path(budget), self.runtime.lane, lanes) if budget else None
+        config = config if budget else config.part(max(1, lanes))
         own = OwnPictures.of(self.root, config.max_bytes) if DATASETS[self.recipe.input.dataset].local else None
         limits = ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality)
         tombstones = read_tombstones(self.root)
         barred = frozenset(tombstones.values("sha256").to_pylist())
         lists = exclusions(self.recipe)
         named, bars = DigestLists.of(lists, tombstones), BarredUrls.of(lists, tombstones).names
-        return FetchWorker(self.root, config, limits, SiteCache(bars=bars), own, barred, named)
+        return FetchWorker(self.root, config, limits, SiteCache(bars=bars), own, barred, named, share)
 
 
 def _opt_outs(words: list[str]) -> dict[str, list[str]]:

@@ -31,6 +31,7 @@ from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
 
 if TYPE_CHECKING:
+    from filters.fetch.budget import Share
     from filters.fetch.sites import SiteCache
 
 THEIR_ROWS = 1000
@@ -56,6 +57,8 @@ class FetchWorker:
     named: DigestLists = field(default_factory=DigestLists)
     """Lists and tombstones of digests: a picture that one names is let go before it is decoded, or by its PDQ hash
     before it is stored, and nothing of it is written."""
+    share: "Share | None" = None
+    """Where the budget of each site is kept that the workers beside this one fetch under too."""
     details: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
@@ -129,7 +132,7 @@ class FetchWorker:
         known."""
         if self.own:
             return self.own.answers(wanted)
-        return fetch_all(_requests(wanted), self.config, self.memory, held=bool(self.named))
+        return fetch_all(_requests(wanted), self.config, self.memory, held=bool(self.named), share=self.share)
 
     def _stored(self, got: Download, body: bytes) -> Download:
         """Let a body through the image gate and hash the picture. Raises ImageFault."""

@@ -99,3 +99,13 @@ def test_a_host_gets_a_url_in_a_thousand_seconds_at_least():
     assert FetchConfig(host_rate=0.001).host_rate == 0.001
     with pytest.raises(ValueError, match=r"host_rate\n.*greater than or equal to 0\.001"):
         FetchConfig(host_rate=1e-300)
+
+
+def test_parts_of_a_sites_budget() -> None:
+    config = FetchConfig(host_rate=9, host_connections=8)
+    assert config.part(1) is config
+    assert [(config.part(n).host_rate, config.part(n).host_connections) for n in (2, 3, 9)] == [
+        (4.5, 4),
+        (3, 2),
+        (1, 1),
+    ]

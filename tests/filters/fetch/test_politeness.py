@@ -12,7 +12,8 @@ import pytest
 from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
 from filters.fetch.messages import Answer, Request
-from filters.fetch.politeness import FetchTask, HostQueues, retry_after
+from filters.fetch.politeness import FetchTask, HostQueues
+from tests.support.counting import Counting, most_within
 from tests.support.hostile_server import GOOD, Behaviour, Exchange, HostileServer
 
 PLAIN = {"robots": False, "opt_outs": [], "allow_addresses": ["127.0.0.2/32"], "host_rate": 10_000, "deadline_s": 60}
@@ -31,18 +32,18 @@ def ask(server: HostileServer, urls: Iterable[str], **settings: object) -> list[
 
 
 class Moody:
-    """A behaviour that does one thing for the first `bad` requests, and answers well after that; it knows when it was
-    asked."""
+    """A behaviour that answers well `well` times, does one thing for the next `bad` requests, and answers well after
+    that; it knows when it was asked."""
 
-    def __init__(self, bad: int, how: Behaviour) -> None:
-        self.bad, self.how = bad, how
+    def __init__(self, bad: int, how: Behaviour, well: int = 0) -> None:
+        self.bad, self.how, self.well = bad, how, well
         self.lock = threading.Lock()
         self.asked: list[float] = []
 
     def __call__(self, x: Exchange) -> None:
         with self.lock:
             self.asked.append(time.monotonic())
-            bad = len(self.asked) <= self.bad
+            bad = self.well < len(self.asked) <= self.well + self.bad
         if bad:
             self.how(x)
         else:
@@ -54,27 +55,6 @@ def busy(*headers: str, status: str = "429 Too Many Requests") -> Behaviour:
 
 
 DATE = "Date: Wed, 21 Oct 2015 07:28:00 GMT"
-
-
-@pytest.mark.parametrize(
-    ("value", "date", "seconds"),
-    [
-        ("120", None, 120),
-        (" 0 ", None, 0),
-        ("9" * 40, None, 999_999_999_999),
-        ("Wed, 21 Oct 2015 07:28:30 GMT", "Wed, 21 Oct 2015 07:28:00 GMT", 30),
-        ("Wed, 21 Oct 2015 07:28:30 GMT", None, 0),
-        ("Wed, 21 Oct 2015 07:28:30 GMT", "never", 0),
-        ("soon", None, None),
-        ("-5", None, None),
-        ("1.5", None, None),
-        ("", None, None),
-        (None, None, None),
-        ("Wed, 99 Foo 2015 77:28:30 GMT", None, None),
-    ],
-)
-def test_retry_after(value: str | None, date: str | None, seconds: float | None) -> None:
-    assert retry_after(value, date) == seconds
 
 
 @pytest.mark.parametrize("headers", [("Retry-After: 1",), (DATE, "Retry-After: Wed, 21 Oct 2015 07:28:01 GMT")])
@@ -155,44 +135,117 @@ def test_connections_and_rate_of_a_host() -> None:
     assert asked[-1] - asked[0] >= 0.4  # five gaps of 0.1 s, less what a slow machine adds to the first
 
 
-def test_every_row_of_a_dead_host_gets_its_own_reason_in_bounded_time() -> None:
+def test_a_host_that_refuses_is_down_after_the_breakers_faults() -> None:
+    """500 URLs, five faults in a row allowed: those on their way meanwhile have their own reason, the rest none."""
     with HostileServer("127.0.0.2") as gone:
         pass
     started = time.monotonic()
     table = {"dead.example": f"127.0.0.2:{gone.port}"}
-    settings = {"breaker_faults": 5, "breaker_rest_s": 0.2, "max_wait_s": 1.0}
-    for rules in ({}, {"robots": True}):
+    for rules in ({}, {"robots": True}, {"retries": 2}):
         requests = [Request(number.to_bytes(16, "big"), f"http://dead.example/{number}") for number in range(500)]
-        answers = list(fetch_all(requests, config(connect_to=table, **settings, **rules)))
-        assert Counter(answer.reason for answer in answers) == {"connection": 500}
-        assert {answer.attempts for answer in answers} == {1}
-    assert time.monotonic() - started < 120
+        answers = list(fetch_all(requests, config(connect_to=table, breaker_faults=5, **rules)))
+        reasons = Counter(answer.reason for answer in answers)
+        assert reasons.total() == 500
+        assert set(reasons) == {"connection", "host_down"}
+        assert reasons["connection"] <= 5 + 8
+        never_asked = [answer for answer in answers if answer.attempts == 0]
+        assert {(answer.reason, answer.status, answer.body) for answer in never_asked} == {("host_down", None, None)}
+        assert len(never_asked) >= 500 - 13
+    assert time.monotonic() - started < 20
 
 
-def test_a_host_that_recovers_yields_pictures() -> None:
-    """Twelve resets open the breaker; URLs that were postponed come through, and nobody is hammered meanwhile."""
-    moody = Moody(12, lambda x: x.reset())
+def test_a_hundred_urls_of_a_silent_host_cost_three_deadlines() -> None:
+    for rules in ({}, {"robots": True, "opt_outs": ["tdmrep"]}, {"host_connections": 1}):
+        with HostileServer("127.0.0.2", {"/robots.txt": lambda x: x.drip(b"", b"")}) as server:
+            started = time.monotonic()
+            urls = [f"http://silent.example/silent?{number}" for number in range(100)] + ["http://b.example/good"]
+            if "robots" in rules:
+                urls.pop()
+            answers = ask(server, urls, **{"deadline_s": 0.7, **rules})
+            took = time.monotonic() - started
+        reasons = Counter(answer.reason for answer in answers)
+        assert reasons["timeout"] + reasons["host_down"] == 100
+        assert reasons["timeout"] <= 18
+        assert took < 4 * 0.7
+
+
+def test_a_host_that_answers_only_faults_is_tried_once_more() -> None:
+    """Three faults, a rest of 0.3 s, one more: it is down, and what waits is not asked for."""
+    moody = Moody(999, lambda x: x.answer(b"", "500 Oops"))
     with HostileServer("127.0.0.2", {"/moody": moody}) as server:
-        answers = ask(server, ["http://a.example/moody"] * 300, breaker_faults=5, breaker_rest_s=0.1, max_wait_s=60)
-    assert Counter(answer.reason for answer in answers) == {None: 288, "connection": 12}
+        answers = ask(server, ["http://a.example/moody"] * 50, breaker_faults=3, breaker_rest_s=0.3, host_connections=1)
+    assert Counter(answer.reason for answer in answers) == {"http_500": 4, "host_down": 46}
+    assert len(moody.asked) == 4
+    assert moody.asked[3] - moody.asked[2] >= 0.3
+
+
+def test_a_redirect_to_a_host_that_is_down() -> None:
+    to_dead: Behaviour = lambda x: x.answer(b"", "302 Found", "Location: http://dead.example/")  # noqa: E731
+    with HostileServer("127.0.0.2") as gone, HostileServer("127.0.0.2", {"/to": to_dead}) as server:
+        pass
+    with HostileServer("127.0.0.2", {"/to": to_dead}) as server:
+        table = {"dead.example": f"127.0.0.2:{gone.port}", "": f"127.0.0.2:{server.port}"}
+        requests = [Request(number.to_bytes(16, "big"), "http://a.example/to") for number in range(60)]
+        settings = config(connect_to=table, breaker_faults=3, host_connections=1)
+        answers = list(fetch_all(requests, settings))
+    found = Counter((answer.reason, answer.status, answer.attempts) for answer in answers)
+    assert found == {("connection", 302, 1): 3, ("host_down", 302, 1): 57}
+
+
+def test_a_host_that_was_fine_once_is_asked_for_every_url() -> None:
+    """One picture, then eight resets open the breaker; URLs that were postponed come through."""
+    moody = Moody(8, lambda x: x.reset(), well=1)
+    with HostileServer("127.0.0.2", {"/moody": moody}) as server:
+        settings = {"breaker_faults": 5, "breaker_rest_s": 0.1, "max_wait_s": 60, "host_connections": 1}
+        answers = ask(server, ["http://a.example/moody"] * 300, **settings)
+    assert Counter(answer.reason for answer in answers) == {None: 292, "connection": 8}
 
 
 def test_a_failing_host_rests_and_one_url_at_a_time_tries_it() -> None:
-    moody = Moody(999, lambda x: x.answer(b"", "500 Oops"))
+    moody = Moody(999, lambda x: x.answer(b"", "500 Oops"), well=1)
     with HostileServer("127.0.0.2", {"/moody": moody}) as server:
         answers = ask(
             server,
-            ["http://a.example/moody"] * 6,
+            ["http://a.example/moody"] * 7,
             breaker_faults=2,
             breaker_rest_s=0.2,
             max_wait_s=1,
             host_connections=1,
         )
-    assert {answer.reason for answer in answers} == {"http_500"}
+    assert Counter(answer.reason for answer in answers) == {None: 1, "http_500": 6}
     gaps = [after - before for before, after in zip(moody.asked, moody.asked[1:], strict=False)]
-    assert gaps[1] >= 0.2  # after two faults, a rest; then twice as long
-    assert gaps[2] >= 0.4
-    assert len(gaps) == 5
+    assert gaps[2] >= 0.2  # after two faults, a rest; then twice as long
+    assert gaps[3] >= 0.4
+    assert len(gaps) == 6
+
+
+def test_the_hosts_of_a_site_share_its_rate_and_connections() -> None:
+    """Nine hosts of cdn.example at 20 requests a second and three connections; another site is not held up."""
+    server_side = Counting(0.05)
+    with HostileServer("127.0.0.2", {"/counted": server_side}) as server:
+        urls = [f"http://img{number % 9 + 1}.cdn.example/counted" for number in range(30)]
+        started = time.monotonic()
+        ask(server, [*urls, *["http://other.example/counted"] * 3], host_rate=20, host_connections=3)
+        took = time.monotonic() - started
+    cdn = server_side.asked_of("cdn.example")
+    assert len(cdn) == 30
+    assert server_side.most["cdn.example"] <= 3
+    assert took >= 29 / 20 - 0.15
+    assert most_within(cdn, 0.5) <= 20 * 0.5 + 3
+    assert server_side.asked_of("other.example")[-1] < cdn[-1]
+
+
+def test_the_files_of_a_site_count_as_requests() -> None:
+    """Four hosts of one site, each with robots.txt, tdmrep.json and two pictures: 16 requests at ten a second."""
+    server_side = Counting(0.0)
+    paths = ("/robots.txt", "/.well-known/tdmrep.json", "/counted")
+    with HostileServer("127.0.0.2", dict.fromkeys(paths, server_side)) as server:
+        urls = [f"http://img{number % 4}.cdn.example/counted" for number in range(8)]
+        ask(server, urls, host_rate=10, robots=True, opt_outs=["tdmrep"])
+    asked = server_side.asked_of("cdn.example")
+    assert len(asked) == 16
+    assert asked[-1] - asked[0] >= 1.2  # 15 gaps of 0.1 s, less those within the last three
+    assert most_within(asked, 0.5) <= 5 + 3
 
 
 def test_ten_thousand_urls_of_one_host_are_no_tasks_and_let_others_through() -> None:

@@ -41,3 +41,17 @@ def test_a_cluster_is_named_to_beam_with_the_users_options(name):
     assert options.view_as(StandardOptions).runner == CLUSTERS[name]
     assert options.get_all_options()["job_name"] == "tessera"
     assert "direct_num_workers" not in options.get_all_options(drop_default=True)
+
+
+@pytest.mark.parametrize(
+    ("runner", "workers", "options", "lanes"),
+    [
+        ("local", 4, (), 1),  # they take from one budget
+        ("flink", 4, ("--parallelism=2",), 4),
+        ("flink", 0, ("--parallelism=2",), 2),
+        ("dataflow", 0, ("--num_workers=2", "--max_num_workers=6"), 6),
+        ("spark", 0, ("--job_name=parallelism=3",), 0),
+    ],
+)
+def test_how_many_take_their_part_of_a_budget(runner, workers, options, lanes):
+    assert RunnerOptions(runner, workers, options).parallelism == lanes

@@ -187,9 +187,13 @@ def test_units_are_dealt_to_workers_and_one_without_its_record_fails_the_run(tmp
     dealt = [[unit["name"] for unit in worker.job.units] for worker in server.workers]
     assert [len(names) for names in dealt] == [2, 2, 1, 1]
     assert sorted(name for names in dealt for name in names) == [f"{number:05d}" for number in range(6)]
-    supervisor, _, units = supervised_by_fakes(monkeypatch, tmp_path, 4, [0])
+    told = [worker.job.runtime for worker in server.workers]
+    assert [(runtime["lane"], runtime["lanes"]) for runtime in told] == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert {runtime["budget"] for runtime in told} == {str(tmp_path / "logs" / "workers" / "counting.budget")}
+    supervisor, server, units = supervised_by_fakes(monkeypatch, tmp_path, 4, [0])
     with pytest.raises(RunFailed, match="of 1 shards: 00000"):
         supervisor.run(units[:1])  # no worker is started without a unit
+    assert [worker.job.runtime["budget"] for worker in server.workers] == [""]  # alone: nothing to share
 
 
 def test_a_worker_that_cannot_load_the_models_fails_the_check(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from filters.fetch.budget import Share
 from filters.fetch.optout import OPT_OUTS
 from manifests.schema import CARRIED, schema
 from manifests.tables import ATTEMPTS, SELECTED
@@ -157,3 +158,26 @@ def test_the_manifest_gets_refusals_by_signal(tmp_path):
     row = {**nothing, "reason": "opted_out", "rule": "X-Robots-Tag", "value": "noai"}
     put_table(tmp_path, "fetch", "ledger/fetch/00000.parquet", [row, {**row, "uid": uid(2)}], ATTEMPTS)
     assert fetch(tmp_path).facts() == {"refusals": {"X-Robots-Tag": 2}}
+
+
+def test_workers_of_one_machine_share_a_budget_and_those_of_a_cluster_cut_it(tmp_path):
+    beside = Runtime(lanes=4, lane=2, budget=str(tmp_path / "fetch.budget"))
+    alone, shared, cut = (fetch(tmp_path, runtime).open() for runtime in (None, beside, Runtime(lanes=4)))
+    assert (alone.share, cut.share) == (None, None)
+    assert shared.share == Share(tmp_path / "fetch.budget", 2, 4)
+    assert [(worker.config.host_rate, worker.config.host_connections) for worker in (alone, shared, cut)] == [
+        (20, 8),
+        (20, 8),
+        (5, 2),
+    ]
+    assert fetch(tmp_path, Runtime(lanes=4)).own_key == fetch(tmp_path).own_key
+
+
+@pytest.mark.parametrize(("lanes", "got"), [(0, "nothing that says how many"), (9, "9")])
+def test_a_cluster_whose_workers_cannot_share_a_site_is_refused(tmp_path, lanes, got):
+    with pytest.raises(RecipeError, match=f"got {got}, wanted 1 to 8 .fetch.host_connections."):
+        fetch(tmp_path, Runtime(lanes=lanes)).notes()
+    assert fetch(tmp_path, Runtime(lanes=lanes), "jsonl").notes() == []
+    assert fetch(tmp_path).notes() == []
+    told = ["each of 8 workers takes 1/8 of fetch.host_rate and fetch.host_connections"]
+    assert fetch(tmp_path, Runtime(lanes=8)).notes() == told
