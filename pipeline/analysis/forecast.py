@@ -18,9 +18,10 @@ from manifests.files import FormatError, parsing, read_json, write_json
 from manifests.journal import records_of
 from pipeline.execution.step import Unit
 from pipeline.inputs.files import InputFile, look_at_inputs
+from pipeline.inputs.input_list import registered_files
 from pipeline.inputs.parquet import BrokenGroup, RowGroups
 from pipeline.recipes.rules import build_rules
-from pipeline.recipes.schema import Recipe
+from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.steps.select import Select, SelectWorker
 
 PLAN = "plan.json"
@@ -76,7 +77,7 @@ def wilson(hits: int, of: int) -> Share:
 def forecast(recipe: Recipe, rows: int) -> Forecast:
     """Sample about `rows` rows of the input and predict the run. Touches no URL. Raises RecipeError for a fault of the
     recipe."""
-    files = [file for file in look_at_inputs(recipe) if not file.fault]
+    files = _tables(recipe)
     total = _chosen(recipe, sum(file.rows for file in files))
     started = time.perf_counter()
     parts = list(_sample(recipe, files, rows))
@@ -110,6 +111,24 @@ def forecast(recipe: Recipe, rows: int) -> Forecast:
     stages = _stages(recipe, total, total * steps["select"].mid, by_tier, sampled / max(seconds, 1e-6))
     shown = {name: asdict(share) for name, share in {**steps, **rules}.items()}
     return Forecast(total, sampled, shown, kept, by_tier, dropped, stages, _notes(rules))
+
+
+def _tables(recipe: Recipe) -> list[InputFile]:
+    """Return the input's files that can be opened, each a Parquet table or one that filter has made of it. Raises
+    RecipeError for one of which none is made yet: its rows are not known without reading all of it."""
+    try:
+        made = {file.seen: file for file in registered_files(recipe.root) if file.made}
+    except (OSError, FormatError):
+        made = {}
+    files = [file for file in look_at_inputs(recipe) if not file.fault]
+    tables = [made.get(file.seen, file) if file.raw else file for file in files]
+    unread = [file.name for file in tables if file.raw]
+    if unread:
+        raise RecipeError(
+            f"plan: {unread[0]} is no Parquet table; filter reads it into one, once: pipeline run --stage filter --step"
+            " select; plan after that"
+        )
+    return tables
 
 
 def _notes(rules: dict[str, Share]) -> list[str]:

@@ -1,4 +1,5 @@
-"""Make a Parquet table of an input that is none (JSON lines, tars without their table), once, inside the run folder."""
+"""Make a Parquet table of an input that is none (text, JSON lines, tars without their table), once, inside the run
+folder."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -8,22 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, digest_of, writing
 from manifests.tombstones import read_tombstones
 from pipeline.inputs.files import InputFile, look_at_made
-from pipeline.inputs.jsonl import FAULT, Folder, filled_lines, read_line, table_of
+from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN, Folder, filled_lines, read_line, table_of
 from pipeline.inputs.parquet import is_local
 from pipeline.inputs.redact_table import blank_rows
 from pipeline.inputs.samples import Apart, sample_rows
 from pipeline.inputs.tars import BrokenTar
+from pipeline.inputs.text_tables import SCHEMALESS, look, tables, unpacked
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 
 VERSION = 1
 """It names the tables made here. One that a run folder has stays: its run was made from it."""
 GROUP_ROWS = 65_536
+HASH = "hash"
+"""LAION's column of 64-bit hashes, which lists of exclusion name."""
 
 
 def with_tables(recipe: Recipe, files: list[InputFile]) -> list[InputFile]:
@@ -39,18 +44,21 @@ def with_tables(recipe: Recipe, files: list[InputFile]) -> list[InputFile]:
 def _with_table(recipe: Recipe, file: InputFile) -> InputFile:
     mapping = input_columns(recipe)
     root = fsspec.url_to_fs(file.pictures)[1] if file.raw == "jsonl" else ""
-    name = digest_of([VERSION, file.name, file.footer, file.bytes, mapping, file.url, root])[:32]
+    place = ["text"] if file.raw == "text" else [file.url, root]
+    name = digest_of([VERSION, file.name, file.footer, file.bytes, mapping, *place])[:32]
     path = recipe.root / "manifests" / "input" / f"{name}.parquet"
     try:
         if not path.exists():
-            if file.raw == "jsonl":
+            if file.raw == "text":
+                _write_text(path, file, mapping)
+            elif file.raw == "jsonl":
                 _write(path, _line_rows(file, root, mapping), mapping)
             else:
                 _write_samples(path, file, mapping)
             if tombstones := read_tombstones(recipe.root):
                 blank_rows(path, file.name, mapping, tombstones)
     except BrokenTar as error:
-        return replace(file, raw="", fault=f"not a readable tar: {error.cause}"[:200])
+        return replace(file, raw="", columns=(), fault=f"not a readable tar: {error.cause}"[:200])
     return look_at_made(file, recipe.root, path)
 
 
@@ -64,6 +72,17 @@ def _write(path: Path, rows: Iterator[dict[str, Any]], mapping: Mapping[str, str
                 table = table_of(list(islice(rows, GROUP_ROWS)), mapping, ("key",))
 
 
+def _write_text(path: Path, file: InputFile, mapping: Mapping[str, str]) -> None:
+    """Write a table of what a table in text says, as it is written there: types are brought to ours when it is read."""
+    table = look(file.url, mapping)
+    wanted = [*dict.fromkeys((mapping["url"], *mapping.values())), HASH]
+    names = [name for name in wanted if name in table.columns or (table.format in SCHEMALESS and name != HASH)]
+    schema = pa.schema([(name, pa.string()) for name in (*names, FAULT_COLUMN)], {"tessera_format": str(FORMAT)})
+    with writing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for columns, faults in tables(table, names, GROUP_ROWS):
+            writer.write_table(pa.table([*columns, faults], schema=schema), row_group_size=GROUP_ROWS)
+
+
 def _write_samples(path: Path, file: InputFile, mapping: Mapping[str, str]) -> None:
     """Write a tar's table; where members of one sample stand apart it is read again, by key."""
     try:
@@ -73,10 +92,10 @@ def _write_samples(path: Path, file: InputFile, mapping: Mapping[str, str]) -> N
 
 
 def _line_rows(file: InputFile, root: str, mapping: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    filesystem, path = fsspec.url_to_fs(file.url)
+    path = fsspec.url_to_fs(file.url)[1]
     start = path.rpartition("/")[0] if path.startswith(f"{root.rstrip('/')}/") else root
     folder = Folder(start, root, os.path.realpath(root) if is_local(file.pictures) else "")
-    with filesystem.open(path, "rb") as raw:
+    with unpacked(file.url) as raw:
         rows = (read_line(line, folder, mapping) for line in filled_lines(raw))
         head = list(islice(rows, GROUP_ROWS))
         _check_folder(file, head, root)

@@ -3,8 +3,7 @@ may grow."""
 
 import hashlib
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -13,29 +12,42 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from manifests.extras import how_to_get
-from manifests.guard import Guard
 from manifests.journal import FileRecord
 from manifests.schema import COLUMNS
 from pipeline.inputs.coerce import is_readable
 from pipeline.inputs.errors import BrokenInput
+from pipeline.inputs.find import KINDS, find_files, known_digests, literal_folder
 from pipeline.inputs.parquet import open_input, read_footer, rows_of_groups
-from pipeline.recipes.datasets import DATASETS
+from pipeline.inputs.text_tables import READABLE, look, named_format
+from pipeline.recipes.datasets import DATASETS, Dataset
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 
 SAYS: dict[str, str] = {
-    "parquet": "a Parquet table",
-    "jsonl": "lines of JSON",
-    "tar": "a tar of pictures",
+    **KINDS,
     "gzip": "a gzip archive",
+    "bzip2": "a bzip2 archive",
+    "zstd": "a Zstandard archive",
+    "xz": "an xz archive",
     "zip": "a zip archive",
+    "arrow": "an Arrow file",
     "array": "one JSON array",
     "text": "text",
     "empty": "an empty file",
     "?": "something else",
 }
+ARCHIVES = ("gzip", "bzip2", "zstd", "xz", "zip")
+TEXT = "text table"
+"""The kind of a file that `text_tables` reads."""
 
+MARKS = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"ARROW1": "arrow",
+}
 TAIL = 64 * 1024
 """Bytes at a file's end that stand for its footer where it has none that can be read."""
 BLOCK = 1 << 20
@@ -74,7 +86,8 @@ class InputFile:
 
     def missing(self, wanted: Iterable[str]) -> list[str]:
         """Return the wanted columns that a readable file does not have."""
-        return [] if self.fault or self.raw else [name for name in wanted if name not in self.columns]
+        is_unknown = self.fault or (self.raw and not self.columns)
+        return [] if is_unknown else [name for name in wanted if name not in self.columns]
 
     @property
     def rows(self) -> int:
@@ -86,74 +99,34 @@ class InputFile:
         return {"name": self.name, "bytes": self.bytes, "footer_sha256": self.footer, "rows": self.rows}
 
 
-def _filesystem(pattern: str) -> tuple[Any, str]:
-    """Return fsspec's file system and the path in it. Raises RecipeError for a protocol that it does not know or cannot
-    load."""
-    try:
-        filesystem, path = fsspec.url_to_fs(pattern)
-    except (ValueError, ImportError) as error:
-        get = f". Get it with: {how_to_get('s3')}" if pattern.startswith(("s3:", "s3a:")) else ""
-        raise RecipeError(f"input.files: {pattern!r} cannot be opened by fsspec: {error}{get}") from error
-    return filesystem, path
-
-
-def _matches(pattern: str, endings: tuple[str, ...]) -> set[str]:
-    """Return the URLs of the files that a pattern means: of a folder those with these endings. Raises RecipeError for a
-    store that cannot be asked; each kind of store raises its own classes, such as botocore's."""
-    filesystem, path = _filesystem(pattern)
-    with Guard(passing=(OSError,)) as guard:
-        paths = [f"{path.rstrip('/')}/*{ending}" for ending in endings] if filesystem.isdir(path) else [path]
-        matches = {match for each in paths for match in filesystem.glob(each) if not filesystem.isdir(match)}
-        return {filesystem.unstrip_protocol(match) for match in matches}
-    cause = f"{type(guard.error).__name__}: {_first_line(str(guard.error))}"
-    raise RecipeError(f"input.files: {pattern!r} cannot be listed ({cause})") from guard.error
-
-
-def find_files(recipe: Recipe) -> list[str]:
-    """Return the input's files as URLs, sorted; of a tar and its table the table. Raises RecipeError when there are
-    none."""
-    patterns = [recipe.input.files] if isinstance(recipe.input.files, str) else recipe.input.files
-    dataset = DATASETS[recipe.input.dataset]
-    found = {url for pattern in patterns for url in _matches(pattern, dataset.endings)}
-    if dataset.kind == "tar":
-        found = {_table_of_tar(url) for url in found if url.endswith(dataset.endings)}
-    if not found:
-        wanted = " or ".join(dataset.endings)
-        raise RecipeError(
-            f"input.files: no file matches {', '.join(map(repr, patterns))};"
-            f" {recipe.input.dataset!r} wants {SAYS[dataset.kind]} ({wanted}): give files, a folder or a glob"
-        )
-    return sorted(found)
-
-
-def _table_of_tar(url: str) -> str:
-    """Return the table beside a tar, or the tar where there is none."""
-    table = f"{url.rpartition('.')[0]}.parquet"
-    filesystem, path = fsspec.url_to_fs(table)
-    return table if filesystem.exists(path) else url
-
-
-def look_at_inputs(recipe: Recipe) -> list[InputFile]:
-    """Open every file once; one that cannot be opened keeps its `fault`.
+def look_at_inputs(recipe: Recipe, notes: list[str] | None = None) -> list[InputFile]:
+    """Open every file once; one that cannot be opened keeps its `fault`. What was passed over is said in `notes`.
 
     Raises RecipeError when a readable file has no column for the URLs, or all files are of another kind: that is the
     recipe's mapping, not a data fault.
     """
-    urls = find_files(recipe)
-    names = _short_names(urls)
+    urls, dataset = find_files(recipe, notes), DATASETS[recipe.input.dataset]
+    names, digests = _short_names(urls), known_digests(recipe.root)
     with ThreadPoolExecutor(LOOKERS) as pool:
-        kinds = list(pool.map(_kind, urls))
+        kinds = list(pool.map(lambda url: _kind(url, dataset), urls))
         _check_kinds(recipe, names, kinds)
-        return list(pool.map(lambda url, name, kind: _look(url, name, recipe, kind), urls, names, kinds))
+        look = lambda url, name, kind: _look(url, name, recipe, kind, digests)  # noqa: E731
+        return list(pool.map(look, urls, names, kinds))
 
 
-def _kind(url: str) -> str:
-    """Return what a file is, by its first bytes; "?" where it cannot be opened."""
+def _kind(url: str, dataset: Dataset) -> str:
+    """Return what a file is for a data set, by its first bytes, of text by its name too; "?" where it cannot be
+    opened."""
     try:
         with open_input(url) as file:
-            return kind_of(file.read(512))
+            kind = kind_of(file.read(512))
     except OSError:
         return "?"
+    named = named_format(url)
+    if dataset.kind == "parquet" and kind not in ("parquet", "tar", "zip", "arrow", "empty"):
+        by_content = kind in ("jsonl", "array") and not url.endswith(".parquet")
+        return TEXT if named or by_content else kind
+    return "jsonl" if dataset.kind == "jsonl" and kind in ARCHIVES and named == "ndjson" else kind
 
 
 def _check_kinds(recipe: Recipe, names: list[str], kinds: list[str]) -> None:
@@ -165,13 +138,8 @@ def _check_kinds(recipe: Recipe, names: list[str], kinds: list[str]) -> None:
         raise RecipeError(
             f"input: {names[0]} is {SAYS[kinds[0]]}; input.dataset = {recipe.input.dataset!r} wants"
             f" {SAYS[dataset.kind]}"
-            + (
-                f"; data sets of that kind: {others}"
-                if others
-                else "; unpack it first"
-                if kinds[0] in ("gzip", "zip")
-                else ""
-            )
+            + (f"; data sets of that kind: {others}" if others else "; unpack it first" if kinds[0] in ARCHIVES else "")
+            + (f"; {READABLE}" if dataset.kind == "parquet" and not others else "")
         )
 
 
@@ -184,16 +152,20 @@ def _short_names(urls: list[str]) -> list[str]:
     return [path.relative_to(shared).as_posix() for path in paths]
 
 
-def _look(url: str, name: str, recipe: Recipe, kind: str) -> InputFile:
+def _look(url: str, name: str, recipe: Recipe, kind: str, digests: Mapping[str, str]) -> InputFile:
+    """Look at one file; `digests`: what the file system says of files that were read whole before -> their sha256."""
     dataset = DATASETS[recipe.input.dataset]
     try:
         filesystem, path = fsspec.url_to_fs(url)
         seen = str(filesystem.ukey(path))
+        if kind == TEXT:
+            size, digest = (filesystem.size(path), digests[seen]) if seen in digests else _measure(url)
+            return _look_at_text(InputFile(url, name, size, digest, seen=seen, raw="text"), recipe)
         if dataset.kind == "jsonl" and kind in ("jsonl", "text", "empty", "?"):
             return InputFile(url, name, *_measure(url), seen=seen, raw="jsonl", pictures=data_folder(recipe))
         if dataset.kind == "tar" and kind != "parquet" and not url.endswith(".parquet"):
             return InputFile(url, name, *_ends(url), seen=seen, raw="tar", pictures=url)
-        looked = _look_at_table(url, name, recipe)
+        looked = _look_at_table(url, name, recipe, kind)
         if looked.fault or dataset.kind != "tar":
             return replace(looked, seen=seen)
         tar = f"{url.removesuffix('.parquet')}.tar"
@@ -204,7 +176,36 @@ def _look(url: str, name: str, recipe: Recipe, kind: str) -> InputFile:
         return InputFile(url, name, 0, "", fault=f"cannot be opened: {_first_line(str(error)) or type(error).__name__}")
 
 
-def _look_at_table(url: str, name: str, recipe: Recipe) -> InputFile:
+def _look_at_text(file: InputFile, recipe: Recipe) -> InputFile:
+    """Read the head of a table in text. Raises OSError, and RecipeError for one without URLs."""
+    mapping = input_columns(recipe)
+    try:
+        columns = look(file.url, mapping).columns
+    except BrokenInput as error:
+        return replace(file, raw="", fault=_first_line(error.cause))
+    if "image_path" in columns and mapping["url"] not in columns:
+        raise RecipeError(
+            f"input: {file.name} is lines of JSON; input.dataset = {recipe.input.dataset!r} wants a Parquet table; data"
+            f" sets of that kind: {readers_of('jsonl')}; lines of JSON are a table where they have {mapping['url']!r}"
+        )
+    fault = _check_columns(file.name, columns, mapping)
+    return replace(file, raw="" if fault else file.raw, fault=fault, columns=tuple(sorted({*columns})))
+
+
+def _check_columns(name: str, columns: Sequence[str], mapping: Mapping[str, str]) -> str:
+    """Return why a table cannot be read by its columns, or nothing. Raises RecipeError for one without URLs."""
+    twice = sorted(column for column in {*mapping.values()} if columns.count(column) > 1)
+    if twice:
+        return f"column {twice[0]!r} stands in it twice"
+    if mapping["url"] not in columns:
+        raise RecipeError(
+            f"input: {name} has no column {mapping['url']!r} for the URLs; its columns are"
+            f' {", ".join(sorted({*columns}))}; say which one holds them: [input.columns] url = "…"'
+        )
+    return ""
+
+
+def _look_at_table(url: str, name: str, recipe: Recipe, kind: str) -> InputFile:
     """Read a table's footer. Raises OSError, and RecipeError for one without URLs."""
     with open_input(url) as file:
         size, footer_sha256 = _footer(file)
@@ -212,18 +213,15 @@ def _look_at_table(url: str, name: str, recipe: Recipe) -> InputFile:
         try:
             footer, names = read_footer(file, url)
         except BrokenInput as error:
-            cause = _first_line(error.cause)
-            return InputFile(url, name, size, footer_sha256, fault=f"not a readable Parquet file: {cause}")
-    columns, wanted = set(names), input_columns(recipe)["url"]
-    twice = sorted(column for column in {*input_columns(recipe).values()} if names.count(column) > 1)
-    if twice:
-        return InputFile(url, name, size, footer_sha256, fault=f"column {twice[0]!r} stands in it twice")
-    if wanted not in columns:
-        raise RecipeError(
-            f"input: {name} has no column {wanted!r} for the URLs; its columns are {', '.join(sorted(columns))};"
-            ' say which one holds them: [input.columns] url = "…"'
-        )
-    unread = _unread(footer.schema.to_arrow_schema(), input_columns(recipe))
+            is_other = kind not in ("parquet", "empty", "?")
+            hint = f" ({SAYS[kind]}; {READABLE})" if is_other else ""
+            fault = f"not a readable Parquet file: {_first_line(error.cause)}{hint}"
+            return InputFile(url, name, size, footer_sha256, fault=fault)
+    mapping = input_columns(recipe)
+    if fault := _check_columns(name, names, mapping):
+        return InputFile(url, name, size, footer_sha256, fault=fault)
+    columns = set(names)
+    unread = _unread(footer.schema.to_arrow_schema(), mapping)
     return InputFile(url, name, size, footer_sha256, rows_of_groups(footer), tuple(sorted(columns)), unread=unread)
 
 
@@ -258,7 +256,7 @@ def data_folder(recipe: Recipe) -> str:
     folders = []
     for pattern in patterns:
         filesystem, path = fsspec.url_to_fs(pattern)
-        fixed = path if filesystem.isdir(path) else re.split(r"[*?\[]", path)[0].rpartition("/")[0]
+        fixed = path if filesystem.isdir(path) else literal_folder(filesystem, path)
         folders.append((filesystem, fixed.rstrip("/") or "/"))
     (filesystem, first), protocols = folders[0], {type(filesystem) for filesystem, _ in folders}
     return str(
@@ -308,7 +306,7 @@ def kind_of(head: bytes) -> str:
         return "parquet"
     if head[257:262] == b"ustar" or _old_tar(head):
         return "tar"
-    for mark, kind in ((b"\x1f\x8b", "gzip"), (b"PK\x03\x04", "zip")):
+    for mark, kind in MARKS.items():
         if head.startswith(mark):
             return kind
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):

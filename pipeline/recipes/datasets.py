@@ -7,6 +7,16 @@ from typing import Literal
 Kind = Literal["parquet", "jsonl", "tar"]
 
 
+PACKED = (".gz", ".bz2", ".zst", ".xz")
+"""Endings of packed text."""
+LINES = tuple(f".jsonl{packed}" for packed in PACKED)
+TEXTS = tuple(
+    f"{ending}{packed}"
+    for packed in ("", *PACKED)
+    for ending in (".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson")
+)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A data set: the kind of its files, our column -> its column (same meaning, same scale), whether its pictures lie
@@ -20,6 +30,11 @@ class Dataset:
     def endings(self) -> tuple[str, ...]:
         """Return the endings of the files that a folder of it is read for."""
         return {"parquet": (".parquet",), "jsonl": (".jsonl",), "tar": (".parquet", ".tar")}[self.kind]
+
+    @property
+    def text_endings(self) -> tuple[str, ...]:
+        """Return the endings of the text that a folder of it is read for where it has no file of `endings`."""
+        return {"parquet": TEXTS, "jsonl": LINES, "tar": ()}[self.kind]
 
 
 SCORED = {"similarity": "similarity", "pwatermark": "pwatermark", "punsafe": "punsafe"}

@@ -49,7 +49,9 @@ class InputSection(Section):
     dataset: Literal["laion-coco", "img2dataset", "jsonl", "coyo", "datacomp", "columns", "demo", "demo-artworks"] = (
         Field("laion-coco", description="what the input is; the demo's make their own pictures and table")
     )
-    files: str | list[str] = Field("data/*.parquet", description="its files: folders or globs, local or any fsspec URL")
+    files: str | list[str] = Field(
+        "data/*.parquet", description="its files, folders, to any depth, or globs, local or any fsspec URL"
+    )
     images: str | None = Field(
         None, description="jsonl: the folder that pictures must lie in; none: the part of `files` before any wildcard"
     )

@@ -21,6 +21,7 @@ from pipeline.execution.step import Runtime, Step, note_step, settings_changed, 
 from pipeline.execution.supervisor import do_units, preflight
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, look_at_inputs
+from pipeline.inputs.find import known_digests
 from pipeline.inputs.input_list import register_files
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.rules import input_columns
@@ -70,7 +71,10 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
     runtime = replace(runtime, lanes=options.runner.parallelism)
     steps = stage_steps(recipe, stage, replace(runtime, retry=options.retry if stage == "filter" else ()))
     chosen = _chosen(steps, options.steps)
-    files = look_at_inputs(recipe) if stage == "filter" else []
+    passed_over: list[str] = []
+    files = look_at_inputs(recipe, passed_over) if stage == "filter" else []
+    for note in passed_over:
+        print(f"input: {note}", file=sys.stderr)
     _need(recipe, stage)
     _contact(recipe, chosen)
     with clear_errors(), _held(recipe.root, options.dry_run):
@@ -221,6 +225,10 @@ def _register_input(recipe: Recipe, files: list[InputFile], dry_run: bool, *, en
             f"warning: {len(lost):,} of {len(files):,} input files cannot be read; the summary names them",
             file=sys.stderr,
         )
+    known = known_digests(recipe.root)
+    texts = [file for file in files if file.raw == "text" and file.seen not in known]
+    if texts and not dry_run:
+        print(f"input: {len(texts):,} tables in text are read into manifests/input/, once", file=sys.stderr)
     if not dry_run:
         register_files(recipe.root, with_tables(recipe, files))
 

@@ -28,6 +28,7 @@ from pipeline.execution.redaction import RemovedRows, holds, measured_again, nee
 from pipeline.execution.step import Step, Unit
 from pipeline.inputs.coerce import coerce
 from pipeline.inputs.files import InputFile
+from pipeline.inputs.find import known_digests
 from pipeline.inputs.input_list import registered_files
 from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN
 from pipeline.inputs.parquet import BrokenGroup, RowGroups
@@ -106,7 +107,8 @@ class Select(Step):
         named = row_exclusions(self.recipe)
         hashes = {"hash": "hash"} if named and "hash" in named.by_kind else {}
         local = DATASETS[self.recipe.input.dataset].local
-        mapping = {**hashes, **input_columns(self.recipe), **({FAULT: FAULT_COLUMN} if local else {})}
+        has_faults = local or bool(known_digests(self.root))  # tables were made of the input
+        mapping = {**hashes, **input_columns(self.recipe), **({FAULT: FAULT_COLUMN} if has_faults else {})}
         gone = read_tombstones(self.root)
         return SelectWorker(self, build_rules(self.recipe), mapping, local, exclusions=named, tombstones=gone or None)
 

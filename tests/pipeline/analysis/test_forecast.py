@@ -6,7 +6,11 @@ import pytest
 
 from pipeline.analysis.forecast import beside, forecast, lines, wilson, write_forecast
 from pipeline.cli.summary import print_summary
-from pipeline.recipes.load import load_recipe
+from pipeline.inputs.convert import with_tables
+from pipeline.inputs.files import look_at_inputs
+from pipeline.inputs.input_list import register_files
+from pipeline.recipes.load import load_recipe, parse_recipe
+from pipeline.recipes.schema import RecipeError
 from pipeline.stages.run import Finished
 from tests.support.filter_runs import run_filter
 from tests.support.small_web import write_recipe
@@ -88,3 +92,14 @@ def test_predicted_stands_beside_actual(recipe, tmp_path, capsys):
     from pipeline.report.render import write_report
 
     assert "Predicted and actual" in write_report(read.root).read_text()
+
+
+def test_a_table_in_text_is_planned_once_filter_has_read_it(tmp_path):
+    """Its rows were taken for none, and the rules' shares were not found."""
+    (tmp_path / "a.csv").write_text("URL,TEXT\n" + "".join(f"http://a.test/{n}.jpg,words\n" for n in range(30)))
+    given = {"input": {"files": f"{tmp_path}/a.csv"}, "output": {"root": f"{tmp_path}/run"}}
+    read = parse_recipe({**given, "filter": {"rules": [{"use": "text", "min_words": 1}]}, "tier": {"a": {"size": 64}}})
+    with pytest.raises(RecipeError, match=r"plan: a\.csv is no Parquet table; .* --step select; plan after that"):
+        forecast(read, 20)
+    register_files(read.root, with_tables(read, look_at_inputs(read)))
+    assert forecast(read, 20).rows == 30

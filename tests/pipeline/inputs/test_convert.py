@@ -1,5 +1,6 @@
 """Tables made of what is none: once for the same bytes, in the run folder, without removed rows."""
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -119,3 +120,28 @@ def test_a_table_of_an_earlier_version_stays_and_another_one_is_refused(tmp_path
     Path(file.url).unlink()
     with pytest.raises(RecipeError, match=r"a\.jsonl has other content now"):
         register_files(made.root, with_tables(made, look_at_inputs(made)))
+
+
+def test_a_table_in_text_is_read_once_into_columns_of_texts(tmp_path, monkeypatch):
+    """Units are row groups, as of any table; values are as written, a 64-bit hash too."""
+    monkeypatch.setattr(module, "GROUP_ROWS", 2)
+    (tmp_path / "a.csv").write_text("TEXT,URL,hash,WIDTH,more\na,u,-9223372036854775808,640.5,x\nbroken\n,w,2,,y\n")
+    file, columns = converted(recipe("laion-coco", tmp_path / "a.csv", tmp_path / "run"))
+    assert columns == {
+        "URL": ["u", None, "w"],
+        "TEXT": ["a", None, None],
+        "WIDTH": ["640.5", None, None],
+        "hash": ["-9223372036854775808", None, "2"],
+        "tessera_fault": [None, "broken_line", None],
+    }
+    assert (file.name, file.raw, file.groups, file.fault) == ("a.csv", "", (2, 1), "")
+    first = Path(file.url).stat().st_mtime_ns
+    monkeypatch.setattr(module, "tables", lambda *_: pytest.fail("it is made once"))
+    assert converted(recipe("laion-coco", tmp_path / "a.csv", tmp_path / "run"))[0].url == file.url
+    assert Path(file.url).stat().st_mtime_ns == first
+
+
+def test_lines_of_pictures_may_be_packed(tmp_path):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"image_path": "1.jpg", "text": "x"}\n\n'))
+    file, columns = converted(recipe("jsonl", tmp_path, tmp_path / "run"))
+    assert (file.name, columns["image_path"], columns["text"]) == ("a.jsonl.gz", ["1.jpg"], ["x"])

@@ -1,7 +1,9 @@
 """Data sets: what a file is by its first bytes, whose columns mean what, URLs of any file system."""
 
+import gzip
 import importlib.util
 import io
+import json
 import sys
 import tarfile
 import types
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.fetch.img2dataset import reason_of_download
+from manifests.uid import uid_of
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import data_folder, find_files, kind_of, look_at_inputs
 from pipeline.inputs.input_list import register_files
@@ -169,6 +172,9 @@ def test_img2datasets_own_writer(tmp_path, img2dataset_writer):
     assert [answer.reason for answer in OwnPictures.of(tmp_path / "two", 10**6).answers(without)] == [None, None]
 
 
+KINDS = ("bzip2", "zstd", "xz", "arrow")
+
+
 def test_a_file_is_known_by_its_first_bytes():
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as file:
@@ -180,10 +186,24 @@ def test_a_file_is_known_by_its_first_bytes():
         b'[{"a": 1}]',
         b"\x1f\x8b\x08",
         b"<html>\n",
+        b"BZh9",
+        b"\x28\xb5\x2f\xfd",
+        b"\xfd7zXZ\0",
+        b"ARROW1",
         b"",
         b"\0\1\2\xff",
     ]
-    assert [kind_of(head) for head in heads] == ["parquet", "tar", "jsonl", "array", "gzip", "text", "empty", "?"]
+    assert [kind_of(head) for head in heads] == [
+        "parquet",
+        "tar",
+        "jsonl",
+        "array",
+        "gzip",
+        "text",
+        *KINDS,
+        "empty",
+        "?",
+    ]
 
 
 def test_the_data_sets_folder_is_the_fixed_part_of_its_files(tmp_path):
@@ -221,3 +241,84 @@ def test_a_store_that_raises_a_class_of_its_own_is_a_fault_of_the_recipe(monkeyp
     says = r"input\.files: 'memory://nope/a\.parquet' cannot be listed \(NoCredentialsError: Unable to locate"
     with pytest.raises(RecipeError, match=says):
         find_files(recipe("laion-coco", "memory://nope/a.parquet"))
+
+
+TEXT_TABLE = "URL,TEXT,WIDTH\nhttp://a.test/1.jpg,two words,640\nno line\nhttp://a.test/2.jpg,two words,many\n"
+
+
+def test_rows_of_a_table_in_text_have_their_fates(tmp_path):
+    (tmp_path / "a.csv").write_text(TEXT_TABLE)
+    found = selected(recipe("laion-coco", str(tmp_path), tmp_path / "run"))
+    assert [(row["source_row"], row["url"], row["width"], row["reason"]) for row in found] == [
+        (0, "http://a.test/1.jpg", 640, None),
+        (1, None, None, "broken_line"),
+        (2, "http://a.test/2.jpg", None, None),
+    ]
+    assert found[0]["uid"] == uid_of("http://a.test/1.jpg", "two words")
+    assert found[1]["uid"] is None
+
+
+def test_a_file_of_urls_needs_no_table(tmp_path):
+    (tmp_path / "urls.txt").write_text("http://a.test/1.jpg\n\nhttp://a.test/2.jpg\n")
+    found = selected(recipe("columns", str(tmp_path / "urls.txt"), tmp_path / "run", columns={"url": "url"}))
+    assert [(row["url"], row["uid"]) for row in found] == [
+        (f"http://a.test/{n}.jpg", uid_of(f"http://a.test/{n}.jpg", None)) for n in (1, 2)
+    ]
+
+
+def test_files_of_several_formats_are_one_input(tmp_path):
+    (tmp_path / "a.csv").write_text(TEXT_TABLE)
+    (tmp_path / "b.json").write_text(json.dumps([{"URL": "http://b.test/1.jpg", "TEXT": ["first", "second"]}]))
+    pq.write_table(pa.table({"URL": ["http://c.test/1.jpg"], "TEXT": ["c"]}), tmp_path / "c.parquet")
+    found = selected(recipe("laion-coco", f"{tmp_path}/*.*", tmp_path / "run"))
+    assert [(row["source"], row["text"]) for row in found if row["url"]] == [
+        ("a.csv", "two words"),
+        ("a.csv", "two words"),
+        ("b.json", "first"),
+        ("c.parquet", "c"),
+    ]
+
+
+def test_a_table_that_a_run_has_read_is_not_hashed_again(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").write_text(TEXT_TABLE)
+    made = recipe("laion-coco", str(tmp_path / "a.csv"), tmp_path / "run")
+    (first,) = register_files(made.root, with_tables(made, look_at_inputs(made)))
+    monkeypatch.setattr("pipeline.inputs.files._measure", lambda url: pytest.fail("it has not changed"))
+    (again,) = register_files(made.root, with_tables(made, look_at_inputs(made)))
+    assert (again.footer, again.bytes, again.url) == (first.footer, first.bytes, first.url)
+    monkeypatch.undo()
+    (tmp_path / "a.csv").write_text(TEXT_TABLE.replace("640", "641"))
+    with pytest.raises(RecipeError, match=r"made from another input: a\.csv has other content now"):
+        register_files(made.root, with_tables(made, look_at_inputs(made)))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.csv", b"link,words\n", r"a\.csv has no column 'URL' for the URLs; its columns are link, words; say which"),
+        (
+            "a.zip",
+            b"PK\x03\x04" + bytes(600),
+            r"a zip archive; .*wants a Parquet table; unpack it first; tables can be",
+        ),
+        ("a.arrow", b"ARROW1" + bytes(600), r"a\.arrow is an Arrow file; .*; tables can be \.parquet, \.csv, \.tsv"),
+        ("a.xlsx.gz", gzip.compress(b"x"), r"a gzip archive; .*; tables can be \.parquet, \.csv"),
+    ],
+)
+def test_a_format_that_cannot_be_read_says_which_can(tmp_path, name, data, says):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(RecipeError, match=says):
+        look_at_inputs(recipe("laion-coco", str(tmp_path / name)))
+
+
+def test_faults_of_tables_in_text(tmp_path):
+    """Text called .parquet was 'corrupted'."""
+    (tmp_path / "a.parquet").write_text(TEXT_TABLE)
+    (tmp_path / "b.csv").write_text("URL,URL\n")
+    (tmp_path / "c.csv.gz").write_bytes(b"\x1f\x8b" + bytes(600))
+    (tmp_path / "d.json").write_text("{\n}")
+    faults = {file.name: file.fault for file in look_at_inputs(recipe("laion-coco", f"{tmp_path}/*"))}
+    assert "(text; tables can be .parquet, .csv, .tsv, .txt (a URL a line), .json" in faults["a.parquet"]
+    assert faults["b.csv"] == "column 'URL' stands in it twice"
+    assert faults["c.csv.gz"].startswith("cannot be unpacked: ")
+    assert faults["d.json"].startswith("JSON that is no table; wanted an array of objects")

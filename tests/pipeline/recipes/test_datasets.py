@@ -12,6 +12,13 @@ def test_endings_of_files():
     assert endings == {"laion-coco": (".parquet",), "jsonl": (".jsonl",), "img2dataset": (".parquet", ".tar")}
 
 
+def test_text_is_read_where_a_folder_has_nothing_else():
+    more = {name: DATASETS[name].text_endings for name in ("columns", "jsonl", "img2dataset")}
+    assert {".csv", ".tsv", ".txt", ".json", ".csv.gz", ".txt.zst"} < {*more["columns"]}
+    assert len(more["columns"]) == 7 * 5  # formats, each plain and packed in four ways
+    assert (more["jsonl"], more["img2dataset"]) == ((".jsonl.gz", ".jsonl.bz2", ".jsonl.zst", ".jsonl.xz"), ())
+
+
 def test_pictures_lie_beside_two_of_them():
     assert [name for name, dataset in DATASETS.items() if dataset.local] == ["img2dataset", "jsonl"]
 

@@ -201,6 +201,19 @@ def test_a_lost_file_is_named_by_the_summary_alone(place, capsys):
     assert capsys.readouterr().err.count("b.parquet") == 1
 
 
+def test_tables_in_text_are_read_once_and_hidden_files_are_told(place, capsys):
+    (place.parent / "in" / "a.parquet").rename(place.parent / "in" / "._a.parquet")
+    (place.parent / "in" / "b.csv").write_text("URL,WIDTH\nhttp://a.test/1.jpg,7\n")
+    read = recipe(place)
+    read = read.model_copy(update={"input": read.input.model_copy(update={"files": f"{place.parent}/in"})})
+    for count in (1, 0):
+        run_stage(read, "filter", StageOptions())
+        told = capsys.readouterr().err
+        assert "input: 1 hidden files and folders are passed over (their names begin with . or _), such as /" in told
+        assert told.count("input: 1 tables in text are read into manifests/input/, once\n") == count
+        assert "warning: the input lacks HEIGHT, TEXT" in told
+
+
 def test_a_column_whose_type_cannot_be_read_is_told_with_it(place, capsys):
     table = pa.table({"URL": ["u"], "TEXT": [{"a": 1}], "WIDTH": [True]})
     for name in "bc":

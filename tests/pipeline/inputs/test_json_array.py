@@ -1,0 +1,44 @@
+"""Elements of a JSON array, one at a time; where it breaks off a last None says so."""
+
+import io
+import json
+
+import pytest
+
+from pipeline.inputs import json_array as module
+from pipeline.inputs.json_array import elements
+
+
+def read(data):
+    return list(elements(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+def test_elements_come_in_order_whatever_the_block(monkeypatch, block):
+    monkeypatch.setattr(module, "BLOCK", block)
+    values = [{"url": "http://a.test/,]}", "text": 'a "b" \n é'}, "http://a.test", 12, None, [], {"a": {"b": [1]}}]
+    for indent in (None, 2):
+        assert read(b"\xef\xbb\xbf \n" + json.dumps(values, indent=indent, ensure_ascii=False).encode()) == values
+    assert read(b"[]") == []
+    assert read(b"[ ] more") == []
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'[{"a": 1}, {"a": 2', [{"a": 1}, None]),
+        (b'[{"a": 1}', [None]),
+        (b'[{"a": 1}, {a: 2}, {"a": 3}]', [{"a": 1}, None]),
+        (b'{"a": 1}', [None]),
+        (b"", [None]),
+        (b"[" * 10_000, [None]),
+    ],
+)
+def test_what_comes_behind_damage_is_one_none(data, expected):
+    assert read(data) == expected
+
+
+def test_an_element_that_is_too_long_is_not_held(monkeypatch):
+    monkeypatch.setattr(module, "MAX_LINE", 50)
+    monkeypatch.setattr(module, "BLOCK", 10)
+    assert read(json.dumps(["short", "x" * 200]).encode()) == ["short", None]

@@ -1,0 +1,167 @@
+"""Tables in text: every format packed and not, headers or none, broken records with their places, flat rows."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+
+import pyarrow as pa
+import pytest
+
+from pipeline.inputs import text_tables as module
+from pipeline.inputs.errors import BrokenInput
+from pipeline.inputs.text_tables import FORMATS, PACKED, READABLE, look, named_format, tables, text_lines, unpacked
+from pipeline.recipes.datasets import TEXTS
+
+MAPPING = {"url": "URL", "text": "TEXT"}
+ROWS = [("http://a.test/1.jpg", "a cat, two dogs"), ("http://a.test/2.jpg", "東京の\u3000猫")]
+WRITTEN = {
+    ".csv": 'URL,TEXT\nhttp://a.test/1.jpg,"a cat, two dogs"\nhttp://a.test/2.jpg,東京の\u3000猫\n',
+    ".tsv": "URL\tTEXT\nhttp://a.test/1.jpg\ta cat, two dogs\nhttp://a.test/2.jpg\t東京の\u3000猫\n",
+    ".tab": "http://a.test/1.jpg\ta cat, two dogs\nhttp://a.test/2.jpg\t東京の\u3000猫\n",
+    ".json": json.dumps([{"URL": url, "TEXT": text, "more": {}} for url, text in ROWS], indent=1),
+    ".jsonl": "".join(json.dumps({"URL": url, "TEXT": [text, "b"]}) + "\r\n\r\n" for url, text in ROWS),
+    ".ndjson": "".join(json.dumps({"TEXT": text, "URL": url}) + "\n" for url, text in ROWS),
+    ".txt": "".join(f" {url}\r\n\r\n" for url, _ in ROWS),
+}
+
+
+def packed(data, ending):
+    zstd = pa.Codec("zstd")
+    pack = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lambda data: lzma.compress(data, preset=0)}
+    return zstd.compress(data, asbytes=True) if ending == ".zst" else pack[ending](data)
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function: name, bytes -> (columns of the table, rows of URL and TEXT with their faults)."""
+
+    def of(name, data, names=("URL", "TEXT"), rows=100):
+        path = tmp_path / name
+        path.write_bytes(data)
+        table = look(str(path), MAPPING)
+        wanted = [name for name in names if name in table.columns]
+        found = []
+        for columns, faults in tables(table, wanted, rows):
+            found += [(*values, fault) for *values, fault in zip(*columns, faults, strict=True)]
+        return table.columns, found
+
+    return of
+
+
+def test_the_endings_of_folders_are_those_of_the_formats():
+    assert set(TEXTS) == {f"{ending}{pack}" for ending in FORMATS for pack in ("", *PACKED)}
+    assert named_format("s3://b/A.CSV.GZ") == "csv"
+    assert [named_format(name) for name in ("a.parquet", "csv", "a.gz", "a.csv.zip")] == ["", "", "", ""]
+
+
+@pytest.mark.parametrize("pack", ["", *PACKED])
+@pytest.mark.parametrize("ending", WRITTEN)
+def test_every_format_packed_or_not(read, ending, pack):
+    columns, rows = read(f"a{ending}{pack}", packed(WRITTEN[ending].encode(), pack))
+    texts = [] if ending == ".txt" else [[text] for _, text in ROWS]
+    assert rows == [(url, *(texts[place] if texts else ()), None) for place, (url, _) in enumerate(ROWS)]
+    assert {*columns} == (
+        {"URL"} if ending == ".txt" else {"URL", "TEXT", "more"} if ending == ".json" else {"URL", "TEXT"}
+    )
+
+
+@pytest.mark.parametrize("coding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".tab", ".txt"])
+def test_a_byte_order_mark_belongs_to_no_name_and_no_value(read, ending, coding):
+    _, rows = read(f"a{ending}", WRITTEN[ending].encode(coding))
+    assert [row[0] for row in rows] == [url for url, _ in ROWS]
+    _, rows = read("a.json", WRITTEN[".json"].encode("utf-8-sig"))
+    assert [row[0] for row in rows] == [url for url, _ in ROWS]
+
+
+def test_batches_hold_so_many_rows_and_a_broken_record_is_one(read):
+    data = b"URL,TEXT\nu,a\nbroken\nv,\xff\nw,\n\n"
+    assert read("a.csv", data, rows=2)[1] == [
+        ("u", "a", None),
+        (None, None, "broken_line"),
+        ("v", "\ufffd", None),
+        ("w", None, None),  # nothing is written: null
+    ]
+
+
+def test_lines_of_json_that_are_no_objects_are_broken(read):
+    data = (
+        b'{"URL": "u", "TEXT": ["a", "b"], "n": 18446744073709551615}\nno\n["x"]\n{"TEXT": {"a": 1}, "URL": 7}\n"v"\n'
+    )
+    assert read("a.jsonl", data, ("URL", "TEXT", "n"))[1] == [
+        ("u", "a", "18446744073709551615", None),
+        (None, None, None, "broken_line"),
+        (None, None, None, "broken_line"),
+        ("7", None, None, None),
+        ("v", None, None, None),
+    ]
+    assert read("a.json", b'["u", {"URL": "v"}, ')[1] == [("u", None), ("v", None), (None, "broken_line")]
+
+
+def test_a_line_that_is_too_long_is_broken_and_not_held(read, monkeypatch):
+    monkeypatch.setattr(module, "MAX_LINE", 20)
+    data = b"http://a.test/1.jpg\nhttp://a.test/" + b"1" * 50 + b"\nhttp://a.test/2\n"
+    assert read("a.txt", data)[1] == [("http://a.test/1.jpg", None), (None, "broken_line"), ("http://a.test/2", None)]
+
+
+@pytest.mark.parametrize("pack", [".gz", ".bz2", ".xz"])
+def test_a_packed_file_that_ends_early_has_the_rows_before_and_one_that_says_so(read, pack):
+    text = "URL,TEXT\n" + "".join(f"http://a.test/{n * n},{n}\n" for n in range(80_000))
+    data = packed(text.encode(), pack)
+    _, rows = read(f"a.csv{pack}", data[: len(data) * 3 // 4], rows=1 << 20)
+    assert len(rows) > 1000
+    assert rows[:2] == [("http://a.test/0", "0", None), ("http://a.test/1", "1", None)]
+    assert rows[-1] == (None, None, "broken_line")
+    with pytest.raises(BrokenInput, match=r"cannot be unpacked: ."):
+        read(f"a.csv{pack}", data[:6] + b"\xff" * 100)
+
+
+def test_several_archives_in_one_file_are_one_table(read):
+    data = gzip.compress(b"URL,TEXT\nu,a\n") + gzip.compress(b"v,b\n")
+    assert read("a.csv.gz", data)[1] == [("u", "a", None), ("v", "b", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "columns"),
+    [
+        ("a.csv", b"http://a.test/1.jpg,words\n", ("URL", "TEXT")),
+        ("a.csv", b"words,http://a.test/1.jpg\n", ("TEXT", "URL")),
+        ("a.csv", b"words,http://a.test/1.jpg,7\n", ("column_1", "URL", "column_3")),
+        ("a.csv", b"http://a.test,http://a.test/1.jpg\n", ("column_1", "column_2")),
+        ("a.txt", b"http://a.test/1.jpg\twords\n", ("URL", "TEXT")),  # tabs: it is no list of URLs
+        ("a", b'[{"URL": "http://a.test/1.jpg"}]', ("URL",)),
+        ("a.csv", b"", ("URL",)),
+    ],
+)
+def test_columns_without_names(read, name, data, columns):
+    assert read(name, data)[0] == columns
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.json", b'{\n "URL": "u"\n}', "JSON that is no table; wanted an array of objects, or an object a line"),
+        ("a.json", b"[1, 2]", "JSON that is no table"),
+        ("a.csv", b"URL\0\1\2", READABLE),
+        ("a", b"words", READABLE),
+    ],
+)
+def test_what_is_no_table_says_what_can_be_read(read, name, data, says):
+    with pytest.raises(BrokenInput) as caught:
+        read(name, data)
+    assert says in caught.value.cause
+    assert ".csv" in READABLE
+
+
+def test_lines_end_as_any_system_ends_them():
+    assert list(text_lines(io.BytesIO(b"a\r\nb\rc\n\xe2\x80\xa8d"))) == ["a\r\n", "b\r", "c\n", "\u2028d"]
+
+
+def test_a_file_is_unpacked_by_its_bytes_not_by_its_name(tmp_path):
+    (tmp_path / "a.csv").write_bytes(gzip.compress(b"packed"))
+    with unpacked(str(tmp_path / "a.csv")) as file:
+        assert file.read() == b"packed"
+    with pytest.raises(FileNotFoundError), unpacked(str(tmp_path / "none")):
+        pass
