@@ -1,10 +1,13 @@
 """Select: languages that the input knows, rows in order whatever the batch, broken row groups, a part of the rows by
 hash."""
 
+import random
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from filters.fetch.url import identity
 from manifests.uid import uid_hash, uid_of
 from pipeline.execution.in_flight import InFlight
 from pipeline.inputs.files import look_at_inputs
@@ -88,6 +91,35 @@ def test_what_the_input_says_of_a_language_stands():
 )
 def test_what_looks_like_a_url(url, wanted):
     assert looks_like_url(pa.array([url], pa.string())).to_pylist() == [wanted]
+
+
+PIECES = (
+    "http:",
+    "https:",
+    "ht\ttp",
+    "HTTP",
+    ":",
+    "//",
+    "\\",
+    " ",
+    "\n",
+    "\x00",
+    "\u00a0",
+    "x.test",
+    "@",
+    "?",
+    "a",
+    "\x1f",
+)
+
+
+def test_what_may_be_asked_for_is_never_a_bad_url_of_select():
+    """Whatever `normalise` takes, as browsers do, passes the cheap look that select has."""
+    rng = random.Random(5)
+    urls = ["".join(rng.choices(PIECES, k=rng.randrange(1, 7))) for _ in range(30_000)]
+    asked = [url for url in urls if identity(url) != url or url.startswith(("http://x.test/", "https://x.test/"))]
+    assert len(asked) > 1000
+    assert [url for url, fine in zip(asked, looks_like_url(pa.array(asked)).to_pylist(), strict=True) if not fine] == []
 
 
 def test_every_row_has_its_reason_and_survivors_their_columns(tmp_path):

@@ -186,6 +186,7 @@ ROWS = [
     (4, None),
     (5, "http://\uff43.test\\pub\\..\\5.jpg?"),
     (6, "http://fa\u00df.test/6.jpg"),
+    (7, "http://d.test/x/../7.jpg?"),
 ]
 
 
@@ -283,3 +284,11 @@ def test_a_note_that_is_none_says_so(tmp_path, entry):
     write_json(tmp_path / ASKED, entry, sealed=True)
     with pytest.raises(UnreadableRequestError, match="says what an interrupted removal was asked for, cannot be read"):
         asked_for(tmp_path)
+
+
+def test_an_unfinished_removal_of_before_finds_its_rows_by_the_form_of_then(root):
+    """Its note holds the URL as it was compared then: no dot segment resolved, an empty query kept."""
+    asked = Selector("url", "d.test/x/../7.jpg?")
+    assert hit_by([asked], root) == {asked: {uid(7)}}
+    now = selector("url", "https://d.test/7.jpg")
+    assert (now.value, hit_by([now], root)) == ("d.test/7.jpg", {now: {uid(7)}})
