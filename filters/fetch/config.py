@@ -103,6 +103,9 @@ class FetchConfig(BaseModel):
         "tessera-t2i/0.1", min_length=1, description="what the fetcher calls itself; outside the demo with a contact"
     )
     jpeg_quality: int = Field(95, ge=1, le=100, description="quality of pictures that must be encoded again")
+    keep_metadata: bool = Field(
+        False, description="EXIF (places included), XMP, IPTC and comments stay in stored pictures, up to 1 MiB"
+    )
     retries: int = Field(0, ge=0, le=10, description="further attempts after a passing fault, within the same deadline")
 
     @field_validator("allow_addresses")

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -23,7 +24,7 @@ from filters.fetch.guard import ConnectMap, Guard
 from filters.fetch.messages import Download, Request
 from filters.fetch.optout import Receipt
 from filters.fetch.url import UrlFault, normalise
-from filters.images.decode import ImageLimits, Stored
+from filters.images.decode import ImageFault, ImageLimits, store
 
 LACKS = (
     "no cap on a body's bytes, no deadline (its timeout is for each socket operation), no look at the address after a"
@@ -132,7 +133,7 @@ def _run(handed: list[tuple[Request, str]], config: FetchConfig, limits: ImageLi
         for number, jpeg in pictures:
             seen.add(number)
             row = rows[number]
-            yield Download(handed[number][0].uid, None, 200, stored=_stored(jpeg, row), digests=_digests(row))
+            yield _gated(handed[number][0].uid, jpeg, row, limits)
         for number in sorted(set(range(len(handed))) - seen):
             yield _failure(handed[number][0].uid, rows.get(number))
 
@@ -163,8 +164,14 @@ def _downloader(folder: Path, rows: int, config: FetchConfig, limits: ImageLimit
     )  # fmt: skip
 
 
-def _stored(jpeg: bytes, row: dict[str, Any]) -> Stored:
-    return Stored(jpeg, row["width"], row["height"], row["original_width"], row["original_height"])
+def _gated(uid: bytes, jpeg: bytes, row: dict[str, Any], limits: ImageLimits) -> Download:
+    """Return the download of a JPEG that it made, or kept as it came: what is no part of the picture is taken off."""
+    try:
+        stored = store(jpeg, replace(limits, store_side=None))
+    except ImageFault as fault:
+        return Download(uid, fault.reason, 200, fault.detail, digests=_digests(row))
+    sizes = {"original_width": row["original_width"], "original_height": row["original_height"]}
+    return Download(uid, None, 200, stored=replace(stored, **sizes), digests=_digests(row))
 
 
 def _digests(row: dict[str, Any]) -> Digests:

@@ -14,6 +14,7 @@ from filters.images import gif_bmp as gif
 from filters.images import jpeg, tiff
 from filters.images import png_webp_avif as chunks
 from filters.images.header import ImageFault, Outline
+from filters.images.whole import whole
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -39,11 +40,12 @@ _WARNINGS = threading.Lock()  # Python's warning filters are the process's: one 
 @dataclass(frozen=True)
 class ImageLimits:
     """`max_pixels`: width x height. `store_side`: short side of stored pictures in pixels, None for no limit.
-    `jpeg_quality`: 1..100."""
+    `jpeg_quality`: 1..100. `keep_metadata`: EXIF, XMP, IPTC and comments stay in what is stored."""
 
     max_pixels: int = 100_000_000
     store_side: int | None = None
     jpeg_quality: int = 95
+    keep_metadata: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,13 @@ def inspect(data: bytes, limits: ImageLimits) -> Header:
     return Header(outline.format, width, height, outline.frames)
 
 
-def open_picture(data: bytes, limits: ImageLimits) -> "Image.Image":
-    """Decode to upright 8-bit sRGB in mode RGB and full size, transparent pixels on white. Raises ImageFault."""
-    return _decode(_outline(data, limits), limits)[0]
+def open_picture(data: bytes, limits: ImageLimits, *, stored: bool = False) -> "Image.Image":
+    """Decode to upright 8-bit sRGB in mode RGB and full size, transparent pixels on white. Raises ImageFault.
+
+    `stored`: these bytes came out of `store`, so it is known that no part of the picture is missing.
+    """
+    outline = _outline(data, limits)
+    return _decode(outline if stored else whole(outline)[0], limits)[0]
 
 
 def open_picture_at(data: bytes, limits: ImageLimits, side: int) -> "Image.Image":
@@ -94,14 +100,16 @@ def open_picture_at(data: bytes, limits: ImageLimits, side: int) -> "Image.Image
 def store(data: bytes, limits: ImageLimits) -> Stored:
     """Return the picture as it is stored, its short side at most `limits.store_side`.
 
-    An upright 8-bit sRGB JPEG of three components that fits is kept byte for byte (baseline or progressive), after it
-    was decoded to see that it is whole. Others are encoded again, without metadata, at 4:4:4. Raises ImageFault.
+    The scans of an upright 8-bit sRGB JPEG of three components that fits are kept byte for byte (baseline or
+    progressive), up to the end of the picture; nothing that is no part of it stays. Others are encoded again at 4:4:4.
+    With `limits.keep_metadata` EXIF (less its turning, which is done), XMP, IPTC and comments come along, in a kept
+    file its sRGB profile and application segments too. Raises ImageFault.
     """
-    outline = _outline(data, limits)
+    outline, was_read = whole(_outline(data, limits))
     side = limits.store_side
     fits = side is None or min(outline.width, outline.height) <= side
-    if fits and outline.plain and outline.orientation == 1 and _is_srgb_jpeg(outline, limits):
-        return Stored(data, outline.width, outline.height, outline.width, outline.height)
+    if fits and outline.plain and outline.orientation == 1 and _is_srgb_jpeg(outline, limits, was_read):
+        return Stored(_as_it_came(outline, limits), outline.width, outline.height, outline.width, outline.height)
     picture, (width, height) = _decode(outline, limits, side)
     if side is not None and min(width, height) > side:
         picture = _smaller(picture, _fitted(width, height, side), picture.width * picture.height < width * height)
@@ -110,7 +118,17 @@ def store(data: bytes, limits: ImageLimits) -> Stored:
             "too_many_pixels",
             f"{picture.width} x {picture.height}: a side of a JPEG has at most {MAX_JPEG_SIDE} pixels",
         )
-    return Stored(_jpeg(picture, limits.jpeg_quality), picture.width, picture.height, width, height)
+    encoded = _jpeg(picture, limits.jpeg_quality)
+    if limits.keep_metadata:
+        encoded = jpeg.with_metadata(encoded, jpeg.described(outline.metadata))
+    return Stored(encoded, picture.width, picture.height, width, height)
+
+
+def _as_it_came(outline: Outline, limits: ImageLimits) -> bytes:
+    if not limits.keep_metadata:
+        return outline.pixels
+    profile = jpeg.icc_segments(outline.profile) if outline.profile else ()
+    return jpeg.with_metadata(outline.pixels, (*outline.metadata, *profile))
 
 
 def _outline(data: bytes, limits: ImageLimits) -> Outline:
@@ -140,13 +158,15 @@ def _fitted(width: int, height: int, side: int) -> tuple[int, int]:
     return max(side, round(width * side / short)), max(side, round(height * side / short))
 
 
-def _is_srgb_jpeg(outline: Outline, limits: ImageLimits) -> bool:
-    """Say whether a JPEG's pixels are sRGB as they stand; its scans are read to the end. Raises ImageFault where they
-    are broken."""
+def _is_srgb_jpeg(outline: Outline, limits: ImageLimits, was_read: bool) -> bool:
+    """Say whether a JPEG's pixels are sRGB as they stand. Raises ImageFault where Pillow does not open it."""
     from filters.images.srgb import is_srgb
 
-    picture = _load(outline, limits, 1)  # an eighth of the size: all bits are read, fewer are transformed
-    return picture.mode == "RGB" and is_srgb(picture.info.get("icc_profile"))
+    if not was_read:
+        _load(outline, limits, 1)  # an eighth of the size: all bits are read, fewer are transformed
+    with _Blame(outline.format):
+        mode = _decoder(outline.format)(io.BytesIO(outline.pixels)).mode
+    return mode == "RGB" and is_srgb(outline.profile)
 
 
 def _decode(outline: Outline, limits: ImageLimits, side: int | None = None) -> "tuple[Image.Image, tuple[int, int]]":
@@ -160,7 +180,7 @@ def _decode(outline: Outline, limits: ImageLimits, side: int | None = None) -> "
     turn = orientation(picture.info.get("exif", b"")) if is_avif else outline.orientation
     size = picture.size if is_avif else (outline.width, outline.height)
     with _Blame(f"{outline.format} of mode {picture.mode}"):
-        rgb = upright(to_srgb(picture, picture.info.get("icc_profile")), turn)
+        rgb = upright(to_srgb(picture, outline.profile or picture.info.get("icc_profile")), turn)
     return rgb, _seen(*size, turn)
 
 

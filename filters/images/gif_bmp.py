@@ -33,6 +33,20 @@ def gif(data: bytes) -> Outline:
     return Outline("GIF", width, height, b"".join(kept), 2 if data[after : after + 1] == b"," else 1, complete=complete)
 
 
+def frame_at(data: bytes) -> tuple[int, int, int, int, bool]:
+    """Return (left, top, width, height, interlaced) of the first frame of a GIF that `gif` has walked."""
+    _, at = _skip_extensions(data, 13 + _table(data[10]))
+    *place, flags = struct.unpack_from("<HHHHB", data, at + 1)
+    return place[0], place[1], place[2], place[3], bool(flags & 0x40)
+
+
+def with_transparency(data: bytes, index: int) -> bytes:
+    """Return a GIF that `gif` has walked with colour `index` as the transparent one, whichever it was before."""
+    start = 13 + _table(data[10])
+    _, at = _skip_extensions(data, start)
+    return b"".join([data[:start], b"!\xf9\4\1\0\0", bytes([index]), b"\0", data[at:]])
+
+
 def _table(flags: int) -> int:
     """Return the bytes of a colour table."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0

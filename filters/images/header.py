@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+MAX_PROFILE = 4 << 20  # bytes of a colour profile that is read; the largest of printing presses have 3 MB
+
 
 class ImageFault(Exception):
     """Bytes that do not become a picture.
@@ -19,9 +21,13 @@ class Outline:
     """What a walk over the container found, before any decoder saw a byte.
 
     `width`, `height`: pixels as coded. `frames`: 1, or 2 for two and more: counting on costs what a hostile file asks.
-    `pixels`: the bytes a decoder needs; comments, XMP, EXIF and thumbnails are left out, so decoders never parse them.
+    `pixels`: the bytes a decoder needs, up to the picture's end; comments, XMP, EXIF and thumbnails are left out, so
+    decoders never parse them, and what stands behind the end is never seen again.
     `complete`: the container reaches its end mark. `orientation`: EXIF's 1..8, still to be applied.
-    `plain`: a JPEG of three 8-bit components and nothing behind it: what readers of `.jpg` files expect.
+    `plain`: a JPEG of three 8-bit components: what readers of `.jpg` files expect.
+    `profile`: ICC bytes of a JPEG or a PNG, None for none and where a decoder finds them itself.
+    `metadata`: segments of EXIF, XMP and the like in a JPEG's form, none of which asks for turning.
+    `missing`: which part of the picture the file does not hold, "" for none that the container knows of.
     """
 
     format: str
@@ -32,6 +38,9 @@ class Outline:
     complete: bool = True
     orientation: int = 1
     plain: bool = False
+    profile: bytes | None = None
+    metadata: tuple[bytes, ...] = ()
+    missing: str = ""
 
 
 def cut(format_: str, where: str) -> ImageFault:

@@ -4,12 +4,16 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
-from filters.images.header import ImageFault, Outline, cut
+from filters.images.header import MAX_PROFILE, ImageFault, Outline, cut
+from filters.images.jpeg import exif_segment, xmp_segment
 from filters.images.tiff import orientation
 
 PNG_MARK = b"\x89PNG\r\n\x1a\n"
-PNG_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"IDAT", b"IEND"}
+PNG_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+PNG_XMP = b"XML:com.adobe.xmp\0\0\0\0\0"  # keyword, not compressed, no language
+MAX_SEGMENTS = 8  # of EXIF and XMP of one file that are carried along
 MAX_CHUNKS = 100_000
 """Chunks in one file: 50 MB in the 8 KB pieces that libpng writes are 6,400."""
 
@@ -22,22 +26,43 @@ def png(data: bytes) -> Outline:
     if not width or not height:
         raise ImageFault("corrupt", f"PNG of {width} x {height} pixels")
     kept, turned, frames, ended, started = [PNG_MARK], 1, 1, False, False
-    for kind, start, end in _png_chunks(data):
+    profile, metadata = None, list[bytes]()
+    for kind, start, end in png_chunks(data):
         body = memoryview(data)[start + 8 : end - 4]
         started = started or kind == b"IDAT"
         if kind == b"acTL" and not started and int.from_bytes(body[:4], "big") > 1:
             frames = 2
         elif kind == b"eXIf":
             turned = orientation(bytes(body[:65_536]))
+            metadata += exif_segment(bytes(body[:65_536]))
+        elif kind == b"iCCP" and not started:
+            profile = _png_profile(bytes(body))
+        elif kind == b"iTXt" and body[: len(PNG_XMP)] == PNG_XMP:
+            metadata += xmp_segment(bytes(body[len(PNG_XMP) : 65_536]))
         elif kind == b"tRNS":
             kept.append(_transparency(bytes(body), depth, colour))
         elif kind in PNG_NEEDED:
             kept.append(data[start:end])
         ended = ended or kind == b"IEND"
-    return Outline("PNG", width, height, b"".join(kept), frames, complete=ended, orientation=turned)
+    told: dict[str, Any] = {"orientation": turned, "profile": profile, "metadata": tuple(metadata[:MAX_SEGMENTS])}
+    return Outline("PNG", width, height, b"".join(kept), frames, complete=ended, **told)
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _png_profile(body: bytes) -> bytes | None:
+    """Return the colour profile of an iCCP chunk: None for one that is broken, or larger than any that is used.
+
+    Pillow refuses the whole picture where one has more than 1 MB.
+    """
+    name, _, packed = body.partition(b"\0")
+    inflate = zlib.decompressobj()
+    try:
+        profile = inflate.decompress(packed[1:], MAX_PROFILE + 1)
+    except zlib.error:
+        return None
+    return profile if name and packed[:1] == b"\0" and inflate.eof and len(profile) <= MAX_PROFILE else None
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield (type, start, end) of each chunk up to IEND; the last may be cut short."""
     at = len(PNG_MARK)
     for _ in range(MAX_CHUNKS):
@@ -68,19 +93,23 @@ def _transparency(body: bytes, depth: int, colour: int) -> bytes:
 def webp(data: bytes) -> Outline:
     """Return the outline of a WebP (RFC 9649). Raises ImageFault."""
     sizes: list[tuple[int, int]] = []
-    frames, turned = 0, 1
+    frames, turned, metadata = 0, 1, list[bytes]()
     for kind, start, end in _riff_chunks(data):
         body = data[start : min(end, start + 65_536)]
         if kind in (b"VP8X", b"VP8 ", b"VP8L"):
             sizes.append(_webp_size(kind, body))
         if kind == b"EXIF":
             turned = orientation(body)
+            metadata += exif_segment(body)
+        if kind == b"XMP ":
+            metadata += xmp_segment(body)
         frames += kind == b"ANMF"
     if not sizes:
         raise cut("WebP", "header")
     width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
     complete = 8 + int.from_bytes(data[4:8], "little") <= len(data)
-    return Outline("WEBP", width, height, data, min(max(frames, 1), 2), complete=complete, orientation=turned)
+    told: dict[str, Any] = {"orientation": turned, "metadata": tuple(metadata[:MAX_SEGMENTS])}
+    return Outline("WEBP", width, height, data, min(max(frames, 1), 2), complete=complete, **told)
 
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

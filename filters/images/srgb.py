@@ -6,9 +6,8 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
-from filters.images.header import ImageFault
+from filters.images.header import MAX_PROFILE, ImageFault
 
-MAX_PROFILE = 4 << 20  # bytes; the largest profiles of printing presses have 3 MB
 STRIP_PIXELS = 1 << 21  # of a large picture turned at a time: 8 MB for each stage on the way
 SAME = 2  # levels of 255: a profile that moves no colour further is sRGB
 SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC's names of colour spaces, and Pillow's modes

@@ -22,8 +22,9 @@ SIZES = {
     13: 4,
 }  # TIFF 6.0, bytes of one value by field type
 INTEGERS = {1: "B", 3: "H", 4: "I"}
-WIDTH, HEIGHT, STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 256, 257, 273, 279, 322, 323, 324, 325
-ORIENTATION, ICC = 274, 34675
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS_PER_STRIP, PLANAR = 256, 257, 258, 259, 262, 277, 278, 284
+STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 273, 279, 322, 323, 324, 325
+ORIENTATION, JPEG_TABLES, ICC = 274, 347, 34675
 DECODING = {
     *range(254, 260), 262, 266, ORIENTATION, STRIPS, 277, 278, STRIP_BYTES, 280, 281, 282, 283, 284, 292, 293, 296,
     317, 320,
@@ -31,6 +32,7 @@ DECODING = {
 }  # fmt: skip
 """Tags that a decoder needs. Others are struck out: Pillow copies the data of every tag, and many tags may claim the
 whole file."""
+FIRST, JPEG, YCBCR = 8, 7, 6  # bytes of a TIFF's header; JPEG among compressions; a colour space with fewer samples
 TILE_PIXELS = 4096 * 4096  # a tile of more, in a picture smaller than it, only costs memory
 
 Entry = tuple[int, int, int, int, int]  # where it stands, tag, type, count, value or offset
@@ -53,7 +55,12 @@ def outline(data: bytes) -> Outline:
     if (_one(data, order, tags.get(ORIENTATION)) or 1) >= 5:  # Pillow turns a TIFF upright by itself
         width, height = height, width
     return Outline(
-        "TIFF", width, height, _stripped(data, order, start, entries), complete=_is_complete(data, order, tags)
+        "TIFF",
+        width,
+        height,
+        _stripped(data, order, start, entries),
+        complete=_is_complete(data, order, tags),
+        missing=_missing(data, order, tags),
     )
 
 
@@ -70,13 +77,28 @@ def orientation(exif: bytes) -> int:
     return found if found is not None and 1 <= found <= 8 else 1
 
 
-def _order(data: bytes) -> str:
+def upright_exif(exif: bytes) -> bytes:
+    """Return an EXIF block whose orientation, where it has one, is 1: upright as it stands."""
+    mark = b"Exif\0\0" if exif.startswith(b"Exif\0\0") else b""
+    data = bytearray(exif[len(mark) :])
+    try:
+        order = _order(data)
+        _, entries = _directory(data, order)
+    except ImageFault:
+        return exif
+    for at, tag, kind, count, _ in entries:
+        if tag == ORIENTATION and kind in INTEGERS and count == 1:
+            struct.pack_into(order + INTEGERS[kind], data, at + 8, 1)
+    return mark + bytes(data)
+
+
+def _order(data: bytes | bytearray) -> str:
     if data[:2] not in (b"II", b"MM") or len(data) < 8:
         raise cut("TIFF", "header")
     return "<" if data[:2] == b"II" else ">"
 
 
-def _directory(data: bytes, order: str) -> tuple[int, list[Entry]]:
+def _directory(data: bytes | bytearray, order: str) -> tuple[int, list[Entry]]:
     """Return where the first directory starts, and its entries."""
     (start,) = struct.unpack_from(order + "I", data, 4)
     if start + 2 > len(data):
@@ -87,7 +109,7 @@ def _directory(data: bytes, order: str) -> tuple[int, list[Entry]]:
     return start, list(_entries(data, order, start + 2, count))
 
 
-def _entries(data: bytes, order: str, start: int, count: int) -> Iterator[Entry]:
+def _entries(data: bytes | bytearray, order: str, start: int, count: int) -> Iterator[Entry]:
     for at in range(start, start + 12 * count, 12):
         tag, kind, n, value = struct.unpack_from(order + "HHII", data, at)
         yield at, tag, kind, n, value
@@ -114,6 +136,54 @@ def _is_complete(data: bytes, order: str, tags: dict[int, Entry]) -> bool:
             ends = zip(_values(data, order, tags[offsets]), _values(data, order, tags[sizes]), strict=False)
             return max((offset + size for offset, size in ends), default=len(data) + 1) <= len(data)
     return True
+
+
+def _missing(data: bytes, order: str, tags: dict[int, Entry]) -> str:
+    """Say which strips or tiles the file does not hold; "" for none. Pillow leaves them black, or reads the header as
+    pixels."""
+
+    def one(tag: int, otherwise: int) -> int:
+        return _one(data, order, tags.get(tag)) or otherwise
+
+    width, height, samples = one(WIDTH, 0), one(HEIGHT, 0), one(SAMPLES, 1)
+    tiled = TILES in tags
+    across, down = (one(TILE_WIDTH, width), one(TILE_HEIGHT, height)) if tiled else (width, one(ROWS_PER_STRIP, height))
+    planes = samples if one(PLANAR, 1) == 2 else 1
+    wanted = -(-width // across) * -(-height // down) * planes
+    offsets = _values(data, order, tags[TILES if tiled else STRIPS]) if tags.keys() & {TILES, STRIPS} else ()
+    what = "tiles" if tiled else "strips"
+    if len(offsets) < wanted:
+        return f"{len(offsets)} of {wanted} {what}"
+    empty = sum(offset < FIRST for offset in offsets[:wanted])
+    if empty:
+        return f"{empty} of {wanted} {what} lie nowhere"
+    if one(COMPRESSION, 1) != 1 or one(PHOTOMETRIC, 0) == YCBCR or tiled:
+        return ""
+    bits = _values(data, order, tags[BITS]) if BITS in tags else (1,)
+    row = (width * sum(bits if planes == 1 else bits[:1]) + 7) // 8
+    per_plane = wanted // planes
+    last = height - (per_plane - 1) * down
+    short = sum(
+        offset + row * (last if number % per_plane == per_plane - 1 else down) > len(data)
+        for number, offset in enumerate(offsets[:wanted])
+    )
+    return f"{short} of {wanted} {what} end behind the file" if short else ""
+
+
+def jpeg_strips(data: bytes) -> Iterator[bytes]:
+    """Yield each strip or tile of a TIFF of JPEG data as a JPEG of its own (TIFF Technical Note 2)."""
+    order = _order(data)
+    tags = {entry[1]: entry for entry in _directory(data, order)[1] if entry[2]}
+    if _one(data, order, tags.get(COMPRESSION)) != JPEG:
+        return
+    tables = b"\xff\xd8"
+    if JPEG_TABLES in tags:
+        _, _, _, count, where = tags[JPEG_TABLES]
+        tables = data[where : where + count].removesuffix(b"\xff\xd9")
+    places, sizes = (TILES, TILE_BYTES) if TILES in tags else (STRIPS, STRIP_BYTES)
+    if places in tags and sizes in tags:
+        ends = zip(_values(data, order, tags[places]), _values(data, order, tags[sizes]), strict=False)
+        yield from (tables + data[at + 2 : at + size] for at, size in ends)
 
 
 def _stripped(data: bytes, order: str, start: int, entries: list[Entry]) -> bytes:

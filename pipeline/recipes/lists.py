@@ -181,7 +181,7 @@ def _through_the_gate(
         for inner, data in _bodies(path):
             full = f"{name}/{inner}" if inner else name
             try:
-                yield full, open_picture(store(data, limits).jpeg, ImageLimits(limits.max_pixels))
+                yield full, open_picture(store(data, limits).jpeg, ImageLimits(limits.max_pixels), stored=True)
             except ImageFault as fault:
                 yield full, fault
 

@@ -270,7 +270,7 @@ class EncodeWorker:
 def cut(jpeg: bytes, max_pixels: int, size: int, plan: CropPlan) -> list[Cut] | str:
     """Return a picture's crops as (note, RGB array (size, size, 3) uint8), or the reason why it does not open."""
     try:
-        picture = open_picture(jpeg, ImageLimits(max_pixels=max_pixels))
+        picture = open_picture(jpeg, ImageLimits(max_pixels=max_pixels), stored=True)
     except ImageFault as fault:
         return fault.reason
     return [(crop.note(), np.asarray(pixels)) for crop, pixels in crops_of(picture, size, plan)]

@@ -63,7 +63,7 @@ def shard_content(root: Path, shard: str) -> str:
 def opened(jpeg: bytes, max_pixels: int) -> Any:
     """Return the picture as RGB array (H, W, 3) uint8, or the reason why there is none."""
     try:
-        return np.asarray(open_picture(jpeg, ImageLimits(max_pixels=max_pixels)))
+        return np.asarray(open_picture(jpeg, ImageLimits(max_pixels=max_pixels), stored=True))
     except ImageFault as fault:
         return fault.reason
 

@@ -142,7 +142,7 @@ def cropped_originals(pairs: Path, uids: Sequence[str], size: int) -> dict[str, 
     samples = (sample for path in sorted(pairs.glob("*.tar")) for sample in stored_pictures(path, missing))
     for key, jpeg in ((key, parts["jpg"]) for key, parts in samples if "jpg" in parts):
         with contextlib.suppress(ImageFault):
-            pictures[key] = center_crop(open_picture(jpeg, ImageLimits()), size)
+            pictures[key] = center_crop(open_picture(jpeg, ImageLimits(), stored=True), size)
         missing.discard(key)
         if not missing:
             break

@@ -38,7 +38,7 @@ from pipeline.steps.sharding import one_batch_each, regroup, without_gaps
 PLANNED = ("uid", "source", "source_row", "url", *CARRIED)
 PACE = {"host_connections", "host_rate", "max_crawl_delay_s", "max_wait_s", "breaker_faults", "breaker_rest_s"}
 NOT_IN_DIGEST = {"connect_to", "concurrency", "user_agent", "retries", *PACE}
-ADDED: dict[str, Any] = {"robots_4xx": "allow"}
+ADDED: dict[str, Any] = {"keep_metadata": False, "robots_4xx": "allow"}
 """Keys of [fetch] that came later, with the value under which shards of before count as made: it stays out of the key
 of the step, so that nothing that was fetched is asked for again."""
 
@@ -152,7 +152,7 @@ class Fetch(Step):
         share = Share(Path(budget), self.runtime.lane, lanes) if budget else None
         config = config if budget else config.part(max(1, lanes))
         own = OwnPictures.of(self.root, config.max_bytes) if DATASETS[self.recipe.input.dataset].local else None
-        limits = ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality)
+        limits = ImageLimits(config.max_pixels, self.recipe.store_side, config.jpeg_quality, config.keep_metadata)
         tombstones = read_tombstones(self.root)
         barred = frozenset(tombstones.values("sha256").to_pylist())
         lists = exclusions(self.recipe)

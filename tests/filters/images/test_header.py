@@ -9,6 +9,7 @@ from filters.images.header import ImageFault, Outline, cut
 def test_an_outline_is_one_upright_whole_frame_unless_it_says_otherwise():
     outline = Outline("PNG", 48, 32, b"bytes")
     assert (outline.frames, outline.complete, outline.orientation, outline.plain) == (1, True, 1, False)
+    assert (outline.profile, outline.metadata, outline.missing) == (None, (), "")
 
 
 def test_a_fault_says_reason_and_detail():

@@ -114,13 +114,15 @@ def test_words_and_keys_that_came_later_leave_the_key_of_before_alone(tmp_path):
         assert fetch(tmp_path, opt_outs=others).settings() == {**before, "opt_outs_off": [word]}
     assert fetch(tmp_path, opt_outs=later).settings() == {**before, "opt_outs": []}
     assert fetch(tmp_path, robots_4xx="refuse").settings() == {**before, "robots_4xx": "refuse"}
+    assert fetch(tmp_path, keep_metadata=True).settings() == {**before, "keep_metadata": True}
 
 
 def test_a_worker_knows_this_invocations_hosts_and_stores_a_tenth_more_than_the_largest_tier(tmp_path):
     runtime = Runtime(connect_to={"b.test": "127.0.0.1:2"})
     worker = fetch(tmp_path, runtime, connect_to={"a.test": "127.0.0.1:1"}, max_pixels=5000).open()
     assert dict(worker.config.connect_to) == {"a.test": "127.0.0.1:1", "b.test": "127.0.0.1:2"}
-    assert (worker.limits.max_pixels, worker.limits.store_side) == (5000, 176)
+    assert (worker.limits.max_pixels, worker.limits.store_side, worker.limits.keep_metadata) == (5000, 176, False)
+    assert fetch(tmp_path, keep_metadata=True).open().limits.keep_metadata
     assert (worker.own, worker.barred) == (None, frozenset())
 
 

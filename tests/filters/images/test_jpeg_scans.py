@@ -1,0 +1,168 @@
+"""What libjpeg warns of: missing and damaged data are reasons, what costs no pixel is passed over."""
+
+import io
+import itertools
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from filters.images.decode import ImageLimits, store
+from filters.images.header import ImageFault
+from filters.images.jpeg import outline
+from filters.images.jpeg_scans import LOOSE_BYTES, MOST_CUTS, whole_scans
+from tests.support.picture_files import encode, reason
+
+EOI = b"\xff\xd9"
+ANY = ImageLimits()
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"progressive": True},
+    {"restart_marker_rows": 1},
+    {"subsampling": 0, "optimize": True},
+    {"progressive": True, "restart_marker_blocks": 5},
+]
+
+
+def noise(width: int = 96, height: int = 80) -> Image.Image:
+    rng = np.random.default_rng(width + height)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def jpeg(**options: Any) -> bytes:
+    return encode(noise(), "JPEG", **options)
+
+
+def with_rows(data: bytes, rows: int) -> bytes:
+    """Return a JPEG whose frame header says another number of rows."""
+    at = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
+    return data[: at + 5] + rows.to_bytes(2, "big") + data[at + 7 :]
+
+
+def scans(data: bytes) -> list[int]:
+    return [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xda"]
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_half_a_scan_with_an_end_mark_is_truncated(options: dict[str, Any]) -> None:
+    """Decoders show the other half grey."""
+    data = jpeg(**options)
+    for share in (0.3, 0.5, 0.9):
+        assert reason(data[: int(len(data) * share)] + EOI) == "truncated"
+    assert reason(data[: scans(data)[-1] + 40] + EOI) == "truncated"
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_more_rows_in_the_header_than_came_are_truncated(options: dict[str, Any]) -> None:
+    assert reason(with_rows(jpeg(**options), 160)) == "truncated"
+    assert reason(with_rows(jpeg(**options), 81)) in (None, "truncated")  # rows come by eights or sixteens
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_fewer_rows_in_the_header_than_came_are_corrupt(options: dict[str, Any]) -> None:
+    """The data are those of another picture than the header's."""
+    assert reason(with_rows(jpeg(**options), 16)) == "corrupt"
+
+
+def test_a_progressive_picture_that_ends_between_two_scans_is_truncated() -> None:
+    """Nothing warns of it: decoders show what came, blurred."""
+    data = jpeg(progressive=True)
+    starts = scans(data)
+    assert len(starts) == 10
+    for start in starts[1:]:
+        cut = data.rfind(b"\xff\xc4", 0, start) if data[start - 40 : start].find(b"\xff\xc4") >= 0 else start
+        assert reason(data[:cut] + EOI) == "truncated"
+
+
+def test_damaged_data_are_corrupt_or_truncated() -> None:
+    rng = np.random.default_rng(5)
+    for options in WAYS:
+        data = bytearray(jpeg(**options))
+        middle = (scans(bytes(data))[0] + len(data)) // 2
+        data[middle : middle + 300] = bytes(rng.integers(0, 255, 300).astype(np.uint8))  # no FF, so no marker
+        assert reason(bytes(data)) in ("corrupt", "truncated")
+
+
+def test_a_lost_restart_interval_is_corrupt() -> None:
+    data = jpeg(restart_marker_rows=1)
+    second, third = data.index(b"\xff\xd1"), data.index(b"\xff\xd2")
+    assert reason(data[:second] + data[third:]) == "corrupt"
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_a_few_bytes_behind_the_data_cost_no_pixel_and_are_taken_off(options: dict[str, Any]) -> None:
+    data = jpeg(**options)
+    whole = store(data, ANY).jpeg
+    assert whole == data
+    for loose in (b"abc", b"x" * LOOSE_BYTES, bytes(5000)):
+        stored = store(data[:-2] + loose + EOI, ANY).jpeg
+        assert len(stored) <= len(data) + 8  # as many are in the decoder's hands before it counts
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(stored))), np.asarray(Image.open(io.BytesIO(data))))
+    assert reason(data[:-2] + bytes(range(200)) + EOI) == "corrupt"  # of which some might be data
+
+
+def test_bytes_behind_the_data_of_scans_are_found_in_each() -> None:
+    data = outline(jpeg(progressive=True)).pixels
+    starts = scans(data)
+    pieces = [data[a:b] for a, b in itertools.pairwise([0, *starts, len(data) - 2])]
+
+    def loose(count: int) -> bytes:
+        """Return the picture with 40 bytes behind the data of the last `count` scans."""
+        parts = list(pieces)
+        for number in range(len(parts) - count, len(parts)):
+            tables = parts[number].find(b"\xff\xc4", 2)
+            end = tables if tables > 0 else len(parts[number])
+            parts[number] = parts[number][:end] + b"y" * 40 + parts[number][end:]
+        return b"".join(parts) + EOI
+
+    cut, read = whole_scans(loose(MOST_CUTS))
+    assert read
+    assert len(data) <= len(cut) <= len(data) + 8 * MOST_CUTS
+    with pytest.raises(ImageFault, match="in 4 scans before"):
+        whole_scans(loose(MOST_CUTS + 2))
+
+
+def test_what_libjpeg_warns_of_in_vain_is_passed_over() -> None:
+    data = jpeg()
+    version = data.replace(b"JFIF\0\1\1", b"JFIF\0\7\1")
+    adobe = data[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\7" + data[2:]
+    scan = scans(data)[0]
+    parameters = data[: scan + 11] + b"\0\0\0" + data[scan + 14 :]  # what a sequential scan says of bands: nothing
+    between = data[:20] + b"rubbish" + data[20:]
+    for odd in (version, adobe, parameters, between):
+        assert odd != data
+        assert reason(odd) is None
+
+
+def test_what_is_no_jpeg_inside_is_left_to_the_decoder() -> None:
+    pixels, read = whole_scans(b"\xff\xd8\xff\xd9")
+    assert (pixels, read) == (b"\xff\xd8\xff\xd9", False)
+
+
+SIZES = [(1, 1), (8, 8), (16, 17), (17, 33), (121, 90)]
+
+
+def test_no_alarm_is_false() -> None:
+    """1,350 sound pictures of two encoders: every size of block, subsampling, restart interval, table and order."""
+    alarms, count = [], 0
+    for size in SIZES:
+        for kind in (noise(*size), Image.new("RGB", size, (200, 90, 10))):
+            ways = itertools.product((5, 75, 95), (0, 1, 2), (False, True), (False, True), (0, 1, 3))
+            for quality, subsampling, progressive, optimize, restart in ways:
+                told = {"quality": quality, "progressive": progressive, "optimize": optimize}
+                data = encode(kind, "JPEG", subsampling=subsampling, restart_marker_blocks=restart, **told)
+                alarms += [(size, told)] * (store(data, ANY).jpeg != data)
+                count += 1
+            for mode in ("L", "CMYK", "1"):
+                count += 1
+                alarms += [(size, mode)] * (reason(encode(kind.convert(mode), "JPEG")) is not None)
+            for factor, progressive, restart in itertools.product(
+                (0x411111, 0x211111, 0x121111, 0x221111), (0, 1), (0, 1, 5)
+            ):
+                flags = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+                data = cv2.imencode(".jpg", np.asarray(kind), [*flags, cv2.IMWRITE_JPEG_RST_INTERVAL, restart])[1]
+                alarms += [(size, flags)] * (store(data.tobytes(), ANY).jpeg != data.tobytes())
+                count += 1
+    assert (alarms, count) == ([], 10 * (108 + 3 + 24))
