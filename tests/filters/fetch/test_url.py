@@ -1,6 +1,9 @@
 """URLs as written in tables and Location headers, and what is asked for in their place."""
 
+import random
+
 import pytest
+from yarl import URL
 
 from filters.fetch.url import MAX_LENGTH, UrlFault, follow, identity, normalise
 
@@ -216,3 +219,47 @@ def test_locations_that_lead_nowhere() -> None:
         with pytest.raises(UrlFault) as caught:
             follow("http://a.example/", location)
         assert caught.value.reason == "bad_url"
+
+
+PIECES = (
+    "http://",
+    "https:",
+    "x.test",
+    "/",
+    "\\",
+    "..",
+    "%2e",
+    "%",
+    "?",
+    "#",
+    ":",
+    "@",
+    "[",
+    "]",
+    "xn--",
+    " ",
+    "é",
+    "\udce9",
+)
+
+
+def test_made_up_urls_have_one_canonical_form_and_are_sent_as_it_stands() -> None:
+    """Whatever is written, a canonical URL is its own, and the client's URL class changes nothing of it."""
+    rng, count = random.Random(11), 0
+    for _ in range(5_000):
+        odd = [chr(rng.choice((rng.randrange(0x80), rng.randrange(0x110000)))) for _ in range(2)]
+        text = rng.choice(("http://", "https://x.test/", "")) + "".join(
+            rng.choices((*PIECES, *odd), k=rng.randrange(9))
+        )
+        for make in (normalise, lambda location: follow("https://a.test/b/c?d", location)):
+            try:
+                url = make(text)
+            except UrlFault:
+                continue
+            count += 1
+            assert normalise(url) == url
+            assert (url.isascii(), url.isprintable(), " " in url) == (True, True, False)
+            host, slash, target = url.partition("://")[2].partition("/")
+            sent = URL(url, encoded=True)
+            assert (sent.host_port_subcomponent, sent.raw_path_qs) == (host, slash + target)
+    assert count > 3_000
