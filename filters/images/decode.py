@@ -6,7 +6,7 @@ import math
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -62,13 +62,14 @@ class Header:
 @dataclass(frozen=True)
 class Stored:
     """A picture as `pairs/` keeps it: an upright 8-bit sRGB JPEG, its size, and the size before it was made smaller
-    (pixels, upright)."""
+    (pixels, upright). `picture`: what was encoded, where it is at hand: who hashes it saves a decode."""
 
     jpeg: bytes
     width: int
     height: int
     original_width: int
     original_height: int
+    picture: "Image.Image | None" = field(default=None, compare=False, repr=False)
 
 
 def inspect(data: bytes, limits: ImageLimits) -> Header:
@@ -121,7 +122,7 @@ def store(data: bytes, limits: ImageLimits) -> Stored:
     encoded = _jpeg(picture, limits.jpeg_quality)
     if limits.keep_metadata:
         encoded = jpeg.with_metadata(encoded, jpeg.described(outline.metadata))
-    return Stored(encoded, picture.width, picture.height, width, height)
+    return Stored(encoded, picture.width, picture.height, width, height, picture)
 
 
 def _as_it_came(outline: Outline, limits: ImageLimits) -> bytes:

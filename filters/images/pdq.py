@@ -50,12 +50,12 @@ def pdq(image: "Image") -> str:
 def pdq_of(stored: Stored, received: bytes, limits: ImageLimits) -> str:
     """Return the PDQ hash of a picture that has passed the image gate, decoded at a short side of SIDE pixels or more.
 
-    Where that much of it is stored the stored JPEG is read, which is the smaller one; else what was received.
+    Where that much of it is stored it is hashed as it was encoded, or the stored JPEG is read; else what was received.
     """
     short = min(stored.width, stored.height)
     if short < SIDE and short < min(stored.original_width, stored.original_height):
         return pdq(open_picture_at(received, limits, SIDE))
-    return pdq_of_jpeg(stored.jpeg)
+    return pdq_of_jpeg(stored.jpeg) if stored.picture is None else pdq(stored.picture)
 
 
 def pdq_of_jpeg(jpeg: bytes) -> str:

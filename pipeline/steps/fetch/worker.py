@@ -137,7 +137,8 @@ class FetchWorker:
     def _stored(self, got: Download, body: bytes) -> Download:
         """Let a body through the image gate and hash the picture. Raises ImageFault."""
         stored = store(body, self.limits)
-        return replace(got, stored=stored, digests=replace(got.digests, pdq=pdq_of(stored, body, self.limits)))
+        digests = replace(got.digests, pdq=pdq_of(stored, body, self.limits))
+        return replace(got, stored=replace(stored, picture=None), digests=digests)
 
     def _theirs(self, unit: Unit, wanted: list[dict[str, Any]], in_flight: InFlight) -> Iterator[Download]:
         """Yield what img2dataset makes of the rows."""
