@@ -10,6 +10,9 @@ from pipeline.execution.progress import clock
 from pipeline.recipes.schema import Recipe
 from pipeline.stages.run import Finished
 
+NAMED_GROUPS = 5
+"""So many broken row groups of a file are named; the manifest names all."""
+
 
 def summary(finished: Finished) -> dict[str, Any]:
     """Return what a stage did, for JSON: counts of rows, seconds, and its manifest's digest."""
@@ -41,9 +44,7 @@ def summary_lines(recipe: Recipe, finished: Finished) -> Iterator[str]:
     if not finished.made:
         yield f"{stage}: nothing to do, all {finished.before} shards were done; digest {manifest.digest[:16]}"
     yield from _rows(recipe, manifest)
-    for loss in manifest.losses:
-        group = f"row group {loss.get('row_group')} is broken, {loss.get('rows')} rows"
-        yield f"  lost: {loss['name']}: {loss.get('fault', group)}"
+    yield from _losses(manifest)
     yield from _facts(manifest)
     yield from (f"  {name}: stand-in weights (seeded random): its values mean nothing" for name in _stand_ins(manifest))
     yield f"  time {clock(finished.seconds)}, {finished.made} shards made, {finished.before} were done before"
@@ -63,6 +64,21 @@ def _rows(recipe: Recipe, manifest: Manifest) -> Iterator[str]:
             recipe.root, manifest.rows_in, manifest.kept, manifest.dropped, manifest.tiers
         ):
             yield f"  predicted {what:<20} {predicted:>28}   actual {actual:>12}"
+
+
+def _losses(manifest: Manifest) -> Iterator[str]:
+    """Yield what was lost, each file once: its fault, or its broken row groups and their rows."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for loss in manifest.losses:
+        if loss["kind"] == "row_group":
+            groups.setdefault(loss["name"], []).append(loss)
+        else:
+            yield f"  lost: {loss['name']}: {loss['fault']}"
+    for name, broken in groups.items():
+        numbers = ", ".join(str(loss["row_group"]) for loss in broken[:NAMED_GROUPS])
+        more = f" and {len(broken) - NAMED_GROUPS:,} more" if len(broken) > NAMED_GROUPS else ""
+        are = "row groups {} are" if len(broken) > 1 else "row group {} is"
+        yield f"  lost: {name}: {are.format(numbers + more)} broken, {sum(loss['rows'] for loss in broken)} rows"
 
 
 def _facts(manifest: Manifest) -> Iterator[str]:

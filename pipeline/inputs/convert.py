@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, digest_of, writing
 from manifests.tombstones import read_tombstones
+from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.files import InputFile, look_at_made
 from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN, Folder, filled_lines, read_line, table_of
 from pipeline.inputs.parquet import is_local
 from pipeline.inputs.redact_table import blank_rows
 from pipeline.inputs.samples import Apart, sample_rows
-from pipeline.inputs.tars import BrokenTar
 from pipeline.inputs.text_tables import SCHEMALESS, look, tables, unpacked
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
@@ -57,8 +57,9 @@ def _with_table(recipe: Recipe, file: InputFile) -> InputFile:
                 _write_samples(path, file, mapping)
             if tombstones := read_tombstones(recipe.root):
                 blank_rows(path, file.name, mapping, tombstones)
-    except BrokenTar as error:
-        return replace(file, raw="", columns=(), fault=f"not a readable tar: {error.cause}"[:200])
+    except BrokenInput as error:
+        what = "not a readable tar: " if file.raw == "tar" else ""
+        return replace(file, raw="", columns=(), fault=f"{what}{error.cause}"[:200])
     return look_at_made(file, recipe.root, path)
 
 

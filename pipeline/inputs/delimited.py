@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.inputs.jsonl import MAX_LINE
 
@@ -136,11 +137,25 @@ def _quoted(line: str, source: _Lines, layout: Layout) -> list[str] | None:
     try:
         record = _fitted(next(csv.reader(pull(), delimiter=layout.delimiter, strict=True)), layout.count)
     except csv.Error:
-        record = None
+        record = _escaped(line, layout)
+        if record is not None:
+            source.put_back(taken)
+            return record
     if record is not None and not any(_stands_alone(more, layout) for more in taken):
         return record
     source.put_back(taken)
     return _fitted(line.rstrip("\r\n").split(layout.delimiter), layout.count) if layout.literal else None
+
+
+def _escaped(line: str, layout: Layout) -> list[str] | None:
+    """Return the values of a line whose quotes inside quotes stand behind a backslash, as databases write them."""
+    if '\\"' not in line:
+        return None
+    dialect: Any = {"delimiter": layout.delimiter, "escapechar": "\\", "doublequote": False, "strict": True}
+    try:
+        return _fitted(next(csv.reader([line], **dialect)), layout.count)
+    except csv.Error:
+        return None
 
 
 def _literal(line: str, layout: Layout) -> list[str] | None:

@@ -33,6 +33,7 @@ SAYS: dict[str, str] = {
     "arrow": "an Arrow file",
     "array": "one JSON array",
     "text": "text",
+    "text table": "a table in text",
     "empty": "an empty file",
     "?": "something else",
 }
@@ -126,15 +127,17 @@ def _kind(url: str, dataset: Dataset) -> str:
     if dataset.kind == "parquet" and kind not in ("parquet", "tar", "zip", "arrow", "empty"):
         by_content = kind in ("jsonl", "array") and not url.endswith(".parquet")
         return TEXT if named or by_content else kind
+    if dataset.kind == "jsonl" and kind == "text" and named in ("csv", "tsv", "txt"):
+        return TEXT
     return "jsonl" if dataset.kind == "jsonl" and kind in ARCHIVES and named == "ndjson" else kind
 
 
 def _check_kinds(recipe: Recipe, names: list[str], kinds: list[str]) -> None:
     """Raise RecipeError when every file is of a known kind that this data set is not made of."""
     dataset = DATASETS[recipe.input.dataset]
-    fits = {"parquet": {"parquet"}, "jsonl": {"jsonl", "text"}, "tar": {"parquet", "tar"}}[dataset.kind]
+    fits = {"parquet": {"parquet", TEXT}, "jsonl": {"jsonl", "text"}, "tar": {"parquet", "tar"}}[dataset.kind]
     if all(kind in SAYS and kind not in {*fits, "text", "empty", "?"} for kind in kinds):
-        others = readers_of(kinds[0])
+        others = readers_of("parquet" if kinds[0] == TEXT else kinds[0])
         raise RecipeError(
             f"input: {names[0]} is {SAYS[kinds[0]]}; input.dataset = {recipe.input.dataset!r} wants"
             f" {SAYS[dataset.kind]}"

@@ -61,8 +61,9 @@ def _another(root: Path, name: str, what: str) -> RecipeError:
 
 def _find(file: InputFile, among: dict[str, InputFile]) -> str:
     """Return the name of the file that this one is now: its own, else one that ends with it (files in other folders
-    were added)."""
-    names = [file.name, *sorted(name for name in among if name.endswith(f"/{file.name}"))]
+    were added), or that it ends with (a faulty file in another folder is passed over now)."""
+    longer = sorted(name for name in among if name.endswith(f"/{file.name}"))
+    names = [file.name, *longer, *sorted(name for name in among if file.name.endswith(f"/{name}"))]
     same = [
         name for name in names if name in among and (among[name].bytes, among[name].footer) == (file.bytes, file.footer)
     ]

@@ -135,11 +135,11 @@ def look(url: str, mapping: Mapping[str, str]) -> TextTable:
 def _format(url: str, head: bytes, text: str) -> str:
     """Return a file's format: JSON by its first bytes, the others by name; "" for what is no text."""
     named, start = named_format(url), text.lstrip()
-    if "\0" in text:
+    if text.count("\0") > len(text) // 100:
         return ""
     if start.startswith("[") and named in ("json", "ndjson", ""):
         return "json"
-    if start.startswith("{") and named in ("json", "ndjson", ""):
+    if start.startswith("{") and named in ("json", "ndjson", "txt", ""):
         return "ndjson"
     if named == "txt":
         return "tsv" if "\t" in start.partition("\n")[0].strip() else "txt"

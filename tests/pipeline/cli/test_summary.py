@@ -15,9 +15,9 @@ LOSSES = [
 
 
 def finished(made=3, **more):
-    fields = {"stage": "caption", "dropped": {"size": 2, "http_404": 1}, "tiers": {"pretrain": 5}, **more}
+    fields = {"stage": "caption", "dropped": {"size": 2, "http_404": 1}, "tiers": {"pretrain": 5}, "losses": LOSSES}
     manifest = Manifest(
-        recipe_digest="", inputs=[], weights=WEIGHTS, rows_in=8, kept=5, shards=[], losses=LOSSES, versions={}, **fields
+        recipe_digest="", inputs=[], weights=WEIGHTS, rows_in=8, kept=5, shards=[], versions={}, **{**fields, **more}
     )
     return Finished(manifest, made, 4, 75.25)
 
@@ -57,6 +57,18 @@ def test_the_lines_have_rows_reasons_losses_and_time(recipe):
         assert line in text.split("\n")
     assert "nothing to do" not in text
     assert "vq: stand-in" not in text
+
+
+def test_each_lost_file_is_named_once(recipe):
+    groups = [{"kind": "row_group", "name": "a.parquet", "row_group": number, "rows": 10} for number in range(7)]
+    lost = [*LOSSES, {"kind": "urls", "name": "c.csv", "fault": "no URL can be read in any of its rows", "rows": 3}]
+    some = finished(losses=[*lost, {"kind": "row_group", "name": "d.parquet", "row_group": 0, "rows": 1}, *groups])
+    assert [line for line in summary_lines(recipe, some) if "lost" in line] == [
+        "  lost: b.parquet: no Parquet file",
+        "  lost: c.csv: no URL can be read in any of its rows",
+        "  lost: a.parquet: row groups 2, 0, 1, 2, 3 and 3 more are broken, 77 rows",
+        "  lost: d.parquet: row group 0 is broken, 1 rows",
+    ]
 
 
 def test_a_stage_that_was_done_says_so_first(recipe, capsys):

@@ -48,6 +48,8 @@ def test_a_layout_is_seen_in_the_head(text, format_, expected):
         ('u,"two\nlines, or\r\n\r\nfour"\nv,b\n', [["u", "two\nlines, or\r\n\r\nfour"], ["v", "b"]]),
         ('"two\nlines",http://a.test\n', [["two\nlines", "http://a.test"]]),
         ('u,24" monitor\nv,12" disc\n', [["u", '24" monitor'], ["v", '12" disc']]),
+        ('u,"he said \\"hi\\", twice"\nv,b\n', [["u", 'he said "hi", twice'], ["v", "b"]]),
+        ("u,C:\\a\n", [["u", "C:\\a"]]),
         ("u,a,\nv,b,,\n", [["u", "a"], ["v", "b"]]),
         ("u\nv,b\n", [None, ["v", "b"]]),
         ("u,a,b\nv,b\n", [None, ["v", "b"]]),

@@ -311,6 +311,13 @@ def test_a_format_that_cannot_be_read_says_which_can(tmp_path, name, data, says)
         look_at_inputs(recipe("laion-coco", str(tmp_path / name)))
 
 
+def test_a_table_in_text_is_none_of_local_pictures(tmp_path):
+    (tmp_path / "a.csv").write_text(TEXT_TABLE)
+    says = r"a\.csv is a table in text; .* wants lines of JSON; .*: laion-coco, coyo, datacomp, columns"
+    with pytest.raises(RecipeError, match=says):
+        look_at_inputs(recipe("jsonl", str(tmp_path / "a.csv")))
+
+
 def test_faults_of_tables_in_text(tmp_path):
     """Text called .parquet was 'corrupted'."""
     (tmp_path / "a.parquet").write_text(TEXT_TABLE)

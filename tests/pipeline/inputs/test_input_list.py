@@ -141,3 +141,13 @@ def test_any_fsspec_url_is_read_and_known_by_its_content(tmp_path):
             {"URL": ["http://b.test"]},
         ]
         assert file.digest([0], ["URL"]) == ""
+
+
+def test_a_name_may_become_shorter_once_a_hidden_file_is_passed_over(tmp_path):
+    """An earlier version counted b/._x.parquet as a faulty file, and named files from the folder of both."""
+    write(tmp_path / "in" / "a" / "x.parquet", "http://a.test")
+    (tmp_path / "in" / "b").mkdir()
+    (tmp_path / "in" / "b" / "._x.parquet").write_bytes(b"of a Mac")
+    both = (tmp_path / "in" / "a" / "x.parquet", tmp_path / "in" / "b" / "._x.parquet")
+    assert registered(tmp_path, *both) == [("a/x.parquet", 0), ("b/._x.parquet", 0)]
+    assert registered(tmp_path, tmp_path / "in") == [("a/x.parquet", 0)]

@@ -132,6 +132,8 @@ def test_several_archives_in_one_file_are_one_table(read):
         ("a.csv", b"http://a.test,http://a.test/1.jpg\n", ("column_1", "column_2")),
         ("a.txt", b"http://a.test/1.jpg\twords\n", ("URL", "TEXT")),  # tabs: it is no list of URLs
         ("a", b'[{"URL": "http://a.test/1.jpg"}]', ("URL",)),
+        ("a.txt", b'{"URL": "http://a.test/1.jpg", "n": 1}', ("URL", "n")),
+        ("a.csv", b"URL,TEXT\n" + b"u,a\n" * 99 + b"u,\0\n", ("URL", "TEXT")),  # a stray NUL
         ("a.csv", b"", ("URL",)),
     ],
 )

@@ -107,6 +107,19 @@ def test_reasons_with_pictures_have_cards_the_others_addresses():
     ]
 
 
+GROUPED = {
+    **dict.fromkeys(("bad_url", "missing_value", "broken_row_group", "broken_line", "broken_tar"), "input"),
+    **dict.fromkeys(("missing_file", "blocked_path", "robots", "http_404"), "fetch"),
+    **dict.fromkeys(("size", "a_rule_of_mine"), "rule"),
+}
+
+
+def test_rows_that_were_never_read_are_not_of_a_rule():
+    """broken_line, broken_tar, missing_file and blocked_path were shown as rules."""
+    shown = dropped_cards(facts(reasons=dict.fromkeys(GROUPED, 1), dropped={}))
+    assert {one.reason: one.group for one in shown.unseen} == GROUPED
+
+
 def test_groups_say_each_fate_and_frame_the_survivor():
     group = (kept("one"), dropped("two", "near_duplicate", "twin", jpeg=b"k"))
     lonely = (kept("three"), dropped("four", "near_duplicate"))
