@@ -1,4 +1,5 @@
-"""Read every record of a run folder — journals, manifests, plans, checkpoints — and say which of them is damaged."""
+"""Read every record of a run folder — journals, manifests, plans, checkpoints, what was set aside — and say which of
+them is damaged."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from manifests.aside import ASIDE, parse_group
 from manifests.files import SEAL, FormatError, SealError, finished, json_text, parse_json, parsing, unsealed
 from manifests.journal import STEP, FileRecord, ShardRecord, is_note, parse_record
 from manifests.layout import PLAN, PLANNED, SINGLE, owner
@@ -136,6 +138,7 @@ def read_records(root: Path, stages: Stages) -> Records:
     _plans(records)
     _recipe(records)
     _checkpoints(records)
+    _aside(records)
     return records
 
 
@@ -277,6 +280,23 @@ def _checkpoints(records: Records) -> None:
     for pointer in sorted((records.root / "train").glob("*/checkpoints/latest")):
         if not (name := _text(pointer)).isdigit() or not (pointer.parent / name).is_dir():
             records.find(pointer, "damaged", f"names no checkpoint beside it ({name[:40]!r})", "train")
+
+
+def _aside(records: Records) -> None:
+    """What fell out of a plan lies in groups, each under a record that names the sha256 of its files."""
+    for path in finished(records.root / ASIDE, "*/*.json"):
+        entry = records.json(path, ASIDE, path.stem)
+        if entry is None:
+            continue
+        try:
+            group = parse_group(path, entry)
+        except FormatError as error:
+            records.find(path, "damaged", _reason(error, path), ASIDE, path.stem)
+            continue
+        for file in group.files:
+            name = (group.folder / file.path).relative_to(records.root).as_posix()
+            claimed = FileRecord(name, file.sha256, file.bytes)
+            records.claims[name] = Claim(claimed, "its record", ASIDE, group.name)
 
 
 def _text(path: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from manifests.aside import ASIDE, UNDER_WAY
 from manifests.checksums import Measured, Watch, measure_all
 from manifests.damage import explain
 from manifests.files import TEMPORARY, FormatError, finished, read_json, read_parquet
@@ -62,6 +63,7 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
     watch = watch or Watch()
     records = read_records(root, stages)
     said = [line for stage, steps in stages.items() for line in _stage(records, stage, steps)]
+    said += _set_aside(records)
     _digests(records)
     _inputs(records)
     _measure(records, jobs, watch)
@@ -78,6 +80,14 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
             ASKED, "stale", "a removal was asked for and is not at its end: pipeline remove RUN goes on with it"
         )
     return Report(watch.files, watch.done, _in_order(records.findings), tuple(said))
+
+
+def _set_aside(records: Records) -> list[str]:
+    """Say how much lies aside."""
+    sizes = [claim.file.bytes for claim in records.claims.values() if claim.step == ASIDE]
+    if not sizes:
+        return []
+    return [f"{ASIDE}/: {len(sizes)} files, {sum(sizes):,} bytes that fell out of plans: pipeline prune shows them"]
 
 
 def look_over(root: Path, stages: Stages) -> list[Finding]:
@@ -262,6 +272,8 @@ def _foreign(records: Records, stages: Stages) -> None:
                 "unproved",
                 "the list of input files, manifests/input.json, is lost: nothing else says what its bytes must be",
             )
+        if name.startswith(f"{ASIDE}/") and name.endswith((".parquet", ".tar")):
+            kind, says = "leftover", "no record names it: it is not used, and the next run of its step drops it"
         if kind == "foreign" and step in stage_of and shard not in records.journal.get(step, {}):
             kind, says = _unrecorded(records, stage_of[step], step, shard)
         records.find(name, kind, says)
@@ -314,14 +326,14 @@ def walk_foreign(root: Path, known: Callable[[str], bool], find: Callable[[str, 
         if here == Path():
             names[:] = [name for name in names if name not in FREE]
         for name in sorted(names):
-            if name.startswith(TEMPORARY) or (here == Path() and name in (".earlier", PENDING)):
+            if name.startswith(TEMPORARY) or (here == Path() and name in (UNDER_WAY, PENDING)):
                 find(
                     (here / name).as_posix(),
                     "leftover",
                     "left by a run that ended early; the next run sweeps or uses it",
                 )
         names[:] = [
-            n for n in names if not n.startswith(TEMPORARY) and not (here == Path() and n in (".earlier", PENDING))
+            n for n in names if not n.startswith(TEMPORARY) and not (here == Path() and n in (UNDER_WAY, PENDING))
         ]
         for name in sorted(files):
             path = (here / name).as_posix()

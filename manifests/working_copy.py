@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from manifests.aside import ASIDE, UNDER_WAY
 from manifests.files import TEMPORARY
 from manifests.regular_files import walk
 from manifests.transaction import ASKED
 
-LEFT_OUT = ("logs", "train", ".earlier")
+LEFT_OUT = ("logs", "train", UNDER_WAY, ASIDE)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from pipeline.cli import analysis, codes, maintenance, recheck, remove, report, run
+from pipeline.cli import analysis, codes, maintenance, prune, recheck, remove, report, run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +37,7 @@ run.register(app)
 report.register(app)
 analysis.register(app)
 maintenance.register(app)
+prune.register(app)
 remove.register(app)
 recheck.register(app)
 app.add_typer(codes.show, name="show")

@@ -61,7 +61,9 @@ class Step:
     beam: ClassVar[bool] = True
     """False: one unit, done by the driver itself in DuckDB."""
     carries: ClassVar[bool] = False
-    """True: rows of shards whose plan changed are carried over (see reuse.py)."""
+    """True: rows of shards whose plan changed are carried over (see reuse.py), and what falls out is set aside."""
+    made_from: ClassVar[str] = "sha256"
+    """Column of a step that carries: sha256 of what a row was made from; empty where its uid says so."""
     over_all_rows: ClassVar[bool] = False
     """True: its one unit looks at all rows, tombstones among them: where rows are removed it runs again, and nothing is
     taken out of its files."""

@@ -3,21 +3,23 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filters.fetch.config import require_contact
+from manifests.aside import UNDER_WAY
 from manifests.files import FormatError
 from manifests.journal import ShardRecord, records_of
 from manifests.manifest import Manifest
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.errors import clear_errors
+from pipeline.execution.fallen import keep_fallen
 from pipeline.execution.progress import Progress
-from pipeline.execution.reuse import let_go, set_aside
+from pipeline.execution.reuse import adopt, note_places, set_aside
 from pipeline.execution.run_folder import locked, need_removals, write_recipe
-from pipeline.execution.step import Runtime, Step, note_step, settings_changed, state_of
+from pipeline.execution.step import Runtime, Step, Unit, note_step, settings_changed, state_of
 from pipeline.execution.supervisor import do_units, preflight
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, look_at_inputs
@@ -260,8 +262,18 @@ def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:
         )
 
 
+def _keep_earlier(step: Step, before: Collection[str], pending: Sequence[Unit]) -> None:
+    """Set the shards that the plan makes anew or holds no more aside, and note for the workers where rows lie."""
+    adopt(step.root, step.name)
+    set_aside(
+        step.root, step.name, [record for record in records_of(step.root, step.name) if record.shard not in before]
+    )
+    if pending:
+        note_places(step.root, step.name, {unit.reads["made_by"] for unit in pending})
+
+
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
-    """Plan a step, run the units that are not done, drop what the plan no longer holds."""
+    """Plan a step, run the units that are not done, set aside what the plan no longer holds."""
     units = step.units()
     for note in step.plan_notes(units):
         print(note, file=sys.stderr)
@@ -271,14 +283,14 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
         if record is not None:
             before[unit.name] = record
     pending = [unit for unit in units if unit.name not in before]
-    if step.carries and pending:
-        set_aside(
-            step.root, step.name, [record for record in records_of(step.root, step.name) if record.shard not in before]
-        )
+    if step.carries:
+        _keep_earlier(step, before, pending)
     progress = Progress(step.name, len(units), len(before))
     do_units(step, pending, options, progress)
     step.journal.forget_others(unit.name for unit in units)
-    let_go(step.root, step.name)
+    if step.carries and (pending or (step.root / UNDER_WAY / step.name).exists()):
+        for line in keep_fallen(step.root, step.name, step.made_from):
+            print(line, file=sys.stderr)
     note_step(step)
     for note in step.settle():
         print(note, file=sys.stderr)

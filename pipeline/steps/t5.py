@@ -27,7 +27,7 @@ from pipeline.execution.reuse import MADE_BY, earlier_rows
 from pipeline.execution.step import Step, Unit
 from pipeline.steps.captions import sidecars, texts_sql
 from pipeline.steps.kept_pairs import Row
-from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
+from pipeline.steps.worker_loop import Earlier, Rows, WorkerLoop, complete
 from tokenize_shards.samples import captions_of, finite_numbers
 from tokenize_shards.text import MAX_TOKENS, T5Features, check_t5, t5_weights
 
@@ -48,6 +48,7 @@ class T5(Step):
     name: ClassVar[str] = "t5"
     version: ClassVar[int] = 2
     carries: ClassVar[bool] = True
+    made_from: ClassVar[str] = "caption_sha256"
 
     @property
     def wanted(self) -> bool:
@@ -181,7 +182,7 @@ class T5Worker:
         root, made_by = self.step.root, unit.reads["made_by"]
         plan = read_table(root / unit.reads["plan"]).to_pylist()
         path = root / "codes" / "t5" / f"{unit.name}.parquet"
-        earlier = earlier_rows(root, "t5", made_by, [row["uid"] for row in plan])
+        earlier = earlier_rows(root, "t5", made_by, [row["uid"] for row in plan], self.step.made_from)
         facts = {MADE_BY: made_by, "tessera_format": str(FORMAT), "width": str(self.encoder.dim)}
         dropped: Counter[str] = Counter()
         with (
@@ -196,11 +197,11 @@ class T5Worker:
             unit.name, unit.key, (FileRecord.of(root, path),), len(plan), len(plan) - dropped.total(), dict(dropped)
         )
 
-    def _rows(self, unit: Unit, in_flight: InFlight, plan: list[Row], earlier: Rows) -> list[Row]:
+    def _rows(self, unit: Unit, in_flight: InFlight, plan: list[Row], earlier: Earlier) -> list[Row]:
         """Return the finished rows of a chunk of the plan: a batch of the loop, so that the encoder may order them by
         length."""
         captions = [(row["uid"], row["caption"].encode()) for row in plan if row["caption"]]
-        loop = WorkerLoop(unit.name, in_flight, CHUNK, bytes.decode, digest="caption_sha256")
+        loop = WorkerLoop(unit.name, in_flight, CHUNK, bytes.decode)
         rows = loop.run(captions, earlier, lambda pairs, texts: partial(self._encoded, pairs, texts))
         return complete(map(_planned, plan), rows)
 

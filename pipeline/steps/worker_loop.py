@@ -12,6 +12,8 @@ from pipeline.steps.kept_pairs import Row
 
 Rows = dict[bytes, Row]
 """uid -> row."""
+Earlier = Mapping[tuple[bytes, bytes], Row]
+"""(uid, sha256 of the bytes that the row was made from) -> row."""
 Finish = Callable[[], Rows]
 """Waits for a batch that was begun, and returns its rows."""
 Begin = Callable[[list[Pair], list[Any]], Finish]
@@ -32,7 +34,7 @@ class WorkerLoop:
 
     `size`: rows per batch. `work`: what becomes of a row's bytes before its batch is begun, by `decoders` if any.
     `ahead`: a batch is begun before the one before it is finished, so that a GPU has the next one while its codes are
-    taken; both are in hand meanwhile. `digest`: the column that holds the sha256 of the bytes that a row was made from.
+    taken; both are in hand meanwhile.
     """
 
     unit: str
@@ -41,9 +43,8 @@ class WorkerLoop:
     work: Work
     decoders: Decoders = field(default_factory=lambda: Decoders(0))
     ahead: bool = False
-    digest: str = "sha256"
 
-    def run(self, pairs: Iterable[Pair], earlier: Mapping[bytes, Row], begin: Begin) -> Rows:
+    def run(self, pairs: Iterable[Pair], earlier: Earlier, begin: Begin) -> Rows:
         """Return uid -> row of all pairs but the poisoned ones, which `complete` fills in.
 
         Rows with which a worker died are in hand alone, after the others.
@@ -64,19 +65,19 @@ class WorkerLoop:
         self._landed(flight, rows)
         return rows
 
-    def _batches(self, pairs: Iterable[Pair], earlier: Mapping[bytes, Row], rows: Rows) -> Iterator[list[Pair]]:
+    def _batches(self, pairs: Iterable[Pair], earlier: Earlier, rows: Rows) -> Iterator[list[Pair]]:
         for batch in batches(self._fresh(pairs, earlier, rows), self.size, self.in_flight):
             if alive := [pair for pair in batch if not self.in_flight.is_poisoned(pair[0])]:
                 yield alive
 
-    def _fresh(self, pairs: Iterable[Pair], earlier: Mapping[bytes, Row], rows: Rows) -> Iterator[Pair]:
+    def _fresh(self, pairs: Iterable[Pair], earlier: Earlier, rows: Rows) -> Iterator[Pair]:
         """Pass on the pairs that have no earlier row of the same bytes; the others' rows are carried over."""
         for uid, data in pairs:
-            before = earlier.get(uid)
-            if before and before[self.digest] == hashlib.sha256(data).digest():
-                rows[uid] = {name: value for name, value in before.items() if name != "file"}
-            else:
+            before = earlier.get((uid, hashlib.sha256(data).digest())) if earlier else None
+            if before is None:
                 yield uid, data
+            else:
+                rows[uid] = before
 
     def _landed(self, flight: Flight, rows: Rows) -> Flight:
         """Finish a batch with its rows in hand, and return that none is on its way."""

@@ -78,7 +78,8 @@ def test_a_recipe_that_is_no_toml_is_told_with_the_parsers_words(tmp_path):
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "scores" / "0.parquet"
-    rows = pa.table({"uid": pa.array([UID], pa.binary(16)), "reason": pa.array([None], pa.string())})
+    columns = {"uid": pa.array([UID], pa.binary(16)), "sha256": [b"1"], "reason": pa.array([None], pa.string())}
+    rows = pa.table(columns)
     write_table(path, stamp(rows, "this"))
     return path
 
@@ -103,11 +104,13 @@ def test_tables_of_a_run(table, tmp_path):
 def test_a_table_that_was_set_aside_and_damaged_since(table, tmp_path):
     record = ShardRecord("0", "key", (FileRecord.of(tmp_path, table),), 1, 1)
     set_aside(tmp_path, "score", [record])
-    assert earlier_rows(tmp_path, "score", "this", [UID]).keys() == {UID}
+    assert earlier_rows(tmp_path, "score", "this", [UID]).keys() == {(UID, b"1")}
     (aside,) = (tmp_path / ".earlier").rglob("*.parquet")
     damage(aside)
-    with pytest.raises(FormatError, match="not a Parquet table"):
-        earlier_rows(tmp_path, "score", "this", [UID])
+    assert earlier_rows(tmp_path, "score", "this", [UID]) == {}
+    assert [path.parent.name for path in (tmp_path / ".earlier" / "score").rglob(aside.name.split("-")[0])] == [
+        "damaged"
+    ]
 
 
 @pytest.mark.parametrize("sample", [{"jpg": b"j"}, {"json": b"{}", "jpg": b"j"}, {"json": DEEP, "jpg": b"j"}])

@@ -15,6 +15,7 @@ from manifests.plans import note_plan, plan_folder
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.verify import claims_of
 from pipeline.execution.in_flight import InFlight
+from pipeline.execution.redact_aside import redact_aside
 from pipeline.execution.redaction import DamagedFileError, RemovedRows, from_lines, from_table, from_tar
 from pipeline.execution.step import Runtime, Step, Unit, settings_changed
 from pipeline.inputs.redact_table import blank_input
@@ -84,6 +85,7 @@ def redact_run(work: Removal) -> None:
         _run_again(work, step) if step.over_all_rows else _redact_step(work, step)
     for name in (name for names in STEPS.values() for name in names if name not in {step.name for step in begun}):
         _redact_plan(work, name)  # planned, and ended before the first shard was done
+    redact_aside(work.copy, work.removed)
     _redact_leftovers(work)
     for path in sorted(path for path in (work.copy / "logs").rglob("*") if path.is_file()):
         from_lines(path, work.removed, "logs")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from manifests.aside import ASIDE, UNDER_WAY
 from manifests.checksums import sha256_file
 from manifests.files import write_json
 from manifests.lineage import FOLDER, note_removal
@@ -23,8 +24,8 @@ from pipeline.maintenance.remove.tombstone_rows import tombstones_of, urls_of
 from pipeline.recipes.schema import Recipe
 from pipeline.stages.registry import STAGES
 
-CARRIED = (".earlier", "logs")
-"""Folders that no record names, and rows may stand in."""
+CARRIED = (UNDER_WAY, ASIDE, "logs")
+"""Folders that a working copy leaves out, and rows may stand in."""
 RECIPES = (RECIPE, COPY)
 """Copies of one another, which hold no rows: one of them, or the option `--recipe`, is enough."""
 

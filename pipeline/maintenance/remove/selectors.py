@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from manifests.journal import records_of
 from manifests.schema import COLUMNS, DIGESTS
 from manifests.tombstones import KINDS, value_digest
 from manifests.transaction import ASKED
+from pipeline.execution.redact_aside import PAIRS, SCORES, files_aside, uids_of
 from pipeline.execution.redaction import domains
 from pipeline.recipes.schema import RecipeError
 
@@ -196,23 +198,26 @@ def _sha256(path: Path, lines: Iterable[tuple[int, str]], place: str) -> list[st
 
 
 def hit_by(selectors: Sequence[Selector], root: Path) -> dict[Selector, set[bytes]]:
-    """Return selector -> uids of the rows that it names, from what the select, fetch and score steps have left."""
+    """Return selector -> uids of the rows that it names, from what select, fetch and score have left, and from what was
+    set aside."""
     hits: dict[Selector, set[bytes]] = {chosen: set() for chosen in selectors}
     by_kind = {kind: {chosen.digest: chosen for chosen in selectors if chosen.kind == kind} for kind in KINDS}
     if any(by_kind[kind] for kind in ("url", "host", "uid")):
         for record in records_of(root, "select"):
             _in_rows(read_table(root / record.files[0].path, ["uid", "url"]), by_kind, hits)
+        for path in files_aside(root, PAIRS):
+            table = read_parquet(path, ["key", "url"])
+            _in_rows(pa.table({"uid": uids_of(table["key"]), "url": table["url"]}), by_kind, hits)
     of_files = [kind for kind in ("sha256", *DIGESTS) if by_kind[kind]]
-    for record in records_of(root, "fetch") if of_files else ():
-        path = root / record.files[1].path
+    pairs = (root / record.files[1].path for record in records_of(root, "fetch"))
+    for path in chain(pairs, files_aside(root, PAIRS)) if of_files else ():
         known = [kind for kind in of_files if kind in read_schema(path).names]  # shards of before have no digests
         table = read_table(path, ["key", *known])
-        uids = pa.array([bytes.fromhex(key) for key in table["key"].to_pylist()], pa.binary(16))
         for kind in known:
-            _match(digests(table[kind]), uids, by_kind[kind], hits)
+            _match(digests(table[kind]), uids_of(table["key"]), by_kind[kind], hits)
     if by_kind["phash"]:
-        for record in records_of(root, "score"):
-            table = read_table(root / record.files[0].path, ["uid", "phash"])
+        scores = (root / record.files[0].path for record in records_of(root, "score"))
+        for table in (read_table(path, ["uid", "phash"]) for path in chain(scores, files_aside(root, SCORES))):
             values = [None if value is None else f"{value:016x}" for value in table["phash"].to_pylist()]
             _match(digests(pa.array(values, pa.string())), table["uid"], by_kind["phash"], hits)
     return hits

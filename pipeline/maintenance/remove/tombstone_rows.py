@@ -1,6 +1,7 @@
 """Say of the rows that go what their tombstones keep: place, pHash, tiers, and where they leave gaps."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 from manifests.files import open_table, read_table
 from manifests.journal import records_of
 from manifests.plans import plan_folder
+from pipeline.execution.redact_aside import PAIRS, files_aside
 from pipeline.execution.step import Step
 from pipeline.maintenance.remove.selectors import Selector
 
@@ -27,11 +29,18 @@ NOBODY: Row = {
 
 
 def urls_of(root: Path, uids: Collection[bytes]) -> frozenset[str]:
-    """Return the URLs of the rows with these uids."""
+    """Return the URLs of the rows with these uids, of those too that were set aside."""
     rows = (
         row for record in records_of(root, "select") for row in _rows(root / record.files[0].path, uids, ["uid", "url"])
     )
-    return frozenset(row["url"] for row in rows if row["url"])
+    hexes = {uid.hex() for uid in uids}
+    aside = (
+        url
+        for table in (read_table(path, ["key", "url"]) for path in files_aside(root, PAIRS))
+        for key, url in zip(table["key"].to_pylist(), table["url"].to_pylist(), strict=True)
+        if key in hexes
+    )
+    return frozenset(url for url in chain((row["url"] for row in rows), aside) if url)
 
 
 def tombstones_of(

@@ -11,8 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.aside import UNDER_WAY, Group
 from manifests.damage import scan
 from manifests.files import FormatError, parse_json, read_table, write_table
+from manifests.journal import FileRecord
 from manifests.reasons import IMAGE
 from manifests.shards import write_shard
 from manifests.tables import ATTEMPTS
@@ -37,9 +39,12 @@ def carry_pairs(root: Path, copy: Path, unit: Unit, local: bool) -> Unit:
     known = {row["key"]: row["sha256"] for row in table.values() if row["sha256"]} or scored(copy, name)
     saved = dict(_whole(root / "pairs" / f"{name}.tar", known, table))
     ledger = _ledger(copy / "ledger" / "fetch" / f"{name}.parquet", table, saved, local)
-    folder = copy / ".earlier" / "fetch"
-    write_table(folder / f"saved-{name}-ledger.parquet", stamp(ledger, str(unit.reads["made_by"])))
-    write_shard(folder / f"saved-{name}-pairs.tar", sorted(saved.items()))
+    folder, made_by, stem = copy / UNDER_WAY / "fetch", str(unit.reads["made_by"]), f"saved-{name}"
+    paths = (folder / f"{stem}-ledger.parquet", folder / f"{stem}-pairs.tar")
+    write_table(paths[0], stamp(ledger, made_by))
+    write_shard(paths[1], sorted(saved.items()))
+    files = tuple(FileRecord.of(folder, path) for path in paths)
+    Group(folder, stem, "fetch", made_by, ledger.num_rows, paths[0].name, files).write()
     return replace(unit, reads={key: value for key, value in unit.reads.items() if key != "again"})
 
 

@@ -23,6 +23,7 @@ from pipeline.maintenance.repair.session import (
     same_versions,
     stage_of,
 )
+from pipeline.maintenance.repair.set_aside import drop_damaged
 from pipeline.maintenance.repair.shards import make_shards
 from pipeline.recipes.schema import Recipe
 from pipeline.stages.registry import STAGES
@@ -67,6 +68,7 @@ def _mend(work: Repair) -> None:
             _step(work, stage, step)
         mend_manifest(work, stage)
     mend_digests(work)
+    drop_damaged(work)
     _rest(work)
 
 

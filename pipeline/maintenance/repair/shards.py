@@ -7,6 +7,7 @@ from pathlib import Path
 from manifests.journal import Journal, ShardRecord
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.progress import Progress
+from pipeline.execution.reuse import note_places
 from pipeline.execution.step import Step, Unit
 from pipeline.execution.supervisor import do_units
 from pipeline.maintenance.repair.recover_pairs import carry_pairs, changed, recorded
@@ -26,6 +27,8 @@ def make_shards(work: Repair, stage: str, step: Step, shards: Sequence[tuple[str
             (step.journal.folder / f"{shard}.json").unlink(missing_ok=True)
             local = DATASETS[work.recipe.input.dataset].local
             todo.append(carry_pairs(work.root, work.copy, unit, local) if step.name == "fetch" else unit)
+    if step.name == "fetch" and todo:
+        note_places(work.copy, step.name, {str(unit.reads["made_by"]) for unit in todo})
     failures = _make(work, step, todo)
     for unit in todo:
         _take(work, stage, step, unit.name, failures.get(unit.name, "it could not be made again"))

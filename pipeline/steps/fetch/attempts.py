@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from filters.fetch.digests import Digests
 from manifests.files import digest_of, read_table, write_table
@@ -93,11 +92,11 @@ class Past:
 
 def history(root: Path, made_by: str, uids: Collection[bytes]) -> dict[bytes, Past]:
     """Return uid -> its past, from what was set aside and made the same way."""
-    wanted, found = pa.array(list(uids), pa.binary(16)), dict[bytes, Past]()
-    for path, table in earlier_tables(root, "fetch", made_by) if len(wanted) else ():
+    found = dict[bytes, Past]()
+    for path, table in earlier_tables(root, "fetch", made_by, uids):
         attempts: dict[bytes, list[Attempt]] = {}
         settled = set()
-        for row in table.filter(pc.is_in(table["uid"], wanted)).to_pylist():
+        for row in table.to_pylist():
             settled.update([row["uid"]] if row["last"] else [])
             attempts.setdefault(row["uid"], []).append(_attempt(row))
         for uid, made in attempts.items():

@@ -10,20 +10,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.digest_lists import RULE
+from manifests.aside import ASIDE, UNDER_WAY
 from manifests.files import read_table
 from manifests.journal import ShardRecord, records_of
 from manifests.plans import plan_folder
 from manifests.tombstones import TABLE, read_tombstones, write_tombstones
 from manifests.transaction import changes, commit
 from manifests.working_copy import link, working_copy
+from pipeline.execution.redact_aside import redact_aside
 from pipeline.execution.redaction import RemovedRows, from_lines, from_table, from_tar
 from pipeline.execution.step import Step
 from pipeline.inputs.redact_table import blank_input
 from pipeline.recipes.rules import input_columns
 
 Row = dict[str, Any]
-LEFT = (".earlier", "logs")
-"""Folders that no record names, and rows may stand in."""
+LEFT = (UNDER_WAY, ASIDE, "logs")
+"""Folders that a working copy leaves out, and rows may stand in."""
 
 
 def hits_of(root: Path) -> list[Row]:
@@ -128,8 +130,9 @@ def _forget(step: Step, record: ShardRecord) -> None:
 
 def _redact_left(copy: Path, removed: RemovedRows) -> None:
     """Take the rows out of what was set aside and out of logs."""
-    for path in sorted(path for path in (copy / LEFT[0]).rglob("*") if path.is_file()):
+    redact_aside(copy, removed)
+    for path in sorted(path for place in (UNDER_WAY, ASIDE) for path in (copy / place).rglob("*") if path.is_file()):
         if path.suffix in (".parquet", ".tar"):
             (from_table if path.suffix == ".parquet" else from_tar)(path, removed, "earlier")
-    for path in sorted(path for path in (copy / LEFT[1]).rglob("*") if path.is_file()):
+    for path in sorted(path for path in (copy / "logs").rglob("*") if path.is_file()):
         from_lines(path, removed, "logs")

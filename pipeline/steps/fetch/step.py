@@ -54,6 +54,7 @@ class Fetch(Step):
     name: ClassVar[str] = "fetch"
     version: ClassVar[int] = 2
     carries: ClassVar[bool] = True
+    made_from: ClassVar[str] = ""
     reason_column: ClassVar[str] = "error_message"
 
     def settings(self) -> dict[str, Any]:

@@ -1,47 +1,105 @@
 """pipeline/execution/reuse.py: what an earlier plan made is carried over only where it was made the same way and is
-whole."""
+whole, and a unit opens only the groups that hold its rows."""
 
-import pyarrow as pa
+import numpy as np
+import pytest
 
-from manifests.files import write_table
-from manifests.journal import FileRecord, ShardRecord
-from pipeline.execution.reuse import earlier_rows, let_go, set_aside, stamp
+from manifests.aside import UNDER_WAY, groups
+from pipeline.execution import reuse
+from pipeline.execution.reuse import INDEX, adopt, earlier_rows, note_places, set_aside
+from tests.support.groups import scores
+from tests.support.records import uid
 
-UIDS = [bytes([number]) * 16 for number in range(4)]
+
+def values(root, made_by, numbers=(0, 1, 2, 3)):
+    rows = earlier_rows(root, "score", made_by, [uid(number) for number in numbers])
+    return {(key[0], made_from.decode()): row["value"] for (key, made_from), row in rows.items()}
 
 
-def record(root, name, uids, made_by, value):
-    table = pa.table(
-        {"uid": pa.array(uids, pa.binary(16)), "reason": ["worker_died" if uid == UIDS[3] else None for uid in uids]}
+@pytest.fixture
+def set_apart(tmp_path):
+    """Return a run folder with two shards of one model and one of another set aside; row 3 killed its worker."""
+    one = [(uid(0), "a"), (uid(1), "b")], [(uid(2), "c"), (uid(3), "d")]
+    records = [scores(tmp_path, "0", one[0]), scores(tmp_path, "1", one[1], dead=[uid(3)])]
+    set_aside(tmp_path, "score", [*records, scores(tmp_path, "2", [(uid(0), "a")], "two")])
+    return tmp_path
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_rows_made_the_same_way_are_found_and_no_dead_workers(set_apart, index):
+    if index:
+        note_places(set_apart, "score", {"one", "two"})
+    assert values(set_apart, "one") == {(0, "a"): "0", (1, "b"): "0", (2, "c"): "1"}
+    assert values(set_apart, "one", [1]) == {(1, "b"): "0"}
+    assert values(set_apart, "one", [9]) == values(set_apart, "one", []) == {}
+    assert values(set_apart, "two") == {(0, "a"): "2"}
+    assert values(set_apart, "three") == {}
+
+
+def test_one_picture_under_two_shards_and_two_pictures_of_one_row(tmp_path):
+    records = [scores(tmp_path, "0", [(uid(0), "old")]), scores(tmp_path, "1", [(uid(0), "new")])]
+    set_aside(tmp_path, "score", records)
+    assert values(tmp_path, "one") == {(0, "old"): "0", (0, "new"): "1"}
+
+
+def test_a_unit_opens_only_the_groups_that_hold_its_rows(tmp_path, monkeypatch):
+    count = 50
+    set_aside(
+        tmp_path, "score", [scores(tmp_path, str(n), [(uid(2 * n), "x"), (uid(2 * n + 1), "x")]) for n in range(count)]
     )
-    path = root / "scores" / f"{name}.parquet"
-    write_table(path, stamp(table.append_column("value", pa.array([value] * len(uids))), made_by))
-    return ShardRecord(name, "key", (FileRecord.of(root, path),), len(uids), len(uids))
-
-
-def values(root, made_by, uids=UIDS):
-    return {uid: row["value"] for uid, row in earlier_rows(root, "score", made_by, uids).items()}
-
-
-def test_rows_made_the_same_way_are_found_and_no_dead_workers(tmp_path):
-    set_aside(tmp_path, "score", [record(tmp_path, "0", UIDS[:2], "one", 1), record(tmp_path, "1", UIDS[2:], "one", 2)])
-    set_aside(tmp_path, "score", [record(tmp_path, "2", UIDS[:1], "two", 3)])
-    assert values(tmp_path, "one") == {UIDS[0]: 1, UIDS[1]: 1, UIDS[2]: 2}
-    assert values(tmp_path, "one", UIDS[1:2]) == {UIDS[1]: 1}
-    assert values(tmp_path, "two") == {UIDS[0]: 3}
-    assert values(tmp_path, "three") == {}
+    note_places(tmp_path, "score", {"one"})
+    folder = tmp_path / UNDER_WAY / "score" / INDEX
+    keys = np.load(folder / "keys.npy")
+    assert (len(keys), keys.itemsize + np.load(folder / "numbers.npy").itemsize) == (2 * count, 12)  # bytes a row
+    assert (np.diff(keys.astype(object)) > 0).all()
+    opened = []
+    monkeypatch.setattr(reuse, "read_group", lambda path: opened.append(path.stem) or read(path))
+    read = groups.__globals__["read_group"]
+    assert values(tmp_path, "one", [10, 11, 12]) == {(10, "x"): "5", (11, "x"): "5", (12, "x"): "6"}
+    assert len(opened) == 2
 
 
 def test_a_damaged_file_is_not_set_aside_and_what_was_outlives_its_shard(tmp_path):
-    whole, damaged = record(tmp_path, "0", UIDS[:1], "one", 1), record(tmp_path, "1", UIDS[1:2], "one", 2)
+    whole, damaged = scores(tmp_path, "0", [(uid(0), "a")]), scores(tmp_path, "1", [(uid(1), "b")])
     (tmp_path / "scores/1.parquet").write_bytes(b"PAR1")
     set_aside(tmp_path, "score", [whole, damaged])
     (tmp_path / "scores/0.parquet").unlink()
-    assert values(tmp_path, "one") == {UIDS[0]: 1}
+    assert values(tmp_path, "one") == {(0, "a"): "0"}
 
 
-def test_letting_go_leaves_nothing(tmp_path):
-    set_aside(tmp_path, "score", [record(tmp_path, "0", UIDS[:1], "one", 1)])
-    let_go(tmp_path, "score")
-    assert values(tmp_path, "one") == {}
-    assert not (tmp_path / ".earlier").exists()
+@pytest.mark.parametrize("index", [False, True])
+def test_a_flipped_byte_keeps_a_group_from_being_used(set_apart, index):
+    if index:
+        note_places(set_apart, "score", {"one"})
+    group = next(g for g in groups(set_apart, UNDER_WAY, "score") if g.made_by == "one" and g.rows == 2)
+    path = group.folder / group.table
+    data = bytearray(path.read_bytes())
+    data[20] ^= 1
+    path.unlink()  # another name of the shard's own bytes
+    path.write_bytes(bytes(data))
+    others = {(0, "a"): "0", (1, "b"): "0"} if group.name != _first(set_apart) else {(2, "c"): "1"}
+    assert values(set_apart, "one") == others
+    assert [mark.name for mark in (group.folder / "damaged").iterdir()] == [group.name]
+
+
+def _first(root):
+    """Return the group that holds row 0 of the first model."""
+    return next(g.name for g in groups(root, UNDER_WAY, "score") if g.made_by == "one" and _holds_first(g))
+
+
+def _holds_first(group):
+    return (group.folder.parent.parent / "scores" / "0.parquet").stat().st_size == group.bytes and group.files[
+        0
+    ].sha256 == scores(group.folder / "again", "0", [(uid(0), "a"), (uid(1), "b")]).files[0].sha256
+
+
+def test_what_an_older_version_left_is_taken_up_as_it_is(set_apart):
+    folder = set_apart / UNDER_WAY / "score"
+    for path in folder.glob("*.json"):
+        path.unlink()
+    (folder / "torn-scores.parquet").write_bytes(b"PAR1")
+    assert values(set_apart, "one") == {}
+    adopt(set_apart, "score")
+    assert len(groups(set_apart, UNDER_WAY, "score")) == 3
+    assert not (folder / "torn-scores.parquet").exists()
+    assert values(set_apart, "one") == {(0, "a"): "0", (1, "b"): "0", (2, "c"): "1"}

@@ -88,21 +88,15 @@ def test_a_poisoned_row_is_not_touched_and_its_neighbours_are_made():
 def test_an_earlier_row_is_carried_over_where_the_bytes_are_the_same():
     digests = [hashlib.sha256(data).digest() for _, data in PAIRS]
     earlier = {
-        UIDS[0]: {"uid": UIDS[0], "sha256": digests[0], "made": b"before", "file": "some/path"},
-        UIDS[1]: {"uid": UIDS[1], "sha256": digests[2], "made": b"of other bytes"},
-        UIDS[3]: {"uid": UIDS[3], "sha256": None, "made": None},
+        (UIDS[0], digests[1]): {"uid": UIDS[0], "sha256": digests[1], "made": b"of other bytes"},
+        (UIDS[0], digests[0]): {"uid": UIDS[0], "sha256": digests[0], "made": b"before"},
+        (UIDS[1], digests[2]): {"uid": UIDS[1], "sha256": digests[2], "made": b"of other bytes"},
     }
     diary = Diary()
     rows = looped(diary, earlier)
     assert rows[UIDS[0]] == {"uid": UIDS[0], "sha256": digests[0], "made": b"before"}
     assert [rows[uid]["made"] for uid in UIDS[1:4]] == [b"DATA 1", b"DATA 2", b"DATA 3"]
     assert diary.lines[1] == "begin 123"  # batches are cut from what is left to do
-
-
-def test_the_digest_may_stand_in_another_column():
-    caption = hashlib.sha256(PAIRS[0][1]).digest()
-    rows = looped(Diary(), {UIDS[0]: {"caption_sha256": caption, "made": b"before"}}, digest="caption_sha256")
-    assert [rows[uid]["made"] for uid in UIDS[:2]] == [b"before", b"DATA 1"]
 
 
 def test_decoders_have_the_next_batch_before_this_one_is_begun():

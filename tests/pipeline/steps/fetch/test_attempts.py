@@ -5,7 +5,7 @@ import pytest
 from filters.images.decode import Stored
 from manifests.journal import FileRecord, ShardRecord
 from manifests.shards import write_shard
-from pipeline.execution.reuse import set_aside
+from pipeline.execution.reuse import adopt, set_aside
 from pipeline.execution.step import Unit
 from pipeline.steps.fetch.attempts import attempts_table, carried, history, refusals, write_ledger
 from pipeline.steps.fetch.pairs import METADATA, Attempt, Result, Spool, samples
@@ -100,6 +100,7 @@ def test_of_two_pasts_the_longer_one_counts_wherever_it_lies(earlier, results, p
     asked_again = Result((*results[uid(2)].attempts, Attempt(None, "dns")))
     ledger = write_ledger(earlier, UNIT, ROWS[2:3], {uid(2): asked_again})
     (earlier / ledger.path).rename(earlier / ".earlier" / "fetch" / f"{place}-ledger.parquet")  # before and behind
+    adopt(earlier, "fetch")
     assert history(earlier, "x", [uid(2)])[uid(2)].attempts == (Attempt(404, "http_404"), Attempt(None, "dns"))
 
 

@@ -1,0 +1,266 @@
+"""Rules and limits that are tightened and put back: nobody is asked again, no model runs again, and the bytes are those
+of a fresh run. What lies aside meanwhile is verified, repaired, removed from and pruned."""
+
+import json
+import os
+
+import pytest
+
+from manifests.aside import ASIDE, groups
+from manifests.manifest import Manifest
+from pipeline.recipes.load import load_recipe
+from pipeline.stages.run import StageOptions, run_stage
+from pipeline.steps.worker_loop import WorkerLoop
+from tests.support.commands import pipeline_here
+from tests.support.keep_runs import differing, mend, without_beam
+from tests.support.removals import URL, holding, remove, uid, whole
+
+STAGES = ("filter", "caption", "pretokenize")
+STEPS = ("fetch", "score", "caption", "encode", "t5")
+NOTHING = dict.fromkeys(STEPS, 0)
+TIGHT = "filter.rules.size.min_side=97"
+"""Of the 36 rows that were asked for, one that claims to be larger and one without a size stay."""
+SLOW = pytest.mark.slow
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Count what models see: the name of the unit, once for each picture or caption."""
+    names: list[str] = []
+    batches = WorkerLoop._batches
+
+    def count(self, pairs, earlier, rows):
+        for batch in batches(self, pairs, earlier, rows):
+            names.extend([self.unit] * len(batch))
+            yield batch
+
+    monkeypatch.setattr(WorkerLoop, "_batches", count)
+    return names
+
+
+@pytest.fixture
+def again(made, tiny_t5):
+    """Run stages of the whole run's recipe with other settings; T5 features are stored."""
+    t5 = ['pretokenize.t5="precomputed"', f'pretokenize.t5_weights="{tiny_t5}"', 'pretokenize.t5_caption="alt"']
+
+    def go(root, *sets, stages=STAGES):
+        with without_beam():
+            for stage in stages:
+                recipe = load_recipe(made.parent / "recipe.toml", [*t5, *sets, f'output.root="{root}"'])
+                run_stage(recipe, stage, StageOptions())
+        return [Manifest.read(root / "manifests" / f"{stage}.json").digest for stage in stages]
+
+    return go
+
+
+@pytest.fixture
+def tight(run, again):
+    """Return a copy of the whole run, filter run again with the tighter rule: most of its pairs lie aside."""
+    again(run, TIGHT, stages=("filter",))
+    return run
+
+
+def faults(root):
+    """Return what verify finds but that later stages are behind."""
+    return [finding for finding in whole(root) if finding.kind != "stale"]
+
+
+def damaged_tar(root):
+    """Flip a bit in the first picture that lies aside; return the tar's path in the run, and its rows."""
+    (group, *_) = groups(root, ASIDE, "fetch")
+    (tar,) = [group.folder / file.path for file in group.files if file.path.endswith(".tar")]
+    data = bytearray(tar.read_bytes())
+    data[700] ^= 1
+    tar.write_bytes(bytes(data))
+    return tar.relative_to(root).as_posix(), group.rows
+
+
+def rows_aside(root):
+    return {step: sum(group.rows for group in groups(root, ASIDE, step)) for step in STEPS}
+
+
+@pytest.mark.parametrize("stages", [("filter",), pytest.param(STAGES, marks=SLOW)], ids=["filter", "all"])
+@pytest.mark.parametrize("change", ["input.limit=20", TIGHT])
+def test_tightened_and_put_back_asks_nobody_and_runs_no_model(run, again, web, seen, tmp_path, change, stages):
+    first = again(run, stages=stages)
+    held = rows_in(run)
+    asked, models = len(web.hits), len(seen)
+    less = again(run, change, stages=stages)
+    assert (web.hits[asked:], seen[models:]) == ([], [])
+    assert not (run / ".earlier").exists()
+    fallen = {step: held[step] - rows_in(run)[step] for step in STEPS}
+    assert rows_aside(run) == fallen
+    assert (fallen["fetch"], fallen["score"]) == {"input.limit=20": (22, 13), TIGHT: (34, 21)}[change]
+    assert stages == ("filter",) or all(fallen.values())
+    assert faults(run) == []
+    assert less == again(tmp_path / "fresh", change, stages=stages)
+    others = {name for name in differing(run, tmp_path / "fresh") if name.startswith(("pairs/", "ledger/", "scores/"))}
+    assert others == set()
+    asked, models = len(web.hits), len(seen)
+    assert again(run, stages=stages) == first
+    assert (web.hits[asked:], seen[models:]) == ([], [])
+    assert rows_in(run) == held
+    assert not (run / ASIDE).exists()
+
+
+def rows_in(root):
+    """Return step -> rows in its shards; of encode and t5, which make a picture's or caption's row for each tier, each
+    once."""
+    from manifests.files import read_table
+    from manifests.journal import records_of
+    from pipeline.execution.reuse import stamped
+
+    counts = {}
+    for step in STEPS:
+        tables = [stamped(root / file.path for file in record.files)[0] for record in records_of(root, step)]
+        counts[step] = len({row for path in tables for row in read_table(path, ["uid"])["uid"].to_pylist()})
+    return counts
+
+
+def test_other_limits_keep_the_pictures_of_before(run, again, web):
+    (first,) = again(run, stages=("filter",))
+    pictures = sum(group.rows for group in groups(run, ASIDE, "fetch"))
+    assert pictures == 0
+    again(run, "fetch.jpeg_quality=50", stages=("filter",))
+    assert rows_aside(run)["fetch"] == rows_in(run)["fetch"]
+    asked = len(web.hits)
+    assert again(run, stages=("filter",)) == [first]
+    assert web.hits[asked:] == []
+
+
+def test_t5_features_outlive_the_days_on_which_they_are_made_online(run, again, seen):
+    again(run)
+    features = rows_in(run)["t5"]
+    again(run, 'pretokenize.t5="online"', stages=("pretokenize",))
+    assert (rows_aside(run)["t5"], rows_in(run)["t5"]) == (features, 0)
+    models = len(seen)
+    again(run, stages=("pretokenize",))
+    assert (seen[models:], rows_aside(run)) == ([], NOTHING)
+
+
+@SLOW
+@pytest.mark.parametrize("stop", range(5, 95, 10))
+def test_kills_between_tightening_and_putting_back_lose_nothing(run, again, web, seen, monkeypatch, stop):
+    (first,) = again(run, stages=("filter",))
+    asked, models = len(web.hits), len(seen)
+    real, renames = os.replace, []
+
+    def replace(source, target):
+        renames.append(target)
+        if len(renames) == stop:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr("manifests.files.os.replace", replace)
+    for sets in ((TIGHT,), ()):
+        renames.clear()
+        try:
+            again(run, *sets, stages=("filter",))
+        except KeyboardInterrupt:
+            continue  # with the other rules next: what was begun is never ended
+    monkeypatch.undo()
+    assert again(run, stages=("filter",)) == [first]
+    assert (web.hits[asked:], seen[models:]) == ([], [])
+    assert (rows_aside(run), faults(run)) == (NOTHING, [])
+
+
+def test_a_damaged_file_is_named_never_used_and_dropped_by_repair(tight, again, web):
+    before = rows_aside(tight)["fetch"]
+    name, rows = damaged_tar(tight)
+    assert [(found.path, found.kind) for found in faults(tight)] == [(name, "damaged")]
+    mended = mend(tight)
+    why = "a plan that wants its rows again asks or computes them anew"
+    assert mended.repaired == {name: f"dropped with its {rows} rows: {why}"}
+    assert rows_aside(tight)["fetch"] == before - rows
+    assert faults(tight) == []
+    asked = len(web.hits)
+    again(tight, stages=("filter",))
+    assert 0 < len([path for path in web.hits[asked:] if path.endswith(".jpg")]) <= rows
+
+
+def test_a_damaged_file_is_not_used_where_nobody_repairs(tight, again, web, capsys):
+    name, rows = damaged_tar(tight)
+    asked = len(web.hits)
+    again(tight, stages=("filter",))
+    assert 0 < len([path for path in web.hits[asked:] if path.endswith(".jpg")]) <= rows
+    table = name.replace("-pairs.tar", "-ledger.parquet")
+    assert f"warning: fetch: {table} is damaged: none of its rows is used" in capsys.readouterr().err
+    assert not (tight / ASIDE / "fetch").exists()  # its rows were asked for again
+
+
+def test_a_lost_record_is_a_note_and_its_files_go_with_the_next_run(tight, again, capsys):
+    (record, *_) = (tight / ASIDE / "score").glob("*.json")
+    record.unlink()
+    assert faults(tight) == []
+    assert next((tight / ASIDE / "score").glob(f"{record.stem}-*"), None) is not None
+    again(tight, stages=("filter",))
+    assert f"score: {record.stem}-scores.parquet is dropped: no record says what it is" in capsys.readouterr().err
+    assert next((tight / ASIDE).rglob(f"{record.stem}-*"), None) is None
+
+
+def test_removed_rows_go_from_what_lies_aside_too(tight, again, web):
+    name = uid(5)
+    assert len([path for path in holding(tight, [name], [URL.format(5)]) if path.startswith(f"{ASIDE}/fetch/")]) == 3
+    before = rows_aside(tight)
+    remove(tight, url=URL.format(5))
+    assert {path for path in holding(tight, [name], [URL.format(5)]) if "final" not in path} == {"tombstones.parquet"}
+    after = rows_aside(tight)
+    assert (after["fetch"], after["score"]) == (before["fetch"] - 1, before["score"] - 1)
+    assert faults(tight) == []
+    asked = len(web.hits)
+    again(tight, stages=("filter",))
+    assert web.hits[asked:] == []
+    assert holding(tight, [name], [URL.format(5)]) <= {
+        "tombstones.parquet",
+        *(path.relative_to(tight).as_posix() for path in (tight / "ledger" / "final").iterdir()),
+    }
+
+
+@pytest.mark.parametrize("kind", ["url", "host", "uid", "sha256", "phash"])
+def test_a_row_that_lies_aside_alone_is_found_by_every_selector(run, again, kind):
+    """With a limit the ledgers know nothing of the rows outside."""
+    import pyarrow.parquet as pq
+
+    again(run, "input.limit=4", stages=("filter",))
+    tables = [pq.read_table(path) for path in (run / ASIDE / "score").glob("*.parquet")]
+    row = next(row for table in tables for row in table.to_pylist() if row["phash"])
+    (pair,) = [
+        pair
+        for path in (run / ASIDE / "fetch").glob("*-pairs.parquet")
+        for pair in pq.read_table(path).to_pylist()
+        if pair["key"] == row["uid"].hex()
+    ]
+    value = {
+        "url": pair["url"],
+        "host": "pictures.test",
+        "uid": pair["key"],
+        "sha256": pair["sha256"],
+        "phash": f"{row['phash']:016x}",
+    }[kind]
+    before = rows_aside(run)
+    done = remove(run, **{kind: value})
+    assert sum(done.found.values()) >= 1
+    assert row["uid"] not in {
+        one for path in (run / ASIDE).rglob("*-scores.parquet") for one in pq.read_table(path)["uid"].to_pylist()
+    }
+    assert holding(run, [row["uid"]], []) <= {"tombstones.parquet"}
+    assert rows_aside(run)["fetch"] < before["fetch"]
+    assert faults(run) == []
+
+
+def test_prune_shows_what_lies_aside_and_lets_it_go(tight, again):
+    shown = pipeline_here("prune", tight)
+    rows = rows_aside(tight)
+    assert (shown.exit_code, rows["fetch"] > 20) == (0, True)
+    assert f"fetch    {rows['fetch']:>12,} rows       20 files" in shown.output
+    document = json.loads(pipeline_here("prune", tight, "--json").stdout)
+    files = [path for path in (tight / ASIDE).rglob("*") if path.is_file()]
+    assert document["bytes"] == sum(path.stat().st_size for path in files)
+    assert (document["files"], document["let_go"], document["under_way"]) == (len(files), False, {})
+    assert document["steps"]["score"]["rows"] == rows["score"]
+    assert (tight / ASIDE).exists()
+    gone = json.loads(pipeline_here("prune", tight, "--yes", "--json").stdout)
+    assert gone == {**document, "let_go": True}
+    assert not (tight / ASIDE).exists()
+    assert faults(tight) == []
+    assert "nothing is set aside" in pipeline_here("prune", tight, "--yes").output
