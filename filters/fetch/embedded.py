@@ -18,7 +18,7 @@ from filters.fetch.preferences import signal_refuses, usage_refuses
 from filters.fetch.provenance import c2pa_refusal
 from filters.images.xmp import packets
 
-PLUS, IPTC = "http://ns.useplus.org/ldf/", "http://iptc.org/std/Iptc4xmpExt/"
+PLUS, IPTC = "ns.useplus.org/ldf/", "iptc.org/std/Iptc4xmpExt/"
 RIGHTS = "http://ns.adobe.com/xap/1.0/rights/"
 NAMES = (b"DataMining", b"UsageTerms", b"reserv", b"training", b"data_mining", b"ai_inference")
 """What a packet holds that says anything of this: others are not parsed."""
@@ -112,7 +112,7 @@ def _split(name: str) -> tuple[str, str]:
 def _rule(path: Path, value: str) -> str | None:
     """Return the name of the property whose value refuses, or None."""
     for namespace, name in path:
-        if name == "DataMining" and namespace.startswith((PLUS, IPTC)):
+        if name == "DataMining" and (PLUS in namespace or IPTC in namespace):
             word = re.split("[/#]", value)[-1].upper() if "DMI-" in value.upper() else value.upper()
             return "plus:DataMining" if word.startswith((PROHIBITED, "PROHIBITED")) else None
         if name == "UsageTerms" and namespace == RIGHTS:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from manifests.checksums import sha256_file
 from manifests.files import FormatError, read_table
 from manifests.journal import ShardRecord, records_of
-from manifests.manifest import Manifest
+from manifests.manifest import DERIVED, Manifest
 from manifests.plans import note_plan, plan_folder
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.verify import claims_of
@@ -184,11 +184,16 @@ def _renew_manifest(work: Removal, stage: str) -> None:
     old = Manifest.read(path)
     inputs = [{**entry, "digest": _digest_now(work, entry)} if "digest" in entry else entry for entry in old.inputs]
     new = replace(old, inputs=inputs, **stage_figures(work.steps_of(stage)))
-    if new == old:
+    if _without_derived(new) == _without_derived(old):
         return
     new = replace(new, parent=old.digest)
     new.write(work.copy)
     work.stages[stage] = {"before": old.digest, "after": new.digest}
+
+
+def _without_derived(manifest: Manifest) -> Manifest:
+    """Return a manifest without the facts that its digest leaves out: one of before lacks them, and is no other."""
+    return replace(manifest, facts={name: fact for name, fact in manifest.facts.items() if name not in DERIVED})
 
 
 def _digest_now(work: Removal, entry: dict[str, Any]) -> Any:

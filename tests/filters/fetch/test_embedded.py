@@ -36,6 +36,7 @@ def test_every_value_of_plus_that_prohibits_and_every_way_to_write_it(value: str
         packet(attributes=f'plus:DataMining="{VOCAB}{value}"'),
         packet(f"<plus:DataMining><rdf:Bag><rdf:li>{VOCAB}{value}</rdf:li></rdf:Bag></plus:DataMining>"),
         packet(f"<iptc:DataMining>{value.lower()}</iptc:DataMining>"),
+        packet(f"<plus:DataMining>{value}</plus:DataMining>").replace(b"http://ns.useplus", b"https://ns.useplus"),
         packet(f"<plus:DataMining>{value}</plus:DataMining>".replace("-", "&#45;")),
         packet(f"<plus:DataMining>{value}</plus:DataMining>", head="<?xpacket begin='\ufeff' id='W5M0Mp'?>"),
     )

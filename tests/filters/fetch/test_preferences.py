@@ -139,6 +139,7 @@ def test_a_managed_robots_txt_refuses_all_of_the_site() -> None:
         ("User-agent: *\nContent-Signal: /blog/ ai-train=no", "/blog/a.jpg", True),
         ("User-agent: *\nContent-Signal: /blog/ ai-train=no", "/a.jpg", False),
         ("User-agent: *\nContent-Usage: /*.jpg$ train-ai=n", "/x/a.jpg", True),
+        ("User-agent: *\nContent-Usage: /a$b train-ai=n", "/a%24b/c", True),
         ("User-agent: *\nContent-Usage: /caf%C3%A9 train-ai=n", "/caf%C3%A9/a", True),
         (
             "User-agent: *\nContent-Usage: /a train-ai=y\nContent-Usage: /a train-ai=n",
