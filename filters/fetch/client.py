@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from filters.fetch.download import Downloader, Outcome
     from filters.fetch.politeness import FetchTask, HostQueues
     from filters.fetch.sites import SiteCache
+    from filters.fetch.tally import Watch
 
 
 def fetch_all(
@@ -29,6 +31,7 @@ def fetch_all(
     held: bool = False,
     headers_only: bool = False,
     share: "Share | None" = None,
+    watch: "Watch | None" = None,
 ) -> Iterator[Answer]:
     """Yield one answer for every request, in the order in which they finish.
 
@@ -38,14 +41,14 @@ def fetch_all(
     on a disk. Works in any thread; closing the iterator early ends what is in flight.
     `memory`: what was learned of sites and names in earlier calls, in one thread at a time. `headers_only`: no body is
     taken (`headers.HeaderDownloader`). `share`: where the budget of each site is kept that other processes fetch under
-    too.
+    too. `watch` is told how far it is.
     Raises ValueError for wrong settings, and OSError where this machine is at fault (disk full, no more sockets).
     """
     from filters.fetch.guard import ConnectMap, Guard
 
     ConnectMap.of(config.connect_to)  # wrong settings raise here, in the caller, before a thread starts
     Guard.of(config.allow_addresses)
-    return _answers(_Engine(list(requests), config, memory, _Terms(held, headers_only, share)))
+    return _answers(_Engine(list(requests), config, memory, _Terms(held, headers_only, share, watch)))
 
 
 def _answers(engine: "_Engine") -> Iterator[Answer]:
@@ -68,6 +71,7 @@ class _Terms:
     held: bool
     headers_only: bool
     share: "Share | None"
+    watch: "Watch | None"
 
 
 class _Engine:
@@ -78,6 +82,7 @@ class _Engine:
     ) -> None:
         self.requests, self.config, self.memory, self.terms = requests, config, memory, terms
         self.done: queue.SimpleQueue[tuple[Request, Outcome, int] | BaseException] = queue.SimpleQueue()
+        self.answered = 0
         self.slots = asyncio.Semaphore(config.concurrency)
         self.ready = threading.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -134,7 +139,32 @@ class _Engine:
         self.ready.set()
         with contextlib.ExitStack() as closing:
             budget = closing.enter_context(contextlib.closing(self.terms.share.open())) if self.terms.share else None
-            await self._fetch(HostQueues(self.config, budget))
+            traffic = HostQueues(self.config, budget)
+            closing.enter_context(self._watched(traffic))
+            await self._fetch(traffic)
+
+    @contextlib.contextmanager
+    def _watched(self, traffic: "HostQueues") -> Iterator[None]:
+        """Tell the watch how far it is, every second and at the end."""
+        from filters.fetch.tally import EVERY_S, Tally, slowest
+
+        watch, loop = self.terms.watch, asyncio.get_running_loop()
+        if watch is None:
+            yield
+            return
+
+        timers: list[asyncio.TimerHandle] = []
+
+        def tell() -> None:
+            watch(Tally(self.answered, len(self.requests), slowest(traffic.hosts.values(), time.monotonic())))
+            timers[:] = [loop.call_later(EVERY_S, tell)]
+
+        timers.append(loop.call_later(EVERY_S, tell))
+        try:
+            yield
+        finally:
+            timers[0].cancel()
+            watch(Tally(self.answered, len(self.requests)))
 
     async def _fetch(self, traffic: "HostQueues") -> None:
         from filters.fetch.download import Downloader
@@ -166,18 +196,22 @@ class _Engine:
             try:
                 url = normalise(request.url)
             except UrlFault as fault:
-                self.done.put((request, Outcome(request.url, reason=fault.reason, detail=fault.detail), 0))
+                self._answer(request, Outcome(request.url, reason=fault.reason, detail=fault.detail), 0)
                 continue
             traffic.add(FetchTask(request, url, url, self.config.deadline_s, self.config.retries))
             if number % 256 == 0:
                 await asyncio.sleep(0)
+
+    def _answer(self, request: Request, outcome: "Outcome", attempts: int) -> None:
+        self.answered += 1
+        self.done.put((request, outcome, attempts))
 
     def _drop(self, job: "FetchTask") -> None:
         """Answer a job whose host is down; one that was never asked for gives its slot back here."""
         from filters.fetch.download import Outcome
 
         detail = "nothing came of the URLs of this host that were asked for"
-        self.done.put((job.request, Outcome(job.url, job.status, "host_down", detail), job.attempts))
+        self._answer(job.request, Outcome(job.url, job.status, "host_down", detail), job.attempts)
         if not job.attempts:
             self.slots.release()
 
@@ -192,6 +226,6 @@ class _Engine:
         elif traffic.ended(
             job, signal_of(outcome.reason, outcome.wait_s, outcome.passing), outcome.reason in PASSING, outcome.wait_s
         ):
-            self.done.put((job.request, outcome, job.attempts))
+            self._answer(job.request, outcome, job.attempts)
             return
         self.slots.release()

@@ -70,6 +70,8 @@ class Host:
     waiting: deque[FetchTask] = field(default_factory=deque)
     later: list[tuple[float, int, FetchTask]] = field(default_factory=list)
     active: int = 0
+    began: float = 0.0  # when the first job started
+    ended: int = 0
     met: bool = False  # whether its rules are known: until then one job at a time
     humble: bool = False  # told to stay away for longer than we wait: one at a time
     spent: bool = False  # no time left for rests: what waits is asked for at half the connections
@@ -111,6 +113,7 @@ class Host:
             self.next_at = next_turn(self.next_at, now, self.delay_s)
         job = self.waiting.popleft()
         job.taken_at = now
+        self.began = self.began or now
         return job
 
     def rest(self, now: float, seconds: float) -> bool:
@@ -324,7 +327,7 @@ class HostQueues:
 
     def _end(self, host: Host) -> None:
         """Give back what a job had of its site."""
-        host.active -= 1
+        host.active, host.ended = host.active - 1, host.ended + 1
         host.site.active -= 1
         if self.budget is not None:
             self.budget.end(host.site.name)

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,12 +16,40 @@ DEATHS_OF_A_POISONED_ROW = 3
 """Deaths after which a row gets `worker_died`; the last time it was alone in hand."""
 
 
+MOST_BYTES = 4096
+"""Bytes of a worker's word on how far it is that are read."""
+MOST_LETTERS = 60  # of a host's name
+
+
+@dataclass(frozen=True)
+class Part:
+    """How far a worker is in a unit: URLs answered, of how many, the slowest hosts (name, URLs left, seconds), and the
+    URLs that it had answered in the units before."""
+
+    unit: str
+    done: int
+    total: int
+    slowest: tuple[tuple[str, int, float], ...] = ()
+    before: int = 0
+
+
 class InFlight:
     """The rows that one worker process works on: a small file that outlives the process."""
 
     def __init__(self, path: Path | None = None, crash_counts: dict[str, int] | None = None) -> None:
         """`crash_counts` counts, per uid in hex, the workers that died with the row in hand in this invocation."""
         self.path, self.crash_counts = path, crash_counts or {}
+
+    def tell(self, part: Part) -> None:
+        """Leave word for the driver how far a unit is, in a file beside the other: whole, or not there."""
+        if self.path is None:
+            return
+        last = read_part(self.path)
+        before = 0 if last is None else last.before if last.unit == part.unit else last.before + last.done
+        path = part_path(self.path)
+        scratch = path.with_suffix(".telling")
+        scratch.write_text(json.dumps(asdict(replace(part, before=before))))
+        scratch.replace(path)
 
     @contextmanager
     def working_on(self, unit: str, uids: Sequence[bytes]) -> Iterator[None]:
@@ -50,6 +79,27 @@ def read_in_flight(path: Path) -> tuple[str, list[str]]:
             return str(held.get("unit", "")), list(held.get("uids", []))
     except (OSError, FormatError):
         return "", []
+
+
+def part_path(path: Path) -> Path:
+    """Return where a worker says how far it is, beside the file of what it has in hand."""
+    return path.with_suffix(".part")
+
+
+def read_part(path: Path) -> Part | None:
+    """Return how far a worker is, by the file of what it has in hand; None where it has not said."""
+    try:
+        with open(part_path(path), encoding="utf-8") as file, parsing(path, "not how far a worker is"):
+            told = json.loads(file.read(MOST_BYTES))
+            hosts = [(_shown(str(name)), int(left), float(seconds)) for name, left, seconds in told["slowest"]]
+            return Part(str(told["unit"]), int(told["done"]), int(told["total"]), tuple(hosts), int(told["before"]))
+    except (OSError, FormatError):
+        return None
+
+
+def _shown(name: str) -> str:
+    """Return a name that a stranger chose as a terminal may show it."""
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in name[:MOST_LETTERS])
 
 
 def last_sign(path: Path) -> float:

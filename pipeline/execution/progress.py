@@ -1,14 +1,21 @@
 """Show how far a step or a verification is: one live line on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from manifests.checksums import Watch
 from manifests.journal import ShardRecord
+from pipeline.execution.in_flight import Part
 
 EVERY_S = 5.0
 """Seconds between lines where the output is no terminal."""
+
+MOST_NAMED = 3
+"""Hosts that are named as the slowest."""
 
 
 @dataclass
@@ -23,10 +30,14 @@ class Progress:
     kept: int = 0
     started: float = field(default_factory=time.monotonic)
     shown: float = 0.0
+    parts: Sequence[Part] = ()
+    """How far each worker is in its last unit, where it says."""
+    finished: set[str] = field(default_factory=set)
 
     def add(self, record: ShardRecord) -> None:
         """Count a unit finished in this invocation."""
         self.done, self.rows, self.kept = self.done + 1, self.rows + record.rows_in, self.kept + record.rows_out
+        self.finished.add(record.shard)
 
     def show(self, last: bool = False) -> None:
         """Print the line if it is time to."""
@@ -36,17 +47,44 @@ class Progress:
             return
         self.shown = now
         end = "\n" if last or not live else ""
-        print(f"\r\x1b[K{self.line()}" if live else self.line(), end=end, flush=True, file=sys.stderr)
+        line = self.line()[: _width()] if live else self.line()
+        print(f"\r\x1b[K{line}" if live else line, end=end, flush=True, file=sys.stderr)
 
     def line(self) -> str:
         """Return step, units done, rows/s, ETA and rows kept so far."""
         elapsed = time.monotonic() - self.started
         rest = self.units - self.skipped - self.done
-        eta = clock(elapsed / self.done * rest) if self.done and rest else ("0:00" if not rest else "?")
+        begun = sum(part.done / part.total for part in self._begun() if part.total)
+        done_units = self.done + begun
+        eta = clock(elapsed / done_units * (rest - begun)) if done_units and rest else ("0:00" if not rest else "?")
         skipped = f" ({self.skipped} were done)" if self.skipped else ""
-        rate = self.rows / elapsed if elapsed > 0 else 0.0
-        done = f"{self.done + self.skipped}/{self.units} shards{skipped}"
-        return f"  {self.step:<8} {done}  {rate:,.0f} rows/s  ETA {eta}  kept {self.kept:,}  {clock(elapsed)}"
+        urls, noun = sum(part.before + part.done for part in self.parts), "URLs" if self.parts else "rows"
+        rate = (urls if self.parts else self.rows) / elapsed if elapsed > 0 else 0.0
+        done = f"{self.done + self.skipped}/{self.units} shards{skipped}{f'  {urls:,} URLs' if self.parts else ''}"
+        speed = f"{rate:,.0f} {noun}/s"
+        return f"  {self.step:<8} {done}  {speed}  ETA {eta}  kept {self.kept:,}  {clock(elapsed)}{self._slowest()}"
+
+    def _begun(self) -> list[Part]:
+        return [part for part in self.parts if part.unit not in self.finished]
+
+    def _slowest(self) -> str:
+        """Return the hosts that the workers wait for longest, over all of them."""
+        left: Counter[str] = Counter()
+        seconds: dict[str, float] = {}
+        for name, urls, since in (host for part in self._begun() for host in part.slowest):
+            left[name] += urls
+            seconds[name] = max(since, seconds.get(name, 0.0))
+        named = sorted(left, key=lambda name: (-seconds[name] * left[name], name))[:MOST_NAMED]
+        told = ", ".join(f"{name} ({left[name]:,} URLs left, {clock(seconds[name])})" for name in named)
+        return f"  waits for {told}" if told else ""
+
+
+def _width() -> int | None:
+    """Return the letters that fit into one line of the terminal; None where it does not say."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns - 1
+    except (OSError, ValueError):
+        return None
 
 
 def clock(seconds: float) -> str:

@@ -16,7 +16,7 @@ from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.environment import worker_environment
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.forkserver import WorkerProcess, forkserver
-from pipeline.execution.in_flight import DEATHS_OF_A_POISONED_ROW, InFlight, last_sign, read_in_flight
+from pipeline.execution.in_flight import DEATHS_OF_A_POISONED_ROW, InFlight, last_sign, read_in_flight, read_part
 from pipeline.execution.job import DONE, MISUSED, NO_ROOM, Job, error_path
 from pipeline.execution.progress import Progress
 from pipeline.execution.step import Runtime, Step, Unit
@@ -27,6 +27,8 @@ FRUITLESS_DEATHS = 12
 in hand do too."""
 
 
+LISTEN_S = 1.0
+"""Seconds between two looks at how far the workers are."""
 START_S = 900.0
 """Seconds that a worker may take to load its models before it counts as dead."""
 
@@ -53,6 +55,7 @@ class Supervisor:
         self.workers: dict[int, WorkerHandle] = {}
         self.folder = step.root / "logs" / "workers"
         self.lanes = step.runtime.lanes
+        self.listened = 0.0
         self.budget = self.folder / f"{step.name}.budget"
         """What the workers of a step on this machine take of others' servers together; a file of its own in each
         run of it."""
@@ -63,7 +66,7 @@ class Supervisor:
         pending = {unit.name: unit for unit in units}
         count = min(self.options.processes, len(units)) if self.options.runner == "local" else 1
         self.lanes = count if self.options.runner == "local" else self.options.parallelism
-        self.budget.unlink(missing_ok=True)
+        self._sweep()
         shuffled = sorted(units, key=lambda unit: uid_hash(unit.name.encode(), 0))
         try:
             for number in range(count):
@@ -71,12 +74,14 @@ class Supervisor:
             while self.workers:
                 time.sleep(0.05)
                 self._collect(pending)
+                self._listen(count)
                 self.progress.show()
                 for worker in list(self.workers.values()):
                     self._attend(worker, pending)
+            self._listen(count, now=True)
         finally:
             self._stop_workers()
-            self.budget.unlink(missing_ok=True)
+            self._sweep()
         if pending:
             raise RunFailed(
                 f"{self.step.name}: the runner ended without a record of {len(pending)} shards:"
@@ -94,6 +99,19 @@ class Supervisor:
         if code != DONE:
             self._charge(worker, code)
             raise RunFailed(f"{self.step.name}: its models cannot be loaded; its log: {worker.log}")
+
+    def _sweep(self) -> None:
+        """Take away what workers only share while they run."""
+        for path in (self.budget, *self.folder.glob(f"{self.step.name}-*.part")):
+            path.unlink(missing_ok=True)
+
+    def _listen(self, count: int, now: bool = False) -> None:
+        """Read once a second how far each worker is in its unit, where it says so."""
+        if now or time.monotonic() - self.listened > LISTEN_S:
+            self.listened = time.monotonic()
+            stems = [self.folder / f"{self.step.name}-{number}" for number in range(count)]
+            parts = [read_part(stem.with_suffix(".in_flight")) for stem in stems]
+            self.progress.parts = [part for part in parts if part is not None]
 
     def _stop_workers(self) -> None:
         for worker in self.workers.values():

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from manifests.files import read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord
 from manifests.shards import write_shard
 from manifests.tombstones import value_digest
-from pipeline.execution.in_flight import InFlight, batches
+from pipeline.execution.in_flight import InFlight, Part, batches
 from pipeline.execution.step import Unit
 from pipeline.steps.fetch.attempts import Past, carried, history, write_ledger
 from pipeline.steps.fetch.local_images import OwnPictures
@@ -33,6 +34,7 @@ from pipeline.steps.fetch.pairs import Attempt, Result, Spool, dropped_of, pairs
 if TYPE_CHECKING:
     from filters.fetch.budget import Share
     from filters.fetch.sites import SiteCache
+    from filters.fetch.tally import Tally, Watch
 
 THEIR_ROWS = 1000
 """Rows that img2dataset gets at a time: when a decoder takes the worker along, these are under suspicion."""
@@ -107,7 +109,7 @@ class FetchWorker:
     def _ours(self, unit: Unit, wanted: list[dict[str, Any]], in_flight: InFlight) -> Iterator[Download]:
         """Yield what our client, or the folder that came with the input, and our image gate make of the rows, as they
         come."""
-        for answer in self._answers(wanted):
+        for answer in self._answers(wanted, partial(_tell, unit.name, in_flight)):
             with in_flight.working_on(unit.name, [answer.uid]):
                 got = Download(
                     answer.uid,
@@ -127,12 +129,14 @@ class FetchWorker:
                 except ImageFault as fault:
                     yield replace(got, reason=fault.reason, detail=fault.detail)
 
-    def _answers(self, wanted: list[dict[str, Any]]) -> Iterator[Answer]:
+    def _answers(self, wanted: list[dict[str, Any]], watch: "Watch") -> Iterator[Answer]:
         """Ask for the rows; where lists of hashes are to be asked, bodies stay in memory until their digests are
         known."""
         if self.own:
             return self.own.answers(wanted)
-        return fetch_all(_requests(wanted), self.config, self.memory, held=bool(self.named), share=self.share)
+        return fetch_all(
+            _requests(wanted), self.config, self.memory, held=bool(self.named), share=self.share, watch=watch
+        )
 
     def _stored(self, got: Download, body: bytes) -> Download:
         """Let a body through the image gate and hash the picture. Raises ImageFault."""
@@ -190,6 +194,11 @@ class FetchWorker:
             for entry in sorted(self.details, key=lambda entry: entry["uid"]):
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self.details.clear()
+
+
+def _tell(unit: str, in_flight: InFlight, tally: "Tally") -> None:
+    """Leave word for the driver how far the unit is."""
+    in_flight.tell(Part(unit, tally.done, tally.total, tally.slowest))
 
 
 def _requests(rows: list[dict[str, Any]]) -> list[Request]:

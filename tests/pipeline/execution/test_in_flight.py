@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pipeline.execution.in_flight import InFlight, batches, last_sign, read_in_flight
+from pipeline.execution.in_flight import InFlight, Part, batches, last_sign, part_path, read_in_flight, read_part
 
 ROWS = [(bytes([number]) * 16, number) for number in range(6)]
 
@@ -68,3 +68,34 @@ def test_the_last_sign_of_life_is_when_the_file_was_written(tmp_path):
     assert last_sign(path) == 1234.5
     InFlight(path)._write({})
     assert last_sign(path) > 1234.5
+
+
+def test_a_worker_says_how_far_it_is_and_counts_the_units_before(tmp_path):
+    path = tmp_path / "fetch-0.in_flight"
+    assert read_part(path) is None
+    InFlight(path).tell(Part("00000", 3, 10, (("a.example", 7, 1.5),)))
+    assert read_part(path) == Part("00000", 3, 10, (("a.example", 7, 1.5),), 0)
+    InFlight(path).tell(Part("00000", 10, 10))
+    InFlight(path).tell(Part("00001", 1, 5))  # a unit has an InFlight of its own
+    assert read_part(path) == Part("00001", 1, 5, (), 10)
+    InFlight(path).tell(Part("00001", 4, 5))
+    InFlight(path).tell(Part("00002", 0, 5))
+    assert read_part(path) == Part("00002", 0, 5, (), 14)
+    assert [file.name for file in tmp_path.iterdir()] == ["fetch-0.part"]
+    InFlight().tell(Part("00000", 3, 10))  # a driver without a file says nothing
+
+
+def test_names_of_strangers_are_shown_as_a_terminal_may_show_them(tmp_path):
+    path = tmp_path / "x.in_flight"
+    InFlight(path).tell(Part("0", 0, 1, (("\x1b[2Jé" + "a" * 100, 1, 1.0),)))
+    (host,) = read_part(path).slowest
+    assert host == ("?[2J?" + "a" * 55, 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", '{"unit": "0', "[]", '{"unit": "0", "done": "x", "total": 1, "slowest": [], "before": 0}', "a" * 9999],
+)
+def test_what_is_no_word_of_a_worker_is_passed_over(tmp_path, text):
+    part_path(tmp_path / "x.in_flight").write_text(text)
+    assert read_part(tmp_path / "x.in_flight") is None

@@ -12,6 +12,7 @@ import pytest
 from manifests.weights import WeightsFile
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.errors import RunFailed
+from pipeline.execution.in_flight import InFlight, Part
 from pipeline.execution.progress import Progress
 from pipeline.execution.supervisor import Supervisor, do_units, preflight
 from pipeline.recipes.schema import RecipeError
@@ -194,6 +195,22 @@ def test_units_are_dealt_to_workers_and_one_without_its_record_fails_the_run(tmp
     with pytest.raises(RunFailed, match="of 1 shards: 00000"):
         supervisor.run(units[:1])  # no worker is started without a unit
     assert [worker.job.runtime["budget"] for worker in server.workers] == [""]  # alone: nothing to share
+
+
+def test_how_far_the_workers_are_is_read_once_a_second_and_swept_away(tmp_path, monkeypatch):
+    supervisor, _, units = supervised_by_fakes(monkeypatch, tmp_path, 2, [0, 0])
+    supervisor.folder.mkdir(parents=True)
+    stem = supervisor.folder / "counting-1"
+    for done in (3, 4):
+        InFlight(stem.with_suffix(".in_flight")).tell(Part("00000", done, 9))
+        supervisor._listen(2)
+        assert supervisor.progress.parts == [Part("00000", 3, 9)]  # the second look comes too early
+    supervisor._listen(2, now=True)
+    assert supervisor.progress.parts == [Part("00000", 4, 9)]
+    supervisor.budget.write_bytes(b"")
+    with pytest.raises(RunFailed):
+        supervisor.run(units)
+    assert not [path for path in supervisor.folder.iterdir() if path.suffix in (".part", ".budget")]
 
 
 def test_a_worker_that_cannot_load_the_models_fails_the_check(tmp_path, monkeypatch):

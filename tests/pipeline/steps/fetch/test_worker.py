@@ -19,7 +19,7 @@ from manifests.files import write_table
 from manifests.schema import COLUMNS, DIGESTS
 from manifests.shards import read_shard
 from manifests.tombstones import value_digest
-from pipeline.execution.in_flight import InFlight
+from pipeline.execution.in_flight import InFlight, Part, read_part
 from pipeline.execution.reuse import set_aside
 from pipeline.execution.step import Unit
 from pipeline.inputs.files import InputFile
@@ -170,6 +170,16 @@ def test_from_the_web_the_same_pairs_come_with_their_status(tmp_path, web):
     assert record.rows_out == 2
     row = pq.read_table(tmp_path / "pairs" / "00000.parquet").to_pylist()[0]
     assert [row[name] for name in ("width", "height", "original_width", "original_height")] == [64, 64, 96, 96]
+
+
+def test_the_driver_is_told_how_far_the_shard_is(tmp_path, web):
+    config = FetchConfig(
+        allow_addresses=["127.0.0.0/8"], connect_to={"pictures.test": web}, host_rate=10_000, user_agent="t/1 (a@b.org)"
+    )
+    worker = FetchWorker(tmp_path, config, ImageLimits(store_side=64), SiteCache())
+    path = tmp_path / "fetch-0.in_flight"
+    worker.run(planned(tmp_path, [f"http://pictures.test/{name}" for name in NAMES]), InFlight(path))
+    assert read_part(path) == Part("00000", 4, 4)
 
 
 CAPTIONS = [
