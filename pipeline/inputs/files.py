@@ -124,7 +124,7 @@ def _kind(url: str, dataset: Dataset) -> str:
     except OSError:
         return "?"
     named = named_format(url)
-    if dataset.kind == "parquet" and kind not in ("parquet", "tar", "zip", "arrow", "empty"):
+    if dataset.kind == "parquet" and kind not in ("parquet", "tar", "zip", "arrow"):
         by_content = kind in ("jsonl", "array") and not url.endswith(".parquet")
         return TEXT if named or by_content else kind
     if dataset.kind == "jsonl" and kind == "text" and named in ("csv", "tsv", "txt"):

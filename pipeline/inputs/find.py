@@ -37,6 +37,7 @@ class Listing:
     """Names that the run folder's list has: what was read before hidden files were passed over stays."""
     paths: set[str] = field(default_factory=set)
     hidden: list[str] = field(default_factory=list)
+    barred: list[str] = field(default_factory=list)
     beside: list[str] = field(default_factory=list)
 
     def add_folder(self, filesystem: Any, folder: str) -> None:
@@ -47,7 +48,7 @@ class Listing:
         self.beside += sorted({*found} - {*first}) if first else []
 
     def _in_folder(self, filesystem: Any, folder: str) -> Iterator[str]:
-        for path in walk(filesystem, folder, self.hidden):
+        for path in walk(filesystem, folder, self.hidden, self.barred):
             if path.endswith((*self.dataset.endings, *self.dataset.text_endings)):
                 if not _is_hidden(path.rpartition("/")[2]) or self._is_known(path):
                     yield path
@@ -78,9 +79,14 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(HIDDEN)
 
 
-def walk(filesystem: Any, folder: str, hidden: list[str] | None = None) -> Iterator[str]:
+def walk(
+    filesystem: Any, folder: str, hidden: list[str] | None = None, barred: list[str] | None = None
+) -> Iterator[str]:
     """Yield the paths of the files below a folder, to any depth; no run folder is entered. With `hidden`, neither are
-    hidden folders: they are added to it. Of a folder that links reach twice the files come once."""
+    hidden folders: they are added to it. Of a folder that links reach twice the files come once.
+
+    A folder that may not be read is added to `barred`. Raises OSError for the folder itself.
+    """
     waiting, seen = [folder.rstrip("/")], set[tuple[int, int]]()
     while waiting:
         here = waiting.pop()
@@ -90,6 +96,9 @@ def walk(filesystem: Any, folder: str, hidden: list[str] | None = None) -> Itera
             if (status.st_dev, status.st_ino) in seen or is_run(Path(here or "/")):
                 continue
             seen.add((status.st_dev, status.st_ino))
+        if is_local and barred is not None and here != folder.rstrip("/") and not os.access(here, os.R_OK | os.X_OK):
+            barred.append(f"{here}/")
+            continue
         for path, is_folder in _local_entries(here) if is_local else _remote_entries(filesystem, here):
             if not is_folder:
                 yield path
@@ -166,6 +175,7 @@ def find_files(recipe: Recipe, notes: list[str] | None = None) -> list[str]:
     hidden = [path for path in listing.hidden if not listing._is_known(path)]
     said = [
         *_said(hidden, "hidden files and folders are passed over (their names begin with . or _)"),
+        *_said(listing.barred, "folders may not be read"),
         *_said(
             listing.beside, f"files are not read, as {dataset.endings[0]} files are beside them; name them to read them"
         ),

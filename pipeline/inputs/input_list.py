@@ -9,10 +9,11 @@ import pyarrow as pa
 from manifests.files import FormatError, read_json, write_json
 from manifests.journal import records_of
 from pipeline.inputs.files import InputFile
+from pipeline.inputs.find import LEDGER
 from pipeline.inputs.parquet import RowGroups
 from pipeline.recipes.schema import RecipeError
 
-LEDGER = "input.json"
+__all__ = ["LEDGER", "input_batches", "register_files", "registered_files"]
 
 
 def register_files(root: Path, files: list[InputFile]) -> list[InputFile]:

@@ -2,6 +2,8 @@
 
 import hashlib
 import mmap
+import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -37,9 +39,14 @@ def parsing(url: str) -> Iterator[None]:
 
 
 def open_input(url: str) -> Any:
-    """Open one input file for reading, local or remote, as a binary file with random access."""
+    """Open one input file for reading, local or remote, as a binary file with random access. Raises OSError, for what
+    is no plain file too: a pipe waits for its writer without an end."""
     filesystem, path = fsspec.url_to_fs(url)
-    return pa.OSFile(path) if is_local(url) else filesystem.open(path, "rb", cache_type="none")
+    if not is_local(url):
+        return filesystem.open(path, "rb", cache_type="none")
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(f"not a plain file: {path}")
+    return pa.OSFile(path)
 
 
 def is_local(url: str) -> bool:

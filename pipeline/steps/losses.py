@@ -12,6 +12,8 @@ from pipeline.inputs.input_list import registered_files
 
 UNREAD = ("bad_url", "broken_line")
 """Reasons of rows without a URL: a file that has no others is lost, though each of its rows is counted."""
+SAMPLED = 10
+"""Rows that a sample must have of a file before it is lost by them."""
 
 
 def lost_input(step: Step) -> list[dict[str, Any]]:
@@ -49,17 +51,19 @@ def _broken_rows(root: Path, step: str) -> set[tuple[str, int]]:
 
 
 def _without_urls(step: Step) -> list[dict[str, Any]]:
-    """Return the files of which no row can be read: each is a broken line or bears no URL."""
-    rows, unread = Counter[str](), Counter[str]()
+    """Return the files of which no row can be read: each is a broken line or bears no URL. A few rows of a sample do
+    not say so of a file."""
+    rows, unread, least = Counter[str](), Counter[str](), 1
     records = {record.shard: record for record in records_of(step.root, step.name)}
     for unit in step.plan() if any(map(_is_unread, records.values())) else ():
+        least = 1 if unit.reads["bound"] is None else SAMPLED
         if record := records.get(unit.name):
             rows[unit.reads["name"]] += record.rows_in
             unread[unit.reads["name"]] += _unread_rows(record)
     return [
         {"kind": "urls", "name": name, "fault": "no URL can be read in any of its rows", "rows": count}
         for name, count in rows.items()
-        if count and count == unread[name]
+        if count >= least and count == unread[name]
     ]
 
 

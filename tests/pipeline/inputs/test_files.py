@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import io
 import json
+import os
 import sys
 import tarfile
 import types
@@ -309,6 +310,19 @@ def test_a_format_that_cannot_be_read_says_which_can(tmp_path, name, data, says)
     (tmp_path / name).write_bytes(data)
     with pytest.raises(RecipeError, match=says):
         look_at_inputs(recipe("laion-coco", str(tmp_path / name)))
+
+
+def test_a_file_without_rows_is_no_loss_and_a_pipe_is_one(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"\n"))
+    (tmp_path / "c.csv").write_text("URL,TEXT\n")
+    os.mkfifo(tmp_path / "d.parquet")
+    made = recipe("laion-coco", f"{tmp_path}/*", tmp_path / "run")
+    files = with_tables(made, look_at_inputs(made))
+    assert [(file.name, file.rows) for file in files if not file.fault] == [
+        (name, 0) for name in ("a.csv", "b.txt.gz", "c.csv")
+    ]
+    assert files[3].fault == f"cannot be opened: not a plain file: {tmp_path}/d.parquet"
 
 
 def test_a_table_in_text_is_none_of_local_pictures(tmp_path):

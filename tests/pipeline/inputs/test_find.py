@@ -1,5 +1,7 @@
 """The files that input.files means: nested folders, names with wildcards in them, hidden files passed over and said."""
 
+import os
+
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -151,3 +153,13 @@ def test_a_hidden_file_that_a_run_was_made_from_stays(tmp_path):
     for pattern in (tmp_path / "in", f"{tmp_path}/in/*.parquet"):
         again = recipe(pattern, tmp_path / "run")
         assert [file.name for file in register_files(again.root, look_at_inputs(again))] == ["_a.parquet", "b.parquet"]
+
+
+def test_a_folder_that_may_not_be_read_is_passed_over_and_said(tree, monkeypatch):
+    make, found = tree
+    folder = make("a.parquet", "lost+found/b.parquet")
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "lost+found" not in str(path) and allowed(path, mode))
+    notes = []
+    assert found(folder, notes=notes) == ["a.parquet"]
+    assert notes == [f"1 folders may not be read, such as {folder}/lost+found/"]

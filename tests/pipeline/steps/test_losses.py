@@ -16,7 +16,7 @@ from pipeline.steps.select import Select
 def lost(tmp_path):
     """Return a function: file name -> its URLs (None: no table at all), rows of a unit -> (the losses, the counts)."""
 
-    def look(files, unit_rows=100):
+    def look(files, unit_rows=100, **more):
         (tmp_path / "in").mkdir()
         for name, urls in files.items():
             path = tmp_path / "in" / name
@@ -24,7 +24,7 @@ def lost(tmp_path):
                 path.write_bytes(b"no table")
             else:
                 pq.write_table(pa.table({"URL": urls}), path, row_group_size=2)
-        values = {"files": f"{tmp_path}/in/*.parquet", "unit_rows": unit_rows}
+        values = {"files": f"{tmp_path}/in/*.parquet", "unit_rows": unit_rows, **more}
         recipe = parse_recipe({"input": values, "output": {"root": f"{tmp_path}/run"}, "tier": {"a": {"size": 64}}})
         register_files(recipe.root, look_at_inputs(recipe))
         step = Select(recipe, recipe.root)
@@ -52,3 +52,12 @@ def test_a_file_of_several_units_is_lost_only_where_all_of_them_are(lost):
 
 def test_an_empty_table_lost_nothing(lost):
     assert lost({"a.parquet": pa.array([], pa.string())}) == []
+
+
+def test_a_few_rows_of_a_sample_do_not_say_that_a_file_has_no_url(lost):
+    """Of 100 rows without a URL about 5 are chosen, and of 1,000 about 50."""
+    texts = {"a.parquet": 100, "b.parquet": 1000}
+    files = {name: pa.array([f"no URL {name} {n}" for n in range(count)]) for name, count in texts.items()}
+    found = lost(files, sample=0.05)
+    assert [name for _, name, _ in found] == ["b.parquet"]
+    assert 20 < found[0][2] < 100
