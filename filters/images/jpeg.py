@@ -12,6 +12,7 @@ APP0, EXIF_XMP, ICC_MPF, IPTC, ADOBE, COMMENT = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0x
 ALONE = {0x01, SOI, *range(0xD0, 0xD8)}  # markers without a length (ITU T.81, B.1.1.3)
 FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame; C4, C8 and CC are tables and an extension
 USUAL = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive: Huffman coded
+TABLES = FRAMES | {0xC4, 0xCC, 0xDB, 0xDD}  # what a decoder needs: frame, Huffman, arithmetic, quantisation, restarts
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 MAX_SEGMENTS = 4_096  # an honest header has some dozens; 64 KB each
 MAX_SCANS = 100  # encoders make about ten; each costs a pass over the whole picture
@@ -50,7 +51,7 @@ class _Walk:
             self.kept.append(short)
         elif marker in range(APP0, APP0 + 16) or marker == COMMENT:
             self._note(marker, body)
-        elif marker not in ALONE and not self.is_done:
+        elif marker in TABLES and not self.is_done:
             self.kept.append(segment(marker, body))
 
     def _note(self, marker: int, body: bytes) -> None:

@@ -28,6 +28,8 @@ PATHS = {
     "/noai.jpg": "opted_out",
     "/html": "corrupt",
     "/cut.jpg": "corrupt",
+    "/half.jpg": "truncated",
+    "/payload.jpg": None,
     "/million.png": "too_many_pixels",
     "/empty": "empty_body",
     "/404": "http_404",
@@ -50,11 +52,14 @@ ELSEWHERE = {
     "http://nowhere.invalid/": "dns",
     "not a url": "bad_url",
 }
+WITH_COMMENT = encode(corners(), "JPEG", comment=b"a place")
 LARGE = encode(corners(480, 320), "PNG")
 BEHAVIOURS = {
     "/p.jpg": lambda x: x.answer(PICTURE),
     "/large.png": lambda x: x.answer(LARGE),
     "/noai.jpg": lambda x: x.answer(PICTURE, "200 OK", "X-Robots-Tag: noai"),
+    "/half.jpg": lambda x: x.answer(PICTURE[:-30] + PICTURE[-2:]),
+    "/payload.jpg": lambda x: x.answer(WITH_COMMENT + b"a payload"),
     "/cut.jpg": lambda x: x.answer(PICTURE[:300]),
     "/million.png": lambda x: x.answer(encode(Image.new("1", (2000, 1000)), "PNG")),
 }
@@ -82,6 +87,9 @@ def test_pictures_statuses_and_receipts(downloads: dict[str, Download]) -> None:
     kept, small = downloads["/p.jpg"].stored, downloads["/large.png"].stored
     assert kept is not None
     assert kept.jpeg == PICTURE
+    stripped = downloads["/payload.jpg"].stored
+    assert stripped is not None
+    assert stripped.jpeg == PICTURE
     assert small is not None
     assert Image.open(io.BytesIO(small.jpeg)).size == (96, 64) == (small.width, small.height)
     assert (small.original_width, small.original_height) == (480, 320)

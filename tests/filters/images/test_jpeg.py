@@ -77,6 +77,13 @@ def test_what_hangs_on_to_the_marks_of_colour_is_cut_off() -> None:
     assert found.metadata == ()
 
 
+@pytest.mark.parametrize("marker", [0xC8, 0xDC, 0xDE, 0xDF, 0xF0, 0xF7, 0xFD, 0x02, 0xBF])
+def test_segments_that_no_decoder_needs_are_left_out(marker: int) -> None:
+    """Reserved ones, those of extensions, and the number of lines, which the frame says already: 64 KB each."""
+    found = outline(SOI + segment(marker, b"secret") + PLAIN[2:])
+    assert (found.pixels, found.metadata) == (PLAIN, ())
+
+
 def test_the_picture_ends_with_its_end_mark() -> None:
     """A second picture (MPF, MPO), a film, an archive: what follows is none of it."""
     second = SOI + segment(0xE2, b"MPF\0II") + PLAIN[2:]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from filters.images.decode import open_picture, store
+from filters.images.decode import ImageLimits, open_picture, store
 from filters.images.header import ImageFault
 from filters.images.srgb import MAX_PROFILE, is_srgb, to_srgb, upright
 from tests.support.picture_files import (
@@ -90,6 +90,37 @@ def test_colour_profiles_are_applied(format_: str) -> None:
     again = Image.open(io.BytesIO(stored.jpeg))
     assert quarters(again) == [BLUE, RED, GREEN, WHITE]
     assert "icc_profile" not in again.info
+
+
+def display_p3() -> bytes:
+    """Return an sRGB profile with Display P3's primaries, adapted to D50 (Apple's profile has the same numbers)."""
+    profile = bytearray(srgb())
+    places = {
+        bytes(profile[at : at + 4]): int.from_bytes(profile[at + 4 : at + 8], "big") for at in range(132, 300, 12)
+    }
+    primaries = {
+        b"rXYZ": (0.51512, 0.24120, -0.00105),
+        b"gXYZ": (0.29198, 0.69225, 0.04189),
+        b"bXYZ": (0.15710, 0.06657, 0.78407),
+    }
+    for name, values in primaries.items():
+        struct.pack_into(">3i", profile, places[name] + 8, *(round(value * 65_536) for value in values))
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_display_p3_is_turned_to_srgb_also_in_a_file_that_fits(format_: str) -> None:
+    """P3's (234, 51, 35) is sRGB's red, its (117, 251, 76) sRGB's green: the published corners of sRGB within P3."""
+    picture = Image.new("RGB", (48, 32), (234, 51, 35))
+    picture.paste((117, 251, 76), (24, 0, 48, 32))
+    assert not is_srgb(display_p3())
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(format_, {"quality": 100})
+    data = encode(picture, format_, icc_profile=display_p3(), **options)
+    for seen in (open_picture(data, LIMITS), Image.open(io.BytesIO(store(data, LIMITS).jpeg))):
+        assert pixel(seen, 12, 16) == pytest.approx((255, 0, 0), abs=6)
+        assert pixel(seen, 36, 16) == pytest.approx((0, 255, 0), abs=6)
+    kept = store(data, ImageLimits(store_side=64, keep_metadata=True)).jpeg
+    assert "icc_profile" not in Image.open(io.BytesIO(kept)).info  # turned colours under it would be turned twice
 
 
 def test_colour_profiles_reach_palettes_alpha_and_grey() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from filters.digest_lists import DigestLists
 from filters.exclude import Listed
@@ -27,6 +28,7 @@ from pipeline.steps.fetch import worker as worker_module
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import METADATA, Attempt, Result, Spool
 from pipeline.steps.fetch.worker import FetchWorker
+from tests.support.picture_files import encode
 from tests.support.records import uid
 from tests.support.refusing_files import jpeg_with, refusing, standard
 from tests.support.small_web import jpeg, picture
@@ -332,3 +334,21 @@ def test_what_was_carried_over_is_held_against_a_list_that_came_since(local):
     again = replace(worker, own=gone, details=[], named=named)
     assert again.run(unit, InFlight()).dropped == {"missing_file": 1, "not_an_image": 1, "removed": 1}
     assert [key for key, _ in read_shard(worker.root / "pairs" / "00000.tar")] == [uid(0).hex()]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_only_the_picture_itself_reaches_the_tar_unless_the_recipe_keeps_metadata(local, tmp_path, keep):
+    """A comment, a place, and 768 KB behind the end mark; of a picture that lies there in half, nothing."""
+    worker, unit = local
+    exif = Image.Exif()
+    exif[0x8825] = {1: "N", 2: (48.0, 51.0, 24.0)}
+    plain = encode(picture(0), "JPEG")
+    told = encode(picture(0), "JPEG", exif=exif, comment=b"hello")
+    payload = bytes(range(256)) * 3_000
+    (tmp_path / "p" / "0.jpg").write_bytes(told + payload)
+    (tmp_path / "p" / "2.jpg").write_bytes(plain[: len(plain) // 2] + plain[-2:])
+    record = replace(worker, limits=ImageLimits(keep_metadata=keep)).run(unit, InFlight())
+    assert record.dropped == {"missing_file": 1, "not_an_image": 1, "truncated": 1}
+    ((_, sample),) = read_shard(worker.root / "pairs" / "00000.tar")
+    assert sample["jpg"] == (told if keep else plain)
+    assert payload[:4096] not in (worker.root / "pairs" / "00000.tar").read_bytes()
