@@ -1,5 +1,6 @@
 """pipeline/cli/recheck.py: what is printed, and what is refused."""
 
+import json
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -7,6 +8,7 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.cli.recheck import recheck_document, recheck_lines
 from pipeline.maintenance.recheck import Rechecked
+from tests.support.small_web import KEPT
 
 DONE = Rechecked(1234, 1000, 200, {"timeout": 34}, {"robots.txt": 200}, Path("run/recheck/refused.csv"))
 
@@ -33,3 +35,12 @@ def test_folders_that_are_no_run_end_with_2(tmp_path):
     for folder, says in ((str(tmp_path), "no run folder"), ("", "is empty; wanted")):
         done = CliRunner().invoke(app, ["recheck", folder])
         assert (done.exit_code, done.stdout, says in done.stderr) == (2, "", True), done.output
+
+
+def test_the_command_prints_the_document_and_writes_the_list(run, web):
+    done = CliRunner().invoke(app, ["recheck", str(run), "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert (document["rows"], document["allowed"], document["refused"]) == (KEPT, KEPT, 0)
+    assert Path(document["list"]).read_text() == "uid,reason,rule,value\n"
+    assert "recheck  21 rows" in done.stderr
