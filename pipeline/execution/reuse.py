@@ -7,7 +7,7 @@ that the bytes do not depend on it. An index, made once a step, leads a unit to 
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +57,20 @@ def link(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def set_aside(root: Path, step: str, records: Iterable[ShardRecord]) -> None:
-    """Keep the tables and tars of these records under `.earlier/STEP/` while their shards are made anew."""
-    folder = root / UNDER_WAY / step
+def set_aside(root: Path, step: str, records: Iterable[ShardRecord]) -> list[str]:
+    """Keep the tables and tars of these records under `.earlier/STEP/` while their shards are made anew; return what to
+    tell of files that are lost."""
+    folder, said = root / UNDER_WAY / step, []
     for record in records:
         name = digest_of([[file.path, file.sha256] for file in record.files])[:24]
         whole = [file for file in record.files if Path(file.path).suffix in KEPT and file.is_whole(root)]
         marked = stamped(root / file.path for file in whole)
-        if marked is None or (folder / f"{name}.json").exists():
+        if (folder / f"{name}.json").exists():
+            continue
+        lost = [file.path for file in record.files if Path(file.path).suffix in KEPT and file not in whole]
+        if marked is None or lost:
+            said.append(_lost(step, record, lost or [file.path for file in record.files], marked is None))
+        if marked is None:
             continue
         files, table = [], ""
         for file in whole:
@@ -73,12 +79,18 @@ def set_aside(root: Path, step: str, records: Iterable[ShardRecord]) -> None:
             files.append(FileRecord(kept, file.sha256, file.bytes))
             table = kept if root / file.path == marked[0] else table
         Group(folder, name, step, marked[1], record.rows_in, table, tuple(files)).write()
+    return said
 
 
-def adopt(root: Path, step: str) -> None:
+def _lost(step: str, record: ShardRecord, paths: Sequence[str], whole: bool) -> str:
+    rows = f"its {record.rows_in:,} rows are" if whole else "what it held is"
+    return f"warning: {step}: {paths[0]} is missing or damaged: {rows} not set aside"
+
+
+def adopt(root: Path, step: str) -> list[str]:
     """Write records for what an older version left below `.earlier/STEP/`, as its files are now; drop what has no
-    readable table."""
-    folder = root / UNDER_WAY / step
+    readable table, and return what to tell of it."""
+    folder, said = root / UNDER_WAY / step, []
     names = sorted({path.name.rpartition("-")[0] for path in unrecorded(folder)})
     for name in names:
         paths = sorted(path for path in folder.glob(f"{name}-*") if path.suffix in KEPT)
@@ -86,11 +98,13 @@ def adopt(root: Path, step: str) -> None:
         if marked is None:
             for path in paths:
                 path.unlink()
+                said.append(f"warning: {step}: {path.relative_to(root)} is damaged and dropped")
             continue
         files = tuple(FileRecord.of(folder, path) for path in paths)
         with open_table(marked[0]) as file:
             rows = file.metadata.num_rows
         Group(folder, name, step, marked[1], rows, marked[0].name, files).write()
+    return said
 
 
 def note_places(root: Path, step: str, made_by: Collection[str]) -> None:

@@ -264,10 +264,9 @@ def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:
 
 def _keep_earlier(step: Step, before: Collection[str], pending: Sequence[Unit]) -> None:
     """Set the shards that the plan makes anew or holds no more aside, and note for the workers where rows lie."""
-    adopt(step.root, step.name)
-    set_aside(
-        step.root, step.name, [record for record in records_of(step.root, step.name) if record.shard not in before]
-    )
+    replaced = [record for record in records_of(step.root, step.name) if record.shard not in before]
+    for line in [*adopt(step.root, step.name), *set_aside(step.root, step.name, replaced)]:
+        print(line, file=sys.stderr)
     if pending:
         note_places(step.root, step.name, {unit.reads["made_by"] for unit in pending})
 

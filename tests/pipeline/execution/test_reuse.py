@@ -62,7 +62,9 @@ def test_a_unit_opens_only_the_groups_that_hold_its_rows(tmp_path, monkeypatch):
 def test_a_damaged_file_is_not_set_aside_and_what_was_outlives_its_shard(tmp_path):
     whole, damaged = scores(tmp_path, "0", [(uid(0), "a")]), scores(tmp_path, "1", [(uid(1), "b")])
     (tmp_path / "scores/1.parquet").write_bytes(b"PAR1")
-    set_aside(tmp_path, "score", [whole, damaged])
+    assert set_aside(tmp_path, "score", [whole, damaged]) == [
+        "warning: score: scores/1.parquet is missing or damaged: its 1 rows are not set aside"
+    ]
     (tmp_path / "scores/0.parquet").unlink()
     assert values(tmp_path, "one") == {(0, "a"): "0"}
 
@@ -99,7 +101,8 @@ def test_what_an_older_version_left_is_taken_up_as_it_is(set_apart):
         path.unlink()
     (folder / "torn-scores.parquet").write_bytes(b"PAR1")
     assert values(set_apart, "one") == {}
-    adopt(set_apart, "score")
+    said = adopt(set_apart, "score")
+    assert said == ["warning: score: .earlier/score/torn-scores.parquet is damaged and dropped"]
     assert len(groups(set_apart, UNDER_WAY, "score")) == 3
     assert not (folder / "torn-scores.parquet").exists()
     assert values(set_apart, "one") == {(0, "a"): "0", (1, "b"): "0", (2, "c"): "1"}

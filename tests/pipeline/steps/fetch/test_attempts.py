@@ -89,6 +89,15 @@ def test_reasons_that_are_asked_again_are_not_carried_over(earlier, spool):
     assert sorted(carried(past, ("http_5xx",), spool)) == [uid(0), uid(1), uid(2)]  # 503 was not the last word
 
 
+def test_of_a_shard_whose_tar_is_lost_the_failures_are_carried_and_it_is_said(tmp_path, results, spool):
+    ledger = write_ledger(tmp_path, UNIT, ROWS, results)
+    record = ShardRecord("00000", "key", (FileRecord("pairs/00000.tar", "ab", 10), ledger), 4, 4)
+    assert set_aside(tmp_path, "fetch", [record]) == [
+        "warning: fetch: pairs/00000.tar is missing or damaged: what it held is not set aside"
+    ]
+    assert sorted(carried(history(tmp_path, "x", [row["uid"] for row in ROWS]), (), spool)) == [uid(2)]
+
+
 def test_a_picture_that_is_not_there_any_more_is_asked_for(earlier, spool):
     past = history(earlier, "x", [row["uid"] for row in ROWS])
     next((earlier / ".earlier" / "fetch").glob("*.tar")).unlink()

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from filters.images.pdq import pdq_of_jpeg
+from manifests.aside import ASIDE, groups
 from manifests.manifest import Manifest
 from manifests.tombstones import read_tombstones
 from manifests.verify import verify_run
@@ -207,6 +208,18 @@ def test_a_list_that_came_after_the_picture_marks_it_and_remove_takes_it_out(pla
     assert remove(root, lists=[tmp_path / "late.txt"]).rows == 1
     assert holding(root, 2) == []
     assert is_whole(root)
+
+
+def test_what_a_list_names_goes_from_what_lies_aside_too(place, tmp_path, web):
+    """The pictures came before there were lists, and lie aside since other settings fetch them again."""
+    run = tmp_path / "run"
+    listed_run(place, run, "filter.exclude=[]")
+    listed_run(place, run, "filter.exclude=[]", "fetch.jpeg_quality=50")
+    assert sum(group.rows for group in groups(run, ASIDE, "fetch")) == 12
+    listed_run(place, run, "fetch.jpeg_quality=60")
+    assert {number: holding(run, number) for number in HITS} == {number: [] for number in HITS}
+    assert sum(group.rows for group in groups(run, ASIDE, "fetch")) == 16  # eight of each of the settings before
+    assert is_whole(run)
 
 
 def test_the_other_engine_is_refused_with_such_lists(place, tmp_path):
