@@ -1,6 +1,7 @@
 """Import what an extra of the package brings, and say in one sentence which extra is missing."""
 
-import importlib
+import importlib.util
+from collections.abc import Iterable
 from typing import Any
 
 from manifests.weights import WeightsError
@@ -17,6 +18,13 @@ def how_to_get(extra: str) -> str:
     return f"pip install '{PACKAGE}[{extra}]'"
 
 
+def require(packages: Iterable[str], extra: str) -> None:
+    """Raise MissingExtra for the first of these packages that is not there; none is imported."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise _missing(package, extra)
+
+
 def need(module: str, extra: str) -> Any:
     """Return the module. Raises MissingExtra, naming the command that installs it, where its package is not there.
 
@@ -29,4 +37,8 @@ def need(module: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise MissingExtra(f"the package {package!r} is not installed. Get it with: {how_to_get(extra)}") from error
+        raise _missing(package, extra) from error
+
+
+def _missing(package: str, extra: str) -> MissingExtra:
+    return MissingExtra(f"the package {package!r} is not installed. Get it with: {how_to_get(extra)}")

@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from filters.fetch.optout import OPT_OUTS
+from manifests.extras import require
 
+PACKAGES = ("aiohttp", "brotli", "http_sf", "publicsuffixlist", "simplejpeg")
+"""What getting pictures needs beside the package's own dependencies: the extra `fetch`."""
 CONTACT = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|https?://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 """An e-mail address or a web page."""
 PART = r"(\[[^\]]*\]|[^:\[\]]*)"
@@ -17,6 +20,11 @@ WANTED = (
     '{ "host" = "addr:port" }, { "host:port" = "addr:port" } or ["HOST:PORT:ADDR:PORT"]; an empty HOST or PORT stands'
     " for any, an empty ADDR or target PORT for the URL's own; IPv6 in [brackets]"
 )
+
+
+def require_packages() -> None:
+    """Raise MissingExtra where a package that getting pictures needs is not installed."""
+    require(PACKAGES, "fetch")
 
 
 def split_host_port(text: str) -> tuple[str, int | None]:

@@ -36,9 +36,12 @@ def recheck(
     Exit codes: 0 done, whatever was found; 1 the run is damaged; 2 no run folder, pictures that came with the input, or
     a run that another command holds; 130 interrupted.
     """
+    from filters.fetch.config import require_packages
     from manifests.verify import is_run
     from pipeline.cli.runtime import run_context
     from pipeline.execution.run_folder import recipe_of_run
+
+    require_packages()
     from pipeline.maintenance.recheck import recheck_run
 
     root = Path(folder)

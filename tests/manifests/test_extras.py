@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from manifests.extras import MissingExtra, how_to_get, need
+from manifests.extras import MissingExtra, how_to_get, need, require
 from manifests.weights import WeightsError
 
 
@@ -17,6 +17,13 @@ def test_a_missing_package_is_a_sentence_that_names_the_extra(monkeypatch: pytes
     with pytest.raises(MissingExtra) as caught:
         need("timm.models", "score")
     assert str(caught.value) == "the package 'timm' is not installed. Get it with: pip install 'tessera-t2i[score]'"
+
+
+def test_packages_that_are_not_there_are_named_before_any_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    require(("json", "aiohttp"), "fetch")
+    monkeypatch.setitem(sys.modules, "brotli", None)
+    with pytest.raises(MissingExtra, match=r"'brotli' is not installed\..*\[fetch\]"):
+        require(("json", "brotli"), "fetch")
 
 
 def test_it_is_a_fault_of_the_machine_like_missing_weights() -> None:
@@ -41,6 +48,7 @@ def test_a_package_that_is_there_but_broken_says_so_itself(monkeypatch: pytest.M
         ),
         ("timm", "from filters.scorers.watermark_laion import build_detector as f; f()", "score"),
         ("onnxruntime", "from filters.scorers.onnx import open_session as f; f('x.onnx')", "score"),
+        ("http_sf", "from filters.fetch.config import require_packages as f; f()", "fetch"),
         ("resvg_py", "from pipeline.demo.pictures import render as f; f(b'<svg/>', 8)", "demo"),
     ],
 )

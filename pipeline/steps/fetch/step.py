@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from filters.barred import BarredUrls
 from filters.digest_lists import DigestLists
+from filters.fetch.config import require_packages
 from filters.fetch.img2dataset import LACKS, missing
 from filters.fetch.optout import FORMER, LATER
 from filters.images.decode import ImageLimits
@@ -116,6 +117,10 @@ class Fetch(Step):
         """Take out of select's ledger, the plan and the logs the rows whose pictures a list of hashes has named."""
         taken = take_out((Select(self.recipe, self.root, self.runtime), self))
         return [f"  removed by {name}: {rows:,} rows, of which nothing is left" for name, rows in sorted(taken.items())]
+
+    def check(self) -> None:
+        """Raise MissingExtra where a package of the extra `fetch` is not installed."""
+        require_packages()
 
     def notes(self) -> list[str]:
         """Warn of the other engine. Raises RecipeError where it cannot run."""
