@@ -216,7 +216,7 @@ def _look_at_table(url: str, name: str, recipe: Recipe, kind: str) -> InputFile:
         try:
             footer, names = read_footer(file, url)
         except BrokenInput as error:
-            is_other = kind not in ("parquet", "empty", "?")
+            is_other = kind not in ("parquet", "empty") and not (kind == "?" and url.endswith(".parquet"))
             hint = f" ({SAYS[kind]}; {READABLE})" if is_other else ""
             fault = f"not a readable Parquet file: {_first_line(error.cause)}{hint}"
             return InputFile(url, name, size, footer_sha256, fault=fault)

@@ -33,8 +33,9 @@ class Dataset:
 
     @property
     def text_endings(self) -> tuple[str, ...]:
-        """Return the endings of the text that a folder of it is read for where it has no file of `endings`."""
-        return {"parquet": TEXTS, "jsonl": LINES, "tar": ()}[self.kind]
+        """Return the endings of the text, and of Parquet tables by other names, that a folder of it is read for where
+        it has no file of `endings`."""
+        return {"parquet": (*TEXTS, ".parq", ".pq"), "jsonl": LINES, "tar": ()}[self.kind]
 
 
 SCORED = {"similarity": "similarity", "pwatermark": "pwatermark", "punsafe": "punsafe"}

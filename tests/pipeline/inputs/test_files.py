@@ -338,8 +338,13 @@ def test_faults_of_tables_in_text(tmp_path):
     (tmp_path / "b.csv").write_text("URL,URL\n")
     (tmp_path / "c.csv.gz").write_bytes(b"\x1f\x8b" + bytes(600))
     (tmp_path / "d.json").write_text("{\n}")
+    (tmp_path / "e.orc").write_bytes(b"ORC\0\xff" * 100)
+    (tmp_path / "f.parquet").write_bytes(b"\0\xff" * 100)
     faults = {file.name: file.fault for file in look_at_inputs(recipe("laion-coco", f"{tmp_path}/*"))}
     assert "(text; tables can be .parquet, .csv, .tsv, .txt (a URL a line), .json" in faults["a.parquet"]
+    assert "(something else; tables can be .parquet, .csv" in faults["e.orc"]
+    assert faults["f.parquet"].startswith("not a readable Parquet file: ")
+    assert "tables can be" not in faults["f.parquet"]
     assert faults["b.csv"] == "column 'URL' stands in it twice"
     assert faults["c.csv.gz"].startswith("cannot be unpacked: ")
     assert faults["d.json"].startswith("JSON that is no table; wanted an array of objects")

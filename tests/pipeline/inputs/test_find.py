@@ -106,12 +106,12 @@ def test_a_folder_that_exists_is_no_glob(tree):
 def test_tables_in_text_are_read_where_a_folder_has_no_parquet(tree):
     make, found = tree
     names = ["a.csv", "b.tsv.gz", "c/d.txt", "e.json.bz2", "f.jsonl.zst", "g.ndjson.xz", "h.tab"]
-    folder = make(*names, "i.md", "j.zip")
-    assert found(folder) == names
+    folder = make(*names, "i.md", "j.zip", "k.pq")
+    assert found(folder) == [*names, "k.pq"]
     make("z.parquet")
     notes = []
     assert found(folder, notes=notes) == ["z.parquet"]
-    said = "7 files are not read, as .parquet files are beside them; name them to read them, such as"
+    said = "8 files are not read, as .parquet files are beside them; name them to read them, such as"
     assert notes == [f"{said} {folder}/a.csv"]
     assert found([folder, folder / "a.csv"]) == ["a.csv", "z.parquet"]
 

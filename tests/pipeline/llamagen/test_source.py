@@ -127,6 +127,14 @@ def test_each_line_is_found_again_by_its_place(tmp_path):
     assert seen.dropped == [("blank_line", (1, 1), "b.v1.jsonl:1"), ("broken_line", (1, 2), "b.v1.jsonl:2")]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_caption(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(line("/1.jpg", "\ufeffone", "\ufefftwo"))
+    lines = Lines(tmp_path / "a.jsonl")
+    (place,) = lines.places(Counts())
+    assert lines.entry(place).texts == ("one", "two")
+    assert place.uid == uid_of("/1.jpg", "one")
+
+
 def test_a_half_character_is_replaced(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"image_path": "/\\ud83d.jpg", "text": ["half \\ud83d"]}\n')
     lines = Lines(tmp_path / "a.jsonl")

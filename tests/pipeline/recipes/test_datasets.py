@@ -15,7 +15,7 @@ def test_endings_of_files():
 def test_text_is_read_where_a_folder_has_nothing_else():
     more = {name: DATASETS[name].text_endings for name in ("columns", "jsonl", "img2dataset")}
     assert {".csv", ".tsv", ".txt", ".json", ".csv.gz", ".txt.zst"} < {*more["columns"]}
-    assert len(more["columns"]) == 7 * 5  # formats, each plain and packed in four ways
+    assert len(more["columns"]) == 7 * 5 + 2  # formats, each plain and packed in four ways; .parq and .pq
     assert (more["jsonl"], more["img2dataset"]) == ((".jsonl.gz", ".jsonl.bz2", ".jsonl.zst", ".jsonl.xz"), ())
 
 
