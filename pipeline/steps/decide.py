@@ -83,8 +83,9 @@ class Decide(Step):
         with connect(self.root) as connection:
             connection.register("gone", read_tombstones(self.root).places)
             _evaluate(connection, self.root, build_rules(self.recipe), values)
+            lacking = [] if _has_digests(self.root) else list(DIGESTS)
             for record in records_of(self.root, "select"):
-                table = _final_rows(connection, self.root / record.files[0].path, values, tiers)
+                table = _final_rows(connection, self.root / record.files[0].path, values, tiers).drop_columns(lacking)
                 if table.num_rows != record.rows_in:
                     raise AssertionError(
                         f"decide: {table.num_rows} final rows for the {record.rows_in} of {record.files[0].path}"
@@ -219,10 +220,22 @@ def _facts_sql(root: Path, values: Values, texts: list[str]) -> str:
         ORDER BY i.source, i.source_row"""
 
 
-def _pairs(root: Path) -> str:
-    """Return SQL of what is read of the pairs; those of shards of before have no digests."""
+def _known_digests(root: Path) -> dict[Path, bool]:
+    """Return table of pairs -> whether it has digests: those of shards of before have none."""
     paths = [root / record.files[1].path for record in records_of(root, "fetch")]
-    known = {path: DIGESTS[0] in read_schema(path).names for path in paths}
+    return {path: DIGESTS[0] in read_schema(path).names for path in paths}
+
+
+def _has_digests(root: Path) -> bool:
+    """Tell whether the ledger is to say digests: where all shards are of before, it stays as it was."""
+    known = _known_digests(root)
+    return not known or any(known.values())
+
+
+def _pairs(root: Path) -> str:
+    """Return SQL of what is read of the pairs."""
+    known = _known_digests(root)
+    paths = list(known)
     sizes, digests = "key, original_width, original_height", ", ".join(DIGESTS)
     none = ", ".join(f"NULL::VARCHAR AS {name}" for name in DIGESTS)
     parts = [

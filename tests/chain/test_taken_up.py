@@ -17,7 +17,7 @@ from pipeline.maintenance.remove.selectors import gather
 from pipeline.recipes.load import load_recipe
 from pipeline.stages.registry import STAGES
 from pipeline.stages.run import StageOptions, run_stage
-from tests.support.keep_runs import differing, without_beam
+from tests.support.keep_runs import differing, mend, without_beam
 from tests.support.old_run import COMMIT, REMOVED, has, make
 from tests.support.old_run import STAGES as NAMES
 
@@ -91,6 +91,22 @@ def test_a_run_killed_in_fetch_goes_on_to_the_same_rows(old, tmp_path):
     for folder in ("pairs", "ledger/fetch", "scores", "ledger/final"):
         assert without_digests(tmp_path / "run", folder) == without_digests(old["whole"], folder)
     assert is_whole(tmp_path / "run")
+
+
+@pytest.mark.parametrize("lost", ["pairs/00001.tar", "pairs/00001.parquet", "ledger/fetch/00001.parquet"])
+def test_a_shard_of_before_is_repaired_to_its_bytes(old, tmp_path, lost):
+    """It holds no digests of what was received, and gets none: its record names its bytes."""
+    shutil.copytree(old["whole"], tmp_path / "run")
+    (tmp_path / "run" / lost).write_bytes(b"damaged")
+    assert mend(tmp_path / "run").left == {}
+    assert differing(tmp_path / "run", old["whole"]) == []
+
+
+def test_a_ledger_of_before_is_made_again_to_its_bytes(old, tmp_path):
+    shutil.copytree(old["whole"], tmp_path / "run")
+    (tmp_path / "run" / "ledger/final/00000.parquet").write_bytes(b"damaged")
+    assert mend(tmp_path / "run").left == {}
+    assert differing(tmp_path / "run", old["whole"]) == []
 
 
 def test_a_run_killed_in_encode_goes_on_to_the_same_digest(old, tmp_path):

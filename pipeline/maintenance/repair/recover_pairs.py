@@ -16,6 +16,7 @@ from manifests.damage import scan
 from manifests.files import FormatError, parse_json, read_table, write_table
 from manifests.journal import FileRecord
 from manifests.reasons import IMAGE
+from manifests.schema import DIGESTS
 from manifests.shards import write_shard
 from manifests.tables import ATTEMPTS
 from pipeline.execution.reuse import stamp
@@ -45,7 +46,19 @@ def carry_pairs(root: Path, copy: Path, unit: Unit, local: bool) -> Unit:
     write_shard(paths[1], sorted(saved.items()))
     files = tuple(FileRecord.of(folder, path) for path in paths)
     Group(folder, stem, "fetch", made_by, ledger.num_rows, paths[0].name, files).write()
-    return replace(unit, reads={key: value for key, value in unit.reads.items() if key != "again"})
+    reads = {key: value for key, value in unit.reads.items() if key != "again"}
+    return replace(unit, reads={**reads, "digests": _digests_of_shard(copy, name, table, saved)})
+
+
+def _digests_of_shard(
+    copy: Path, name: str, table: Mapping[str, dict[str, Any]], saved: Mapping[str, dict[str, bytes]]
+) -> tuple[str, ...]:
+    """Return which digests of what was received the shard holds: those of before that there were any hold none, and
+    their bytes must come out the same."""
+    ledger = _table(copy / "ledger" / "fetch" / f"{name}.parquet")
+    notes = (json.loads(parts["json"]) for parts in saved.values())
+    known = next(iter(table.values()), None) or (ledger.schema.names if ledger is not None else next(notes, DIGESTS))
+    return tuple(digest for digest in DIGESTS if digest in known)
 
 
 def scored(root: Path, shard: str) -> dict[str, str]:
@@ -101,7 +114,9 @@ def _note(path: Path, data: bytes) -> dict[str, Any]:
     return note if isinstance(note, dict) else {}
 
 
-def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str, Any], local: bool) -> pa.Table:
+def _ledger(
+    path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str, dict[str, bytes]], local: bool
+) -> pa.Table:
     """Return the attempts that need no repeating: of saved pictures, and of rows that failed."""
     ledger = _table(path)
     if ledger is not None:
@@ -118,6 +133,7 @@ def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str,
             "last": True,
             "http_status": None if local else _status(row["error_message"]),
             "reason": row["error_message"],
+            **_digests(row),
         }
         for key, row in table.items()
         if key in saved or (row["error_message"] and (local or row["error_message"] not in UNTOLD))
@@ -130,10 +146,16 @@ def _ledger(path: Path, table: Mapping[str, dict[str, Any]], saved: Mapping[str,
                 "last": True,
                 "http_status": None if local else 200,
                 "reason": None,
+                **_digests(json.loads(saved[key]["json"])),
             }
             for key in saved
         ]
     return pa.Table.from_pylist(rows, schema=ATTEMPTS)
+
+
+def _digests(row: Mapping[str, Any]) -> dict[str, bytes | None]:
+    """Return the digests of what was received as the ledger has them, from a row or note of a pair."""
+    return {name: bytes.fromhex(row[name]) if row.get(name) else None for name in DIGESTS}
 
 
 def _status(reason: str | None) -> int | None:

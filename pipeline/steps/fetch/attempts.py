@@ -54,7 +54,9 @@ def write_ledger(root: Path, unit: Unit, rows: list[dict[str, Any]], results: Ma
     """Write `ledger/fetch/NAME.parquet`. What counts in digests are the last attempts: how many there were before is
     the web's mood."""
     path = root / "ledger" / "fetch" / f"{unit.name}.parquet"
-    write_table(path, stamp(attempts_table(rows, results), unit.reads["made_by"]))
+    lacking = set(DIGESTS) - set(unit.reads.get("digests", DIGESTS))
+    table = attempts_table(rows, results).drop_columns(sorted(lacking))
+    write_table(path, stamp(table, unit.reads["made_by"]))
     last = [results[row["uid"]].last for row in rows]
     facts = [[row["uid"].hex(), a.http_status, a.reason, a.rule, a.value] for row, a in zip(rows, last, strict=True)]
     return replace(FileRecord.of(root, path), counted=digest_of(facts))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -76,16 +76,19 @@ class Spool:
 
 
 def samples(
-    rows: list[dict[str, Any]], results: Mapping[bytes, Result], spool: Spool
+    rows: list[dict[str, Any]], results: Mapping[bytes, Result], spool: Spool, digests: Sequence[str] = DIGESTS
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield the tar's samples in the planned order; notes each picture's sha256 in its row."""
+    """Yield the tar's samples in the planned order; notes each picture's sha256 in its row.
+
+    `digests`: those that are written, none where a shard of before is made again.
+    """
     for row in rows:
         result = results[row["uid"]]
         if result.stored is None:
             continue
         jpeg = spool.get(result.start, result.length)
         row["sha256"] = hashlib.sha256(jpeg).hexdigest()
-        note = json.dumps(_pair(row, result), ensure_ascii=False, allow_nan=False)
+        note = json.dumps(_pair(row, result, digests), ensure_ascii=False, allow_nan=False)
         yield row["uid"].hex(), {"jpg": jpeg, "txt": (row["text"] or "").encode(), "json": note.encode()}
 
 
@@ -98,7 +101,7 @@ def earlier_pictures(tar: Path, uids: Iterable[bytes]) -> Iterator[tuple[bytes, 
         yield pair
 
 
-def _pair(row: Mapping[str, Any], result: Result) -> dict[str, Any]:
+def _pair(row: Mapping[str, Any], result: Result, digests: Sequence[str]) -> dict[str, Any]:
     """Return a pair's row in img2dataset's words, and what the input said of it: of a removed one, nothing."""
     stored = result.stored
     row = {"uid": row["uid"], **dict.fromkeys(("url", "text", *METADATA))} if result.is_hit else row
@@ -112,18 +115,20 @@ def _pair(row: Mapping[str, Any], result: Result) -> dict[str, Any]:
         "error_message": result.last.reason,
         **{name: getattr(stored, name) if stored else None for name in SIZES},
         "sha256": row.get("sha256"),
-        **{name: getattr(result.last.digests, name) for name in DIGESTS},
+        **{name: getattr(result.last.digests, name) for name in digests},
         **{name: row[name] for name in METADATA},
     }
 
 
-def pairs_table(rows: list[dict[str, Any]], results: Mapping[bytes, Result]) -> pa.Table:
-    """Return `NAME.parquet`: a row per planned row, failures too."""
+def pairs_table(
+    rows: list[dict[str, Any]], results: Mapping[bytes, Result], digests: Sequence[str] = DIGESTS
+) -> pa.Table:
+    """Return `NAME.parquet`: a row per planned row, failures too; `digests` as for `samples`."""
     text = {name: pa.string() for name in ("key", "url", "caption", "status", "error_message")}
     sizes = {name: pa.int32() for name in SIZES}
-    digests = dict.fromkeys(("sha256", *DIGESTS), pa.string())
-    wanted = pa.schema({**text, **sizes, **digests, **{f.name: f.type for f in schema(*METADATA)}})
-    return pa.Table.from_pylist([_pair(row, results[row["uid"]]) for row in rows], schema=wanted)
+    hashes = dict.fromkeys(("sha256", *digests), pa.string())
+    wanted = pa.schema({**text, **sizes, **hashes, **{f.name: f.type for f in schema(*METADATA)}})
+    return pa.Table.from_pylist([_pair(row, results[row["uid"]], digests) for row in rows], schema=wanted)
 
 
 def dropped_of(results: Iterable[Result]) -> Counter[str]:

@@ -23,6 +23,7 @@ from filters.images.decode import ImageFault, ImageLimits, store
 from filters.images.pdq import pdq_of, pdq_of_jpeg
 from manifests.files import read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord
+from manifests.schema import DIGESTS
 from manifests.shards import write_shard
 from manifests.tombstones import value_digest
 from pipeline.execution.in_flight import InFlight, Part, batches
@@ -69,11 +70,12 @@ class FetchWorker:
         rows = read_table(root / unit.reads["plan"]).to_pylist()
         pairs = root / "pairs"
         pairs.mkdir(parents=True, exist_ok=True)
+        digests = unit.reads.get("digests", DIGESTS)
         with tempfile.TemporaryFile(dir=pairs) as file:
             spool = Spool(file)
             results = self._fetch(unit, rows, in_flight, spool)
-            write_shard(pairs / f"{unit.name}.tar", samples(rows, results, spool))
-        write_table(pairs / f"{unit.name}.parquet", pairs_table(rows, results))
+            write_shard(pairs / f"{unit.name}.tar", samples(rows, results, spool, digests))
+        write_table(pairs / f"{unit.name}.parquet", pairs_table(rows, results, digests))
         dropped = dropped_of(results.values())
         write_json(pairs / f"{unit.name}_stats.json", stats(len(rows), dropped))
         ledger = write_ledger(root, unit, rows, results)
