@@ -86,3 +86,10 @@ def test_a_table_of_before_names_nobody_and_tombstones_count_too() -> None:
     lists = DigestLists.of([listed("md5", MD5[:5])], tombstones("sha1", "ab" * 20))
     assert list(lists.hits(pa.table({"key": ["0"]}))) == []
     assert list(lists.hits(pa.table({"sha1": [None, "ab" * 20]}))) == [(1, Hit("sha1", "ab" * 20, None))]
+
+
+def test_empty_lists_name_nobody() -> None:
+    lists = DigestLists((listed("pdq", [], radius=31), listed("md5", [])))
+    assert lists.hit("pdq", "00" * 32) is lists.hit("md5", "00" * 16) is None
+    table = pa.table({"pdq": ["00" * 32], "md5": ["00" * 16]})
+    assert list(lists.hits(table)) == []

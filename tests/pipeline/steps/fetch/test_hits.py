@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -237,3 +238,23 @@ def test_a_damaged_shard_is_made_again_without_what_was_named(place, done, tmp_p
         mend(root)
     assert {name: (root / name).read_bytes() for name in before} == before
     assert is_whole(root)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 5])
+def test_a_kill_while_files_are_put_in_place_is_made_up_for(place, done, tmp_path, monkeypatch, moved):
+    """A hit goes with all of its rows or with none: the next run ends what was begun."""
+    real, count = os.replace, []
+
+    def stop(source, target):
+        count.append(source)
+        if len([one for one in count if ".removal/new" in str(one)]) > moved:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr("manifests.transaction.os.replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        listed_run(place, tmp_path / "run")
+    monkeypatch.undo()
+    assert listed_run(place, tmp_path / "run").digest == Manifest.read(done / "manifests" / "filter.json").digest
+    assert [holding(tmp_path / "run", number) for number in HITS] == [[]] * 4
+    assert is_whole(tmp_path / "run")
