@@ -28,10 +28,11 @@ MOST_ROWS = 10_000
 
 @dataclass
 class Fallen:
-    """What became of the rows: set aside now, let go (reason -> rows), the groups that were found damaged, and files
-    without a record that went."""
+    """What became of the rows: set aside now, back in a shard, let go (reason -> rows); the groups that were found
+    damaged, and files without a record that went."""
 
     rows: int = 0
+    back: int = 0
     let_go: Counter[str] = field(default_factory=Counter)
     damaged: list[str] = field(default_factory=list)
     swept: list[str] = field(default_factory=list)
@@ -41,6 +42,8 @@ class Fallen:
         said = [f"warning: {step}: {name} is damaged: none of its rows is used" for name in self.damaged]
         said += [f"{step}: {name} is dropped: no record says what it is" for name in self.swept]
         said += [f"{step}: {rows:,} rows that were set aside are let go: {why}" for why, rows in self.let_go.items()]
+        if self.back:
+            said.append(f"{step}: {self.back:,} rows that were set aside are back in its shards")
         if self.rows:
             there = groups(root, ASIDE, step)
             rows, size = sum(group.rows for group in there), sum(group.bytes for group in there)
@@ -108,6 +111,8 @@ class _Comparison:
             )
             counts = {number: tuple(some) for number, *some in connection.execute(query).fetchall()}
             self.done.let_go.update(self._removed(counts))
+            aside = {n: count for n, count in counts.items() if there[n].folder.parent.name == ASIDE}
+            self.done.back += sum(rows - out - removed for rows, out, removed in aside.values())
             split = [n for n, group in enumerate(there) if not self._stays(group, *counts.get(n, (0, 0, 0)))]
             for parts in self._parts(connection, there, [n for n in split if counts.get(n, (0, 0, 0))[1]]):
                 self._write(parts)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filters.fetch.config import require_contact
-from manifests.aside import UNDER_WAY
+from manifests.aside import ASIDE, UNDER_WAY
 from manifests.files import FormatError
 from manifests.journal import ShardRecord, records_of
 from manifests.manifest import Manifest
@@ -265,7 +265,7 @@ def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:
 def _keep_earlier(step: Step, before: Collection[str], pending: Sequence[Unit]) -> None:
     """Set the shards that the plan makes anew or holds no more aside, and note for the workers where rows lie."""
     replaced = [record for record in records_of(step.root, step.name) if record.shard not in before]
-    for line in [*adopt(step.root, step.name), *set_aside(step.root, step.name, replaced)]:
+    for line in [*set_aside(step.root, step.name, replaced), *adopt(step.root, step.name)]:
         print(line, file=sys.stderr)
     if pending:
         note_places(step.root, step.name, {unit.reads["made_by"] for unit in pending})
@@ -287,7 +287,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     progress = Progress(step.name, len(units), len(before))
     do_units(step, pending, options, progress)
     step.journal.forget_others(unit.name for unit in units)
-    if step.carries and (pending or (step.root / UNDER_WAY / step.name).exists()):
+    if step.carries and any((step.root / place / step.name).exists() for place in (ASIDE, UNDER_WAY)):
         for line in keep_fallen(step.root, step.name, step.made_from):
             print(line, file=sys.stderr)
     note_step(step)

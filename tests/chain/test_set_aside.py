@@ -43,11 +43,11 @@ def again(made, tiny_t5):
     """Run stages of the whole run's recipe with other settings; T5 features are stored."""
     t5 = ['pretokenize.t5="precomputed"', f'pretokenize.t5_weights="{tiny_t5}"', 'pretokenize.t5_caption="alt"']
 
-    def go(root, *sets, stages=STAGES):
+    def go(root, *sets, stages=STAGES, retry=()):
         with without_beam():
             for stage in stages:
                 recipe = load_recipe(made.parent / "recipe.toml", [*t5, *sets, f'output.root="{root}"'])
-                run_stage(recipe, stage, StageOptions())
+                run_stage(recipe, stage, StageOptions(retry=retry))
         return [Manifest.read(root / "manifests" / f"{stage}.json").digest for stage in stages]
 
     return go
@@ -115,6 +115,29 @@ def rows_in(root):
         tables = [stamped(root / file.path for file in record.files)[0] for record in records_of(root, step)]
         counts[step] = len({row for path in tables for row in read_table(path, ["uid"])["uid"].to_pylist()})
     return counts
+
+
+def test_what_a_retry_brought_is_not_asked_for_again(run, again, web, monkeypatch):
+    again(run, stages=("filter",))
+    monkeypatch.setitem(web.pages, "/none.jpg", web.pages["/39.jpg"])
+    (first,) = again(run, stages=("filter",), retry=("http_404",))
+    asked = len(web.hits)
+    again(run, TIGHT, stages=("filter",))
+    assert again(run, stages=("filter",)) == [first]
+    assert web.hits[asked:] == []
+    assert not (run / ASIDE).exists()
+
+
+def test_rows_that_an_exclusion_list_names_go_though_no_plan_holds_them(tight, again, web, tmp_path, capsys):
+    (tmp_path / "list.txt").write_text(f"url\n{URL.format(5)}\n")
+    before = rows_aside(tight)
+    listed = f'filter.exclude=[{{file="{tmp_path}/list.txt"}}]'
+    again(tight, TIGHT, listed, stages=("filter",))
+    after = rows_aside(tight)
+    assert (before["fetch"] - after["fetch"], before["score"] - after["score"]) == (1, 1)
+    told = "fetch: 1 rows that were set aside are let go: an exclusion list or a tombstone names them"
+    assert told in capsys.readouterr().err
+    assert [path for path in holding(tight, [uid(5)], []) if path.startswith(ASIDE)] == []
 
 
 def test_other_limits_keep_the_pictures_of_before(run, again, web):

@@ -37,9 +37,9 @@ def test_what_falls_out_lies_aside_and_what_comes_back_does_not(tmp_path):
     )
     assert rows(tmp_path) == [B, D]
     assert not (tmp_path / UNDER_WAY).exists()
-    assert plan(tmp_path, [A, B, C]) == []
+    assert plan(tmp_path, [A, B, C]) == ["score: 1 rows that were set aside are back in its shards"]
     assert rows(tmp_path) == [D]
-    assert plan(tmp_path, [A, B], [C, D]) == []
+    assert plan(tmp_path, [A, B], [C, D]) == ["score: 1 rows that were set aside are back in its shards"]
     assert not (tmp_path / ASIDE).exists()
 
 
@@ -64,7 +64,9 @@ def test_a_group_of_which_all_rows_fell_out_is_linked_as_it_is(tmp_path):
     assert (group.made_by, group.rows, group.damaged()) == ("one", 2, [])
     assert (group.folder / group.table).stat().st_ino == shard.stat().st_ino  # the same bytes on disk
     assert rows(tmp_path) == [A, B]
-    assert plan(tmp_path, [A, B])[0].startswith("score: 2 rows fell out")  # the other model's
+    back, fallen = plan(tmp_path, [A, B])
+    assert back == "score: 2 rows that were set aside are back in its shards"
+    assert fallen.startswith("score: 2 rows fell out")  # the other model's
     assert (rows(tmp_path), rows(tmp_path, "other")) == ([], [A, B])
 
 
@@ -141,7 +143,7 @@ def test_a_damaged_group_is_named_and_its_rows_are_not_blessed_anew(tmp_path):
     data[10] ^= 1
     path.write_bytes(bytes(data))
     said = plan(tmp_path, [A, C])  # B is to be copied into a group of its own
-    assert said == [f"warning: score: aside/score/{group.table} is damaged: none of its rows is used"]
+    assert said[0] == f"warning: score: aside/score/{group.table} is damaged: none of its rows is used"
     assert [g.name for g in groups(tmp_path, ASIDE, "score")] == [group.name]  # for verify and repair
 
 
