@@ -1,6 +1,7 @@
 """Walk a TIFF's first directory: size, strips and tiles; and find the orientation in an EXIF block, which is a TIFF
 too."""
 
+import itertools
 import struct
 from collections.abc import Iterator
 
@@ -33,6 +34,10 @@ DECODING = {
 """Tags that a decoder needs. Others are struck out: Pillow copies the data of every tag, and many tags may claim the
 whole file."""
 FIRST, JPEG, YCBCR = 8, 7, 6  # bytes of a TIFF's header; JPEG among compressions; a colour space with fewer samples
+MAX_TABLES, MAX_STRIPS = (
+    1 << 14,
+    30_000,
+)  # bytes of JPEG tables; strips or tiles: of 64 x 64 pixels 30,000 are 123 million
 TILE_PIXELS = 4096 * 4096  # a tile of more, in a picture smaller than it, only costs memory
 
 Entry = tuple[int, int, int, int, int]  # where it stands, tag, type, count, value or offset
@@ -171,7 +176,10 @@ def _missing(data: bytes, order: str, tags: dict[int, Entry]) -> str:
 
 
 def jpeg_strips(data: bytes) -> Iterator[bytes]:
-    """Yield each strip or tile of a TIFF of JPEG data as a JPEG of its own (TIFF Technical Note 2)."""
+    """Yield each strip or tile of a TIFF of JPEG data as a JPEG of its own (TIFF Technical Note 2).
+
+    It ends where there are more of them, or more bytes in them, than an honest file has.
+    """
     order = _order(data)
     tags = {entry[1]: entry for entry in _directory(data, order)[1] if entry[2]}
     if _one(data, order, tags.get(COMPRESSION)) != JPEG:
@@ -179,11 +187,17 @@ def jpeg_strips(data: bytes) -> Iterator[bytes]:
     tables = b"\xff\xd8"
     if JPEG_TABLES in tags:
         _, _, _, count, where = tags[JPEG_TABLES]
-        tables = data[where : where + count].removesuffix(b"\xff\xd9")
+        tables = data[where : where + min(count, MAX_TABLES)].removesuffix(b"\xff\xd9")
     places, sizes = (TILES, TILE_BYTES) if TILES in tags else (STRIPS, STRIP_BYTES)
-    if places in tags and sizes in tags:
-        ends = zip(_values(data, order, tags[places]), _values(data, order, tags[sizes]), strict=False)
-        yield from (tables + data[at + 2 : at + size] for at, size in ends)
+    if places not in tags or sizes not in tags:
+        return
+    left = len(data)
+    ends = zip(_values(data, order, tags[places]), _values(data, order, tags[sizes]), strict=False)
+    for at, size in itertools.islice(ends, MAX_STRIPS):
+        left -= size
+        if left < 0:
+            return
+        yield tables + data[at + 2 : at + size]
 
 
 def _stripped(data: bytes, order: str, start: int, entries: list[Entry]) -> bytes:

@@ -5,11 +5,12 @@ import struct
 import zlib
 from dataclasses import replace
 
+from filters.images import jpeg
 from filters.images.gif_bmp import frame_at, with_transparency
 from filters.images.header import ImageFault, Outline
 from filters.images.jpeg_scans import whole_scans
 from filters.images.png_webp_avif import png_chunks
-from filters.images.tiff import jpeg_strips
+from filters.images.tiff import TILE_PIXELS, jpeg_strips
 
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG's colour types (PNG, third edition, 11.2.1)
 ADAM7 = ((0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2))
@@ -29,12 +30,13 @@ def whole(outline: Outline) -> tuple[Outline, bool]:
         pixels, was_read = whole_scans(outline.pixels)
         return replace(outline, pixels=pixels), was_read
     if outline.complete and outline.format in CHECKS:
-        CHECKS[outline.format](outline.pixels)
+        CHECKS[outline.format](outline)
     return outline, False
 
 
-def _png(pixels: bytes) -> None:
+def _png(outline: Outline) -> None:
     """Check the sums of what the decoder needs, and that all rows are there: Pillow looks at neither."""
+    pixels = outline.pixels
     data = []
     for kind, start, end in png_chunks(pixels):
         if kind != b"IEND" and zlib.crc32(pixels[start + 4 : end - 4]) != int.from_bytes(pixels[end - 4 : end], "big"):
@@ -64,11 +66,12 @@ def row_bytes(width: int, height: int, depth: int, colour: int, _: int, __: int,
     return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns > 0 and rows > 0)
 
 
-def _gif(pixels: bytes) -> None:
+def _gif(outline: Outline) -> None:
     """Look at the pixel that is coded last: one that was not brought is of whatever colour the screen is filled
     with."""
     from PIL import GifImagePlugin
 
+    pixels = outline.pixels
     left, top, width, height, interlaced = frame_at(pixels)
     row = height - 2 if interlaced and height % 2 and height > 1 else height - 1
     for ground in (0, 1):
@@ -82,9 +85,16 @@ def _gif(pixels: bytes) -> None:
     raise ImageFault("truncated", "GIF: its data end before its last pixel")
 
 
-def _tiff(pixels: bytes) -> None:
-    for strip in jpeg_strips(pixels):
-        whole_scans(strip)
+def _tiff(outline: Outline) -> None:
+    """Read strips of JPEG data as JPEGs. One that claims more pixels than the whole picture, or whose header is none,
+    is left to the decoder, which refuses it."""
+    for strip in jpeg_strips(outline.pixels):
+        try:
+            part = jpeg.outline(strip)
+        except ImageFault:
+            continue
+        if part.width * part.height <= max(outline.width * outline.height, TILE_PIXELS):
+            whole(part)
 
 
 CHECKS = {"PNG": _png, "GIF": _gif, "TIFF": _tiff}

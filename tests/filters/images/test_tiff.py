@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from filters.images.header import ImageFault
-from filters.images.tiff import orientation, outline
+from filters.images.tiff import jpeg_strips, orientation, outline, upright_exif
 from tests.support.picture_files import ONE_PIXEL, corners, encode, reason, tiff
 
 
@@ -109,3 +109,46 @@ def test_strips_and_tiles_of_real_files() -> None:
         found = outline(data)
         assert (found.width, found.height, found.complete) == (48, 32, True)
         assert reason(data) is None
+
+
+def test_strips_of_jpeg_data_come_with_the_tables_before_them() -> None:
+    """Tables and strips are streams of their own in the file; together they are JPEGs again."""
+    tail = b"\xff\xd8TABLES\xff\xd9" + b"\xff\xd8one\xff\xd9"
+    entries = [(256, 4, 1, 9), (257, 4, 1, 9), (259, 3, 1, 7), (273, 4, 1, 108), (279, 4, 1, 7), (347, 7, 10, 98)]
+    data = tiff([*entries, (258, 3, 1, 8)], tail)
+    assert data[98:108] == tail[:10]
+    assert list(jpeg_strips(data)) == [b"\xff\xd8TABLESone\xff\xd9"]
+    lzw = [(tag, kind, n, 5 if tag == 259 else value) for tag, kind, n, value in entries]
+    assert list(jpeg_strips(tiff([*lzw, (258, 3, 1, 8)], tail))) == []
+
+
+def test_strips_that_claim_more_than_the_file_are_not_read() -> None:
+    """A thousand strips that each are the whole file: 50 GB of a file of 50 MB."""
+    count = 1000
+    entries = [(256, 4, 1, 9), (257, 4, 1, 9), (259, 3, 1, 7), (273, 4, count, 74), (279, 4, count, 74 + 4 * count)]
+    sizes = struct.pack("<I", 74 + 8 * count) * count
+    assert len(list(jpeg_strips(tiff(entries, struct.pack("<I", 8) * count + sizes)))) == 1
+
+
+def test_an_exif_block_is_set_upright() -> None:
+    assert upright_exif(tiff([(274, 3, 1, 6), (271, 2, 1, 65)])) == tiff([(274, 3, 1, 1), (271, 2, 1, 65)])
+    assert upright_exif(b"Exif\0\0" + tiff([(274, 4, 1, 8)])) == b"Exif\0\0" + tiff([(274, 4, 1, 1)])
+    turned = big_endian((274, 3, 1, struct.pack(">HH", 3, 0)))
+    assert orientation(upright_exif(turned)) == 1
+    assert [upright_exif(data) for data in (b"", b"II*\0broken", tiff([]))] == [b"", b"II*\0broken", tiff([])]
+
+
+@pytest.mark.parametrize(
+    ("entries", "missing"),
+    [
+        ([(278, 3, 1, 1)], ""),
+        ([(257, 3, 1, 3), (278, 3, 1, 1)], "1 of 3 strips"),
+        ([(257, 3, 1, 3), (278, 3, 1, 2)], "1 of 2 strips"),
+        ([(277, 3, 1, 3), (284, 3, 1, 2)], "1 of 3 strips"),  # a plane for each sample
+        ([(273, 4, 1, 0)], "1 of 1 strips lie nowhere"),
+        ([(256, 3, 1, 9_000)], "1 of 1 strips end behind the file"),
+    ],
+)
+def test_strips_that_are_missing_by_hand(entries: list[tuple[int, int, int, int]], missing: str) -> None:
+    given = {entry[0]: entry for entry in [*ONE_PIXEL, *entries]}
+    assert outline(tiff(list(given.values()))).missing == missing

@@ -171,6 +171,15 @@ def test_a_tiff_of_jpeg_strips_is_read_as_jpegs_are() -> None:
     assert reason(bytes(changed)) == "truncated"
 
 
+def test_a_strip_that_claims_to_be_a_monster_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """65,500 x 65,500 pixels in a strip of a picture of 48 x 32: 25 GB in a progressive one."""
+    data = encode(noise(), "TIFF", compression="jpeg")
+    at = data.index(b"\xff\xc0")
+    claim = data[: at + 5] + struct.pack(">HH", 65_500, 65_500) + data[at + 9 :]
+    monkeypatch.setattr("filters.images.whole.whole_scans", lambda pixels: pytest.fail("read"))
+    assert reason(claim) == "corrupt"
+
+
 def test_an_outline_that_names_what_is_missing_is_truncated() -> None:
     with pytest.raises(ImageFault, match=r"^truncated: TIFF: 3 of 4 strips$"):
         whole(Outline("TIFF", 4, 4, b"", missing="3 of 4 strips"))
