@@ -13,6 +13,7 @@ from pipeline.stages.run import StageOptions, run_stage
 from pipeline.steps.worker_loop import WorkerLoop
 from tests.support.commands import pipeline_here
 from tests.support.keep_runs import differing, mend, without_beam
+from tests.support.killed_runs import kill_when
 from tests.support.removals import URL, holding, remove, uid, whole
 
 STAGES = ("filter", "caption", "pretokenize")
@@ -184,6 +185,24 @@ def test_kills_between_tightening_and_putting_back_lose_nothing(run, again, web,
     monkeypatch.undo()
     assert again(run, stages=("filter",)) == [first]
     assert (web.hits[asked:], seen[models:]) == ([], [])
+    assert (rows_aside(run), faults(run)) == (NOTHING, [])
+
+
+@SLOW
+def test_runs_and_workers_that_are_killed_in_turn_lose_nothing(run, made, web):
+    """kill -9 as soon as shards are set aside, and as soon as the first rows lie aside, with either rule."""
+    line = ("run", "--stage", "filter", "--recipe", made.parent / "recipe.toml", "--out", run, "--workers", 2)
+    first = Manifest.read(run / "manifests" / "filter.json").digest
+    asked, killed = len(web.hits), 0
+    moments = (lambda: any((run / ".earlier").glob("*/*.json")), lambda: any((run / ASIDE).glob("*/*.json")))
+    for ready in moments:
+        killed += kill_when(ready, *line, "--set", TIGHT)
+    for ready in (moments[0], lambda: not (run / ASIDE / "fetch").exists()):
+        killed += kill_when(ready, *line)
+    assert killed >= 2
+    pipeline_here(*line[:-2])
+    assert Manifest.read(run / "manifests" / "filter.json").digest == first
+    assert web.hits[asked:] == []
     assert (rows_aside(run), faults(run)) == (NOTHING, [])
 
 

@@ -59,6 +59,12 @@ def test_a_unit_opens_only_the_groups_that_hold_its_rows(tmp_path, monkeypatch):
     assert len(opened) == 2
 
 
+def test_a_shard_without_rows_is_set_aside_as_nothing(tmp_path):
+    assert set_aside(tmp_path, "score", [scores(tmp_path, "0", [])]) == []
+    note_places(tmp_path, "score", {"one"})
+    assert values(tmp_path, "one") == {}
+
+
 def test_a_damaged_file_is_not_set_aside_and_what_was_outlives_its_shard(tmp_path):
     whole, damaged = scores(tmp_path, "0", [(uid(0), "a")]), scores(tmp_path, "1", [(uid(1), "b")])
     (tmp_path / "scores/1.parquet").write_bytes(b"PAR1")
