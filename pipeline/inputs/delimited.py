@@ -99,10 +99,11 @@ def read_records(lines: Iterator[str | None], layout: Layout) -> Iterator[list[s
         elif not line.strip():
             continue
         elif '"' not in line:
-            record = _fitted(line.rstrip("\r\n").split(delimiter), count)
+            values = line.rstrip("\r\n").split(delimiter)
+            record = values if len(values) == count else _fitted(values, count)
         else:
             record = _quoted(line, source, layout)
-        if record is None and count == 1 and line is not None and not line.lstrip().startswith('"'):
+        if count == 1 and record is None and line is not None and not line.lstrip().startswith('"'):
             record = [line.strip()]  # one column alone: what looks like a delimiter belongs to it
         if header:
             header = False
