@@ -21,6 +21,7 @@ from manifests.plans import write_plan
 from manifests.query import connect, files_sql
 from manifests.schema import CARRIED, schema
 from manifests.tombstones import read_tombstones
+from manifests.working_copy import links_in_the_way
 from pipeline.execution.redaction import RemovedRows, need_whole
 from pipeline.execution.step import Step, Unit
 from pipeline.inputs.input_list import input_batches
@@ -123,12 +124,20 @@ class Fetch(Step):
         require_packages()
 
     def notes(self) -> list[str]:
-        """Warn of the other engine. Raises RecipeError where it cannot run."""
+        """Warn of the other engine. Raises RecipeError where it cannot run, or what lists of hashes name could not be
+        taken out."""
+        named = DigestLists.of(exclusions(self.recipe), read_tombstones(self.root))
+        links = links_in_the_way(self.root) if named and self.root.is_dir() else []
+        if links:
+            raise RecipeError(
+                f"{links[0]}: rows that lists of hashes name could not be taken out there; put files and folders of"
+                " other disks in the place of such links, or move the whole run to where they lead"
+            )
         if self.recipe.fetch.engine == "tessera" or DATASETS[self.recipe.input.dataset].local:
             return self._shares()
         if why := missing():
             raise RecipeError(f'fetch.engine = "img2dataset": {why}; the other choice is "tessera"')
-        if DigestLists.of(exclusions(self.recipe), read_tombstones(self.root)):
+        if named:
             raise RecipeError(
                 'fetch.engine = "img2dataset" writes pictures to disk before lists of md5, sha1, source_sha256 or pdq'
                 ' can be asked; wanted "tessera" with such lists in filter.exclude or among tombstones'

@@ -258,3 +258,14 @@ def test_a_kill_while_files_are_put_in_place_is_made_up_for(place, done, tmp_pat
     assert listed_run(place, tmp_path / "run").digest == Manifest.read(done / "manifests" / "filter.json").digest
     assert [holding(tmp_path / "run", number) for number in HITS] == [[]] * 4
     assert is_whole(tmp_path / "run")
+
+
+def test_links_behind_which_rows_would_stay_are_refused_before_any_work(place, tmp_path, web):
+    elsewhere, root = tmp_path / "elsewhere.parquet", tmp_path / "run"
+    elsewhere.write_bytes(b"")
+    (root / "pairs").mkdir(parents=True)
+    (root / "pairs" / "00000.parquet").symlink_to(elsewhere)
+    asked = len(web.hits)
+    with pytest.raises(RecipeError, match=r"00000\.parquet is a link to .*could not be taken out there"):
+        listed_run(place, root)
+    assert len(web.hits) == asked
