@@ -100,3 +100,20 @@ def test_a_shard_may_lose_all_of_its_rows_and_the_run_too(web, tmp_path, monkeyp
     asked = len(web.hits)
     assert run_filter(recipe, tmp_path / "run").digest == made.digest
     assert len(web.hits) == asked
+
+
+def test_every_caption_of_a_listed_picture_goes_and_it_is_asked_for_once(web, tmp_path, monkeypatch):
+    web.pages.update({f"/listed-{number}.jpg": body(number) for number in range(2)})
+    (tmp_path / "in").mkdir()
+    spelled = ("listed-0.jpg", "./listed-0.jpg", "pub/../listed-0.jpg", "listed-1.jpg")
+    urls = [f"http://pictures.test/{name}" for name in spelled]
+    table = pa.table({"URL": urls, "TEXT": [text(number) for number in range(4)]})
+    pq.write_table(table, tmp_path / "in" / "a.parquet")
+    write_list(tmp_path / "named.txt", (0,))
+    recipe = write_recipe(tmp_path / "recipe.toml", web, tmp_path / "in", tmp_path / "unused", ALL_OF_A_SHARD)
+    monkeypatch.chdir(tmp_path)
+    before = web.hits.count("/listed-0.jpg")
+    made = run_filter(recipe, tmp_path / "run")
+    assert (made.kept, made.dropped, made.facts["removed_by_list"]) == (1, {"removed": 3}, {"named.txt": 3})
+    assert web.hits.count("/listed-0.jpg") == before + 1
+    assert holding(tmp_path / "run", "listed-0.jpg", *(text(number) for number in range(3))) == []
