@@ -17,7 +17,7 @@ SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 LOOSE_BYTES = 64
 """Bytes that may stand behind a scan's data. Cameras leave a few; of more, only padding is harmless: a scan whose data
 are not used up was damaged, or belongs to a picture of more rows."""
-MOST_CUTS = 4  # scans of one file that may have such bytes; each costs a decode
+MOST_CUTS = 2  # scans of one file that may have such bytes; each costs a decode, and hostile files have slow ones
 WHOLE_SEQUENTIAL = b"\0\x3f\0"  # what a sequential scan's header must end with; decoders do not look at it
 
 
