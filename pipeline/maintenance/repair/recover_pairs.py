@@ -33,7 +33,8 @@ def carry_pairs(root: Path, copy: Path, unit: Unit, local: bool) -> Unit:
 
     A picture is whole when its sha256 is the recorded one: in the table beside the tar, else in the shard's scores,
     else in the note that stands beside it in the tar. `local`: the pictures came with the input. Returns the unit to
-    run: it asks again for nothing but what is missing.
+    run: it asks again for nothing but what is missing, and what comes with the very bytes that were stored is stored
+    so, as shards of before had files with their metadata.
     """
     name = unit.name
     table = _rows(copy / "pairs" / f"{name}.parquet")
@@ -47,7 +48,8 @@ def carry_pairs(root: Path, copy: Path, unit: Unit, local: bool) -> Unit:
     files = tuple(FileRecord.of(folder, path) for path in paths)
     Group(folder, stem, "fetch", made_by, ledger.num_rows, paths[0].name, files).write()
     reads = {key: value for key, value in unit.reads.items() if key != "again"}
-    return replace(unit, reads={**reads, "digests": _digests_of_shard(copy, name, table, saved)})
+    lost = tuple(sorted(sha256 for key, sha256 in known.items() if key not in saved))
+    return replace(unit, reads={**reads, "digests": _digests_of_shard(copy, name, table, saved), "as_received": lost})
 
 
 def _digests_of_shard(

@@ -5,7 +5,7 @@ import datetime
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from filters.fetch.embedded import embedded_refusal
 from filters.fetch.img2dataset import download
 from filters.fetch.messages import Answer, Download, Request
 from filters.fetch.url import identity
-from filters.images.decode import ImageFault, ImageLimits, store
+from filters.images.decode import ImageFault, ImageLimits, Stored, inspect, store
 from filters.images.pdq import pdq_of, pdq_of_jpeg
 from manifests.files import read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord
@@ -127,7 +127,7 @@ class FetchWorker:
                     yield replace(got, reason="opted_out", receipt=refused, detail=f"{refused.rule}: {refused.value}")
                     continue
                 try:
-                    yield got if body is None else self._stored(got, body)
+                    yield got if body is None else self._stored(got, body, unit.reads.get("as_received", ()))
                 except ImageFault as fault:
                     yield replace(got, reason=fault.reason, detail=fault.detail)
 
@@ -140,9 +140,16 @@ class FetchWorker:
             _requests(wanted), self.config, self.memory, held=bool(self.named), share=self.share, watch=watch
         )
 
-    def _stored(self, got: Download, body: bytes) -> Download:
-        """Let a body through the image gate and hash the picture. Raises ImageFault."""
-        stored = store(body, self.limits)
+    def _stored(self, got: Download, body: bytes, as_received: Collection[str]) -> Download:
+        """Let a body through the image gate and hash the picture. Raises ImageFault.
+
+        `as_received`: sha256 of pictures that a repair wants back as they were stored, with all that they held.
+        """
+        if as_received and hashlib.sha256(body).hexdigest() in as_received:
+            header = inspect(body, self.limits)
+            stored = Stored(body, header.width, header.height, header.width, header.height)
+        else:
+            stored = store(body, self.limits)
         digests = replace(got.digests, pdq=pdq_of(stored, body, self.limits))
         return replace(got, stored=replace(stored, picture=None), digests=digests)
 

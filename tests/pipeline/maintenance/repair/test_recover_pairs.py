@@ -220,11 +220,17 @@ UNIT = Unit("00000", {"made_by": "m", "again": ["timeout"]}, "content", "key")
 
 def carried(shard, local=False):
     """Return (keys of the pairs, attempts) that are set aside for the fetch step."""
-    assert carry_pairs(shard, shard, UNIT, local).reads == {"made_by": "m", "digests": ()}  # a shard of before
+    reads = carry_pairs(shard, shard, UNIT, local).reads
+    assert reads == {"made_by": "m", "digests": (), "as_received": reads["as_received"]}  # a shard of before
     folder = shard / ".earlier" / "fetch"
     rows = read_table(folder / "saved-00000-ledger.parquet").to_pylist()
     attempts = [(row["uid"][0], row["attempt"], row["http_status"], row["reason"]) for row in rows]
     return [key for key, _ in read_shard(folder / "saved-00000-pairs.tar")], attempts
+
+
+def test_the_digests_of_lost_pictures_go_along_since_shards_of_before_stored_what_came(shard):
+    spoil(shard, 2)
+    assert carry_pairs(shard, shard, UNIT, False).reads["as_received"] == (pair(2)["sha256"],)
 
 
 def test_whole_pictures_are_saved_with_every_attempt_but_that_of_the_lost_one(shard):

@@ -352,3 +352,17 @@ def test_only_the_picture_itself_reaches_the_tar_unless_the_recipe_keeps_metadat
     ((_, sample),) = read_shard(worker.root / "pairs" / "00000.tar")
     assert sample["jpg"] == (told if keep else plain)
     assert payload[:4096] not in (worker.root / "pairs" / "00000.tar").read_bytes()
+
+
+def test_a_repair_gets_back_what_a_shard_of_before_stored_with_all_it_held(local, tmp_path):
+    """Such shards have files that fitted as they came; without their bytes the shard could not come out the same."""
+    worker, unit = local
+    came = [encode(picture(0), "JPEG", comment=b"hello"), encode(picture(2), "JPEG", comment=b"you") + b"behind"]
+    for number, data in zip((0, 2), came, strict=True):
+        (tmp_path / "p" / f"{number}.jpg").write_bytes(data)
+    wanted = {**unit.reads, "as_received": (hashlib.sha256(came[0]).hexdigest(),)}
+    worker.run(replace(unit, reads=wanted), InFlight())
+    (_, first), (_, second) = read_shard(worker.root / "pairs" / "00000.tar")
+    assert (first["jpg"], second["jpg"]) == (came[0], encode(picture(2), "JPEG"))
+    note = json.loads(first["json"])
+    assert (note["width"], note["original_height"]) == picture(0).size
