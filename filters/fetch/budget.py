@@ -1,7 +1,7 @@
 """Let all fetching processes of one machine share the pace and the connections of each site.
 
 A table in a file that each of them maps into memory: an entry a site, with the time of its next request and the number
-of requests that each process has on their way. A process takes an entry's turn under a lock of the whole file, which
+of connections that each process has open. A process takes an entry's turn under a lock of the whole file, which
 the system lets go of when the process dies; what it had on its way is forgotten when its number is cleared.
 """
 
@@ -28,7 +28,7 @@ ASK_AGAIN_S = 0.05
 CATCH_UP_S = 0.1
 """Seconds, less the pause between two requests, by which late starts may be made up for: timers that ring late do not
 lower a high rate."""
-MOST = 255  # requests of one process to one site: what a byte holds
+MOST = 255  # connections of one process to one site: what a byte holds
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SharedBudget:
     def __init__(self, path: Path, lane: int, lanes: int) -> None:
         """Open the table, made where there is none; forget what an earlier process of this number had on its way.
         Raises OSError."""
-        self.lane, self.entry = lane, FIRST + lanes
+        self.lane, self.lanes, self.entry = lane, lanes, FIRST + lanes
         size = BUCKETS * WAYS * self.entry
         self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with self._lock():
@@ -73,7 +73,7 @@ class SharedBudget:
                 os.ftruncate(self.file, size)
         self.table = mmap.mmap(self.file, size)
         self.held: dict[str, tuple[int, int]] = {}
-        """Site -> (its entry, requests on their way). An entry that is held is nobody else's."""
+        """Site -> (its entry, connections). An entry that is held is nobody else's."""
         self.clear()
 
     def close(self) -> None:
@@ -90,9 +90,9 @@ class SharedBudget:
             lane[:] = bytes(len(lane))
             lane.release()
 
-    def take(self, site: str, host: str, pause_s: float, connections: int) -> Turn:
-        """Ask for a request to a host of a site. `connections`: how many all processes together may have on their
-        way."""
+    def take(self, site: str, host: str, pause_s: float, connections: int | None) -> Turn:
+        """Ask for a request to a host of a site. `connections`: how many all processes together may have open; None: it
+        takes the place of one that this process has open and idle."""
         with self._lock():
             now = time.monotonic()
             at, own = self._entry(site, now)
@@ -100,18 +100,21 @@ class SharedBudget:
             host_at = 0.0 if rest is None else self._next_at(rest)
             if host_at > now or next_at > now:
                 return Turn(False, next_at, host_at)
-            if sum(self._counts(at)) >= connections or self._counts(at)[self.lane] == MOST:
+            counts = self._counts(at)
+            if connections is not None and (sum(counts) >= connections or counts[self.lane] == MOST):
                 return Turn(False, now + ASK_AGAIN_S)
             next_at = next_turn(next_at, now, pause_s)
             self._write(at, site if own else None, next_at)
-            self._hold_entry(site, at, 1)
+            self._hold_entry(site, at, connections is not None)
             return Turn(True, next_at)
 
-    def end(self, site: str) -> None:
-        """Give a request back that has ended."""
-        if site in self.held:
-            with self._lock():
-                self._hold_entry(site, self.held[site][0], -1)
+    def keep(self, site: str, connections: int) -> None:
+        """Say how many connections to a site this process has open now, of those that it has taken."""
+        if site in self.held and not self.table.closed:
+            at, count = self.held[site]
+            if connections != count:
+                with self._lock():
+                    self._hold_entry(site, at, connections - count)
 
     def spend(self, site: str, pause_s: float) -> float:
         """Count one more request of a site that is asked now; return when its next one may start."""
@@ -175,9 +178,9 @@ class SharedBudget:
         HEAD.pack_into(self.table, at + KEY, next_at)
 
     def _hold_entry(self, site: str, at: int, more: int) -> None:
-        """Count a request of this process that starts (1) or ends (-1)."""
+        """Count so many more connections of this process."""
         count = self.held.get(site, (at, 0))[1] + more
-        self.table[at + FIRST + self.lane] = max(0, self.table[at + FIRST + self.lane] + more)
+        self.table[at + FIRST + self.lane] = min(MOST, max(0, self.table[at + FIRST + self.lane] + more))
         if count:
             self.held[site] = (at, count)
         else:

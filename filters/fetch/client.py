@@ -18,7 +18,8 @@ from filters.fetch.url import UrlFault, normalise
 if TYPE_CHECKING:
     from filters.fetch.budget import Share
     from filters.fetch.download import Downloader, Outcome
-    from filters.fetch.politeness import FetchTask, HostQueues
+    from filters.fetch.hosts import FetchTask
+    from filters.fetch.politeness import HostQueues
     from filters.fetch.sites import SiteCache
     from filters.fetch.tally import Watch
 
@@ -190,7 +191,7 @@ class _Engine:
     async def _queue(self, traffic: "HostQueues") -> None:
         """Queue every URL that may be asked for, and answer the others."""
         from filters.fetch.download import Outcome
-        from filters.fetch.politeness import FetchTask
+        from filters.fetch.hosts import FetchTask
 
         for number, request in enumerate(self.requests):
             try:

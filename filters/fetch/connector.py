@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp.abc import ResolveResult
@@ -18,6 +19,10 @@ from aiohttp.tracing import Trace
 from filters.fetch.dns import Resolver
 from filters.fetch.guard import BlockedAddress, ConnectMap, Guard
 from filters.fetch.protocol import LenientHandler
+from filters.fetch.site_name import site_of
+
+if TYPE_CHECKING:
+    from filters.fetch.politeness import HostQueues
 
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]
 IDLE_SHARE, MOST_IDLE = 4, 4096
@@ -34,9 +39,11 @@ class Connector(aiohttp.TCPConnector):
     """aiohttp's pool of connections; `connect_to` is applied first, and the guard sees each address as it is
     dialled."""
 
-    def __init__(self, guard: Guard, connect_to: ConnectMap, resolver: Resolver) -> None:
-        self.guard, self.connect_to, self.resolver = guard, connect_to, resolver
-        self.idle: OrderedDict[ResponseHandler, None] = OrderedDict()
+    def __init__(self, guard: Guard, connect_to: ConnectMap, resolver: Resolver, traffic: "HostQueues") -> None:
+        self.guard, self.connect_to, self.resolver, self.traffic = guard, connect_to, resolver, traffic
+        self.idle: OrderedDict[ResponseHandler, str] = OrderedDict()
+        """Idle connections and their sites, in the order in which they became idle."""
+        self.of_site: dict[str, OrderedDict[ResponseHandler, None]] = {}
         self.most_idle = min(MOST_IDLE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // IDLE_SHARE)
         super().__init__(resolver=resolver, use_dns_cache=False, limit=0, socket_factory=self._socket)
         self._factory: Callable[[], ResponseHandler] = partial(LenientHandler, self._loop)  # type: ignore[assignment]
@@ -59,18 +66,44 @@ class Connector(aiohttp.TCPConnector):
             if protocol.should_close:
                 protocol.close()
         connection = await super()._get(key, traces)
+        site = site_of(key.host)
         if connection is not None and connection.protocol is not None:
-            self.idle.pop(connection.protocol, None)
+            self._forget(connection.protocol)
             REUSED.set(True)
+        elif (idle := self.of_site.get(site)) and self.traffic.is_full(site, len(idle)):
+            self._end(next(iter(idle)))
         return connection
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         """Give a connection back; the one that has been idle the longest is closed where there are too many."""
         super()._release(key, protocol, should_close=should_close)
         if protocol.is_connected():
-            self.idle[protocol] = None
+            site = site_of(key.host)
+            self.idle[protocol] = site
+            kept = self.of_site.setdefault(site, OrderedDict())
+            kept[protocol] = None
+            if isinstance(protocol, LenientHandler):
+                protocol.lost = partial(self._forget, protocol)
+            if len(kept) > self.traffic.most_idle:
+                self._end(next(iter(kept)))
+            else:
+                self.traffic.kept(site, len(kept))
         while len(self.idle) > self.most_idle:
-            self.idle.popitem(last=False)[0].close()
+            self._end(next(iter(self.idle)))
+
+    def _end(self, protocol: ResponseHandler) -> None:
+        self._forget(protocol)
+        protocol.close()
+
+    def _forget(self, protocol: ResponseHandler) -> None:
+        """Note that a connection is not idle any more."""
+        site = self.idle.pop(protocol, None)
+        if site is not None:
+            kept = self.of_site[site]
+            del kept[protocol]
+            if not kept:
+                del self.of_site[site]
+            self.traffic.kept(site, len(kept))
 
 
 def blocked(error: BaseException) -> BlockedAddress | None:

@@ -19,8 +19,9 @@ from filters.fetch.connector import REUSED, Connector
 from filters.fetch.dns import Resolver
 from filters.fetch.faults import Fault, Refusal, before_header, in_body, is_ours, of_redirect
 from filters.fetch.guard import ConnectMap, Guard
+from filters.fetch.hosts import FetchTask
 from filters.fetch.optout import Receipt, header_refusal, statement_refusal
-from filters.fetch.politeness import FetchTask, HostQueues
+from filters.fetch.politeness import HostQueues
 from filters.fetch.preferences import STATEMENTS
 from filters.fetch.signals import retry_after
 from filters.fetch.sites import Page, SiteCache, Sites
@@ -71,7 +72,7 @@ class Downloader:
         # asyncio reports stray TLS and socket errors of peers to the loop; they are no news of ours.
         asyncio.get_running_loop().set_exception_handler(lambda _, context: logger.debug("%s", context))
         self.session = aiohttp.ClientSession(
-            connector=Connector(self.guard, self.connect_to, self.resolver),
+            connector=Connector(self.guard, self.connect_to, self.resolver, self.traffic),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={**HEADERS, "User-Agent": self.config.user_agent},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the one deadline is around all of it

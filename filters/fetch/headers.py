@@ -9,8 +9,9 @@ from filters.fetch.body import Body
 from filters.fetch.config import FetchConfig
 from filters.fetch.download import Downloader, Outcome
 from filters.fetch.faults import Fault, Refusal
+from filters.fetch.hosts import FetchTask
 from filters.fetch.messages import Answer, Request
-from filters.fetch.politeness import FetchTask, HostQueues
+from filters.fetch.politeness import HostQueues
 from filters.fetch.sites import SiteCache
 from filters.fetch.url import UrlFault, normalise
 

@@ -7,184 +7,22 @@ those of a host that is down: they are not asked for.
 """
 
 import asyncio
-import hashlib
 import heapq
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from filters.fetch.budget import next_turn
 from filters.fetch.config import FetchConfig
+from filters.fetch.hosts import FetchTask, Host, Site
 from filters.fetch.signals import HostSignal
 from filters.fetch.site_name import site_of
 
 if TYPE_CHECKING:
     from filters.fetch.budget import SharedBudget
-    from filters.fetch.messages import Request
 
-
-PATIENCE = 2
-"""Further attempts of a URL whose host asked for patience (429, 503 with Retry-After), on top of `fetch.retries`."""
-FIRST_WAIT_S = 1.0  # seconds after a first 429 without Retry-After; doubled each time
 RETRY_WAIT_S = 0.5  # seconds before a first retry of a passing fault; doubled each time
-DEAD_DEADLINES = 3
-"""Deadlines that a host may cost without an answer before it counts as down, however few its faults are."""
-
-
-@dataclass(slots=True, eq=False)
-class FetchTask:
-    """One URL on its way. `url` is where it is now, `left_s` what remains of its deadline: time spent waiting does not
-    count."""
-
-    request: "Request"
-    start: str
-    url: str
-    left_s: float
-    retries: int
-    patience: int = PATIENCE
-    hops: int = 0
-    attempts: int = 0
-    status: int | None = None
-    taken_at: float = 0.0
-    down: bool = False  # its host is: it is not asked for any more
-
-    def jitter(self) -> float:
-        """Return a number in [0, 1) that depends on the row and the attempt alone."""
-        seed = self.request.uid + b"\n" + self.start.encode() + b"\n%d" % self.attempts
-        return int.from_bytes(hashlib.sha256(seed).digest()[:4], "big") / 2**32
-
-    def again(self) -> None:
-        """Go back to the start for one more attempt."""
-        self.url, self.hops, self.status = self.start, 0, None
-
-
-@dataclass(slots=True, eq=False)
-class Host:
-    """What is known of one host, and the jobs that wait for it. Times are seconds of the monotonic clock."""
-
-    config: FetchConfig
-    name: str
-    site: "Site"
-    waiting: deque[FetchTask] = field(default_factory=deque)
-    later: list[tuple[float, int, FetchTask]] = field(default_factory=list)
-    active: int = 0
-    began: float = 0.0  # when the first job started
-    ended: int = 0
-    met: bool = False  # whether its rules are known: until then one job at a time
-    humble: bool = False  # told to stay away for longer than we wait: one at a time
-    spent: bool = False  # no time left for rests: what waits is asked for at half the connections
-    asked_at: float = 0.0
-    next_at: float = 0.0  # of its Crawl-delay
-    rest_until: float = 0.0
-    rested_s: float = 0.0
-    delay_s: float = 0.0
-    faults: int = 0
-    openings: int = 0
-    well: bool = False  # a URL of it has ended well: whatever comes later, it is not down
-    answered: bool = False  # it has said something, if only that it cannot
-    down: bool = False
-    failed_at: float = 0.0
-    lost_s: float = 0.0  # spent on its faults, together
-    level: int = 0
-    entry: int = 0  # the number under which it stands in the order of turns, at `placed_at`
-    placed_at: float | None = None
-
-    def limit(self) -> int:
-        """Return how many jobs may be on their way to this host now."""
-        if not self.met or self.humble or (self.faults >= self.config.breaker_faults and not self.spent):
-            return 1
-        return max(1, self.config.host_connections // 2) if self.spent else self.config.host_connections
-
-    def ready_at(self) -> float | None:
-        """Return from when a job may start, or None where none may before another ends."""
-        if self.active >= self.limit() or not (self.waiting or self.later):
-            return None
-        at = max(self.next_at, self.rest_until)
-        return at if self.waiting else max(at, self.later[0][0])
-
-    def take(self, now: float) -> FetchTask:
-        """Return the next job and count it as on its way."""
-        while self.later and self.later[0][0] <= now:
-            self.waiting.append(heapq.heappop(self.later)[2])
-        self.active, self.asked_at = self.active + 1, now
-        if self.delay_s:
-            self.next_at = next_turn(self.next_at, now, self.delay_s)
-        job = self.waiting.popleft()
-        job.taken_at = now
-        self.began = self.began or now
-        return job
-
-    def rest(self, now: float, seconds: float) -> bool:
-        """Leave the host alone for a while. Return False, and do not, where `fetch.max_wait_s` in all does not allow
-        it."""
-        if now < self.rest_until:  # it rests already: this is about a request from before
-            return True
-        if self.rested_s + seconds > self.config.max_wait_s:
-            return False
-        self.rested_s, self.rest_until = self.rested_s + seconds, now + seconds
-        return True
-
-    def fine(self) -> None:
-        """Note that it answered."""
-        self.faults = self.openings = self.level = 0
-        self.spent = self.humble = False
-        self.well = True
-
-    def busy(self, now: float, seconds: float | None, jitter: float) -> bool:
-        """Note that it asked for patience; say whether it is granted."""
-        wait = FIRST_WAIT_S * 2 ** min(self.level, 20) if seconds is None else seconds
-        if not self.rest(now, wait * (1 + jitter / 4)):
-            self.humble = True
-            return False
-        self.level += 1
-        return True
-
-    def failed(self, now: float, since: float) -> None:
-        """Note a fault of the host, in a request that began at `since`. After `breaker_faults` in a row it rests, then
-        one job at a time tries it, each rest twice as long.
-
-        One that has never answered is down at once, one that has answered but never well after its first rest.
-        """
-        self.faults += 1
-        self.lost_s, self.failed_at = self.lost_s + now - max(since, self.failed_at), now
-        lost = not self.answered and self.lost_s > (DEAD_DEADLINES - 0.1) * self.config.deadline_s
-        if (self.faults < self.config.breaker_faults and not lost) or now < self.rest_until or self.spent:
-            return
-        if not self.well and (not self.answered or self.openings or not self.config.max_wait_s):
-            self.down = True
-            return
-        if self.rest(now, self.config.breaker_rest_s * 2 ** min(self.openings, 20)):
-            self.openings += 1
-        else:
-            self.spent = True
-
-
-@dataclass(slots=True, eq=False)
-class Site:
-    """The hosts of one owner: they share its pace and connections. Times are seconds of the monotonic clock."""
-
-    config: FetchConfig
-    name: str
-    hosts: list[tuple[float, int, Host]] = field(default_factory=list)
-    """Hosts by the time from when they may be asked; those whose number is not theirs any more are passed over."""
-    active: int = 0
-    next_at: float = 0.0
-    entry: int = 0
-    placed_at: float | None = None
-
-    def first(self) -> Host | None:
-        """Return the host whose turn is next."""
-        while self.hosts and self.hosts[0][1] != self.hosts[0][2].entry:
-            heapq.heappop(self.hosts)
-        return self.hosts[0][2] if self.hosts else None
-
-    def ready_at(self) -> float | None:
-        """Return from when a job may start, or None where none may before another ends."""
-        if self.active >= self.config.host_connections or self.first() is None:
-            return None
-        return max(self.next_at, self.hosts[0][0])
 
 
 class HostQueues:
@@ -216,7 +54,7 @@ class HostQueues:
         if found is None:
             owner = site_of(name)
             site = self.sites.setdefault(owner, Site(self.config, owner))
-            found = self.hosts[name] = Host(self.config, name, site)
+            found = self.hosts[name] = Host(self.config, name, site, len(self.hosts))
             found.met = not self.config.asks_first
         return found
 
@@ -244,7 +82,8 @@ class HostQueues:
         assert host is not None
         pause = 1 / self.config.host_rate
         if self.budget is not None:
-            turn = self.budget.take(site.name, host.name, pause, self.config.host_connections)
+            connections = None if site.idle else self.config.host_connections
+            turn = self.budget.take(site.name, host.name, pause, connections)
             site.next_at = turn.at
             if not turn.granted:
                 host.next_at = max(host.next_at, turn.host_at)
@@ -260,6 +99,25 @@ class HostQueues:
         self._place(host)
         self._place_site(site)
         return job
+
+    @property
+    def most_idle(self) -> int:
+        """Return how many connections to a site may stay open for a next request: where others fetch too, this
+        process's part, so that none of them waits for one that is not used."""
+        return self.config.host_connections // (self.budget.lanes if self.budget else 1)
+
+    def is_full(self, site: str, idle: int) -> bool:
+        """Say whether one of a site's idle connections must end before another is opened."""
+        known = self.sites.get(site)
+        return known is not None and (self.budget is not None or known.active + idle > self.config.host_connections)
+
+    def kept(self, site: str, idle: int) -> None:
+        """Note how many connections to a site are idle."""
+        known = self.sites.get(site)
+        if known is not None:
+            known.idle = idle
+            if self.budget is not None:
+                self.budget.keep(site, known.active + idle)
 
     def spent(self, url: str) -> None:
         """Count a request that is made beside that of a job: for a site's files."""
@@ -330,7 +188,7 @@ class HostQueues:
         host.active, host.ended = host.active - 1, host.ended + 1
         host.site.active -= 1
         if self.budget is not None:
-            self.budget.end(host.site.name)
+            self.budget.keep(host.site.name, host.site.active + host.site.idle)
         self._place_site(host.site)
 
     def _drop(self, host: Host) -> None:
@@ -365,7 +223,7 @@ class HostQueues:
         self.numbers += 1
         host.entry, host.placed_at = self.numbers, at
         if at is not None:
-            heapq.heappush(host.site.hosts, (at, host.entry, host))
+            heapq.heappush(host.site.hosts, (at, host.rank, host.entry, host))
         self._place_site(host.site)
 
     def _place_site(self, site: Site) -> None:

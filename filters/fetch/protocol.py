@@ -1,6 +1,7 @@
 """Read answers with aiohttp's parser, their headers and chunks put into the form of RFC 9112 on the way."""
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
@@ -20,6 +21,8 @@ class LenientHandler(ResponseHandler):
         self.head = bytearray()
         self.in_head = False
         self.chunks: Chunks | None = None
+        self.lost: Callable[[], None] | None = None
+        """Told when the connection ends."""
 
     def set_response_params(self, **settings: object) -> None:  # type: ignore[override]
         """Get ready for the next answer: what comes now is its header."""
@@ -95,6 +98,8 @@ class LenientHandler(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Hand on what is held back; an end of the chunks that was begun is whole."""
+        if self.lost is not None:
+            self.lost()
         if self.head:
             self._pass_on(bytes(self.head))
         elif self.chunks is not None and exc is None and self._parser is not None and (end := self.chunks.end()):

@@ -6,7 +6,7 @@ from heapq import nlargest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from filters.fetch.politeness import Host
+    from filters.fetch.hosts import Host
 
 EVERY_S = 1.0
 """Seconds between two tallies."""

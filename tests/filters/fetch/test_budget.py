@@ -46,13 +46,22 @@ def test_connections_are_one_number_for_both(pair: list[SharedBudget]) -> None:
     assert [pair[n % 2].take("cdn.example", "cdn.example", 0, 3).granted for n in range(4)] == [True, True, True, False]
     refused = pair[1].take("cdn.example", "cdn.example", 0, 3)
     assert refused.at - time.monotonic() == pytest.approx(ASK_AGAIN_S, abs=0.03)
-    pair[0].end("cdn.example")
+    pair[0].keep("cdn.example", 1)
     assert pair[1].take("cdn.example", "cdn.example", 0, 3).granted
     assert not pair[0].take("cdn.example", "cdn.example", 0, 3).granted
     pair[1].clear()
     assert [pair[0].take("cdn.example", "cdn.example", 0, 3).granted for _ in range(3)] == [True, True, False]
-    pair[1].end("cdn.example")  # what was cleared is not given back twice
+    pair[1].keep("cdn.example", 0)  # what was cleared is not given back twice
     assert not pair[0].take("cdn.example", "cdn.example", 0, 3).granted
+
+
+def test_an_idle_connection_is_counted_and_gives_its_place_to_the_next_request(pair: list[SharedBudget]) -> None:
+    assert pair[0].take("cdn.example", "cdn.example", 0, 1).granted
+    pair[0].keep("cdn.example", 1)  # none on its way, one idle
+    assert not pair[1].take("cdn.example", "cdn.example", 0, 1).granted
+    assert pair[0].take("cdn.example", "cdn.example", 0, None).granted
+    pair[0].keep("cdn.example", 0)
+    assert pair[1].take("cdn.example", "cdn.example", 0, 1).granted
 
 
 def test_a_host_that_rests_rests_for_both_and_its_site_goes_on(pair: list[SharedBudget]) -> None:
@@ -95,7 +104,7 @@ def test_a_full_bucket_is_shared_and_nobody_is_asked_too_often(tmp_path: Path, m
     granted = {name: budget.take(f"{name}.example", name, 0, 1).granted for name in "abcdefghij"}
     assert list(granted.values()) == [True] * WAYS + [False, False]
     for name in "abcdefgh":
-        budget.end(f"{name}.example")
+        budget.keep(f"{name}.example", 0)
     assert budget.held == {}
     assert budget.take("i.example", "i", 0, 1).granted
     assert not budget.take("i.example", "i", 0, 1).granted
@@ -110,7 +119,7 @@ def test_the_table_is_bounded_and_a_turn_is_cheap(tmp_path: Path) -> None:
     started = time.perf_counter()
     for number in range(2000):
         assert budget.take(f"{number}.example", f"{number}.example", 0.05, 8).granted
-        budget.end(f"{number}.example")
+        budget.keep(f"{number}.example", 0)
     assert (time.perf_counter() - started) / 2000 < 0.001
     assert MOST == 255
     budget.close()

@@ -1,17 +1,26 @@
 """Connections: only to addresses that the guard allows, and used again only where nothing unasked came through."""
 
+import asyncio
 import socket
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
 from aiohttp.abc import ResolveResult
 
+from filters.fetch.client import fetch_all
+from filters.fetch.config import FetchConfig
 from filters.fetch.connector import Connector, blocked
 from filters.fetch.dns import Resolver
 from filters.fetch.guard import BlockedAddress, Guard
+from filters.fetch.messages import Request
+from filters.fetch.politeness import HostQueues
+from filters.fetch.protocol import LenientHandler
 from tests.support.fetching import SILENT, fetch
 from tests.support.hostile_server import GOOD, Exchange, HostileServer
 
@@ -121,13 +130,63 @@ def test_idle_connections_are_bounded_and_the_longest_idle_goes_first(monkeypatc
             self.open = False
 
     connector = Connector.__new__(Connector)
-    connector.idle, connector.most_idle = OrderedDict(), 2
+    connector.idle, connector.most_idle, connector.of_site = OrderedDict(), 2, {}
+    connector.traffic = HostQueues(FetchConfig())
+    key = SimpleNamespace(host="a.example")
     monkeypatch.setattr(aiohttp.TCPConnector, "_release", lambda *_, **__: None)
     monkeypatch.setattr(Connector, "__del__", lambda self: None)
     first, closed, second, third = (Protocol() for _ in range(4))
     closed.close()  # by its server: it is not one of those that are idle
     for protocol in (first, closed, second):
-        connector._release(None, protocol)  # type: ignore[arg-type]
+        connector._release(key, protocol)  # type: ignore[arg-type]
     assert (first.open, second.open) == (True, True)
-    connector._release(None, third)  # type: ignore[arg-type]
+    connector._release(key, third)  # type: ignore[arg-type]
     assert (first.open, second.open, third.open) == (False, True, True)
+
+
+def test_idle_connections_count_among_those_of_a_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine hosts of one site over a server that keeps connections open: three are open at once, and are used again."""
+    now = most = made = 0
+
+    class Counted(LenientHandler):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            nonlocal now, most, made
+            now, made = now + 1, made + 1
+            most = max(most, now)
+            super().connection_made(transport)
+
+        def connection_lost(self, exc: BaseException | None) -> None:
+            nonlocal now
+            now -= 1
+            super().connection_lost(exc)
+
+    def serve(sock: socket.socket) -> None:
+        with sock, suppress(OSError):
+            while b"\r\n\r\n" in sock.recv(65536):
+                time.sleep(0.01)
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(GOOD), GOOD))
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                sock, _ = listener.accept()
+                threading.Thread(target=serve, args=(sock,), daemon=True).start()
+
+    monkeypatch.setattr("filters.fetch.connector.LenientHandler", Counted)
+    with socket.create_server(("127.0.0.2", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        config = FetchConfig.model_validate(
+            {
+                **SILENT,
+                "connect_to": {":": f"127.0.0.2:{listener.getsockname()[1]}"},
+                "allow_addresses": ["127.0.0.2/32"],
+                "host_rate": 10_000,
+                "host_connections": 3,
+            }
+        )
+        urls = [f"http://img{number // 6 + 1}.cdn.example/{number}" for number in range(54)]
+        answers = list(fetch_all([Request(bytes([n]), url) for n, url in enumerate(urls)], config))
+        listener.shutdown(socket.SHUT_RDWR)
+    assert [answer.body for answer in answers] == [GOOD] * 54
+    assert (most, now) == (3, 0)
+    assert made < 54

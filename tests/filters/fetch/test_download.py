@@ -16,8 +16,9 @@ from filters.fetch.body import Body
 from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
 from filters.fetch.download import Downloader, Outcome
+from filters.fetch.hosts import FetchTask
 from filters.fetch.messages import Request
-from filters.fetch.politeness import FetchTask, HostQueues
+from filters.fetch.politeness import HostQueues
 from filters.fetch.sites import SiteCache
 from tests.support.fetching import SILENT, config, fetch
 from tests.support.hostile_server import GOOD, HostileServer

@@ -11,8 +11,9 @@ import pytest
 
 from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
+from filters.fetch.hosts import FetchTask
 from filters.fetch.messages import Answer, Request
-from filters.fetch.politeness import FetchTask, HostQueues
+from filters.fetch.politeness import HostQueues
 from tests.support.counting import Counting, most_within
 from tests.support.hostile_server import GOOD, Behaviour, Exchange, HostileServer
 
@@ -265,11 +266,3 @@ def test_ten_thousand_urls_of_one_host_are_no_tasks_and_let_others_through() -> 
     assert "http://small.example/" in urls
     assert len(urls) == 5
     assert tasks == 1
-
-
-def test_jitter_depends_on_the_row_and_the_attempt_alone() -> None:
-    job = FetchTask(Request(b"uid", "u"), "u", "u", 1.0, 0)
-    first = job.jitter()
-    job.attempts = 1
-    assert 0 <= first < 1
-    assert job.jitter() != first == FetchTask(Request(b"uid", "u"), "u", "u", 9.0, 5).jitter()

@@ -7,8 +7,8 @@ import pytest
 from filters.fetch import tally
 from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
+from filters.fetch.hosts import FetchTask, Host, Site
 from filters.fetch.messages import Request
-from filters.fetch.politeness import FetchTask, Host, Site
 from filters.fetch.tally import Tally, slowest
 from tests.support.fetching import SILENT, config
 from tests.support.hostile_server import HostileServer
