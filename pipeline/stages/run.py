@@ -267,6 +267,14 @@ def _keep_earlier(step: Step, before: Collection[str], pending: Sequence[Unit]) 
     replaced = [record for record in records_of(step.root, step.name) if record.shard not in before]
     for line in [*set_aside(step.root, step.name, replaced), *adopt(step.root, step.name)]:
         print(line, file=sys.stderr)
+    records = {unit.name: step.journal.folder / f"{unit.name}.json" for unit in pending}
+    damaged = [name for name, path in records.items() if path.exists() and step.journal.get(name) is None]
+    if damaged:
+        print(
+            f"warning: {step.name}: the records of {len(damaged):,} shards, such as {damaged[0]}, are damaged: they are"
+            f" made anew; instead, pipeline repair {step.root} may prove what is there",
+            file=sys.stderr,
+        )
     if pending:
         note_places(step.root, step.name, {unit.reads["made_by"] for unit in pending})
 

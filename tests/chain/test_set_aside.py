@@ -141,6 +141,16 @@ def test_rows_that_an_exclusion_list_names_go_though_no_plan_holds_them(tight, a
     assert [path for path in holding(tight, [uid(5)], []) if path.startswith(ASIDE)] == []
 
 
+def test_a_damaged_record_is_told_before_its_shard_is_made_anew(run, again, capsys):
+    again(run, stages=("filter",))
+    (run / "manifests/journal/score/00001.json").write_text("{}")
+    (run / "pairs/00000.tar").write_bytes(b"cut")
+    again(run, stages=("filter",))
+    told = capsys.readouterr().err
+    assert "warning: score: the records of 1 shards, such as 00001, are damaged: they are made anew" in told
+    assert "warning: fetch: pairs/00000.tar is missing or damaged: what it held is not set aside" in told
+
+
 def test_other_limits_keep_the_pictures_of_before(run, again, web):
     (first,) = again(run, stages=("filter",))
     pictures = sum(group.rows for group in groups(run, ASIDE, "fetch"))

@@ -5,7 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 
-from manifests.files import write_json
+from manifests.aside import ASIDE, Group
+from manifests.files import write_bytes, write_json
 from manifests.journal import STEP, FileRecord, Journal, ShardRecord
 from manifests.manifest import Manifest
 from manifests.plans import write_plan
@@ -192,3 +193,30 @@ def test_notes_are_no_faults(tmp_path, kind, wrong):
     assert records.findings[0].wrong is wrong
     assert records.found("a/b") is wrong
     assert records.found("a") is False
+
+
+def put_aside(root):
+    folder = root / ASIDE / "score"
+    write_bytes(folder / "abc-scores.parquet", b"12345")
+    file = FileRecord.of(folder, folder / "abc-scores.parquet")
+    Group(folder, "abc", "score", "model", 2, "abc-scores.parquet", (file,)).write()
+    return folder
+
+
+def test_what_was_set_aside_is_claimed_by_its_own_record(root):
+    put_aside(root)
+    records = read_records(root, STAGES)
+    claim = records.claims["aside/score/abc-scores.parquet"]
+    assert (claim.by, claim.step, claim.shard, claim.file.bytes) == ("its record", "aside", "abc", 5)
+    assert "aside/score/abc.json" in records.known
+    assert records.findings == []
+
+
+@pytest.mark.parametrize(("old", "new"), [('"rows": 2', '"rows": 3'), ('"abc-scores.parquet"', '"other.parquet"')])
+def test_a_record_of_what_was_set_aside_that_is_damaged_is_found(root, old, new):
+    path = put_aside(root) / "abc.json"
+    path.write_text(path.read_text().replace(old, new))
+    found = read_records(root, STAGES).findings
+    assert [(finding.path, finding.kind, finding.step, finding.shard) for finding in found] == [
+        ("aside/score/abc.json", "damaged", "aside", "abc")
+    ]

@@ -10,8 +10,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from manifests.aside import ASIDE, Group
 from manifests.checksums import Watch
 from manifests.files import write_json
+from manifests.journal import FileRecord
 from manifests.shards import index_path, write_shard
 from manifests.verify import is_run, verify_run
 from manifests.verify_shards import is_bare, verify_folder
@@ -59,6 +61,34 @@ def test_each_damage_is_found_in_every_kind_of_file(run, damage):
         name = path.relative_to(run).as_posix()
         assert name in found, (damage, name, sorted(found))
     assert not wrong(run)
+
+
+def test_what_was_set_aside_is_held_against_its_own_records(run):
+    folder = run / ASIDE / "score"
+    shutil.copytree(run / "scores", folder)
+    for path in sorted(folder.glob("*.parquet")):
+        path.rename(folder / f"{path.stem}-scores.parquet")
+        file = FileRecord.of(folder, folder / f"{path.stem}-scores.parquet")
+        Group(folder, path.stem, "score", "model", 1, file.path, (file,)).write()
+    report = verify_run(run, STEPS)
+    tables = sorted(folder.glob("*.parquet"))
+    size = sum(path.stat().st_size for path in tables)
+    assert report.findings == ()
+    assert report.said == (f"aside/: 5 files, {size:,} bytes that fell out of plans: pipeline prune shows them",)
+    data = tables[0].read_bytes()
+    tables[0].write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    tables[1].unlink()
+    (folder / f"{tables[2].stem.removesuffix('-scores')}.json").unlink()
+    (folder / "notes.txt").write_text("mine")
+    names = [path.relative_to(run).as_posix() for path in tables]
+    found = {finding.path: finding.kind for finding in verify_run(run, STEPS).findings}
+    shutil.rmtree(run / ASIDE)
+    assert found == {
+        names[0]: "damaged",
+        names[1]: "missing",
+        names[2]: "leftover",
+        "aside/score/notes.txt": "foreign",
+    }
 
 
 SAYS = {
