@@ -9,15 +9,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.digest_lists import RULE
+from filters.digest_lists import RULE, DigestLists
 from manifests.aside import ASIDE, UNDER_WAY
-from manifests.files import read_table
+from manifests.files import FormatError, read_schema, read_table
 from manifests.journal import ShardRecord, records_of
 from manifests.plans import plan_folder
 from manifests.tombstones import TABLE, read_tombstones, write_tombstones
 from manifests.transaction import changes, commit
 from manifests.working_copy import link, working_copy
-from pipeline.execution.redact_aside import redact_aside
+from pipeline.execution.redact_aside import PAIRS, files_aside, redact_aside
 from pipeline.execution.redaction import RemovedRows, from_lines, from_table, from_tar
 from pipeline.execution.step import Step
 from pipeline.inputs.redact_table import blank_input
@@ -68,6 +68,22 @@ def take_out(steps: "tuple[Step, Step]") -> Counter[str]:
         _redact_left(copy, removed)
         commit(root, copy, changes(root, copy, names))
     return Counter(hit["list"] or "tombstones" for hit in hits)
+
+
+def take_aside(root: Path, named: DigestLists) -> int:
+    """Take the rows whose pictures a list or a tombstone names out of what was set aside, of every step; return how
+    many."""
+    uids: set[bytes] = set()
+    for path in files_aside(root, PAIRS) if named else ():
+        try:
+            known = [kind for kind in named.kinds if kind in read_schema(path).names]
+            table = read_table(path, ["key", *known])
+        except (OSError, FormatError):
+            continue  # damaged: none of its rows is ever used
+        uids.update(bytes.fromhex(table["key"][row].as_py()) for row, _ in (named.hits(table) if known else ()))
+    if uids:
+        redact_aside(root, RemovedRows(frozenset(uids)))
+    return len(uids)
 
 
 def _places(root: Path, uids: frozenset[bytes]) -> list[Row]:

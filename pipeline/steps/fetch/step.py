@@ -29,7 +29,7 @@ from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import exclusions
 from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.attempts import counted_again, refusals
-from pipeline.steps.fetch.hits import take_out
+from pipeline.steps.fetch.hits import take_aside, take_out
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import stats
 from pipeline.steps.fetch.retry import with_retries
@@ -115,9 +115,12 @@ class Fetch(Step):
         return replace(redacted, files=files)
 
     def settle(self) -> list[str]:
-        """Take out of select's ledger, the plan and the logs the rows whose pictures a list of hashes has named."""
+        """Take out of select's ledger, the plan and the logs the rows whose pictures a list of hashes has named, and
+        those that one names out of what was set aside."""
         taken = take_out((Select(self.recipe, self.root, self.runtime), self))
-        return [f"  removed by {name}: {rows:,} rows, of which nothing is left" for name, rows in sorted(taken.items())]
+        said = [f"  removed by {name}: {rows:,} rows, of which nothing is left" for name, rows in sorted(taken.items())]
+        aside = take_aside(self.root, DigestLists.of(exclusions(self.recipe), read_tombstones(self.root)))
+        return [*said, *([f"  removed by lists of hashes from what was set aside: {aside:,} rows"] if aside else [])]
 
     def check(self) -> None:
         """Raise MissingExtra where a package of the extra `fetch` is not installed."""

@@ -223,6 +223,24 @@ def test_what_a_list_names_goes_from_what_lies_aside_too(place, tmp_path, web):
     assert is_whole(run)
 
 
+def test_a_list_that_comes_later_reaches_what_lies_aside_with_the_next_run(place, tmp_path, web, capsys):
+    run = tmp_path / "run"
+    listed_run(place, run, "filter.exclude=[]")
+    listed_run(place, run, "filter.exclude=[]", "input.limit=1")
+    fallen = [number for number in HITS if any(name.startswith(ASIDE) for name in holding(run, number))]
+    assert len(fallen) >= 3
+    rows = sum(group.rows for group in groups(run, ASIDE, "fetch"))
+    asked = len(web.hits)
+    listed_run(place, run, "input.limit=1")
+    assert {number: [name for name in holding(run, number) if name.startswith(ASIDE)] for number in HITS} == {
+        number: [] for number in HITS
+    }
+    assert f"removed by lists of hashes from what was set aside: {len(fallen)} rows" in capsys.readouterr().err
+    assert sum(group.rows for group in groups(run, ASIDE, "fetch")) == rows - len(fallen)
+    assert web.hits[asked:] == []
+    assert is_whole(run)
+
+
 def test_the_other_engine_is_refused_with_such_lists(place, tmp_path):
     with pytest.raises(RecipeError, match="writes pictures to disk before lists of md5"):
         listed_run(place, tmp_path / "run", 'fetch.engine="img2dataset"')
