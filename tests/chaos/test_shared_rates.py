@@ -7,14 +7,22 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import tests.support.counting
 from filters.fetch.budget import Share
 from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
 from filters.fetch.messages import Request
+from pipeline.execution.backends import RunnerOptions
+from pipeline.recipes.load import parse_recipe
+from pipeline.stages.run import StageOptions, run_stage
 from tests.support.counting import Counting, most_within
 from tests.support.hostile_server import HostileServer
+from tests.support.paths import ROOT
+from tests.support.small_web import jpeg, picture
 
 RATE, CONNECTIONS, PROCESSES = 40, 3, 4
 
@@ -61,6 +69,36 @@ def test_four_processes_share_the_rate_and_the_connections_of_a_site(tmp_path: P
     assert counting.most["cdn.example"] <= CONNECTIONS
     assert most_within(asked, 0.5) <= RATE * 0.5 + 0.1 * RATE + (3 * CONNECTIONS if files else 0)
     assert (len(asked) - 1) / (asked[-1] - asked[0]) <= RATE * 1.1
+
+
+@pytest.mark.slow
+def test_four_workers_of_a_run_share_the_rate_and_the_connections_of_a_site(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """80 rows of nine hosts in four shards; the supervised workers ask 72 times for sites' files besides."""
+    monkeypatch.setattr(tests.support.counting, "GOOD", jpeg(picture(1, 80, 80)))
+    counting = Counting(0.06)
+    urls = [f"http://img{at % 9 + 1}.cdn.example/counted?{at}" for at in range(80)]
+    pq.write_table(pa.table({"URL": urls, "TEXT": ["a b c"] * 80}), tmp_path / "in.parquet")
+    paths = ("/counted", "/robots.txt", "/.well-known/tdmrep.json")
+    with HostileServer("127.0.0.2", dict.fromkeys(paths, counting)) as server:
+        fetch = {
+            "connect_to": {":": f"127.0.0.2:{server.port}"},
+            "allow_addresses": ["127.0.0.2/32"],
+            "host_rate": RATE,
+            "host_connections": CONNECTIONS,
+            "shard_rows": 20,
+            "user_agent": "t/1 (a@b.org)",
+        }
+        places = {"input": {"files": str(tmp_path / "in.parquet")}, "output": {"root": str(tmp_path / "run")}}
+        recipe = parse_recipe({**places, "fetch": fetch, "tier": {"a": {"size": 64}}})
+        options = StageOptions(RunnerOptions(workers=PROCESSES), ("select", "fetch"))
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        run_stage(recipe, "filter", options)
+    asked = counting.asked_of("cdn.example")
+    assert len(asked) == 80 + PROCESSES * 9 * 2
+    assert counting.most["cdn.example"] <= CONNECTIONS
+    assert (len(asked) - 1) / (asked[-1] - asked[0]) <= RATE * 1.1
+    left = [path.name for path in (tmp_path / "run" / "logs" / "workers").iterdir()]
+    assert [name for name in left if name.endswith((".budget", ".part"))] == []
 
 
 def test_a_killed_process_leaves_its_connections_to_its_successor(tmp_path: Path) -> None:
