@@ -154,3 +154,11 @@ def test_what_a_kill_left_without_a_record_goes(tmp_path):
     said = ["score: abc-scores.parquet is dropped: no record says what it is"]
     assert keep_fallen(tmp_path, "score", "sha256") == said
     assert not folder.exists()
+
+
+def test_a_run_that_changes_nothing_leaves_what_lies_aside_as_it_is(tmp_path):
+    plan(tmp_path, [A, B])
+    plan(tmp_path, [A])
+    before = {path: path.stat().st_ino for path in (tmp_path / ASIDE).rglob("*")}
+    assert keep_fallen(tmp_path, "score", "sha256") == []
+    assert {path: path.stat().st_ino for path in (tmp_path / ASIDE).rglob("*")} == before
