@@ -21,7 +21,8 @@ BUCKETS, WAYS = 4096, 8
 """Entries of the table: a name may stand in eight places. Where all are in use by others it shares one of theirs: it
 waits longer than it must, and nobody is asked too often."""
 KEY = 16  # bytes of a name's digest
-HEAD = struct.Struct("<d")  # the time, by the monotonic clock, before which nothing is asked for
+HEAD = struct.Struct("<dd")
+"""The time, by the monotonic clock, before which nothing is asked for, and a host's Crawl-delay in seconds."""
 FIRST = KEY + HEAD.size  # where the counts of an entry begin: a byte for each process
 ASK_AGAIN_S = 0.05
 """Seconds after which a process asks again for a connection that others hold."""
@@ -90,9 +91,9 @@ class SharedBudget:
             lane[:] = bytes(len(lane))
             lane.release()
 
-    def take(self, site: str, host: str, pause_s: float, connections: int | None) -> Turn:
+    def take(self, site: str, host: str, pause_s: float, connections: int | None, delay_s: float = 0.0) -> Turn:
         """Ask for a request to a host of a site. `connections`: how many all processes together may have open; None: it
-        takes the place of one that this process has open and idle."""
+        takes the place of one that this process has open and idle. `delay_s`: the host's Crawl-delay."""
         with self._lock():
             now = time.monotonic()
             at, own = self._entry(site, now)
@@ -106,6 +107,9 @@ class SharedBudget:
             next_at = next_turn(next_at, now, pause_s)
             self._write(at, site if own else None, next_at)
             self._hold_entry(site, at, connections is not None)
+            delay_s = max(delay_s, 0.0 if rest is None else self._head(rest)[1])
+            if delay_s:
+                self._rest(host, next_turn(host_at, now, delay_s), delay_s)
             return Turn(True, next_at)
 
     def keep(self, site: str, connections: int) -> None:
@@ -125,14 +129,17 @@ class SharedBudget:
             self._write(at, site if own else None, next_at)
             return next_at
 
-    def rest(self, host: str, until: float) -> None:
-        """Let nobody ask a host before a time."""
-        name = f"host {host}"
+    def rest(self, host: str, until: float, delay_s: float = 0.0) -> None:
+        """Let nobody ask a host before a time, and from then on no faster than its Crawl-delay."""
         with self._lock():
-            at, own = self._entry(name, time.monotonic())
-            if own:  # else an entry is shared with a site, which has done nothing to be left alone for
-                known = self._next_at(at) if self._find(name) == at else 0.0
-                self._write(at, name, max(until, known))
+            self._rest(host, until, delay_s)
+
+    def _rest(self, host: str, until: float, delay_s: float) -> None:
+        name = f"host {host}"
+        at, own = self._entry(name, time.monotonic())
+        if own:  # else an entry is shared with a site, which has done nothing to be left alone for
+            known, delay = self._head(at) if self._find(name) == at else (0.0, 0.0)
+            self._write(at, name, max(until, known), max(delay_s, delay))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -169,13 +176,17 @@ class SharedBudget:
         return self.table[at + FIRST : at + self.entry]
 
     def _next_at(self, at: int) -> float:
-        return float(HEAD.unpack_from(self.table, at + KEY)[0])
+        return self._head(at)[0]
 
-    def _write(self, at: int, name: str | None, next_at: float) -> None:
+    def _head(self, at: int) -> tuple[float, float]:
+        next_at, delay_s = HEAD.unpack_from(self.table, at + KEY)
+        return float(next_at), float(delay_s)
+
+    def _write(self, at: int, name: str | None, next_at: float, delay_s: float = 0.0) -> None:
         """Note a time. `name`: whose place it is from now on; None: another's as before."""
         if name is not None:
             self.table[at : at + KEY] = _key(name)
-        HEAD.pack_into(self.table, at + KEY, next_at)
+        HEAD.pack_into(self.table, at + KEY, next_at, delay_s)
 
     def _hold_entry(self, site: str, at: int, more: int) -> None:
         """Count so many more connections of this process."""

@@ -83,7 +83,7 @@ class HostQueues:
         pause = 1 / self.config.host_rate
         if self.budget is not None:
             connections = None if site.idle else self.config.host_connections
-            turn = self.budget.take(site.name, host.name, pause, connections)
+            turn = self.budget.take(site.name, host.name, pause, connections, host.delay_s)
             site.next_at = turn.at
             if not turn.granted:
                 host.next_at = max(host.next_at, turn.host_at)
@@ -94,8 +94,6 @@ class HostQueues:
             site.next_at = next_turn(site.next_at, now, pause)
         site.active += 1
         job = host.take(now)
-        if self.budget is not None and host.delay_s:
-            self.budget.rest(host.name, host.next_at)
         self._place(host)
         self._place_site(site)
         return job
@@ -136,7 +134,7 @@ class HostQueues:
             host.next_at = max(host.next_at, host.asked_at + pause)
             host.delay_s = max(host.delay_s, pause)
             if self.budget is not None:
-                self.budget.rest(host.name, host.next_at)
+                self.budget.rest(host.name, host.next_at, host.delay_s)
         host.answered = True
         host.met = True
         self._place(host)

@@ -20,7 +20,7 @@ from pipeline.execution.backends import RunnerOptions
 from pipeline.recipes.load import parse_recipe
 from pipeline.stages.run import StageOptions, run_stage
 from tests.support.counting import Counting, most_within
-from tests.support.hostile_server import HostileServer
+from tests.support.hostile_server import Behaviour, HostileServer
 from tests.support.paths import ROOT
 from tests.support.small_web import jpeg, picture
 
@@ -99,6 +99,23 @@ def test_four_workers_of_a_run_share_the_rate_and_the_connections_of_a_site(tmp_
     assert (len(asked) - 1) / (asked[-1] - asked[0]) <= RATE * 1.1
     left = [path.name for path in (tmp_path / "run" / "logs" / "workers").iterdir()]
     assert [name for name in left if name.endswith((".budget", ".part"))] == []
+
+
+def test_two_processes_keep_one_crawl_delay(tmp_path: Path) -> None:
+    counting = Counting(0.0)
+    forking = multiprocessing.get_context("fork")
+    told = forking.Queue()
+    robots: Behaviour = lambda x: x.answer(b"User-agent: *\nCrawl-delay: 0.4\n")  # noqa: E731
+    urls = ["http://img1.cdn.example/counted"] * 4
+    with HostileServer("127.0.0.2", {"/counted": counting, "/robots.txt": robots}) as server:
+        for lane in range(2):
+            share = Share(tmp_path / "budget", lane, 2)
+            args = (server.port, share, lane, urls, {"opt_outs": []}, told)
+            forking.Process(target=_fetch, args=args, daemon=True).start()
+        assert [told.get(timeout=30), told.get(timeout=30)] == [[None] * 4] * 2
+    asked = counting.asked_of("cdn.example")
+    assert len(asked) == 8
+    assert asked[-1] - asked[1] >= 6 * 0.4 - 0.15  # the first of each may come before either knows of the delay
 
 
 def test_a_killed_process_leaves_its_connections_to_its_successor(tmp_path: Path) -> None:

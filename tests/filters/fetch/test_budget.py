@@ -73,6 +73,16 @@ def test_a_host_that_rests_rests_for_both_and_its_site_goes_on(pair: list[Shared
     assert pair[1].take("cdn.example", "img2.cdn.example", 0, 8).granted
 
 
+def test_a_crawl_delay_is_kept_by_those_who_do_not_know_it_yet(pair: list[SharedBudget]) -> None:
+    before = time.monotonic()
+    assert pair[0].take("cdn.example", "slow.cdn.example", 0, 8, 30.0).granted
+    refused = pair[1].take("cdn.example", "slow.cdn.example", 0, 8)
+    assert (refused.granted, 30 <= refused.host_at - before < 31) == (False, True)
+    pair[0].rest("quick.cdn.example", 0.0, 30.0)
+    assert [pair[1].take("cdn.example", "quick.cdn.example", 0, 8).granted for _ in range(2)] == [True, False]
+    assert pair[1].take("cdn.example", "img.cdn.example", 0, 8).granted
+
+
 def _take_and_wait(path: Path, taken: "multiprocessing.synchronize.Event") -> None:
     budget = Share(path, 0, 2).open()
     for _ in range(3):
@@ -115,7 +125,7 @@ def test_a_full_bucket_is_shared_and_nobody_is_asked_too_often(tmp_path: Path, m
 
 def test_the_table_is_bounded_and_a_turn_is_cheap(tmp_path: Path) -> None:
     budget = Share(tmp_path / "budget", 3, 4).open()
-    assert os.path.getsize(tmp_path / "budget") == BUCKETS * WAYS * (24 + 4)
+    assert os.path.getsize(tmp_path / "budget") == BUCKETS * WAYS * (16 + 16 + 4)
     started = time.perf_counter()
     for number in range(2000):
         assert budget.take(f"{number}.example", f"{number}.example", 0.05, 8).granted
