@@ -12,6 +12,11 @@ from tests.support.small_web import Web, jpeg, picture
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads spin against each other when test processes share cores
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Name bytes of a case by their parameter: gzip's hold the time, and each process that tests run in makes its own."""
+    return argname if isinstance(val, bytes) and not (val.isascii() and val.decode().isprintable()) else None
+
+
 @pytest.fixture(scope="session")
 def web():
     """Serve pictures on 127.0.0.1: /N.jpg, /small.jpg, /page.jpg, /twin.jpg; anything else is 404. Yields host:port."""
