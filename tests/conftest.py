@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads spin against ea
 
 
 def pytest_make_parametrize_id(val, argname):
-    """Name bytes of a case by their parameter: gzip's hold the time, and each process that tests run in makes its own."""
+    """Name bytes of a case by their parameter: gzip's hold the time of their making."""
     return argname if isinstance(val, bytes) and not (val.isascii() and val.decode().isprintable()) else None
 
 
