@@ -19,6 +19,7 @@ from manifests.aside import ASIDE, UNDER_WAY, Group, groups, unrecorded
 from manifests.files import FormatError
 from manifests.journal import records_of
 from manifests.query import connect, files_sql
+from manifests.tombstones import read_tombstones
 from pipeline.execution.groups import Parts, put_together
 from pipeline.execution.reuse import DAMAGED, link, stamped
 
@@ -161,11 +162,9 @@ class _Comparison:
             else "SELECT ''::BLOB AS uid, ''::BLOB AS made_from"
         )
         selected = [self.root / record.files[0].path for record in records_of(self.root, "select")]
-        removed = (
-            f"SELECT uid FROM {files_sql(selected)} WHERE reason = 'removed'"
-            if selected
-            else "SELECT NULL::BLOB AS uid"
-        )
+        excluded = f"UNION ALL SELECT uid FROM {files_sql(selected)} WHERE reason = 'removed'" if selected else ""
+        removed = f"SELECT uid FROM tombstones {excluded}"  # of a tombstone's row the ledger may hold no uid
+        connection.register("tombstones", pa.table({"uid": read_tombstones(self.root).uids.cast(pa.binary())}))
         connection.execute(f"""
             CREATE TEMP TABLE rows AS
             WITH there AS (

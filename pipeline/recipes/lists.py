@@ -51,6 +51,15 @@ def exclusions(recipe: Recipe) -> tuple[Listed, ...]:
     return tuple(_listed(_stamp("filter.exclude", one.file), one.kind, one.radius) for one in _entries(recipe))
 
 
+def empty_exclusions(recipe: Recipe) -> list[str]:
+    """Return a warning for each list of [filter] exclude that names nothing. Raises RecipeError as `exclusions`."""
+    return [
+        f"warning: filter.exclude: {one.file} names nothing ({listed.kind}: 0 values): no row is held against it"
+        for one, listed in zip(_entries(recipe), exclusions(recipe), strict=True)
+        if len(listed.values) == listed.values.null_count
+    ]
+
+
 def exclusions_key(recipe: Recipe, *kinds: str) -> list[Any]:
     """Return what the lists of these kinds hold, for a step's key."""
     found = [

@@ -26,6 +26,7 @@ from pipeline.inputs.files import InputFile, look_at_inputs
 from pipeline.inputs.find import known_digests
 from pipeline.inputs.input_list import register_files
 from pipeline.recipes.datasets import DATASETS
+from pipeline.recipes.lists import empty_exclusions
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.stages.manifest import write_manifest
@@ -84,7 +85,8 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         states = {step.name: state_of(step) for step in steps}
         if stage == "filter":
             _register_input(recipe, files, options.dry_run, ends=chosen == steps and not options.dry_run)
-        for note in [note for step in chosen for note in step.notes()]:
+        empty = empty_exclusions(recipe) if stage == "filter" else []
+        for note in [*empty, *(note for step in chosen for note in step.notes())]:
             print(note, file=sys.stderr)
         _announce(stage, states, chosen)
         if steps[0].runtime.retry:

@@ -3,9 +3,12 @@ planned and killed in which order."""
 
 import os
 
+import pyarrow as pa
 import pytest
 
 from manifests.aside import ASIDE, UNDER_WAY, groups
+from manifests.schema import schema
+from manifests.tombstones import write_tombstones
 from pipeline.execution import fallen as module
 from pipeline.execution.fallen import keep_fallen
 from pipeline.execution.reuse import set_aside
@@ -84,12 +87,18 @@ def test_rows_whose_worker_died_are_no_work_to_keep(tmp_path):
 
 def test_rows_on_an_exclusion_list_are_let_go_with_a_word(tmp_path):
     plan(tmp_path, [A, B, C])
-    import pyarrow as pa
-
-    from manifests.schema import schema
-
     entries = [{"uid": A[0], "reason": "removed"}, {"uid": B[0], "reason": "size"}, {"uid": None, "reason": "removed"}]
     put_table(tmp_path, "select", "ledger/select/0.parquet", entries, pa.schema([*schema("uid", "reason")]))
+    said = plan(tmp_path, [C])
+    assert said[0] == "score: 1 rows that were set aside are let go: an exclusion list or a tombstone names them"
+    assert rows(tmp_path) == [B]
+
+
+def test_rows_of_tombstones_are_let_go_though_no_ledger_holds_their_uids(tmp_path):
+    plan(tmp_path, [A, B, C])
+    entries = [{"uid": B[0], "reason": "size"}, {"uid": None, "reason": "removed"}]
+    put_table(tmp_path, "select", "ledger/select/0.parquet", entries, pa.schema([*schema("uid", "reason")]))
+    write_tombstones(tmp_path, [{"kind": "md5", "value_sha256": "0" * 64, "uid": A[0]}])
     said = plan(tmp_path, [C])
     assert said[0] == "score: 1 rows that were set aside are let go: an exclusion list or a tombstone names them"
     assert rows(tmp_path) == [B]

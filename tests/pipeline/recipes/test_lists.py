@@ -3,11 +3,14 @@
 import io
 import tarfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from filters.dedup import phash
 from pipeline.recipes.lists import (
     dedup_key,
+    empty_exclusions,
     evaluation_images,
     evaluation_pictures,
     evaluation_prompts,
@@ -49,6 +52,25 @@ def test_lists_of_rows_and_of_pictures_are_told_apart(tmp_path):
     # printf '00ff00ff00ff00ff\n' | sha256sum
     digest = "1799324dd16d97ff1e80a2a83f77d6f4e50ad0059323419a229306f5e704734e"
     assert exclusions_key(named, "phash") == [["phash", 3, digest]]
+
+
+def test_every_list_that_names_nothing_is_warned_of(tmp_path):
+    said = {
+        written(tmp_path / "empty.txt", ""): "url",
+        written(tmp_path / "header.txt", "md5\n"): "md5",
+        written(tmp_path / "comment.txt", "# none yet\n"): "url",
+        written(tmp_path / "header.csv", "sha1,case\n"): "sha1",
+        str(tmp_path / "rows.parquet"): "uid",
+        str(tmp_path / "nulls.parquet"): "host",
+    }
+    pq.write_table(pa.table({"uid": pa.array([], pa.binary(16))}), tmp_path / "rows.parquet")
+    pq.write_table(pa.table({"host": pa.array([None, None], pa.string())}), tmp_path / "nulls.parquet")
+    full = written(tmp_path / "hosts.txt", "host\nads.example\n")
+    assert empty_exclusions(recipe(filter={"exclude": [full, *said]})) == [
+        f"warning: filter.exclude: {file} names nothing ({kind}: 0 values): no row is held against it"
+        for file, kind in said.items()
+    ]
+    assert empty_exclusions(recipe()) == []
 
 
 def test_a_list_of_prompts_is_known_by_its_name_and_bytes(tmp_path):
