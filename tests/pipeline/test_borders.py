@@ -129,7 +129,7 @@ def test_a_checkpoint_whose_state_is_none_is_named_and_passed_over(tmp_path, cap
     checkpoint = latest_checkpoint(tmp_path)
     assert checkpoint is not None
     assert checkpoint.folder.name == "0000004"
-    assert f"checkpoint {tmp_path / '0000008'} is damaged (" in capsys.readouterr().out
+    assert f"checkpoint {tmp_path / '0000008'} is damaged (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", [b"{", b"[]", b'{"step": 1}', b'{"step": 1, "loss": null}', DEEP])

@@ -69,7 +69,7 @@ def test_every_command_that_prints_a_result_has_the_option():
     assert sorted(commands) == sorted(
         f"pipeline {name}"
         for name in (
-            *("run", "report", "whatif", "why", "plan", "verify", "repair", "remove", "recheck"),
+            *("run", "report", "whatif", "why", "plan", "verify", "repair", "remove", "recheck", "prune"),
             *("show codes", "export llamagen", "import llamagen"),
         )
     )

@@ -10,7 +10,7 @@ from manifests.tables import FEATURES
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Unit
 from pipeline.steps.pack import PackWorker
-from pipeline.steps.t5 import PLANNED, T5Worker, estimate
+from pipeline.steps.t5 import PLANNED, T5, T5Worker, estimate
 from tokenize_shards.samples import unpack_numbers
 from tokenize_shards.text import MAX_TOKENS
 
@@ -38,7 +38,8 @@ def made(tmp_path, dtype, captions):
     """Run a t5 worker over these captions; return its record and table."""
     plan = [{"uid": bytes([n]) * 16, "draw": n, "caption": caption} for n, caption in enumerate(captions)]
     write_table(tmp_path / "plan.parquet", pa.Table.from_pylist(plan, schema=PLANNED))
-    step = SimpleNamespace(root=tmp_path, recipe=SimpleNamespace(pretokenize=SimpleNamespace(t5_dtype=dtype)))
+    recipe = SimpleNamespace(pretokenize=SimpleNamespace(t5_dtype=dtype))
+    step = SimpleNamespace(root=tmp_path, recipe=recipe, made_from=T5.made_from)
     unit = Unit("pretrain-00000", {"made_by": "m", "plan": "plan.parquet"}, "content", "key")
     record = T5Worker(step, SaidFeatures()).run(unit, InFlight())
     return record, read_table(tmp_path / "codes" / "t5" / "pretrain-00000.parquet").to_pylist()
