@@ -1,6 +1,7 @@
 """Change many files of a run as one: all new ones are whole before the first old one goes; a kill in between is
 finished later."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -84,6 +85,8 @@ def _move(root: Path, put: Collection[str], drop: Collection[str]) -> None:
             os.replace(staged / "new" / name, root / name)
     for name in drop:
         (root / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a folder of its lists alone: it goes with the last of them
+        (root / "recheck").rmdir()
     for note in NOTES:
         (staged / note).unlink(missing_ok=True)
     (root / ASKED).unlink(missing_ok=True)

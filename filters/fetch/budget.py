@@ -71,7 +71,7 @@ class SharedBudget:
         self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with self._lock():
             if os.fstat(self.file).st_size < size:
-                os.ftruncate(self.file, size)
+                os.posix_fallocate(self.file, 0, size)  # a page that a full disk lacks later would end this process
         self.table = mmap.mmap(self.file, size)
         self.held: dict[str, tuple[int, int]] = {}
         """Site -> (its entry, connections). An entry that is held is nobody else's."""

@@ -119,6 +119,12 @@ class Host:
         self.spent = self.humble = False
         self.well = True
 
+    def led_on(self) -> None:
+        """Note that it answered with a redirect to another host: no fault, but nothing that lets it fail for ever."""
+        self.faults = self.openings = self.level = 0
+        self.spent = self.humble = False
+        self.lost_s = 0.0
+
     def busy(self, now: float, seconds: float | None, jitter: float) -> bool:
         """Note that it asked for patience; say whether it is granted."""
         wait = FIRST_WAIT_S * 2 ** min(self.level, 20) if seconds is None else seconds
@@ -128,13 +134,22 @@ class Host:
         self.level += 1
         return True
 
+    def _counts_for_its_site(self, now: float, since: float) -> None:
+        """Count a fault's time against the site, and say that it is down where none of its hosts has answered."""
+        site = self.site
+        site.answered = site.answered or self.answered or self.well
+        site.lost_s, site.failed_at = site.lost_s + now - max(since, site.failed_at), now
+        site.down = not site.answered and site.lost_s > (DEAD_DEADLINES - 0.1) * self.config.deadline_s
+
     def failed(self, now: float, since: float) -> None:
         """Note a fault of the host, in a request that began at `since`. After `breaker_faults` in a row it rests, then
         one job at a time tries it, each rest twice as long.
 
-        One that has never answered is down at once, one that has answered but never well after its first rest.
+        One that has never answered is down at once, one that has answered but never well after its first rest. A site
+        of which no host has answered is down as a whole once its hosts have cost as much together.
         """
         self.faults += 1
+        self._counts_for_its_site(now, since)
         self.lost_s, self.failed_at = self.lost_s + now - max(since, self.failed_at), now
         lost = not self.well and self.lost_s > (DEAD_DEADLINES - 0.1) * self.config.deadline_s
         if (self.faults < self.config.breaker_faults and not lost) or now < self.rest_until or self.spent:
@@ -159,6 +174,10 @@ class Site:
     are used again. Those whose number is not theirs any more are passed over."""
     active: int = 0
     idle: int = 0
+    answered: bool = False  # a host of it has said something
+    down: bool = False
+    failed_at: float = 0.0
+    lost_s: float = 0.0  # spent on its hosts' faults, together
     next_at: float = 0.0
     entry: int = 0
     placed_at: float | None = None

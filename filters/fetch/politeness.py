@@ -55,7 +55,7 @@ class HostQueues:
             owner = site_of(name)
             site = self.sites.setdefault(owner, Site(self.config, owner))
             found = self.hosts[name] = Host(self.config, name, site, len(self.hosts))
-            found.met = not self.config.asks_first
+            found.met, found.down = not self.config.asks_first, site.down
         return found
 
     async def next(self) -> FetchTask | None:
@@ -135,15 +135,18 @@ class HostQueues:
             host.delay_s = max(host.delay_s, pause)
             if self.budget is not None:
                 self.budget.rest(host.name, host.next_at, host.delay_s)
-        host.answered = True
+        host.answered = host.site.answered = True
         host.met = True
         self._place(host)
 
     def moved(self, job: FetchTask, url: str) -> None:
-        """Note that a request ended in a redirect: the job queues for where it leads."""
+        """Note that a request ended in a redirect: the job queues for where it leads. One that stays on its host has
+        told nothing yet but that something answers there."""
         host = self.host(job.url)
         self._end(host)
-        host.fine()
+        host.answered = host.site.answered = True
+        if self.host(url) is not host:
+            host.led_on()
         self._place(host)
         job.url, job.hops = url, job.hops + 1
         self._queue(job)
@@ -163,10 +166,14 @@ class HostQueues:
             host.failed(now, job.taken_at)
         elif turn is HostSignal.FINE:
             host.fine()
+        if turn is HostSignal.BUSY or (turn is HostSignal.FINE and job.status is not None):
+            host.site.answered = True
         if self.budget is not None and host.rest_until > rest_until:
             self.budget.rest(host.name, host.rest_until)
-        if host.down:
-            self._drop(host)
+        for other in list(self.hosts.values()) if host.site.down else [host]:
+            if other.site is host.site and (other.down or host.site.down):
+                other.down = True
+                self._drop(other)
         again = not host.down and (
             granted or (passing and job.retries > 0 and not (turn is HostSignal.BUSY and host.humble))
         )

@@ -124,7 +124,7 @@ class Sites:
         kept_s, fault = KEPT_S, page.fault
         if fault is None:
             rules = await _parsed(RobotsRules.of, page.body, self.names)
-        elif (page.moved and not page.none_there) or (fault.reason.startswith("http_5") and await self._alive(origin)):
+        elif fault.reason.startswith("http_5") and (page.moved or await self._alive(origin)):
             value = f"not to be had ({fault.reason}), which forbids all (RFC 9309)"
             rules, kept_s = Receipt.of("robots.txt", value), UNSURE_S["robots"]
         elif not page.none_there:

@@ -1,5 +1,6 @@
 """filters/fetch/budget.py: one budget a site for all processes of a machine, that a killed process does not keep."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -34,6 +35,20 @@ def test_pace_is_one_for_both(pair: list[SharedBudget]) -> None:
     assert first.at - time.monotonic() == pytest.approx(0.3, abs=0.05)
     time.sleep(0.3)
     assert pair[1].take("cdn.example", "img2.cdn.example", 0.3, 8).granted
+
+
+def test_a_full_disk_is_said_when_the_table_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table with holes would end the process by a signal where the disk fills up later."""
+
+    def full(file: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    budget = Share(tmp_path / "budget", 0, 1).open()
+    assert os.stat(tmp_path / "budget").st_blocks * 512 >= os.path.getsize(tmp_path / "budget")
+    budget.close()
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        Share(tmp_path / "other", 0, 1).open()
 
 
 def test_a_request_that_is_spent_puts_the_next_one_off(pair: list[SharedBudget]) -> None:

@@ -56,6 +56,34 @@ def test_a_host_that_was_well_once_is_never_down(faults: int) -> None:
     assert (found.down, found.limit()) == (False, 2 if found.spent else 1)
 
 
+def test_a_host_that_only_leads_on_to_itself_is_down_after_three_deadlines_and_a_rest() -> None:
+    """`led_on` is of a redirect to another host: it takes back what faults cost, but counts for no picture."""
+    found = host(FetchConfig(breaker_faults=1000, deadline_s=20, breaker_rest_s=5), answered=True)
+    found.failed(120.0, 100.0)
+    found.led_on()
+    assert (found.lost_s, found.faults, found.well) == (0.0, 0, False)
+    for now in (140.0, 160.0, 180.0):
+        assert found.rest_until == 0.0
+        found.failed(now, now - 20)
+    assert (found.down, found.rest_until) == (False, 185.0)
+    found.failed(205.0, 185.0)
+    assert found.down
+
+
+def test_a_site_of_which_no_host_answered_is_down_after_three_deadlines_of_all_its_hosts() -> None:
+    config = FetchConfig(deadline_s=20)
+    silent, mixed = Site(config, "a.example"), Site(config, "b.example", answered=True)
+    for site in (silent, mixed):
+        hosts = [Host(config, f"img{number}", site, met=True) for number in range(24)]
+        for number, one in enumerate(hosts):
+            assert not site.down
+            ended = 120.0 + 20 * (number // 8)
+            one.failed(ended, ended - 20)
+            if number == 16:
+                break
+    assert (silent.lost_s, silent.down, mixed.down) == (60.0, True, False)
+
+
 def test_a_turn_notes_when_it_was_taken_and_keeps_the_crawl_delay() -> None:
     found = host(delay_s=2.0)
     found.waiting.extend([job(), job()])

@@ -180,6 +180,47 @@ def test_a_host_that_answers_only_faults_is_tried_once_more() -> None:
     assert moody.asked[3] - moody.asked[2] >= 0.3
 
 
+def test_a_host_that_leads_on_to_itself_and_then_is_silent_is_down() -> None:
+    """Every URL is redirected once on its own name, and nothing comes then: three deadlines, one rest, one more."""
+    behaviours: dict[str, Behaviour] = {"/to": lambda x: x.answer(b"", "302 Found", "Location: /silent")}
+    with HostileServer("127.0.0.2", behaviours) as server:
+        started = time.monotonic()
+        urls = [f"http://a.example/to?{number}" for number in range(100)]
+        answers = ask(server, urls, deadline_s=0.6, breaker_rest_s=0.3)
+        took = time.monotonic() - started
+    reasons = Counter(answer.reason for answer in answers)
+    assert reasons["timeout"] + reasons["host_down"] == 100
+    assert reasons["host_down"] >= 60
+    assert took < 6 * 0.6 + 0.3
+
+
+def test_robots_txt_that_leads_to_silence_makes_its_host_one_that_is_down() -> None:
+    """As from http to https where that port is silent: no site has refused anything."""
+    to: Behaviour = lambda x: x.answer(b"", "301 Moved Permanently", "Location: http://a.example:81/silent")  # noqa: E731
+    with HostileServer("127.0.0.2", {"/robots.txt": to}) as server:
+        started = time.monotonic()
+        answers = ask(server, ["http://a.example/good"] * 100, deadline_s=0.6, robots=True)
+        took = time.monotonic() - started
+    reasons = Counter(answer.reason for answer in answers)
+    assert reasons["timeout"] + reasons["host_down"] == 100
+    assert reasons["host_down"] >= 75
+    assert took < 4 * 0.6
+
+
+def test_a_hundred_hosts_of_a_silent_site_cost_three_deadlines_and_one_that_answers_keeps_them() -> None:
+    with HostileServer("127.0.0.2") as server:
+        started = time.monotonic()
+        answers = ask(server, [f"http://img{number}.dead.example/silent" for number in range(100)], deadline_s=0.6)
+        took = time.monotonic() - started
+        mixed = [f"http://img{number}.live.example/{'silent' if number else 'good'}" for number in range(40)]
+        others = ask(server, mixed, deadline_s=0.2)
+    reasons = Counter(answer.reason for answer in answers)
+    assert reasons["timeout"] + reasons["host_down"] == 100
+    assert reasons["host_down"] >= 70
+    assert took < 4 * 0.6
+    assert Counter(answer.reason for answer in others) == {None: 1, "timeout": 39}
+
+
 def test_a_redirect_to_a_host_that_is_down() -> None:
     to_dead: Behaviour = lambda x: x.answer(b"", "302 Found", "Location: http://dead.example/")  # noqa: E731
     with HostileServer("127.0.0.2") as gone, HostileServer("127.0.0.2", {"/to": to_dead}) as server:

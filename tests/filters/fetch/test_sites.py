@@ -214,7 +214,9 @@ ROBOTS: dict[str, tuple[Behaviour, str | None]] = {
     "loop": (text(b"", "302 Found", "Location: /robots.txt"), None),
     "to-metadata": (text(b"", "302 Found", "Location: http://169.254.169.254/robots.txt"), None),
     "to-file": (text(b"", "302 Found", "Location: file:///etc/passwd"), None),
-    "to-nowhere": (text(b"", "302 Found", "Location: http://dead.example/robots.txt"), "robots"),
+    "to-nowhere": (text(b"", "302 Found", "Location: http://dead.example/robots.txt"), "connection"),
+    "to-a-fault": (text(b"", "302 Found", "Location: /500"), "robots"),
+    "to-silence": (text(b"", "301 Moved Permanently", "Location: http://a.example:81/silent"), "timeout"),
     "reset": (lambda x: x.reset(), "connection"),
     "cut": (lambda x: x.answer(DENY, length=1000), "incomplete_body"),
     "garbage": (lambda x: x.send(b"\0\1\2 garbage\r\n\r\n"), "bad_response"),
@@ -226,7 +228,7 @@ ROBOTS: dict[str, tuple[Behaviour, str | None]] = {
 def test_odd_robots_txt(server: HostileServer, kind: str) -> None:
     server.behaviours["/robots.txt"], reason = ROBOTS[kind]
     server.behaviours["/deny"] = text(DENY)
-    (answer,) = ask(server, "http://a.example/good", deadline_s=1 if kind == "slow" else 60)
+    (answer,) = ask(server, "http://a.example/good", deadline_s=1 if kind in ("slow", "to-silence") else 60)
     assert answer.reason == reason
     assert (("a.example", "/good") in server.requests) == (reason is None)
     assert (answer.receipt is not None) == (reason == "robots")
