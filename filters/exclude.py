@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.fetch.url import UrlFault, normalise
-from filters.url_forms import Forms, named_hosts, url_forms
+from filters.url_forms import BARE, Forms, named_hosts, url_forms
 from manifests.extras import need
 from manifests.schema import COLUMNS, DIGESTS
 
@@ -36,7 +36,7 @@ LOOKS = {
     "phash": r"[0-9a-fA-F]{16}",
     **{name: rf"[0-9a-fA-F]{{{2 * COLUMNS[name].type.byte_width}}}" for name in DIGESTS},
     "hash": r"-?[0-9]{1,19}",
-    "host": r"[^\s/?#@:,]+\.[^\s/?#@:,]+",
+    "host": rf"[^\s/?#@:,]+[.\u3002\uff0e\uff61][^\s/?#@:,]+|{BARE}",
 }
 """What a line of each kind looks like; of several that fit, the user must say which is meant."""
 
@@ -286,7 +286,7 @@ def _values(
     for number, text in lines:
         text = text.strip()
         if not re.fullmatch(LOOKS[kind], text) and not (
-            (kind == "host" and re.fullmatch(r"localhost|\[?[0-9a-fA-F:]+\]?", text))
+            (kind == "host" and re.fullmatch(r"localhost|\[?[0-9a-fA-F:.]+\]?", text))
             or (kind == "url" and (cells or place == "row") and _is_url(text))
         ):
             raise ListError(f"{path}: {place} {number}: {text[:80]!r} is no {kind}")

@@ -1,9 +1,9 @@
 """Bring URLs into the form in which lists, tombstones and questions compare them: that of the canonical URL, whatever
 the spelling.
 
-The form is the canonical URL of `filters.fetch.url` without its scheme and port 80 or 443, percent-encoding only where
-a URL needs it (RFC 3986, 6.2.2). Lists and tombstones of before hold another form, made of the URL as written: it is
-computed beside it, so that what they named stays named.
+The form is the canonical URL of `filters.fetch.url` without its scheme and port 80 or 443, and with no printable ASCII
+percent-encoded but what means something else then: `/ ? # %` in a path, `& = + # %` in a query. Lists and tombstones of
+before hold another form, made of the URL as written: it is computed beside it, so that what they named stays named.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.fetch.url import UrlFault, normalise
+from filters.fetch.url import UrlFault, decoded, normalise
 
 PLAIN = (
     r"^https?://(?:[a-z0-9_-]+\.)*[a-z][a-z0-9_-]*"
@@ -34,6 +34,8 @@ ODD = re.compile("[^!-$&-~]")
 PARTS = re.compile(
     r"\s*https?://(?:[^/?#@\s]*@)?(?P<host>\[[^\]]*\]|[^/?#:\s]*)(?P<port>:[0-9]*)?(?P<rest>[^#]*)", re.I | re.A
 )
+BARE = r"(?:[0-9a-fA-F.]*:){2}[0-9a-fA-F:.]*"
+"""An IPv6 address without its brackets."""
 HOST = r"^(?P<host>\[[^\]]*\]|[^/:]*)"
 PATH = r"(?:^|/)\.{0,2}(?:/|$)"
 """Where a path of a local picture can be written otherwise: an empty segment, a dot or two."""
@@ -104,7 +106,7 @@ def hosts_of(urls: pa.Array) -> pa.Array:
 
 def named_hosts(names: pa.Array) -> Forms:
     """Return the forms of names of hosts, without a port; an IPv6 address needs no brackets. Null stays null."""
-    bare = pc.match_substring_regex(names, r"^[0-9a-fA-F:.]*:[0-9a-fA-F:.]*$")
+    bare = pc.match_substring_regex(names, f"^{BARE}$")
     names = pc.if_else(bare, pc.binary_join_element_wise("[", names, "]", ""), names)
     return host_forms(pc.binary_join_element_wise("http://", names, "/", ""))
 
@@ -133,11 +135,7 @@ def _form(url: str) -> str | None:
     except UrlFault:
         return None
     place, _, rest = canonical.partition("://")[2].partition("/")
-    return f"{_without_port(place)}/{_escaped(rest)}"
-
-
-def _without_port(place: str) -> str:
-    return place.removesuffix(":80").removesuffix(":443")
+    return f"{place.removesuffix(':80').removesuffix(':443')}/{decoded(rest)}"
 
 
 def _form_before(url: str) -> str | None:

@@ -74,7 +74,7 @@ def readings(url: str) -> tuple[str, ...]:
     """
     found = [path_of(url)]
     path, mark, query = found[0].partition("?")
-    if "//" in path or "%" in path or ";" in path:
+    if "//" in path or "/." in path or "%" in path or ";" in path:
         found += [_plain(_served(one)) + mark + query for one in (path, PARAMETERS.sub("", path))]
     return tuple(dict.fromkeys(found))
 

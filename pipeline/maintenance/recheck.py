@@ -137,11 +137,11 @@ def _asked(
     rows: list[dict[str, Any]], config: FetchConfig, memory: SiteCache, sites_only: bool, shown: _Shown
 ) -> dict[str, Any]:
     """Ask for the URLs of some rows, each once; return their number, outcomes, and the receipts of refusals."""
-    uids: dict[str, list[bytes]] = {}
+    same: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        uids.setdefault(identity(row["url"]), []).append(row["uid"])
-    requests = [Request(found[0], url) for url, found in uids.items()]
-    rows_of = {found[0]: found for found in uids.values()}
+        same.setdefault(identity(row["url"]), []).append(row)
+    requests = [Request(found[0]["uid"], found[0]["url"]) for found in same.values()]
+    rows_of = {found[0]["uid"]: [row["uid"] for row in found] for found in same.values()}
     outcomes: Counter[str] = Counter()
     refused: list[list[str]] = []
     ask = (

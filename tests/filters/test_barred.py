@@ -5,6 +5,7 @@ import pytest
 
 from filters.barred import BarredUrls
 from filters.exclude import read_list
+from filters.url_forms import url_forms
 from manifests.tombstones import TABLE, Tombstones, value_digest
 
 NOBODY = Tombstones(TABLE.empty_table())
@@ -33,6 +34,29 @@ def test_a_named_url_and_a_named_host_are_known_in_every_spelling(tmp_path, by):
     assert [of_url.names(url) for url in (*same, *others)] == [True] * 3 + [False] * 3
     assert [of_host.names(url) for url in (*same, *others)] == [True] * 6
     assert [of_host.names(url) for url in ("http://xx.test/", "http://test/", "ftp://x.test/", "no url")] == [False] * 4
+
+
+@pytest.mark.parametrize("by", ["list", "tombstone"])
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_redirect_to_another_percent_encoding_of_what_is_named_is_known(tmp_path, by, written):
+    pairs = [
+        ("http://x.test/File:Foo_(bar).jpg", "http://x.test/File%3AFoo_%28bar%29.jpg"),
+        ("http://x.test/a|b{}^'", "http://x.test/a%7Cb%7B%7D%5E%27"),
+        ("http://x.test/?a=b,[@]!", "http://x.test/?a=b%2C%5B%40%5D%21"),
+    ]
+    for pair in pairs:
+        named, asked = pair[written], pair[1 - written]
+        form = url_forms(pa.array([named])).now[0].as_py()
+        barred = (
+            BarredUrls.of([listed(tmp_path, named)], NOBODY) if by == "list" else BarredUrls.of([], removed(url=form))
+        )
+        assert [barred.names(url) for url in (named, asked, f"{asked}x")] == [True, True, False]
+
+
+def test_tombstones_of_before_go_on_to_bar_what_they_named():
+    """Their values are forms of the URL as written, with `%7C` and dot segments as they stood."""
+    for form in ("x.test/a%7Cb", "x.test/a/.b/../c"):
+        assert BarredUrls.of([], removed(url=form)).names(f"https://{form}")
 
 
 def test_what_is_named_by_other_things_is_no_url(tmp_path):

@@ -119,6 +119,9 @@ SPELLINGS = [
     "http://x.test/pub/../private/b.jpg",
     "http://x.test/./private/./b.jpg",
     "http://x.test/pub/%2e%2E/private/b.jpg",
+    "http://x.test/pub/.git/../../private/b.jpg",
+    "http://x.test/pub/.a/.%2e/../private/b.jpg",
+    "http://x.test\\pub\\.a\\..\\../private/./b.jpg",
     "http://x.test/pub/.%2e/private/b.jpg",
     "http://x.test/pri\tvate/b.jpg",
     "http://x.test/private/\r\nb.jpg",
@@ -165,6 +168,41 @@ def test_no_spelling_of_a_listed_url_comes_through(tmp_path):
     assert found.values.to_pylist() == ["x.test/private/b.jpg"]
     assert named(found, SPELLINGS) == [True] * len(SPELLINGS)
     assert named(found, OTHERS) == [False] * len(OTHERS)
+
+
+@pytest.mark.parametrize("line", [0, 1])
+def test_no_percent_encoding_of_a_listed_url_comes_through(tmp_path, line):
+    pairs = [
+        ("http://x.test/a|b", "http://x.test/a%7Cb"),
+        ("http://x.test/it's^2", "http://x.test/it%27s%5e2"),
+        ("http://x.test/{id}", "http://x.test/%7Bid%7D"),
+        ("https://u.test/thumb/File:Foo_(bar).jpg", "https://u.test/thumb/File%3AFoo_%28bar%29.jpg"),
+        ("http://x.test/w=1,h=2/@2x[1]!.jpg", "http://x.test/w%3D1%2Ch%3D2/%402x%5B1%5D%21.jpg"),
+        ("http://x.test/?a=b|c'd", "http://x.test/?a=b%7Cc%27d"),
+    ]
+    for pair in pairs:
+        found = listed(tmp_path, "a.txt", f"{pair[line]}\n")
+        assert named(found, [*pair, f"{pair[0]}x"]) == [True, True, False]
+    for one, other in (("/a/b", "/a%2Fb"), ("/?a=b", "/?a%3Db"), ("/?a&b", "/?a%26b"), ("/?a+b", "/?a%2Bb")):
+        found = listed(tmp_path, "a.txt", f"http://x.test{(one, other)[line]}\n")
+        assert named(found, [f"http://x.test{target}" for target in (one, other)]) == [not line, bool(line)]
+
+
+def test_hosts_may_be_listed_as_addresses_with_a_quad_and_with_other_dots(tmp_path):
+    for number, (line, url) in enumerate(
+        [
+            ("::ffff:127.0.0.5", "http://[::ffff:7f00:5]/x"),
+            ("[::ffff:127.0.0.5]", "http://[::ffff:127.0.0.5]/x"),
+            ("y8\uff0etest", "http://cdn.y8.test/x"),
+            ("y8\u3002test", "http://y8.test/x"),
+            ("y8\uff61test", "http://y8.test/x"),
+        ]
+    ):
+        for head in ("host\n", ""):
+            if head or not line.startswith("["):
+                assert named(listed(tmp_path, f"{number}.txt", f"{head}{line}\n"), [url, "http://y.test/"]) == [True, False]
+    with pytest.raises(ListError, match="is no host"):
+        listed(tmp_path, "bad.txt", "host\na.test:80\n")
 
 
 def test_a_list_may_spell_a_url_as_it_likes(tmp_path):

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from filters.fetch.url import follow, normalise
 from filters.url_forms import Forms, host_forms, hosts_of, named_hosts, normal_urls, place_forms, url_forms
 from tests.support.paths import SHARED
 
@@ -99,16 +100,82 @@ def test_forms_of_before_are_of_the_url_as_written():
         None,
     ]
     forms = url_forms(pa.array(urls))
-    assert forms.now.to_pylist() == ["x.test/%7Bb%7D?q=%27", "xn--fa-hia.test/~a", "x.test/", "a..b/c", None, None]
+    assert forms.now.to_pylist() == ["x.test/{b}?q='", "xn--fa-hia.test/~a", "x.test/", "a..b/c", None, None]
     assert forms.before.to_pylist() == ["x.test/a/../{b}?q='", "fass.test/~a", None, "a..b/c", None, None]
+    quoted = url_forms(pa.array(["http://x.test/a%7cb?c=%27"]))
+    assert (quoted.now.to_pylist(), quoted.before.to_pylist()) == (["x.test/a|b?c='"], ["x.test/a%7Cb?c=%27"])
+
+
+APART = {"path": "/?#\\", "query": "#&=+"}
+"""What means something else percent-encoded; a backslash as written is a slash of the path."""
+
+
+@pytest.mark.parametrize("part", APART)
+def test_percent_encodings_of_printable_characters_are_one_but_of_those_that_part_a_url(part):
+    head = {"path": "https://x.test/a", "query": "http://x.test/a?q=b"}[part]
+    for code in range(0x21, 0x7F):
+        plain, high, low = (f"{head}{text}z" for text in (chr(code), f"%{code:02X}", f"%{code:02x}"))
+        forms = normal_urls(pa.array([plain, high, low])).to_pylist()
+        assert len(set(forms)) == (2 if chr(code) in APART[part] else 1), plain
+        assert forms[1] == forms[2]
+
+
+@pytest.mark.parametrize(
+    ("written", "form"),
+    [
+        ("https://u.test/c/File:Foo_(bar).jpg", "u.test/c/File:Foo_(bar).jpg"),
+        ("https://u.test/c/File%3AFoo_%28bar%29.jpg", "u.test/c/File:Foo_(bar).jpg"),
+        ("http://x.test/{a}%7Cb^'%5e%27,@%40%5b!", "x.test/{a}|b^'^',@@[!"),
+        ("http://x.test/?u=http%3A%2F%2Fy%3F", "x.test/?u=http://y?"),
+        ("http://x.test/%2525%2F%3F%23%20", "x.test/%2525%2F%3F%23%20"),
+        ("http://x.test/?%26%3D%2B%23%25", "x.test/?%26%3D%2B%23%25"),
+        ("http://x.test/100%/%2%35", "x.test/100%25/%2525"),
+        ("http://x.test/%c3%a9/%00%7F", "x.test/%C3%A9/%00%7F"),
+    ],
+)
+def test_forms_of_percent_encodings(written, form):
+    assert normal_urls(pa.array([written])).to_pylist() == [form]
+
+
+DOTTED = (".", "..", "%2e", "%2E.", ".%2e", "...", ".git", ".b", "..c", "d.", "a", "private", "", "%2ea")
+
+
+def resolved(path):
+    """Return a path without its dot segments, as the URL standard says it, one segment after the other."""
+    kept, segments = [], path.split("/")[1:]
+    for number, segment in enumerate(segments):
+        dots = segment.lower().replace("%2e", ".")
+        if dots == "..":
+            kept = kept[:-1]
+        if dots not in (".", ".."):
+            kept.append(segment)
+        elif number == len(segments) - 1:
+            kept.append("")
+    return "/" + "/".join(kept)
+
+
+def test_no_dot_segment_is_left_of_20_000_made_up_paths():
+    rng = random.Random(3)
+    paths = ["/" + "/".join(rng.choices(DOTTED, k=rng.randrange(1, 8))) for _ in range(20_000)]
+    assert sum(resolved(path) != path for path in paths) > 15_000
+    assert [resolved(path) for path in ("/a/.b/./c", "/pub/.git/../../private/a", "/../.", "/a//..")] == [
+        *("/a/.b/c", "/private/a", "/", "/a/"),
+    ]
+    for path, form in zip(paths, normal_urls(pa.array([f"http://x.test{path}" for path in paths])), strict=True):
+        canonical = f"http://x.test{resolved(path)}"
+        assert normalise(f"http://x.test{path}") == canonical
+        assert follow("http://x.test/old/.x/y", path if not path.startswith("//") else f"http://x.test{path}") == canonical
+        assert form.as_py() == "x.test" + resolved(path).replace("%2e", ".")
 
 
 def test_hosts_stand_without_port_and_user():
     urls = ["http://u@A.test:8/x", "http://[0:0::1]:8/x:y", "https://b.test", "http://0x7f.1/", "b.test/x", None]
     assert hosts_of(pa.array(urls)).to_pylist() == ["a.test", "[::1]", "b.test", "127.0.0.1", None, None]
     assert host_forms(pa.array(urls)).before.to_pylist() == ["a.test", "[0:0::1]", "b.test", "0x7f.1", None, None]
-    names = ["Bücher.test.", "::1", "[::1]", "1.2.3", None]
-    assert named_hosts(pa.array(names)).now.to_pylist() == ["xn--bcher-kva.test", "[::1]", "[::1]", "1.2.0.3", None]
+    names = ["Bücher.test.", "::1", "[::1]", "1.2.3", "::ffff:127.0.0.5", "y8\uff0etest", None]
+    assert named_hosts(pa.array(names)).now.to_pylist() == [
+        *("xn--bcher-kva.test", "[::1]", "[::1]", "1.2.0.3", "[::ffff:7f00:5]", "y8.test", None)
+    ]
 
 
 def test_paths_of_pictures_have_one_form():

@@ -24,7 +24,7 @@ from filters.exclude import (
 )
 from filters.fetch.url import UrlFault, normalise
 from filters.tombstones import digests
-from filters.url_forms import host_forms, named_hosts, place_forms
+from filters.url_forms import BARE, host_forms, named_hosts, place_forms
 from manifests.files import FormatError, open_table, parsing, read_json, read_parquet, read_schema, read_table
 from manifests.journal import records_of
 from manifests.schema import COLUMNS, DIGESTS
@@ -90,7 +90,7 @@ def selector(kind: str, text: str, paths: bool = False) -> Selector:
 
 def _host(value: str) -> str:
     """Return a host in canonical form, or nothing for what is none."""
-    if re.search(r"[\s/?#@,\\]|:(?![^\[]*\])", value):
+    if re.search(r"[\s/?#@,\\]|:(?![^\[]*\])", value) and not re.fullmatch(BARE, value):
         return ""
     host = named_hosts(pa.array([value]))[0][0].as_py() or ""
     return host if re.fullmatch(HOST, host) else ""

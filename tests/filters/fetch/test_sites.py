@@ -59,6 +59,8 @@ def test_ports_are_sites_of_their_own_and_redirects_are_asked_too(server: Hostil
 PRIVATE = [
     "http://x.test/pub/../private/a.jpg",
     "http://x.test/./private/a.jpg",
+    "http://x.test/pub/.git/../../private/a.jpg",
+    "http://x.test/a/.b/%2e%2e/..\\private/.c/../a.jpg",
     "http://x.test/pub/%2e%2E/private/a.jpg",
     "http://x.test\\pub\\..\\private\\a.jpg",
     "http:x.test/private/a.jpg",
@@ -75,8 +77,9 @@ PRIVATE = [
     "http://x.test/private;v=1/a.jpg",
     "http://x.test/to?relative",
     "http://x.test/to?slashes",
+    "http://x.test/to?hidden",
 ]
-SPELLED = {"relative": "pub/../private/a.jpg", "slashes": "\\\\x.test\\.\\pri\tvate\\a.jpg"}
+SPELLED = {"relative": "pub/../private/a.jpg", "hidden": "/pub/.a/../../private/a.jpg", "slashes": "\\\\x.test\\.\\pri\tvate\\a.jpg"}
 
 
 @pytest.mark.parametrize("file", ["/robots.txt", "/.well-known/tdmrep.json"])
@@ -90,7 +93,7 @@ def test_no_spelling_of_a_url_passes_by_a_rule_about_its_path(server: HostileSer
     answers = ask(server, *PRIVATE)
     reason = "robots" if file == "/robots.txt" else "opted_out"
     assert [answer.reason for answer in answers] == [reason] * len(PRIVATE)
-    assert {target for _, target in server.requests} <= {*rules, "/to?relative", "/to?slashes"}
+    assert {target for _, target in server.requests} <= {*rules, "/to?relative", "/to?slashes", "/to?hidden"}
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,9 @@ def test_urls_as_written_become_urls_as_asked_for(given: str, asked: str) -> Non
                 "http://%20.example/",
                 "http://[fe80::1%25eth0]/",
                 "http://xn--a/",
+                "http://xn--/",
+                "http://b.xn--0.test/",
+                "http://XN--zn7c.test/",
                 "http://a.example:0/",
                 "http://" + "a." * 127 + "example/",
             )
@@ -99,6 +102,9 @@ CANONICAL = "http://x.test/private/a.jpg"
         "http://x.test/pub/../private/a.jpg",
         "http://x.test/./private/a.jpg",
         "http://x.test/../../private/./a.jpg",
+        "http://x.test/pub/.git/../../private/a.jpg",
+        "http://x.test/a/.b/../../private/./a.jpg",
+        "http://x.test/.a/.b/..\\%2e./private/.c/%2E%2e/a.jpg",
         "http://x.test/pub/%2e%2e/private/%2E/a.jpg",
         "http://x.test/pub/.%2e/private/a.jpg",
         "http://x.test\\pub\\..\\private/a.jpg",
@@ -136,6 +142,10 @@ def test_spellings_of_one_url_are_one_as_browsers_have_it(written: str) -> None:
         ("http://x.test/a?b\\c/../d", "http://x.test/a?b\\c/../d"),
         ("http://x.test/a??", "http://x.test/a??"),
         ("http://x.test/{a}|b'c?{a}|b'c", "http://x.test/%7Ba%7D|b'c?{a}|b%27c"),
+        ("http://x.test/a^b?c^d", "http://x.test/a%5Eb?c^d"),
+        ("http://x.test/a/.b/.c./..d", "http://x.test/a/.b/.c./..d"),
+        ("http://x.test/a #b", "http://x.test/a%20"),
+        ("http://xn--ls8h.test/", "http://xn--ls8h.test/"),
         ("http://x.test/a#b?c", "http://x.test/a"),
         ("http://x.test/%252e%252e/a", "http://x.test/%252e%252e/a"),
         ("http://x!y.test/", "http://x!y.test/"),
@@ -170,6 +180,10 @@ def test_what_the_url_standard_leaves_apart_stays_apart(written: str, canonical:
         ("https:/b.example/y", "https://b.example/y"),
         ("a/b:c", "http://a.example/dir/a/b:c"),
         ("y?a/../b", "http://a.example/dir/y?a/../b"),
+        ("y #z", "http://a.example/dir/y%20"),
+        ("?y #z", "http://a.example/dir/x.jpg?y%20"),
+        ("/pub/.git/../../private/y", "http://a.example/private/y"),
+        (".b/./c", "http://a.example/dir/.b/c"),
     ],
 )
 def test_locations_lead_where_browsers_go(location: str, leads: str) -> None:
@@ -179,6 +193,15 @@ def test_locations_lead_where_browsers_go(location: str, leads: str) -> None:
 def test_what_urls_share_that_are_one() -> None:
     assert identity("HTTP://x.test./a/../b#c") == identity("http:x.test/b?") == "http://x.test/b"
     assert [identity(text) for text in ("ftp://X.test/a/../b", "picture.jpg")] == ["ftp://X.test/a/../b", "picture.jpg"]
+
+
+def test_rows_in_other_percent_encodings_are_one_request_where_servers_take_them_so() -> None:
+    same = ["http://x.test/File:A_(b)|{c}'^.jpg?d=e,f@", "http://x.test/File%3aA_%28b%29%7C%7bc%7D%27%5e.jpg?d=e%2cf%40"]
+    assert len({identity(url) for url in same}) == 1
+    for apart in ("/a+b /a%2Bb", "/a;b /a%3Bb", "/a/b /a%2Fb", "/a%25 /a%2525", "/?a=b /?a%3Db", "/?a+b /?a%20b"):
+        assert len({identity(f"http://x.test{target}") for target in apart.split()}) == 2, apart
+    assert len({identity(url) for url in ("http://x.test/a", "https://x.test/a", "http://x.test:81/a")}) == 3
+    assert normalise(same[1]) == same[1]  # what is asked for stands as it is written
 
 
 def test_locations_are_resolved() -> None:

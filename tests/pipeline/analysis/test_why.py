@@ -59,6 +59,9 @@ def test_every_spelling_of_a_url_finds_its_rows_and_every_spelling_is_found(reci
     urls += ["http://a.test/11.jpg", "http://a.test/1.JPG", None, "images/./1.jpg"]
     pq.write_table(pa.table({"url": urls}), table)
     assert spellings(tmp_path, [table], "HTTP://a.test:80/%31.jpg") == sorted(urls[:3])
+    encoded = ["http://a.test/it's|(1).jpg", "http://a.test/x/.y/../../it%27s%7c%281%29.jpg", "http://a.test/it%27s"]
+    pq.write_table(pa.table({"url": encoded}), tmp_path / "encoded.parquet")
+    assert spellings(tmp_path, [tmp_path / "encoded.parquet"], "http://a.test/%69t%27s|%281).jpg") == encoded[:2]
     assert spellings(tmp_path, [table], urls[3]) == [urls[3]]
     assert spellings(tmp_path, [table], "images/1.jpg") == [urls[7]]
     assert spellings(tmp_path, [table], "http://b.test/1.jpg") == []

@@ -75,7 +75,10 @@ GOOD = [
     ("host", "127.0.0.1", "127.0.0.1"),
     ("host", "0x7f.1", "127.0.0.1"),
     ("host", "[::1]", "[::1]"),
+    ("host", "::ffff:127.0.0.5", "[::ffff:7f00:5]"),
+    ("host", "y8\uff0etest", "y8.test"),
     ("host", "localhost", "localhost"),
+    ("url", "http://x.test/pub/.git/../../File%3aA_%28b%29%7C.jpg?%27", "x.test/File:A_(b)|.jpg?'"),
     ("uid", "A" * 32, "a" * 32),
     ("phash", "00000000000000FF", "00000000000000ff"),
     ("md5", "A" * 32, "a" * 32),
@@ -187,6 +190,7 @@ ROWS = [
     (5, "http://\uff43.test\\pub\\..\\5.jpg?"),
     (6, "http://fa\u00df.test/6.jpg"),
     (7, "http://d.test/x/../7.jpg?"),
+    (8, "http://e.test/x/.y/../../File:8_(b)|c.jpg"),
 ]
 
 
@@ -216,6 +220,7 @@ HITS = {
     "a URL in another form": (("url", "https://cdn.a.test/2.jpg"), {2}),
     "a URL in a spelling that browsers know": (("url", "https://C.test./%2e/5.jpg"), {5}),
     "a host in a spelling that browsers know": (("host", "%63.test"), {5}),
+    "a URL in another percent-encoding": (("url", "http://e.test/File%3A8_%28b%29%7cc.jpg"), {8}),
     "a host by the older IDNA": (("host", "fass.test"), {6}),
     "a host by the newer IDNA": (("host", "xn--fa-hia.test"), {6}),
     "a host": (("host", "cdn.a.test"), {2}),
