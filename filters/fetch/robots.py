@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from filters.fetch.preferences import FIELDS, STATEMENTS, WORDS, split_path
+from filters.fetch.url import MEANT
 
 MAX_BYTES = 500 * 1024
 """Bytes of a robots.txt that are read: as many as RFC 9309 asks for at least. What follows is passed over."""
@@ -19,7 +20,6 @@ OURS = "tessera"
 PRODUCT = re.compile(r"(?:^|[\s;(])([A-Za-z][A-Za-z0-9_-]*)(?=/\d)")
 TOKEN = re.compile(r"\*|[A-Za-z0-9_-]+")
 QUOTED = re.compile(r"%([0-9A-Fa-f]{2})")
-UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 SAFE = frozenset(range(0x21, 0x7F)) - frozenset(b'"<>\\^`{|}')
 """Octets that stand in a path as they are; browsers quote some of the others, sites write them either way."""
 ODD = re.compile(r"[^!#-;=?-\[\]_a-z~]")
@@ -39,12 +39,15 @@ def agent_names(user_agent: str) -> frozenset[str]:
 
 
 def spelled(path: str) -> str:
-    """Return a path or pattern with one spelling for each octet: unreserved ones and `'` plain, the rest of what a URL
-    may hold as it is, others %XX."""
+    """Return a path or pattern with one spelling for each octet: what a URL may hold plain, `MEANT` as it is, the rest
+    %XX.
+
+    RFC 9309 (2.2.2) would keep `:` and `%3A` apart; servers do not, so that a rule about one is a rule about the other.
+    """
 
     def plain(match: re.Match[str]) -> str:
         char = chr(int(match[1], 16))
-        return char if char in UNRESERVED or char == "'" else f"%{match[1].upper()}"
+        return char if ord(char) in SAFE and char not in MEANT else f"%{match[1].upper()}"
 
     if ODD.search(path):
         path = "".join(

@@ -200,7 +200,10 @@ def test_hosts_may_be_listed_as_addresses_with_a_quad_and_with_other_dots(tmp_pa
     ):
         for head in ("host\n", ""):
             if head or not line.startswith("["):
-                assert named(listed(tmp_path, f"{number}.txt", f"{head}{line}\n"), [url, "http://y.test/"]) == [True, False]
+                assert named(listed(tmp_path, f"{number}.txt", f"{head}{line}\n"), [url, "http://y.test/"]) == [
+                    True,
+                    False,
+                ]
     with pytest.raises(ListError, match="is no host"):
         listed(tmp_path, "bad.txt", "host\na.test:80\n")
 

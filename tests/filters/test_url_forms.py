@@ -164,7 +164,9 @@ def test_no_dot_segment_is_left_of_20_000_made_up_paths():
     for path, form in zip(paths, normal_urls(pa.array([f"http://x.test{path}" for path in paths])), strict=True):
         canonical = f"http://x.test{resolved(path)}"
         assert normalise(f"http://x.test{path}") == canonical
-        assert follow("http://x.test/old/.x/y", path if not path.startswith("//") else f"http://x.test{path}") == canonical
+        assert (
+            follow("http://x.test/old/.x/y", path if not path.startswith("//") else f"http://x.test{path}") == canonical
+        )
         assert form.as_py() == "x.test" + resolved(path).replace("%2e", ".")
 
 

@@ -79,7 +79,11 @@ PRIVATE = [
     "http://x.test/to?slashes",
     "http://x.test/to?hidden",
 ]
-SPELLED = {"relative": "pub/../private/a.jpg", "hidden": "/pub/.a/../../private/a.jpg", "slashes": "\\\\x.test\\.\\pri\tvate\\a.jpg"}
+SPELLED = {
+    "relative": "pub/../private/a.jpg",
+    "hidden": "/pub/.a/../../private/a.jpg",
+    "slashes": "\\\\x.test\\.\\pri\tvate\\a.jpg",
+}
 
 
 @pytest.mark.parametrize("file", ["/robots.txt", "/.well-known/tdmrep.json"])
@@ -101,6 +105,9 @@ def test_no_spelling_of_a_url_passes_by_a_rule_about_its_path(server: HostileSer
     [
         ("/my dir/", "/my%20dir/a"),
         ("/{a}", "/%7Ba%7D"),
+        ("/File%3A", "/File:A_(b).jpg"),
+        ("/File:A_%28b", "/File%3AA_(b).jpg"),
+        ("/a,b@c!", "/a%2Cb%40c%21"),
         ("/%7Ba%7D", "/{a}"),
         ("/a|b", "/a%7Cb"),
         ("/x?q='", "/x?q=%27"),
