@@ -286,7 +286,7 @@ def _values(
     for number, text in lines:
         text = text.strip()
         if not re.fullmatch(LOOKS[kind], text) and not (
-            (kind == "host" and re.fullmatch(r"localhost|\[?[0-9a-fA-F:.]+\]?", text))
+            (kind == "host" and re.fullmatch(rf"localhost|\[?(?:[0-9a-fA-F:]+|{BARE})\]?", text))
             or (kind == "url" and (cells or place == "row") and _is_url(text))
         ):
             raise ListError(f"{path}: {place} {number}: {text[:80]!r} is no {kind}")

@@ -204,8 +204,9 @@ def test_hosts_may_be_listed_as_addresses_with_a_quad_and_with_other_dots(tmp_pa
                     True,
                     False,
                 ]
-    with pytest.raises(ListError, match="is no host"):
-        listed(tmp_path, "bad.txt", "host\na.test:80\n")
+    for bad in ("a.test:80", ".", "\uff0e", "1.2:3"):
+        with pytest.raises(ListError, match="is no host"):
+            listed(tmp_path, "bad.txt", f"host\n{bad}\n")
 
 
 def test_a_list_may_spell_a_url_as_it_likes(tmp_path):

@@ -188,8 +188,8 @@ CAPTIONS = [
     *["http://pictures.test/2.jpg"] * 18,
     "http://pictures.test/none.jpg",
     "HTTP://Pictures.test.:80/x/../2.jpg?#top",
-    "http:\\\\pictures.test\\2.jpg",
-    "http://pictures.test/./none.jpg",
+    "http:\\\\pictures.test\\%32%2ejpg",
+    "http://pictures.test/./n%6Fne.jpg",
     "ftp://pictures.test/2.jpg",
     "ftp://pictures.test/2.jpg",
 ]
