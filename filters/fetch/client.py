@@ -141,6 +141,7 @@ class _Engine:
         with contextlib.ExitStack() as closing:
             budget = closing.enter_context(contextlib.closing(self.terms.share.open())) if self.terms.share else None
             traffic = HostQueues(self.config, budget)
+            traffic.slots = self.slots
             closing.enter_context(self._watched(traffic))
             await self._fetch(traffic)
 

@@ -14,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from filters.fetch.body import Body, BodyFault
+from filters.fetch.clock import Clocks, origin_of
 from filters.fetch.config import FetchConfig
 from filters.fetch.connector import REUSED, Connector
 from filters.fetch.dns import Resolver
@@ -67,6 +68,7 @@ class Downloader:
         self.connect_to = ConnectMap.of(config.connect_to)
         self.resolver = Resolver(self.guard, 2 * config.concurrency, memory.names)
         self.sites = Sites(config, memory, self._page)
+        self.clocks = Clocks()
 
     async def __aenter__(self) -> "Downloader":
         # asyncio reports stray TLS and socket errors of peers to the loop; they are no news of ours.
@@ -99,9 +101,11 @@ class Downloader:
         outcome = Outcome(final_url=job.url, status=job.status)
         job.attempts += job.hops == 0
         try:
-            async with asyncio.timeout(job.left_s), _clock(job):
+            async with self.clocks.of(job) as clock:
                 if self.config.asks_first:  # a site's files are asked for on the clock of the URL that waits for them
-                    self.traffic.learned(job.url, await self.sites.check(job.url))
+                    with self.clocks.waits(clock):
+                        delay_s = await self.sites.check(job.url)
+                    self.traffic.learned(job.url, delay_s)
                 answer = await self._hop(job.url, outcome)
             if isinstance(answer, Body):
                 outcome.body = answer
@@ -131,26 +135,45 @@ class Downloader:
         seconds, statuses = min(self.config.deadline_s, SITE_DEADLINE_S), list[int]()
         body, fault = b"", None
         try:
-            async with asyncio.timeout(seconds):
-                body = await self._followed(url, size, statuses)
+            body = await self._followed(url, size, statuses, seconds)
         except TimeoutError:
             fault = Fault("timeout", f"not done after {seconds:g} s")
         except Fault as met:
             fault = met
         return Page(body, moved=not REDIRECTS.isdisjoint(statuses), fault=fault)
 
-    async def _followed(self, url: str, size: int, statuses: list[int]) -> bytes:
+    async def _followed(self, url: str, size: int, statuses: list[int], seconds: float) -> bytes:
         """Return the body, cut at `size` bytes, to which this URL leads, and note each answer's status on the way.
-        Raises Fault."""
+        Raises Fault, and TimeoutError after so many seconds, turns of other sites not counted."""
+        start = url
         for _ in range(SITE_REDIRECTS + 1):
-            self.traffic.spent(url)
-            async with self._ask(url) as response:
-                statuses.append(response.status)
-                location = _location(response)
-                if location is None:
-                    return (await self._read(response, size, cut=True)).take()
+            async with self._turn(start, url):
+                began = time.monotonic()
+                async with asyncio.timeout(seconds), self._ask(url) as response:
+                    statuses.append(response.status)
+                    location = _location(response)
+                    if location is None:
+                        return (await self._read(response, size, cut=True)).take()
+                seconds -= time.monotonic() - began
             url = _next(url, location)
         raise Fault("too_many_redirects", f"more than {SITE_REDIRECTS}")
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, start: str, url: str) -> AsyncIterator[None]:
+        """Count a request for a file of the site of `start`, inside; one that leads to another site waits for that
+        site's turn first, off the clock of those who wait for the file."""
+        if self.traffic.host(start).site is self.traffic.host(url).site:
+            self._count(url)
+            yield
+            return
+        async with contextlib.AsyncExitStack() as turn:
+            with self.clocks.stand(origin_of(start)):
+                await turn.enter_async_context(self.traffic.visit(url))
+            yield
+
+    def _count(self, url: str) -> None:
+        """Count a request beside that of a job."""
+        self.traffic.spent(url)
 
     async def _hop(self, url: str, outcome: Outcome) -> Body | str:
         """Ask for one URL. Return its body, or the Location it names. Raises Fault."""
@@ -233,16 +256,6 @@ async def _receive(response: aiohttp.ClientResponse, body: Body) -> None:
     named = RANGE.fullmatch(response.headers.get("Content-Range", "").strip()) if response.status == 206 else None
     if named and body.sent != int(named[2]) + 1:
         raise BodyFault("incomplete_body", f"{body.sent} bytes of status 206, {int(named[2]) + 1} were named")
-
-
-@contextlib.asynccontextmanager
-async def _clock(job: FetchTask) -> AsyncIterator[None]:
-    """Take the time spent inside from what is left of a job's deadline."""
-    started = time.monotonic()
-    try:
-        yield
-    finally:
-        job.left_s -= time.monotonic() - started
 
 
 def _next(url: str, location: str) -> str:

@@ -1,5 +1,6 @@
 """Keep what is known of a site's hosts: what waits for them, when they may be asked, and how they behave."""
 
+import asyncio
 import hashlib
 import heapq
 from collections import deque
@@ -181,6 +182,10 @@ class Site:
     next_at: float = 0.0
     entry: int = 0
     placed_at: float | None = None
+    visitors: asyncio.Semaphore = field(init=False)  # requests that files of other sites have led here
+
+    def __post_init__(self) -> None:
+        self.visitors = asyncio.Semaphore(self.config.host_connections)
 
     def first(self) -> Host | None:
         """Return the host whose turn is next."""

@@ -7,9 +7,11 @@ those of a host that is down: they are not asked for.
 """
 
 import asyncio
+import contextlib
 import heapq
 import time
 from collections import deque
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -40,6 +42,8 @@ class HostQueues:
         self.dropped: deque[FetchTask] = deque()
         self.numbers = 0
         self.open = 0
+        self.slots: asyncio.Semaphore | None = None
+        """Of all requests on their way, where their number is bounded."""
         self.alarm: asyncio.Future[None] | None = None
 
     def add(self, job: FetchTask) -> None:
@@ -117,14 +121,27 @@ class HostQueues:
             if self.budget is not None:
                 self.budget.keep(site, known.active + idle)
 
-    def spent(self, url: str) -> None:
-        """Count a request that is made beside that of a job: for a site's files."""
+    @contextlib.asynccontextmanager
+    async def visit(self, url: str) -> AsyncIterator[None]:
+        """Wait for the turn of a request to a site that nobody's turn is of: a file of another site has led there. It
+        takes no slot of others while it waits, and at most `host_connections` such requests are on their way."""
+        if self.slots is not None:
+            self.slots.release()
+        async with self.host(url).site.visitors:
+            await asyncio.sleep(self.spent(url))
+            if self.slots is not None:
+                await self.slots.acquire()
+            yield
+
+    def spent(self, url: str) -> float:
+        """Count a request that is made beside that of a job: for a site's files. Return the seconds until its turn."""
         site, pause = self.host(url).site, 1 / self.config.host_rate
         if self.budget is not None:
             site.next_at = self.budget.spend(site.name, pause)
         else:
             site.next_at = next_turn(site.next_at, time.monotonic(), pause)
         self._place_site(site)
+        return max(0.0, site.next_at - pause - time.monotonic())
 
     def learned(self, url: str, delay_s: float | None) -> None:
         """Note that a host's rules are known, and the pause between requests that it asks for."""

@@ -290,6 +290,26 @@ def test_the_files_of_a_site_count_as_requests() -> None:
     assert most_within(asked, 0.5) <= 5 + 3
 
 
+def test_files_that_lead_to_one_site_wait_for_its_turns_off_the_clock() -> None:
+    """Twenty sites' robots.txt lead to one host at ten a second: for longer than the deadline of each URL, and with two
+    slots in all."""
+    server_side = Counting(0.05)
+    to: Behaviour = lambda x: x.answer(b"", "302 Found", "Location: http://central.example/robots.txt")  # noqa: E731
+
+    def robots(x: Exchange) -> None:
+        (server_side if x.fields["host"] == "central.example" else to)(x)
+
+    with HostileServer("127.0.0.2", {"/robots.txt": robots}) as server:
+        urls = [f"http://h{number}.example/good" for number in range(20)]
+        answers = ask(server, urls, host_rate=10, host_connections=2, robots=True, deadline_s=1, concurrency=2)
+    asked = server_side.asked_of("central.example")
+    assert Counter(answer.reason for answer in answers) == {None: 20}
+    assert len(asked) == 20
+    assert most_within(asked, 0.5) <= 5 + 2
+    assert asked[-1] - asked[0] >= 1.7  # 19 gaps of 0.1 s, less what may be made up for
+    assert server_side.most["central.example"] <= 2
+
+
 def test_ten_thousand_urls_of_one_host_are_no_tasks_and_let_others_through() -> None:
     async def run() -> tuple[list[str], int]:
         traffic = HostQueues(config(host_connections=4))
