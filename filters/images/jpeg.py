@@ -169,7 +169,7 @@ def _whole(data: bytes, at: int, walk: _Walk) -> Outline:
         plain=marker in USUAL and components == 3,
         profile=_profile(walk.profile),
         metadata=tuple(walk.metadata) if walk.metadata_bytes <= MAX_METADATA else (),
-        missing=missing(marker in PROGRESSIVE, body, walk.scans) if complete else "",
+        missing=missing(marker in PROGRESSIVE, body, walk.scans) if complete else "ends before its end mark",
     )
 
 

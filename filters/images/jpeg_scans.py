@@ -13,10 +13,14 @@ MISSING = re.compile(
     r"Premature end of JPEG file|premature end of data segment|found marker 0x(?:d9|e.) instead of RST"
 )
 DAMAGED = re.compile(r"bad Huffman code|bad arithmetic code|instead of RST|Inconsistent progression sequence")
+UNREAD = re.compile(r"Unsupported (?:color conversion|JPEG process|JPEG data precision|marker type 0xc)")
+"""What this decoder cannot do; another may. So it is with an error in the header."""
 SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 LOOSE_BYTES = 64
 """Bytes that may stand behind a scan's data. Cameras leave a few; of more, only padding is harmless: a scan whose data
 are not used up was damaged, or belongs to a picture of more rows."""
+LIKE_PADDING = 2  # bytes at the end of a scan's data that may look like the padding behind them
+MARKS = 16  # APP0 to APP15
 MOST_CUTS = 2  # scans of one file that may have such bytes; each costs a decode, and hostile files have slow ones
 WHOLE_SEQUENTIAL = b"\0\x3f\0"  # what a sequential scan's header must end with; decoders do not look at it
 
@@ -25,8 +29,8 @@ def whole_scans(pixels: bytes) -> tuple[bytes, bool]:
     """Return (a JPEG less what stands behind its scans' data, whether it was read to its end).
 
     `pixels`: the JPEG without metadata, up to its end mark. It is decoded at an eighth of its size: all data are read,
-    few are transformed. Raises ImageFault: truncated where data are missing, corrupt where they are damaged. What
-    libjpeg cannot read at all is not judged here.
+    few are transformed. Raises ImageFault: truncated where data are missing, corrupt where they are damaged or libjpeg
+    gives up amid them. A header that it cannot read is not judged here.
     """
     for _ in range(MOST_CUTS + 1):
         said = _warning(pixels)
@@ -34,18 +38,31 @@ def whole_scans(pixels: bytes) -> tuple[bytes, bool]:
             raise ImageFault("truncated", f"JPEG: {said}")
         surplus = SURPLUS.search(said)
         if not surplus:
-            if DAMAGED.search(said):
+            if said and (DAMAGED.search(said) or not _is_unread(pixels, said)):
                 raise ImageFault("corrupt", f"JPEG: {said}")
             return pixels, not said
         pixels = _without(pixels, int(surplus[1]), int(surplus[2], 16), said)
     raise ImageFault("corrupt", f"JPEG: {said} and in {MOST_CUTS} scans before")
 
 
-def _warning(pixels: bytes) -> str:
-    """Return libjpeg's first warning or error, "" for none."""
+def _is_unread(pixels: bytes, said: str) -> bool:
+    """Say whether an error tells of what this decoder cannot do, not of the data: its header is refused already."""
     import simplejpeg
 
-    stream, colours = _bare(pixels)
+    if UNREAD.search(said):
+        return True
+    try:
+        simplejpeg.decode_jpeg_header(_bare(pixels)[0], strict=False)
+    except ValueError:
+        return True
+    return False
+
+
+def _warning(pixels: bytes, marks: int = 1) -> str:
+    """Return libjpeg's first warning or error, "" for none. `marks`: scans in a row that bear the same mark."""
+    import simplejpeg
+
+    stream, colours = _bare(pixels, marks)
     try:
         simplejpeg.decode_jpeg(stream, "CMYK" if colours == 4 else "GRAY", True, True, 1, 1, 1)
     except ValueError as error:
@@ -53,11 +70,12 @@ def _warning(pixels: bytes) -> str:
     return ""
 
 
-def _bare(pixels: bytes) -> tuple[bytes, int]:
+def _bare(pixels: bytes, marks: int = 1) -> tuple[bytes, int]:
     """Return (the same scans without what libjpeg warns of in vain, number of components).
 
     Marks of JFIF and Adobe in a version of their own, and a sequential scan's needless parameters, change no pixel. An
-    empty segment behind each scan, APP0 to APP15 in turn, says in a warning which scan it is about.
+    empty segment behind each scan, APP0 to APP15 in turn, each for `marks` scans, says in a warning which scan it is
+    about.
     """
     parts, at, colours, sequential, scans = [pixels[:2]], 2, 0, False, 0
     try:
@@ -69,7 +87,7 @@ def _bare(pixels: bytes) -> tuple[bytes, int]:
                 body = body[:-3] + WHOLE_SEQUENTIAL if sequential else body
                 ended = AFTER_SCAN.search(pixels, end)
                 stop = ended.start() if ended else len(pixels)
-                parts += [segment(SOS, body), pixels[end:stop], segment(APP0 + scans % 16, b"")]
+                parts += [segment(SOS, body), pixels[end:stop], segment(APP0 + scans // marks % MARKS, b"")]
                 scans, end = scans + 1, stop
             elif not APP0 <= marker <= APP0 + 15 and marker != COMMENT:
                 parts.append(pixels[at:end])
@@ -81,16 +99,25 @@ def _bare(pixels: bytes) -> tuple[bytes, int]:
 
 
 def _without(pixels: bytes, count: int, marker: int, said: str) -> bytes:
-    """Return the JPEG without the last `count` bytes of the scan that the marker names. Raises ImageFault where they
-    are picture data."""
+    """Return the JPEG less `count` bytes at the end of the scan that the marker names, or less all that looks like
+    them. Raises ImageFault where they are picture data.
+
+    Padding is of one value. So is what a broken download leaves in place of data; taken off too, it is missed.
+    """
     ends = [ended.start() for ended in _scan_ends(pixels)]
     scan = marker - APP0
+    if len(ends) > MARKS and 0 <= scan < MARKS:
+        again = SURPLUS.search(_warning(pixels, MARKS))
+        scan += MARKS * (int(again[2], 16) - APP0) if again else len(ends)
     if not 0 <= scan < len(ends):
         raise ImageFault("corrupt", f"JPEG: {said}")
-    surplus = pixels[ends[scan] - count : ends[scan]]
-    if count > LOOSE_BYTES and len(set(surplus)) > 1:
-        raise ImageFault("corrupt", f"JPEG: {count} bytes of a scan's data lie beyond the picture")
-    return pixels[: ends[scan] - count] + pixels[ends[scan] :]
+    end = ends[scan]
+    surplus = pixels[end - count : end]
+    if count > LOOSE_BYTES:
+        if len(set(surplus)) > 1:
+            raise ImageFault("corrupt", f"JPEG: {count} bytes of a scan's data lie beyond the picture")
+        count = max(count, end - len(pixels[:end].rstrip(surplus[:1])) - LIKE_PADDING)
+    return pixels[: end - count] + pixels[end:]
 
 
 def _scan_ends(pixels: bytes) -> "list[re.Match[bytes]]":

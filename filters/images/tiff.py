@@ -57,7 +57,7 @@ def outline(data: bytes) -> Outline:
         width * height, TILE_PIXELS
     ):
         raise ImageFault("corrupt", "TIFF with tiles far larger than the picture")
-    if (_one(data, order, tags.get(ORIENTATION)) or 1) >= 5:  # Pillow turns a TIFF upright by itself
+    if _one(data, order, tags.get(ORIENTATION)) in range(5, 9):  # Pillow turns a TIFF upright by itself
         width, height = height, width
     return Outline(
         "TIFF",

@@ -45,6 +45,16 @@ def scans(data: bytes) -> list[int]:
     return [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xda"]
 
 
+def many_scans() -> list[bytes]:
+    """Return a grey picture of one block: its header, a scan of its mean, and one for each of 63 coefficients."""
+    table = bytes([1]) + bytes(15) + b"\0"  # one code, a bit long: no difference, or the end of a block
+    tables = [b"\xff\xdb\0\x43\0" + b"\1" * 64, b"\xff\xc4\0\x26\0" + table + b"\x10" + table]
+    frame = b"\xff\xc2\0\x0b\x08\0\x08\0\x08\1\1\x11\0"
+    bands = [(0, 0), *((place, place) for place in range(1, 64))]
+    found = [b"\xff\xda\0\x08\1\1\0" + bytes([first, last, 0]) + b"\x7f" for first, last in bands]
+    return [b"\xff\xd8" + b"".join(tables) + frame, *found]
+
+
 @pytest.mark.parametrize("options", WAYS)
 def test_half_a_scan_with_an_end_mark_is_truncated(options: dict[str, Any]) -> None:
     """Decoders show the other half grey."""
@@ -52,6 +62,38 @@ def test_half_a_scan_with_an_end_mark_is_truncated(options: dict[str, Any]) -> N
     for share in (0.3, 0.5, 0.9):
         assert reason(data[: int(len(data) * share)] + EOI) == "truncated"
     assert reason(data[: scans(data)[-1] + 40] + EOI) == "truncated"
+
+
+@pytest.mark.parametrize("options", WAYS)
+@pytest.mark.parametrize("marker", [0x01, 0x02, 0x3A, 0xBF, 0xC0, 0xC4, 0xD8, 0xDA, 0xDB, 0xE3, 0xF0, 0xFE])
+def test_half_a_scan_with_a_broken_marker_before_its_end_mark_is_truncated(
+    marker: int, options: dict[str, Any]
+) -> None:
+    """libjpeg's error about the marker hides its warning about the data."""
+    data = jpeg(**options)
+    for share in (0.3, 0.5, 0.9):
+        half = data[: int(len(data) * share)]
+        assert reason(half + bytes([255, marker, 255, 255]) + EOI) == "truncated"
+
+
+@pytest.mark.parametrize("table", [b"\xff\xc4\0\x04\0\0", b"\xff\xdb\0\x05\7\0\0", b"\xff\xdd\0\5\0\0\0"])
+def test_an_error_behind_the_start_of_the_data_is_corrupt(table: bytes) -> None:
+    """A table that is none, between two scans: libjpeg gives up."""
+    data = jpeg(progressive=True)
+    second = data.rfind(b"\xff\xc4", 0, scans(data)[1])
+    assert reason(data[:second] + table + data[second:]) == "corrupt"
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("value", [0, 0x55, 0xAA])
+def test_zeros_in_place_of_data_are_truncated(share: float, value: int) -> None:
+    """A download that broke off in a file set up beforehand; its end came."""
+    data = jpeg(quality=100, subsampling=0)
+    start = int(len(data) * share)
+    start = max(start, scans(data)[0] + 30)
+    assert reason(data[:start] + bytes([value]) * (len(data) - 2 - start) + EOI) in ("truncated", "corrupt")
+    if not value:
+        assert reason(data[:start] + bytes(len(data) - 2 - start) + EOI) == "truncated"
 
 
 @pytest.mark.parametrize("options", WAYS)
@@ -122,6 +164,17 @@ def test_bytes_behind_the_data_of_scans_are_found_in_each() -> None:
     assert len(data) <= len(cut) <= len(data) + 8 * MOST_CUTS
     with pytest.raises(ImageFault, match="in 2 scans before"):
         whole_scans(loose(MOST_CUTS + 2))
+
+
+def test_bytes_behind_the_data_of_the_seventeenth_scan_and_further_are_found() -> None:
+    """Sixteen marks tell scans apart."""
+    pieces = many_scans()
+    for number in (3, 16, 19, len(pieces) - 1):
+        parts = [*pieces[: number + 1], b"y" * 40, *pieces[number + 1 :]]
+        cut, read = whole_scans(b"".join(parts) + EOI)
+        assert read
+        assert len(b"".join(pieces)) + 2 <= len(cut) <= len(b"".join(pieces)) + 2 + 8
+        assert cut.startswith(b"".join(pieces[: number + 1]))
 
 
 def test_what_libjpeg_warns_of_in_vain_is_passed_over() -> None:

@@ -46,6 +46,13 @@ def test_a_turned_picture_comes_upright_and_is_not_turned_again() -> None:
     assert sizes == {1: (70, 50, 1), 4: (70, 50, 1), 5: (50, 70, 1), 8: (50, 70, 1)}
 
 
+@pytest.mark.parametrize("turn", [0, 9, 255, 65_535])
+def test_an_orientation_that_does_not_exist_turns_nothing(turn: int) -> None:
+    found = outline(tiff([*ONE_PIXEL[2:], (256, 3, 1, 70), (257, 3, 1, 50), (274, 3, 1, turn)]))
+    assert (found.width, found.height) == (70, 50)
+    assert reason(encode(corners(), "TIFF", tiffinfo={274: turn})) is None
+
+
 def test_complete_is_a_file_that_reaches_its_last_strip() -> None:
     """The file is 8 + 2 + 6 * 12 + 4 = 86 bytes long."""
     assert len(changed()) == 86
