@@ -2,8 +2,9 @@
 before 2.0.
 
 With the package c2pa-python, offline: no remote manifest is fetched, nobody is asked whether a certificate still holds,
-and no signature is checked, since a refusal counts whoever wrote it. Without the package, and where it cannot read a
-manifest, the assertion's bytes are searched: they stand plain in every manifest that is not compressed.
+and no signature is checked, since a refusal counts whoever wrote it. Without the package, and where it finds no
+word of training in what it can read, the assertion's bytes are searched: they stand plain in every manifest that is
+not compressed, and one bit in a box around them can hide them from a reader.
 """
 
 import functools
@@ -44,8 +45,7 @@ def c2pa_refusal(data: bytes) -> Receipt | None:
     """
     if BOX not in data:
         return None
-    store = _store(data)
-    said = _searched(_joined(data)) if store is None else _said(store)
+    said = _said(_store(data) or {}) or _searched(_joined(data))
     for label, refused in said:
         if refused:
             return Receipt.of(f"C2PA {label}", ", ".join(f"{name}: {use}" for name, use in refused))

@@ -4,6 +4,7 @@ XMP: ISO 16684-1; its places in files: XMP specification part 3. What is damaged
 the look at the whole file still finds what stands there uncompressed.
 """
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -12,23 +13,34 @@ MAX_PACKET = 4 << 20
 """Bytes of one packet that are read, after decompression."""
 MAX_BYTES = 16 << 20
 """Bytes of all packets of a file together."""
-MAX_PACKETS = 64
+LEAST = 4096
+"""Bytes that the smallest packet counts: so many small ones are no flood."""
 MAX_PARTS = 100_000  # segments or chunks of one file
 STANDARD, EXTENDED = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 GUID = 32  # letters of the digest that names the packet to which a piece belongs
 KEYWORD = b"XML:com.adobe.xmp"
-HEX = b"Raw profile type xmp"  # as ImageMagick writes it into PNG: a name, a length, hexadecimal digits
+HEX = b"Raw profile type "  # as ImageMagick writes profiles into PNG: a name, a length, hexadecimal digits
+PROFILES = {b"xmp", b"APP1", b"app1", b"exif", b"EXIF"}
 TAG = 700  # of TIFF
-ENDS = ((b"<x:xmpmeta", b"</x:xmpmeta>"), (b"<rdf:RDF", b"</rdf:RDF>"))
+NAME = rb"(?:xmpmeta|RDF)(?![\w.-])"
+WIDE_NAME = rb"(?:x\0m\0p\0m\0e\0t\0a|R\0D\0F)(?!\0[\w.-])"
+MARKS = (
+    (b"", re.compile(rb"<((?:[\w.-]{1,40}:)?" + NAME + rb")")),
+    (b"\0", re.compile(rb"<\0((?:(?:[\w.-]\0){1,40}:\0)?" + WIDE_NAME + rb")")),
+)
+"""(what stands between two letters, how a packet in plain sight begins, whatever its prefix): UTF-8 and UTF-16, whose
+two orders look alike from the first `<` on."""
 PIECE = 4096  # bytes given to the decompressor at a time, so that a broken stream yields what came before the break
 
 
 def packets(data: bytes) -> Iterator[bytes]:
-    """Yield the XMP packets of a file, at most MAX_PACKETS of at most MAX_BYTES together. Raises nothing."""
+    """Yield the XMP packets of a file, MAX_BYTES together; where there is more, the file itself, to be searched as
+    text, is the last one. Raises nothing."""
     total = 0
-    for number, packet in enumerate(_found(data)):
-        total += len(packet)
-        if number >= MAX_PACKETS or total > MAX_BYTES:
+    for packet in _found(data):
+        total += max(LEAST, len(packet))
+        if total > MAX_BYTES:
+            yield data
             return
         yield packet[:MAX_PACKET]
 
@@ -84,7 +96,8 @@ def _png(data: bytes) -> Iterator[bytes]:
 def _png_text(kind: bytes, body: bytes) -> Iterator[bytes]:
     """Yield the packet of a text chunk whose keyword says that it holds one."""
     keyword, _, rest = body.partition(b"\0")
-    if keyword not in (KEYWORD, HEX):
+    is_hex = keyword.startswith(HEX) and keyword[len(HEX) :] in PROFILES
+    if keyword != KEYWORD and not is_hex:
         return
     packed = kind == b"zTXt"
     if kind == b"iTXt":
@@ -92,7 +105,17 @@ def _png_text(kind: bytes, body: bytes) -> Iterator[bytes]:
     elif packed:
         rest = rest[1:]
     text = _inflated(rest) if packed else rest
-    yield _from_hex(text) if keyword == HEX else text
+    yield from _profile(_from_hex(text)) if is_hex else [text]
+
+
+def _profile(profile: bytes) -> Iterator[bytes]:
+    """Yield the packets of what stood in a segment of a JPEG: XMP, or EXIF with XMP in its tag."""
+    profile = profile.removeprefix(b"Exif\0\0").removeprefix(STANDARD)
+    if profile[:4] in (b"II*\0", b"MM\0*"):
+        yield from _tiff(profile)
+        yield from _in_plain_sight(profile)
+    else:
+        yield profile
 
 
 def _inflated(packed: bytes) -> bytes:
@@ -143,15 +166,13 @@ def _tiff(data: bytes) -> Iterator[bytes]:
 
 
 def _in_plain_sight(data: bytes) -> Iterator[bytes]:
-    """Yield every stretch of a file that begins as XMP does; one without an end is cut at MAX_PACKET."""
-    seen: list[tuple[int, int]] = []
-    for start, end in ENDS:
-        at = data.find(start)
-        while at >= 0:
-            within = next((stop for first, stop in seen if first <= at < stop), 0)
-            if not within:
-                found = data.find(end, at, at + MAX_PACKET)
-                within = found + len(end) if found >= 0 else at + MAX_PACKET
-                seen.append((at, within))
-                yield data[at:within]
-            at = data.find(start, within)
+    """Yield every stretch of a file that begins as XMP does, UTF-16 without its zeros; one without an end is cut at
+    MAX_PACKET."""
+    for gap, mark in MARKS:
+        found = mark.search(data)
+        while found:
+            start, close = found.start(), b"<" + gap + b"/" + gap + found[1] + gap + b">"
+            end = data.find(close, found.end(), start + MAX_PACKET)
+            stop = end + len(close) if end >= 0 else start + MAX_PACKET
+            yield data[start:stop].replace(b"\0", b"") if gap else data[start:stop]
+            found = mark.search(data, stop)

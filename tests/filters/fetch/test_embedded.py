@@ -1,12 +1,22 @@
 """What stands inside a picture against training: PLUS, TDMRep, rights and CAWG words of XMP; nothing of free text."""
 
 import time
+import zlib
 
 import pytest
 
 from filters.fetch.embedded import embedded_refusal, xmp_refusal
 from filters.fetch.optout import OPT_OUTS, Receipt
-from tests.support.refusing_files import SPACES, VOCAB, files_with, jpeg_with, packet, refusing, standard
+from tests.support.refusing_files import (
+    SPACES,
+    VOCAB,
+    files_with,
+    jpeg_with,
+    packet,
+    png_with,
+    refusing,
+    standard,
+)
 
 PROHIBITED = (
     "DMI-PROHIBITED",
@@ -166,3 +176,69 @@ def test_entities_are_not_expanded_and_floods_cost_little() -> None:
     assert xmp_refusal(b"training notAllowed " * 200_000) is None
     assert xmp_refusal(packet("<plus:DataMining>" + "x" * 3_000_000 + "</plus:DataMining>")) is None
     assert time.process_time() - started < 10
+
+
+def test_floods_of_elements_of_any_file_cost_under_a_second_and_hide_no_clear_refusal() -> None:
+    deep = "<training>" * 198 + "<a>b</a>" * 400_000 + "</training>" * 198
+    wide = "<plus:DataMining>" + "<a>b</a>" * 400_000 + "</plus:DataMining>"
+    many = "".join(f' a{n}="training"' for n in range(200_000))
+    lines = "<plus:DataMining/>" + "\n" * 4_000_000
+    floods = (deep, wide, f"<training{many}/>", lines, "UsageTerms>" * 350_000, "DMI-PROHIBITED" * 280_000)
+    for flood in (*floods, "constrained " * 340_000, "tdm:reservation" * 270_000, "training &" * 400_000):
+        plain = f'<x:xmpmeta xmlns:plus="{SPACES["plus"]}">{flood}</x:xmpmeta>'.encode()
+        chunk = b"XML:com.adobe.xmp\0\0" + zlib.compress(plain, 1)
+        data = png_with(b"zTXt", chunk)
+        four = data[:33] + data[33 : 33 + 12 + len(chunk)] * 3 + data[33:]
+        started = time.process_time()
+        assert embedded_refusal(four, OPT_OUTS) is None, flood[:20]
+        assert time.process_time() - started < 1, flood[:20]
+    hidden = packet(CLEAR + "<a>b</a>" * 400_000)
+    assert xmp_refusal(hidden) == Receipt("XMP plus:DataMining", "DMI-PROHIBITED")
+
+
+def test_a_refusal_behind_decoys_is_found() -> None:
+    decoy = packet("<dc:title>DataMining</dc:title>")
+    for count in (70, 5_000):
+        data = jpeg_with(standard(packet())) + decoy * count + packet(CLEAR)
+        receipt = embedded_refusal(data, OPT_OUTS)
+        assert receipt is not None
+        assert receipt.value.endswith("DMI-PROHIBITED")
+
+
+@pytest.mark.parametrize("creator", ["Ren\u00e9", "\u201cA\u201d \u0096 \x01 & co"])
+@pytest.mark.parametrize("text", ["No AI training", "noai, noimageai", "DMI-PROHIBITED", "tdm-reservation: 1"])
+def test_bytes_of_another_encoding_hide_no_usage_terms(creator: str, text: str) -> None:
+    body = f"<dc:creator>{creator}</dc:creator>"
+    xmp = terms(text).replace(b"<xmpRights:", body.encode("cp1252", "replace") + b"<xmpRights:", 1)
+    assert xmp_refusal(xmp) == Receipt("XMP xmpRights:UsageTerms", text)
+    assert xmp_refusal(xmp[:-40]) == Receipt("XMP xmpRights:UsageTerms", text)  # no XML at all
+    quoted = packet(attributes=f'xmpRights:UsageTerms="{text}" dc:title="noai"')
+    assert xmp_refusal(quoted.replace(b'noai"', b'Ren\xe9"')) == Receipt("XMP xmpRights:UsageTerms", text)
+
+
+@pytest.mark.parametrize("text", ["All rights reserved", "No use for AI training without a licence", "noindex"])
+def test_usage_terms_in_prose_refuse_nothing_in_a_damaged_packet(text: str) -> None:
+    for xmp in (terms(text), packet(attributes=f'xmpRights:UsageTerms="{text}" dc:title="noai"')):
+        assert xmp_refusal(xmp[:-40]) is None
+        assert xmp_refusal(xmp.replace(b"</x:", b"\xe9</x:")) is None
+
+
+def test_a_second_root_of_a_packet_is_read() -> None:
+    xmp = packet() + b"\n" + packet(CLEAR)
+    for way in (xmp, packet() + b"junk" + packet(CLEAR)):
+        receipt = embedded_refusal(png_with(b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(way)), OPT_OUTS)
+        assert receipt is not None
+        assert receipt.rule == "XMP plus:DataMining"
+
+
+@pytest.mark.parametrize("value", ["PLUS:DMI-PROHIBITED-AIMLTRAINING", "plus:dmi-prohibited", "x/y#DMI-PROHIBITED"])
+def test_a_value_of_plus_with_a_prefix_refuses(value: str) -> None:
+    assert xmp_refusal(refusing(value).replace(VOCAB.encode(), b"")) == Receipt("XMP plus:DataMining", value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_other_prefixes_and_wide_packets_in_plain_sight_refuse(encoding: str) -> None:
+    text = packet(CLEAR).decode().replace("x:xmpmeta", "q:xmpmeta").replace("xmlns:x=", "xmlns:q=")
+    text = text.replace("rdf:", "r:").replace("xmlns:rdf", "xmlns:r")
+    data = jpeg_with(standard(packet())) + b"\xff\xd9" + text.encode(encoding)
+    assert embedded_refusal(data, OPT_OUTS) == Receipt("XMP plus:DataMining", f"{VOCAB}DMI-PROHIBITED")

@@ -91,6 +91,17 @@ def test_an_assertion_that_is_cut_by_segments_is_put_together(without_package: N
     assert c2pa_refusal(jpeg_in_segments(boxes, size)) == REFUSED
 
 
+def test_a_flipped_bit_anywhere_in_the_boxes_hides_no_refusal() -> None:
+    """Wherever the words themselves are whole: a reader that finds no manifest, or an empty one, is not the last."""
+    pytest.importorskip("c2pa")
+    data = signed("PNG", assertion("notAllowed"))
+    first, last = data.index(b"jumb"), data.index(b"cawg.training-mining")
+    for at in range(first + 4, min(last, first + 160), 3):
+        flipped = bytearray(data)
+        flipped[at] ^= 1
+        assert c2pa_refusal(bytes(flipped)) == REFUSED, at
+
+
 def test_words_outside_an_assertion_refuse_nothing(without_package: None) -> None:
     assert c2pa_refusal(b"jumb cawg.ai_training use notAllowed") is None
     assert c2pa_refusal(b"cawg.training-mining cawg.ai_training\xa1cusejnotAllowed") is None  # no box

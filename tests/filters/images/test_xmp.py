@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from filters.images import xmp
-from filters.images.xmp import MAX_BYTES, MAX_PACKET, MAX_PACKETS, packets
+from filters.images.xmp import LEAST, MAX_BYTES, MAX_PACKET, packets
 from tests.support.refusing_files import (
     files_with,
     is_picture,
@@ -45,7 +45,7 @@ def test_pieces_are_put_together_by_their_offsets_and_broken_ones_are_passed_ove
 
 def test_utf_16_is_found_by_its_place() -> None:
     wide = XMP.decode().encode("utf-16")
-    assert list(packets(jpeg_with(standard(wide)))) == [wide]
+    assert list(packets(jpeg_with(standard(wide)))) == [wide, XMP]  # by its place, and in plain sight
     assert wide in list(packets(tiff(wide)))
 
 
@@ -54,6 +54,26 @@ def test_other_prefixes_are_found_by_their_place_and_a_bare_rdf_by_its_mark() ->
     assert next(packets(jpeg_with(standard(other)))) == other
     start, end = XMP.index(b"<rdf:RDF"), XMP.index(b"</x:")
     assert list(packets(b"anything" + XMP[start:end] + b"behind")) == [XMP[start:end]]
+
+
+@pytest.mark.parametrize("prefix", ["", "a:", "xmp-meta:"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("root", ["xmpmeta", "RDF"])
+def test_a_packet_in_plain_sight_is_found_whatever_its_prefix_and_width(prefix: str, encoding: str, root: str) -> None:
+    text = f"<{prefix}{root} a='b'>caf\u00e9</{prefix}{root}>"
+    data = b"\xff\xd8\xff\xd9\0" + text.encode(encoding) + "<b/>".encode(encoding)
+    assert list(packets(data)) == [text.encode("utf-8" if encoding == "utf-8" else "latin-1")]
+    assert list(packets(text.replace("RDF", "RDFs").replace("meta", "metas").encode(encoding))) == []
+
+
+@pytest.mark.parametrize("name", [b"xmp", b"APP1", b"exif"])
+@pytest.mark.parametrize("place", ["bare", "segment", "exif tag"])
+def test_a_raw_profile_of_png_is_read_whatever_it_is_called(name: bytes, place: str) -> None:
+    body = {"bare": XMP, "segment": standard(XMP), "exif tag": b"Exif\0\0" + tiff(XMP)}[place]
+    text = b"\n%s\n%8d\n" % (name, len(body)) + body.hex().encode()
+    found = list(packets(png_with(b"zTXt", b"Raw profile type " + name + b"\0\0" + zlib.compress(text))))
+    assert XMP in found
+    assert list(packets(png_with(b"zTXt", b"Raw profile type icc\0\0" + zlib.compress(text)))) == []
 
 
 def test_a_damaged_container_hides_no_packet() -> None:
@@ -83,8 +103,8 @@ def test_bombs_and_floods_are_bounded() -> None:
     bomb = png_with(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(100 << 20)))
     assert [len(one) for one in packets(bomb)] == [MAX_PACKET]
     assert len(list(packets(b"<x:xmpmeta" * 1_000_000))) <= MAX_BYTES // MAX_PACKET
-    assert len(list(packets(b"<x:xmpmeta></x:xmpmeta>" * 100_000))) == MAX_PACKETS
-    assert len(list(packets(b"<rdf:RDF" * 3_000_000))) <= MAX_BYTES // MAX_PACKET
+    assert len(list(packets(b"<x:xmpmeta></x:xmpmeta>" * 100_000))) == MAX_BYTES // LEAST + 1
+    assert len(list(packets(b"<rdf:RDF" * 3_000_000))) == MAX_BYTES // MAX_PACKET + 1
     many = b"\xff\xd8" + b"\xff\xe2\0\2" * 5_000_000
     assert list(packets(many)) == []
     assert list(packets(b"\x89PNG\r\n\x1a\n" + (b"\0\0\0\0aaaa" + bytes(4)) * 1_000_000)) == []
