@@ -139,9 +139,9 @@ class Step:
         them: a removed one leaves its place empty."""
         return {}
 
-    def settle(self) -> list[str]:
+    def settle(self, steps: "Sequence[Step]") -> list[str]:
         """Do, in the driver, what the ended units ask of the whole run, and return what the user is told of it; done
-        twice it changes nothing."""
+        twice it changes nothing. `steps`: those of every stage, in order."""
         return []
 
     @property

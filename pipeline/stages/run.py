@@ -30,7 +30,7 @@ from pipeline.recipes.lists import empty_exclusions
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.stages.manifest import write_manifest
-from pipeline.stages.registry import NEEDS, stage_steps
+from pipeline.stages.registry import NEEDS, STAGES, stage_steps
 from pipeline.steps.fetch.retry import tell_retry
 
 
@@ -301,7 +301,8 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
         for line in keep_fallen(step.root, step.name, step.made_from):
             print(line, file=sys.stderr)
     note_step(step)
-    for note in step.settle():
+    every = [other for stage in STAGES for other in stage_steps(step.recipe, stage, step.runtime)]
+    for note in step.settle(every):
         print(note, file=sys.stderr)
     done.made, done.before = done.made + len(pending), done.before + len(before)
     progress.show(last=True)

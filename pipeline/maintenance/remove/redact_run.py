@@ -7,15 +7,14 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from manifests.checksums import sha256_file
 from manifests.files import FormatError, read_table
 from manifests.journal import ShardRecord, records_of
 from manifests.manifest import DERIVED, Manifest
-from manifests.plans import note_plan, plan_folder
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.verify import claims_of
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.redact_aside import redact_aside
+from pipeline.execution.redact_later import redact_plan
 from pipeline.execution.redaction import DamagedFileError, RemovedRows, from_lines, from_table, from_tar
 from pipeline.execution.step import Runtime, Step, Unit, settings_changed
 from pipeline.inputs.redact_table import blank_input
@@ -84,7 +83,7 @@ def redact_run(work: Removal) -> None:
     for step in begun:
         _run_again(work, step) if step.over_all_rows else _redact_step(work, step)
     for name in (name for names in STEPS.values() for name in names if name not in {step.name for step in begun}):
-        _redact_plan(work, name)  # planned, and ended before the first shard was done
+        redact_plan(work.copy, name, work.removed)  # planned, and ended before the first shard was done
     redact_aside(work.copy, work.removed)
     _redact_leftovers(work)
     for path in sorted(path for path in (work.copy / "logs").rglob("*") if path.is_file()):
@@ -111,7 +110,7 @@ def _redact_step(work: Removal, step: Step) -> None:
     """Take the rows out of a step's plan and outputs; shards that were done as planned are so afterwards."""
     units = {unit.name: unit for unit in step.units()} if step.name in work.valid else None
     if units is None:
-        _redact_plan(work, step.name)
+        redact_plan(work.copy, step.name, work.removed)
     for before in records_of(work.copy, step.name):
         redacted = _redacted(work, step, before)
         planned = units is not None and before.shard in work.valid[step.name]
@@ -147,16 +146,6 @@ def _as_planned(work: Removal, unit: Unit) -> bool:
         return name is None
     old, new = (read_table(folder / name, ["uid"]) for folder in (work.root, work.copy))
     return bool(old.filter(pc.invert(work.removed.rows(old)))["uid"].equals(new["uid"]))
-
-
-def _redact_plan(work: Removal, step: str) -> None:
-    """Take the rows out of the plan of a step that other settings would plan anew, or of one that has done nothing
-    yet."""
-    folder = plan_folder(work.copy, step)
-    tables = sorted(folder.glob("*.parquet"))
-    redacted = [path for path in tables if from_table(path, work.removed, f"plan/{step}") is not None]
-    if redacted:
-        note_plan(folder, {path.name: sha256_file(path) for path in tables})
 
 
 def _redact_leftovers(work: Removal) -> None:

@@ -1,8 +1,10 @@
-"""Take rows whose pictures a list of hashes names out of what was written before the picture came: their URLs and
-texts."""
+"""Take rows whose pictures a list of hashes names out of the run: their URLs and texts, which were written before the
+picture came, and what earlier runs made of it."""
 
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.digest_lists import RULE, DigestLists
+from filters.tombstones import url_digests
+from filters.url_forms import place_forms
 from manifests.aside import ASIDE, UNDER_WAY
 from manifests.files import FormatError, read_schema, read_table
-from manifests.journal import ShardRecord, records_of
+from manifests.journal import records_of
 from manifests.plans import plan_folder
-from manifests.tombstones import TABLE, read_tombstones, write_tombstones
+from manifests.tombstones import TABLE, read_tombstones, value_digest, write_tombstones
 from manifests.transaction import changes, commit
 from manifests.working_copy import link, working_copy
 from pipeline.execution.redact_aside import PAIRS, files_aside, redact_aside
-from pipeline.execution.redaction import RemovedRows, from_lines, from_table, from_tar
+from pipeline.execution.redact_later import forget, redact_later, redact_reports
+from pipeline.execution.redaction import RemovedRows, from_lines
 from pipeline.execution.step import Step
 from pipeline.inputs.redact_table import blank_input
 from pipeline.recipes.rules import input_columns
@@ -26,6 +31,8 @@ from pipeline.recipes.rules import input_columns
 Row = dict[str, Any]
 LEFT = (UNDER_WAY, ASIDE, "logs")
 """Folders that a working copy leaves out, and rows may stand in."""
+ENDED = ("select", "fetch")
+"""Steps that have done their units when hits are taken out."""
 
 
 def hits_of(root: Path) -> list[Row]:
@@ -43,78 +50,106 @@ def hits_of(root: Path) -> list[Row]:
     return found
 
 
-def take_out(steps: "tuple[Step, Step]") -> Counter[str]:
-    """Take the rows that lists of hashes have named out of the run, as `pipeline remove` would: what is left of each is
-    a tombstone.
+def take_out(steps: Sequence[Step], named: DigestLists) -> tuple[Counter[str], int]:
+    """Take the rows that lists of hashes have named out of the run, as `pipeline remove` would, and with them every
+    row of their URLs: what is left of each is a tombstone.
 
-    `steps`: select and fetch, which have ended. All new files are whole before the first old one goes. Returns list ->
-    rows.
+    `steps`: those of every stage; select and fetch have ended, the others may hold what earlier runs left. `named`:
+    what the pictures that were set aside are held against. All new files are whole before the first old one goes.
+    Returns list -> rows, and how many rows only what was set aside held.
     """
     root = steps[0].root
-    hits = hits_of(root)
-    if not hits:
-        return Counter()
-    uids = frozenset(hit["uid"] for hit in hits)
-    places = _places(root, uids)
-    removed = RemovedRows(uids, frozenset(row["url"] for row in places if row["url"]))
+    hits = {hit["uid"]: hit for hit in hits_of(root)}
+    aside = {hit["uid"]: hit for hit in _aside(root, named) if hit["uid"] not in hits}
+    if not hits and not aside:
+        return Counter(), 0
+    places = _places(root, {**aside, **hits})
+    uids = frozenset(chain(hits, aside, (row["uid"] for row in places)))
+    urls = {row["url"] for row in places} | {hit["url"] for hit in aside.values()}
+    removed = RemovedRows(uids, frozenset(url for url in urls if url))
     with working_copy(root, ()) as copy:
         names = _all_of(root, copy)
         recipe = steps[0].recipe
         inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(copy)})})
-        write_tombstones(copy, [*read_tombstones(root).table.to_pylist(), *_tombstones(root, hits, places)])
+        here = [replace(step, recipe=inside, root=copy) for step in steps]
+        new = _tombstones(root, aside, places, removed.urls)
+        write_tombstones(copy, [*read_tombstones(root).table.to_pylist(), *new])
         blank_input(copy, input_columns(inside), read_tombstones(copy))
-        for step in steps:
-            _redact(replace(step, recipe=inside, root=copy), removed)
+        for step in (step for step in here if step.name in ENDED):
+            _redact(step, removed)
+        redact_later([step for step in here if step.name not in ENDED], removed)
         _redact_left(copy, removed)
         commit(root, copy, changes(root, copy, names))
-    return Counter(hit["list"] or "tombstones" for hit in hits)
+    return Counter(row["list"] or "tombstones" for row in places if row["uid"] not in aside), len(aside)
 
 
-def take_aside(root: Path, named: DigestLists) -> int:
-    """Take the rows whose pictures a list or a tombstone names out of what was set aside, of every step; return how
-    many."""
-    uids: set[bytes] = set()
+def _aside(root: Path, named: DigestLists) -> Iterator[Row]:
+    """Yield uid, url, kind, value_sha256 and list of the rows that were set aside and whose pictures a list or a
+    tombstone names."""
     for path in files_aside(root, PAIRS) if named else ():
         try:
             known = [kind for kind in named.kinds if kind in read_schema(path).names]
-            table = read_table(path, ["key", *known])
+            table = read_table(path, ["key", "url", *known])
         except (OSError, FormatError):
             continue  # damaged: none of its rows is ever used
-        uids.update(bytes.fromhex(table["key"][row].as_py()) for row, _ in (named.hits(table) if known else ()))
-    if uids:
-        redact_aside(root, RemovedRows(frozenset(uids)))
-    return len(uids)
+        for row, hit in named.hits(table) if known else ():
+            said = {"kind": hit.kind, "value_sha256": value_digest(hit.value), "list": hit.list}
+            yield {"uid": bytes.fromhex(table["key"][row].as_py()), "url": table["url"][row].as_py(), **said}
 
 
-def _places(root: Path, uids: frozenset[bytes]) -> list[Row]:
-    """Return uid, source, source_row and url of every row of the input with one of these uids."""
-    wanted = pa.array(sorted(uids), pa.binary(16))
+def _places(root: Path, hits: Mapping[bytes, Row]) -> list[Row]:
+    """Return uid, source, source_row, url, and what names it, of every row of the input that is a hit or has the URL of
+    one, however it is spelt: those too that were never fetched."""
+    wanted = pa.array(sorted(hits), pa.binary(16))
+    of_form: dict[str, Row] = {}
+    for table in _selected(root):
+        of_hits = table.filter(pc.fill_null(pc.is_in(table["uid"], value_set=wanted), False))
+        of_form |= _by_form((row["url"], hits[row["uid"]]) for row in of_hits.to_pylist())
+    of_form |= _by_form((hit.get("url"), hit) for hit in hits.values())
     found: list[Row] = []
+    for table in _selected(root):
+        forms = place_forms(table["url"].combine_chunks()).now
+        mine = pc.or_(_in(table["uid"], wanted), _in(forms, pa.array(sorted(of_form), pa.string())))
+        for row, form in zip(table.filter(mine).to_pylist(), forms.filter(mine).to_pylist(), strict=True):
+            by = hits.get(row["uid"]) or of_form[form]
+            found.append({**row, **{name: by[name] for name in ("kind", "value_sha256", "list")}})
+    return [row for row in found if row["uid"] is not None]
+
+
+def _selected(root: Path) -> Iterator[pa.Table]:
+    """Yield uid, source, source_row and url of every row of the input, a shard at a time."""
     for record in records_of(root, "select"):
-        table = read_table(root / record.files[0].path, ["uid", "source", "source_row", "url"])
-        found += table.filter(pc.fill_null(pc.is_in(table["uid"], value_set=wanted), False)).to_pylist()
-    return found
+        yield read_table(root / record.files[0].path, ["uid", "source", "source_row", "url"])
 
 
-def _tombstones(root: Path, hits: list[Row], places: list[Row]) -> list[Row]:
-    """Return a tombstone for each row of the input that a list has named; those that were planned leave a gap."""
-    of_uid = {hit["uid"]: hit for hit in hits}
+def _by_form(urls: Iterable[tuple[str | None, Row]]) -> dict[str, Row]:
+    """Return form of the URL -> hit, of those that have one."""
+    pairs = [(url, hit) for url, hit in urls if url]
+    forms = place_forms(pa.array([url for url, _ in pairs], pa.string())).now.to_pylist()
+    return dict(zip(forms, (hit for _, hit in pairs), strict=True))
+
+
+def _in(values: Any, wanted: pa.Array) -> Any:
+    return pc.fill_null(pc.is_in(values, value_set=wanted), False)
+
+
+def _tombstones(root: Path, aside: Mapping[bytes, Row], places: list[Row], urls: Collection[str]) -> list[Row]:
+    """Return a tombstone for each row of the input that a list has named, of which those that were planned leave a gap,
+    for each row that only what was set aside held, and for each URL: its later rows are not asked for."""
+    uids = pa.array(sorted({row["uid"] for row in places}), pa.binary(16))
     shards: dict[tuple[str, int], str] = {}
     for path in sorted(plan_folder(root, "fetch").glob("*.parquet")):
         table = read_table(path, ["uid", "source", "source_row"])
-        for row in table.filter(pc.is_in(table["uid"], value_set=pa.array(sorted(of_uid), pa.binary(16)))).to_pylist():
+        for row in table.filter(pc.is_in(table["uid"], value_set=uids)).to_pylist():
             shards[row["source"], row["source_row"]] = path.stem
     empty: Row = {**dict.fromkeys(TABLE.names), "tiers": [], "packed": [], "packed_bytes": [], "won": False}
-    return [
-        {
-            **empty,
-            **of_uid[row["uid"]],
-            **{name: row[name] for name in ("source", "source_row")},
-            "shard": shards.get((row["source"], row["source_row"])),
-            "promote": False,
-        }
-        for row in places
-    ]
+    rows = [{**row, "shard": shards.get((row["source"], row["source_row"]))} for row in places]
+    placed = {row["uid"] for row in places}
+    rows += [{**hit, "list": None} for uid, hit in sorted(aside.items()) if uid not in placed]
+    digests = {value for value in url_digests(pa.array(sorted(urls), pa.string())).to_pylist() if value}
+    rows += [{"kind": "url", "value_sha256": value} for value in sorted(digests)]
+    made = [{**empty, **row, "promote": False} for row in rows]
+    return [{name: row[name] for name in TABLE.names} for row in made]
 
 
 def _all_of(root: Path, copy: Path) -> list[str]:
@@ -134,21 +169,12 @@ def _redact(step: Step, removed: RemovedRows) -> None:
         if before.shard in units:
             step.journal.record(replace(record, key=units[before.shard].key))
         else:
-            _forget(step, before)
-
-
-def _forget(step: Step, record: ShardRecord) -> None:
-    """Drop a shard of which the plan holds nothing any more."""
-    for file in record.files:
-        (step.root / file.path).unlink(missing_ok=True)
-    (step.journal.folder / f"{record.shard}.json").unlink()
+            forget(step, before)
 
 
 def _redact_left(copy: Path, removed: RemovedRows) -> None:
-    """Take the rows out of what was set aside and out of logs."""
+    """Take the rows out of what was set aside, out of reports and out of logs."""
     redact_aside(copy, removed)
-    for path in sorted(path for place in (UNDER_WAY, ASIDE) for path in (copy / place).rglob("*") if path.is_file()):
-        if path.suffix in (".parquet", ".tar"):
-            (from_table if path.suffix == ".parquet" else from_tar)(path, removed, "earlier")
+    redact_reports(copy, removed)
     for path in sorted(path for path in (copy / "logs").rglob("*") if path.is_file()):
         from_lines(path, removed, "logs")

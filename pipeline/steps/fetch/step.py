@@ -2,7 +2,7 @@
 does."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,12 +29,11 @@ from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import exclusions
 from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.attempts import counted_again, refusals
-from pipeline.steps.fetch.hits import take_aside, take_out
+from pipeline.steps.fetch.hits import take_out
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import stats
 from pipeline.steps.fetch.retry import with_retries
 from pipeline.steps.fetch.worker import FetchWorker
-from pipeline.steps.select import Select
 from pipeline.steps.sharding import one_batch_each, regroup, without_gaps
 
 PLANNED = ("uid", "source", "source_row", "url", *CARRIED)
@@ -114,12 +113,12 @@ class Fetch(Step):
         files = (tar, table, FileRecord.of(self.root, self.root / statistics.path), counted_again(self.root, ledger))
         return replace(redacted, files=files)
 
-    def settle(self) -> list[str]:
-        """Take out of select's ledger, the plan and the logs the rows whose pictures a list of hashes has named, and
-        those that one names out of what was set aside."""
-        taken = take_out((Select(self.recipe, self.root, self.runtime), self))
+    def settle(self, steps: Sequence[Step]) -> list[str]:
+        """Take the rows whose pictures a list of hashes has named, here or in what was set aside, out of the whole
+        run."""
+        named = DigestLists.of(exclusions(self.recipe), read_tombstones(self.root))
+        taken, aside = take_out(steps, named)
         said = [f"  removed by {name}: {rows:,} rows, of which nothing is left" for name, rows in sorted(taken.items())]
-        aside = take_aside(self.root, DigestLists.of(exclusions(self.recipe), read_tombstones(self.root)))
         return [*said, *([f"  removed by lists of hashes from what was set aside: {aside:,} rows"] if aside else [])]
 
     def check(self) -> None:

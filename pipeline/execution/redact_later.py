@@ -1,0 +1,78 @@
+"""Take rows out of what later steps and commands have made of them in earlier runs: their shards, their plans, reports,
+and tables that no record names."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from manifests.checksums import sha256_file
+from manifests.files import FormatError
+from manifests.journal import ShardRecord, records_of
+from manifests.plans import note_plan, plan_folder
+from manifests.tombstones import TOMBSTONES
+from pipeline.execution.redaction import RemovedRows, from_table, from_tar, from_unit, holds
+from pipeline.execution.step import Step
+
+OUTDATED = ""
+"""The key of a shard from which rows went: no plan asks for it, so that the next run of its step makes it anew, from
+the rows that stay."""
+
+
+def redact_later(steps: Sequence[Step], removed: RemovedRows) -> None:
+    """Take the rows that go out of everything that these steps, at work in a copy of the run, have left there.
+
+    A shard that cannot be read goes whole: nobody can tell what is in it.
+    """
+    for step in steps:
+        for record in records_of(step.root, step.name):
+            try:
+                _redact_shard(step, record, removed)
+            except (OSError, FormatError) as error:
+                print(f"{step.name} {record.shard}: damaged, and let go; it is made anew ({error})", file=sys.stderr)
+                forget(step, record)
+        redact_plan(step.root, step.name, removed)
+
+
+def redact_reports(root: Path, removed: RemovedRows) -> None:
+    """Drop what commands have written about rows, and take the rows out of tables and tars that no step wrote."""
+    (root / "report.html").unlink(missing_ok=True)
+    shutil.rmtree(root / "recheck", ignore_errors=True)
+    for path in sorted(path for path in root.rglob("*") if path.suffix in (".parquet", ".tar") and path.is_file()):
+        if path != root / TOMBSTONES:
+            _redact_loose(path, removed)
+
+
+def redact_plan(root: Path, step: str, removed: RemovedRows) -> None:
+    """Take the rows that go out of what a step has planned, and note the tables that stay."""
+    folder = plan_folder(root, step)
+    tables = sorted(folder.glob("*.parquet"))
+    redacted = [path for path in tables if from_table(path, removed, f"plan/{step}") is not None]
+    if redacted:
+        note_plan(folder, {path.name: sha256_file(path) for path in tables})
+
+
+def forget(step: Step, record: ShardRecord) -> None:
+    """Drop a shard, files and record."""
+    for file in record.files:
+        (step.root / file.path).unlink(missing_ok=True)
+    (step.journal.folder / f"{record.shard}.json").unlink()
+
+
+def _redact_shard(step: Step, record: ShardRecord, removed: RemovedRows) -> None:
+    texts = [step.root / file.path for file in record.files if file.path.endswith(".json")]
+    if any(removed.speaks(line) for path in texts for line in path.read_bytes().splitlines()):
+        forget(step, record)
+        return
+    redacted = from_unit(step.root, record, removed, step.reason_column)
+    if redacted != record:
+        step.journal.record(replace(redacted, key=OUTDATED))
+
+
+def _redact_loose(path: Path, removed: RemovedRows) -> None:
+    try:
+        if holds(path, removed):
+            (from_table if path.suffix == ".parquet" else from_tar)(path, removed, "earlier")
+    except (OSError, FormatError):
+        return  # no table of ours; what a record names is damaged is verify's to say

@@ -1,0 +1,85 @@
+"""pipeline/execution/redact_later.py: what later steps left of a removed row goes, and their shards are made anew."""
+
+import pyarrow as pa
+import pytest
+
+from manifests.files import read_table, write_json
+from manifests.journal import FileRecord, Journal, ShardRecord
+from manifests.plans import plan_folder, write_plan
+from manifests.schema import schema
+from pipeline.execution.redact_later import OUTDATED, redact_later, redact_reports
+from pipeline.execution.redaction import RemovedRows
+from pipeline.execution.step import Step
+from pipeline.recipes.schema import Recipe
+from tests.support.records import put_table, uid
+
+ROWS = pa.schema([*schema("uid", "reason")])
+GONE = RemovedRows(frozenset([uid(1)]), frozenset(["http://x.test/1.jpg"]))
+
+
+class Later(Step):
+    name = "score"
+
+
+@pytest.fixture
+def step(tmp_path):
+    return Later(Recipe.model_validate({"tier": {"a": {"size": 64}}}), tmp_path)
+
+
+def rows(*numbers):
+    return [{"uid": uid(number), "reason": None} for number in numbers]
+
+
+def uids(root, path):
+    return read_table(root / path)["uid"].to_pylist()
+
+
+def test_only_the_shard_that_holds_the_row_is_outdated(tmp_path, step):
+    put_table(tmp_path, "score", "scores/0.parquet", rows(0, 1, 2), ROWS)
+    other = put_table(tmp_path, "score", "scores/3.parquet", rows(3), ROWS)
+    redact_later([step], GONE)
+    record = step.journal.get("0")
+    assert (record.key, record.rows_in, record.rows_out) == (OUTDATED, 2, 2)
+    assert uids(tmp_path, "scores/0.parquet") == [uid(0), uid(2)]
+    assert all(file.is_whole(tmp_path) for file in record.files)
+    assert step.journal.get("3") == other
+
+
+def test_plans_lose_the_row_and_note_it(tmp_path, step):
+    plans = [("0", pa.Table.from_pylist(rows(0, 1), schema=ROWS))]
+    ((_, path, before),) = write_plan(tmp_path, "score", plans)
+    redact_later([step], GONE)
+    assert uids(tmp_path, path.relative_to(tmp_path)) == [uid(0)]
+    noted = (plan_folder(tmp_path, "score") / "plan.json").read_text()
+    assert FileRecord.of(tmp_path, path).sha256 in noted
+    assert before not in noted
+
+
+def test_a_damaged_shard_goes_whole_and_is_named(tmp_path, step, capsys):
+    put_table(tmp_path, "score", "scores/0.parquet", rows(1), ROWS)
+    (tmp_path / "scores" / "0.parquet").write_bytes(b"damaged")
+    redact_later([step], GONE)
+    assert not (tmp_path / "scores" / "0.parquet").exists()
+    assert step.journal.get("0") is None
+    assert capsys.readouterr().err.startswith("score 0: damaged, and let go; it is made anew (")
+
+
+def test_a_shard_whose_note_names_the_url_goes(tmp_path, step):
+    write_json(tmp_path / "dedup" / "top.json", {"url": "http://x.test/1.jpg"})
+    file = FileRecord.of(tmp_path, tmp_path / "dedup" / "top.json")
+    Journal(tmp_path, "score").record(ShardRecord("0", "k", (file,), 1, 1))
+    redact_later([step], GONE)
+    assert not (tmp_path / "dedup" / "top.json").exists()
+
+
+def test_reports_lists_and_tables_of_nobody_lose_the_row(tmp_path):
+    (tmp_path / "recheck").mkdir()
+    for name in ("report.html", "recheck/refused.csv"):
+        (tmp_path / name).write_text("x")
+    put_table(tmp_path, "none", "left/0.parquet", rows(1, 2), ROWS)
+    (tmp_path / "left" / "other.parquet").write_bytes(b"no table")
+    redact_reports(tmp_path, GONE)
+    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "recheck").exists()
+    assert uids(tmp_path, "left/0.parquet") == [uid(2)]
+    assert (tmp_path / "left" / "other.parquet").read_bytes() == b"no table"
