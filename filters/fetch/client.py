@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from filters.fetch.sites import SiteCache
     from filters.fetch.tally import Watch
 
+    Kind = Callable[[FetchConfig, SiteCache, HostQueues, bool], Downloader]
+
 
 def fetch_all(
     requests: Sequence[Request],
@@ -30,7 +32,7 @@ def fetch_all(
     memory: "SiteCache | None" = None,
     *,
     held: bool = False,
-    headers_only: bool = False,
+    kind: "Kind | None" = None,
     share: "Share | None" = None,
     watch: "Watch | None" = None,
 ) -> Iterator[Answer]:
@@ -40,16 +42,16 @@ def fetch_all(
     `config.concurrency` requests are in flight or wait to be taken; of each at most 1 MiB is in memory, the rest in a
     temporary file, until it is yielded; with `held` all of it is in memory, at most `config.max_bytes` each, and none
     on a disk. Works in any thread; closing the iterator early ends what is in flight.
-    `memory`: what was learned of sites and names in earlier calls, in one thread at a time. `headers_only`: no body is
-    taken (`headers.HeaderDownloader`). `share`: where the budget of each site is kept that other processes fetch under
-    too. `watch` is told how far it is.
+    `memory`: what was learned of sites and names in earlier calls, in one thread at a time. `kind`: makes the
+    downloader, where it is another than `download.Downloader` (those of `headers` take no body). `share`: where the
+    budget of each site is kept that other processes fetch under too. `watch` is told how far it is.
     Raises ValueError for wrong settings, and OSError where this machine is at fault (disk full, no more sockets).
     """
     from filters.fetch.guard import ConnectMap, Guard
 
     ConnectMap.of(config.connect_to)  # wrong settings raise here, in the caller, before a thread starts
     Guard.of(config.allow_addresses)
-    return _answers(_Engine(list(requests), config, memory, _Terms(held, headers_only, share, watch)))
+    return _answers(_Engine(list(requests), config, memory, _Terms(held, kind, share, watch)))
 
 
 def _answers(engine: "_Engine") -> Iterator[Answer]:
@@ -70,7 +72,7 @@ class _Terms:
     """How a fetch is made beside its settings: see `fetch_all`."""
 
     held: bool
-    headers_only: bool
+    kind: "Kind | None"
     share: "Share | None"
     watch: "Watch | None"
 
@@ -170,10 +172,9 @@ class _Engine:
 
     async def _fetch(self, traffic: "HostQueues") -> None:
         from filters.fetch.download import Downloader
-        from filters.fetch.headers import HeaderDownloader
         from filters.fetch.sites import SiteCache
 
-        kind = HeaderDownloader if self.terms.headers_only else Downloader
+        kind = self.terms.kind or Downloader
         async with (
             kind(self.config, self.memory or SiteCache(), traffic, self.terms.held) as downloader,
             asyncio.TaskGroup() as group,

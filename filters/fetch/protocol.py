@@ -70,7 +70,9 @@ class LenientHandler(ResponseHandler):
             self._pass_on(head)
             self._body(rest)
         else:
-            self._pass_on(head + rest)
+            self._pass_on(head)  # first, so that what follows, if only after a HEAD, takes nothing from the header
+            if rest:
+                super().data_received(rest)
 
     def _pass_on(self, data: bytes) -> None:
         self.head, self.in_head = bytearray(), False

@@ -17,9 +17,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
-from filters.fetch.headers import site_answers
+from filters.fetch.headers import header_answers, site_answers
 from filters.fetch.messages import Answer, Request
 from filters.fetch.optout import FORMER, OPT_OUTS
 from filters.fetch.sites import SiteCache
@@ -144,10 +143,7 @@ def _asked(
     rows_of = {found[0]["uid"]: [row["uid"] for row in found] for found in same.values()}
     outcomes: Counter[str] = Counter()
     refused: list[list[str]] = []
-    ask = (
-        site_answers(requests, config, memory) if sites_only else fetch_all(requests, config, memory, headers_only=True)
-    )
-    for answer in ask:
+    for answer in (site_answers if sites_only else header_answers)(requests, config, memory):
         mine = rows_of[answer.uid]
         outcomes[_outcome(answer)] += len(mine)
         if receipt := answer.receipt:
