@@ -6,6 +6,7 @@ member, and nothing of their content. Otherwise 8 bytes a sample are held.
 """
 
 import json
+import re
 import tarfile
 from array import array
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from pipeline.inputs.tars import PICTURES, BrokenTar, content, entries, opened, 
 MAX_NOTE = 16 << 20
 """Bytes of a .json or .txt member; a larger one counts as not there."""
 NOTES = ("json", "txt")
+OF_TAR = re.compile(r"__\w+__")
+"""What WebDataset calls its notes on the tar as a whole; with a picture it is a sample like others."""
 HELD_PARTS = 1_000
 HELD_BYTES = 64 << 20
 """Names, and bytes of texts, held of one sample; beyond, a dot does not end the key in this tar: `v1.000001.jpg`."""
@@ -149,9 +152,9 @@ def _rows(sample: Sample, name: str, mapping: Mapping[str, str]) -> Iterator[Row
     """Yield the rows of a sample: one; where pictures bear a text of their own name, one for each of its names; where
     there is no text at all, one for each picture."""
     parts = sample.parts
-    if not parts:
-        return
     own, pictures = parts.get(sample.key, Part()), [stem for stem, part in parts.items() if part.picture]
+    if not parts or (not pictures and OF_TAR.fullmatch(sample.key.rpartition("/")[2])):
+        return
     if sample.again:
         yield _row(sample.key, next(iter(parts.values())), name, mapping, "missing_file")
     elif sample.split or any(parts[stem].notes for stem in pictures if stem != sample.key):

@@ -14,8 +14,12 @@ from pipeline.inputs.jsonl import whole_text
 _KNOWN = "jpg jpeg jpe jfif png webp gif bmp tif tiff avif heic heif jxl jp2"
 PICTURES = frozenset(_KNOWN.split())
 """Endings of the member that is a sample's picture; what its bytes are is found out when they are read."""
-ADDED = re.compile(r"(^|/)(\._[^/]*$|\.DS_Store$|__MACOSX/|__\w+__(\.\w+)*$)")
-"""What macOS puts beside files, and WebDataset's notes on the tar as a whole: no samples."""
+ADDED = re.compile(r"(^|/)(\._[^/]*$|\.DS_Store$|__MACOSX/)")
+"""What macOS puts beside files: no samples."""
+LOST = re.compile("[\ud800-\udfff]")
+"""What tarfile writes for a byte of a name that is not UTF-8."""
+TARS_OWN = (b"V", b"D", b"N")
+"""Types of members in which GNU tar writes a label and the lists of its folders."""
 
 
 class BrokenTar(BrokenInput):
@@ -28,23 +32,47 @@ def entries(tar: tarfile.TarFile, file: Any) -> Iterator[tarfile.TarInfo]:
     Raises BrokenTar where the tar ends without its end mark: tarfile itself ends silently at a cut between samples and
     at a damaged header.
     """
+    while True:
+        try:
+            while info := tar.next():
+                vars(tar)["members"].clear()  # it would keep each of them
+                if not info.isdir() and info.type not in TARS_OWN and not ADDED.search(info.name):
+                    yield info
+        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+            raise _broken(tar, str(error)) from error
+        behind = _behind_mark(tar, file)
+        if not behind:
+            return
+        tar.offset = behind
+
+
+def _behind_mark(tar: tarfile.TarFile, file: Any) -> int:
+    """Return where a further tar begins behind the end mark (two blocks of zeros) at which reading stopped, 0 for none.
+
+    Raises BrokenTar where there is no end mark, or something else behind it: a header that was lost looks like one.
+    """
+    place = tar.offset
+    file.seek(place)
+    zeros = 0
+    while len(block := file.read(tarfile.BLOCKSIZE)) == tarfile.BLOCKSIZE and not any(block):
+        zeros += 1
+    if not zeros or (any(block) and zeros < 2):
+        raise _broken(tar, f"no end mark at byte {place}")
+    if not any(block):
+        return 0
     try:
-        for info in tar:
-            vars(tar)["members"].clear()  # it would keep each of them
-            if not info.isdir() and not ADDED.search(info.name):
-                yield info
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise _broken(tar, str(error)) from error
-    file.seek(tar.offset)
-    tail = file.read(tarfile.BLOCKSIZE)
-    if len(tail) < tarfile.BLOCKSIZE or any(tail):
-        raise _broken(tar, f"no end mark at byte {tar.offset}")
+        tarfile.TarInfo.frombuf(block, tar.encoding or "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        raise _broken(tar, f"no header behind the zeros at byte {place}") from error
+    return place + zeros * tarfile.BLOCKSIZE
 
 
 def split_name(name: str) -> tuple[str, str, str]:
     """Return (name up to the first dot behind the last slash: the key; up to the last dot; what stands behind that, in
-    small letters)."""
-    whole = name if name.isascii() else whole_text(name)
+    small letters).
+
+    Each byte that is not UTF-8 becomes U+FFFD and its two hexadecimal digits, so that names stay apart."""
+    whole = name if name.isascii() else LOST.sub(lambda found: f"\ufffd{ord(found[0]) & 0xFF:02X}", name)
     folder, slash, base = whole.removeprefix("./").rpartition("/")
     stem, dot, ending = base.rpartition(".")
     return (
@@ -93,6 +121,8 @@ def pictures(url: str, wanted: Collection[str], max_bytes: int) -> Iterator[tupl
     with tar, file:
         for info in entries(tar, file):
             _, key, ending = split_name(info.name)
+            if key not in left and not info.name.isascii():
+                _, key, _ = split_name(whole_text(info.name))  # as tables of earlier versions name it
             if key not in left or ending not in PICTURES or not info.isreg():
                 continue
             left.remove(key)

@@ -120,6 +120,12 @@ def test_where_the_tar_is_cut_a_last_row_says_so(tar):
             ("0.jpg", "0.txt", "0.jpg", "0.txt"),
             [("0.jpg", "of 0.txt", None), ("0.jpg", "of 0.txt", "missing_file")],
         ),
+        # WebDataset's notes on the tar, and pictures that are called so
+        (("__index__.json", "x/__note__", "0.jpg"), [("0.jpg", None, None)]),
+        (
+            ("__cover__.jpg", "__cover__.txt", "x/__y__.jpg"),
+            [("__cover__.jpg", "of __cover__.txt", None), ("x/__y__.jpg", None, None)],
+        ),
         (("a/0.jpg", "b/0.jpg"), [("a/0.jpg", None, None), ("b/0.jpg", None, None)]),
     ],
 )
@@ -193,3 +199,13 @@ def test_a_text_has_no_byte_order_mark(tmp_path, text, expected):
     note = b'\xef\xbb\xbf{"caption": ["first", "second"]}'
     write_shard(tmp_path / "0.tar", [("0", {"jpg": b"j", "json": note})])
     assert [row["text"] for row in rows(tmp_path / "0.tar")] == ["first"]
+
+
+def test_the_text_of_a_name_that_is_not_utf8_goes_to_no_other_picture(tmp_path):
+    with tarfile.open(tmp_path / "0.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as file:
+        for name in ("n\xe9.txt", "n\xe8.jpg", "n\xe8.txt"):
+            info = tarfile.TarInfo(name)
+            info.size = 2
+            file.addfile(info, io.BytesIO(name[:2].encode()[-2:]))
+    found = [(row["key"], row["text"], row["fault"]) for row in rows(tmp_path / "0.tar")]
+    assert found == [("n\ufffdE9", "\xe9", "missing_file"), ("n\ufffdE8", "\xe8", None)]

@@ -1,5 +1,6 @@
 """Members and pictures of tars: in their order, and everything before a damage."""
 
+import io
 import tarfile
 
 import pytest
@@ -47,7 +48,7 @@ def test_an_error_names_the_tar_and_what_is_wrong(tar):
         ("k", ("k", "k", "")),
         ("trip 2.0 a.jpg", ("trip 2", "trip 2.0 a", "jpg")),
         (".hidden", ("", "", "hidden")),
-        ("caf\udce9.png", ("caf\ufffd", "caf\ufffd", "png")),  # bytes that are not UTF-8
+        ("caf\udce9.png", ("caf\ufffdE9", "caf\ufffdE9", "png")),  # bytes that are not UTF-8
     ],
 )
 def test_a_name_is_split_at_its_first_and_last_dot(name, expected):
@@ -55,7 +56,7 @@ def test_a_name_is_split_at_its_first_and_last_dot(name, expected):
 
 
 def test_members_are_files_links_and_devices_and_none_is_held(tmp_path):
-    names = ("0.jpg", "._0.jpg", "a/.DS_Store", "__MACOSX/0.jpg", "__index__.json", "_0.jpg", "a/__0.jpg")
+    names = ("0.jpg", "._0.jpg", "a/.DS_Store", "__MACOSX/0.jpg", "_0.jpg", "a/__0.jpg")
     with tarfile.open(tmp_path / "0.tar", "w") as file:
         for name in names:
             file.addfile(tarfile.TarInfo(name))
@@ -63,6 +64,8 @@ def test_members_are_files_links_and_devices_and_none_is_held(tmp_path):
             ("folder.jpg", tarfile.DIRTYPE),
             ("link.jpg", tarfile.SYMTYPE),
             ("pipe.jpg", tarfile.FIFOTYPE),
+            ("a label", b"V"),
+            ("a list of a folder", b"D"),
         ):
             info = tarfile.TarInfo(name)
             info.type = kind
@@ -106,3 +109,44 @@ def test_a_picture_is_known_by_its_name_up_to_the_last_dot(tmp_path):
     write_shard(tmp_path / "0.tar", [("m", {"seg.png": b"mask", "jpg": b"m"}), ("trip 2", {"0 a.jpg": b"trip"})])
     found = list(pictures(str(tmp_path / "0.tar"), ["m", "trip 2.0 a", "trip 2"], 100))
     assert found == [("m", b"m", ""), ("trip 2.0 a", b"trip", "")]
+
+
+def test_names_that_are_not_utf8_stay_apart_and_old_tables_find_their_picture(tmp_path):
+    with tarfile.open(tmp_path / "0.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as file:
+        for name in ("\xe8.jpg", "\xe9.jpg"):
+            info = tarfile.TarInfo(name)
+            info.size = 1
+            file.addfile(info, io.BytesIO(name[:1].encode("latin-1")))
+    path = str(tmp_path / "0.tar")
+    assert list(pictures(path, ["\ufffdE9", "\ufffdE8"], 9)) == [("\ufffdE8", b"\xe8", ""), ("\ufffdE9", b"\xe9", "")]
+    assert list(pictures(path, ["\ufffd"], 9)) == [("\ufffd", b"\xe8", "")]  # what an earlier version called the first
+
+
+def test_tars_behind_the_end_mark_are_read_on(tar):
+    whole = tar.read_bytes()
+    tar.write_bytes(whole + b"\0" * 512 * 5 + whole)
+    file, raw = opened(str(tar))
+    with file, raw:
+        assert [info.name for info in entries(file, raw)].count("k0.jpg") == 2
+        assert raw.tell() == 2 * len(whole) + 512 * 5
+
+
+@pytest.mark.parametrize("behind", [b"rubbish".ljust(512, b"."), b"short"])
+def test_what_follows_the_end_mark_and_is_no_tar_is_a_damage(tar, behind):
+    tar.write_bytes(tar.read_bytes() + behind)
+    file, raw = opened(str(tar))
+    with file, raw, pytest.raises(BrokenTar, match="no header behind the zeros"):
+        list(entries(file, raw))
+
+
+def test_a_header_of_zeros_in_the_middle_is_a_damage(tar):
+    """k0's picture and note take the first 2048 bytes; the next header is lost."""
+    data = bytearray(tar.read_bytes())
+    data[2048 : 2048 + 512] = bytes(512)
+    tar.write_bytes(data)
+    file, raw = opened(str(tar))
+    found = entries(file, raw)
+    with file, raw:
+        assert [next(found).name, next(found).name] == ["k0.jpg", "k0.json"]
+        with pytest.raises(BrokenTar, match="no end mark at byte 2048"):
+            next(found)
