@@ -3,15 +3,19 @@ either, in no file of any stage."""
 
 import hashlib
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from manifests.tombstones import read_tombstones
 from pipeline.recipes.load import load_recipe
 from pipeline.report.render import write_report
 from tests.support.filter_runs import final_rows
-from tests.support.removals import URL, holding, rerun, uid, whole
+from tests.support.removals import URL, holding, remove, rerun, uid, whole
 from tests.support.small_web import FETCHED, jpeg, picture, write_input, write_recipe
 
 LISTED = """
@@ -103,3 +107,29 @@ def test_a_listed_url_goes_from_tables_of_rows_outside_the_limit(spelled, tmp_pa
     for limit in (2, 3, 4, 5):
         rerun(root, "filter", recipe=load_recipe(spelled, [f"input.limit={limit}"]))
     assert urls_in(root) == set()
+
+
+def test_remove_by_a_list_takes_every_row_of_the_url(spelled, tmp_path):
+    root = tmp_path / "run"
+    rerun(root, "filter", recipe=load_recipe(spelled, ["filter.exclude=[]"]))
+    assert urls_in(root) != set()
+    remove(root, lists=[tmp_path / "listed.txt"])
+    assert urls_in(root) == set()
+    assert whole(root) == []
+
+
+def test_remove_of_what_is_known_takes_out_what_is_left(spelled, tmp_path):
+    """A run of before whose report and tables still hold a row that a tombstone names."""
+    root = tmp_path / "run"
+    rerun(root, "filter", recipe=load_recipe(spelled))
+    gone = read_tombstones(root).uids.to_pylist()[0]
+    (root / "report.html").write_text("a long caption here")
+    os.utime(root / "report.html", ns=(0, 0))
+    (root / "left").mkdir()
+    pq.write_table(pa.table({"uid": pa.array([gone], pa.binary(16))}), root / "left" / "0.parquet")
+    remove(root, lists=[tmp_path / "listed.txt"])
+    assert not (root / "report.html").exists()
+    assert pq.read_table(root / "left" / "0.parquet").num_rows == 0
+    before = read_tombstones(root).table
+    assert remove(root, lists=[tmp_path / "listed.txt"]).record == ""
+    assert read_tombstones(root).table == before

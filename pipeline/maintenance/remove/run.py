@@ -13,7 +13,7 @@ from manifests.files import write_json
 from manifests.lineage import FOLDER, note_removal
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
 from manifests.transaction import ASKED, NOTES, PENDING, Changes, changes, commit
-from manifests.verify import look_over
+from manifests.verify import Report, look_over
 from manifests.working_copy import link, working_copy
 from pipeline.execution.redaction import DamagedFileError, RemovedRows
 from pipeline.execution.run_folder import COPY, RECIPE, locked
@@ -21,6 +21,7 @@ from pipeline.execution.step import Runtime
 from pipeline.maintenance.remove.redact_run import STEPS, Removal, note_valid, redact_run
 from pipeline.maintenance.remove.selectors import Selector, UnreadableRequestError, asked_for, hit_by
 from pipeline.maintenance.remove.tombstone_rows import tombstones_of, urls_of
+from pipeline.maintenance.verify_removed import with_absence
 from pipeline.recipes.schema import Recipe
 from pipeline.stages.registry import STAGES
 
@@ -84,7 +85,8 @@ def _remove(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Se
         uids = hit_by(selectors, root)
         known = _known(before, [selector for selector in selectors if not uids[selector]])
         promoted = known if promote and _barring(before, known) else {}
-        if len(known) == len(selectors) and not promoted:
+        left = frozenset(before.uids.to_pylist()) if known and _is_left(root) else frozenset[bytes]()
+        if len(known) == len(selectors) and not promoted and not left:
             asked.forget()
             return Outcome(dict.fromkeys(selectors, 0), tuple(known))
         asked.note(selectors, promote)
@@ -92,7 +94,7 @@ def _remove(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Se
         fresh = {selector: uids[selector] for selector in selectors if selector not in known}
         with working_copy(root, ()) as copy:
             inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(copy)})})
-            work = Removal(root, copy, inside, runtime, _removed_rows(root, uids), bool(promoted))
+            work = Removal(root, copy, inside, runtime, _removed_rows(root, uids, left), bool(promoted))
             names = _all_of(root, copy)
             rows = tombstones_of(root, steps, fresh, promote)
             _redact(work, [*_promoted(before, promoted), *rows])
@@ -104,8 +106,15 @@ def _remove(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Se
     return replace(outcome, files=_by_folder(changed))
 
 
-def _removed_rows(root: Path, uids: Mapping[Selector, Collection[bytes]]) -> RemovedRows:
-    every = frozenset(uid for hit in uids.values() for uid in hit)
+def _is_left(root: Path) -> bool:
+    """Tell whether a file still holds something that was removed, or a report is older than the last removal."""
+    report, tombstones = root / "report.html", root / TOMBSTONES
+    is_outdated = report.exists() and report.stat().st_mtime_ns <= tombstones.stat().st_mtime_ns
+    return is_outdated or bool(with_absence(root, Report(0, 0, ())).findings)
+
+
+def _removed_rows(root: Path, uids: Mapping[Selector, Collection[bytes]], left: frozenset[bytes]) -> RemovedRows:
+    every = left | {uid for hit in uids.values() for uid in hit}
     hosts = frozenset(selector.value for selector in uids if selector.kind == "host")
     return RemovedRows(every, urls_of(root, every), hosts)
 

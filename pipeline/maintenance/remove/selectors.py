@@ -46,6 +46,8 @@ WANTED = {
     "pdq": "64 hex digits: the PDQ hash of the picture, column pdq of pairs/*.parquet",
 }
 DIGITS = {"uid": 32, "sha256": 64, "phash": 16, "md5": 32, "sha1": 40, "source_sha256": 64, "pdq": 64}
+PICTURES = ("sha256", "phash", *DIGESTS)
+"""Kinds that name a picture: rows of its URL are meant too."""
 LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 HOST = rf"(?=.{{1,253}}$){LABEL}(?:\.{LABEL})+|localhost|\[[0-9a-f:.]+\]"
 """A host in canonical form: of two labels and more, since hosts below it go too; or an address in brackets."""
@@ -220,7 +222,33 @@ def hit_by(selectors: Sequence[Selector], root: Path) -> dict[Selector, set[byte
         for table in (read_table(path, ["uid", "phash"]) for path in chain(scores, files_aside(root, SCORES))):
             values = [None if value is None else f"{value:016x}" for value in table["phash"].to_pylist()]
             _match(digests(pa.array(values, pa.string())), table["uid"], by_kind["phash"], hits)
+    _with_their_urls(root, hits)
     return hits
+
+
+def _with_their_urls(root: Path, hits: dict[Selector, set[bytes]]) -> None:
+    """Add to what selectors of pictures name every row of the same URLs, however spelt: those too that were never
+    fetched."""
+    of_pictures = {chosen: uids for chosen, uids in hits.items() if chosen.kind in PICTURES and uids}
+    named: dict[Selector, set[str]] = {chosen: set() for chosen in of_pictures}
+    for rows in (_forms_of, _rows_of_forms) if of_pictures else ():
+        for record in records_of(root, "select"):
+            table = read_table(root / record.files[0].path, ["uid", "url"])
+            rows(table["uid"], place_forms(table["url"].combine_chunks()).now, of_pictures, named)
+
+
+def _forms_of(uids: Any, forms: pa.Array, hits: dict[Selector, set[bytes]], named: dict[Selector, set[str]]) -> None:
+    for chosen, of in hits.items():
+        mine = pc.fill_null(pc.is_in(uids, value_set=pa.array(sorted(of), uids.type)), False)
+        named[chosen].update(forms.filter(mine).drop_null().to_pylist())
+
+
+def _rows_of_forms(
+    uids: Any, forms: pa.Array, hits: dict[Selector, set[bytes]], named: dict[Selector, set[str]]
+) -> None:
+    for chosen, wanted in named.items():
+        mine = pc.fill_null(pc.is_in(forms, value_set=pa.array(sorted(wanted), pa.string())), False)
+        hits[chosen].update(uids.filter(mine).drop_null().to_pylist())
 
 
 def within(selectors: Sequence[Selector], radius: int, root: Path) -> list[Selector]:
