@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from filters.fetch.config import FetchConfig
 from filters.fetch.headers import header_answers, site_answers
 from filters.fetch.messages import Answer, Request
-from filters.fetch.optout import FORMER, OPT_OUTS
 from filters.fetch.sites import SiteCache
 from filters.fetch.url import identity
 from manifests.files import FormatError, digest_of, read_json, read_table, write_bytes, write_json
@@ -95,12 +94,10 @@ def recheck_run(root: Path, recipe: Recipe, runtime: Runtime, sites_only: bool =
 
 
 def _config(recipe: Recipe, runtime: Runtime) -> FetchConfig:
-    """Return how sites are asked. A recipe that was resolved before later words of opt_outs were there names none of
-    them, and means all."""
+    """Return how sites are asked."""
     config = recipe.fetch
-    words = list(OPT_OUTS) if config.opt_outs == list(FORMER) else config.opt_outs
     hosts = {**dict(config.connect_to), **runtime.connect_to}
-    return config.model_copy(update={"opt_outs": words, "connect_to": hosts})
+    return config.model_copy(update={"connect_to": hosts})
 
 
 def _begin(folder: Path, plan: str) -> None:

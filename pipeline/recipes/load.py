@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from filters.fetch.optout import LATER
 from manifests.files import FormatError, parsing
 from pipeline.recipes.schema import Recipe, RecipeError, TierSection
 
@@ -23,6 +24,11 @@ NO_TIER = (
 LARGEST = 2**63 - 1
 """The largest whole number that Arrow, DuckDB and C take."""
 DEEPEST = 32
+BEFORE = {
+    "engine", "deadline_s", "max_bytes", "max_redirects", "max_pixels", "allow_addresses", "shard_rows", "robots",
+    "opt_outs", "jpeg_quality",
+}  # fmt: skip
+"""Keys of [fetch] that every recipe holds that a run has resolved."""
 MOST_SHOWN = 200
 """Characters of a wrong value that a message repeats."""
 BUNDLED = ("demo", "demo_artworks", "laion_coco")
@@ -73,6 +79,7 @@ def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
 def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     """Check plain values against the recipe's models and rules. Raises RecipeError."""
     check_texts(data)
+    data = with_later_words(data)
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
@@ -84,6 +91,22 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     check_rules(recipe)
     check_models(recipe)
     return recipe
+
+
+def with_later_words(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return plain values in which a recipe that was resolved before there were later words of `fetch.opt_outs` obeys
+    them: it lists the words of its time, and meant all refusals that it lists and all that were to come.
+
+    Such a recipe holds every key of its time (BEFORE), but not `fetch.robots_4xx`; what a person writes means what it
+    says.
+    """
+    fetch = data.get("fetch")
+    if not isinstance(fetch, Mapping) or "robots_4xx" in fetch or not fetch.keys() >= BEFORE:
+        return data
+    words = fetch["opt_outs"]
+    if not isinstance(words, list) or not set(LATER).isdisjoint(map(str, words)):
+        return data
+    return {**data, "fetch": {**fetch, "opt_outs": [*words, *LATER]}}
 
 
 def _values(data: Any) -> Iterator[tuple[str, Any]]:

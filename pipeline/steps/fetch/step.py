@@ -179,10 +179,7 @@ class Fetch(Step):
 
 def _opt_outs(words: list[str]) -> dict[str, list[str]]:
     """Return what of `fetch.opt_outs` is part of the key: the words of before as they stand, and which of the later
-    ones are off.
-
-    A recipe that was resolved before there were later words names none of them: its shards keep their key too.
-    """
+    ones are off: none where all are obeyed, so that shards of before keep their key."""
     off = [word for word in LATER if word not in words]
     former = [word for word in words if word in FORMER]
-    return {"opt_outs": former, **({"opt_outs_off": off} if 0 < len(off) < len(LATER) else {})}
+    return {"opt_outs": former, **({"opt_outs_off": off} if off else {})}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.recipes.load import BUNDLED, bundled, choose_recipe, load_recipe
+from pipeline.recipes.load import BUNDLED, bundled, choose_recipe, load_recipe, parse_recipe
 from pipeline.recipes.schema import RecipeError
 from tests.support.paths import ROOT
 
@@ -229,3 +229,15 @@ def test_reserved_names_are_the_documented_reasons():
     )
     rules = {"size", "aspect", "text", "language", "similarity", "aesthetic", "watermark", "nsfw", "http_404"}
     assert documented - rules <= RESERVED
+
+
+def test_a_recipe_resolved_before_the_later_words_obeys_them_and_a_written_list_means_what_it_says() -> None:
+    words = ["noai", "noimageai", "noml", "noindex", "noimageindex", "none", "tdmrep"]
+    values = parse_recipe({"tier": {"a": {"size": 64}}}).plain()
+    of_before = {key: value for key, value in values["fetch"].items() if key not in ("robots_4xx", "keep_metadata")}
+    for listed in (words, ["noai"], []):
+        later = ["content-signal", "aipref", "xmp", "c2pa"]
+        resolved = parse_recipe({**values, "fetch": {**of_before, "opt_outs": listed}})
+        assert resolved.fetch.opt_outs == [*listed, *later]
+        for fetch in ({"opt_outs": listed}, {**values["fetch"], "opt_outs": listed}):
+            assert parse_recipe({**values, "fetch": fetch}).fetch.opt_outs == listed
