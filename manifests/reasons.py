@@ -11,7 +11,8 @@ from dataclasses import dataclass
 GROUPS = ("input", "fetch", "image", "rules", "set")
 """Where in the chain a row meets its reason, in that order."""
 HTTP = re.compile(r"http_[1-9](\d\d|xx)")
-"""The server's status: `http_404`; where reasons are chosen, `http_5xx` stands for any status of that hundred."""
+"""The server's status, 100 to 999: `http_404`; where reasons are chosen, `http_5xx` stands for any status of that
+hundred."""
 
 
 class UnknownReason(LookupError):
@@ -86,6 +87,20 @@ RESERVED = frozenset((*REASONS, "fetch", "kept", "dropped"))
 """Names that no rule may have. `http_NNN` is shut out by its form."""
 
 
+def of_status(status: int) -> str:
+    """Return the reason of an answer that is dropped for its status.
+
+    RFC 9110 knows 100 to 599, and large sites send others up to 999: each has its own reason. What is below 100 or
+    above 999 is no status.
+    """
+    return f"http_{status}" if 100 <= status <= 999 else "bad_response"
+
+
+def is_known(name: str) -> bool:
+    """Tell whether a name is a reason or a server's status."""
+    return name in REASONS or is_status(name)
+
+
 def is_status(name: str) -> bool:
     """Tell whether a name is a server's status, `http_404`, or a hundred of them, `http_5xx`."""
     return HTTP.fullmatch(name) is not None
@@ -113,6 +128,6 @@ def by_group(dropped: Mapping[str, int]) -> dict[str, int]:
 
 def check_known(names: Collection[str], rules: Collection[str]) -> None:
     """Raise UnknownReason for a name that is no reason, no status, and no rule of the recipe."""
-    unknown = sorted(name for name in names if name not in REASONS and not is_status(name) and name not in rules)
+    unknown = sorted(name for name in names if not is_known(name) and name not in rules)
     if unknown:
         raise UnknownReason(f"rows dropped for {', '.join(unknown)}: no reason of docs/reasons.md and no rule")

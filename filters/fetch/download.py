@@ -28,6 +28,7 @@ from filters.fetch.signals import retry_after
 from filters.fetch.sites import Page, SiteCache, Sites
 from filters.fetch.url import UrlFault, follow
 from manifests.guard import Guard as Foreign
+from manifests.reasons import of_status
 
 HEADERS = {"Accept": "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.5", "Accept-Encoding": "identity"}
 REDIRECTS = {301, 302, 303, 307, 308}
@@ -309,7 +310,8 @@ def _location(response: aiohttp.ClientResponse) -> str | None:
     if response.status == 206 and not _is_whole(response.headers.get("Content-Range", "")):
         raise Fault("incomplete_body", f"status 206 with {response.headers.get('Content-Range', '')[:100]!r}")
     if not 200 <= response.status < 300:
-        raise Fault(f"http_{response.status}", response.reason or "")
+        reason = of_status(response.status)
+        raise Fault(reason, response.reason or "", is_http=reason != "bad_response")
     return None
 
 

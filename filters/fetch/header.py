@@ -48,6 +48,8 @@ def repaired(head: bytes) -> bytes:
     status = STATUS.fullmatch(first)
     if status is None:
         return head  # the parser says what is wrong with it
+    if status[2] < b"100":
+        raise HeaderFault(f"status {status[2].decode()}")
     fields = [field for field in map(_field, lines) if field]
     version = b"HTTP/1.0" if status[1] in (b"1.0", b"0.9") else b"HTTP/1.1"
     made = [b"%s %s %s" % (version, status[2], _printable(status[3] or b"")), *_framing(fields)]

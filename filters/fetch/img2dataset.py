@@ -25,6 +25,7 @@ from filters.fetch.messages import Download, Request
 from filters.fetch.optout import Receipt
 from filters.fetch.url import UrlFault, normalise
 from filters.images.decode import ImageFault, ImageLimits, store
+from manifests.reasons import of_status
 
 LACKS = (
     "no cap on a body's bytes, no deadline (its timeout is for each socket operation), no look at the address after a"
@@ -197,7 +198,7 @@ def reason_of_download(said: str) -> tuple[str, int | None]:
     for pattern, reason in REASONS:
         if re.search(pattern, said):
             return reason, status
-    return (f"http_{status}" if status else "bad_response"), status
+    return ("bad_response" if status is None else of_status(status)), status
 
 
 def reason_of_picture(said: str) -> str:

@@ -15,7 +15,9 @@ from manifests.reasons import (
     check_known,
     group_of,
     is_among,
+    is_known,
     is_status,
+    of_status,
 )
 
 
@@ -97,3 +99,19 @@ def test_a_name_that_is_neither_a_reason_nor_a_rule():
     with pytest.raises(UnknownReason) as raised:
         check_known(["zeal", "dns", "min_side", "http_40"], ["max_side"])
     assert str(raised.value) == ("rows dropped for http_40, min_side, zeal: no reason of docs/reasons.md and no rule")
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        *((0, "bad_response"), (1, "bad_response"), (99, "bad_response"), (1000, "bad_response")),
+        *((100, "http_100"), (404, "http_404"), (599, "http_599"), (600, "http_600"), (999, "http_999")),
+    ],
+)
+def test_the_reason_of_a_status(status, reason):
+    assert of_status(status) == reason
+
+
+def test_no_number_that_a_server_sends_becomes_an_unknown_reason():
+    assert all(is_known(of_status(status)) for status in range(-1000, 12_000))
+    assert not any(is_known(name) for name in ("http_0", "http_99", "http_099", "min_side"))

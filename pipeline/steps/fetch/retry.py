@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from manifests.files import FormatError, digest_of, parsing, read_field, read_table, write_json
 from manifests.journal import ShardRecord, records_of
-from manifests.reasons import OF_FETCH, TRANSIENT, is_among, is_status
+from manifests.reasons import OF_FETCH, TRANSIENT, is_among, is_known, is_status
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.schema import RecipeError
 
@@ -74,20 +74,27 @@ def with_retries(step: Step, units: list[Unit]) -> list[Unit]:
     """Return the units with what is asked again in each, by an earlier `--retry-failed` that the plan still fits, or by
     this one's.
 
-    Raises nothing; writes the note of it.
+    Rows that an earlier version dropped for what is no reason (`http_0`) are asked again unasked: no manifest can name
+    them. Raises nothing; writes the note of it.
     """
     path = step.root / "manifests" / "plan" / "fetch-retry.json"
     noted = _notes(path)
     notes = {unit.name: note for unit in units if (note := noted.get(unit.name)) and note["content"] == unit.content}
-    if step.runtime.retry:
-        records = {record.shard: record for record in records_of(step.root, "fetch")}
-        for unit in units if records else ():
-            record = records.get(unit.name)
-            if record is None or failed(step.root, record, step.runtime.retry):
-                notes[unit.name] = _note(step, unit, notes.get(unit.name))
+    records = {record.shard: record for record in records_of(step.root, "fetch")}
+    for unit in units if records else ():
+        record = records.get(unit.name)
+        reasons = _again(step, record)
+        if reasons and (record is None or failed(step.root, record, reasons)):
+            notes[unit.name] = _note(step, unit, notes.get(unit.name), reasons)
     if notes != noted:
         write_json(path, {"shards": dict(sorted(notes.items()))}, sealed=True)
     return list(_marked(units, notes))
+
+
+def _again(step: Step, record: ShardRecord | None) -> list[str]:
+    """Return the reasons for which rows of a shard are asked again: those that the user named, and what is none."""
+    dropped = () if record is None else sorted(record.dropped)
+    return [*step.runtime.retry, *(name for name in dropped if not is_known(name))]
 
 
 def _notes(path: Path) -> dict[str, dict[str, Any]]:
@@ -101,9 +108,8 @@ def _notes(path: Path) -> dict[str, dict[str, Any]]:
     return notes
 
 
-def _note(step: Step, unit: Unit, before: dict[str, Any] | None) -> dict[str, Any]:
+def _note(step: Step, unit: Unit, before: dict[str, Any] | None, reasons: list[str]) -> dict[str, Any]:
     """Return a shard's note. One whose last retry is not done yet keeps its round, for more reasons."""
-    reasons = list(step.runtime.retry)
     if before is None:
         return {"content": unit.content, "round": 1, "reasons": reasons}
     (marked,) = _marked([unit], {unit.name: before})

@@ -107,3 +107,9 @@ def test_where_a_header_ends() -> None:
 def test_what_may_become_an_answer() -> None:
     assert all(is_http(begun) for begun in (b"", b"\r\n", b"HT", b"http/1.1 200 OK", b"\nHTTP/"))
     assert not any(is_http(begun) for begun in (b"\xff\xd8\xff", b"SSH-2.0", b"HTTQ", b"ICY 200 OK"))
+
+
+@pytest.mark.parametrize("status", [b"000", b"001", b"099"])
+def test_a_status_below_100_is_none(status: bytes) -> None:
+    with pytest.raises(HeaderFault, match=f"status {status.decode()}"):
+        repaired(b"HTTP/1.1 " + status + b" X\r\nContent-Length: 0\r\n\r\n")

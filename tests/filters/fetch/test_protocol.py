@@ -1,6 +1,7 @@
 """filters/fetch/protocol.py: what browsers and img2dataset take over the wire, against raw sockets."""
 
 import gzip
+import random
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
 from filters.fetch.messages import Request
 from filters.fetch.protocol import INTERIM, SWITCHING
+from manifests.reasons import is_known
 from tests.support.fetching import SILENT, fetch
 from tests.support.hostile_server import GOOD, HostileServer
 
@@ -191,3 +193,38 @@ def test_only_an_answer_that_switches_protocols_is_the_last_of_the_interim_ones(
     assert told(answers) == dict.fromkeys(answers, (None, GOOD))
     assert told({"101": b"HTTP/1.1 101 Word\r\n\r\n" + last}) == {"101": ("http_101", None)}
     assert (SWITCHING in INTERIM, len(INTERIM)) == (True, 100)
+
+
+STATUSES = {"000": "bad_response", "001": "bad_response", "099": "bad_response", "2000": "bad_response"} | {
+    code: f"http_{code}" for code in ("304", "404", "599", "600", "700", "999")
+}
+
+
+@pytest.mark.parametrize("long", [b"", b"X: %s\r\n" % (b"a" * 8000) * 9], ids=["repaired", "left to the parser"])
+def test_a_status_that_http_does_not_know(long: bytes) -> None:
+    """Below 100 it is no answer, in a header that is repaired and in one too long for that."""
+    answers = {code: b"HTTP/1.1 %s X\r\nContent-Length: 0\r\n%s\r\n" % (code.encode(), long) for code in STATUSES}
+    assert told(answers) == {code: (reason, None) for code, reason in STATUSES.items()}
+
+
+def test_robots_txt_of_a_status_that_http_does_not_know() -> None:
+    """Its picture is dropped for a reason of the table."""
+    with HostileServer("127.0.0.2", {"/robots.txt": lambda x: x.send(b"HTTP/1.1 000 X\r\n\r\n")}) as server:
+        (answer,) = fetch(server, "/good")
+    assert answer.reason == "bad_response"
+
+
+def test_no_answer_of_a_server_makes_an_unknown_reason() -> None:
+    """Whole answers with up to three random changes of bytes, and random status lines."""
+    chance = random.Random(5)
+    sent = {}
+    for number in range(150):
+        data = bytearray(chance.choice([*TAKEN.values(), *(data for data, _ in REFUSED.values() if len(data) < 500)]))
+        for _ in range(chance.randrange(1, 4)):
+            data[chance.randrange(min(len(data), 80))] = chance.choice(b"0123456789 \r\n:;,\0\xff")
+        if number % 3 == 0:
+            data[:15] = b"HTTP/1.1 %03d OK" % chance.randrange(1000)
+        sent[str(number)] = bytes(data)
+    reasons = {reason for reason, _ in told(sent).values() if reason is not None}
+    assert {"bad_response"} < reasons
+    assert all(map(is_known, reasons))

@@ -6,17 +6,24 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from manifests.files import write_table
+from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.manifest import Manifest
 from manifests.reasons import TRANSIENT, is_among
+from manifests.tables import ATTEMPTS
+from pipeline.execution.step import Runtime, Unit
 from pipeline.recipes.schema import RecipeError
-from pipeline.steps.fetch.retry import parse_reasons
+from pipeline.steps.fetch.retry import parse_reasons, with_retries
 from tests.support.commands import run_here
 from tests.support.killed_runs import kill_when
+from tests.support.records import uid
 from tests.support.small_web import jpeg, picture
 
 RECIPE = """
@@ -198,3 +205,27 @@ def test_a_retry_that_fails_again_and_one_that_is_killed(tmp_path: Path, flaky: 
     assert set(flaky.pictures(start)) == {"/0.jpg", "/3.jpg", "/6.jpg", "/9.jpg"}
     assert Manifest.read(root / "manifests" / "filter.json").dropped == {"http_404": 1, "http_429": 1}
     assert {row["attempt"] for row in ledger(root) if row["last"] and row["http_status"] == 200} == {1, 3}
+
+
+def done(root: Path, name: str, reason: str) -> None:
+    """Put down a shard whose one row was dropped for this reason."""
+    path = root / "ledger" / "fetch" / f"{name}.parquet"
+    row = {"uid": uid(0), "attempt": 1, "last": True, "http_status": 0, "reason": reason}
+    write_table(path, pa.Table.from_pylist([row], schema=ATTEMPTS))
+    record = ShardRecord(name, "key", (FileRecord.of(root, path),), 1, 0, dropped={reason: 1})
+    Journal(root, "fetch").record(record)
+
+
+def test_what_an_earlier_version_dropped_for_no_reason_is_asked_again(tmp_path: Path) -> None:
+    """The first shard's row is asked again until it has a reason; the second stays as it was planned."""
+    done(tmp_path, "00000", "http_0")
+    done(tmp_path, "00001", "http_404")
+    units = [Unit(name, {"made_by": "x"}, "content") for name in ("00000", "00001")]
+    step: Any = SimpleNamespace(
+        root=tmp_path, runtime=Runtime(), journal=Journal(tmp_path, "fetch"), key_of=lambda unit: f"not {unit.content}"
+    )
+    first, second = with_retries(step, units)
+    assert (first.reads["again"], first.content != "content", second) == (["http_0"], True, units[1])
+    assert with_retries(step, units) == [first, second]  # killed, and planned again
+    done(tmp_path, "00000", "bad_response")
+    assert with_retries(step, units) == [first, second]  # its key stays: it is done
