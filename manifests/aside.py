@@ -96,6 +96,15 @@ def groups(root: Path, place: str, step: str) -> list[Group]:
     return found
 
 
+def unread(root: Path, place: str, step: str) -> Iterator[Path]:
+    """Yield the records of a step's groups that are damaged: what lies under them is not used, and not dropped."""
+    for path in finished(root / place / step, "*.json"):
+        try:
+            read_group(path)
+        except (OSError, FormatError):
+            yield path
+
+
 def unrecorded(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder of groups that belong to no record, whole or damaged: what a kill left."""
     known = {path.stem for path in finished(folder, "*.json")}

@@ -15,8 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from manifests.aside import ASIDE, UNDER_WAY, Group, groups, unrecorded
-from manifests.files import FormatError
+from filters.exclude import Exclusions
+from manifests.aside import ASIDE, UNDER_WAY, Group, groups, unread, unrecorded
+from manifests.files import FormatError, read_schema, read_table
 from manifests.journal import records_of
 from manifests.query import connect, files_sql
 from manifests.tombstones import read_tombstones
@@ -55,16 +56,18 @@ class Fallen:
         return said
 
 
-def keep_fallen(root: Path, step: str, digest: str) -> list[str]:
+def keep_fallen(root: Path, step: str, digest: str, lists: Exclusions | None = None) -> list[str]:
     """Set aside what fell out of the step's shards, take out of `aside/STEP/` what is back in one, and drop
     `.earlier/STEP/`; return what to tell the user.
 
     `digest`: the column that holds the digest of what a row was made from; empty where a row is known by its uid.
+    `lists`: what they name is let go, though no plan and no ledger holds it: of a fetch by URL and caption, of other
+    steps where no picture of the uid is in the run or aside any more.
     Files come before records and new groups before old ones go, so that a kill loses nothing: the next run settles
     again.
     """
-    work = _Comparison(root, step, digest)
-    work.done.damaged += work.noted()
+    work = _Comparison(root, step, digest, lists)
+    work.done.damaged += [*work.noted(), *(path.relative_to(root).as_posix() for path in unread(root, ASIDE, step))]
     for path in list(unrecorded(root / ASIDE / step)):
         work.done.swept.append(path.name)
         path.unlink()
@@ -83,6 +86,7 @@ class _Comparison:
     root: Path
     step: str
     digest: str
+    lists: Exclusions | None = None
     done: Fallen = field(default_factory=Fallen)
     whole: dict[Path, bool] = field(default_factory=dict)
 
@@ -163,7 +167,8 @@ class _Comparison:
         )
         selected = [self.root / record.files[0].path for record in records_of(self.root, "select")]
         excluded = f"UNION ALL SELECT uid FROM {files_sql(selected)} WHERE reason = 'removed'" if selected else ""
-        removed = f"SELECT uid FROM tombstones {excluded}"  # of a tombstone's row the ledger may hold no uid
+        # of a tombstone's row the ledger may hold no uid
+        removed = f"SELECT uid FROM tombstones {excluded} UNION ALL {self._listed(connection, there)}"
         connection.register("tombstones", pa.table({"uid": read_tombstones(self.root).uids.cast(pa.binary())}))
         connection.execute(f"""
             CREATE TEMP TABLE rows AS
@@ -179,9 +184,45 @@ class _Comparison:
                 coalesce(nth = 1, false) AND r.uid IS NULL AS out
             FROM there LEFT JOIN fallen USING (number, uid) LEFT JOIN removed r USING (uid)""")
 
+    def _listed(self, connection: Any, there: Sequence[Group]) -> str:
+        """Return the query for the uids of these groups that the lists name, or of which nothing says any more whether
+        they do."""
+        if self.lists is None:
+            return "SELECT NULL::BLOB AS uid"
+        if self.step == "fetch":
+            uids = [uid for group in there for uid in self._named_in(group, self.lists)]
+            connection.register("listed", pa.table({"uid": pa.array(uids, pa.binary())}))
+            return "SELECT uid FROM listed"
+        shards = [self.root / file.path for record in records_of(self.root, "fetch") for file in record.files]
+        pairs = [path for path in shards if path.suffix == ".parquet" and path.parent.name == "pairs"]
+        pairs += [
+            path
+            for place in (ASIDE, UNDER_WAY)
+            for group in groups(self.root, place, "fetch")
+            for path in _pairs(group)
+        ]
+        pairs = [path for path in pairs if _has_footer(path)]
+        known = f"SELECT unhex(key) AS uid FROM {files_sql(pairs)}" if pairs else "SELECT NULL::BLOB AS uid"
+        rows = files_sql([group.folder / group.table for group in there])
+        return f"SELECT uid FROM (SELECT DISTINCT uid FROM {rows}) ANTI JOIN ({known}) USING (uid)"
+
+    def _named_in(self, group: Group, lists: Exclusions) -> Iterator[bytes]:
+        """Yield the uids of a fetch's group that a list names; a damaged table names none, and is never used."""
+        for path in _pairs(group):
+            try:
+                table = read_table(path, ["key", "url", "caption"]).combine_chunks()
+            except (OSError, FormatError):
+                continue
+            uid = pa.array([bytes.fromhex(key) for key in table["key"].to_pylist()], pa.binary(16))
+            url, text = (pa.array(table[name].to_pylist(), pa.string()) for name in ("url", "caption"))
+            yield from uid.filter(lists.hits({"uid": uid, "url": url, "text": text})).to_pylist()
+
     def _removed(self, counts: dict[int, tuple[int, ...]]) -> dict[str, int]:
         rows = sum(removed for _, _, removed in counts.values())
-        return {"an exclusion list or a tombstone names them": rows} if rows else {}
+        why = "an exclusion list or a tombstone names them"
+        if self.lists is not None and self.step != "fetch":
+            why += ", or no picture of theirs is left to say so"
+        return {why: rows} if rows else {}
 
     def _stays(self, group: Group, rows: int, out: int, removed: int) -> bool:
         """Tell whether a group is aside as it is, all of its rows out; one of the plan before is linked there."""
@@ -225,3 +266,15 @@ class _Comparison:
     def _write(self, parts: Parts) -> None:
         put_together(self.root / ASIDE / self.step, parts)
         self.done.rows += sum(len(uids) for group, uids in parts if group.folder.parent.name == UNDER_WAY)
+
+
+def _pairs(group: Group) -> list[Path]:
+    """Return the tables of a fetch's group that say URL and caption."""
+    return [group.folder / file.path for file in group.files if file.path.endswith("-pairs.parquet")]
+
+
+def _has_footer(path: Path) -> bool:
+    try:
+        return "key" in read_schema(path).names
+    except (OSError, FormatError):
+        return False

@@ -26,7 +26,7 @@ from pipeline.inputs.files import InputFile, look_at_inputs
 from pipeline.inputs.find import known_digests
 from pipeline.inputs.input_list import register_files
 from pipeline.recipes.datasets import DATASETS
-from pipeline.recipes.lists import empty_exclusions
+from pipeline.recipes.lists import empty_exclusions, row_exclusions
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.stages.manifest import write_manifest
@@ -298,7 +298,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     do_units(step, pending, options, progress)
     step.journal.forget_others(unit.name for unit in units)
     if step.carries and any((step.root / place / step.name).exists() for place in (ASIDE, UNDER_WAY)):
-        for line in keep_fallen(step.root, step.name, step.made_from):
+        for line in keep_fallen(step.root, step.name, step.made_from, row_exclusions(step.recipe)):
             print(line, file=sys.stderr)
     note_step(step)
     every = [other for stage in STAGES for other in stage_steps(step.recipe, stage, step.runtime)]

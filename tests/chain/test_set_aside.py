@@ -141,6 +141,58 @@ def test_rows_that_an_exclusion_list_names_go_though_no_plan_holds_them(tight, a
     assert [path for path in holding(tight, [uid(5)], []) if path.startswith(ASIDE)] == []
 
 
+@pytest.mark.parametrize("kind", ["url", "host", "uid", "hash"])
+@pytest.mark.parametrize("share", ["input.limit=4", "input.sample=0.1"])
+@pytest.mark.parametrize("at_once", [False, True], ids=["later", "at once"])
+def test_rows_that_a_list_names_go_from_aside_under_a_limit_or_sample(
+    run, again, web, tmp_path, capsys, kind, share, at_once
+):
+    """No ledger holds the rows outside the limit: what lies aside is held against the list itself."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from filters.exclude import laion_hashes
+
+    again(run, stages=("filter",))
+    if not at_once:
+        again(run, share, stages=("filter",))
+    tables = [*(run / ASIDE / "fetch").glob("*-pairs.parquet"), *(run / "pairs").glob("*.parquet")]
+    pairs = {pair["key"]: pair for path in tables for pair in pq.read_table(path).to_pylist()}
+    pair = pairs[uid(5).hex()]
+    value = {
+        "url": pair["url"],
+        "host": "pictures.test",
+        "uid": pair["key"],
+        "hash": laion_hashes(pa.array([pair["url"]]), pa.array([pair["caption"]]))[0].as_py(),
+    }[kind]
+    (tmp_path / "list.txt").write_text(f"{kind}\n{value}\n")
+    listed = f'filter.exclude=["{tmp_path}/list.txt"]'
+    again(run, share, listed, stages=("filter",))
+    assert "fetch: " in (told := capsys.readouterr().err)
+    assert "let go: an exclusion list or a tombstone names them" in told
+    assert [path for path in holding(run, [uid(5)], []) if path.startswith((ASIDE, "pairs", "scores"))] == []
+    asked = len(web.hits)
+    again(run, listed, stages=("filter",))
+    assert [path for path in web.hits[asked:] if path.endswith(".jpg")] == []
+    assert faults(run) == []
+
+
+def test_damaged_records_of_what_lies_aside_are_told_and_repair_drops_them(tight, again, capsys):
+    records = sorted(path for step in ("fetch", "score") for path in (tight / ASIDE / step).glob("*.json"))
+    for path in records:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(bytes(data))
+    again(tight, TIGHT, stages=("filter",))
+    told = capsys.readouterr().err
+    for path in records:
+        name = path.relative_to(tight).as_posix()
+        assert f"warning: {name.split('/')[1]}: {name} is damaged: none of its rows is used" in told
+    mend(tight)
+    assert list((tight / ASIDE).rglob("*-*.*")) == []
+    assert faults(tight) == []
+
+
 def test_a_damaged_record_is_told_before_its_shard_is_made_anew(run, again, capsys):
     again(run, stages=("filter",))
     (run / "manifests/journal/score/00001.json").write_text("{}")

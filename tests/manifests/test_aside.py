@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from manifests.aside import ASIDE, Group, groups, read_group, steps_aside, unrecorded
+from manifests.aside import ASIDE, Group, groups, read_group, steps_aside, unread, unrecorded
 from manifests.files import FormatError, write_bytes, write_json
 from manifests.journal import FileRecord
 
@@ -38,6 +38,7 @@ def test_a_record_that_was_changed_counts_for_nothing(group, tmp_path):
     text = group.path.read_text().replace('"rows": 2', '"rows": 3')
     group.path.write_text(text)
     assert groups(tmp_path, ASIDE, "score") == []
+    assert list(unread(tmp_path, ASIDE, "score")) == [group.path]
     with pytest.raises(FormatError, match="its seal says"):
         read_group(group.path)
 
