@@ -5,20 +5,19 @@ import struct
 from dataclasses import dataclass, field
 
 from filters.images.header import ImageFault, Outline, cut
+from filters.images.jpeg_tables import HUFFMAN, QUANTISATION, RESTARTS, USUAL, Tables, TableSegment, scan_data
 from filters.images.tiff import orientation, upright_exif
 
 SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
 APP0, EXIF_XMP, ICC_MPF, IPTC, ADOBE, COMMENT = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE
 ALONE = {0x01, SOI, *range(0xD0, 0xD8)}  # markers without a length (ITU T.81, B.1.1.3)
 FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame; C4, C8 and CC are tables and an extension
-USUAL = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive: Huffman coded
-TABLES = FRAMES | {0xC4, 0xCC, 0xDB, 0xDD}  # what a decoder needs: frame, Huffman, arithmetic, quantisation, restarts
+TABLES = {HUFFMAN, QUANTISATION, RESTARTS}
+ARITHMETIC = 0xCC
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 MAX_SEGMENTS = 4_096  # an honest header has some dozens; 64 KB each
 MAX_SCANS = 100  # encoders make about ten; each costs a pass over the whole picture
 MAX_METADATA = 1 << 20  # bytes of metadata above which none is carried along, where the recipe keeps it
-AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""What ends a scan's data: a marker other than a restart; FF 00 is a byte of the data (ITU T.81, B.1.1.5)."""
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
 MAX_BODY = 65_533  # bytes of a segment
 XMP_TURN = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]")
@@ -30,7 +29,7 @@ class _Walk:
     """What was found on the way. `kept`: what a decoder needs, in order; `scans`: bodies of the scans' headers;
     `is_done`: a sequential picture's last component has come, and nothing more belongs to it."""
 
-    kept: list[bytes]
+    kept: list[bytes | TableSegment]
     frame: tuple[int, bytes] | None = None
     turned: int = 1
     profile: list[bytes] = field(default_factory=list)
@@ -38,6 +37,7 @@ class _Walk:
     metadata_bytes: int = 0
     scans: list[bytes] = field(default_factory=list)
     is_done: bool = False
+    tables: Tables = field(default_factory=Tables)
 
     def take(self, marker: int, body: bytes) -> None:
         """Sort a segment: needed to decode, profile, or metadata. Raises ImageFault for a second frame."""
@@ -52,7 +52,13 @@ class _Walk:
         elif marker in range(APP0, APP0 + 16) or marker == COMMENT:
             self._note(marker, body)
         elif marker in TABLES and not self.is_done:
+            self.kept.append(self.tables.take(marker, body))
+        elif (marker in FRAMES or marker == ARITHMETIC) and not self.is_done:
             self.kept.append(segment(marker, body))
+
+    def packed(self) -> bytes:
+        """Return what a decoder needs, less the tables that no scan has used."""
+        return b"".join(part.packed() if isinstance(part, TableSegment) else part for part in self.kept)
 
     def _note(self, marker: int, body: bytes) -> None:
         if marker == EXIF_XMP and body.startswith(b"Exif\0\0") and self.turned == 1:
@@ -163,7 +169,7 @@ def _whole(data: bytes, at: int, walk: _Walk) -> Outline:
         "JPEG",
         width,
         height,
-        b"".join(walk.kept),
+        walk.packed(),
         complete=complete,
         orientation=walk.turned,
         plain=marker in USUAL and components == 3,
@@ -188,10 +194,11 @@ def _scans(data: bytes, at: int, walk: _Walk, frame: tuple[int, bytes]) -> bool:
             walk.kept.append(b"\xff\xd9")
             return True
         if marker == SOS:
-            ended = AFTER_SCAN.search(data, end)
-            at, end = end, ended.start() if ended else len(data)
+            restarts = None if walk.is_done else walk.tables.restarts(frame, body)
+            coded, end = scan_data(data, end, restarts)
             if not walk.is_done:
-                walk.kept += [segment(SOS, body), data[at:end]]
+                walk.tables.use(frame, body)
+                walk.kept += [segment(SOS, body), coded]
                 walk.scans.append(body)
             if progressive and len(walk.scans) > MAX_SCANS:
                 raise ImageFault("corrupt", f"progressive JPEG of more than {MAX_SCANS} scans")

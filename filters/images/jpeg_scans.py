@@ -7,18 +7,16 @@ error.
 import re
 
 from filters.images.header import ImageFault
-from filters.images.jpeg import AFTER_SCAN, APP0, COMMENT, FRAMES, PROGRESSIVE, SOS, next_segment, segment
+from filters.images.jpeg import APP0, COMMENT, FRAMES, PROGRESSIVE, SOS, next_segment, segment
+from filters.images.jpeg_tables import AFTER_SCAN, LOOSE_BYTES
 
 MISSING = re.compile(
     r"Premature end of JPEG file|premature end of data segment|found marker 0x(?:d9|e.) instead of RST"
 )
 DAMAGED = re.compile(r"bad Huffman code|bad arithmetic code|instead of RST|Inconsistent progression sequence")
-UNREAD = re.compile(r"Unsupported (?:color conversion|JPEG process|JPEG data precision|marker type 0xc)")
+UNREAD = re.compile(r"Unsupported (?:color conversion|JPEG process|JPEG data precision)")
 """What this decoder cannot do; another may. So it is with an error in the header."""
 SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
-LOOSE_BYTES = 64
-"""Bytes that may stand behind a scan's data. Cameras leave a few; of more, only padding is harmless: a scan whose data
-are not used up was damaged, or belongs to a picture of more rows."""
 LIKE_PADDING = 2  # bytes at the end of a scan's data that may look like the padding behind them
 MARKS = 16  # APP0 to APP15
 MOST_CUTS = 2  # scans of one file that may have such bytes; each costs a decode, and hostile files have slow ones

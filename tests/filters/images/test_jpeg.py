@@ -33,7 +33,7 @@ def frame(
     return segment(marker, struct.pack(">BHHB", bits, size[1], size[0], components) + listed)
 
 
-TABLES = segment(0xDB, bytes(65))
+TABLES = segment(0xDB, bytes(65)) + segment(0xDD, b"\0\x0c")  # a restart after 12 of 24 units
 SCAN = segment(0xDA, b"\x03\1\0\2\0\3\0\0?\0") + b"entropy coded \xff\0 with \xff\xd0 a restart"
 PLAIN = SOI + TABLES + frame() + SCAN + EOI
 

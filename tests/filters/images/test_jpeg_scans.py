@@ -12,7 +12,8 @@ from PIL import Image
 from filters.images.decode import ImageLimits, store
 from filters.images.header import ImageFault
 from filters.images.jpeg import outline
-from filters.images.jpeg_scans import LOOSE_BYTES, MOST_CUTS, whole_scans
+from filters.images.jpeg_scans import MOST_CUTS, whole_scans
+from filters.images.jpeg_tables import LOOSE_BYTES
 from tests.support.picture_files import encode, reason
 
 EOI = b"\xff\xd9"
