@@ -94,13 +94,16 @@ def _text(array: pa.Array) -> pa.Array:
     """Return texts without the byte-order mark before them, plain values as they are written, and null for what is no
     text (tables, maps)."""
     text = _as_text(array)
-    return pc.utf8_ltrim(text, characters=MARK) if pc.any(pc.starts_with(text, MARK)).as_py() else text
+    has_mark = pc.any(pc.match_substring(text, MARK)).as_py()
+    return pc.replace_substring_regex(text, rf"^(\s*{MARK})+", "") if has_mark else text
 
 
 def _as_text(array: pa.Array) -> pa.Array:
     if pa.types.is_nested(array.type):
         return pa.nulls(len(array), pa.string())
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_binary(array.type)):
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    more = (pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+    if not any(is_kind(array.type) for is_kind in (*kinds, *more)):
         try:
             return array.cast(pa.string())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -1,4 +1,4 @@
-"""Read the elements of one JSON array, however long it is, holding one of them at a time."""
+"""Read the elements of JSON arrays, however long it is, holding one of them at a time."""
 
 import codecs
 import json
@@ -14,11 +14,12 @@ DECODER = json.JSONDecoder()
 
 
 def elements(file: IO[bytes]) -> Iterator[Any]:
-    """Yield the elements in order; one None at the end where the array breaks off, holds what is no JSON, or an element
-    of more than MAX_LINE characters: what comes behind cannot be told apart."""
+    """Yield the elements in order, those of further arrays behind the first too; one None at the end where an array
+    breaks off, holds what is no JSON, or an element of more than MAX_LINE characters, or where something else follows:
+    what comes behind cannot be told apart."""
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     text, at, more = "", 0, True
-    started = False
+    started = ended = False
     while True:
         found = _next(text, at, started)
         if found is None and more and len(text) - at <= MAX_LINE:
@@ -28,14 +29,13 @@ def elements(file: IO[bytes]) -> Iterator[Any]:
             text = text if started else text.lstrip(MARK)
             continue
         if found is None:
-            yield None
+            if not ended or text[at:].strip(BLANK):
+                yield None
             return
         element, at = found
-        if element is END:
-            return
-        if element is not START:
+        if element is not START and element is not END:
             yield element
-        started = True
+        started, ended = element is not END, element is END
 
 
 END, START = object(), object()

@@ -92,3 +92,17 @@ def test_infinities_are_null():
     found = coerce(pa.array([1.0, float("inf"), -float("inf"), float("nan"), 1e39]), pa.float32())
     assert found.to_pylist() == [1.0, None, None, None, None]
     assert coerce(pa.array([float("inf"), 3.0]), pa.int32()).to_pylist() == [None, 3]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(4), pa.binary_view()], ids=str)
+def test_a_byte_that_is_not_utf8_nulls_no_other_text(kind):
+    given = pa.chunked_array([pa.array([b"caf\xe9", b"good", None], kind)])
+    assert coerce(given, pa.string()).to_pylist() == ["caf\ufffd", "good", None]
+    assert coerce(
+        pa.chunked_array([pa.array([[b"caf\xe9"], [b"good"]], pa.list_(pa.large_binary()))]), pa.string()
+    ) == (pa.array(["caf\ufffd", "good"]))
+
+
+def test_a_byte_order_mark_behind_blanks_goes_too():
+    given = pa.chunked_array([["\ufeff \ufeffb", " \ufeffcap", " cap", "a\ufeffb"]])
+    assert coerce(given, pa.string()).to_pylist() == ["b", "cap", " cap", "a\ufeffb"]

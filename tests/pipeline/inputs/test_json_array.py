@@ -20,7 +20,7 @@ def test_elements_come_in_order_whatever_the_block(monkeypatch, block):
     for indent in (None, 2):
         assert read(b"\xef\xbb\xbf \n" + json.dumps(values, indent=indent, ensure_ascii=False).encode()) == values
     assert read(b"[]") == []
-    assert read(b"[ ] more") == []
+    assert read(b"[ ] more") == [None]
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,16 @@ def test_an_element_that_is_too_long_is_not_held(monkeypatch):
     monkeypatch.setattr(module, "MAX_LINE", 50)
     monkeypatch.setattr(module, "BLOCK", 10)
     assert read(json.dumps(["short", "x" * 200]).encode()) == ["short", None]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"[1, 2]\n[3]\n", [1, 2, 3]),
+        (b"[] [4] \n", [4]),
+        (b"[1] rubbish [2]", [1, None]),
+        (b"[1]\n[2", [1, None]),
+    ],
+)
+def test_what_stands_behind_an_array_is_read_or_said(data, expected):
+    assert read(data) == expected
