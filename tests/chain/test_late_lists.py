@@ -109,13 +109,19 @@ def test_a_listed_url_goes_from_tables_of_rows_outside_the_limit(spelled, tmp_pa
     assert urls_in(root) == set()
 
 
-def test_remove_by_a_list_takes_every_row_of_the_url(spelled, tmp_path):
+def test_remove_by_a_list_takes_every_row_of_the_url(spelled, tmp_path, web):
     root = tmp_path / "run"
     rerun(root, "filter", recipe=load_recipe(spelled, ["filter.exclude=[]"]))
     assert urls_in(root) != set()
     remove(root, lists=[tmp_path / "listed.txt"])
     assert urls_in(root) == set()
     assert whole(root) == []
+    row = {"URL": URL.format(7), "TEXT": "a later caption of it", "WIDTH": 96, "HEIGHT": 96}
+    (tmp_path / "in" / "b.jsonl").write_text(json.dumps(row) + "\n")
+    asked = Counter(web.hits)
+    rerun(root, "filter", recipe=load_recipe(spelled, ["filter.exclude=[]"]))
+    assert (Counter(web.hits) - asked)["/7.jpg"] == 0
+    assert urls_in(root) == set()
 
 
 def test_remove_of_what_is_known_takes_out_what_is_left(spelled, tmp_path):

@@ -8,9 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.tombstones import url_digests
 from manifests.files import open_table, read_table
 from manifests.journal import records_of
 from manifests.plans import plan_folder
+from manifests.schema import DIGESTS
 from pipeline.execution.redact_aside import PAIRS, files_aside
 from pipeline.execution.step import Step
 from pipeline.maintenance.remove.selectors import Selector
@@ -47,7 +49,10 @@ def tombstones_of(
     root: Path, steps: Sequence[Step], hits: Mapping[Selector, Collection[bytes]], promote: bool
 ) -> list[Row]:
     """Return the tombstones of what selectors found: a row per selector and input row, one alone where it found
-    nothing. `steps` of the run at `root`: some of them keep the places of removed samples empty."""
+    nothing, and one for each URL of pictures that digests name, so that its later rows are not asked for.
+
+    `steps` of the run at `root`: some of them keep the places of removed samples empty.
+    """
     uids = {uid for uids_hit in hits.values() for uid in uids_hit}
     rows_of = _rows_of_uids(root, uids, _packed(steps, uids)) if uids else {}
     tombstones = []
@@ -56,7 +61,13 @@ def tombstones_of(
         rows = [row for uid in sorted(uids_hit) for row in rows_of[uid]]
         of_picture = {"phash": int(selector.value, 16)} if selector.kind == "phash" else {}
         tombstones += [{**NOBODY, **head, **row, **of_picture} for row in rows or [{}]]
-    return tombstones
+    pictures = {uid for selector, uids_hit in hits.items() if selector.kind in DIGESTS for uid in uids_hit}
+    urls = url_digests(pa.array(sorted(urls_of(root, pictures)) if pictures else [], pa.string()))
+    known = {row["value_sha256"] for row in tombstones if row["kind"] == "url"}
+    head = {"kind": "url", "won": False, "promote": promote}
+    return tombstones + [
+        {**NOBODY, **head, "value_sha256": one} for one in urls.unique().to_pylist() if one not in known
+    ]
 
 
 def _rows_of_uids(root: Path, uids: Collection[bytes], packed: dict[bytes, dict[str, int]]) -> dict[bytes, list[Row]]:
