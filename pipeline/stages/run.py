@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,9 @@ from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.stages.manifest import write_manifest
 from pipeline.stages.registry import NEEDS, STAGES, stage_steps
 from pipeline.steps.fetch.retry import tell_retry
+
+SEVERAL_SHARDS = ("encode", "t5")
+"""Steps in which one row may stand in a shard of each tier: what one tier wants back another may hold."""
 
 
 @dataclass(frozen=True)
@@ -264,11 +267,13 @@ def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:
         )
 
 
-def _keep_earlier(step: Step, before: Collection[str], pending: Sequence[Unit]) -> None:
+def _keep_earlier(step: Step, before: Mapping[str, ShardRecord], pending: Sequence[Unit]) -> None:
     """Set the shards that the plan makes anew or holds no more aside, and note for the workers where rows lie."""
     replaced = [record for record in records_of(step.root, step.name) if record.shard not in before]
     for line in [*set_aside(step.root, step.name, replaced), *adopt(step.root, step.name)]:
         print(line, file=sys.stderr)
+    if pending and step.name in SEVERAL_SHARDS:  # linked until the step ends: rows of theirs may be wanted again
+        set_aside(step.root, step.name, list(before.values()))
     records = {unit.name: step.journal.folder / f"{unit.name}.json" for unit in pending}
     damaged = [name for name, path in records.items() if path.exists() and step.journal.get(name) is None]
     if damaged:

@@ -214,6 +214,17 @@ def test_other_limits_keep_the_pictures_of_before(run, again, web):
     assert web.hits[asked:] == []
 
 
+@pytest.mark.parametrize("tier", ["pretrain", "finetune"])
+def test_a_tier_that_is_tightened_and_put_back_takes_what_another_holds(run, again, seen, tier):
+    sizes = ("tier.pretrain.size=64", "tier.finetune.size=64")
+    first = again(run, *sizes)
+    models = len(seen)
+    again(run, *sizes, f"tier.{tier}.max_pairs=1")
+    assert again(run, *sizes) == first
+    assert seen[models:] == []
+    assert not (run / ".earlier").exists()
+
+
 def test_t5_features_outlive_the_days_on_which_they_are_made_online(run, again, seen):
     again(run)
     features = rows_in(run)["t5"]
