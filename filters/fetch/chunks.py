@@ -22,15 +22,17 @@ class Chunks:
         """Bytes of the chunk that are still to come."""
         self.place = self._size
         self.done = False
+        self.over = False
+        """Whether bytes came after the end of the body."""
         self.trailers = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Return what came, in its one form; what stands after the body as it is. Raises ChunkFault."""
+        """Return what came, in its one form; what stands after the body is passed over. Raises ChunkFault."""
         made: list[bytes] = []
         at = 0
         while at < len(data) and not self.done:
             at = self._data(data, at, made) if self.left else self._line(data, at, made)
-        made.append(data[at:])
+        self.over |= at < len(data)
         return b"".join(made)
 
     def end(self) -> bytes:

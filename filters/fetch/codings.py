@@ -1,5 +1,6 @@
 """Undo Content-Encodings that nobody asked for, in small steps, so that a bomb is never unpacked as a whole."""
 
+import re
 import zlib
 from collections.abc import Iterator
 
@@ -15,6 +16,10 @@ REFUSED = ("compress", "x-compress", "dcb", "dcz")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")
 """How pictures begin and no coded stream of one does: a server that names a coding and sends the picture as it is."""
 LOOK = max(map(len, SIGNATURES))
+GZIP_START = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")  # RFC 1952, 2.3: deflate, the reserved flags not set
+ZSTD_START = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # RFC 8878, 3.1: a frame, a skippable one
+START = 4
+"""Bytes that tell one more stream from padding and rubbish."""
 
 
 class CodingFault(Exception):
@@ -25,6 +30,27 @@ class CodingFault(Exception):
         self.reason, self.detail = reason, detail
 
 
+class Behind:
+    """What stands behind a stream that is whole: one more stream, or padding and rubbish, which is passed over."""
+
+    def __init__(self, start: re.Pattern[bytes]) -> None:
+        """`start`: how a stream begins, START bytes."""
+        self.start = start
+        self.held = b""
+        self.is_rubbish = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Return one more stream from its beginning on, nothing where there is none so far."""
+        if self.is_rubbish:
+            return b""
+        self.held += data
+        if len(self.held) < START:
+            return b""
+        data, self.held = self.held, b""
+        self.is_rubbish = self.start.match(data) is None
+        return b"" if self.is_rubbish else data
+
+
 class Inflate:
     """gzip, or deflate with and without zlib's wrapping."""
 
@@ -32,14 +58,16 @@ class Inflate:
 
     def __init__(self, gzip: bool) -> None:
         self.gzip = gzip
+        self.behind = Behind(GZIP_START)
         self.stream: zlib._Decompress | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what the next bytes unpack to. Raises zlib.error."""
         while data:
-            # What follows a finished stream is one more gzip member, or padding and rubbish, which is passed over.
-            if self.stream is not None and self.stream.eof and not (self.gzip and data[0] == 0x1F):
-                return
+            if self.stream is not None and self.stream.eof:
+                data = self.behind.feed(data) if self.gzip else b""
+                if not data:
+                    return
             if self.stream is None or self.stream.eof:
                 self.stream = zlib.decompressobj(self._window(data[0]))
             yield self.stream.decompress(data, STEP)
@@ -82,20 +110,28 @@ class Brotli:
 
 
 class Zstd:
-    """zstd: one frame."""
+    """zstd: frames one behind the other, skippable ones among them."""
 
     def __init__(self) -> None:
         import zstandard
 
         self.errors: tuple[type[Exception], ...] = (zstandard.ZstdError,)
-        self.stream = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj()
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+        self.stream = self.decompressor.decompressobj()
+        self.behind = Behind(ZSTD_START)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what the next bytes unpack to. Raises zstandard.ZstdError."""
         for at in range(0, len(data), ZSTD_PIECE):
-            if self.whole:
-                return
-            yield self.stream.decompress(data[at : at + ZSTD_PIECE])
+            piece = data[at : at + ZSTD_PIECE]
+            while piece:
+                if self.stream.eof:
+                    piece = self.behind.feed(piece)
+                    if not piece:
+                        break
+                    self.stream = self.decompressor.decompressobj()
+                yield self.stream.decompress(piece)
+                piece = self.stream.unused_data
 
     @property
     def whole(self) -> bool:

@@ -34,7 +34,7 @@ HEADERS = {"Accept": "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.
 REDIRECTS = {301, 302, 303, 307, 308}
 MAX_HEADER_LINE = 16_384  # bytes of one header line; 128 lines (aiohttp's default) may come
 BLOCK = 1 << 16  # bytes taken from a connection at a time
-RANGE = re.compile(r"bytes[ =](\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.IGNORECASE)
+RANGE = re.compile(r"bytes(?:[ \t]*=[ \t]*|[ \t]+)(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.IGNORECASE)
 SITE_DEADLINE_S = 10.0  # for robots.txt and tdmrep.json each, where the URL's own deadline is longer
 SITE_REDIRECTS = 5  # RFC 9309: at least five
 

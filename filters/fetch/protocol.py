@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.helpers import EMPTY_BODY_STATUS_CODES
 from aiohttp.http_exceptions import HttpProcessingError
 
 from filters.fetch.chunks import ChunkFault, Chunks
-from filters.fetch.header import MOST_BYTES, HeaderFault, end_of, is_http, repaired
+from filters.fetch.header import LENGTH, MOST_BYTES, HeaderFault, end_of, is_http, repaired
 
 INTERIM = range(100, 200)
 SWITCHING = 101
@@ -21,12 +22,15 @@ class LenientHandler(ResponseHandler):
         self.head = bytearray()
         self.in_head = False
         self.chunks: Chunks | None = None
+        self.left: int | None = None
+        """Bytes of the body that are still to come, None where no length says so."""
         self.lost: Callable[[], None] | None = None
         """Told when the connection ends."""
 
     def set_response_params(self, **settings: object) -> None:  # type: ignore[override]
         """Get ready for the next answer: what comes now is its header."""
         self.head, self.in_head, self.chunks = bytearray(), True, None
+        self.left = None
         super().set_response_params(**settings)  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
@@ -70,9 +74,30 @@ class LenientHandler(ResponseHandler):
             self._pass_on(head)
             self._body(rest)
         else:
+            self.left = self._length(head)
+            body = self._within(rest)
             self._pass_on(head)  # first, so that what follows, if only after a HEAD, takes nothing from the header
-            if rest:
-                super().data_received(rest)
+            if body:
+                super().data_received(body)
+
+    def _length(self, head: bytes) -> int | None:
+        """Return the bytes of the body that a repaired header announces, None where the connection's end is its end."""
+        code = head[9:12]
+        if self._skip_payload or (code.isdigit() and int(code) in EMPTY_BODY_STATUS_CODES - {SWITCHING}):
+            return 0
+        named = LENGTH.search(head)
+        return int(named[1]) if named is not None and named[1] else None
+
+    def _within(self, data: bytes) -> bytes:
+        """Return what of the data belongs to the body. What stands behind it is passed over, and the connection is not
+        used again: it would pass for the next answer."""
+        if self.left is None:
+            return data
+        taken = data[: self.left]
+        self.left -= len(taken)
+        if len(taken) < len(data):
+            self.force_close()
+        return taken
 
     def _pass_on(self, data: bytes) -> None:
         self.head, self.in_head = bytearray(), False
@@ -81,12 +106,18 @@ class LenientHandler(ResponseHandler):
     def _body(self, data: bytes) -> None:
         """Hand on what is no header."""
         try:
-            data = self.chunks.feed(data) if self.chunks is not None else data
+            data = self._within(data) if self.chunks is None else self._unchunked(self.chunks, data)
         except ChunkFault as fault:
             self._refuse(fault)
             return
         if data:
             super().data_received(data)
+
+    def _unchunked(self, chunks: Chunks, data: bytes) -> bytes:
+        made = chunks.feed(data)
+        if chunks.over:
+            self.force_close()
+        return made
 
     def _refuse(self, fault: Exception) -> None:
         """End the connection as aiohttp does where its parser cannot read on."""

@@ -27,10 +27,12 @@ def test_every_form_becomes_one(sent: bytes) -> None:
     assert made == b"".join(b"1\r\n%c\r\n" % letter for letter in b"hello") + b"0\r\n\r\n"
 
 
-def test_what_follows_the_body_is_left_as_it_is() -> None:
+def test_what_follows_the_body_is_passed_over() -> None:
     chunks = Chunks()
-    assert chunks.feed(ONE_FORM + b"HTTP/1.1 200 OK") == ONE_FORM + b"HTTP/1.1 200 OK"
-    assert chunks.feed(b"5\n") == b"5\n"
+    assert (chunks.feed(ONE_FORM), chunks.over) == (ONE_FORM, False)
+    assert (chunks.feed(b"5\n"), chunks.over) == (b"", True)
+    chunks = Chunks()
+    assert (chunks.feed(ONE_FORM + b"HTTP/1.1 200 OK"), chunks.over) == (ONE_FORM, True)
 
 
 @pytest.mark.parametrize(

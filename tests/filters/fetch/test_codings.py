@@ -12,6 +12,7 @@ import zstandard
 from filters.fetch.codings import STEP, ZSTD_PIECE, CodingFault, Codings
 
 PLAIN = b"one two " * 40_000
+SKIPPABLE = b"\x5a\x2a\x4d\x18\x03\0\0\0abc"
 PICTURE = b"\xff\xd8\xff and so on"
 
 
@@ -30,6 +31,17 @@ def undone(header: str, data: bytes, step: int, most: int = 1_000_000) -> bytes:
         ("deflate", zlib.compress(PLAIN)[2:-4]),
         ("BR", brotli.compress(PLAIN)),
         ("zstd", zstandard.compress(PLAIN)),
+        ("zstd", zstandard.compress(PLAIN[:900]) + zstandard.compress(PLAIN[900:])),
+        ("zstd", SKIPPABLE + zstandard.compress(PLAIN)),
+        ("zstd", zstandard.compress(PLAIN) + SKIPPABLE),
+        ("zstd", zstandard.compress(PLAIN) + b"\x28\xb5\x2f rubbish"),
+        ("zstd", zstandard.compress(PLAIN) + b"\x28\xb5"),
+        ("gzip", gzip.compress(PLAIN[:900]) + gzip.compress(PLAIN[900:])),
+        ("gzip", gzip.compress(PLAIN) + b"\x1f rubbish"),
+        ("gzip", gzip.compress(PLAIN) + b"\x1f\x8b\x07 rubbish"),
+        ("gzip", gzip.compress(PLAIN) + b"\x1f\x8b\x08\xff"),
+        ("gzip", gzip.compress(PLAIN) + b"\x1f"),
+        ("gzip", gzip.compress(PLAIN) + bytes(99)),
         ("zstd, gzip , br", brotli.compress(gzip.compress(zstandard.compress(PLAIN)))),
         ("identity, gzip, utf-8", gzip.compress(PLAIN)),
     ],
@@ -59,6 +71,9 @@ def test_what_is_no_coding(header: str) -> None:
         ("gzip", b"\x1f\x8b", "incomplete_body"),
         ("br", brotli.compress(PLAIN)[:-1], "incomplete_body"),
         ("zstd", zstandard.compress(PLAIN)[:-1], "incomplete_body"),
+        ("zstd", (zstandard.compress(PLAIN) * 2)[:-1], "incomplete_body"),
+        ("gzip", (gzip.compress(PLAIN) * 2)[:-9], "incomplete_body"),
+        ("zstd", zstandard.compress(bytes(600_000)) * 2, "too_large"),
         ("deflate", b"\x78\x9c" + bytes([0xFF] * 50), "bad_response"),
         ("zstd", b"rubbish", "bad_response"),
         ("zstd", b"\x28\xb5\x2f\xfd\x00\xa0" + bytes(40), "bad_response"),  # a window of 1 GiB

@@ -63,6 +63,13 @@ TAKEN = {
     "206 of all bytes": PART + b"Content-Range: bytes 0-%d/%d\r\n" % (SIZE - 1, SIZE) + LENGTH + b"\r\n" + GOOD,
     "206 of an unknown number": PART + b"Content-Range: bytes 0-%d/*\r\n" % (SIZE - 1) + LENGTH + b"\r\n" + GOOD,
     "206 without a range": PART + LENGTH + b"\r\n" + GOOD,
+    "206 with two blanks": PART + b"Content-Range: bytes  0-%d/%d\r\n" % (SIZE - 1, SIZE) + LENGTH + b"\r\n" + GOOD,
+    "206 with a sign and blanks": PART + b"Content-Range: bytes = 0-%d/*\r\n" % (SIZE - 1) + LENGTH + b"\r\n" + GOOD,
+    "a note behind the length": OK + LENGTH + b"\r\n" + GOOD + b"<!-- cached -->",
+    "an answer behind the length": OK + LENGTH + b"\r\n" + GOOD + OK + b"\r\n",
+    "a note behind the last answer": OK + LENGTH + b"Connection: close\r\n\r\n" + GOOD + b"<!-- cached -->\0",
+    "a note behind the length twice named": OK + LENGTH * 2 + b"\r\n" + GOOD + b"<!-- cached -->",
+    "a note behind the chunks": OK + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"0\r\n\r\n<!-- cached -->",
     "gzip": coded(b"gzip", gzip.compress(GOOD)),
     "x-gzip": coded(b"X-Gzip", gzip.compress(GOOD)),
     "deflate": coded(b"deflate", zlib.compress(GOOD)),
@@ -147,12 +154,22 @@ def test_what_is_refused_keeps_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("junk", "connections"), [(b"junk\r\n", 1), (b"Transfer-Encoding: chunked\r\n", 2)], ids=["junk", "two framings"]
+    ("junk", "behind", "connections"),
+    [
+        (b"junk\r\n", b"", 1),
+        (b"Transfer-Encoding: chunked\r\n", b"", 2),
+        (b"", b"<!-- cached -->", 2),
+        (b"", b"\r\n", 2),
+        (b"Transfer-Encoding: chunked\r\n", b"<!-- cached -->", 2),
+    ],
+    ids=["junk", "two framings", "a note behind", "a line end behind", "a note behind chunks"],
 )
-def test_a_connection_is_used_again_only_where_the_end_of_the_body_was_clear(junk: bytes, connections: int) -> None:
-    """Three answers under a header with junk come through one connection; one with a length and chunks ends it."""
+def test_a_connection_is_used_again_only_where_the_end_of_the_body_was_clear(
+    junk: bytes, behind: bytes, connections: int
+) -> None:
+    """Two answers under a header with junk come through one connection; one with a length and chunks ends it."""
     accepted = 0
-    body = CHUNKS + b"0\r\n\r\n" if connections > 1 else GOOD
+    body = (CHUNKS + b"0\r\n\r\n" if b"chunked" in junk else GOOD) + behind
 
     def serve(sock: socket.socket) -> None:
         with sock, suppress(OSError):
