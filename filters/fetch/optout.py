@@ -15,6 +15,8 @@ FORMER = (*DIRECTIVES, "tdmrep")
 """Words that `fetch.opt_outs` had first: they alone stand in the key of a shard whose recipe obeys all later ones."""
 LATER = ("content-signal", "aipref", "xmp", "c2pa")
 OPT_OUTS = (*FORMER, *LATER)
+KNOWN = {*DIRECTIVES, "all", "index", "follow", "nofollow", "noarchive", "nosnippet", "notranslate"}
+"""Directives that some write with blanks between them."""
 VALUED = {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
 """Directives that have a colon of their own: what stands before it is no agent."""
 AGENT = re.compile(r"[a-z0-9_.+*-]+(?: [a-z0-9_.+*-]+)*")
@@ -49,7 +51,7 @@ def header_refusal(
         if any(directive in obeyed for directive in _for_us(value, names)):
             return Receipt.of("X-Robots-Tag", value)
     for value in tdm if "tdmrep" in obeyed else ():
-        if value.strip() == "1":
+        if "1" in (part.strip() for part in value.split(",")):  # proxies join several headers with commas
             return Receipt.of("tdm-reservation", value)
     return None
 
@@ -77,13 +79,14 @@ def _for_us(value: str, names: frozenset[str]) -> list[str]:
     `agent: a, b` binds a and b, up to the next agent: proxies join several headers with commas.
     """
     mine, found = True, []
-    for part in value.lower().split(","):
+    for part in re.split("[,;]", value.lower()):
         left, colon, right = part.partition(":")
         left = left.strip()
         if colon and left not in VALUED and AGENT.fullmatch(left):
             mine, part = left == "*" or left in names, right
         if mine:
-            found.append(part.strip())
+            words = part.split()
+            found += words if KNOWN.issuperset(words) else [part.strip()]
     return found
 
 

@@ -17,7 +17,7 @@ CATEGORIES = (("train-ai", "train-genai", "genai"), ("ai",), ("bots", "tdm", "al
 """
 SIGNAL = "ai-train"
 NO = {"no", "n"}
-PAIRS = re.compile(r"(?<![\w-])([a-z-]+)\s*[=:]\s*[\"']?([a-z]+)(?![\w-])", re.IGNORECASE)
+PAIRS = re.compile(r"(?<![\w-])([a-z-]+)[\"']?\s*[=:]\s*[\"']?([a-z]+)(?![\w-])", re.IGNORECASE)
 
 
 @lru_cache(4_096)
@@ -60,6 +60,11 @@ def signal_refuses(statement: str) -> bool:
     """
     pairs = PAIRS.findall(statement[:MAX_LENGTH])
     return any(key.lower() == SIGNAL and value.lower() in NO for key, value in pairs)
+
+
+def signal_speaks(statement: str) -> bool:
+    """Tell whether a Content-Signal statement says anything of training."""
+    return any(key.lower() == SIGNAL for key, _ in PAIRS.findall(statement[:MAX_LENGTH]))
 
 
 STATEMENTS = {"content-signal": signal_refuses, "content-usage": usage_refuses}

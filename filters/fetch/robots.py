@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
-from filters.fetch.preferences import FIELDS, STATEMENTS, WORDS, split_path
+from filters.fetch.preferences import FIELDS, STATEMENTS, WORDS, signal_speaks, split_path
 from filters.fetch.url import MEANT
 
 MAX_BYTES = 500 * 1024
@@ -144,7 +144,7 @@ class RobotsRules:
         plain: dict[str, tuple[bool, str]] = {}
         wild: dict[str, tuple[bool, str]] = {}
         delay: float | None = None
-        statements = [_statement(key, value) for key, value in mine if key in STATEMENTS][:MAX_STATEMENTS]
+        statements = [_statement(key, value) for key, value in mine if _speaks(key, value)][:MAX_STATEMENTS]
         for key, value in mine:
             if key == "crawl-delay":
                 delay = _seconds(value) if delay is None else delay
@@ -196,6 +196,11 @@ class RobotsRules:
         return None
 
 
+def _speaks(key: str, value: str) -> bool:
+    """Tell whether a line is a statement: a Content-Signal without a word of training hides no other that has one."""
+    return key in STATEMENTS and (key != "content-signal" or signal_speaks(split_path(value)[1]))
+
+
 def _statement(key: str, value: str) -> tuple[str, str, bool, str]:
     path, statement = split_path(value)
     return pattern_of(path), key, STATEMENTS[key](statement), f"{FIELDS[key]}: {value}"
@@ -225,10 +230,17 @@ def _groups(text: bytes, names: frozenset[str]) -> tuple[dict[bool, list[tuple[s
 
 def _lines(text: bytes) -> Iterator[tuple[str, str]]:
     """Yield (key in lower case, value) of each line that has both."""
-    for line in text.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").replace("\r", "\n").split("\n"):
+    for line in _text(text).replace("\r", "\n").split("\n"):
         key, colon, value = line.partition("#")[0].partition(":")
         if colon and len(key) < 40:
             yield key.strip().lower(), value.strip()
+
+
+def _text(text: bytes) -> str:
+    """Return a file's text: UTF-16 where it begins as that does, else UTF-8, without any marks before it."""
+    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return text.decode("utf-16", "replace").lstrip("\ufeff")
+    return text.decode("utf-8", "surrogateescape").lstrip("\ufeff")
 
 
 def _seconds(value: str) -> float | None:

@@ -53,7 +53,11 @@ class Page:
     def none_there(self) -> bool:
         """Say whether the fault means that the site has no such file."""
         reason = self.fault.reason if self.fault else ""
-        return reason == "empty_body" or reason.startswith(("http_3", "http_4")) or (self.moved and reason in ASTRAY)
+        return (
+            reason == "empty_body"
+            or (reason.startswith(("http_3", "http_4")) and reason != "http_429")
+            or (self.moved and reason in ASTRAY)
+        )
 
 
 Ask = Callable[[str, int], Awaitable[Page]]

@@ -51,6 +51,12 @@ def test_tdm_reservation_and_what_is_obeyed() -> None:
     assert header_refusal(["noindex, noai"], [], NAMES, ["noai"]) == Receipt("X-Robots-Tag", "noindex, noai")
 
 
+@pytest.mark.parametrize("value", ["noai; noimageai", "index noai", "follow; noimageai noai"])
+def test_directives_with_other_separators_refuse(value: str) -> None:
+    assert header_refusal([value], [], NAMES, ["noai"]) == Receipt("X-Robots-Tag", value)
+    assert header_refusal([], ["1, 1"], NAMES, OPT_OUTS) == Receipt("tdm-reservation", "1, 1")
+
+
 def test_a_receipt_is_one_short_printable_line() -> None:
     receipt = header_refusal(["noai, \x00\x1b[31m\udcff" + "x" * 5000], [], NAMES, OPT_OUTS)
     assert receipt is not None

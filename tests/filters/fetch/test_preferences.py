@@ -62,6 +62,7 @@ def test_labels_of_earlier_drafts_and_the_wider_ones_give_way() -> None:
         ("ai-train=no", True),
         ("AI-Train = NO ; search=yes", True),
         ('ai-train="no"', True),
+        ('"ai-train"="no"', True),
         ("ai-train: no", True),
         ("search=yes ai-train=no", True),
         ("ai-train=yes, ai-train=no", True),
@@ -148,6 +149,8 @@ def test_a_managed_robots_txt_refuses_all_of_the_site() -> None:
         ),  # equal: the stricter
         ("User-agent: *\nContent-Usage: /a train-ai=y\nContent-Signal: ai-train=no", "/a", True),  # fields are apart
         ("User-agent: *\nContent-Usage: train-ai=n\nContent-Usage: /a search=n", "/a", False),  # the longest alone
+        ("User-agent: *\nContent-Signal: ai-train=no\nContent-Signal: /a search=yes", "/a", True),
+        ("User-agent: *\nContent-Signal: ai-train=no\nContent-Signal: /a ai-train=yes", "/a", False),
         ("User-agent: otherbot\nContent-Signal: ai-train=no", "/a", False),
         ("User-agent: tessera\nAllow: /\nUser-agent: *\nContent-Signal: ai-train=no", "/a", False),
         ("User-agent: otherbot\nUser-agent: tessera\nContent-Signal: ai-train=no", "/a", True),

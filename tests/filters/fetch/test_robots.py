@@ -146,3 +146,9 @@ def test_what_stands_beyond_the_cap_is_passed_over() -> None:
     text = b"User-agent: *\nDisallow: /near\n#" + b"x" * MAX_BYTES + b"\nDisallow: /far\n"
     assert refused(text, "/near") == "Disallow: /near"
     assert refused(text, "/far") is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-16-be"])
+def test_a_file_with_marks_before_it_is_read(encoding: str) -> None:
+    text = "\ufeffUser-agent: *\nDisallow: /x".encode(encoding)
+    assert RobotsRules.of(text, NAMES).refusal("/x") == "Disallow: /x"
