@@ -78,7 +78,7 @@ def _for_us(value: str, names: frozenset[str]) -> list[str]:
 
     `agent: a, b` binds a and b, up to the next agent: proxies join several headers with commas.
     """
-    mine, found = True, []
+    mine, found = True, list[str]()
     for part in re.split("[,;]", value.lower()):
         left, colon, right = part.partition(":")
         left = left.strip()

@@ -15,7 +15,7 @@ from filters.fetch.url import MEANT
 
 MAX_BYTES = 500 * 1024
 """Bytes of a robots.txt that are read: as many as RFC 9309 asks for at least. What follows is passed over."""
-OURS = "tessera"
+OURS = ("tessera", "tessera-t2i")
 """What a site may call us, whatever product name the recipe's user agent begins with."""
 PRODUCT = re.compile(r"(?:^|[\s;(])([A-Za-z][A-Za-z0-9_-]*)(?=/\d)")
 TOKEN = re.compile(r"\*|[A-Za-z0-9_-]+")
@@ -35,7 +35,7 @@ def agent_names(user_agent: str) -> frozenset[str]:
     """Return the names, in lower case, under which a site may address the sender of this User-Agent header."""
     leading = TOKEN.match(user_agent)
     found = {name.lower() for name in PRODUCT.findall(user_agent)} - {"mozilla"}
-    return frozenset({OURS, *found, *([leading[0].lower()] if leading and leading[0].lower() != "mozilla" else [])})
+    return frozenset({*OURS, *found, *([leading[0].lower()] if leading and leading[0].lower() != "mozilla" else [])})
 
 
 def spelled(path: str) -> str:

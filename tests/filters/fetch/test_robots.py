@@ -18,8 +18,8 @@ def refused(text: str | bytes, path: str) -> str | None:
 
 def test_names_under_which_a_site_may_address_us() -> None:
     assert agent_names("tessera-t2i/0.1") == {"tessera", "tessera-t2i"}
-    assert agent_names("Mozilla/5.0 (compatible; MyBot/1.0; +http://my.site/2)") == {"tessera", "mybot"}
-    assert agent_names("My_Bot me@my.site") == {"tessera", "my_bot"}
+    assert agent_names("Mozilla/5.0 (compatible; MyBot/1.0; +http://my.site/2)") == {"tessera", "tessera-t2i", "mybot"}
+    assert agent_names("My_Bot me@my.site") == {"tessera", "tessera-t2i", "my_bot"}
 
 
 @pytest.mark.parametrize(

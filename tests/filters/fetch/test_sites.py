@@ -211,7 +211,7 @@ def test_a_robots_txt_that_answers_4xx_forbids_all_where_the_recipe_says_so(serv
 ROBOTS: dict[str, tuple[Behaviour, str | None]] = {
     "404": (text(HTML, "404 Not Found"), None),
     "403": (text(HTML, "403 Forbidden"), None),
-    "429": (text(b"", "429 Too Many Requests", "Retry-After: 9999"), "robots"),
+    "429": (text(b"", "429 Too Many Requests", "Retry-After: 9999"), "http_429"),
     "500": (text(HTML, "500 Internal Server Error"), "robots"),
     "503": (text(HTML, "503 Service Unavailable"), "robots"),
     "html": (text(HTML), None),
