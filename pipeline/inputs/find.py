@@ -29,8 +29,8 @@ KINDS = {"parquet": "a Parquet table", "jsonl": "lines of JSON", "tar": "a tar o
 
 @dataclass
 class Listing:
-    """The files found so far, as paths of one file system; those passed over, and text beside files of the data set's
-    own kind."""
+    """The files found so far, as paths of one file system; those passed over, text beside files of the data set's own
+    kind, and in folders of tables files of other kinds."""
 
     dataset: Dataset
     known: frozenset[str] = frozenset()
@@ -39,30 +39,39 @@ class Listing:
     hidden: list[str] = field(default_factory=list)
     barred: list[str] = field(default_factory=list)
     beside: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
     def add_folder(self, filesystem: Any, folder: str) -> None:
         """Add what a folder holds of the data set; text where it has nothing else."""
         found = list(self._in_folder(filesystem, folder))
-        first = [path for path in found if path.endswith(self.dataset.endings)]
+        first = [path for path in found if _ends(path, self.dataset.endings)]
         self.paths.update(first or found)
         self.beside += sorted({*found} - {*first}) if first else []
 
     def _in_folder(self, filesystem: Any, folder: str) -> Iterator[str]:
         for path in walk(filesystem, folder, self.hidden, self.barred):
-            if path.endswith((*self.dataset.endings, *self.dataset.text_endings)):
-                if not _is_hidden(path.rpartition("/")[2]) or self._is_known(path):
-                    yield path
-                else:
-                    self.hidden.append(path)
+            is_hidden = _is_hidden(path.rpartition("/")[2]) and not self._is_known(path)
+            if not _ends(path, (*self.dataset.endings, *self.dataset.text_endings)):
+                self.others += [path] if self.dataset.kind == "parquet" and not is_hidden else []
+            elif is_hidden:
+                self.hidden.append(path)
+            else:
+                yield path
 
     def add_glob(self, filesystem: Any, pattern: str) -> None:
-        """Add what a glob matches; a part of it that exists as it is written is no glob."""
+        """Add what a glob matches, a folder that is named as a file of the data set too, as Spark writes tables; a part
+        of the glob that exists as it is written is no glob."""
         fixed = literal_folder(filesystem, pattern)
         if MAGIC.search(fixed):
             matches = re.compile(glob_translate(pattern[len(fixed) + 1 :])).match
             found = [path for path in walk(filesystem, fixed) if matches(path[len(fixed) + 1 :])]
         else:
-            found = [path for path in filesystem.glob(pattern) if not filesystem.isdir(path)]
+            found = []
+            for path in filesystem.glob(pattern):
+                if not filesystem.isdir(path):
+                    found.append(path)
+                elif _ends(path, self.dataset.endings) and not _is_hidden(path.rstrip("/").rpartition("/")[2]):
+                    self.add_folder(filesystem, path)
         asked = {part[:1] for part in pattern[len(fixed) :].split("/")}
         for path in found:
             odd = {part[0] for part in path[len(fixed) :].split("/") if part.startswith(HIDDEN)} - asked
@@ -73,6 +82,11 @@ class Listing:
 
     def _is_known(self, path: str) -> bool:
         return any(f"/{path}".endswith(f"/{name}") for name in self.known)
+
+
+def _ends(path: str, endings: tuple[str, ...]) -> bool:
+    """Tell whether a path ends so, in capitals too; of tars only as written, since a table is looked for by it."""
+    return path.endswith(endings) or path.lower().endswith(tuple(one for one in endings if one != ".tar"))
 
 
 def _is_hidden(name: str) -> bool:
@@ -176,6 +190,7 @@ def find_files(recipe: Recipe, notes: list[str] | None = None) -> list[str]:
     said = [
         *_said(hidden, "hidden files and folders are passed over (their names begin with . or _)"),
         *_said(listing.barred, "folders may not be read"),
+        *_said(listing.others, "files in folders are passed over: no ending of a table"),
         *_said(
             listing.beside, f"files are not read, as {dataset.endings[0]} files are beside them; name them to read them"
         ),

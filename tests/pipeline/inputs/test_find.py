@@ -112,8 +112,22 @@ def test_tables_in_text_are_read_where_a_folder_has_no_parquet(tree):
     notes = []
     assert found(folder, notes=notes) == ["z.parquet"]
     said = "8 files are not read, as .parquet files are beside them; name them to read them, such as"
-    assert notes == [f"{said} {folder}/a.csv"]
+    passed = f"2 files in folders are passed over: no ending of a table, such as {folder}/i.md"
+    assert notes == [passed, f"{said} {folder}/a.csv"]
     assert found([folder, folder / "a.csv"]) == ["a.csv", "z.parquet"]
+
+
+def test_endings_in_capitals_and_folders_that_spark_wrote_are_read(tree):
+    make, found = tree
+    folder = make("B.PARQUET", "spark.parquet/part-0.parquet", "spark.parquet/_SUCCESS", "c.parquet", "part-00000")
+    notes = []
+    assert found(folder, notes=notes) == ["B.PARQUET", "c.parquet", "spark.parquet/part-0.parquet"]
+    assert f"1 files in folders are passed over: no ending of a table, such as {folder}/part-00000" in notes
+    assert found(folder / "*.parquet") == ["c.parquet", "spark.parquet/part-0.parquet"]
+    (folder / "B.PARQUET").rename(folder / "UP.CSV")
+    for name in ("c.parquet", "spark.parquet/part-0.parquet"):
+        (folder / name).unlink()
+    assert found(folder) == ["UP.CSV"]
 
 
 def test_run_folders_and_loops_of_links_are_not_entered(tree, tmp_path):
