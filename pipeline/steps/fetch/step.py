@@ -1,6 +1,7 @@
 """filter / fetch: get each surviving URL once, let its bytes through the image gate, lay pairs out as img2dataset
 does."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from filters.fetch.config import require_packages
 from filters.fetch.img2dataset import LACKS, missing
 from filters.fetch.optout import FORMER, LATER
 from filters.images.decode import ImageLimits
-from manifests.files import write_json
+from manifests.files import FormatError, read_schema, write_json
 from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.plans import write_plan
 from manifests.query import connect, files_sql
@@ -126,8 +127,8 @@ class Fetch(Step):
         require_packages()
 
     def notes(self) -> list[str]:
-        """Warn of the other engine. Raises RecipeError where it cannot run, or what lists of hashes name could not be
-        taken out."""
+        """Say what shards of before were not asked about, and warn of the other engine. Raises RecipeError where that
+        cannot run, or what lists of hashes name could not be taken out."""
         named = DigestLists.of(exclusions(self.recipe), read_tombstones(self.root))
         links = links_in_the_way(self.root) if named and self.root.is_dir() else []
         if links:
@@ -136,7 +137,7 @@ class Fetch(Step):
                 " other disks in the place of such links, or move the whole run to where they lead"
             )
         if self.recipe.fetch.engine == "tessera" or DATASETS[self.recipe.input.dataset].local:
-            return self._shares()
+            return [*self._unasked(), *self._shares()]
         if why := missing():
             raise RecipeError(f'fetch.engine = "img2dataset": {why}; the other choice is "tessera"')
         if named:
@@ -145,6 +146,20 @@ class Fetch(Step):
                 ' can be asked; wanted "tessera" with such lists in filter.exclude or among tombstones'
             )
         return [f'warning: fetch.engine = "img2dataset" has {LACKS}']
+
+    def _unasked(self) -> list[str]:
+        """Say which words were not known when shards of an earlier version were fetched: their tables lack digests."""
+        words = [word for word in self.recipe.fetch.opt_outs if word in LATER]
+        records = records_of(self.root, self.name) if words and not DATASETS[self.recipe.input.dataset].local else []
+        for record in (*records[:1], *records[-1:]):
+            with contextlib.suppress(OSError, FormatError):  # verify's business
+                if "md5" not in read_schema(self.root / record.files[-1].path).names:
+                    known = ", ".join(words)
+                    return [
+                        f"note: shards of an earlier version were fetched before {known} were obeyed; pipeline recheck"
+                        f" {self.root} asks their sites again"
+                    ]
+        return []
 
     def _shares(self) -> list[str]:
         """Say what each worker of a cluster takes of a site's budget. Raises RecipeError where it cannot be cut."""

@@ -183,3 +183,16 @@ def test_a_cluster_whose_workers_cannot_share_a_site_is_refused(tmp_path, lanes,
     assert fetch(tmp_path).notes() == []
     told = ["each of 8 workers takes 1/8 of fetch.host_rate and fetch.host_connections"]
     assert fetch(tmp_path, Runtime(lanes=8)).notes() == told
+
+
+def test_shards_of_an_earlier_version_say_what_they_were_not_asked_about(root):
+    assert fetch(root).notes() == []
+    put_table(root, "fetch", "ledger/fetch/00000.parquet", [], ATTEMPTS)
+    assert fetch(root).notes() == []
+    put_table(root, "fetch", "ledger/fetch/00000.parquet", [], pa.schema([ATTEMPTS.field("uid")]))
+    (note,) = fetch(root).notes()
+    assert note == (
+        "note: shards of an earlier version were fetched before content-signal, aipref, xmp, c2pa were obeyed; pipeline"
+        f" recheck {root} asks their sites again"
+    )
+    assert fetch(root, opt_outs=["noai"]).notes() == fetch(root, dataset="jsonl").notes() == []
