@@ -11,7 +11,7 @@ import socket
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -239,6 +239,13 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         if version != str(FORMAT):
             raise FormatError(f"{path}: format {version}, this version reads {FORMAT}")
         return _columns(path, file, columns)
+
+
+def read_present(path: Path, columns: Iterable[str]) -> pa.Table:
+    """Read those of `columns` that a table of `write_table` has: earlier versions, and other recipes, write fewer.
+    Raises as `read_table` does."""
+    names = set(read_schema(path).names)
+    return read_table(path, [name for name in columns if name in names])
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:

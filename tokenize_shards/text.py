@@ -1,6 +1,6 @@
 """Turn captions into flan-T5 features as LlamaGen does, without its padding to 120 tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,26 +66,32 @@ def _cached(model: str) -> Path:
 def check_t5(model: str) -> None:
     """Read every parameter of a T5, one tensor in memory at a time. Raises WeightsError for one that is NaN or
     infinite: every feature would be."""
-    import torch
-    from safetensors import SafetensorError, safe_open
-
     folder = _folder(model)
     for path in model_files(folder, (".safetensors",)):
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 -- no mapping
-                    tensor = file.get_tensor(name)
-                    _need_finite(folder, name, int((~torch.isfinite(tensor)).sum()), tensor.numel())
-        except (OSError, SafetensorError) as error:
-            raise WeightsError(f"weights of T5: {path} cannot be loaded ({error}). {GET}") from error
+        _need_finite(folder, _tensors(path))
 
 
-def _need_finite(folder: object, name: str, bad: int, count: int) -> None:
-    if bad:
-        raise WeightsError(
-            f"weights of T5: {bad:,} of {count:,} numbers of {name} in {folder} are NaN or infinite, and so would"
-            f" be the features. {GET}"
-        )
+def _tensors(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield (name, tensor) of a safetensors file, one in memory at a time. Raises WeightsError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 -- no mapping
+                yield name, file.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"weights of T5: {path} cannot be loaded ({error}). {GET}") from error
+
+
+def _need_finite(folder: object, tensors: Iterable[tuple[str, Any]]) -> None:
+    import torch
+
+    for name, tensor in tensors:
+        if bad := int((~torch.isfinite(tensor)).sum()):
+            raise WeightsError(
+                f"weights of T5: {bad:,} of {tensor.numel():,} numbers of {name} in {folder} are NaN or infinite, and"
+                f" so would be the features. {GET}"
+            )
 
 
 class T5Features:
@@ -113,8 +119,7 @@ class T5Features:
                 f"weights of T5: {self.weights.path} lacks parameters ({', '.join(sorted(report['missing_keys'])[:3])}"
                 f" …). {GET}"
             )
-        for name, tensor in loaded.named_parameters():
-            _need_finite(self.weights.path, name, int((~torch.isfinite(tensor)).sum()), tensor.numel())
+        _need_finite(self.weights.path, loaded.named_parameters())
         self._model: Any = loaded.to(device).eval()
         self._batch_size = batch_size
         self._device = device

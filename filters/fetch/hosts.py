@@ -116,15 +116,17 @@ class Host:
 
     def fine(self) -> None:
         """Note that it answered."""
-        self.faults = self.openings = self.level = 0
-        self.spent = self.humble = False
+        self._recovered()
         self.well = True
 
     def led_on(self) -> None:
         """Note that it answered with a redirect to another host: no fault, but nothing that lets it fail for ever."""
+        self._recovered()
+        self.lost_s = 0.0
+
+    def _recovered(self) -> None:
         self.faults = self.openings = self.level = 0
         self.spent = self.humble = False
-        self.lost_s = 0.0
 
     def busy(self, now: float, seconds: float | None, jitter: float) -> bool:
         """Note that it asked for patience; say whether it is granted."""

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from filters.fetch.cache import Cache
+from filters.fetch.clock import origin_of
 from filters.fetch.config import FetchConfig
 from filters.fetch.faults import Fault, Refusal
 from filters.fetch.optout import MAX_TDM_BYTES, Receipt, TdmRules, robots_opt_out
@@ -78,8 +78,7 @@ class Sites:
         Raises Refusal where its site refuses it, and Fault where the site could not be reached: then this was the URL's
         attempt.
         """
-        parts = urlsplit(url)
-        origin, paths = f"{parts.scheme}://{parts.netloc}", readings(url)
+        origin, paths = origin_of(url), readings(url)
         rules = await self._rules(origin)
         for path in paths:
             if self.config.robots and (line := rules.refusal(path)):

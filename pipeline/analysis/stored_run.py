@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from manifests.files import digest_of, read_schema, read_table
+from manifests.files import digest_of, read_present, read_schema
 from manifests.journal import STEP, Journal, records_of, upstream
 from manifests.schema import COLUMNS
 from pipeline.execution.step import Step
@@ -35,21 +35,16 @@ class Shard:
 
     def finals(self, columns: list[str]) -> pa.Table:
         """Return these columns of the final rows; those that the ledger does not have are left out."""
-        return _those_there(self.final, columns)
+        return read_present(self.final, columns)
 
     def selected(self, columns: list[str]) -> pa.Table:
         """Return these columns of the selected rows; those that only scorers know are left out."""
-        return _those_there(self.ledger, columns)
+        return read_present(self.ledger, columns)
 
     def held(self) -> frozenset[str]:
         """Return the columns whose values the ledger keeps of rows that a rule dropped."""
         told = read_schema(self.ledger).metadata.get(HELD, b"").decode("utf-8", "replace")
         return frozenset(name for name in told.split(",") if name)
-
-
-def _those_there(path: Path, columns: list[str]) -> pa.Table:
-    names = set(read_schema(path).names)
-    return read_table(path, [name for name in columns if name in names])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,14 +73,13 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
     Raises RecipeError before any work, RunFailed when the work cannot go on. Whether too much was lost is
     `check_losses`' business, once the user has seen the figures.
     """
-    runtime = runtime or Runtime()
-    runtime = replace(runtime, lanes=options.runner.parallelism)
-    steps = stage_steps(recipe, stage, replace(runtime, retry=options.retry if stage == "filter" else ()))
+    retry = options.retry if stage == "filter" else ()
+    runtime = replace(runtime or Runtime(), lanes=options.runner.parallelism, retry=retry)
+    steps = stage_steps(recipe, stage, runtime)
     chosen = _chosen(steps, options.steps)
     passed_over: list[str] = []
     files = look_at_inputs(recipe, passed_over) if stage == "filter" else []
-    for note in passed_over:
-        print(f"input: {note}", file=sys.stderr)
+    _tell(f"input: {note}" for note in passed_over)
     _need(recipe, stage)
     _contact(recipe, chosen)
     with clear_errors(), _held(recipe.root, options.dry_run):
@@ -89,11 +88,10 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         if stage == "filter":
             _register_input(recipe, files, options.dry_run, ends=chosen == steps and not options.dry_run)
         empty = empty_exclusions(recipe) if stage == "filter" else []
-        for note in [*empty, *(note for step in chosen for note in step.notes())]:
-            print(note, file=sys.stderr)
+        _tell([*empty, *(note for step in chosen for note in step.notes())])
         _announce(stage, states, chosen)
-        if steps[0].runtime.retry:
-            tell_retry(recipe.root, steps[0].runtime.retry)
+        if retry:
+            tell_retry(recipe.root, retry)
         _need_steps(steps, chosen, states)
         _check_weights(chosen, states)
         if options.dry_run:
@@ -111,6 +109,11 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
             return None
         manifest = write_manifest(recipe, stage, steps)
     return Finished(manifest, done.made, done.before, time.monotonic() - done.started)
+
+
+def _tell(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def _held(root: Path, dry_run: bool) -> AbstractContextManager[None]:
@@ -270,8 +273,7 @@ def _announce(stage: str, states: dict[str, str], chosen: list[Step]) -> None:
 def _keep_earlier(step: Step, before: Mapping[str, ShardRecord], pending: Sequence[Unit]) -> None:
     """Set the shards that the plan makes anew or holds no more aside, and note for the workers where rows lie."""
     replaced = [record for record in records_of(step.root, step.name) if record.shard not in before]
-    for line in [*set_aside(step.root, step.name, replaced), *adopt(step.root, step.name)]:
-        print(line, file=sys.stderr)
+    _tell([*set_aside(step.root, step.name, replaced), *adopt(step.root, step.name)])
     if pending and step.name in SEVERAL_SHARDS:  # linked until the step ends: rows of theirs may be wanted again
         set_aside(step.root, step.name, list(before.values()))
     records = {unit.name: step.journal.folder / f"{unit.name}.json" for unit in pending}
@@ -289,8 +291,7 @@ def _keep_earlier(step: Step, before: Mapping[str, ShardRecord], pending: Sequen
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     """Plan a step, run the units that are not done, set aside what the plan no longer holds."""
     units = step.units()
-    for note in step.plan_notes(units):
-        print(note, file=sys.stderr)
+    _tell(step.plan_notes(units))
     before: dict[str, ShardRecord] = {}
     for unit in units:
         record = step.journal.done(unit.name, unit.key)
@@ -303,11 +304,9 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     do_units(step, pending, options, progress)
     step.journal.forget_others(unit.name for unit in units)
     if step.carries and any((step.root / place / step.name).exists() for place in (ASIDE, UNDER_WAY)):
-        for line in keep_fallen(step.root, step.name, step.made_from, row_exclusions(step.recipe)):
-            print(line, file=sys.stderr)
+        _tell(keep_fallen(step.root, step.name, step.made_from, row_exclusions(step.recipe)))
     note_step(step)
     every = [other for stage in STAGES for other in stage_steps(step.recipe, stage, step.runtime)]
-    for note in step.settle(every):
-        print(note, file=sys.stderr)
+    _tell(step.settle(every))
     done.made, done.before = done.made + len(pending), done.before + len(before)
     progress.show(last=True)

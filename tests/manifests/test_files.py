@@ -12,6 +12,7 @@ from manifests.files import (
     digest_of,
     out_of_room,
     read_json,
+    read_present,
     read_table,
     sweep,
     write_bytes,
@@ -89,3 +90,10 @@ def test_out_of_room(error, is_room):
     assert out_of_room(OSError(error, "x")) is is_room
     assert out_of_room(RuntimeError("spill: No space left on device"))
     assert not out_of_room(ValueError("bad"))
+
+
+def test_columns_that_a_table_lacks_are_left_out_where_some_may(tmp_path):
+    write_table(tmp_path / "t.parquet", pa.table({"b": [1], "a": [2]}))
+    assert read_present(tmp_path / "t.parquet", ["a", "md5", "b"]).to_pylist() == [{"a": 2, "b": 1}]
+    with pytest.raises(FormatError, match="has no column md5"):
+        read_table(tmp_path / "t.parquet", ["a", "md5"])

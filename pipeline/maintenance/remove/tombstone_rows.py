@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.tombstones import url_digests
-from manifests.files import open_table, read_table
+from manifests.files import read_present, read_table
 from manifests.journal import records_of
 from manifests.plans import plan_folder
 from manifests.schema import DIGESTS
@@ -118,9 +118,7 @@ def _packed(steps: Sequence[Step], uids: Collection[bytes]) -> dict[bytes, dict[
 
 
 def _rows(path: Path, uids: Collection[bytes], columns: list[str]) -> list[Row]:
-    with open_table(path) as file:
-        names = set(file.schema_arrow.names)
-    table = read_table(path, [name for name in columns if name in names])
+    table = read_present(path, columns)
     values = pa.array(sorted(uids), table.schema.field("uid").type)
     rows: list[Row] = table.filter(pc.is_in(table["uid"], value_set=values)).to_pylist()
     return rows
