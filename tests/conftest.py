@@ -2,11 +2,10 @@
 
 import os
 import shutil
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.support.http_server import Handler, Server
 from tests.support.small_web import Web, jpeg, picture
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads spin against each other when test processes share cores
@@ -29,25 +28,17 @@ def web():
 
     hits: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Asked(Handler):
         def do_GET(self):
             hits.append(self.path)
             body = pages.get(self.path)
-            self.send_response(200 if body else 404)
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write(body or b"")
+            self.answer(200 if body else 404, body or b"")
 
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = Web(f"127.0.0.1:{server.server_port}")
+    server = Server(Asked)
+    address = Web(server.address)
     address.hits, address.pages = hits, pages
     yield address
-    server.shutdown()
-    server.server_close()
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.support.http_server import Handler, Server
 from tests.support.killed_runs import kill_when
 from tests.support.small_web import FETCHED, jpeg, picture, write_recipe
 
@@ -25,38 +25,32 @@ RECIPE = FETCHED + "[filter]\nexclude = {{exclude}}\n[tier.pretrain]\nsize = 64\
 
 
 @pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
+def server() -> Iterator[Server]:
     """Serve /whole.jpg at once, /slow.jpg but for its last bytes, which never come, and sound pictures; `sent` is set
     once the first two lie in the client's hands."""
     stopping, sent = threading.Event(), threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Slow(Handler):
         def do_GET(self):
-            body = LISTED if self.path in ("/whole.jpg", "/slow.jpg") else jpeg(picture(1))
             if not self.path.endswith(".jpg"):
                 self.send_error(404)
                 return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
             if self.path != "/slow.jpg":
-                self.wfile.write(body)
+                self.answer(200, LISTED if self.path == "/whole.jpg" else jpeg(picture(1)))
                 return
-            self.wfile.write(body[:-1000])
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(LISTED)))
+            self.end_headers()
+            self.wfile.write(LISTED[:-1000])
             self.wfile.flush()
             sent.set()
             stopping.wait(120)
 
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(Slow)
     server.sent = sent
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     stopping.set()
-    server.shutdown()
-    server.server_close()
+    server.close()
 
 
 def has_a_piece(path: str | Path) -> bool:
@@ -90,8 +84,7 @@ def test_no_byte_is_left_and_none_was_on_disk(listed, server, tmp_path, monkeypa
     urls = [f"http://pictures.test/{name}" for name in names]
     pq.write_table(pa.table({"URL": urls, "TEXT": names}), tmp_path / "in" / "a.parquet")
     (tmp_path / "named.txt").write_text(f"md5\n{hashlib.md5(LISTED).hexdigest()}\n")
-    address = f"127.0.0.1:{server.server_port}"
-    recipe = write_recipe(tmp_path / "recipe.toml", address, tmp_path / "in", tmp_path / "run", RECIPE)
+    recipe = write_recipe(tmp_path / "recipe.toml", server.address, tmp_path / "in", tmp_path / "run", RECIPE)
     exclude = f'["{tmp_path}/named.txt"]' if listed else "[]"
     recipe.write_text(recipe.read_text().replace("{exclude}", exclude))
     seen: list[str] = []

@@ -250,6 +250,8 @@ class HostileServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stopping.set()
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # what waits in accept wakes now, not at its timeout
         self.accepting.join()
         self.listener.close()
         for thread in self.threads:
@@ -266,7 +268,7 @@ class HostileServer:
 
     def _accept(self) -> None:
         while not self.stopping.is_set():
-            with suppress(TimeoutError):
+            with suppress(OSError):  # its timeout, or it is shut down
                 sock, _ = self.listener.accept()
                 thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
                 self.threads.append(thread)

@@ -2,9 +2,7 @@
 as if it had never failed."""
 
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +20,7 @@ from pipeline.execution.step import Runtime, Unit
 from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.retry import parse_reasons, with_retries
 from tests.support.commands import run_here
+from tests.support.http_server import Handler, Server
 from tests.support.killed_runs import kill_when
 from tests.support.records import uid
 from tests.support.small_web import jpeg, picture
@@ -68,22 +67,14 @@ class Flaky:
         self.hits: list[str] = []
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Asked(Handler):
             def do_GET(self) -> None:
                 outer.hits.append(self.path)
                 time.sleep(outer.slow)
-                status, body = outer.answer(self.path)
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.answer(*outer.answer(self.path))
 
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = Server(Asked)
+        self.address = self.server.address
 
     def answer(self, path: str) -> tuple[int, bytes]:
         if not path.endswith(".jpg"):
@@ -103,8 +94,7 @@ class Flaky:
 def flaky():
     web = Flaky()
     yield web
-    web.server.shutdown()
-    web.server.server_close()
+    web.server.close()
 
 
 def prepare(folder: Path, web: Flaky) -> Path:
