@@ -222,7 +222,8 @@ class Supervisor:
 def preflight(steps: Sequence[Step]) -> None:
     """Load the user's own weights once before any work, so that a file of the wrong shape stops the run at once.
 
-    Weights inside the environment and stand-ins are known by their digests. Raises RecipeError.
+    Weights inside the environment and stand-ins are known by their digests. Loaded where the units will be done: in a
+    worker, or here. Raises RecipeError or WeightsError.
     """
     for step in steps:
         own = [
@@ -230,8 +231,10 @@ def preflight(steps: Sequence[Step]) -> None:
             for file in step.weights()
             if file.path and not file.stand_in and not Path(file.path).is_relative_to(sys.prefix)
         ]
-        if own:
+        if own and step.beam:
             Supervisor(step, RunnerOptions(workers=1), Progress(step.name, 0)).check()
+        elif own:
+            step.open()
 
 
 def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progress: Progress) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.weights import WeightsFile
+from manifests.weights import WeightsError, WeightsFile
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.in_flight import InFlight, Part
@@ -251,6 +251,25 @@ def test_only_weights_of_the_users_own_are_loaded_ahead(tmp_path, monkeypatch):
         ]
     )
     assert checked == ["/mine"]
+
+
+def test_weights_of_a_step_that_is_done_here_are_loaded_here(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.execution.supervisor.forkserver", None)
+    opened = []
+
+    class Here(steps.Counting):
+        beam = False
+
+        def weights(self):
+            return [WeightsFile("w", "0" * 64, path="/mine")]
+
+        def open(self):
+            opened.append(self.name)
+            raise WeightsError("they do not fit")
+
+    with pytest.raises(WeightsError, match="they do not fit"):
+        preflight([Here(RECIPE, tmp_path)])
+    assert opened == ["counting"]
 
 
 def test_a_step_of_one_query_is_done_here(tmp_path, monkeypatch):
