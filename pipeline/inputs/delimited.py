@@ -1,19 +1,24 @@
-"""Read comma- and tab-separated values: learn the layout from a file's head, then read record by record; one that does
-not fit is passed over, and reading goes on with the line behind its first."""
+"""Read comma- and tab-separated values: learn the layout from a file's head, then read record by record.
+
+A cell in quotes that close as they should (RFC 4180) is one cell, whatever its lines look like; a record that does not
+fit is passed over, and behind a stray quote reading goes on with the next line.
+"""
 
 import csv
 import io
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.inputs.jsonl import MAX_LINE
 
 DELIMITERS = ",;\t|"
-MAX_RECORD = 256 << 10
-"""Characters of a record of several lines: a quote that is never closed takes no more of a file."""
+MAX_RECORD = MAX_LINE
+"""Characters held of a record of several lines, OF_LINE more for each: a quote that is never closed takes no more of a
+file."""
+OF_LINE = 64
+BEHIND_BACKSLASH = re.compile(r'\\(["\\])')
 URL = re.compile(r"\s*(?:https?|s3|gs|ftp|data|file):", re.IGNORECASE)
 
 
@@ -117,14 +122,41 @@ def _fitted(values: list[str], count: int) -> list[str] | None:
 
 
 def _quoted(line: str, source: _Lines, layout: Layout) -> list[str] | None:
-    """Return the record that begins with this line and has quotes, line ends in quotes too; None, and the lines behind
-    the first put back, where that is no record."""
+    """Return the record that begins with this line and has quotes, line ends in quotes too; None where that is no
+    record, and the lines behind the first are put back unless the quotes are closed as they should be."""
     if layout.literal and (record := _literal(line, layout)):
         return record
+    values, taken = _closed(line, source, layout)
+    if values is None and any('\\"' in (one or "") for one in (line, *taken)):
+        source.put_back(taken)
+        values, taken = _closed(line, source, layout, _doubled)
+    if values is not None and not _are_rows(taken, layout):
+        record = _fitted(values, layout.count)
+        if record is not None or (taken and not any(_stands_alone(more, layout) for more in taken)):
+            return record
+    source.put_back(taken)
+    return _fitted(line.rstrip("\r\n").split(layout.delimiter), layout.count) if layout.literal else None
+
+
+def _as_written(line: str) -> str:
+    return line
+
+
+def _doubled(line: str) -> str:
+    """Return a line whose quotes inside quotes stand behind a backslash, as databases and Spark write them, with two
+    quotes for one."""
+    return BEHIND_BACKSLASH.sub(lambda found: '""' if found[1] == '"' else found[1], line)
+
+
+def _closed(
+    line: str, source: _Lines, layout: Layout, written: Callable[[str], str] = _as_written
+) -> tuple[list[str] | None, list[str | None]]:
+    """Return the values of the record that begins with this line, None where its quotes do not close as they should,
+    and the lines behind it that were taken."""
     taken: list[str | None] = []
 
     def pull() -> Iterator[str]:
-        yield line
+        yield written(line)
         size = len(line)
         while size <= MAX_RECORD:
             more = next(source, "")
@@ -132,31 +164,13 @@ def _quoted(line: str, source: _Lines, layout: Layout) -> list[str] | None:
                 taken.append(more)
             if not more:
                 return
-            size += len(more)
-            yield more
+            size += len(more) + OF_LINE
+            yield written(more)
 
     try:
-        record = _fitted(next(csv.reader(pull(), delimiter=layout.delimiter, strict=True)), layout.count)
+        return next(csv.reader(pull(), delimiter=layout.delimiter, strict=True)), taken
     except csv.Error:
-        record = _escaped(line, layout)
-        if record is not None:
-            source.put_back(taken)
-            return record
-    if record is not None and not any(_stands_alone(more, layout) for more in taken):
-        return record
-    source.put_back(taken)
-    return _fitted(line.rstrip("\r\n").split(layout.delimiter), layout.count) if layout.literal else None
-
-
-def _escaped(line: str, layout: Layout) -> list[str] | None:
-    """Return the values of a line whose quotes inside quotes stand behind a backslash, as databases write them."""
-    if '\\"' not in line:
-        return None
-    dialect: Any = {"delimiter": layout.delimiter, "escapechar": "\\", "doublequote": False, "strict": True}
-    try:
-        return _fitted(next(csv.reader([line], **dialect)), layout.count)
-    except csv.Error:
-        return None
+        return None, taken
 
 
 def _literal(line: str, layout: Layout) -> list[str] | None:
@@ -176,10 +190,16 @@ def _bare(value: str) -> str:
     return value[1:-1].replace('""', '"') if whole else value
 
 
-def _stands_alone(line: str | None, layout: Layout) -> bool:
-    """Tell whether a line inside quotes is a record of its own, so that the quote before it was a stray one."""
+def _are_rows(taken: list[str | None], layout: Layout) -> bool:
+    """Tell whether what quotes hold are rows behind a stray one: where quotes may be text, several lines, all of them
+    records."""
+    return layout.literal and len(taken) > 1 and all(_stands_alone(line, layout, odd=True) for line in taken)
+
+
+def _stands_alone(line: str | None, layout: Layout, *, odd: bool = False) -> bool:
+    """Tell whether a line inside quotes could be a record of its own, one that ends within quotes too where `odd`."""
     if line is None:
         return True
     values = line.rstrip("\r\n").split(layout.delimiter)
-    is_record = layout.count > 1 and len(values) == layout.count and line.count('"') % 2 == 0
+    is_record = layout.count > 1 and len(values) == layout.count and (odd or line.count('"') % 2 == 0)
     return is_record and any(URL.match(value) for value in values)

@@ -55,7 +55,7 @@ def test_a_layout_is_seen_in_the_head(text, format_, expected):
         ("u,a,b\nv,b\n", [None, ["v", "b"]]),
         ('u,"a"b\nv,b\n', [None, ["v", "b"]]),
         ('u,"never closed\nv,b\nw,c\n', [None, ["v", "b"], ["w", "c"]]),
-        ('u,"closed\nhttp://v,b\nby another"\nw,c\n', [None, ["http://v", "b"], None, ["w", "c"]]),
+        ('u,"he said \\"hi\\",\nhttp://v,b\ntwice"\nv,b\n', [["u", 'he said "hi",\nhttp://v,b\ntwice'], ["v", "b"]]),
         ("", []),
     ],
 )
@@ -72,6 +72,11 @@ def test_records_of_comma_separated_values(text, expected):
         ('u\t"Hello" she said\n', [["u", '"Hello" she said']]),
         ('u\t"two\nlines"\nv\tb\n', [["u", "two\nlines"], ["v", "b"]]),
         ('u\t"a ""b"" c"\n', [["u", 'a "b" c']]),
+        ('u\t"see\nhttp://v\tb\nend"\nv\tb\n', [["u", "see\nhttp://v\tb\nend"], ["v", "b"]]),
+        (
+            'http://u\t"Open\nhttp://v\tb\nhttp://w\t24"\n',
+            [["http://u", '"Open'], ["http://v", "b"], ["http://w", '24"']],
+        ),
         ('u\t"a" and "b"\n', [["u", '"a" and "b"']]),
         ("u\ta\tb\n", [None]),
     ],
@@ -89,6 +94,39 @@ def test_a_quote_that_is_never_closed_takes_no_more_than_a_bound(monkeypatch):
     monkeypatch.setattr(module, "MAX_RECORD", 100)
     text = 'u,"open\n' + "a line of words\n" * 20 + "v,b\n"
     assert records(text, header=False) == [None] * 21 + [["v", "b"]]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        f"a list:\n{U},a cat\nand no more",
+        f"a list:\r\n{U},a cat",
+        f"\n{U},a cat\n{U},a dog\n",
+        f'he said ""look"":\n{U},a ""cat""',
+        f"URL,TEXT\n{U},a cat\n" * 3,
+    ],
+)
+def test_a_cell_in_quotes_stays_one_cell_whatever_its_lines_look_like(cell):
+    """A URL that a caption holds is nobody's row: it was fetched."""
+    assert records(f'u,"{cell}"\nv,b\n', header=False) == [["u", cell.replace('""', '"')], ["v", "b"]]
+
+
+@pytest.mark.parametrize(
+    "more", [f"{U},a cat\n", "words\n", f'"{U}","a cat"\n', f'{U},"a cat"\n', f'{U},"x" or "y"\n', f'{U},""\n']
+)
+def test_a_stray_quote_takes_no_row_behind_it(more):
+    last = records(more, header=False)
+    assert records(f'u,"stray\n{more}v,b\n', header=False) == [None, *last, ["v", "b"]]
+
+
+def test_a_record_of_several_lines_with_too_many_values_is_one_that_does_not_fit():
+    assert records('u,"two\nlines",more\nv,b\n', header=False) == [None, ["v", "b"]]
+
+
+def test_a_cell_of_a_megabyte_is_one_cell():
+    """It was as many broken lines as it has lines."""
+    cell = "a line of words, and of more\n" * 40_000
+    assert records(f'u,"{cell}"\nv,b\n', header=False) == [["u", cell], ["v", "b"]]
 
 
 def test_lines_that_are_too_long_are_none():
