@@ -1,5 +1,6 @@
 """Bring the input's columns to our types, whatever their drift: what cannot be said in a type is null."""
 
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -7,6 +8,9 @@ import pyarrow.compute as pc
 
 MARK = "\ufeff"
 """The byte-order mark: it says how a file is written, and belongs to no value of it."""
+
+MARKS = rf"^(\s*{MARK})+"
+"""White space before a mark goes with it."""
 
 
 def coerce(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
@@ -95,7 +99,12 @@ def _text(array: pa.Array) -> pa.Array:
     text (tables, maps)."""
     text = _as_text(array)
     has_mark = pc.any(pc.match_substring(text, MARK)).as_py()
-    return pc.replace_substring_regex(text, rf"^(\s*{MARK})+", "") if has_mark else text
+    return pc.replace_substring_regex(text, MARKS, "") if has_mark else text
+
+
+def without_mark(text: str) -> str:
+    """Return a text without the byte-order marks before it, as `coerce` does."""
+    return re.sub(MARKS, "", text, flags=re.ASCII) if MARK in text else text
 
 
 def _as_text(array: pa.Array) -> pa.Array:

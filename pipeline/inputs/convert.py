@@ -20,7 +20,7 @@ from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN, Folder, filled_lines, rea
 from pipeline.inputs.parquet import is_local
 from pipeline.inputs.redact_table import blank_rows
 from pipeline.inputs.samples import Apart, sample_rows
-from pipeline.inputs.text_tables import SCHEMALESS, look, tables, unpacked
+from pipeline.inputs.text_tables import SCHEMALESS, UNPACKING, look, tables, unpacked
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 
@@ -97,11 +97,21 @@ def _line_rows(file: InputFile, root: str, mapping: Mapping[str, str]) -> Iterat
     start = path.rpartition("/")[0] if path.startswith(f"{root.rstrip('/')}/") else root
     folder = Folder(start, root, os.path.realpath(root) if is_local(file.pictures) else "")
     with unpacked(file.url) as raw:
-        rows = (read_line(line, folder, mapping) for line in filled_lines(raw))
+        rows = (read_line(line, folder, mapping) for line in _whole_lines(raw))
         head = list(islice(rows, GROUP_ROWS))
         _check_folder(file, head, root)
         yield from head
         yield from rows
+
+
+def _whole_lines(raw: Any) -> Iterator[bytes | None]:
+    """Yield lines that hold something, and None where a packed file ends early: what came before is good."""
+    try:
+        yield from filled_lines(raw)
+    except UNPACKING as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        yield None
 
 
 def _check_folder(file: InputFile, rows: list[dict[str, Any]], root: str) -> None:

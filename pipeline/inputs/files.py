@@ -18,7 +18,7 @@ from pipeline.inputs.coerce import is_readable
 from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.find import KINDS, find_files, known_digests, literal_folder
 from pipeline.inputs.parquet import open_input, read_footer, rows_of_groups
-from pipeline.inputs.text_tables import READABLE, look, named_format
+from pipeline.inputs.text_tables import READABLE, coding_of, look, named_format
 from pipeline.recipes.datasets import DATASETS, Dataset
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
@@ -312,6 +312,8 @@ def kind_of(head: bytes) -> str:
     for mark, kind in MARKS.items():
         if head.startswith(mark):
             return kind
+    if coding := coding_of(head):
+        head = head.decode(coding, "ignore").encode()
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
         return "jsonl"
     if head.lstrip().startswith(b"[") and _is_text(head):

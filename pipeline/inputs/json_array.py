@@ -1,16 +1,14 @@
 """Read the elements of JSON arrays, however long it is, holding one of them at a time."""
 
 import codecs
-import json
 from collections.abc import Iterator
 from typing import IO, Any
 
 from pipeline.inputs.coerce import MARK
-from pipeline.inputs.jsonl import MAX_LINE
+from pipeline.inputs.jsonl import DECODER, MAX_LINE
 
 BLOCK = 1 << 20
 BLANK = " \t\r\n"
-DECODER = json.JSONDecoder()
 
 
 def elements(file: IO[bytes]) -> Iterator[Any]:

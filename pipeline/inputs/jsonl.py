@@ -11,13 +11,15 @@ from typing import Any
 import pyarrow as pa
 
 from manifests.schema import COLUMNS
-from pipeline.inputs.coerce import MARK, coerce
+from pipeline.inputs.coerce import MARK, coerce, without_mark
 
 MAX_LINE = 16 << 20
 """Bytes; a longer line is broken and passed over without being held."""
 BLOCK = 1 << 20
 SHORT = 256
 """Bytes up to which a line is looked at for the white space of every script."""
+MAX_DIGITS = 1000
+"""Digits of a whole number that is held as one; a longer one is a float, infinite as a rule."""
 FAULT = "fault"
 FAULT_COLUMN = "tessera_fault"
 """Where a table made of the input says which rows cannot be used, and why."""
@@ -67,10 +69,17 @@ def _is_blank(line: bytes) -> bool:
 
 
 def decoded(data: bytes) -> str:
-    """Return text without the byte-order mark before it, which says whether it is UTF-8 or UTF-16; what cannot be
-    decoded is U+FFFD."""
-    coding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
-    return data.decode(coding, "replace").lstrip(MARK)
+    """Return text without the byte-order mark before it, which says whether it is UTF-8, UTF-16 or UTF-32; what cannot
+    be decoded is U+FFFD."""
+    return data.decode(marked_coding(data) or "utf-8", "replace").lstrip(MARK)
+
+
+def marked_coding(data: bytes) -> str:
+    """Return the coding that a text's byte-order mark says it is written in: utf-32, utf-16, or "" for UTF-8 and for
+    none."""
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    return "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ""
 
 
 def read_line(line: bytes | None, folder: Folder, mapping: Mapping[str, str]) -> dict[str, Any]:
@@ -96,15 +105,28 @@ def read_line(line: bytes | None, folder: Folder, mapping: Mapping[str, str]) ->
 def _object(line: bytes | None) -> dict[str, Any] | None:
     if line is None:
         return None
-    try:
-        found = json.loads(decoded(line))
-    except (ValueError, RecursionError):
-        return None
+    found = from_json(decoded(line))
     return found if isinstance(found, dict) else None
 
 
+def from_json(text: str) -> Any:
+    """Return what a text of JSON holds, None for what is none."""
+    try:
+        return DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _whole_number(digits: str) -> int | float:
+    """Return a number of any length: Python's whole ones are bounded, and a longer one costs no line."""
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
+
+
+DECODER = json.JSONDecoder(parse_int=_whole_number)
+
+
 def _text(value: Any) -> str | None:
-    return whole_text(value).lstrip(MARK) if isinstance(value, str) else None
+    return without_mark(whole_text(value)) if isinstance(value, str) else None
 
 
 def whole_text(text: str) -> str:

@@ -5,7 +5,6 @@ Where members of one sample stand apart (all pictures, then all texts) the tar i
 member, and nothing of their content. Otherwise 8 bytes a sample are held.
 """
 
-import json
 import re
 import tarfile
 from array import array
@@ -16,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from pipeline.inputs.jsonl import FAULT, decoded
+from pipeline.inputs.jsonl import FAULT, decoded, from_json
 from pipeline.inputs.tars import PICTURES, BrokenTar, content, entries, opened, split_name
 
 MAX_NOTE = 16 << 20
@@ -184,8 +183,5 @@ def _row(key: str, part: Part, name: str, mapping: Mapping[str, str], fault: str
 
 
 def _note(data: bytes) -> dict[str, Any]:
-    try:
-        note = json.loads(decoded(data))
-    except (ValueError, RecursionError):
-        return {}
+    note = from_json(decoded(data))
     return note if isinstance(note, dict) else {}

@@ -21,7 +21,7 @@ from pipeline.inputs.coerce import MARK
 from pipeline.inputs.delimited import Layout, read_records, sniff
 from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.json_array import elements
-from pipeline.inputs.jsonl import MAX_LINE, decoded, filled_lines
+from pipeline.inputs.jsonl import MAX_LINE, decoded, filled_lines, from_json, marked_coding
 from pipeline.inputs.parquet import open_input
 
 FORMATS = {
@@ -43,6 +43,8 @@ UNPACKERS: dict[str, Callable[[Any], Any]] = {
 PIECE = 1 << 16
 HEAD = 1 << 20
 """Characters of a file that are looked at to learn its layout."""
+HEAD_BYTES = 4
+"""First bytes that say in which coding a text is written."""
 LOOKED_AT = 100
 """Objects whose keys are taken for the columns of a JSON file."""
 UNPACKING = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
@@ -71,12 +73,16 @@ def named_format(url: str) -> str:
 
 @contextmanager
 def unpacked(url: str) -> Iterator[Any]:
-    """Open a file for reading, unpacked where its first bytes say that it is packed. Raises OSError."""
+    """Open a file for reading, unpacked where its first bytes say that it is packed, a text as UTF-8 where they say
+    that it is written in UTF-16 or UTF-32. Raises OSError."""
     with open_input(url) as raw:
         head = raw.read(8)
         raw.seek(0)
         ending = next((ending for ending, mark in PACKED.items() if head.startswith(mark)), "")
-        yield _Unpacked(UNPACKERS[ending](raw)) if ending else raw
+        if ending:
+            yield _Text(_Unpacked(UNPACKERS[ending](raw)))
+        else:
+            yield _Text(raw) if coding_of(head) else raw
 
 
 class _Unpacked:
@@ -88,6 +94,47 @@ class _Unpacked:
     def read(self, size: int = -1) -> bytes:
         """Return some bytes, at most `size`; none at the end. Raises what the unpacker does."""
         return bytes(self._file.read1(PIECE if size < 0 else min(size, PIECE)))
+
+
+class _Text:
+    """The bytes of a text in UTF-8, whatever its first bytes say it is written in."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._ready = b""
+        self._recode: Callable[[bytes, bool], str] | None = None
+        self._is_new = self._more = True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return some bytes, at most `size`; none at the end. Raises what the file below does."""
+        while self._more and not self._ready:
+            data = self._start() if self._is_new else self._file.read(PIECE)
+            self._more = bool(data)
+            self._ready = self._recode(data, not data).encode() if self._recode else data
+        end = len(self._ready) if size < 0 else size
+        found, self._ready = self._ready[:end], self._ready[end:]
+        return found
+
+    def _start(self) -> bytes:
+        """Return the first bytes, once they say how the text is written."""
+        head = b""
+        while len(head) < HEAD_BYTES and (piece := self._file.read(PIECE)):
+            head += piece
+        self._is_new = False
+        if coding := coding_of(head):
+            self._recode = codecs.getincrementaldecoder(coding)("replace").decode
+        return head
+
+
+def coding_of(head: bytes) -> str:
+    """Return the coding, if it is not UTF-8, in which a text with these first bytes is written: by its byte-order mark,
+    else by the zeros beside its first two letters."""
+    if coding := marked_coding(head):
+        return coding
+    zeros = [byte == 0 for byte in head[:HEAD_BYTES]]
+    if zeros == [False, True, False, True]:
+        return "utf-16-le"
+    return "utf-16-be" if zeros == [True, False, True, False] else ""
 
 
 def _head(url: str) -> bytes:
@@ -121,7 +168,7 @@ def look(url: str, mapping: Mapping[str, str]) -> TextTable:
     if not format_:
         raise BrokenInput(url, f"no table that can be read; {READABLE}")
     if format_ in ("json", "ndjson"):
-        return TextTable(url, format_, _keys(url, format_, head))
+        return TextTable(url, format_, _keys(url, format_, head, wanted))
     if format_ == "txt":
         return TextTable(url, "txt", (wanted,))
     layout = sniff(text, format_, wanted)
@@ -146,17 +193,19 @@ def _format(url: str, head: bytes, text: str) -> str:
     return named if named in ("csv", "tsv") else ""
 
 
-def _keys(url: str, format_: str, head: bytes) -> tuple[str, ...]:
-    """Return the keys of the first objects, in their order. Raises BrokenInput where there is none among them."""
+def _keys(url: str, format_: str, head: bytes, wanted: str) -> tuple[str, ...]:
+    """Return the keys of the first objects, in their order; of an empty array `wanted`. Raises BrokenInput where what
+    it holds are no objects."""
     source = io.BytesIO(head)
     found = elements(source) if format_ == "json" else map(_object, filled_lines(source))
     keys: dict[str, None] = {}
-    objects = [value for value, _ in zip(found, range(LOOKED_AT), strict=False) if isinstance(value, dict | str)]
-    if not objects:
+    values = [value for value, _ in zip(found, range(LOOKED_AT), strict=False)]
+    objects = [value for value in values if isinstance(value, dict | str)]
+    if values and not objects:
         raise BrokenInput(url, "JSON that is no table; wanted an array of objects, or an object a line")
     for value in objects:
         keys.update(dict.fromkeys(value if isinstance(value, dict) else ()))
-    return tuple(keys)
+    return tuple(keys) if values else (wanted,)
 
 
 def tables(table: TextTable, names: Sequence[str], rows: int) -> Iterator[tuple[list[Values], list[str | None]]]:
@@ -214,12 +263,9 @@ def _of_records(table: TextTable, file: IO[bytes], names: Sequence[str]) -> Iter
 
 
 def text_lines(file: IO[bytes]) -> Iterator[str | None]:
-    """Yield the lines of a file with their ends (LF, CR LF or CR), None for one longer than MAX_LINE characters; a
-    byte-order mark says whether it is UTF-8 or UTF-16."""
-    stream = io.BufferedReader(_Raw(file), 1 << 20)
-    head = stream.peek(2)[:2]
-    coding = "utf-16" if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
-    text = io.TextIOWrapper(stream, coding, "replace", newline="")
+    """Yield the lines of a file in UTF-8 with their ends (LF, CR LF or CR), None for one longer than MAX_LINE
+    characters."""
+    text = io.TextIOWrapper(io.BufferedReader(_Raw(file), 1 << 20), "utf-8", "replace", newline="")
     first = True
     while line := text.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE and not line.endswith(("\n", "\r")):
@@ -247,12 +293,7 @@ class _Raw(io.RawIOBase):
 
 
 def _object(line: bytes | None) -> Any:
-    if line is None:
-        return None
-    try:
-        return json.loads(decoded(line))
-    except (ValueError, RecursionError):
-        return None
+    return None if line is None else from_json(decoded(line))
 
 
 def _of_object(value: Any, names: Sequence[str]) -> Values | None:

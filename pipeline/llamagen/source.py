@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from manifests.regular_files import open_plain
 from manifests.uid import uid_of
-from pipeline.inputs.coerce import MARK
+from pipeline.inputs.coerce import without_mark
 from pipeline.inputs.jsonl import MAX_LINE, whole_text
 from pipeline.llamagen.arrays import Fault
 from pipeline.recipes.schema import RecipeError
@@ -131,7 +131,7 @@ class Lines:
 
     def _entry(self, file: int, line: int, data: bytes) -> Entry:
         values = read_line(data, first=line == 0)
-        texts = tuple(whole_text(text).lstrip(MARK) for text in values["text"])
+        texts = tuple(without_mark(whole_text(text)) for text in values["text"])
         return Entry(
             whole_text(values["image_path"]), f"{self.stems[file]}/{line}.npy", texts, sources_of(values, len(texts))
         )

@@ -145,3 +145,22 @@ def test_lines_of_pictures_may_be_packed(tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"image_path": "1.jpg", "text": "x"}\n\n'))
     file, columns = converted(recipe("jsonl", tmp_path, tmp_path / "run"))
     assert (file.name, columns["image_path"], columns["text"]) == ("a.jsonl.gz", ["1.jpg"], ["x"])
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_lines_of_pictures_in_any_unicode(tmp_path, coding):
+    """In UTF-16 each was a broken line."""
+    lines = '{"image_path": "1.jpg", "text": "猫"}\n{"image_path": "2.jpg", "text": " \ufeffx"}\n'
+    (tmp_path / "a.jsonl").write_bytes(lines.encode(coding))
+    file, columns = converted(recipe("jsonl", tmp_path, tmp_path / "run"))
+    assert (file.fault, columns["image_path"], columns["text"]) == ("", ["1.jpg", "2.jpg"], ["猫", "x"])
+
+
+def test_packed_lines_that_end_early_have_the_rows_before_and_one_that_says_so(tmp_path):
+    lines = "".join(f'{{"image_path": "{n * n}.jpg", "text": "{n}"}}\n' for n in range(60_000)).encode()
+    packed = gzip.compress(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(packed[: len(packed) * 3 // 4])
+    _, columns = converted(recipe("jsonl", tmp_path, tmp_path / "run"))
+    assert columns["image_path"][:2] == ["0.jpg", "1.jpg"]
+    assert columns["tessera_fault"].count("broken_line") == 1
+    assert columns["tessera_fault"][-1] == "broken_line"

@@ -207,6 +207,12 @@ def test_a_file_is_known_by_its_first_bytes():
     ]
 
 
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-be", "utf-32"])
+def test_a_text_is_told_in_any_unicode(coding):
+    said = [kind_of(f"{text}\n".encode(coding)) for text in ('{"a": 1}', "[1]", "URL,TEXT")]
+    assert said == ["jsonl", "array", "text"]
+
+
 def test_the_data_sets_folder_is_the_fixed_part_of_its_files(tmp_path):
     (tmp_path / "in").mkdir()
     for files in (f"{tmp_path}/in", f"{tmp_path}/in/*.jsonl", f"{tmp_path}/in/**/a?.jsonl", f"{tmp_path}/in/a.jsonl"):

@@ -38,6 +38,10 @@ def test_what_comes_behind_damage_is_one_none(data, expected):
     assert read(data) == expected
 
 
+def test_a_number_of_any_length_costs_no_element():
+    assert read(b"[1, " + b"9" * 4301 + b", 2]") == [1, float("inf"), 2]
+
+
 def test_an_element_that_is_too_long_is_not_held(monkeypatch):
     monkeypatch.setattr(module, "MAX_LINE", 50)
     monkeypatch.setattr(module, "BLOCK", 10)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.inputs import jsonl as module
-from pipeline.inputs.jsonl import Folder, decoded, filled_lines, lines, read_line, table_of, whole_text
+from pipeline.inputs.jsonl import Folder, decoded, filled_lines, from_json, lines, read_line, table_of, whole_text
 
 HERE = Folder("/d", "/d")
 MAPPING = {"url": "image_path", "text": "text"}
@@ -20,6 +20,14 @@ def test_lines_of_any_length(monkeypatch):
     assert list(lines(io.BytesIO(b"a\n"))) == [b"a"]
 
 
+def test_a_number_of_any_length_costs_no_line():
+    """Python converts no more than 4,300 digits."""
+    line = b'{"image_path": "a.jpg", "text": ["x"], "n": ' + b"7" * 4301 + b"}"
+    assert read_line(line, HERE, MAPPING) == {"url": "a.jpg", "text": "x", "top_caption": None, "fault": None}
+    assert from_json("7" * 999) == int("7" * 999)
+    assert from_json("[" * 100_000) is None
+
+
 def test_blank_lines_are_no_rows():
     """Each was a broken_line."""
     data = b'\xef\xbb\xbf{"a": 1}\r\n\r\n \t\n\n\xc2\xa0\xe3\x80\x80\n\xef\xbb\xbf\n{}\r\n\n'
@@ -31,7 +39,8 @@ def test_a_byte_order_mark_says_how_a_text_is_written():
     assert decoded("café".encode("utf-16-le")) != "café"
     assert decoded("café".encode("utf-16")) == "café"
     assert decoded(b"caf\xe9") == "caf\ufffd"
-    line = '{"image_path": "\ufeffa.jpg", "text": ["\ufeffx", "\ufeffy"]}'.encode()
+    assert decoded("café".encode("utf-32")) == "café"
+    line = '{"image_path": "\ufeffa.jpg", "text": ["\ufeffx", " \ufeff \ufeffy"]}'.encode()
     row = read_line(line, HERE, {**MAPPING, "top_caption": "top_caption"})
     assert (row["url"], row["text"], row["top_caption"]) == ("a.jpg", "x", "y")
 

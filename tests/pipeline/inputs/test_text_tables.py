@@ -67,13 +67,42 @@ def test_every_format_packed_or_not(read, ending, pack):
     )
 
 
-@pytest.mark.parametrize("coding", ["utf-8-sig", "utf-16"])
-@pytest.mark.parametrize("ending", [".csv", ".tsv", ".tab", ".txt"])
+@pytest.mark.parametrize("coding", ["utf-8-sig", "utf-16", "utf-16-be with its mark", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("ending", WRITTEN)
 def test_a_byte_order_mark_belongs_to_no_name_and_no_value(read, ending, coding):
-    _, rows = read(f"a{ending}", WRITTEN[ending].encode(coding))
-    assert [row[0] for row in rows] == [url for url, _ in ROWS]
-    _, rows = read("a.json", WRITTEN[".json"].encode("utf-8-sig"))
-    assert [row[0] for row in rows] == [url for url, _ in ROWS]
+    """JSON in UTF-16 was a broken line each, and a file of one array was lost."""
+    name, _, mark = coding.partition(" ")
+    data = (("\ufeff" if mark else "") + WRITTEN[ending].lstrip()).encode(name)
+    for pack in ("", ".gz"):
+        _, rows = read(f"a{ending}{pack}", packed(data, pack))
+        texts = [] if ending == ".txt" else [[text] for _, text in ROWS]
+        assert rows == [(url, *(texts[place] if texts else ()), None) for place, (url, _) in enumerate(ROWS)]
+
+
+def test_a_text_in_utf16_comes_in_pieces_of_any_size(tmp_path, monkeypatch):
+    """Two bytes a letter there, three here: no piece is larger than what was asked for."""
+    monkeypatch.setattr(module, "PIECE", 5)
+    (tmp_path / "a").write_bytes("東京の猫 🐈.".encode("utf-16") + b"\x41")
+    with unpacked(str(tmp_path / "a")) as file:
+        pieces = list(iter(lambda: file.read(4), b""))
+    assert b"".join(pieces).decode() == "東京の猫 🐈.\ufffd"  # half a letter at the end
+    assert max(map(len, pieces)) == 4
+
+
+@pytest.mark.parametrize("data", [b"[]", b" [\n] ", b"[][]", b"\xef\xbb\xbf[]", "[]".encode("utf-16")])
+def test_an_empty_array_is_a_table_without_rows(read, data):
+    """It was a lost file."""
+    assert read("a.json", data) == (("URL",), [])
+
+
+def test_a_number_of_any_length_costs_no_row(read):
+    """Python converts no more than 4,300 digits: the rest of an array was lost for one."""
+    rows = [{"URL": "u", "n": 7}, {"URL": "v", "n": "NUMBER"}, {"URL": "w", "n": 8}]
+    array = json.dumps(rows).replace('"NUMBER"', "9" * 5000)
+    expected = [("u", "7", None), ("v", "Infinity", None), ("w", "8", None)]
+    assert read("a.json", array.encode(), ("URL", "n"))[1] == expected
+    lines = array[1:-1].replace("}, {", "}\n{")
+    assert read("a.jsonl", lines.encode(), ("URL", "n"))[1] == expected
 
 
 def test_batches_hold_so_many_rows_and_a_broken_record_is_one(read):
