@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,7 +16,7 @@ from manifests.tombstones import read_tombstones
 from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.files import InputFile, look_at_made
 from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN, Folder, filled_lines, read_line, table_of
-from pipeline.inputs.parquet import is_local
+from pipeline.inputs.parquet import is_local, located
 from pipeline.inputs.redact_table import blank_rows
 from pipeline.inputs.samples import Apart, sample_rows
 from pipeline.inputs.text_tables import SCHEMALESS, UNPACKING, look, tables, unpacked
@@ -43,7 +42,7 @@ def with_tables(recipe: Recipe, files: list[InputFile]) -> list[InputFile]:
 
 def _with_table(recipe: Recipe, file: InputFile) -> InputFile:
     mapping = input_columns(recipe)
-    root = fsspec.url_to_fs(file.pictures)[1] if file.raw == "jsonl" else ""
+    root = located(file.pictures)[1] if file.raw == "jsonl" else ""
     place = ["text"] if file.raw == "text" else [file.url, root]
     name = digest_of([VERSION, file.name, file.footer, file.bytes, mapping, *place])[:32]
     path = recipe.root / "manifests" / "input" / f"{name}.parquet"
@@ -93,7 +92,7 @@ def _write_samples(path: Path, file: InputFile, mapping: Mapping[str, str]) -> N
 
 
 def _line_rows(file: InputFile, root: str, mapping: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    path = fsspec.url_to_fs(file.url)[1]
+    path = located(file.url)[1]
     start = path.rpartition("/")[0] if path.startswith(f"{root.rstrip('/')}/") else root
     folder = Folder(start, root, os.path.realpath(root) if is_local(file.pictures) else "")
     with unpacked(file.url) as raw:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 
 from manifests.journal import FileRecord
@@ -17,7 +16,8 @@ from manifests.schema import COLUMNS
 from pipeline.inputs.coerce import is_readable
 from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.find import KINDS, find_files, known_digests, literal_folder
-from pipeline.inputs.parquet import open_input, read_footer, rows_of_groups
+from pipeline.inputs.parquet import located, open_input, read_footer, rows_of_groups
+from pipeline.inputs.tars import LOST, name_in_utf8
 from pipeline.inputs.text_tables import READABLE, coding_of, look, named_format
 from pipeline.recipes.datasets import DATASETS, Dataset
 from pipeline.recipes.rules import input_columns
@@ -107,7 +107,7 @@ def look_at_inputs(recipe: Recipe, notes: list[str] | None = None) -> list[Input
     recipe's mapping, not a data fault.
     """
     urls, dataset = find_files(recipe, notes), DATASETS[recipe.input.dataset]
-    names, digests = _short_names(urls), known_digests(recipe.root)
+    names, digests = [name_in_utf8(name) for name in _short_names(urls)], known_digests(recipe.root)
     with ThreadPoolExecutor(LOOKERS) as pool:
         kinds = list(pool.map(lambda url: _kind(url, dataset), urls))
         _check_kinds(recipe, names, kinds)
@@ -118,6 +118,8 @@ def look_at_inputs(recipe: Recipe, notes: list[str] | None = None) -> list[Input
 def _kind(url: str, dataset: Dataset) -> str:
     """Return what a file is for a data set, by its first bytes, of text by its name too; "?" where it cannot be
     opened."""
+    if LOST.search(url):
+        return "?"
     try:
         with open_input(url) as file:
             kind = kind_of(file.read(512))
@@ -158,8 +160,10 @@ def _short_names(urls: list[str]) -> list[str]:
 def _look(url: str, name: str, recipe: Recipe, kind: str, digests: Mapping[str, str]) -> InputFile:
     """Look at one file; `digests`: what the file system says of files that were read whole before -> their sha256."""
     dataset = DATASETS[recipe.input.dataset]
+    if LOST.search(url):
+        return InputFile(name_in_utf8(url), name, 0, "", fault="its name, or its folder's, is not UTF-8: rename it")
     try:
-        filesystem, path = fsspec.url_to_fs(url)
+        filesystem, path = located(url)
         seen = str(filesystem.ukey(path))
         if kind == TEXT:
             size, digest = (filesystem.size(path), digests[seen]) if seen in digests else _measure(url)
@@ -253,12 +257,12 @@ def data_folder(recipe: Recipe) -> str:
     """Return the folder, as a URL, that holds the data set: `input.images`, else the part of `files` before any
     wildcard."""
     if recipe.input.images is not None:
-        filesystem, path = fsspec.url_to_fs(recipe.input.images)
+        filesystem, path = located(recipe.input.images)
         return str(filesystem.unstrip_protocol(path.rstrip("/") or "/"))
     patterns = [recipe.input.files] if isinstance(recipe.input.files, str) else recipe.input.files
     folders = []
     for pattern in patterns:
-        filesystem, path = fsspec.url_to_fs(pattern)
+        filesystem, path = located(pattern)
         fixed = path if filesystem.isdir(path) else literal_folder(filesystem, path)
         folders.append((filesystem, fixed.rstrip("/") or "/"))
     (filesystem, first), protocols = folders[0], {type(filesystem) for filesystem, _ in folders}

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import glob_translate
 
@@ -15,6 +14,8 @@ from manifests.extras import how_to_get
 from manifests.files import FormatError, read_json
 from manifests.guard import Guard
 from manifests.verify import is_run
+from pipeline.inputs.parquet import located
+from pipeline.inputs.tars import name_in_utf8
 from pipeline.recipes.datasets import DATASETS, Dataset
 from pipeline.recipes.schema import Recipe, RecipeError
 
@@ -152,7 +153,7 @@ def _filesystem(pattern: str) -> tuple[Any, str]:
     """Return fsspec's file system and the path in it. Raises RecipeError for a protocol that it does not know or cannot
     load."""
     try:
-        filesystem, path = fsspec.url_to_fs(pattern)
+        filesystem, path = located(pattern)
     except (ValueError, ImportError) as error:
         get = f". Get it with: {how_to_get('s3')}" if pattern.startswith(("s3:", "s3a:")) else ""
         raise RecipeError(f"input.files: {pattern!r} cannot be opened by fsspec: {error}{get}") from error
@@ -208,7 +209,7 @@ def find_files(recipe: Recipe, notes: list[str] | None = None) -> list[str]:
 
 
 def _said(paths: Collection[str], what: str) -> list[str]:
-    return [f"{len(paths):,} {what}, such as {min(paths)}"] if paths else []
+    return [f"{len(paths):,} {what}, such as {name_in_utf8(min(paths))}"] if paths else []
 
 
 def _known_names(root: Path) -> frozenset[str]:
@@ -233,5 +234,5 @@ def known_digests(root: Path) -> dict[str, str]:
 def _table_of_tar(url: str) -> str:
     """Return the table beside a tar, or the tar where there is none."""
     table = f"{url.rpartition('.')[0]}.parquet"
-    filesystem, path = fsspec.url_to_fs(table)
+    filesystem, path = located(table)
     return table if filesystem.exists(path) else url

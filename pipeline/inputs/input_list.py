@@ -8,12 +8,13 @@ import pyarrow as pa
 
 from manifests.files import FormatError, read_json, write_json
 from manifests.journal import records_of
+from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.files import InputFile
 from pipeline.inputs.find import LEDGER
 from pipeline.inputs.parquet import RowGroups
 from pipeline.recipes.schema import RecipeError
 
-__all__ = ["LEDGER", "input_batches", "register_files", "registered_files"]
+__all__ = ["LEDGER", "input_batches", "register_files", "registered_files", "reopen"]
 
 
 def register_files(root: Path, files: list[InputFile]) -> list[InputFile]:
@@ -102,6 +103,19 @@ def _read_ledger(root: Path) -> list[InputFile]:
         return registered_files(root)
     except (OSError, FormatError):
         return []
+
+
+def reopen(url: str, name: str) -> RowGroups:
+    """Open a table of the list. Raises RecipeError where it was taken away, closed to us or written anew since the list
+    was made, OSError where its store does not answer."""
+    try:
+        return RowGroups(url)
+    except (FileNotFoundError, NotADirectoryError, PermissionError, BrokenInput) as error:
+        cause = error.cause if isinstance(error, BrokenInput) else error.strerror or type(error).__name__
+        raise RecipeError(
+            f"input: {name} could be read when the run began, and cannot now ({cause}); put it back and run the same"
+            " command again: finished shards stay"
+        ) from error
 
 
 def registered_files(root: Path) -> list[InputFile]:

@@ -12,6 +12,8 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import known_implementations
 
 from pipeline.inputs.errors import BrokenInput
 
@@ -41,7 +43,7 @@ def parsing(url: str) -> Iterator[None]:
 def open_input(url: str) -> Any:
     """Open one input file for reading, local or remote, as a binary file with random access. Raises OSError, for what
     is no plain file too: a pipe waits for its writer without an end."""
-    filesystem, path = fsspec.url_to_fs(url)
+    filesystem, path = located(url)
     if not is_local(url):
         return filesystem.open(path, "rb", cache_type="none")
     if not stat.S_ISREG(os.stat(path).st_mode):
@@ -49,9 +51,22 @@ def open_input(url: str) -> Any:
     return pa.OSFile(path)
 
 
+def located(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system and the path in it. What names a file of this machine is taken as it is: `::` in it
+    chains nothing. Raises ValueError or ImportError for a protocol that fsspec does not know or cannot load."""
+    if is_local(url):
+        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(url))
+    filesystem, path = fsspec.url_to_fs(url)
+    return filesystem, str(path)
+
+
 def is_local(url: str) -> bool:
-    """Tell whether the URL names a file of this machine."""
-    return "://" not in url or url.startswith(("file://", "local://"))
+    """Tell whether the URL names a file of this machine: `a::b` does, but where `a` is a protocol of fsspec's
+    (`simplecache::a`) and no file has the whole name."""
+    if url.startswith(("file://", "local://")):
+        return True
+    first, chained, _ = url.partition("::")
+    return "://" not in url and (not chained or first not in known_implementations or os.path.lexists(url))
 
 
 def read_footer(file: Any, url: str) -> tuple[pq.FileMetaData, list[str]]:
@@ -119,7 +134,7 @@ class RowGroups:
         found = hashlib.sha256()
         try:
             with (
-                open(fsspec.url_to_fs(self.url)[1], "rb") as file,
+                open(located(self.url)[1], "rb") as file,
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
                 memoryview(data) as view,
             ):

@@ -6,10 +6,9 @@ import tarfile
 from collections.abc import Collection, Iterator
 from typing import Any
 
-import fsspec
-
 from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.jsonl import whole_text
+from pipeline.inputs.parquet import located
 
 _KNOWN = "jpg jpeg jpe jfif png webp gif bmp tif tiff avif heic heif jxl jp2"
 PICTURES = frozenset(_KNOWN.split())
@@ -69,17 +68,20 @@ def _behind_mark(tar: tarfile.TarFile, file: Any) -> int:
 
 def split_name(name: str) -> tuple[str, str, str]:
     """Return (name up to the first dot behind the last slash: the key; up to the last dot; what stands behind that, in
-    small letters).
-
-    Each byte that is not UTF-8 becomes U+FFFD and its two hexadecimal digits, so that names stay apart."""
-    whole = name if name.isascii() else LOST.sub(lambda found: f"\ufffd{ord(found[0]) & 0xFF:02X}", name)
-    folder, slash, base = whole.removeprefix("./").rpartition("/")
+    small letters), of its `name_in_utf8`."""
+    folder, slash, base = name_in_utf8(name).removeprefix("./").rpartition("/")
     stem, dot, ending = base.rpartition(".")
     return (
         f"{folder}{slash}{base.partition('.')[0]}",
         f"{folder}{slash}{stem if dot else base}",
         ending.lower() if dot else "",
     )
+
+
+def name_in_utf8(name: str) -> str:
+    """Return a name in which each byte that is not UTF-8 is U+FFFD and its two hexadecimal digits, so that names stay
+    apart."""
+    return name if name.isascii() else LOST.sub(lambda found: f"\ufffd{ord(found[0]) & 0xFF:02X}", name)
 
 
 def _broken(tar: tarfile.TarFile, cause: str) -> BrokenTar:
@@ -100,7 +102,7 @@ def content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
 
 def opened(url: str) -> tuple[tarfile.TarFile, Any]:
     """Open a tar that is not compressed; return it and the file below it. Raises BrokenTar or OSError."""
-    filesystem, path = fsspec.url_to_fs(url)
+    filesystem, path = located(url)
     file = filesystem.open(path, "rb")
     try:
         return tarfile.open(name=path, fileobj=file, mode="r:"), file

@@ -29,7 +29,7 @@ from pipeline.execution.step import Step, Unit
 from pipeline.inputs.coerce import coerce
 from pipeline.inputs.files import InputFile
 from pipeline.inputs.find import known_digests
-from pipeline.inputs.input_list import registered_files
+from pipeline.inputs.input_list import registered_files, reopen
 from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN
 from pipeline.inputs.parquet import BrokenGroup, RowGroups
 from pipeline.recipes.datasets import DATASETS
@@ -172,7 +172,7 @@ class SelectWorker:
         """Write `ledger/select/NAME.parquet`."""
         path = self.step.root / "ledger" / "select" / f"{unit.name}.parquet"
         broken: set[int] = set()
-        with in_flight.working_on(unit.name, ()), RowGroups(unit.reads["url"]) as file:
+        with in_flight.working_on(unit.name, ()), reopen(unit.reads["url"], unit.reads["name"]) as file:
             while True:
                 try:
                     return self._write(unit, path, file, broken)

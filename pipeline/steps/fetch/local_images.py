@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from filters.fetch.digests import NONE, digests_of
 from filters.fetch.img2dataset import reason_of_download, reason_of_picture
 from filters.fetch.messages import Answer
 from manifests.reasons import OF_FETCH, is_status
 from pipeline.inputs.files import InputFile
-from pipeline.inputs.input_list import registered_files
-from pipeline.inputs.parquet import BrokenGroup, RowGroups, is_local
+from pipeline.inputs.input_list import registered_files, reopen
+from pipeline.inputs.parquet import BrokenGroup, RowGroups, is_local, located
 from pipeline.inputs.tars import BrokenTar, pictures
 
 Row = dict[str, Any]
@@ -49,7 +47,7 @@ class OwnPictures:
             yield from (self._of_tar(file, found) if file.pictures.endswith(".tar") else self._of_folder(file, found))
 
     def _of_folder(self, file: InputFile, rows: list[Row]) -> Iterator[Answer]:
-        filesystem, root = fsspec.url_to_fs(file.pictures)
+        filesystem, root = located(file.pictures)
         for row in rows:
             path = f"{root.rstrip('/')}/{row['url']}"
             try:
@@ -121,7 +119,7 @@ def _notes(file: InputFile, wanted: list[int]) -> dict[int, Row]:
     """Return row number -> key, status and error_message, reading only the row groups that hold these rows."""
     found: dict[int, Row] = {}
     numbers = frozenset(wanted)
-    with RowGroups(file.url) as table:
+    with reopen(file.url, file.name) as table:
         names = [name for name in NOTES if name in table.names]
         first = 0
         for group, count in enumerate(table.rows):

@@ -354,3 +354,30 @@ def test_faults_of_tables_in_text(tmp_path):
     assert faults["b.csv"] == "column 'URL' stands in it twice"
     assert faults["c.csv.gz"].startswith("cannot be unpacked: ")
     assert faults["d.json"].startswith("JSON that is no table; wanted an array of objects")
+
+
+def test_names_that_chain_nothing_or_are_not_utf8(tmp_path):
+    """The first were lost, the second ended the run with a traceback."""
+    pq.write_table(pa.table({"URL": ["http://a.test/1"], "TEXT": ["x"]}), tmp_path / "a::b.parquet")
+    data = (tmp_path / "a::b.parquet").read_bytes()
+    (tmp_path / "d::e").mkdir()
+    (tmp_path / "d::e" / "simplecache::c.parquet").write_bytes(data)
+    folder = os.fsencode(tmp_path)
+    os.mkdir(folder + b"/f\xe9")
+    for name in (b"caf\xe9.parquet", b"f\xe9/1.parquet", b"._\xe9.parquet"):
+        with open(folder + b"/" + name, "wb") as file:
+            file.write(data)
+    notes = []
+    made = recipe("laion-coco", str(tmp_path), tmp_path / "run")
+    said = "its name, or its folder's, is not UTF-8: rename it"
+    assert [(file.name, file.rows, file.fault) for file in look_at_inputs(made, notes)] == [
+        ("a::b.parquet", 1, ""),
+        ("caf\ufffdE9.parquet", 0, said),
+        ("d::e/simplecache::c.parquet", 1, ""),
+        ("f\ufffdE9/1.parquet", 0, said),
+    ]
+    assert [note[-20:] for note in notes] == [f"{tmp_path!s}/._\ufffdE9.parquet"[-20:]]
+    assert [row["url"] for row in selected(made)] == ["http://a.test/1"] * 2
+    assert [row["url"] for row in selected(recipe("laion-coco", f"{tmp_path}/d::e/*", tmp_path / "r"))] == [
+        "http://a.test/1"
+    ]

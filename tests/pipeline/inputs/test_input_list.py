@@ -1,6 +1,7 @@
 """The input's files: known by their footers, faulty ones counted, others refused, new ones added at the end."""
 
 import os
+from dataclasses import replace
 
 import fsspec
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline.execution.in_flight import InFlight
 from pipeline.inputs.files import look_at_inputs
-from pipeline.inputs.input_list import input_batches, register_files
+from pipeline.inputs.input_list import input_batches, register_files, reopen
 from pipeline.inputs.parquet import RowGroups
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.schema import RecipeError
@@ -151,3 +152,27 @@ def test_a_name_may_become_shorter_once_a_hidden_file_is_passed_over(tmp_path):
     both = (tmp_path / "in" / "a" / "x.parquet", tmp_path / "in" / "b" / "._x.parquet")
     assert registered(tmp_path, *both) == [("a/x.parquet", 0), ("b/._x.parquet", 0)]
     assert registered(tmp_path, tmp_path / "in") == [("a/x.parquet", 0)]
+
+
+@pytest.mark.parametrize("damage", ["gone", "closed", "other"])
+def test_a_file_that_cannot_be_opened_any_more_is_said_in_one_sentence(tmp_path, damage):
+    """It ended the run after three restarts."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(table("http://a.test/1"), path)
+    step = Select(recipe(path), tmp_path / "run")
+    register_files(step.root, look_at_inputs(step.recipe))
+    (unit,) = step.units()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "closed":
+        path.unlink()
+        path.mkdir()
+        (tmp_path / "a.parquet" / "file").touch()
+        unit = replace(unit, reads={**unit.reads, "url": f"{path}/file/x"})
+    else:
+        path.write_bytes(b"other")
+    said = r"^input: a\.parquet could be read when the run began, and cannot now \(.+\); put it back and run the same"
+    with pytest.raises(RecipeError, match=said):
+        step.open().run(unit, InFlight())
+    with pytest.raises(OSError, match="not a plain file"):
+        reopen(str(tmp_path), "a")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.files import FormatError
-from pipeline.inputs.parquet import BrokenGroup, RowGroups, is_local, open_input, parsing, read_footer
+from pipeline.inputs.parquet import BrokenGroup, RowGroups, is_local, located, open_input, parsing, read_footer
 
 
 @pytest.fixture
@@ -43,6 +43,21 @@ def test_a_remote_file_has_the_rows_and_no_digest(path):
 def test_local_is_what_has_no_scheme_or_that_of_files():
     urls = ("/a/b.parquet", "file:///a/b.parquet", "local:///a", "s3://a/b", "memory://a")
     assert [is_local(url) for url in urls] == [True, True, True, False, False]
+
+
+def test_two_colons_in_a_local_name_chain_nothing(path, monkeypatch):
+    """fsspec reads a::b as b within a: a file of that name was lost."""
+    monkeypatch.chdir(path.parent)
+    for name in ("a::b.parquet", "memory::c.parquet"):  # the second begins like a chain
+        path.with_name(name).write_bytes(path.read_bytes())
+        for url in (name, f"{path.parent}/{name}", f"file://{path.parent}/{name}"):
+            assert located(url)[1] == f"{path.parent}/{name}"
+            with RowGroups(url) as file:
+                assert (file.rows, len(file.digest([0], ["n"]))) == ((2, 2, 1), 64)
+    assert not is_local("memory::none.parquet")
+    fsspec.filesystem("memory").pipe("/chained/a.parquet", b"x")
+    assert located("filecache::memory://chained/a.parquet")[0].protocol == "filecache"
+    assert located("memory://chained/a.parquet")[1] == "/chained/a.parquet"
 
 
 def test_the_digest_is_of_the_column_chunks_in_their_order(path):
