@@ -13,8 +13,8 @@ import pytest
 
 from manifests.shards import read_shard, verify_shard
 from pipeline.stages.registry import STAGES
-from tests.support.commands import digests, final, manifest, pipeline_here, run, run_here
-from tests.support.killed_runs import kill_before, kill_when
+from tests.support.commands import digests, final, manifest, pipeline_here, run, run_here, run_with_workers
+from tests.support.killed_runs import Killer, kill_when
 from tests.support.small_web import EXPECTED, KEPT, trouble, write_input, write_recipe
 
 pytestmark = pytest.mark.slow
@@ -26,9 +26,9 @@ def place(tmp_path_factory, web):
     folder = tmp_path_factory.mktemp("chain")
     write_input(folder / "in")
     recipe = write_recipe(folder / "recipe.toml", web, folder / "in", folder / "run")
-    run(recipe, "filter", "--workers", "2")
+    run_with_workers(recipe, "filter", "--workers", "2")
     run_here(recipe, "caption")
-    run(recipe, "pretokenize", "--workers", "2")
+    run_with_workers(recipe, "pretokenize", "--workers", "2")
     return recipe, folder / "run"
 
 
@@ -151,20 +151,21 @@ def test_ten_kills_at_random_points_then_the_same_digests(place, tmp_path):
     """
     recipe, root = place
     out, done, killed = tmp_path / "run", 0, []
-    for stage, kills in (("filter", 4), ("caption", 2), ("pretokenize", 4)):
-        more = sum(len(list(root.glob(f"manifests/journal/{step.name}/*.json"))) for step in STAGES[stage])
-        points = sorted(
-            random.choices(range(done, done + more - 1), k=kills)
-        )  # not the last record: the run would end before the kill
-        if stage != "caption":
-            line = ("run", "--stage", stage, "--recipe", recipe, "--out", out, "--workers", 2)
-            killed.append(kill_when(partial(has_records, out, points.pop(0)), *line))
-        killed += [kill_before(recipe, out, stage, point) for point in points]
-        run_here(recipe, stage, "--out", out)
-        assert manifest(out, stage).digest == manifest(root, stage).digest, (
-            f"{stage} killed at {points} of {done}..{done + more} records"
-        )
-        done += more
+    with Killer() as killer:
+        for stage, kills in (("filter", 4), ("caption", 2), ("pretokenize", 4)):
+            more = sum(len(list(root.glob(f"manifests/journal/{step.name}/*.json"))) for step in STAGES[stage])
+            points = sorted(
+                random.choices(range(done, done + more - 1), k=kills)
+            )  # not the last record: the run would end before the kill
+            if stage != "caption":
+                line = ("run", "--stage", stage, "--recipe", recipe, "--out", out, "--workers", 2)
+                killed.append(kill_when(partial(has_records, out, points.pop(0)), *line))
+            killed += [killer.before(recipe, out, stage, point) for point in points]
+            run_here(recipe, stage, "--out", out)
+            assert manifest(out, stage).digest == manifest(root, stage).digest, (
+                f"{stage} killed at {points} of {done}..{done + more} records"
+            )
+            done += more
     assert sum(killed) >= 5, killed
     assert not list(out.rglob(".tmp-*-*"))
 

@@ -13,7 +13,7 @@ import pytest
 from manifests.manifest import Manifest
 from manifests.shards import read_shard
 from manifests.uid import uid_of
-from tests.support.commands import pipeline_here, run, run_here
+from tests.support.commands import pipeline_here, run_here, run_with_workers
 from tests.support.small_web import jpeg, picture
 
 pytestmark = pytest.mark.slow
@@ -104,7 +104,7 @@ def llamagen(tmp_path):
 def test_llamagens_lines(llamagen, tmp_path):
     folder, wanted = llamagen
     recipe = write_recipe(tmp_path, "jsonl", folder)
-    done = run(recipe, "filter", "--workers", "2")
+    done = run_with_workers(recipe, "filter", "--workers", "2")
     root = tmp_path / "run"
     assert reasons(root) == wanted
     rows = finals(root)

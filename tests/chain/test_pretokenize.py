@@ -22,7 +22,7 @@ from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages.registry import STAGES
 from pipeline.stages.run import StageOptions, run_stage
-from tests.support.commands import run, run_here
+from tests.support.commands import run_here, run_with_workers
 from tests.support.keep_runs import files_of, make_run
 from tests.support.small_web import write_input, write_recipe
 from tokenize_shards.catalog import DEMO_WEIGHTS, vq_spec
@@ -134,7 +134,7 @@ def test_bf16_of_real_weights_is_refused_below_the_limit_and_float32_goes_on(fil
         "--set",
         "pretokenize.min_agreement=1.0",
     )
-    done = run(recipe, "pretokenize", "--out", tmp_path / "run", *sets, code=2)
+    done = run_with_workers(recipe, "pretokenize", "--out", tmp_path / "run", *sets, code=2)
     assert [line.split(":")[0] for line in done.stderr.splitlines() if "worker" in line or "rror" in line] == ["error"]
     assert "wanted pretokenize.min_agreement = 100.00%; take precision 'tf32' or 'fp32'" in done.stderr
     assert "worker" not in done.stderr

@@ -51,6 +51,21 @@ def pipeline_here(*args):
     return done
 
 
+def pipeline_with_workers(*args):
+    """Run the command line in this process, with workers of this process's fork server, which tests share: Beam is
+    imported once for all of them."""
+    done = CliRunner().invoke(app, [*map(str, args)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+def run_with_workers(recipe, stage, *args, code=0):
+    """Run a stage with real workers, but without an interpreter of its own for the command line."""
+    done = pipeline_with_workers("run", "--stage", stage, "--recipe", recipe, *args)
+    assert done.exit_code == code, done.output
+    return done
+
+
 def run_here(recipe, stage, *args, code=0):
     """Run a stage in this process: what `run` does, but for its two interpreters and the start of workers."""
     done = pipeline_here("run", "--stage", stage, "--recipe", recipe, *args)

@@ -16,7 +16,7 @@ from filters.fetch.digests import Digests
 from filters.fetch.img2dataset import download, reason_of_download, reason_of_picture
 from filters.fetch.messages import Download, Request
 from manifests.shards import read_shard
-from tests.support.commands import run
+from tests.support.commands import run_with_workers
 from tests.support.hostile_server import HostileServer
 from tests.support.picture_files import LIMITS, corners, encode
 from tests.support.small_web import RECIPE, write_input, write_recipe
@@ -125,7 +125,7 @@ def test_it_runs_as_the_step_does_and_leaves_the_same_layout(tmp_path: Path, web
         tmp_path / "run",
         RECIPE.replace("[fetch]", '[fetch]\nengine = "img2dataset"'),
     )
-    done = run(recipe, "filter", "--step", "select,fetch", "--workers", 1)
+    done = run_with_workers(recipe, "filter", "--step", "select,fetch", "--workers", 1)
     assert 'warning: fetch.engine = "img2dataset" has no cap' in done.stderr
     pairs = tmp_path / "run" / "pairs"
     table = pa.concat_tables(pq.read_table(path) for path in sorted(pairs.glob("*.parquet")))

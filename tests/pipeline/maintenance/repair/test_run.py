@@ -3,8 +3,6 @@ repair."""
 
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +17,9 @@ from pipeline.execution.step import Runtime
 from pipeline.maintenance.repair import run as repair_module
 from pipeline.maintenance.repair.run import STAGE_STEPS, RepairOptions, repair_run
 from pipeline.maintenance.repair.session import Refused
+from tests.support.commands import pipeline_here, pipeline_with_workers
 from tests.support.damages import DAMAGES
 from tests.support.keep_runs import differing, files_of, one_of_each_kind, without_beam
-from tests.support.paths import ROOT
 
 
 def repair(root, *sets, **options):
@@ -177,26 +175,22 @@ def test_a_kill_half_way_harms_nothing(run, made, monkeypatch):
 
 @pytest.mark.slow
 def test_the_command_repairs_with_workers_and_says_what_it_did(run, made):
-    def pipeline(*args):
-        command = [sys.executable, "-m", "pipeline.cli", *args]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600, check=False)
-
     DAMAGES["cut mid-header"](run / "pairs" / "00000.tar")
     (run / "scores" / "00001.parquet").unlink()
-    done = pipeline("repair", str(run), "--workers", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = pipeline_with_workers("repair", run, "--workers", "1")
+    assert done.exit_code == 0, done.output
     assert "repaired  pairs/00000.tar: cut: " in done.stdout
     assert f"{run}: 2 files repaired; whole again" in done.stdout
     assert differing(run, made) == []
     (run / "stray").write_text("?")
-    done = pipeline("repair", str(run))
-    assert done.returncode == 1
+    done = pipeline_here("repair", run)
+    assert done.exit_code == 1
     assert "left      stray: foreign" in done.stdout
     (run / "stray").unlink()
     (run / "codes" / "pretrain" / "00000.tar").write_bytes(b"")
-    done = pipeline("repair", str(run), "--set", "pretokenize.seed=7")
-    assert (done.returncode, "got 7, wanted 0" in done.stderr) == (2, True)
-    assert pipeline("repair", str(run / "codes")).returncode == 2
+    done = pipeline_here("repair", run, "--set", "pretokenize.seed=7")
+    assert (done.exit_code, "got 7, wanted 0" in done.stderr) == (2, True)
+    assert pipeline_here("repair", run / "codes").exit_code == 2
 
 
 def test_foreign_files_and_checkpoints_are_named_and_stay(run):
