@@ -9,7 +9,7 @@ import re
 import tarfile
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import IO, Any
 
@@ -136,7 +136,7 @@ def _by_key(tar: tarfile.TarFile, file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     order = np.lexsort((_first(stems), _first(keys)))  # stable: members of one name in their order
     for place in order:
         file.seek(offsets[place])
-        yield tarfile.TarInfo.fromtarfile(tar)
+        yield tar.tarinfo.fromtarfile(tar)
     if broken:
         raise broken
 
@@ -159,15 +159,28 @@ def _rows(sample: Sample, name: str, mapping: Mapping[str, str]) -> Iterator[Row
     elif sample.split or any(parts[stem].notes for stem in pictures if stem != sample.key):
         yield from (_row(stem, part, name, mapping) for stem, part in parts.items())
     elif own.picture:
-        yield _row(sample.key, own, name, mapping)
+        yield _row(sample.key, replace(own, notes=_notes(sample)), name, mapping)
     elif not pictures:
         noted = next((stem for stem, part in parts.items() if part.notes), next(iter(parts)))
         yield _row(noted, parts[noted], name, mapping)
-    elif own.notes and len(pictures) > 1:
-        yield _row(sample.key, own, name, mapping, "missing_file")
+    elif len(pictures) > 1 and (notes := _notes(sample)):
+        noted = next(stem for stem, part in parts.items() if part.notes)
+        yield _row(noted, replace(parts[noted], notes=notes), name, mapping, "missing_file")
     else:
         for stem in pictures:
-            yield _row(stem, Part(parts[stem].picture, own.notes), name, mapping)
+            yield _row(stem, Part(parts[stem].picture, _notes(sample)), name, mapping)
+
+
+def _notes(sample: Sample) -> dict[str, bytes]:
+    """Return what is said of a sample's one picture: by the sample's own name, else by names that no picture has
+    (`n.left.jpg` and `n.caption.txt`), the first of each ending that holds something."""
+    own = sample.parts.get(sample.key, Part())
+    notes: dict[str, bytes] = {}
+    for part in (own, *(part for part in sample.parts.values() if not part.picture)):
+        for ending, data in part.notes.items():
+            if not notes.get(ending, b"").strip():
+                notes[ending] = data
+    return notes
 
 
 def _row(key: str, part: Part, name: str, mapping: Mapping[str, str], fault: str | None = None) -> Row:
@@ -175,8 +188,9 @@ def _row(key: str, part: Part, name: str, mapping: Mapping[str, str], fault: str
     row = {ours: note.get(theirs) for ours, theirs in mapping.items()}
     if isinstance(row["text"], list) and row["text"]:
         row["text"] = row["text"][0]
-    if not isinstance(row["text"], str) and "txt" in part.notes:
-        row["text"] = decoded(part.notes["txt"])
+    if not (isinstance(row["text"], str) and row["text"].strip()) and "txt" in part.notes:
+        text = decoded(part.notes["txt"])
+        row["text"] = text if text.strip() or not isinstance(row["text"], str) else row["text"]
     if not isinstance(row["url"], str) or not row["url"]:
         row["url"] = f"{name}/{key}.{part.picture or part.endings[0]}".rstrip(".")
     return {**row, "key": key, FAULT: fault or (None if part.picture else "missing_file")}

@@ -4,7 +4,7 @@ pictures."""
 import re
 import tarfile
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, Self
 
 from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.jsonl import whole_text
@@ -21,8 +21,26 @@ TARS_OWN = (b"V", b"D", b"N")
 """Types of members in which GNU tar writes a label and the lists of its folders."""
 
 
+GNU = b"ustar  \0"
+"""The mark of GNU's headers: where others have the first part of a name they have times (`tar -g`)."""
+MARK, PREFIX = slice(257, 265), slice(345, 500)
+
+
 class BrokenTar(BrokenInput):
     """A tar ends early or holds what is no header; what came before is good."""
+
+
+class Member(tarfile.TarInfo):
+    """A member whose name is read as the header's own kind writes it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header of 512 bytes. tarfile takes the times in GNU's for a folder: 15302113665/0.jpg."""
+        found = super().frombuf(buf, encoding, errors)
+        if buf[MARK] == GNU and found.type not in tarfile.GNU_TYPES:
+            times = bytes(buf[PREFIX]).partition(b"\0")[0].decode(encoding, errors)
+            found.name = found.name.removeprefix(f"{times}/") if times else found.name
+        return found
 
 
 def entries(tar: tarfile.TarFile, file: Any) -> Iterator[tarfile.TarInfo]:
@@ -38,11 +56,29 @@ def entries(tar: tarfile.TarFile, file: Any) -> Iterator[tarfile.TarInfo]:
                 if not info.isdir() and info.type not in TARS_OWN and not ADDED.search(info.name):
                     yield info
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-            raise _broken(tar, str(error)) from error
+            if not (behind := _behind_global(tar, file)):
+                raise _broken(tar, str(error)) from error
+            tar.offset = behind
         behind = _behind_mark(tar, file)
         if not behind:
             return
         tar.offset = behind
+
+
+def _behind_global(tar: tarfile.TarFile, file: Any) -> int:
+    """Return the place behind the pax headers of the whole tar at which reading stopped, 0 where there is none: tarfile
+    wants a member behind each."""
+    place = found = tar.offset
+    try:
+        while True:
+            file.seek(place)
+            header = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+            if header.type != tarfile.XGLTYPE:
+                break
+            place += tarfile.BLOCKSIZE * (1 + -(-header.size // tarfile.BLOCKSIZE))
+    except (tarfile.HeaderError, OSError):
+        pass
+    return place if place > found else 0
 
 
 def _behind_mark(tar: tarfile.TarFile, file: Any) -> int:
@@ -105,7 +141,7 @@ def opened(url: str) -> tuple[tarfile.TarFile, Any]:
     filesystem, path = located(url)
     file = filesystem.open(path, "rb")
     try:
-        return tarfile.open(name=path, fileobj=file, mode="r:"), file
+        return tarfile.open(name=path, fileobj=file, mode="r:", tarinfo=Member), file
     except (tarfile.TarError, EOFError, ValueError) as error:
         file.close()
         raise BrokenTar(path, str(error)) from error

@@ -98,7 +98,12 @@ def test_where_the_tar_is_cut_a_last_row_says_so(tar):
         # two pictures under one text: which is meant is not known
         (("m.left.jpg", "m.right.jpg", "m.txt"), [("m.txt", "of m.txt", "missing_file")]),
         (("m.left.jpg", "m.right.jpg"), [("m.left.jpg", None, None), ("m.right.jpg", None, None)]),
+        (("m.left.jpg", "m.right.jpg", "m.a.txt"), [("m.a.txt", "of m.a.txt", "missing_file")]),
         (("m.left.jpg", "m.txt"), [("m.left.jpg", "of m.txt", None)]),
+        # a text under another name than the one picture's
+        (("m.left.jpg", "m.caption.txt"), [("m.left.jpg", "of m.caption.txt", None)]),
+        (("m.jpg", "m.caption.txt", "m.alt.txt"), [("m.jpg", "of m.caption.txt", None)]),
+        (("m.jpg", "m.caption.txt", "m.txt"), [("m.jpg", "of m.txt", None)]),
         # others beside the sample's own picture belong to it
         (("m.jpg", "m.seg.png", "m.txt"), [("m.jpg", "of m.txt", None)]),
         (("m.jpg", "m.cls", "m.txt"), [("m.jpg", "of m.txt", None)]),
@@ -183,6 +188,24 @@ def test_names_that_all_begin_alike_are_not_one_sample(written, monkeypatch):
     with pytest.raises(Apart):
         written(*apart)
     assert written(*apart, by_key=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"json": b'{"caption": ""}', "txt": b"filled"}, "filled"),
+        ({"json": b'{"caption": " \\n"}', "txt": b"filled"}, "filled"),
+        ({"json": b'{"caption": [""]}', "txt": b"filled"}, "filled"),
+        ({"json": b'{"caption": null}', "txt": b""}, ""),
+        ({"json": b'{"caption": "said"}', "txt": b"other"}, "said"),
+        ({"json": b'{"caption": "said"}', "txt": b""}, "said"),
+        ({"json": b'{"caption": " "}', "txt": b""}, " "),
+        ({"json": b'{"caption": "said", "similarity": ' + b"1" * 5000 + b"}"}, "said"),
+    ],
+)
+def test_a_caption_that_holds_something_is_taken(tmp_path, members, text):
+    write_shard(tmp_path / "0.tar", [("0", {"jpg": b"j", **members})])
+    assert [row["text"] for row in rows(tmp_path / "0.tar")] == [text]
 
 
 @pytest.mark.parametrize(

@@ -150,3 +150,59 @@ def test_a_header_of_zeros_in_the_middle_is_a_damage(tar):
         assert [next(found).name, next(found).name] == ["k0.jpg", "k0.json"]
         with pytest.raises(BrokenTar, match="no end mark at byte 2048"):
             next(found)
+
+
+def header(name, size=0, kind=tarfile.REGTYPE, form=tarfile.USTAR_FORMAT):
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(form)
+
+
+def member(name):
+    return header(name, 2) + b"ab".ljust(512, b"\0")
+
+
+GLOBAL = header("pax_global_header", 20, tarfile.XGLTYPE) + b"20 comment=of a tar\n".ljust(512, b"\0")
+END = bytes(1024)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GLOBAL + member("0.jpg") + member("1.jpg") + END,
+        member("0.jpg") + GLOBAL + member("1.jpg") + END,
+        member("0.jpg") + member("1.jpg") + GLOBAL + END,
+        member("0.jpg") + member("1.jpg") + GLOBAL + GLOBAL + END,
+        GLOBAL + member("0.jpg") + END + GLOBAL + member("1.jpg") + GLOBAL + END,
+    ],
+)
+def test_a_header_of_the_whole_tar_may_stand_anywhere(tmp_path, data):
+    """As the last one it was taken for damage."""
+    (tmp_path / "0.tar").write_bytes(data)
+    assert [(key, body) for key, body, _ in pictures(str(tmp_path / "0.tar"), ["0", "1", "2"], 10)] == [
+        ("0", b"ab"),
+        ("1", b"ab"),
+    ]
+
+
+def test_a_header_of_the_whole_tar_hides_no_damage(tmp_path):
+    for data in (member("0.jpg") + GLOBAL, member("0.jpg") + GLOBAL + b"x" * 512 + END, member("0.jpg") + GLOBAL[:512]):
+        (tmp_path / "0.tar").write_bytes(data)
+        with pytest.raises(BrokenTar):
+            list(pictures(str(tmp_path / "0.tar"), ["0", "1"], 10))
+
+
+def test_times_in_a_header_are_no_folder(tmp_path):
+    """GNU tar -g writes times where other kinds have the first part of a name: no key was that of its table."""
+    data = bytearray(member("0.jpg"))
+    data[257:265], data[345:369] = b"ustar  \0", b"15302113665\0" * 2
+    data[148:156] = b"%06o\0 " % (sum(data[:148]) + 8 * 32 + sum(data[156:512]))
+    (tmp_path / "0.tar").write_bytes(data + END)
+    tar, raw = opened(str(tmp_path / "0.tar"))
+    with tar, raw:
+        assert [info.name for info in entries(tar, raw)] == ["0.jpg"]
+    long = f"{'f' * 90}/{'n' * 90}.jpg"
+    (tmp_path / "0.tar").write_bytes(member(long) + END)  # a name in two parts
+    tar, raw = opened(str(tmp_path / "0.tar"))
+    with tar, raw:
+        assert [info.name for info in entries(tar, raw)] == [long]
