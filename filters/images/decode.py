@@ -8,16 +8,20 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filters.images import gif_bmp as gif
 from filters.images import jpeg, tiff
 from filters.images import png_webp_avif as chunks
 from filters.images.header import ImageFault, Outline
+from filters.images.jpeg_scans import clean_pixels, scale_of
 from filters.images.whole import whole
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image, ImageFile
+
+    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 __all__ = ["Header", "ImageFault", "ImageLimits", "Stored", "inspect", "open_picture", "open_picture_at", "store"]
 
@@ -25,6 +29,8 @@ MAX_JPEG_SIDE = 65_500  # libjpeg's limit, in pixels
 MARGIN = (
     1.25  # a JPEG may be decoded at a half, a quarter or an eighth that is still this much larger than what is stored
 )
+HASHED_SIDE = 256
+"""Pixels of the short side at which a picture is decoded at least to be hashed (filters/images/pdq.py)."""
 MARKS: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], Outline]], ...] = (
     (lambda data: data.startswith(b"\xff\xd8\xff") or data == b"\xff\xd8", jpeg.outline),
     (lambda data: data.startswith(chunks.PNG_MARK), chunks.png),
@@ -62,7 +68,8 @@ class Header:
 @dataclass(frozen=True)
 class Stored:
     """A picture as `pairs/` keeps it: an upright 8-bit sRGB JPEG, its size, and the size before it was made smaller
-    (pixels, upright). `picture`: what was encoded, where it is at hand: who hashes it saves a decode."""
+    (pixels, upright). `picture`: what was encoded or, at a short side of HASHED_SIDE or more, what a kept JPEG shows,
+    where it is at hand: who hashes it saves a decode."""
 
     jpeg: bytes
     width: int
@@ -106,14 +113,17 @@ def store(data: bytes, limits: ImageLimits) -> Stored:
     With `limits.keep_metadata` EXIF (less its turning, which is done), XMP, IPTC and comments come along, in a kept
     file its sRGB profile and application segments too. Raises ImageFault.
     """
-    outline, was_read = whole(_outline(data, limits))
-    side = limits.store_side
+    outline, side = _outline(data, limits), limits.store_side
     fits = side is None or min(outline.width, outline.height) <= side
-    if fits and outline.plain and outline.orientation == 1 and _is_srgb_jpeg(outline, limits, was_read):
-        return Stored(_as_it_came(outline, limits), outline.width, outline.height, outline.width, outline.height)
-    picture, (width, height) = _decode(outline, limits, side)
-    if side is not None and min(width, height) > side:
-        picture = _smaller(picture, _fitted(width, height, side), picture.width * picture.height < width * height)
+    stays = fits and outline.plain and outline.orientation == 1
+    at_once = _at_once(outline, HASHED_SIDE if stays else side and math.ceil(MARGIN * side))
+    was_read = at_once is not None
+    if at_once is None:
+        outline, was_read = whole(outline)
+    if stays and _is_srgb_jpeg(outline, limits, was_read):
+        kept = outline.width, outline.height
+        return Stored(_as_it_came(outline, limits), *kept, *kept, None if at_once is None else _picture(at_once))
+    picture, (width, height) = _reduced(outline, limits, None if stays else at_once)
     if max(picture.size) > MAX_JPEG_SIDE:
         raise ImageFault(
             "too_many_pixels",
@@ -123,6 +133,37 @@ def store(data: bytes, limits: ImageLimits) -> Stored:
     if limits.keep_metadata:
         encoded = jpeg.with_metadata(encoded, jpeg.described(outline.metadata))
     return Stored(encoded, picture.width, picture.height, width, height, picture)
+
+
+def _at_once(outline: Outline, side: int | None) -> "Pixels | None":
+    """Return the pixels of a whole JPEG of three components as coded, in the scale in which `side` asks for them; None
+    for what `whole` has to judge. One decode then tells both that nothing is missing and what it shows."""
+    if outline.missing or not outline.plain:
+        return None
+    size = outline.width, outline.height
+    scale = 1 if side is None else scale_of(size, _fitted(*size, min(side, *size)))
+    pixels = clean_pixels(outline.pixels, size, scale)
+    if pixels is None:
+        return None
+    with _Blame(outline.format):
+        seen = _decoder(outline.format)(io.BytesIO(outline.pixels))
+        return pixels if (seen.mode, seen.size) == ("RGB", size) else None
+
+
+def _reduced(outline: Outline, limits: ImageLimits, at_once: "Pixels | None") -> "tuple[Image.Image, tuple[int, int]]":
+    """Return (upright sRGB picture whose short side is at most `limits.store_side`, its size before, upright)."""
+    from filters.images.srgb import is_srgb
+
+    side, size = limits.store_side, (outline.width, outline.height)
+    if side is not None and at_once is not None and min(size) > side and outline.orientation == 1:
+        target = _fitted(*size, side)
+        if at_once.shape[:2] == size[::-1] and min(size) < 4 * min(target) and is_srgb(outline.profile):
+            return _by_area(at_once, target), size  # spares two copies of the large picture
+    picture, (width, height) = _decode(outline, limits, side, at_once)
+    if side is None or min(width, height) <= side:
+        return picture, (width, height)
+    is_averaged = picture.width * picture.height < width * height
+    return _smaller(picture, _fitted(width, height, side), is_averaged), (width, height)
 
 
 def _as_it_came(outline: Outline, limits: ImageLimits) -> bytes:
@@ -170,13 +211,18 @@ def _is_srgb_jpeg(outline: Outline, limits: ImageLimits, was_read: bool) -> bool
     return mode == "RGB" and is_srgb(outline.profile)
 
 
-def _decode(outline: Outline, limits: ImageLimits, side: int | None = None) -> "tuple[Image.Image, tuple[int, int]]":
+def _decode(
+    outline: Outline, limits: ImageLimits, side: int | None = None, at_once: "Pixels | None" = None
+) -> "tuple[Image.Image, tuple[int, int]]":
     """Return (upright sRGB picture, its size as coded but upright). With `side` a JPEG may come smaller, yet MARGIN x
-    side or more."""
+    side or more. `at_once`: its pixels, where they are at hand."""
     from filters.images.srgb import to_srgb, upright
     from filters.images.tiff import orientation
 
-    picture = _load(outline, limits, None if side is None else math.ceil(MARGIN * side))
+    if at_once is None:
+        picture: Image.Image = _load(outline, limits, None if side is None else math.ceil(MARGIN * side))
+    else:
+        picture = _picture(at_once)
     is_avif = outline.format == "AVIF"
     turn = orientation(picture.info.get("exif", b"")) if is_avif else outline.orientation
     size = picture.size if is_avif else (outline.width, outline.height)
@@ -264,14 +310,25 @@ def _smaller(picture: "Image.Image", size: tuple[int, int], is_averaged: bool) -
 
     if is_averaged:
         return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    import cv2
     import numpy as np
 
-    cv2.setNumThreads(1)  # workers are processes
     steps = min(picture.width // (2 * size[0]), picture.height // (2 * size[1]))
     if steps > 1:  # whole blocks first, in place: an array of the large picture would double its memory
         picture = picture.reduce(steps)
-    return Image.fromarray(cv2.resize(np.asarray(picture), size, interpolation=cv2.INTER_AREA))
+    return _by_area(np.asarray(picture), size)
+
+
+def _by_area(pixels: "Pixels", size: tuple[int, int]) -> "Image.Image":
+    import cv2
+
+    cv2.setNumThreads(1)  # workers are processes
+    return _picture(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype("uint8", copy=False))
+
+
+def _picture(pixels: "Pixels") -> "Image.Image":
+    from PIL import Image
+
+    return Image.fromarray(pixels)
 
 
 def _jpeg(picture: "Image.Image", quality: int) -> bytes:

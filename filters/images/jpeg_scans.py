@@ -5,10 +5,16 @@ error.
 """
 
 import re
+from typing import TYPE_CHECKING, Any
 
 from filters.images.header import ImageFault
-from filters.images.jpeg import APP0, COMMENT, FRAMES, PROGRESSIVE, SOS, next_segment, segment
+from filters.images.jpeg import ADOBE, APP0, COMMENT, FRAMES, PROGRESSIVE, SOS, next_segment, segment
 from filters.images.jpeg_tables import AFTER_SCAN, LOOSE_BYTES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 MISSING = re.compile(
     r"Premature end of JPEG file|premature end of data segment|found marker 0x(?:d9|e.) instead of RST"
@@ -21,6 +27,36 @@ LIKE_PADDING = 2  # bytes at the end of a scan's data that may look like the pad
 MARKS = 16  # APP0 to APP15
 MOST_CUTS = 2  # scans of one file that may have such bytes; each costs a decode, and hostile files have slow ones
 WHOLE_SEQUENTIAL = b"\0\x3f\0"  # what a sequential scan's header must end with; decoders do not look at it
+SCALES = (8, 4, 2, 1)
+JFIF_VERSION = b"JFIF\0\1\1"
+ADOBE_COLOURS = 11  # the byte of Adobe's mark that says how three components are coded: 0 as RGB, 1 as YCbCr
+MOST_AT_ONCE = 1 << 24
+"""Pixels above which a JPEG is read twice, for warnings and for what it shows: an array of them is a second copy."""
+
+
+def scale_of(size: tuple[int, int], wanted: tuple[int, int]) -> int:
+    """Return the 8, 4, 2 or 1 by which Pillow's `draft` divides a JPEG's size (width, height) where it is asked for
+    another."""
+    least = min(size[0] // max(1, wanted[0]), size[1] // max(1, wanted[1]))
+    return next((scale for scale in SCALES if least >= scale), 1)
+
+
+def clean_pixels(pixels: bytes, size: tuple[int, int], scale: int) -> "Pixels | None":
+    """Return the RGB pixels, (height, width, 3), of a JPEG of three components of which libjpeg warns of nothing.
+
+    `size`: width and height as coded, which are divided by `scale`. The pixels are those that Pillow makes of the same
+    scans. None where anything is said, or the picture is too large: `whole_scans` judges it then.
+    """
+    import simplejpeg
+
+    width, height = (-(-side // scale) for side in size)
+    if width * height > MOST_AT_ONCE:
+        return None
+    try:
+        found = simplejpeg.decode_jpeg(_bare(pixels, has_colour=True)[0], "RGB", False, False, height, width, 1)
+    except ValueError:
+        return None
+    return found if found.shape == (height, width, 3) else None
 
 
 def whole_scans(pixels: bytes) -> tuple[bytes, bool]:
@@ -68,12 +104,12 @@ def _warning(pixels: bytes, marks: int = 1) -> str:
     return ""
 
 
-def _bare(pixels: bytes, marks: int = 1) -> tuple[bytes, int]:
+def _bare(pixels: bytes, marks: int = 1, *, has_colour: bool = False) -> tuple[bytes, int]:
     """Return (the same scans without what libjpeg warns of in vain, number of components).
 
-    Marks of JFIF and Adobe in a version of their own, and a sequential scan's needless parameters, change no pixel. An
-    empty segment behind each scan, APP0 to APP15 in turn, each for `marks` scans, says in a warning which scan it is
-    about.
+    Marks of JFIF and Adobe in a version of their own, and a sequential scan's needless parameters, change no pixel;
+    with `has_colour` what the marks say of three components stays. An empty segment behind each scan, APP0 to APP15 in
+    turn, each for `marks` scans, says in a warning which scan it is about.
     """
     parts, at, colours, sequential, scans = [pixels[:2]], 2, 0, False, 0
     try:
@@ -89,11 +125,22 @@ def _bare(pixels: bytes, marks: int = 1) -> tuple[bytes, int]:
                 scans, end = scans + 1, stop
             elif not APP0 <= marker <= APP0 + 15 and marker != COMMENT:
                 parts.append(pixels[at:end])
+            elif has_colour:
+                parts.append(_colours(marker, body))
             at = end
             if at >= len(pixels):
                 return b"".join(parts), colours
     except ImageFault:
         return b"".join([*parts, pixels[at:]]), colours
+
+
+def _colours(marker: int, body: bytes) -> bytes:
+    """Return JFIF's or Adobe's mark in the form that libjpeg knows, b"" for any other segment."""
+    if marker == APP0 and body.startswith(b"JFIF\0"):
+        return segment(marker, JFIF_VERSION + body[len(JFIF_VERSION) :])
+    if marker == ADOBE and body.startswith(b"Adobe") and len(body) > ADOBE_COLOURS:
+        return segment(marker, body[:ADOBE_COLOURS] + bytes([min(1, body[ADOBE_COLOURS])]))
+    return b""
 
 
 def _without(pixels: bytes, count: int, marker: int, said: str) -> bytes:

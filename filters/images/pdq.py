@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.images.decode import ImageLimits, Stored, open_picture_at
+from filters.images.decode import HASHED_SIDE, ImageLimits, Stored, open_picture_at
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,7 +28,7 @@ WINDOWS = 2 * SAMPLES
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 LEAST = 5
 """Pixels of a side below which there is no hash: all of its bits are 0."""
-SIDE = 256
+SIDE = HASHED_SIDE
 """Pixels of the short side at which a picture is decoded at least, where it has them: of photographs less than a bit of
 256 then differs in the mean from the hash at full size, at half of that 12."""
 KNOWN_SIDES = 4096

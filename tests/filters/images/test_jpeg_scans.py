@@ -7,13 +7,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+import simplejpeg
+from PIL import Image, JpegImagePlugin
 
 from filters.images.decode import ImageLimits, store
 from filters.images.header import ImageFault
 from filters.images.jpeg import outline
-from filters.images.jpeg_scans import MOST_CUTS, whole_scans
+from filters.images.jpeg_scans import MOST_CUTS, clean_pixels, scale_of, whole_scans
 from filters.images.jpeg_tables import LOOSE_BYTES
+from filters.images.pdq import pdq_of, pdq_of_jpeg
 from tests.support.picture_files import encode, reason
 
 EOI = b"\xff\xd9"
@@ -220,3 +222,56 @@ def test_no_alarm_is_false() -> None:
                 alarms += [(size, flags)] * (store(data.tobytes(), ANY).jpeg != data.tobytes())
                 count += 1
     assert (alarms, count) == ([], 10 * (108 + 3 + 24))
+
+
+def drafted(data: bytes, wanted: tuple[int, int]) -> Image.Image:
+    picture = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    picture.draft("", wanted)
+    return picture
+
+
+@pytest.mark.parametrize(
+    "options",
+    [*WAYS, {"subsampling": 1}, {"subsampling": "4:1:1"}, {"keep_rgb": True, "subsampling": 0}],
+)
+def test_what_is_read_for_warnings_are_the_pixels_that_pillow_shows(options: dict[str, Any]) -> None:
+    check_pixels(encode(noise(161, 123), "JPEG", **options))
+
+
+def test_so_of_a_sampling_that_pillow_does_not_write() -> None:
+    check_pixels(simplejpeg.encode_jpeg(np.asarray(noise(161, 123)), 90, "RGB", "440"))
+
+
+def check_pixels(data: bytes) -> None:
+    pixels = outline(data).pixels
+    for wanted, scale in (((161, 123), 1), ((81, 62), 1), ((80, 61), 2), ((54, 41), 2), ((40, 30), 4), ((9, 7), 8)):
+        assert scale_of((161, 123), wanted) == scale
+        found = clean_pixels(pixels, (161, 123), scale)
+        assert found is not None
+        np.testing.assert_array_equal(found, np.asarray(drafted(pixels, wanted)))
+    assert clean_pixels(pixels[: len(pixels) // 2] + EOI, (161, 123), 1) is None
+    assert clean_pixels(pixels[:-2] + bytes(80) + EOI, (161, 123), 1) is None
+    assert clean_pixels(pixels, (161, 124), 1) is None
+
+
+def test_marks_in_versions_of_their_own_change_no_colour() -> None:
+    coded_as_rgb = outline(encode(noise(), "JPEG", keep_rgb=True, subsampling=0)).pixels
+    data = outline(jpeg()).pixels
+    later = data.replace(b"JFIF\0\1\1", b"JFIF\0\7\7")
+    adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"
+    for pixels in (data, later, coded_as_rgb, *(data[:2] + adobe + bytes([way]) + data[20:] for way in (0, 1, 2, 9))):
+        found = clean_pixels(pixels, (96, 80), 1)
+        assert found is not None
+        np.testing.assert_array_equal(found, np.asarray(drafted(pixels, (96, 80))))
+
+
+def test_a_picture_is_decoded_once_for_warnings_pixels_and_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(Image.effect_noise((560, 300), 40).convert("RGB"), "JPEG", quality=90)
+    kept, made = store(data, ANY), store(data, ImageLimits(store_side=280))
+    assert pdq_of(kept, data, ANY) == pdq_of_jpeg(kept.jpeg)
+    monkeypatch.setattr("filters.images.jpeg_scans.MOST_AT_ONCE", 0)  # read twice, by two decoders
+    assert (store(data, ANY), store(data, ImageLimits(store_side=280))) == (kept, made)
+    monkeypatch.undo()
+    monkeypatch.setattr("filters.images.decode.whole", lambda _: pytest.fail("judged apart"))
+    monkeypatch.setattr("filters.images.decode._load", lambda *_: pytest.fail("decoded again"))
+    assert (store(data, ANY), store(data, ImageLimits(store_side=280))) == (kept, made)
