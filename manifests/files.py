@@ -90,10 +90,13 @@ def finished(folder: Path, pattern: str) -> list[Path]:
 
 
 def sweep(root: Path) -> int:
-    """Remove what dead attempts left below `root`; return how many files that were."""
-    for folder in [path for path in root.glob(f"{TEMPORARY}*") if path.is_dir()]:
-        shutil.rmtree(folder, ignore_errors=True)
-    leftovers = [here / name for here, _, files in walk(root) for name in files if name.startswith(TEMPORARY)]
+    """Remove what dead attempts left below `root`, files and folders; return how many files that were."""
+    leftovers: list[Path] = []
+    for here, names, files in walk(root):
+        for folder in [here / name for name in names if name.startswith(TEMPORARY)]:
+            shutil.rmtree(folder, ignore_errors=True)
+        names[:] = [name for name in names if not name.startswith(TEMPORARY)]
+        leftovers += [here / name for name in files if name.startswith(TEMPORARY)]
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)

@@ -1,13 +1,27 @@
-"""Cut the rows that a step works on into shards, as small tables written before any worker starts."""
+"""Cut the rows that a step works on into shards, as small tables written before any worker starts.
 
+A plan is a folder: a table a shard, and a note of the sha256 of each and of what they were made from. It is made beside
+the one before and takes its place by two renames, so that a kill leaves the one or the other, whole.
+"""
+
+import os
+import secrets
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
 from manifests.checksums import sha256_file
-from manifests.files import write_json, write_table
+from manifests.files import TEMPORARY, FormatError, digest_of, finished, read_field, read_json, write_json, write_table
 from manifests.layout import PLAN
+
+BEFORE = f"{TEMPORARY}before-"
+"""Beside the plans: the plan of a step that a new one is taking the place of."""
+FRESH = f"{TEMPORARY}fresh-"
+"""Beside the plans: one that is being made; the next holder of the run folder sweeps what a kill leaves of it."""
+Planned = list[tuple[str, Path, str]]
+"""Name, path and sha256 of each table, in order."""
 
 
 def plan_folder(root: Path, step: str) -> Path:
@@ -15,22 +29,112 @@ def plan_folder(root: Path, step: str) -> Path:
     return root / "manifests" / "plan" / step
 
 
-def write_plan(root: Path, step: str, tables: Iterable[tuple[str, pa.Table]]) -> list[tuple[str, Path, str]]:
-    """Write the planned tables, drop those of an earlier plan, and return (name, path, sha256) of each."""
+def resting_folder(root: Path, step: str) -> Path:
+    """Return the folder that holds a step's plan: beside its place where a kill stopped a swap between its two
+    renames."""
     folder = plan_folder(root, step)
-    written = []
-    for name, table in tables:
-        path = folder / f"{name}.parquet"
-        write_table(path, table)
-        written.append((name, path, sha256_file(path)))
-    keep = {path for _, path, _ in written}
-    for path in folder.glob("*.parquet"):
-        if path not in keep:
-            path.unlink()
-    note_plan(folder, {path.name: sha256 for _, path, sha256 in written})
-    return written
+    before = folder.with_name(f"{BEFORE}{step}")
+    return before if before.exists() and not folder.exists() else folder
 
 
-def note_plan(folder: Path, files: dict[str, str]) -> None:
-    """Write what a step's plan holds: name -> sha256 of its tables, in order."""
-    write_json(folder / PLAN, {"step": folder.name, "files": files}, sealed=True)
+def planned_tables(root: Path, step: str) -> list[Path]:
+    """Return the tables of a step's plan, by name."""
+    return finished(resting_folder(root, step), "*.parquet")
+
+
+def plan_digest(root: Path, step: str) -> str:
+    """Return a digest of the bytes of a step's plan, "" where it has no whole note."""
+    try:
+        return digest_of(list(read_field(resting_folder(root, step) / PLAN, "files", dict).items()))
+    except (OSError, FormatError):
+        return ""
+
+
+def write_plan(root: Path, step: str, tables: Iterable[tuple[str, pa.Table]], made_from: str = "") -> Planned:
+    """Write the planned tables in the place of an earlier plan, and return (name, path, sha256) of each.
+
+    `made_from`: a digest of everything that the tables depend on. Where the plan that is there was made from the same,
+    and is whole, it stands: `tables` is not asked for its first one.
+    """
+    folder = plan_folder(root, step)
+    _settle(folder)
+    if made_from and (standing := _standing(folder, made_from)) is not None:
+        return standing
+    fresh = folder.with_name(f"{FRESH}{os.getpid()}-{secrets.token_hex(4)}-{step}")
+    try:
+        files = {}
+        for name, table in tables:
+            path = fresh / f"{name}.parquet"
+            write_table(path, table)
+            files[path.name] = sha256_file(path)
+        note_plan(fresh, files, made_from, step)
+        _swap(folder, fresh)
+    finally:
+        _clear(fresh)
+    return _listed(folder, files)
+
+
+def note_plan(folder: Path, files: dict[str, str], made_from: str = "", step: str = "") -> None:
+    """Write what a step's plan holds: name -> sha256 of its tables, in order, and what they were made from.
+
+    Without `made_from` the plan is made anew by the next run. `step`: whose it is, where its folder is not called so.
+    """
+    made = {"made_from": made_from} if made_from else {}
+    write_json(folder / PLAN, {"step": step or folder.name, "files": files, **made}, sealed=True)
+
+
+def settle_plans(root: Path) -> None:
+    """End every swap of plans that a kill stopped: where no plan is in the place of the one before, that goes back."""
+    for before in sorted((root / "manifests" / "plan").glob(f"{BEFORE}*")):
+        _settle(before.with_name(before.name.removeprefix(BEFORE)))
+
+
+def _settle(folder: Path) -> None:
+    before = folder.with_name(f"{BEFORE}{folder.name}")
+    if not before.exists():
+        return
+    if folder.exists():
+        _clear(before)
+    else:
+        os.replace(before, folder)
+
+
+def _swap(folder: Path, fresh: Path) -> None:
+    if folder.exists():
+        os.replace(folder, folder.with_name(f"{BEFORE}{folder.name}"))
+    try:
+        os.replace(fresh, folder)
+    finally:
+        _settle(folder)
+
+
+def _clear(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _listed(folder: Path, files: dict[str, str]) -> Planned:
+    return [(name.removesuffix(".parquet"), folder / name, sha256) for name, sha256 in files.items()]
+
+
+def _standing(folder: Path, made_from: str) -> Planned | None:
+    """Return the plan that is there if it was made from this and is whole; None where it must be made.
+
+    A table that is no younger than the note, which is written last, is what the note says; others are measured.
+    """
+    try:
+        note = read_json(folder / PLAN)
+        files = note.get("files")
+        if note.get("made_from") != made_from or note.get("step") != folder.name or not isinstance(files, dict):
+            return None
+        with os.scandir(folder) as entries:
+            written = {entry.name: entry.stat().st_mtime_ns for entry in entries}
+        if written.keys() != {*files, PLAN}:
+            return None
+        younger = [name for name, at in written.items() if name != PLAN and at > written[PLAN]]
+        whole = all(sha256_file(folder / name) == files[name] for name in younger)
+    except (OSError, FormatError):
+        return None
+    return _listed(folder, files) if whole else None

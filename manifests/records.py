@@ -13,6 +13,7 @@ from manifests.journal import STEP, FileRecord, ShardRecord, is_note, parse_reco
 from manifests.layout import PLAN, PLANNED, SINGLE, owner
 from manifests.lineage import FOLDER
 from manifests.manifest import DIGESTS, Manifest
+from manifests.plans import BEFORE, FRESH, resting_folder
 from manifests.recipe_file import read_headed
 from manifests.regular_files import read_plain
 
@@ -227,18 +228,20 @@ def _is_record(path: Path) -> bool:
 
 def _plans(records: Records) -> None:
     place = records.root / "manifests" / "plan"
-    for folder in sorted({*place.glob("*/"), *(place / step for step in PLANNED if records.journal.get(step))}):
-        entry = records.shaped(folder / PLAN, folder.name, partial(_is_plan, step=folder.name))
+    there = {path.name.removeprefix(BEFORE) for path in place.glob("*/") if not path.name.startswith(FRESH)}
+    for step in sorted({*there, *(step for step in PLANNED if records.journal.get(step))}):
+        folder = resting_folder(records.root, step)
+        entry = records.shaped(folder / PLAN, step, partial(_is_plan, step=step))
         for path in finished(folder, "*.parquet"):
             records.known.add(path.relative_to(records.root).as_posix())
         for name, sha256 in (entry or {}).get("files", {}).items():
             file = FileRecord((folder / name).relative_to(records.root).as_posix(), str(sha256), -1)
-            records.claims[file.path] = Claim(file, "its plan", folder.name)
+            records.claims[file.path] = Claim(file, "its plan", step)
         if entry is not None:
             listed = set(entry["files"])
-            records.plans[folder.name] = {name.removesuffix(".parquet") for name in listed}
+            records.plans[step] = {name.removesuffix(".parquet") for name in listed}
             for path in [path for path in finished(folder, "*.parquet") if path.name not in listed]:
-                records.find(path, "foreign", "its plan does not name it", folder.name)
+                records.find(path, "foreign", "its plan does not name it", step)
 
 
 def _is_plan(entry: Mapping[str, Any], step: str) -> bool:

@@ -154,6 +154,12 @@ def read_tombstones(root: Path) -> Tombstones:
     return Tombstones(read_table(path) if path.exists() else TABLE.empty_table())
 
 
+def tombstones_sha256(root: Path) -> str:
+    """Return the sha256 in hex of a run's tombstones, "" where it has none: what plans that leave gaps depend on."""
+    path = root / TOMBSTONES
+    return sha256_file(path) if path.exists() else ""
+
+
 def note_tombstones(root: Path) -> None:
     """Journal what the bytes of the tombstones are."""
     file, rows = FileRecord.of(root, root / TOMBSTONES), read_table(root / TOMBSTONES, ["kind"]).num_rows

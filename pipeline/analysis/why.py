@@ -13,7 +13,7 @@ from filters.url_forms import ENCODED, PLAIN, place_forms
 from filters.verdicts import evaluate
 from manifests.files import FormatError
 from manifests.journal import records_of
-from manifests.plans import plan_folder
+from manifests.plans import planned_tables
 from manifests.query import connect, files_sql
 from manifests.reasons import WITHOUT_ROW
 from manifests.tombstones import read_tombstones
@@ -257,7 +257,7 @@ def _sidecars(root: Path, row: dict[str, Any]) -> Iterator[str]:
                 yield f"  {step:<9} {found[0]}: " + ", ".join(
                     f"{name} {value}" for name, value in zip(columns, found[1:], strict=True)
                 )
-    shards = sorted(plan_folder(root, "pack").glob("*.parquet"))
+    shards = planned_tables(root, "pack")
     if shards and records_of(root, "pack"):
         with connect(root) as connection:
             query = f"SELECT parse_filename(filename, true) FROM {files_sql(shards)} WHERE uid = ? ORDER BY 1"

@@ -13,6 +13,7 @@ import tomli_w
 
 from manifests.files import FormatError, read_field, sweep, write_bytes, write_json
 from manifests.lineage import lost
+from manifests.plans import settle_plans
 from manifests.recipe_file import headed, read_headed
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.transaction import ASKED, finish
@@ -75,6 +76,7 @@ def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
         raise RecipeError(f"output.root: cannot make the run folder {str(root)!r} ({error.strerror})") from error
     with _open_lock(root) as file:
         _take(file, root)
+        settle_plans(root)
         sweep(root)
         if finish(root):
             print(f"{root}: finished a removal that was interrupted", file=sys.stderr)

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from captioning.base import build_captioner, captioner_settings, captioner_weights
 from manifests.files import digest_of, read_table, write_table
-from manifests.journal import ShardRecord, kept_by_kind, records_of
+from manifests.journal import ShardRecord, kept_by_kind, records_of, upstream
 from manifests.plans import write_plan
 from manifests.tables import CAPTIONED
 from manifests.weights import WeightsFile
@@ -21,6 +21,9 @@ from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
+
+PLANNING = 1
+"""Raised when the same rows are planned in another way."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,14 @@ class CaptionStep(Step):
 
     def plan(self) -> list[Unit]:
         """Write who is to be captioned to `manifests/plan/caption/`."""
-        tables = [
+        tables = (
             (f"{name}-{shard}", table)
             for name, tiers in self.captioners().items()
             for shard, table in kept_by_shard(self.root, tiers)
-        ]
+        )
+        planned_from = digest_of([self.name, PLANNING, list(self.captioners().items()), upstream(self.root, "decide")])
         units = []
-        for name, path, sha256 in write_plan(self.root, self.name, tables):
+        for name, path, sha256 in write_plan(self.root, self.name, tables, planned_from):
             captioner, _, shard = name.rpartition("-")
             reads = {
                 "plan": path.relative_to(self.root).as_posix(),

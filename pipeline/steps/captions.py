@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from manifests.journal import records_of
-from manifests.plans import plan_folder
+from manifests.plans import planned_tables
 from manifests.query import files_sql
 from manifests.tables import SAID
 
@@ -18,7 +18,7 @@ def sidecars(root: Path, step: str, of: str) -> list[Path]:
 def texts_sql(root: Path, captioner: str | None) -> str:
     """Return SQL of (uid, url, text, top_caption, said) of every fetched pair; `said` holds this captioner's texts,
     null without any."""
-    planned = files_sql(sorted(plan_folder(root, "fetch").glob("*.parquet")))
+    planned = files_sql(planned_tables(root, "fetch"))
     captions = sidecars(root, "caption", captioner) if captioner else []
     if not captions:
         return (

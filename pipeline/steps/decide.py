@@ -14,7 +14,7 @@ from filters.survivors import WORTH, verdicts
 from filters.verdicts import MARKS, RuleSet, final_fates, flags, names_of, reasons_of
 from manifests.files import read_schema, write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
-from manifests.plans import plan_folder
+from manifests.plans import planned_tables
 from manifests.query import connect, files_sql
 from manifests.schema import COLUMNS, DECODED, DETECTED, DIGESTS, SCORES, schema
 from manifests.tombstones import BY_TOMBSTONE, read_tombstones
@@ -195,7 +195,7 @@ def _attempts(root: Path) -> str:
 def _facts_sql(root: Path, values: Values, texts: list[str]) -> str:
     """Return SQL of what is known of each planned row, in the input's order; its parameters are the origins."""
     planned = _parquet(
-        sorted(plan_folder(root, "fetch").glob("*.parquet")),
+        planned_tables(root, "fetch"),
         _ddl("uid", "source", "source_row", *TEXTS, *DECODED, *DETECTED, *SCORES),
     )
     heads = [name for name, sources in values.items() if sources[-1].sql.startswith("c.")]

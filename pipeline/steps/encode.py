@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 
 from filters.images.decode import ImageFault, ImageLimits, open_picture
 from manifests.files import FormatError, canonical_json, digest_of, parsing, read_schema, read_table, write_table
-from manifests.journal import ShardRecord, records_of
+from manifests.journal import ShardRecord, records_of, upstream
 from manifests.plans import write_plan
 from manifests.recipe_file import read_headed
 from manifests.tables import ENCODED
-from manifests.tombstones import read_tombstones
+from manifests.tombstones import read_tombstones, tombstones_sha256
 from manifests.uid import uid_hash
 from manifests.weights import STAND_IN, WeightsError, WeightsFile
 from pipeline.execution.decode_pool import Decoders, Pair
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tokenize_shards.agreement import Agreement
     from tokenize_shards.encode import Encoder
 
+PLANNING = 1
+"""Raised when the same rows are planned in another way."""
 FINGERPRINT = "tessera_tokenizer"
 """Parquet metadata: sha256 over the tokenizer's tensors."""
 ROW_GROUP_ROWS = 512
@@ -129,10 +131,10 @@ class Encode(Step):
 
     def plan(self) -> list[Unit]:
         """Write who is to be encoded to `manifests/plan/encode/`."""
-        tables = [(f"{tier}-{shard}", table) for tier in self.recipe.tier for shard, table in self._chosen(tier)]
+        tables = ((f"{tier}-{shard}", table) for tier in self.recipe.tier for shard, table in self._chosen(tier))
         units = []
         made_by = {tier: self.made_by(tier) for tier in self.recipe.tier}
-        for name, path, sha256 in write_plan(self.root, self.name, tables):
+        for name, path, sha256 in write_plan(self.root, self.name, tables, self._planned_from()):
             tier, _, shard = name.rpartition("-")
             reads = {
                 "plan": path.relative_to(self.root).as_posix(),
@@ -142,6 +144,13 @@ class Encode(Step):
             }
             units.append(Unit(name, reads, digest_of([sha256, shard_content(self.root, shard), made_by[tier]])))
         return units
+
+    def _planned_from(self) -> str:
+        most = [(tier, section.max_pairs) for tier, section in self.recipe.tier.items()]
+        drawn = (
+            [self.recipe.pretokenize.seed, tombstones_sha256(self.root)] if any(n is not None for _, n in most) else []
+        )
+        return digest_of([self.name, PLANNING, most, drawn, upstream(self.root, "decide")])
 
     def _chosen(self, tier: str) -> list[tuple[str, pa.Table]]:
         shards = list(kept_by_shard(self.root, [tier]))

@@ -15,7 +15,7 @@ from filters.digest_lists import DigestLists
 from filters.tombstones import digests
 from manifests.files import read_schema, read_table
 from manifests.journal import records_of
-from manifests.plans import plan_folder
+from manifests.plans import planned_tables
 from manifests.query import connect, files_sql
 from manifests.tables import MARKS, MATCHES
 from manifests.tombstones import BY_TOMBSTONE, read_tombstones
@@ -167,7 +167,7 @@ def _embedded(recipe: Recipe, root: Path) -> tuple[list[str], Array]:
 def _eval_prompts(recipe: Recipe, root: Path) -> Iterator[tuple[bytes, str, str, str]]:
     """Yield the matches of alt texts and captions of all fetched rows."""
     prompts = evaluation_prompts(recipe)
-    plans = sorted(plan_folder(root, "fetch").glob("*.parquet"))
+    plans = planned_tables(root, "fetch")
     if prompts is None or not plans:
         return
     with connect(root) as connection:
@@ -189,7 +189,7 @@ def frequent_hashes(root: Path, least: int) -> tuple[list[dict[str, Any]], Array
     A placeholder is one picture under `least` different URLs and as many different texts, and more; 0 makes none.
     """
     scores = [root / record.files[0].path for record in records_of(root, "score")]
-    plans = sorted(plan_folder(root, "fetch").glob("*.parquet"))
+    plans = planned_tables(root, "fetch")
     if not scores or not plans:
         return [], np.zeros(0, np.uint64)
     with connect(root) as connection:

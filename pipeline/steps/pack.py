@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from manifests.files import digest_of, parsing, read_schema, read_table
-from manifests.journal import FileRecord, ShardRecord, kept_by_kind, records_of
+from manifests.journal import FileRecord, ShardRecord, kept_by_kind, records_of, upstream
 from manifests.lineage import origin
 from manifests.manifest import Manifest
-from manifests.plans import write_plan
+from manifests.plans import plan_digest, write_plan
 from manifests.query import connect, files_sql
 from manifests.shards import index_path, write_shard
 from manifests.tables import PACKED
-from manifests.tombstones import read_tombstones
+from manifests.tombstones import read_tombstones, tombstones_sha256
 from manifests.uid import uid_hash, uid_hash_sql
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Step, Unit
@@ -31,6 +31,8 @@ from pipeline.steps.t5 import T5
 from tokenize_shards.catalog import VQ_SPECS
 from tokenize_shards.samples import Tokenizer, sample_parts
 
+PLANNING = 1
+"""Raised when the same samples are planned in another way."""
 OVERHEAD_BYTES = 6 * 1024
 """At most of a sample beside its codes, captions and features: tar headers and their padding, .npy headers, the rest of
 the JSON."""
@@ -79,21 +81,31 @@ class Pack(Step):
 
     def plan(self) -> list[Unit]:
         """Write the packed order to `manifests/plan/pack/`."""
-        tables = [
+        tables = (
             (f"{tier}-{number:05d}", table)
             for tier in self.recipe.tier
             for number, table in enumerate(self._order(tier))
-        ]
+        )
         contents = {record.shard: record.content for record in records_of(self.root, "encode")}
         features = {record.shard: record.content for record in records_of(self.root, "t5")}
-        units = []
-        for name, path, sha256 in write_plan(self.root, self.name, tables):
+        units, parent = [], self.parent
+        for name, path, sha256 in write_plan(self.root, self.name, tables, self._planned_from()):
             tier, _, number = name.rpartition("-")
             encoded = sources(read_table(path, ["encoded"]))
             reads = {"plan": path.relative_to(self.root).as_posix(), "tier": tier, "number": number}
             read = [[contents[shard], features.get(shard)] for shard in encoded]
-            units.append(Unit(name, reads, digest_of([sha256, read, self.parent])))
+            units.append(Unit(name, reads, digest_of([sha256, read, parent])))
         return units
+
+    def _planned_from(self) -> str:
+        values = self.recipe.pretokenize
+        tiers = [[name, tier.caption, self._weights(name)] for name, tier in self.recipe.tier.items()]
+        read = [
+            upstream(self.root, "encode", "t5", "caption"),
+            plan_digest(self.root, "fetch"),
+            tombstones_sha256(self.root),
+        ]
+        return digest_of([self.name, PLANNING, values.shard_rows, values.shard_bytes, values.seed, tiers, read])
 
     def _order(self, tier: str) -> Iterator[pa.Table]:
         encoded = self._encoded(tier)

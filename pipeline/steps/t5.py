@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, digest_of, parsing, read_table, writing
-from manifests.journal import FileRecord, ShardRecord, records_of
-from manifests.plans import write_plan
+from manifests.journal import FileRecord, ShardRecord, records_of, upstream
+from manifests.plans import plan_digest, write_plan
 from manifests.query import connect, files_sql
 from manifests.schema import schema
 from manifests.tables import DRAW, FEATURES
@@ -31,6 +31,8 @@ from pipeline.steps.worker_loop import Earlier, Rows, WorkerLoop, complete
 from tokenize_shards.samples import captions_of, finite_numbers
 from tokenize_shards.text import MAX_TOKENS, T5Features, check_t5, t5_weights
 
+PLANNING = 1
+"""Raised when the same captions are planned in another way."""
 PLANNED = pa.schema([*schema("uid"), DRAW, pa.field("caption", pa.string())])
 CHUNK = 256  # rows encoded and written at a time: 60 MB of flan-t5-xl's
 ROW_GROUP_ROWS = 8
@@ -88,12 +90,22 @@ class T5(Step):
         if not self.wanted:
             return []
         shards = (shard for tier in self.recipe.tier for shard in self._captions(tier))
-        planned = write_plan(self.root, self.name, shards)
+        planned = write_plan(self.root, self.name, shards, self._planned_from())
         reads = {"made_by": self.own_key}
         return [
             Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, digest_of([sha256]))
             for name, path, sha256 in planned
         ]
+
+    def _planned_from(self) -> str:
+        captioners = [(tier, section.caption) for tier, section in self.recipe.tier.items()]
+        texts = [
+            captioners,
+            self.recipe.pretokenize.t5_caption,
+            upstream(self.root, "caption"),
+            plan_digest(self.root, "fetch"),
+        ]
+        return digest_of([self.name, PLANNING, upstream(self.root, "encode"), texts])
 
     def plan_notes(self, units: Sequence[Unit]) -> list[str]:
         """Say what the features will take, from the lengths of the planned captions in characters."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from manifests.files import read_json
 from manifests.manifest import Manifest
 from manifests.schema import DIGESTS
 from manifests.verify import verify_run
@@ -70,7 +71,11 @@ def test_a_whole_run_is_whole_and_nothing_runs_again(old, tmp_path):
     assert digests(tmp_path / "run") == digests(old["whole"])
     assert steps_keys(tmp_path / "run") == steps_keys(old["whole"])
     assert is_whole(tmp_path / "run")
-    assert differing(tmp_path / "run", old["whole"]) == ["manifests/recipe.json", "recipe.toml"]  # another output.root
+    notes = [f"manifests/plan/{step}/plan.json" for step in ("caption", "encode", "fetch", "pack")]
+    others = [*notes, "manifests/recipe.json", "recipe.toml"]  # what plans are made from is noted; another output.root
+    assert differing(tmp_path / "run", old["whole"]) == others
+    for note in notes:
+        assert read_json(tmp_path / "run" / note)["files"] == read_json(old["whole"] / note)["files"]
 
 
 def without_digests(root: Path, folder: str) -> list[dict[str, object]]:

@@ -50,7 +50,10 @@ def test_sweep_takes_only_leftovers(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / ".tmp-host-1-ab-x.tar").write_bytes(b"half")
     (tmp_path / "kept.tar").write_bytes(b"whole")
+    (tmp_path / "deep" / ".tmp-fresh").mkdir()
+    (tmp_path / "deep" / ".tmp-fresh" / "a.parquet").write_bytes(b"half of a plan")
     assert sweep(tmp_path) == 1
+    assert list((tmp_path / "deep").iterdir()) == []
     assert (tmp_path / "kept.tar").exists()
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from filters.tombstones import url_digests
 from manifests.files import read_present, read_table
 from manifests.journal import records_of
-from manifests.plans import plan_folder
+from manifests.plans import planned_tables
 from manifests.schema import DIGESTS
 from pipeline.execution.redact_aside import PAIRS, files_aside
 from pipeline.execution.step import Step
@@ -79,7 +79,7 @@ def _rows_of_uids(root: Path, uids: Collection[bytes], packed: dict[bytes, dict[
     }
     planned = {
         (row["source"], row["source_row"]): path.stem
-        for path in sorted(plan_folder(root, "fetch").glob("*.parquet"))
+        for path in planned_tables(root, "fetch")
         for row in _rows(path, uids, ["uid", "source", "source_row"])
     }
     finals = [root / file.path for record in records_of(root, "decide") for file in record.files]

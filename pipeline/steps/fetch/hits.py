@@ -17,7 +17,7 @@ from filters.url_forms import place_forms
 from manifests.aside import ASIDE, UNDER_WAY
 from manifests.files import FormatError, read_schema, read_table
 from manifests.journal import records_of
-from manifests.plans import plan_folder
+from manifests.plans import planned_tables
 from manifests.tombstones import TABLE, read_tombstones, value_digest, write_tombstones
 from manifests.transaction import changes, commit
 from manifests.working_copy import link, working_copy
@@ -138,7 +138,7 @@ def _tombstones(root: Path, aside: Mapping[bytes, Row], places: list[Row], urls:
     for each row that only what was set aside held, and for each URL: its later rows are not asked for."""
     uids = pa.array(sorted({row["uid"] for row in places}), pa.binary(16))
     shards: dict[tuple[str, int], str] = {}
-    for path in sorted(plan_folder(root, "fetch").glob("*.parquet")):
+    for path in planned_tables(root, "fetch"):
         table = read_table(path, ["uid", "source", "source_row"])
         for row in table.filter(pc.is_in(table["uid"], value_set=uids)).to_pylist():
             shards[row["source"], row["source_row"]] = path.stem

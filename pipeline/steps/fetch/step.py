@@ -16,12 +16,12 @@ from filters.fetch.config import require_packages
 from filters.fetch.img2dataset import LACKS, missing
 from filters.fetch.optout import FORMER, LATER
 from filters.images.decode import ImageLimits
-from manifests.files import FormatError, read_schema, write_json
-from manifests.journal import FileRecord, ShardRecord, records_of
+from manifests.files import FormatError, digest_of, read_schema, write_json
+from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.plans import write_plan
 from manifests.query import connect, files_sql
 from manifests.schema import CARRIED, schema
-from manifests.tombstones import read_tombstones
+from manifests.tombstones import read_tombstones, tombstones_sha256
 from manifests.working_copy import links_in_the_way
 from pipeline.execution.redaction import RemovedRows, need_whole
 from pipeline.execution.step import Step, Unit
@@ -38,6 +38,8 @@ from pipeline.steps.fetch.worker import FetchWorker
 from pipeline.steps.sharding import one_batch_each, regroup, without_gaps
 
 PLANNED = ("uid", "source", "source_row", "url", *CARRIED)
+PLANNING = 1
+"""Raised when the same input is cut into other shards."""
 PACE = {"host_connections", "host_rate", "max_crawl_delay_s", "max_wait_s", "breaker_faults", "breaker_rest_s"}
 NOT_IN_DIGEST = {"connect_to", "concurrency", "user_agent", "retries", *PACE}
 ADDED: dict[str, Any] = {"keep_metadata": False, "robots_4xx": "allow"}
@@ -68,13 +70,18 @@ class Fetch(Step):
     def plan(self) -> list[Unit]:
         """Write the shards' rows to `manifests/plan/fetch/`."""
         ledgers = [self.root / record.files[0].path for record in records_of(self.root, "select")]
-        planned = write_plan(self.root, self.name, self._shards(ledgers)) if ledgers else []
+        planned = write_plan(self.root, self.name, self._shards(ledgers), self._planned_from()) if ledgers else []
         reads = {"made_by": self.own_key}
         units = [
             Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, sha256)
             for name, path, sha256 in planned
         ]
         return with_retries(self, units)
+
+    def _planned_from(self) -> str:
+        batches = input_batches(self.root).to_pydict()
+        read = [upstream(self.root, "select"), batches, tombstones_sha256(self.root)]
+        return digest_of([self.name, PLANNING, self.recipe.fetch.shard_rows, *read])
 
     def _shards(self, ledgers: list[Path]) -> Iterator[tuple[str, pa.Table]]:
         gaps = read_tombstones(
