@@ -22,6 +22,8 @@ STAGES = ("filter", "caption", "pretokenize")
 SCRIPT = """
 import json, os, shutil, signal, sys, traceback
 from pathlib import Path
+import torch
+from transformers import LlavaForConditionalGeneration
 import pipeline.pending
 from manifests.manifest import Journal
 from pipeline.folder import recipe_of_run
@@ -71,7 +73,8 @@ for name, killed, *args in json.loads(sys.argv[1]):
     ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert ended == (-signal.SIGKILL if killed else 0), (name, args, ended)
 """
-"""Do one thing after the other, each in a fork of this process; every one has to end as it is said to."""
+"""Do one thing after the other, each in a fork of this process, which has imported for all of them what takes long;
+every one has to end as it is said to."""
 
 
 def has(commit: str) -> bool:
