@@ -21,6 +21,7 @@ from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages.run import StageOptions, run_stage
 from pipeline.steps.marks import frequent_hashes
+from tests.support.keep_runs import without_beam
 from tests.support.records import put_table
 from tests.support.records import uid as numbered
 from tests.support.small_web import RECIPE, jpeg, picture, write_recipe
@@ -104,6 +105,13 @@ def write_lists(folder: Path) -> str:
         + '[dedup]\nplaceholder_min = 3\nplaceholders = ["sorry.jpg"]\n[decontaminate]\nimages = ["eval"]\nprompts ='
         ' ["prompts.tsv"]\n'
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def here():
+    """Do all units in this process: nothing here depends on workers."""
+    with without_beam():
+        yield
 
 
 @pytest.fixture(scope="module")
