@@ -68,8 +68,8 @@ def crowds(rng: np.random.Generator) -> dict[str, np.ndarray]:
     for _ in range(8):
         flipped ^= np.uint64(1) << rng.integers(0, 64, len(flipped), dtype=np.uint64)
     return {
-        "a cube": np.arange(2048, dtype=np.uint64),
-        "two cubes far apart": np.concatenate([np.arange(1024, dtype=np.uint64), ~np.arange(1024, dtype=np.uint64)]),
+        "a cube": np.arange(1024, dtype=np.uint64),
+        "two cubes far apart": np.concatenate([np.arange(512, dtype=np.uint64), ~np.arange(512, dtype=np.uint64)]),
         "around one hash": flipped,
         "same first half": rng.integers(0, 2**32, 1500, dtype=np.uint64),
         "sparse, same quarter": rng.integers(0, 2**48, 1500, dtype=np.uint64),
