@@ -235,7 +235,8 @@ ROBOTS: dict[str, tuple[Behaviour, str | None]] = {
 
 
 @pytest.mark.parametrize("kind", ROBOTS)
-def test_odd_robots_txt(server: HostileServer, kind: str) -> None:
+def test_odd_robots_txt(server: HostileServer, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("filters.fetch.hosts.FIRST_WAIT_S", 0.01)  # how long a fault is waited out: test_politeness.py
     server.behaviours["/robots.txt"], reason = ROBOTS[kind]
     server.behaviours["/deny"] = text(DENY)
     (answer,) = ask(server, "http://a.example/good", deadline_s=1 if kind in ("slow", "to-silence") else 60)
