@@ -43,6 +43,7 @@ REASONS: dict[str, Reason] = {
         Reason("broken_row_group", "input", leaves_row=False),
         Reason("broken_line", "input", leaves_row=False),
         Reason("broken_tar", "input", leaves_row=False, of_fetch=True),
+        Reason("not_in_table", "input"),
         Reason("blocked_scheme", "fetch"),
         Reason("blocked_address", "fetch"),
         Reason("dns", "fetch", may_pass=True),

@@ -18,6 +18,7 @@ from manifests.query import connect, files_sql
 from manifests.reasons import WITHOUT_ROW
 from manifests.tombstones import read_tombstones
 from pipeline.execution.step import Runtime
+from pipeline.inputs.beside import NOT_IN_TABLE
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.steps.select import BATCH_ROWS, row_again
@@ -117,7 +118,7 @@ def story(recipe: Recipe, row: dict[str, Any]) -> Iterator[str]:
             yield f"  {name:<15} {value}  ({row[f'{name}_origin']})"
     if row.get("mark"):
         yield f"  mark      {row['mark']}{_detail(recipe.root, row)}"
-    if row.get("step") == "select" and row["reason"] not in WITHOUT_ROW:
+    if row.get("step") == "select" and row["reason"] not in (*WITHOUT_ROW, NOT_IN_TABLE):
         yield from _at_select(recipe, row)
     if row["shard"]:
         yield from _fetched(recipe.root, row)

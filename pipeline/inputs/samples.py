@@ -8,7 +8,7 @@ member, and nothing of their content. Otherwise 8 bytes a sample are held.
 import re
 import tarfile
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import IO, Any
@@ -61,19 +61,45 @@ class Sample:
         return len(self.parts) > HELD_PARTS or (len(self.parts) > 1 and self.held > HELD_BYTES)
 
 
-def sample_rows(url: str, name: str, mapping: Mapping[str, str], *, by_key: bool = False) -> Iterator[Row]:
+def sample_rows(
+    url: str,
+    name: str,
+    mapping: Mapping[str, str],
+    *,
+    by_key: bool = False,
+    but: Collection[str] = (),
+    seen: set[tuple[str, str]] | None = None,
+) -> Iterator[Row]:
     """Yield a row per sample, by our columns and `key`, in order; where the tar is broken a last row says so.
 
     A sample without a URL goes by its path inside the data set, `name`/KEY.ENDING; `fault` says why it cannot be used.
-    Raises BrokenTar when nothing can be read, and after the last row Apart, where `by_key` would give other rows.
+    Samples whose keys are in `but` have none: (name, ending) of their members are added to `seen`, and what comes again
+    has a row. Raises BrokenTar when nothing can be read, and after the last row Apart, where `by_key` would give other
+    rows.
     """
     tar, file = opened(url)
     with tar, file:
         keys = array("Q")
-        for sample in _samples(tar, _by_key(tar, file) if by_key else entries(tar, file), keys):
+        infos = _by_key(tar, file) if by_key else entries(tar, file)
+        if but:
+            infos = _others(infos, but, set() if seen is None else seen)
+        for sample in _samples(tar, infos, keys):
             yield from ({"key": None, FAULT: "broken_tar"},) if sample is None else _rows(sample, name, mapping)
         if not by_key and len(np.unique(np.asarray(keys, np.uint64))) < len(keys):
             raise Apart
+
+
+def _others(
+    infos: Iterator[tarfile.TarInfo], but: Collection[str], seen: set[tuple[str, str]]
+) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of samples whose key is not in `but`, up to the first dot or the last, and what has the name of
+    a member before it."""
+    for info in infos:
+        key, stem, ending = split_name(info.name)
+        if (key in but or stem in but) and (stem, ending) not in seen:
+            seen.add((stem, ending))
+        else:
+            yield info
 
 
 def _samples(tar: tarfile.TarFile, infos: Iterator[tarfile.TarInfo], keys: "array[int]") -> Iterator[Sample | None]:

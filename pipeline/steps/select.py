@@ -26,11 +26,12 @@ from manifests.weights import WeightsFile
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.redaction import RemovedRows, holds, measured_again, need_whole
 from pipeline.execution.step import Step, Unit
+from pipeline.inputs.beside import rows_beside
 from pipeline.inputs.coerce import coerce
 from pipeline.inputs.files import InputFile
 from pipeline.inputs.find import known_digests
 from pipeline.inputs.input_list import registered_files, reopen
-from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN
+from pipeline.inputs.jsonl import FAULT, FAULT_COLUMN, table_of
 from pipeline.inputs.parquet import BrokenGroup, RowGroups
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import exclusions_key, row_exclusions
@@ -94,7 +95,16 @@ class Select(Step):
                 }
                 content = digest_of([file.name, file.footer, start, stop, bound])
                 units.append(Unit(f"{len(units):05d}", reads, content))
+        for name, file in self.with_tars().items():
+            if not file.groups:  # no rows, but a tar: behind all others, whose numbers stay
+                reads = {"url": file.url, "name": name, "groups": [0, 0], "first_row": 0, "bound": bound}
+                units.append(Unit(f"{len(units):05d}", reads, digest_of([name, file.footer, 0, 0, bound])))
         return units
+
+    def with_tars(self) -> dict[str, InputFile]:
+        """Return the tables that have a tar beside them, by name."""
+        files = registered_files(self.root) if DATASETS[self.recipe.input.dataset].kind == "tar" else []
+        return {file.name: file for file in files if not (file.fault or file.made) and file.pictures.endswith(".tar")}
 
     def _bound(self, rows: int) -> int | None:
         share = self.recipe.input.sample
@@ -113,8 +123,7 @@ class Select(Step):
         return SelectWorker(self, build_rules(self.recipe), mapping, local, exclusions=named, tombstones=gone or None)
 
     def losses(self) -> list[dict[str, Any]]:
-        """Return what could not be read: whole files, outside rows_in, and row groups and files without a URL, whose
-        rows are counted as dropped."""
+        """Return what could not be read, as `lost_input` says it."""
         return lost_input(self)
 
     def redact(self, record: ShardRecord, removed: RemovedRows) -> ShardRecord:
@@ -168,6 +177,11 @@ class SelectWorker:
         """Return the hasher of this process."""
         return Uids(self.step.recipe.input.seed)
 
+    @cached_property
+    def tars(self) -> dict[str, str]:
+        """Return table's name -> the tar beside it."""
+        return {name: file.pictures for name, file in self.step.with_tars().items()}
+
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `ledger/select/NAME.parquet`."""
         path = self.step.root / "ledger" / "select" / f"{unit.name}.parquet"
@@ -207,8 +221,7 @@ class SelectWorker:
         return [theirs for theirs in dict.fromkeys(self.mapping.values()) if theirs in file.names]
 
     def _tables(self, unit: Unit, file: RowGroups, broken: set[int]) -> Iterator[pa.Table]:
-        """Yield the unit's rows, evaluated, in order. Raises BrokenGroup for a large group that is not in `broken` and
-        should be."""
+        """Yield the unit's rows, evaluated, in order. Raises BrokenGroup for a large one that should be in `broken`."""
         first_row = unit.reads["first_row"]
         for group in range(*unit.reads["groups"]):
             count = file.rows[group]
@@ -223,6 +236,18 @@ class SelectWorker:
                     held = [self._lost(unit, first_row, count)]
                 yield from held
             first_row += count
+        if unit.reads["groups"][1] == len(file.rows) and unit.reads["name"] in self.tars:
+            yield from self._beside(unit, file, first_row)
+
+    def _beside(self, unit: Unit, file: RowGroups, first_row: int) -> Iterator[pa.Table]:
+        """Yield the samples of the tar beside a table that no row of it names, behind the table's last row."""
+        name = f"{unit.reads['name'].removesuffix('.parquet')}.tar"
+        mapping = {ours: theirs for ours, theirs in self.mapping.items() if ours != FAULT}
+        found = table_of(rows_beside(self.tars[unit.reads["name"]], name, file, mapping), mapping)
+        for batch in found.to_batches(self.batch_rows):
+            columns = {**_place(unit, first_row, batch.num_rows), **self._columns(batch)}
+            yield self._evaluate(columns, unit.reads["bound"])
+            first_row += batch.num_rows
 
     def evaluated(self, unit: Unit, file: RowGroups, group: int, first_row: int) -> Iterator[pa.Table]:
         """Yield a row group's rows, batch by batch, with their fates by the rules of select."""

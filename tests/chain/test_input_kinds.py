@@ -303,6 +303,33 @@ def test_every_sample_of_a_tar_has_a_fate(tmp_path):
     assert kept == {b"words of trip 2.0 a.txt": jpeg(picture(0)), b"words of plain.txt": jpeg(picture(3))}
 
 
+def test_samples_that_the_table_beside_their_tar_lacks_have_a_fate(tmp_path):
+    """They were in no ledger and no count; so was a tar beside a table without rows."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    samples = [(f"{n}", "jpg", jpeg(picture(n)), f"picture number {n}", {}) for n in range(4)]
+    for name in ("0", "1"):
+        write_tar(folder / f"{name}.tar", *samples)
+    write_table(folder / "1.parquet", *((key, caption, "success", None) for key, _, _, caption, _ in samples[:2]))
+    pq.write_table(pq.read_table(folder / "1.parquet").slice(0, 0), folder / "0.parquet")
+    (tmp_path / "gone.txt").write_text("http://w.test/3.jpg\n")
+    recipe = write_recipe(tmp_path, "img2dataset", folder)
+    gone = f'filter.exclude=["{tmp_path}/gone.txt"]'
+    done = run_here(recipe, "filter", "--set", gone)
+    found = [(row["source"], row["source_row"], row["url"], row["reason"]) for row in finals(tmp_path / "run")]
+    assert found == [
+        *(("0.parquet", n, f"http://w.test/{n}.jpg", "not_in_table") for n in range(3)),
+        ("0.parquet", 3, "http://w.test/3.jpg", "removed"),
+        *(("1.parquet", n, f"http://w.test/{n}.jpg", None) for n in range(2)),
+        ("1.parquet", 2, "http://w.test/2.jpg", "not_in_table"),
+        ("1.parquet", 3, "http://w.test/3.jpg", "removed"),
+    ]
+    assert (made(tmp_path / "run").rows_in, made(tmp_path / "run").dropped) == (8, {"not_in_table": 4, "removed": 2})
+    assert "not_in_table" in done.stdout
+    said = pipeline_here("why", "http://w.test/2.jpg", "--out", tmp_path / "run").output
+    assert "1.parquet row 2\n  fate      dropped: not_in_table\n" in said
+
+
 def test_a_tar_that_is_cut_under_its_table(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

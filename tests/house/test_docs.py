@@ -329,7 +329,8 @@ def test_the_vocabulary_of_faults_is_the_designs() -> None:
 
     listed, _ = reasons()
     assert listed - set(known_filters()) == {
-        *("bad_url", "missing_value", "broken_row_group", "broken_line", "broken_tar", "missing_file", "blocked_path"),
+        *("bad_url", "missing_value", "broken_row_group", "broken_line", "broken_tar", "not_in_table"),
+        *("missing_file", "blocked_path"),
         *(
             "blocked_scheme",
             "blocked_address",

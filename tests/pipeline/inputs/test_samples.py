@@ -9,14 +9,9 @@ import pytest
 from manifests.shards import write_shard
 from pipeline.inputs import samples as module
 from pipeline.inputs.samples import Apart, sample_rows
+from tests.support.tar_files import SAMPLES, cut, write_members
 
 MAPPING = {"url": "url", "text": "caption", "similarity": "similarity"}
-SAMPLES = [
-    ("k0", {"jpg": b"zero", "json": b'{"url": "http://a.test/0", "caption": "said", "similarity": 0.5}'}),
-    ("k1", {"txt": b"caf\xe9", "webp": b"one"}),
-    ("k2", {"txt": b"no picture"}),
-    ("k3", {"png": b"", "json": b"no JSON"}),
-]
 
 
 @pytest.fixture
@@ -30,24 +25,15 @@ def written(tmp_path):
     """Return a function: names of members, text for what ends with txt, links for (name, kind) -> their rows."""
 
     def write(*members, by_key=False):
-        path = tmp_path / "0.tar"
-        with tarfile.open(path, "w") as file:
-            for name, *kind in (member if isinstance(member, tuple) else (member,) for member in members):
-                info = tarfile.TarInfo(name)
-                data = b"" if kind else f"of {name}".encode()
-                info.size, info.type, info.linkname = len(data), *(kind or [tarfile.REGTYPE]), "else.jpg"
-                file.addfile(info, io.BytesIO(data))
-        return [(row["url"], row["text"], row["fault"]) for row in sample_rows(str(path), "t", MAPPING, by_key=by_key)]
+        write_members(tmp_path / "0.tar", *members)
+        found = sample_rows(str(tmp_path / "0.tar"), "t", MAPPING, by_key=by_key)
+        return [(row["url"], row["text"], row["fault"]) for row in found]
 
     return write
 
 
 def rows(tar, name="in/0.tar"):
     return list(sample_rows(str(tar), name, MAPPING))
-
-
-def cut(tar, count):
-    tar.write_bytes(tar.read_bytes()[:count])
 
 
 def test_a_row_for_every_sample_and_one_without_a_picture_says_so(tar):
@@ -176,6 +162,15 @@ def test_a_cut_tar_is_joined_as_far_as_it_goes(written, tmp_path):
         ("0", "of 0.txt", None),
         (None, None, "broken_tar"),
     ]
+
+
+def test_samples_that_are_known_have_no_row_but_what_comes_again_has(tmp_path):
+    write_members(tmp_path / "0.tar", "0.jpg", "0.txt", "v.1.jpg", "v.1.txt", "v.2.jpg", "1.jpg", "0.jpg", "0.txt")
+    for by_key in (False, True):
+        seen = set()
+        found = sample_rows(str(tmp_path / "0.tar"), "t", MAPPING, by_key=by_key, but=("0", "v.1", "9"), seen=seen)
+        assert sorted(row["url"] for row in found) == ["t/0.jpg", "t/1.jpg", "t/v.2.jpg"]
+        assert seen == {("0", "jpg"), ("0", "txt"), ("v.1", "jpg"), ("v.1", "txt")}
 
 
 def test_names_that_all_begin_alike_are_not_one_sample(written, monkeypatch):

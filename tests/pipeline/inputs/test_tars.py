@@ -8,23 +8,13 @@ import pytest
 from manifests.files import FormatError
 from manifests.shards import write_shard
 from pipeline.inputs.tars import BrokenTar, content, entries, opened, pictures, split_name
-
-SAMPLES = [
-    ("k0", {"jpg": b"zero", "json": b'{"url": "http://a.test/0", "caption": "said", "similarity": 0.5}'}),
-    ("k1", {"txt": b"caf\xe9", "webp": b"one"}),
-    ("k2", {"txt": b"no picture"}),
-    ("k3", {"png": b"", "json": b"no JSON"}),
-]
+from tests.support.tar_files import SAMPLES, cut
 
 
 @pytest.fixture
 def tar(tmp_path):
     write_shard(tmp_path / "0.tar", SAMPLES)
     return tmp_path / "0.tar"
-
-
-def cut(tar, count):
-    tar.write_bytes(tar.read_bytes()[:count])
 
 
 def test_an_error_names_the_tar_and_what_is_wrong(tar):

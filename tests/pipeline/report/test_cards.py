@@ -108,7 +108,9 @@ def test_reasons_with_pictures_have_cards_the_others_addresses():
 
 
 GROUPED = {
-    **dict.fromkeys(("bad_url", "missing_value", "broken_row_group", "broken_line", "broken_tar"), "input"),
+    **dict.fromkeys(
+        ("bad_url", "missing_value", "broken_row_group", "broken_line", "broken_tar", "not_in_table"), "input"
+    ),
     **dict.fromkeys(("missing_file", "blocked_path", "robots", "http_404"), "fetch"),
     **dict.fromkeys(("size", "a_rule_of_mine"), "rule"),
 }
