@@ -15,6 +15,14 @@ OF_BYTES = (
 """What DuckDB raises over a table that is damaged, or lacks a column, or has another type there; or plain Error."""
 
 
+SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "preserve_insertion_order": True,
+}
+"""Given while it is opened: a SET for each would take longer than to open it does."""
+
+
 @contextlib.contextmanager
 def connect(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open DuckDB without extensions from the network and with its spill inside the run folder; the block's end closes
@@ -24,14 +32,7 @@ def connect(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     words the table. A full disk, a lack of memory and what only a defect of ours can cause go through.
     """
     try:
-        with duckdb.connect() as connection:
-            for setting in (
-                "autoinstall_known_extensions=false",
-                "autoload_known_extensions=false",
-                "preserve_insertion_order=true",
-            ):
-                connection.execute(f"SET {setting}")
-            connection.execute("SET temp_directory = ?", [str(root / ".tmp-duckdb")])
+        with duckdb.connect(config={**SETTINGS, "temp_directory": str(root / ".tmp-duckdb")}) as connection:
             yield connection
     except duckdb.Error as error:
         if out_of_room(error) or not (isinstance(error, OF_BYTES) or type(error) is duckdb.Error):
