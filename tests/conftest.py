@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 
 import pytest
 
@@ -9,6 +10,8 @@ from tests.support.http_server import Handler, Server
 from tests.support.small_web import Web, jpeg, picture
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads spin against each other when test processes share cores
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as in the Makefile: some sixty processes import the same packages
+sys.dont_write_bytecode = False
 
 
 def pytest_make_parametrize_id(val, argname):
