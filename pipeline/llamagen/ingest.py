@@ -19,6 +19,7 @@ from manifests.uid import UID, uid_hash_sql
 from manifests.verify import is_run
 from pipeline.inputs.jsonl import whole_text
 from pipeline.llamagen.arrays import Fault, features_width, read_codes, read_features, read_label
+from pipeline.llamagen.numbered import find_number
 from pipeline.llamagen.output_folder import check_replaceable, replacing
 from pipeline.llamagen.source import Entry, Labelled, Lines, Place, Source
 from pipeline.recipes.schema import BESIDE_TIERS, RecipeError
@@ -152,7 +153,11 @@ def import_llamagen(options: ImportOptions) -> Imported:
     """
     tokenizer, folder = options.tokenizer, options.folder
     check_replaceable(folder, NOTE)
-    source = Labelled(options.codes, options.labels) if options.labels else Lines(options.jsonl or options.codes)
+    source = (
+        Labelled(options.codes, options.labels)
+        if options.labels
+        else Lines(options.jsonl or options.codes, options.codes)
+    )
     done = Imported()
     with replacing(folder, NOTE) as staging:
         places = ordered(source.places(done), staging / ".order", options.seed)
@@ -217,7 +222,9 @@ class Reader:
         frequent."""
         head = list(itertools.islice(places, LOOKED_AT)) if options.features and not options.t5_width else []
         seen = (
-            [features_width(options.features / source.entry(place).codes) for place in head] if options.features else []
+            [features_width(find_number(options.features, source.entry(place).codes)) for place in head]
+            if options.features
+            else []
         )
         widths = Counter(width for width in seen if width)
         usual = max(widths, key=lambda width: (widths[width], width), default=T5_WIDTH)
@@ -237,7 +244,7 @@ class Reader:
     def _sample(self, place: Place, done: Imported) -> dict[str, bytes] | None:
         options, entry = self.options, self.source.entry(place)
         try:
-            codes_KN = read_codes(options.codes / entry.codes, self.tokenizer)
+            codes_KN = read_codes(find_number(options.codes, entry.codes), self.tokenizer)
             label = read_label(options.labels / entry.codes, options.classes) if options.labels else None
         except Fault as fault:
             done.drop(fault, place[1:3], entry.codes)
@@ -246,7 +253,7 @@ class Reader:
         parts = {"codes.npy": npy_bytes(codes_KN)}
         if options.features:
             try:
-                parts["t5.npy"], note["t5"] = self._features(options.features / entry.codes, entry)
+                parts["t5.npy"], note["t5"] = self._features(find_number(options.features, entry.codes), entry)
                 done.with_t5 += 1
             except Fault as fault:
                 done.lacks_t5(fault, place[1:3], entry.codes)

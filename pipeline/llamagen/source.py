@@ -4,8 +4,7 @@ place."""
 import contextlib
 import json
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
@@ -15,6 +14,7 @@ from manifests.uid import uid_of
 from pipeline.inputs.coerce import without_mark
 from pipeline.inputs.jsonl import MAX_LINE, whole_text
 from pipeline.llamagen.arrays import Fault
+from pipeline.llamagen.numbered import NUMBER, arrays, beyond
 from pipeline.recipes.schema import RecipeError
 
 SOURCES = ("top_caption", "llava", "llava_short")
@@ -22,8 +22,6 @@ SOURCES = ("top_caption", "llava", "llava_short")
 TEXT_SOURCES = "text_sources"
 """Our own key in a line: where each text comes from, in the words of code shards. `pipeline export llamagen` writes
 it."""
-NUMBERED = re.compile(r"(?![._]).*\d.*\.npy", re.ASCII | re.DOTALL)
-NUMBER = re.compile(r"\d{1,18}\.npy", re.ASCII)
 
 
 class Place(NamedTuple):
@@ -85,11 +83,17 @@ class Source(Protocol):
 
 class Lines:
     """The lines of jsonl files. A line's codes are STEM/LINE.npy: STEM ends at the file name's first dot, lines count
-    from 0."""
+    from 0.
 
-    def __init__(self, jsonl: Path) -> None:
+    Codes that no line has are counted as missing_line: those of the files' stems, and where a folder of files is given
+    what stands in other folders, and beside them, too.
+    """
+
+    def __init__(self, jsonl: Path, codes: Path | None = None) -> None:
         """Raises RecipeError for two files of one stem: LlamaGen would have written their codes over each other."""
-        self.files = sorted(jsonl.glob("*.jsonl")) if jsonl.is_dir() else [jsonl]
+        self.codes, self.is_folder = codes, jsonl.is_dir()
+        found = [path for path in jsonl.rglob("*.jsonl") if not path.name.startswith(".")] if self.is_folder else []
+        self.files = sorted(found) if self.is_folder else [jsonl]
         self.stems = [path.name.partition(".")[0] for path in self.files]
         twice = sorted(stem for stem in set(self.stems) if self.stems.count(stem) > 1)
         if twice:
@@ -102,9 +106,23 @@ class Lines:
         """Yield a place per line that can be read. Raises OSError for what is no plain file: a pipe has no writer."""
         for file, path in enumerate(self.files):
             with open_plain(path) as opened:
-                yield from self._places(file, spans(opened), seen)
+                count = yield from self._places(file, spans(opened), seen)
+            if self.codes:
+                self._count_beyond(seen, file, self.stems[file], count)
+        if self.codes and self.is_folder:
+            for place, folder in enumerate(_folders(self.codes, self.stems), len(self.files)):
+                self._count_beyond(seen, place, folder, 0)
 
-    def _places(self, file: int, lines: Iterable[tuple[int, bytes]], seen: Seen) -> Iterator[Place]:
+    def _count_beyond(self, seen: Seen, file: int, folder: str, count: int) -> None:
+        """Count the codes of a folder that none of its `count` lines has."""
+        for number, name in beyond((self.codes or Path()) / folder, count):
+            seen.rows_in += 1
+            fault = Fault("missing_line") if number >= 0 else Fault("bad_name", "wanted a whole number")
+            seen.drop(fault, (file, number), f"{folder}/{name}" if folder else name)
+
+    def _places(self, file: int, lines: Iterable[tuple[int, bytes]], seen: Seen) -> Generator[Place, None, int]:
+        """Yield the places of a file's lines; return how many lines it has."""
+        line = -1
         for line, (start, data) in enumerate(lines):
             seen.rows_in += 1
             try:
@@ -113,6 +131,7 @@ class Lines:
                 seen.drop(fault, (file, line), f"{self.files[file].name}:{line}")
                 continue
             yield Place(uid, file, line, start, len(data))
+        return line + 1
 
     def entry(self, place: Place) -> Entry:
         """Read a line again. Raises RecipeError where it is another one now."""
@@ -135,6 +154,12 @@ class Lines:
         return Entry(
             whole_text(values["image_path"]), f"{self.stems[file]}/{line}.npy", texts, sources_of(values, len(texts))
         )
+
+
+def _folders(codes: Path, stems: Collection[str]) -> list[str]:
+    """Return the folders of codes that no file of lines names, "" for the codes' own."""
+    with os.scandir(codes) as entries:
+        return ["", *sorted(entry.name for entry in entries if entry.is_dir() and entry.name not in stems)]
 
 
 def spans(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -189,14 +214,14 @@ class Labelled:
 
     def places(self, seen: Seen) -> Iterator[Place]:
         """Yield a place per code file; a label without one is counted as missing_codes."""
-        for name in _arrays(self.codes):
+        for name in arrays(self.codes):
             seen.rows_in += 1
             if not NUMBER.fullmatch(name):
                 seen.drop(Fault("bad_name", "wanted a whole number"), (0, -1), name)
                 continue
             digits = len(name) - len(".npy")
             yield Place(self._entry(int(name[:digits]), digits).uid, 0, int(name[:digits]), digits)
-        for name in _arrays(self.labels):
+        for name in arrays(self.labels):
             if NUMBER.fullmatch(name) and not (self.codes / name).exists():
                 seen.rows_in += 1
                 seen.drop(Fault("missing_codes"), (0, int(name.removesuffix(".npy"))), name)
@@ -211,11 +236,3 @@ class Labelled:
     def named(self, place: Place) -> str:
         """Return the file's name."""
         return f"{place.line:0{place.start}d}.npy"
-
-
-def _arrays(folder: Path) -> Iterator[str]:
-    """Yield the names of the .npy files of a folder that have a digit, but hidden ones."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if NUMBERED.fullmatch(entry.name):
-                yield entry.name

@@ -76,6 +76,39 @@ def test_a_repeated_line_is_packed_once(tmp_path):
     ] == codes_of(2).tolist()
 
 
+def test_codes_and_features_with_zeros_before_their_number_are_those_of_the_line(tmp_path):
+    """Each was missing_codes."""
+    write(tmp_path, [entry(number) for number in range(12)], t5=True)
+    for kind in ("codes", "t5"):
+        for number in range(12):
+            path = tmp_path / kind / "a" / f"{number}.npy"
+            path.rename(path.with_name(f"{number:06d}.npy"))
+    done = import_llamagen(options(tmp_path, features=tmp_path / "t5"))
+    assert (done.rows_in, done.kept, done.with_t5, done.dropped) == (12, 12, 12, {})
+
+
+def test_codes_that_no_line_has_are_counted(tmp_path):
+    """Those behind the last line were in no count."""
+    write(tmp_path, [entry(0), entry(1)])
+    (tmp_path / "codes" / "b").mkdir()
+    for name in ("a/00.npy", "a/2.npy", "a/0007.npy", "a/img_1.npy", "b/0.npy", "5.npy", "a/._0.npy", "a/mean.npy"):
+        np.save(tmp_path / "codes" / name, codes_of(0))
+    done = import_llamagen(options(tmp_path))
+    assert (done.rows_in, done.kept, done.dropped) == (8, 2, {"missing_line": 5, "bad_name": 1})
+    assert done.files["missing_line"] == ["a/00.npy", "a/2.npy", "a/0007.npy", "5.npy", "b/0.npy"]
+    alone = import_llamagen(options(tmp_path, jsonl=tmp_path / "jsonl" / "a.jsonl"))
+    assert alone.dropped == {"missing_line": 3, "bad_name": 1}  # of one file's stem alone
+
+
+def test_files_of_lines_lie_at_any_depth(tmp_path):
+    write(tmp_path, [entry(0)])
+    write(tmp_path, [entry(1)], stem="b")
+    (tmp_path / "jsonl" / "more").mkdir()
+    (tmp_path / "jsonl" / "b.jsonl").rename(tmp_path / "jsonl" / "more" / "b.jsonl")
+    (tmp_path / "jsonl" / "._a.jsonl").write_bytes(b"\0")
+    assert (done := import_llamagen(options(tmp_path))).kept == done.rows_in == 2
+
+
 BAD_TEXTS = [[None], ["a", 3], [], "a text", ["", ""]]
 
 
