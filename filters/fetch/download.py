@@ -15,6 +15,7 @@ from yarl import URL
 
 from filters.fetch.body import Body, BodyFault
 from filters.fetch.clock import Clocks, origin_of
+from filters.fetch.codings import CodingFault
 from filters.fetch.config import FetchConfig
 from filters.fetch.connector import REUSED, Connector
 from filters.fetch.dns import Resolver
@@ -25,7 +26,8 @@ from filters.fetch.optout import Receipt, header_refusal, statement_refusal
 from filters.fetch.politeness import HostQueues
 from filters.fetch.preferences import STATEMENTS
 from filters.fetch.signals import retry_after
-from filters.fetch.sites import Page, SiteCache, Sites
+from filters.fetch.site_text import unpacked
+from filters.fetch.sites import IN_PLACE, Page, SiteCache, Sites
 from filters.fetch.url import UrlFault, follow
 from manifests.guard import Guard as Foreign
 from manifests.reasons import of_status
@@ -154,7 +156,8 @@ class Downloader:
                     statuses.append(response.status)
                     location = _location(response)
                     if location is None:
-                        return (await self._read(response, size, cut=True)).take()
+                        raw = (await self._read(response, size, cut=True)).take()
+                        return await _site_file(raw, _encoding(response), size)
                 seconds -= time.monotonic() - began
             url = _next(url, location)
         raise Fault("too_many_redirects", f"more than {SITE_REDIRECTS}")
@@ -228,15 +231,14 @@ class Downloader:
             raise Refusal("opted_out", receipt)
 
     async def _read(self, response: aiohttp.ClientResponse, size: int, cut: bool = False) -> Body:
-        """Return an answer's body of at most `size` bytes; `cut`: what is longer is cut a little above that. Raises
-        Fault."""
+        """Return an answer's body of at most `size` bytes; `cut`: what is longer is cut a little above that, and
+        codings stay. Raises Fault."""
         length = response.content_length
         if length is not None and length > size and not cut:
             raise Fault("too_large", f"Content-Length {length}, at most {size} bytes are taken")
         with contextlib.ExitStack() as closing:
             with Foreign() as arrival:
-                encoding = ", ".join(response.headers.getall("Content-Encoding", ()))
-                body = Body(size + BLOCK * cut, encoding, self.held)
+                body = Body(size + BLOCK * cut, "" if cut else _encoding(response), self.held)
                 closing.callback(body.close)
                 await _receive(response, body)
             error = arrival.error
@@ -246,6 +248,20 @@ class Downloader:
             if is_ours(error):
                 raise error
             raise in_body(error) from error
+
+
+def _encoding(response: aiohttp.ClientResponse) -> str:
+    return ", ".join(response.headers.getall("Content-Encoding", ()))
+
+
+async def _site_file(raw: bytes, encoding: str, size: int) -> bytes:
+    """Return what a site's file holds; what is large is unpacked in a thread. Raises Fault."""
+    try:
+        if len(raw) < IN_PLACE:
+            return unpacked(raw, encoding, size)
+        return await asyncio.to_thread(unpacked, raw, encoding, size)
+    except CodingFault as fault:
+        raise Fault(fault.reason, fault.detail) from fault
 
 
 async def _receive(response: aiohttp.ClientResponse, body: Body) -> None:

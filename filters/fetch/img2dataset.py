@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from filters.fetch.config import FetchConfig
 from filters.fetch.digests import NONE, Digests
+from filters.fetch.embedded import embedded_refusal
 from filters.fetch.guard import ConnectMap, Guard
 from filters.fetch.messages import Download, Request
 from filters.fetch.optout import Receipt
@@ -29,10 +30,10 @@ from manifests.reasons import of_status
 
 LACKS = (
     "no cap on a body's bytes, no deadline (its timeout is for each socket operation), no look at the address after a"
-    " redirect or a second lookup, nor at lists after a redirect, no robots.txt, no refusal but X-Robots-Tag, no limit"
-    " for each host, no pixel limit before it decodes, one reason `corrupt` for all that does not decode, first frames"
-    " of animations, no EXIF turning and no colour profiles; it would open file:// too: only http(s) URLs are handed to"
-    " it"
+    " redirect or a second lookup, nor at lists after a redirect, no robots.txt, no refusal but X-Robots-Tag and what"
+    " stands inside files that fit, no limit for each host, no pixel limit before it decodes, one reason `corrupt` for"
+    " all that does not decode, first frames of animations, no EXIF turning and no colour profiles; it would open"
+    " file:// too: only http(s) URLs are handed to it"
 )
 """What this engine is without, for the warning at the start of a run."""
 DIRECTIVES = ("noai", "noimageai", "noindex", "noimageindex")  # its command line's default
@@ -134,7 +135,7 @@ def _run(handed: list[tuple[Request, str]], config: FetchConfig, limits: ImageLi
         for number, jpeg in pictures:
             seen.add(number)
             row = rows[number]
-            yield _gated(handed[number][0].uid, jpeg, row, limits)
+            yield _gated(handed[number][0].uid, jpeg, row, config, limits)
         for number in sorted(set(range(len(handed))) - seen):
             yield _failure(handed[number][0].uid, rows.get(number))
 
@@ -165,8 +166,12 @@ def _downloader(folder: Path, rows: int, config: FetchConfig, limits: ImageLimit
     )  # fmt: skip
 
 
-def _gated(uid: bytes, jpeg: bytes, row: dict[str, Any], limits: ImageLimits) -> Download:
-    """Return the download of a JPEG that it made, or kept as it came: what is no part of the picture is taken off."""
+def _gated(uid: bytes, jpeg: bytes, row: dict[str, Any], config: FetchConfig, limits: ImageLimits) -> Download:
+    """Return the download of a JPEG that it made, or of a file that it kept as it came: that may refuse itself, and
+    what is no part of the picture is taken off."""
+    if refused := embedded_refusal(jpeg, config.opt_outs):
+        said = f"{refused.rule}: {refused.value}"
+        return Download(uid, "opted_out", 200, said, receipt=refused, digests=_digests(row))
     try:
         stored = store(jpeg, replace(limits, store_side=None))
     except ImageFault as fault:

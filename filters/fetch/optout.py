@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from filters.fetch.preferences import FIELDS, STATEMENTS, WORDS
 from filters.fetch.robots import RobotsRules, matches, pattern_of
+from filters.fetch.site_text import text_of
 
 DIRECTIVES = ("noai", "noimageai", "noml", "noindex", "noimageindex", "none")
 """Directives of X-Robots-Tag that keep a picture out; `none` is short for noindex, nofollow."""
@@ -101,7 +102,7 @@ class TdmRules:
     def of(cls, text: bytes) -> "TdmRules":
         """Read the file; whatever is not as the TDM Reservation Protocol has it is passed over."""
         try:
-            entries = json.loads(text.decode("utf-8-sig"))
+            entries = json.loads(text_of(text))
         except (ValueError, RecursionError):
             return cls()
         entries = entries if isinstance(entries, list) else [entries]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from filters.fetch.preferences import FIELDS, STATEMENTS, WORDS, signal_speaks, split_path
+from filters.fetch.site_text import text_of
 from filters.fetch.url import MEANT
 
 MAX_BYTES = 500 * 1024
@@ -25,6 +26,8 @@ SAFE = frozenset(range(0x21, 0x7F)) - frozenset(b'"<>\\^`{|}')
 ODD = re.compile(r"[^!#-;=?-\[\]_a-z~]")
 """Whatever else is in a path; `SAFE` as characters."""
 PARAMETERS = re.compile(r";[^/]*")
+FOREIGN = re.compile(r"[^\x20-\x7e]")
+"""What no name of a rule holds: marks that were decoded wrongly, blanks of other scripts."""
 AGENT = {"user-agent", "useragent", "user agent"}
 RULES = {"allow", "disallow", "crawl-delay", *STATEMENTS}
 MAX_STATEMENTS = 10_000
@@ -230,17 +233,10 @@ def _groups(text: bytes, names: frozenset[str]) -> tuple[dict[bool, list[tuple[s
 
 def _lines(text: bytes) -> Iterator[tuple[str, str]]:
     """Yield (key in lower case, value) of each line that has both."""
-    for line in _text(text).replace("\r", "\n").split("\n"):
+    for line in text_of(text).replace("\r", "\n").split("\n"):
         key, colon, value = line.partition("#")[0].partition(":")
         if colon and len(key) < 40:
-            yield key.strip().lower(), value.strip()
-
-
-def _text(text: bytes) -> str:
-    """Return a file's text: UTF-16 where it begins as that does, else UTF-8, without any marks before it."""
-    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return text.decode("utf-16", "replace").lstrip("\ufeff")
-    return text.decode("utf-8", "surrogateescape").lstrip("\ufeff")
+            yield FOREIGN.sub("", key).strip().lower(), value.strip()
 
 
 def _seconds(value: str) -> float | None:

@@ -85,7 +85,9 @@ class Sites:
                 raise Refusal("robots", Receipt.of("robots.txt", line))
             if receipt := robots_opt_out(rules, path, self.config.opt_outs):
                 raise Refusal("opted_out", receipt)
-        if "tdmrep" in self.config.opt_outs and not (self.config.robots and rules.refusal(TDM_PATH)):
+        if (
+            "tdmrep" in self.config.opt_outs
+        ):  # whatever robots.txt says of this path: a site's policy is no crawl's page
             tdm = await self._once("tdm", origin, self.memory.tdm, self._tdm)
             for path in paths:
                 if line := tdm.refusal(path):

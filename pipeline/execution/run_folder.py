@@ -17,7 +17,7 @@ from manifests.plans import settle_plans
 from manifests.recipe_file import headed, read_headed
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.transaction import ASKED, finish
-from pipeline.recipes.load import apply_set, load_recipe, parse_recipe
+from pipeline.recipes.load import load_recipe, parse_recipe, set_over
 from pipeline.recipes.schema import Recipe, RecipeError
 
 RECIPE, COPY = "recipe.toml", "manifests/recipe.json"
@@ -57,9 +57,7 @@ def recipe_of_run(root: Path, path: str | None = None, sets: Sequence[str] = ())
             raise RecipeError(
                 f"{root}: recipe.toml and its copy are damaged or missing; give the recipe (--recipe FILE)"
             )
-        for setting in sets:
-            apply_set(values, setting)
-        read = parse_recipe(values)
+        read = parse_recipe(set_over(values, sets))
     return read.model_copy(update={"output": read.output.model_copy(update={"root": str(root)})})
 
 

@@ -68,15 +68,14 @@ def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
         ) from error
     except FormatError as error:
         raise RecipeError(f"recipe: {file} is not TOML: {error.__cause__}") from error
-    for setting in sets:
-        apply_set(data, setting)
+    data = set_over(data, sets)
     check_texts(data)  # before the paths are looked for
     find_beside(data, file.parent)
     find_lists(data, file.parent)
     return parse_recipe(data)
 
 
-def parse_recipe(data: Mapping[str, Any]) -> Recipe:
+def parse_recipe(data: dict[str, Any]) -> Recipe:
     """Check plain values against the recipe's models and rules. Raises RecipeError."""
     check_texts(data)
     data = with_later_words(data)
@@ -93,20 +92,29 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def with_later_words(data: Mapping[str, Any]) -> Mapping[str, Any]:
+def set_over(data: dict[str, Any], sets: Sequence[str]) -> dict[str, Any]:
+    """Return a recipe's plain values with `KEY=VALUE` settings over them: what is set says what it says, whenever the
+    recipe was resolved. Raises RecipeError."""
+    data = with_later_words(data)
+    for setting in sets:
+        apply_set(data, setting)
+    return data
+
+
+def with_later_words(data: dict[str, Any]) -> dict[str, Any]:
     """Return plain values in which a recipe that was resolved before there were later words of `fetch.opt_outs` obeys
     them: it lists the words of its time, and meant all refusals that it lists and all that were to come.
 
-    Such a recipe holds every key of its time (BEFORE), but not `fetch.robots_4xx`; what a person writes means what it
-    says.
+    Such a recipe holds every key of its time (BEFORE), but not `fetch.robots_4xx`, whose default it gets, which makes
+    it one of today; what a person writes means what it says.
     """
     fetch = data.get("fetch")
-    if not isinstance(fetch, Mapping) or "robots_4xx" in fetch or not fetch.keys() >= BEFORE:
+    if not isinstance(fetch, dict) or "robots_4xx" in fetch or not fetch.keys() >= BEFORE:
         return data
     words = fetch["opt_outs"]
-    if not isinstance(words, list) or not set(LATER).isdisjoint(map(str, words)):
-        return data
-    return {**data, "fetch": {**fetch, "opt_outs": [*words, *LATER]}}
+    if isinstance(words, list) and set(LATER).isdisjoint(map(str, words)):
+        words = [*words, *LATER]
+    return {**data, "fetch": {**fetch, "opt_outs": words, "robots_4xx": "allow"}}
 
 
 def _values(data: Any) -> Iterator[tuple[str, Any]]:

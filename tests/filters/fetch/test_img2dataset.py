@@ -15,16 +15,20 @@ from filters.fetch.config import FetchConfig
 from filters.fetch.digests import Digests
 from filters.fetch.img2dataset import download, reason_of_download, reason_of_picture
 from filters.fetch.messages import Download, Request
+from filters.fetch.optout import Receipt
+from filters.images.jpeg import XMP, segment
 from manifests.shards import read_shard
 from tests.support.commands import run_with_workers
 from tests.support.hostile_server import HostileServer
 from tests.support.picture_files import LIMITS, corners, encode
+from tests.support.refusing_files import VOCAB, refusing
 from tests.support.small_web import RECIPE, write_input, write_recipe
 
 PICTURE = encode(corners(), "JPEG")
 PATHS = {
     "/p.jpg": None,
     "/large.png": None,
+    "/refusing.jpg": "opted_out",
     "/noai.jpg": "opted_out",
     "/html": "corrupt",
     "/cut.jpg": "corrupt",
@@ -57,6 +61,7 @@ LARGE = encode(corners(480, 320), "PNG")
 BEHAVIOURS = {
     "/p.jpg": lambda x: x.answer(PICTURE),
     "/large.png": lambda x: x.answer(LARGE),
+    "/refusing.jpg": lambda x: x.answer(PICTURE[:20] + segment(0xE1, XMP + refusing()) + PICTURE[20:]),
     "/noai.jpg": lambda x: x.answer(PICTURE, "200 OK", "X-Robots-Tag: noai"),
     "/half.jpg": lambda x: x.answer(PICTURE[:-30] + PICTURE[-2:]),
     "/payload.jpg": lambda x: x.answer(WITH_COMMENT + b"a payload"),
@@ -99,6 +104,7 @@ def test_pictures_statuses_and_receipts(downloads: dict[str, Download]) -> None:
     receipt = downloads["/noai.jpg"].receipt
     assert receipt is not None
     assert receipt.rule == "X-Robots-Tag"
+    assert downloads["/refusing.jpg"].receipt == Receipt("XMP plus:DataMining", f"{VOCAB}DMI-PROHIBITED-AIMLTRAINING")
 
 
 def test_words_that_the_small_web_does_not_say() -> None:

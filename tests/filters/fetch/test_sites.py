@@ -1,9 +1,11 @@
 """Rules of sites: robots.txt and tdmrep.json are asked for once, obeyed, and never lied about."""
 
+import gzip
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import brotli
 import pytest
 
 from filters.fetch.client import fetch_all
@@ -218,6 +220,13 @@ ROBOTS: dict[str, tuple[Behaviour, str | None]] = {
     "empty": (text(b""), None),
     "binary": (text(bytes(range(256)) * 1000), None),
     "bomb": (text(gzip_bomb(256 << 20), "200 OK", "Content-Encoding: gzip"), None),
+    "gzip": (text(gzip.compress(DENY)), "robots"),
+    "gzip-twice": (text(gzip.compress(gzip.compress(DENY)), "200 OK", "Content-Encoding: gzip"), "robots"),
+    "coding-not-applied": (text(DENY, "200 OK", "Content-Encoding: gzip"), "robots"),
+    "br-called-gzip": (text(brotli.compress(DENY), "200 OK", "Content-Encoding: gzip"), "robots"),
+    "gzip-bomb-unnamed": (text(gzip.compress(DENY + bytes(64 << 20))), "robots"),
+    "gzip-cut": (text(gzip.compress(DENY)[:-9]), "incomplete_body"),
+    "utf-16": (text(DENY.decode().encode("utf-16-le"), "200 OK", "Content-Type: image/x-icon"), "robots"),
     "huge": (text(DENY + b"\n" + b"# padding\n" * 1_000_000), "robots"),
     "late": (text(b"#" * 600_000 + b"\n" + DENY), None),
     "moved": (text(b"", "301 Moved Permanently", "Location: /deny"), "robots"),
@@ -281,6 +290,23 @@ def test_tdmrep_is_obeyed_and_can_be_switched_off(server: HostileServer) -> None
 def test_an_odd_tdmrep_reserves_nothing(server: HostileServer, how: Behaviour) -> None:
     server.behaviours["/.well-known/tdmrep.json"] = how
     assert ask(server, "http://a.example/good")[0].body == GOOD
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, brotli.compress, lambda body: body.decode().encode("utf-16")])
+def test_a_tdmrep_is_read_in_whatever_it_was_packed(server: HostileServer, pack: Callable[[bytes], bytes]) -> None:
+    server.behaviours["/.well-known/tdmrep.json"] = text(pack(b'[{"location": "/good", "tdm-reservation": 1}]'))
+    assert ask(server, "http://a.example/good")[0].reason == "opted_out"
+
+
+def test_a_tdmrep_in_a_folder_that_robots_txt_forbids_is_asked_for_and_obeyed(server: HostileServer) -> None:
+    server.behaviours["/robots.txt"] = text(b"User-agent: *\nDisallow: /.well-known/")
+    server.behaviours["/.well-known/tdmrep.json"] = text(b'[{"location": "/good", "tdm-reservation": 1}]')
+    refused, free, forbidden = ask(
+        server, *(f"http://a.example{path}" for path in ("/good", "/html", "/.well-known/a.jpg"))
+    )
+    assert refused.receipt == Receipt("tdmrep.json", "location: /good, tdm-reservation: 1")
+    assert (refused.reason, free.reason, forbidden.reason) == ("opted_out", None, "robots")
+    assert ("a.example", "/good") not in server.requests
 
 
 def test_headers_that_are_obeyed_are_the_recipes_choice(server: HostileServer) -> None:

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import tomli_w
 
 from manifests.files import TEMPORARY
+from manifests.recipe_file import headed
 from manifests.tombstones import TOMBSTONES, write_tombstones
 from manifests.transaction import ASKED
 from pipeline.execution.run_folder import (
@@ -69,6 +71,15 @@ def test_a_recipe_that_is_named_stands_in_for_the_runs_own(root, tmp_path):
     (root / RECIPE).unlink()
     recipe = recipe_of_run(root, str(tmp_path / "other.toml"))
     assert (list(recipe.tier), recipe.root) == (["b"], root)
+
+
+def test_a_setting_over_a_recipe_resolved_before_the_later_opt_outs_holds(root):
+    values = recipe_at(root).plain()
+    values["fetch"] = {key: value for key, value in values["fetch"].items() if key != "robots_4xx"}
+    values["fetch"]["opt_outs"] = ["noai", "tdmrep"]
+    (root / RECIPE).write_bytes(headed(tomli_w.dumps(values).encode()))
+    assert recipe_of_run(root).fetch.opt_outs == ["noai", "tdmrep", "content-signal", "aipref", "xmp", "c2pa"]
+    assert recipe_of_run(root, sets=['fetch.opt_outs=["tdmrep"]']).fetch.opt_outs == ["tdmrep"]
 
 
 def test_a_wrong_setting_is_an_error_of_the_user(root):

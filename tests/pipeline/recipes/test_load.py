@@ -1,8 +1,11 @@
 """The recipe is strict, says what it knows, and --set reaches every value."""
 
-import pytest
+from pathlib import Path
 
-from pipeline.recipes.load import BUNDLED, bundled, choose_recipe, load_recipe, parse_recipe
+import pytest
+import tomli_w
+
+from pipeline.recipes.load import BUNDLED, bundled, choose_recipe, load_recipe, parse_recipe, set_over
 from pipeline.recipes.schema import RecipeError
 from tests.support.paths import ROOT
 
@@ -241,3 +244,25 @@ def test_a_recipe_resolved_before_the_later_words_obeys_them_and_a_written_list_
         assert resolved.fetch.opt_outs == [*listed, *later]
         for fetch in ({"opt_outs": listed}, {**values["fetch"], "opt_outs": listed}):
             assert parse_recipe({**values, "fetch": fetch}).fetch.opt_outs == listed
+
+
+@pytest.mark.parametrize(
+    ("setting", "obeyed"),
+    [
+        ('fetch.opt_outs=["noai"]', ["noai"]),
+        ("fetch.opt_outs=[]", []),
+        ('fetch.opt_outs=["noai", "xmp"]', ["noai", "xmp"]),
+        ('fetch.robots_4xx="refuse"', ["noai", "content-signal", "aipref", "xmp", "c2pa"]),
+        ("fetch.retries=1", ["noai", "content-signal", "aipref", "xmp", "c2pa"]),
+    ],
+)
+def test_what_is_set_over_a_recipe_resolved_before_the_later_words_holds(
+    tmp_path: Path, setting: str, obeyed: list[str]
+) -> None:
+    values = parse_recipe({"tier": {"a": {"size": 64}}, "fetch": {"opt_outs": ["noai"]}}).plain()
+    del values["fetch"]["robots_4xx"]
+    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(values))
+    assert load_recipe(tmp_path / "recipe.toml", [setting]).fetch.opt_outs == obeyed
+    for words in (["noai"], ["noai", "content-signal", "aipref", "xmp", "c2pa"]):
+        values["fetch"]["opt_outs"] = words
+        assert parse_recipe(set_over(values, [setting])).fetch.opt_outs == obeyed
