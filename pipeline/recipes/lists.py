@@ -80,7 +80,7 @@ def _entries(recipe: Recipe) -> list[ExcludeFile]:
 
 
 def _many(named: Any) -> list[Any]:
-    return [named] if isinstance(named, str) else list(named)
+    return [named] if isinstance(named, str | ExcludeFile) else list(named)
 
 
 def _stamp(key: str, path: str) -> Stamp:

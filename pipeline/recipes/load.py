@@ -231,9 +231,10 @@ def find_lists(data: dict[str, Any], folder: Path) -> None:
         ("decontaminate", "prompts"),
     ):
         section = data.get(table)
-        if isinstance(section, dict) and isinstance(section.get(key), str | list):
-            named = [section[key]] if isinstance(section[key], str) else section[key]
-            section[key] = [_beside(entry, folder) for entry in named]
+        one = (str, dict) if key == "exclude" else str
+        if isinstance(section, dict) and isinstance(section.get(key), str | list | dict):
+            named = [section[key]] if isinstance(section[key], one) else section[key]
+            section[key] = [_beside(entry, folder) for entry in named] if isinstance(named, list) else named
 
 
 def _beside(entry: Any, folder: Path) -> Any:

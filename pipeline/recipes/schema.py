@@ -96,7 +96,7 @@ class FilterSection(Section):
     rules: list[Rule] = Field(
         [], description="{use = NAME, threshold = value, …}; a rule's name is its `use` unless `name` is given"
     )
-    exclude: str | list[str | ExcludeFile] = Field(
+    exclude: str | ExcludeFile | list[str | ExcludeFile] = Field(
         [],
         description=(
             "files of uids, URLs, hosts, LAION hashes, pHashes, or digests of pictures (md5, sha1, source_sha256, pdq)"

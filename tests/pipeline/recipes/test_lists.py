@@ -54,6 +54,15 @@ def test_lists_of_rows_and_of_pictures_are_told_apart(tmp_path):
     assert exclusions_key(named, "phash") == [["phash", 3, digest]]
 
 
+def test_one_table_is_a_list_of_one(tmp_path):
+    """The documentation said so, and the recipe refused it."""
+    hosts = written(tmp_path / "hosts.txt", "host\nads.example\n")
+    for named in ({"file": hosts, "kind": "host"}, [{"file": hosts, "kind": "host"}]):
+        assert [(listed.kind, listed.radius) for listed in exclusions(recipe(filter={"exclude": named}))] == [
+            ("host", 0)
+        ]
+
+
 def test_every_list_that_names_nothing_is_warned_of(tmp_path):
     said = {
         written(tmp_path / "empty.txt", ""): "url",

@@ -119,6 +119,8 @@ def test_store_side_is_eleven_tenths_of_the_largest_tier(recipe):
             ["input.columns={'a'='x', \"b\\u0000\"='y'}"],
             ["input.columns.a key: got 'b\\x00', wanted a text without NUL"],
         ),
+        (["filter.exclude={file='a.txt',nokey=1}"], ["filter.exclude", "nokey"]),
+        (["dedup.placeholders={file='a.txt'}"], ["dedup.placeholders"]),
         (["score.clip.nokey=1"], ["recipe: score.clip: unknown key 'nokey'; known keys: model"]),
     ],
 )
