@@ -7,6 +7,8 @@ PLAN = "plan.json"
 """Beside a step's planned shards: name -> sha256 of each."""
 PLANNED = ("fetch", "caption", "encode", "t5", "pack")
 """Steps that write who is in which shard to `manifests/plan/STEP/` before they work."""
+SCRATCH = ".shuffle"
+"""Folder of a run in which rows lie on their way between two groupings: swept when they have come through."""
 SINGLE = ("dedup", "decide")
 """Steps of one shard, 00000."""
 _PLACES = (

@@ -11,7 +11,7 @@ from manifests.checksums import Measured, Watch, measure_all
 from manifests.damage import explain
 from manifests.files import TEMPORARY, FormatError, finished, read_json, read_parquet
 from manifests.journal import STEP, FileRecord
-from manifests.layout import owner
+from manifests.layout import SCRATCH, owner
 from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import Manifest, read_digests
 from manifests.records import DIGESTS_PATH, Claim, Finding, Records, Stages, read_records, shard_entries
@@ -24,6 +24,8 @@ from manifests.transaction import ASKED, NOTES, PENDING
 FREE = ("logs", "train", "recheck")
 """Folders whose files no digest covers; checkpoints in train/ are checked by their own records, lists in recheck/ are
 made again by `pipeline recheck`."""
+IN_PASSING = (UNDER_WAY, PENDING, SCRATCH)
+"""Folders in which a run, or a removal, keeps what it needs until it ends."""
 LOOSE = (".lock", "report.html", "plan.json", "truth.txt", "ATTRIBUTION.md")
 """Files beside the data that commands write over at any time."""
 
@@ -326,15 +328,13 @@ def walk_foreign(root: Path, known: Callable[[str], bool], find: Callable[[str, 
         if here == Path():
             names[:] = [name for name in names if name not in FREE]
         for name in sorted(names):
-            if name.startswith(TEMPORARY) or (here == Path() and name in (UNDER_WAY, PENDING)):
+            if name.startswith(TEMPORARY) or (here == Path() and name in IN_PASSING):
                 find(
                     (here / name).as_posix(),
                     "leftover",
                     "left by a run that ended early; the next run sweeps or uses it",
                 )
-        names[:] = [
-            n for n in names if not n.startswith(TEMPORARY) and not (here == Path() and n in (UNDER_WAY, PENDING))
-        ]
+        names[:] = [n for n in names if not n.startswith(TEMPORARY) and not (here == Path() and n in IN_PASSING)]
         for name in sorted(files):
             path = (here / name).as_posix()
             if name.startswith(TEMPORARY):

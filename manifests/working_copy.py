@@ -10,10 +10,11 @@ from pathlib import Path
 
 from manifests.aside import ASIDE, UNDER_WAY
 from manifests.files import TEMPORARY
+from manifests.layout import SCRATCH
 from manifests.regular_files import walk
 from manifests.transaction import ASKED
 
-LEFT_OUT = ("logs", "train", UNDER_WAY, ASIDE)
+LEFT_OUT = ("logs", "train", UNDER_WAY, ASIDE, SCRATCH)
 
 
 @contextlib.contextmanager

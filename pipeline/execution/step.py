@@ -67,6 +67,11 @@ class Step:
     over_all_rows: ClassVar[bool] = False
     """True: its one unit looks at all rows, tombstones among them: where rows are removed it runs again, and nothing is
     taken out of its files."""
+    derived: ClassVar[bool] = False
+    """True: what it makes can be made again from the run's own files: it has a journal, and stands in no manifest, no
+    digest and no `--step`; a step that needs it brings it along (see shuffle.py)."""
+    needs: ClassVar["tuple[type[Step], ...]"] = ()
+    """Derived steps that this one plans from, in order."""
     counts_rows: ClassVar[bool] = False
     """True: its rows and reasons are those of the stage's manifest."""
     reason_column: ClassVar[str] = "reason"

@@ -11,8 +11,10 @@ from manifests.files import out_of_room, write_bytes
 from manifests.guard import Guard
 from manifests.weights import WeightsError
 from pipeline.execution.backends import pipeline_options
+from pipeline.execution.grouped import shuffled
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, Job, error_path
+from pipeline.execution.shuffle import Gathered
 from pipeline.execution.step import Step, Unit, Worker
 from pipeline.recipes.schema import RecipeError
 
@@ -61,9 +63,13 @@ def run(job: Job) -> None:
         return
     runner, options = pipeline_options(job)
     in_flight = job.in_flight if job.runner == "local" else ""
+    step = job.make_step()
     with beam.Pipeline(runner=runner, options=options) as pipeline:
+        if job.runner != "local" and isinstance(step, Gathered):
+            shuffled(pipeline, step, job.make_units())
+            return
         units = pipeline | "units" >> beam.Create(job.make_units()) | "one bundle each" >> beam.Reshuffle()
-        _ = units | job.step >> beam.ParDo(RunUnit(job.make_step(), in_flight, job.crash_counts))
+        _ = units | job.step >> beam.ParDo(RunUnit(step, in_flight, job.crash_counts))
 
 
 def work(path: Path) -> int:

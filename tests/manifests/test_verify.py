@@ -130,6 +130,8 @@ def test_foreign_files_are_named_and_leftovers_are_told_apart(run, tmp_path):
         (root / name).write_text("{}")
     (root / "pairs" / ".tmp-host-1-abc-00000.tar").write_text("half")
     (root / "logs" / "anything").write_text("free")
+    (root / ".shuffle" / "first").mkdir(parents=True)
+    (root / ".shuffle" / "first" / "0.slices").write_text("on their way")
     report = verify_run(root, STEPS)
     kinds = {finding.path: finding.kind for finding in report.findings}
     assert kinds == {
@@ -139,6 +141,7 @@ def test_foreign_files_are_named_and_leftovers_are_told_apart(run, tmp_path):
         "x": "foreign",
         "manifests/mine.json": "foreign",
         "pairs/.tmp-host-1-abc-00000.tar": "leftover",
+        ".shuffle": "leftover",
     }
     assert len(report.wrong) == 5
 

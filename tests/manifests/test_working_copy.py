@@ -15,6 +15,7 @@ def root(tmp_path):
         "logs/x",
         "train/y",
         ".earlier/z",
+        ".shuffle/first/0.slices",
         "pairs/logs/c",
         ".lock",
         ASKED,

@@ -16,6 +16,7 @@ from pipeline.execution.in_flight import InFlight
 from pipeline.execution.redact_aside import redact_aside
 from pipeline.execution.redact_later import redact_plan
 from pipeline.execution.redaction import DamagedFileError, RemovedRows, from_lines, from_table, from_tar
+from pipeline.execution.shuffle import drop_scratch
 from pipeline.execution.step import Runtime, Step, Unit, settings_changed
 from pipeline.inputs.redact_table import blank_input
 from pipeline.recipes.rules import input_columns
@@ -77,6 +78,7 @@ def note_valid(work: Removal) -> None:
 
 def redact_run(work: Removal) -> None:
     """Take the rows out of everything in the copy, step after step, and put the manifests together again."""
+    drop_scratch(work.root)
     blanked = blank_input(work.copy, input_columns(work.recipe), read_tombstones(work.copy))
     work.removed.counts.update({"manifests/input/*.parquet": blanked} if blanked else {})
     begun = work.steps

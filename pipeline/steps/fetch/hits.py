@@ -24,6 +24,7 @@ from manifests.working_copy import link, working_copy
 from pipeline.execution.redact_aside import PAIRS, files_aside, redact_aside
 from pipeline.execution.redact_later import forget, redact_later, redact_reports
 from pipeline.execution.redaction import RemovedRows, from_lines
+from pipeline.execution.shuffle import drop_scratch
 from pipeline.execution.step import Step
 from pipeline.inputs.redact_table import blank_input
 from pipeline.recipes.rules import input_columns
@@ -67,6 +68,7 @@ def take_out(steps: Sequence[Step], named: DigestLists) -> tuple[Counter[str], i
     uids = frozenset(chain(hits, aside, (row["uid"] for row in places)))
     urls = {row["url"] for row in places} | {hit["url"] for hit in aside.values()}
     removed = RemovedRows(uids, frozenset(url for url in urls if url))
+    drop_scratch(root)
     with working_copy(root, ()) as copy:
         names = _all_of(root, copy)
         recipe = steps[0].recipe

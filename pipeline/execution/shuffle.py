@@ -1,0 +1,298 @@
+"""Move rows between two groupings by part: what a question over all rows of a run is made of, in flat memory.
+
+A shuffle is a row of legs and an end, all of them derived steps (`Step.derived`), whose functions are pure and work on
+Arrow batches:
+
+    class Split(Leg):      units: files of the run      spread(unit, no rows) -> (part of each row, rows), in pieces
+    class Reduce(Leg):     units: parts of `after`      spread(unit, the part's rows) -> the same, for the next grouping
+    class Labels(Gathered): units: parts of the last leg; finish(unit, the part's rows) -> ShardRecord of what it wrote
+
+    legs = (Split, Reduce); Labels(recipe, root).make(do)   # do: how units are done; `here`: in this process
+
+On this machine a leg's unit writes one file of slices, a slice a part, below `.shuffle/NAME/`, and a unit behind it
+reads its slice of every file. Legs have journals there, so that a kill loses one unit; the folder goes when the end has
+all of its records, and a run with nothing to do splits nothing. On a cluster the same functions stand around Beam's
+GroupByKey (grouped.py). Rows reach `spread` and `finish` in any order: they sort by the full key before they decide.
+How many parts there are stands in no key but a leg's own and in no output: the bytes are the same for each number.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+
+from manifests.files import FormatError, digest_of, finished, parsing, writing
+from manifests.journal import FileRecord, Journal, ShardRecord
+from manifests.layout import SCRATCH
+from pipeline.execution.in_flight import InFlight
+from pipeline.execution.step import Step, Unit
+
+SLICE_BYTES = 32_000_000
+"""Bytes of rows that one part is to hold: a unit behind a leg has some five times that in memory."""
+HELD_BYTES = 64_000_000
+"""Bytes of rows that a leg's unit holds before it writes them."""
+MAGIC = b"TESSLICE"
+Parts = np.ndarray[Any, np.dtype[np.integer[Any]]]
+"""The part of each row, 0 … parts - 1, (N,)."""
+Piece = tuple[Parts, pa.RecordBatch]
+Do = Callable[[Step, Sequence[Unit]], None]
+"""How pending units are done: in workers, or here."""
+
+
+def here(step: Step, units: Sequence[Unit]) -> None:
+    """Do units in this process, one after another."""
+    worker = step.open() if units else None
+    for unit in units:
+        if worker is not None:
+            step.journal.record(worker.run(unit, InFlight()))
+
+
+def parts_for(rows: int, schema: pa.Schema) -> int:
+    """Return into how many parts rows of this schema, all of fixed width, are split."""
+    width = sum(int(field.type.bit_width) for field in schema) // 8
+    return max(1, -(-rows * width // SLICE_BYTES))
+
+
+def by_part(numbers: Parts, rows: pa.RecordBatch, parts: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield (part, its rows, in the order in which they stand) of each part that has any, in order."""
+    small = numbers.astype(np.uint16 if parts <= 1 << 16 else np.int64)  # numpy sorts 16 bits by digits
+    ends = np.cumsum(np.bincount(small, minlength=parts))
+    if len(ends) > parts:
+        raise AssertionError(f"a row of part {len(ends) - 1}: wanted 0 … {parts - 1}")
+    ordered = rows.take(pa.array(np.argsort(small, kind="stable")))
+    start = 0
+    for part, end in enumerate(ends.tolist()):
+        if end > start:
+            yield part, ordered.slice(start, end - start)
+        start = end
+
+
+def write_slices(file: BinaryIO, parts: int, schema: pa.Schema, pieces: Iterator[Piece]) -> int:
+    """Write rows as slices: Arrow messages without a schema, and where each part's begin and end; return the rows.
+
+    A run of slices for every HELD_BYTES of rows: run r's slice of part p lies at offsets[r, p] … offsets[r, p + 1].
+    The file ends with the offsets (runs, parts + 1) and the numbers of both, int64, and MAGIC.
+    """
+    runs: list[list[int]] = []
+    waiting: list[Piece] = []
+    rows = held = 0
+
+    def flush() -> None:
+        batch = pa.Table.from_batches([rows for _, rows in waiting], schema).combine_chunks().to_batches()
+        offsets = [file.tell()] * (parts + 1)
+        for one in batch:
+            for part, own in by_part(np.concatenate([numbers for numbers, _ in waiting]), one, parts):
+                offsets[part] = file.tell()
+                file.write(own.serialize())
+                offsets[part + 1] = file.tell()
+        runs.append(np.maximum.accumulate(np.array(offsets)).tolist())
+        waiting.clear()
+
+    for numbers, batch in pieces:
+        waiting.append((numbers, batch))
+        rows, held = rows + batch.num_rows, held + batch.nbytes
+        if held > HELD_BYTES:
+            flush()
+            held = 0
+    if held:
+        flush()
+    file.write(np.array(runs, "<i8").tobytes() + np.array([len(runs), parts], "<i8").tobytes() + MAGIC)
+    return rows
+
+
+def read_slice(path: Path, part: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of one part from a file of slices. Raises FormatError for another file, OSError."""
+    with open(path, "rb") as file, parsing(path, "not a file of slices"):
+        end = max(0, file.seek(0, 2) - len(MAGIC) - 16)
+        file.seek(end)
+        runs, parts = np.frombuffer(file.read(16).ljust(16), "<i8").tolist()
+        if file.read() != MAGIC or not 0 <= part < parts:
+            raise FormatError(f"{path}: no slice {part}")
+        table = end - 8 * runs * (parts + 1)
+        for run in range(runs):
+            file.seek(table + 8 * (run * (parts + 1) + part))
+            first, last = np.frombuffer(file.read(16), "<i8").tolist()
+            if last > first:
+                file.seek(first)
+                yield pa.ipc.read_record_batch(pa.py_buffer(file.read(last - first)), schema)
+
+
+@dataclass(frozen=True)
+class Derived(Step):
+    """A step whose files can be made again from the run's own: it has a journal, and stands in no manifest and no
+    digest. Each unit's reads have `rows`, how many it looks at: few are not worth a worker."""
+
+    derived: ClassVar[bool] = True
+
+    def settings(self) -> dict[str, Any]:
+        """Return nothing: a derived step depends on what it reads."""
+        return {}
+
+    def make(self, do: Do = here, grouped: bool = False) -> None:
+        """Make what is not made; nothing where all is. `grouped`: `do` runs the legs before it in one pipeline."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Scratch(Derived):
+    """A derived step whose files, and journal, lie in `.shuffle/NAME/` while they are needed."""
+
+    into: ClassVar[str] = ""
+    """NAME."""
+
+    @property
+    def folder(self) -> Path:
+        """Return where its files lie."""
+        return self.root / SCRATCH / self.into
+
+    @property
+    def journal(self) -> Journal:
+        """Return the journal beside them; what it records is relative to `folder`."""
+        return Journal(self.folder, self.name)
+
+    def make(self, do: Do = here, grouped: bool = False) -> None:
+        """Do what is not done of its units, and drop the files of others."""
+        do_pending(self, do)
+
+
+def do_pending(step: Step, do: Do) -> None:
+    """Do what is not done of a step's units, and drop the files of units of before."""
+    units = step.units()
+    if pending := [unit for unit in units if step.journal.done(unit.name, unit.key) is None]:
+        do(step, pending)
+    step.journal.forget_others(unit.name for unit in units)
+
+
+@dataclass(frozen=True)
+class Leg(Scratch):
+    """A grouping's way into the next one: each unit's rows, spread over parts."""
+
+    carried: ClassVar[pa.Schema]
+    """What a row is on its way; all of fixed width, where `parts_for` says how many parts there are."""
+    after: ClassVar["type[Leg] | None"] = None
+    """The leg whose parts are this one's units; None: its units are files of the run, and it has a plan of its own."""
+
+    def reads(self) -> str:
+        """Return a digest of all that the shuffle reads."""
+        raise NotImplementedError
+
+    def rows(self) -> int:
+        """Return how many rows go through this leg, at most."""
+        raise NotImplementedError
+
+    def parts(self) -> int:
+        """Return into how many parts it spreads its rows."""
+        raise NotImplementedError
+
+    def spread(self, unit: Unit, rows: pa.Table) -> Iterator[Piece]:
+        """Yield a unit's rows in pieces, each with the parts that they go to. `rows`: what the leg before sent there,
+        in any order; none where there is no leg before. `unit.reads`: `parts`, and `part`, the number of the unit."""
+        raise NotImplementedError
+
+    def plan(self) -> list[Unit]:
+        """Return a unit for each part of the leg before."""
+        if self.after is None:
+            raise NotImplementedError
+        before, parts = self.after(self.recipe, self.root, self.runtime).parts(), self.parts()
+        content = digest_of([self.reads(), before, parts])
+        rows = self.rows() // before
+        return [Unit(f"{part:05d}", {"part": part, "parts": parts, "rows": rows}, content) for part in range(before)]
+
+    def open(self) -> "LegWorker":
+        """Return what writes files of slices."""
+        return LegWorker(self)
+
+
+@dataclass(frozen=True)
+class LegWorker:
+    """Does a leg's units on this machine."""
+
+    leg: Leg
+
+    @cached_property
+    def before(self) -> "Slices | None":
+        """Return the slices that it reads."""
+        return None if self.leg.after is None else Slices.of(self.leg.after, self.leg.root)
+
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
+        """Write `.shuffle/NAME/LEG/UNIT.slices`."""
+        path = self.leg.folder / self.leg.name / f"{unit.name}.slices"
+        with in_flight.working_on(unit.name, ()), writing(path) as temporary, open(temporary, "wb") as file:
+            rows = self.before.of_part(unit.reads["part"]) if self.before else self.leg.carried.empty_table()
+            pieces = self.leg.spread(unit, rows)
+            written = write_slices(file, unit.reads["parts"], self.leg.carried, pieces)
+        files = (FileRecord(path.relative_to(self.leg.folder).as_posix(), "", path.stat().st_size),)
+        return ShardRecord(unit.name, unit.key, files, written, written)
+
+
+@dataclass(frozen=True)
+class Slices:
+    """All files of slices that a leg has written."""
+
+    paths: tuple[Path, ...]
+    schema: pa.Schema
+
+    @classmethod
+    def of(cls, leg: type[Leg], root: Path) -> Self:
+        """Find a leg's files in the run at `root`."""
+        return cls(tuple(finished(root / SCRATCH / leg.into / leg.name, "*.slices")), leg.carried)
+
+    def of_part(self, part: int) -> pa.Table:
+        """Return the rows of a part."""
+        batches = [batch for path in self.paths for batch in read_slice(path, part, self.schema)]
+        return pa.Table.from_batches(batches, self.schema)
+
+
+@dataclass(frozen=True)
+class Gathered(Derived):
+    """The end of a shuffle: its units are the parts of the last leg, and its files stay."""
+
+    legs: ClassVar[tuple[type[Leg], ...]] = ()
+
+    def finish(self, unit: Unit, rows: pa.Table) -> ShardRecord:
+        """Write what a part's rows, in any order, amount to. `unit.reads`: `part`, the number of the unit."""
+        raise NotImplementedError
+
+    def before(self) -> list[Leg]:
+        """Return the legs, in order."""
+        return [leg(self.recipe, self.root, self.runtime) for leg in self.legs]
+
+    def make(self, do: Do = here, grouped: bool = False) -> None:
+        """Do what is not done of its units, behind the legs, and drop the slices."""
+        units = self.units()
+        if any(self.journal.done(unit.name, unit.key) is None for unit in units):
+            for leg in () if grouped else self.before():
+                leg.make(do)
+        do_pending(self, do)
+        shutil.rmtree(self.root / SCRATCH / self.name, ignore_errors=True)
+
+    def open(self) -> "GatheredWorker":
+        """Return what reads slices."""
+        return GatheredWorker(self)
+
+
+@dataclass(frozen=True)
+class GatheredWorker:
+    """Does the units at the end of a shuffle on this machine."""
+
+    step: Gathered
+
+    @cached_property
+    def before(self) -> Slices:
+        """Return the slices that it reads."""
+        return Slices.of(self.step.legs[-1], self.step.root)
+
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
+        """Write a unit's files from its slices."""
+        with in_flight.working_on(unit.name, ()):
+            return self.step.finish(unit, self.before.of_part(unit.reads["part"]))
+
+
+def drop_scratch(root: Path) -> None:
+    """Drop what shuffles under way have written: they begin anew."""
+    shutil.rmtree(root / SCRATCH, ignore_errors=True)

@@ -1,0 +1,45 @@
+"""A shuffle around Beam's GroupByKey writes the bytes that it writes with files of slices."""
+
+from dataclasses import asdict
+
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from manifests.layout import SCRATCH
+from pipeline.execution.grouped import Spread, rows_of
+from pipeline.execution.job import Job
+from pipeline.execution.worker import run
+from tests.support.shuffles import SPREAD, ByNumber, Counts
+from tests.support.stage_steps import recipe_at
+
+
+def test_a_message_for_each_part_that_has_rows(tmp_path):
+    """5, 7, 5 in two parts: all odd."""
+    (tmp_path / SPREAD).write_text("2")
+    leg = ByNumber(recipe_at(tmp_path), tmp_path)
+    ((part, message),) = Spread(leg, leg.units()).process((0, ()))
+    assert part == 1
+    assert rows_of([b"", message], ByNumber)["number"].to_pylist() == [5, 7, 5]
+    assert rows_of([b""], ByNumber).equals(pa.table({"number": [], "home": []}, schema=ByNumber.carried))
+
+
+def test_beams_grouping_gives_the_bytes_of_slices(tmp_path, monkeypatch):
+    """What a cluster's runner is handed, run by Beam's local one."""
+    monkeypatch.setattr("pipeline.execution.worker.pipeline_options", lambda job: (FnApiRunner(), PipelineOptions([])))
+    bytes_of = {}
+    for name in ("slices", "beam"):
+        root = tmp_path / name
+        root.mkdir()
+        (root / SPREAD).write_text("3")
+        step = Counts(recipe_at(root), root)
+        if name == "beam":
+            units = [asdict(unit) for unit in step.units()]
+            run(Job("tests.support.shuffles:Counts", str(root), step.recipe.plain(), units, "", runner="flink"))
+            assert not (root / SCRATCH).exists()
+        else:
+            step.make()
+        assert [step.journal.done(unit.name, unit.key) is not None for unit in step.units()] == [True] * 3
+        bytes_of[name] = [path.read_bytes() for path in sorted((root / "counts").glob("*"))]
+    assert len(bytes_of["beam"]) == 3
+    assert bytes_of["beam"] == bytes_of["slices"]

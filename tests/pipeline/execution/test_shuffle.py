@@ -1,0 +1,154 @@
+"""Rows move between groupings by part: slices, legs, what is made again after a kill, and nothing where all is done."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from manifests.files import FormatError
+from manifests.layout import SCRATCH
+from pipeline.execution.shuffle import (
+    HELD_BYTES,
+    by_part,
+    drop_scratch,
+    here,
+    parts_for,
+    read_slice,
+    write_slices,
+)
+from tests.support.shuffles import SPREAD, Counts, Falling
+from tests.support.stage_steps import recipe_at
+
+ROWS = pa.schema({"n": pa.int32()})
+
+
+def batch(*numbers: int) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(numbers, pa.int32())], schema=ROWS)
+
+
+@pytest.fixture
+def step(tmp_path):
+    (tmp_path / SPREAD).write_text("2")
+    return Counts(recipe_at(tmp_path), tmp_path)
+
+
+def told(root) -> list[dict[str, list[int]]]:
+    return [pq.read_table(path).to_pydict() for path in sorted((root / "counts").glob("*.parquet"))]
+
+
+def test_rows_are_cut_by_part_and_stay_in_order():
+    cut = list(by_part(np.array([2, 0, 2, 0]), batch(1, 2, 3, 4), 4))
+    assert [(part, rows["n"].to_pylist()) for part, rows in cut] == [(0, [2, 4]), (2, [1, 3])]
+    assert list(by_part(np.array([], np.int64), batch(), 3)) == []
+    with pytest.raises(AssertionError, match=r"a row of part 4: wanted 0 … 3"):
+        list(by_part(np.array([4]), batch(1), 4))
+
+
+def test_parts_hold_32_MB_each():
+    wide = pa.schema({"uid": pa.binary(16), "place": pa.uint64()})  # 24 bytes a row
+    assert [parts_for(rows, wide) for rows in (0, 1, 1_333_333, 1_333_334, 10_000_000)] == [1, 1, 1, 2, 8]
+
+
+def test_slices_are_read_as_they_were_written(tmp_path, monkeypatch):
+    pieces = [(np.array([0, 2]), batch(1, 2)), (np.array([2, 2]), batch(3, 4)), (np.array([0]), batch(5))]
+    for held in (HELD_BYTES, 0):  # one run of slices, and one for each piece
+        monkeypatch.setattr("pipeline.execution.shuffle.HELD_BYTES", held)
+        with open(tmp_path / "a.slices", "wb") as file:
+            assert write_slices(file, 3, ROWS, iter(pieces)) == 5
+        slices = [list(read_slice(tmp_path / "a.slices", part, ROWS)) for part in range(3)]
+        assert [len(batches) for batches in slices] == ([1, 0, 1] if held else [2, 0, 2])
+        rows = [pa.Table.from_batches(batches, ROWS)["n"].to_pylist() for batches in slices]
+        assert rows == [[1, 5], [], [2, 3, 4]]
+
+
+def test_a_file_without_rows_has_empty_slices(tmp_path):
+    with open(tmp_path / "a.slices", "wb") as file:
+        assert write_slices(file, 2, ROWS, iter([])) == 0
+    assert [list(read_slice(tmp_path / "a.slices", part, ROWS)) for part in range(2)] == [[], []]
+
+
+@pytest.mark.parametrize("damage", ["cut", "another", "no_such_part"])
+def test_what_holds_no_such_slice_is_named(tmp_path, damage):
+    path, file = tmp_path / "a.slices", io.BytesIO()
+    write_slices(file, 2, ROWS, iter([(np.array([0, 1]), batch(1, 2))]))
+    whole = file.getvalue()
+    path.write_bytes({"cut": whole[:-1], "another": b"no", "no_such_part": whole}[damage])
+    with pytest.raises(FormatError, match=r"a\.slices"):
+        list(read_slice(path, 2 if damage == "no_such_part" else 1, ROWS))
+
+
+def test_a_shuffle_tells_every_file_what_all_hold(step, tmp_path):
+    """5 stands twice, 7 three times, 9 once; the second file is empty."""
+    step.make()
+    assert told(tmp_path) == [
+        {"number": [5, 7], "times": [2, 3]},
+        {"number": [], "times": []},
+        {"number": [7, 9], "times": [3, 1]},
+    ]
+    assert not (tmp_path / SCRATCH / "counts").exists()
+
+
+def test_the_number_of_parts_shows_in_no_output(step, tmp_path):
+    bytes_of = []
+    for parts in ("1", "2", "7"):
+        (tmp_path / SPREAD).write_text(parts)
+        for path in (tmp_path / "counts").glob("*"):
+            path.unlink()
+        step.make()
+        bytes_of.append([path.read_bytes() for path in sorted((tmp_path / "counts").glob("*"))])
+    assert bytes_of[0] == bytes_of[1] == bytes_of[2]
+
+
+def test_where_all_is_done_nothing_is_split(step):
+    did = []
+
+    def do(leg, units):
+        did.append((leg.name, len(units)))
+        here(leg, units)
+
+    step.make(do)
+    step.make(do)
+    assert did == [("counts_split", 3), ("counts_reduce", 2), ("counts", 3)]
+
+
+def test_a_run_that_fell_over_goes_on_where_it_was(step, tmp_path):
+    did = []
+
+    def do(leg, units):
+        did.append((leg.name, len(units)))
+        here(leg, units)
+
+    falling = Falling(step.recipe, tmp_path)
+    with pytest.raises(RuntimeError, match="fell over"):
+        falling.make(do)
+    assert (tmp_path / SCRATCH / "counts").is_dir()
+    falling.make(do)
+    assert did == [("counts_split", 3), ("counts_reduce", 2), ("counts", 3), ("counts", 2)]
+    assert len(told(tmp_path)) == 3
+    assert not (tmp_path / SCRATCH / "counts").exists()
+
+
+def test_slices_for_another_number_of_parts_are_made_anew(step, tmp_path):
+    did = []
+
+    def do(leg, units):
+        did.append((leg.name, len(units)))
+        here(leg, units)
+
+    with pytest.raises(RuntimeError, match="fell over"):
+        Falling(step.recipe, tmp_path).make(do)
+    (tmp_path / SPREAD).write_text("1")
+    step.make(do)
+    assert did[3:] == [("counts_split", 3), ("counts_reduce", 1), ("counts", 2)]
+    assert told(tmp_path)[0] == {"number": [5, 7], "times": [2, 3]}
+
+
+def test_scratch_can_be_dropped_at_any_time(step, tmp_path):
+    with pytest.raises(RuntimeError, match="fell over"):
+        Falling(step.recipe, tmp_path).make()
+    drop_scratch(tmp_path)
+    assert not (tmp_path / SCRATCH).exists()
+    step.make()
+    assert len(told(tmp_path)) == 3
