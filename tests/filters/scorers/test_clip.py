@@ -1,7 +1,6 @@
 """CLIP from local files: the right activation, the right form, and nothing from a hub."""
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -32,6 +31,8 @@ def state():
 
 
 def test_a_file_s_embeddings_are_open_clip_s(state, tmp_path):
+    import open_clip  # 4 s, in every process that collects the tests
+
     path = tmp_path / "clip.safetensors"
     save_file(state, path)
     model, transform, tokenizer = _load("tiny", CONFIG, str(path), TRAINED)

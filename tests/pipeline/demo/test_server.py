@@ -27,7 +27,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
 
 
 def config(hosts: dict[str, str]) -> FetchConfig:
-    return FetchConfig(deadline_s=4, max_bytes=5_000_000, allow_addresses=["127.0.0.0/8"], connect_to=hosts)
+    return FetchConfig(
+        deadline_s=4, max_bytes=5_000_000, host_rate=10_000, allow_addresses=["127.0.0.0/8"], connect_to=hosts
+    )
 
 
 def test_each_row_gets_its_picture_or_the_named_reason(made: DemoData) -> None:
