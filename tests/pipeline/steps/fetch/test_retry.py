@@ -34,6 +34,7 @@ root = "{folder}/run"
 allow_addresses = ["127.0.0.0/8"]
 user_agent = "tessera-test (+mailto:test@example.org)"
 max_wait_s = 0
+host_rate = 10_000
 connect_to = {{ "flaky.test" = "{web}" }}
 shard_rows = 5
 [filter]
