@@ -18,6 +18,7 @@ from manifests.shards import index_path, write_shard
 from manifests.verify import is_run, verify_run
 from manifests.verify_shards import is_bare, verify_folder
 from pipeline.stages.registry import STAGES
+from tests.support.commands import pipeline_here
 from tests.support.damages import DAMAGES
 from tests.support.keep_runs import make_run, one_of_each_kind
 from tests.support.paths import ROOT
@@ -211,13 +212,13 @@ def test_the_command_ends_with_0_1_and_2(run, tmp_path):
     assert (done.returncode, done.stdout.splitlines()[-1].split(";")[0]) == (0, f"{run}: whole")
     shutil.copytree(run / "codes" / "pretrain", tmp_path / "bare")
     (tmp_path / "bare" / "00000.tar").write_bytes(b"")
-    done = verify(tmp_path / "bare", "--jobs", "2")
-    assert done.returncode == 1
+    done = pipeline_here("verify", tmp_path / "bare", "--jobs", "2")
+    assert done.exit_code == 1
     assert "damaged  00000.tar: empty, 40960 bytes wanted" in done.stdout
     (tmp_path / "none").mkdir()
     for folder in ("none", "nowhere"):
-        done = verify(tmp_path / folder)
-        assert done.returncode == 2
+        done = pipeline_here("verify", tmp_path / folder)
+        assert done.exit_code == 2
         assert "Traceback" not in done.stderr
 
 
