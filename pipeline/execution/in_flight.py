@@ -103,7 +103,17 @@ def _shown(name: str) -> str:
 
 
 def last_sign(path: Path) -> float:
-    """Return the time of the worker's last sign of life, in seconds since the epoch; 0 for none."""
+    """Return the time of the worker's last sign of life, in seconds since the epoch; 0 for none.
+
+    While it has no row in hand, its word on how far it is counts too: a fetch that waits for its turn at a site, which
+    others have, tells that once a second. With a row in hand it does not: the thread that fetches would tell on while
+    the one that decodes hangs.
+    """
+    waits = read_in_flight(path) == ("", [])
+    return max(_changed(path), _changed(part_path(path)) if waits else 0.0)
+
+
+def _changed(path: Path) -> float:
     try:
         return os.stat(path).st_mtime
     except OSError:

@@ -70,6 +70,21 @@ def test_the_last_sign_of_life_is_when_the_file_was_written(tmp_path):
     assert last_sign(path) > 1234.5
 
 
+def test_a_fetch_that_waits_for_its_turn_lives_by_its_word_and_one_that_hangs_over_a_picture_does_not(tmp_path):
+    path = tmp_path / "fetch-0.in_flight"
+    in_flight = InFlight(path)
+    in_flight._write({})
+    in_flight.tell(Part("00000", 0, 9))
+    os.utime(path, (5.0, 100.0))
+    os.utime(part_path(path), (5.0, 900.0))
+    assert last_sign(path) == 900.0  # nothing in hand: it waits for its share of a site's budget
+    with in_flight.working_on("00000", [b"\x01" * 16]):
+        os.utime(path, (5.0, 100.0))
+        assert last_sign(path) == 100.0  # the thread that fetches tells on, the one that decodes does not
+    os.utime(path, (5.0, 950.0))
+    assert last_sign(path) == 950.0
+
+
 def test_a_worker_says_how_far_it_is_and_counts_the_units_before(tmp_path):
     path = tmp_path / "fetch-0.in_flight"
     assert read_part(path) is None
