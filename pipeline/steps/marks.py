@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from filters.dedup import Array, most_alike, nearest
 from filters.digest_lists import DigestLists
+from filters.fetch.url import identity
 from filters.tombstones import digests
 from manifests.files import read_schema, read_table
 from manifests.journal import records_of
@@ -187,6 +188,7 @@ def frequent_hashes(root: Path, least: int) -> tuple[list[dict[str, Any]], Array
     """Return the most frequent pHashes with what stands under each, and those that make a placeholder.
 
     A placeholder is one picture under `least` different URLs and as many different texts, and more; 0 makes none.
+    Spellings of one URL are one.
     """
     scores = [root / record.files[0].path for record in records_of(root, "score")]
     plans = planned_tables(root, "fetch")
@@ -203,6 +205,7 @@ def frequent_hashes(root: Path, least: int) -> tuple[list[dict[str, Any]], Array
             FROM s JOIN (SELECT uid, url, text FROM {files_sql(plans)}) p USING (uid) WHERE phash IN (SELECT phash
             FROM often)
             GROUP BY phash""")
+        _count_identities(connection, files_sql(scores), files_sql(plans), least)
         columns = "printf('%016x', phash) AS phash, pictures, urls, hosts, texts, example"
         top = connection.execute(
             f"SELECT {columns} FROM frequent f ORDER BY f.pictures DESC, f.phash LIMIT {TOP}"
@@ -213,3 +216,22 @@ def frequent_hashes(root: Path, least: int) -> tuple[list[dict[str, Any]], Array
         )
         found = [value for (value,) in connection.execute(query).fetchall()]
     return top.to_pylist(), np.array(found, np.uint64)
+
+
+def _count_identities(connection: Any, scores: str, plans: str, least: int) -> None:
+    """Put the number of URLs, spellings of one counted once, in the place of `frequent.urls`, for the hashes that are
+    shown or that may make a placeholder: there are never more URLs than spellings."""
+    connection.execute("CREATE TABLE identities (phash UBIGINT, url VARCHAR)")
+    query = f"""
+        WITH asked AS (
+            (SELECT phash FROM frequent ORDER BY pictures DESC, phash LIMIT {TOP}) UNION
+            (SELECT phash FROM frequent WHERE {int(least)} > 0 AND urls >= {int(least)} AND texts >= {int(least)}))
+        SELECT DISTINCT phash, url FROM {scores} SEMI JOIN asked USING (phash) JOIN {plans} p USING (uid)"""
+    for batch in connection.cursor().execute(query).to_arrow_reader(10_000):
+        urls = pa.array([identity(url) for url in batch["url"].to_pylist()], pa.string())
+        connection.register("spelled", pa.table({"phash": batch["phash"], "url": urls}))
+        connection.execute("INSERT INTO identities SELECT phash, url FROM spelled")
+    connection.execute("""
+        UPDATE frequent SET urls = i.urls FROM
+            (SELECT phash, count(DISTINCT url) AS urls FROM identities GROUP BY phash) i
+        WHERE frequent.phash = i.phash""")

@@ -298,3 +298,23 @@ def test_the_most_frequent_hashes_and_which_make_a_placeholder(tmp_path):
     ]
     assert placeholders.tolist() == [7]
     assert [frequent_hashes(tmp_path, least)[1].tolist() for least in (0, 1, 3)] == [[], [7, 255], []]
+
+
+def test_spellings_of_one_url_are_one_url_of_a_placeholder(tmp_path):
+    """Three spellings of one URL, and two URLs: under 2 URLs the first makes none."""
+    urls = [
+        "http://a.test/1",
+        "HTTP://u:p@A.test:80/x/../1#top",
+        "http://a.test/%31",
+        "http://a.test/2",
+        "http://b.test",
+    ]
+    uids = [numbered(number) for number in range(5)]
+    rows = [{"uid": uid, "phash": value} for uid, value in zip(uids, [7, 7, 7, 9, 9], strict=True)]
+    put_table(tmp_path, "score", "scores/00000.parquet", rows, schema("uid", "phash"))
+    table = {"uid": uids, "url": urls, "text": ["one", "two", "three", "four", "five"]}
+    write_plan(tmp_path, "fetch", [("00000", pa.table(table))])
+    top, placeholders = frequent_hashes(tmp_path, 2)
+    assert [(entry["phash"][-1], entry["pictures"], entry["urls"]) for entry in top] == [("7", 3, 1), ("9", 2, 2)]
+    assert placeholders.tolist() == [9]
+    assert frequent_hashes(tmp_path, 1)[1].tolist() == [7, 9]
