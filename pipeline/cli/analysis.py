@@ -1,12 +1,16 @@
 """The commands that only look: `pipeline whatif`, `pipeline why`, `pipeline plan`."""
 
-from typing import Annotated
+import os
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.errors import exit_codes
 from pipeline.cli.options import OutOption, RecipeOption, SetOption, open_recipe, open_run, recipe_of
 from pipeline.cli.output import JsonOption, note, result
+
+if TYPE_CHECKING:
+    from pipeline.recipes.schema import Recipe
 
 
 def register(app: typer.Typer) -> None:
@@ -65,21 +69,54 @@ def plan(
     out: OutOption = None,
     set_: SetOption = None,
     rows: Annotated[
-        int, typer.Option(min=1, help="About this many rows are sampled, from row groups spread over the files.")
-    ] = 20_000,
+        float | None,
+        typer.Option(
+            min=1,
+            help="About this many rows are sampled, from row groups spread over the files (20,000 where nothing is"
+            " said). With --workers or --gpus: rows of the run that is rehearsed, such as 600e6; else those of the"
+            " input.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Rehearse the run on so many worker processes, a core each.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="Rehearse the run with so many GPUs.")] = None,
+    costs: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="What benchmarks/bench_scale.py measured here; else ./scale.json."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict a run from a sample of its input: yield per rule with 95 % intervals, rows kept, hours and bytes per
     stage.
 
     No URL is touched: the share of URLs that live is assumed, or what this run folder has measured. The prediction is
-    written to RUN/plan.json, and the filter stage's summary and the report show it beside what came out.
+    written to RUN/plan.json, and the filter stage's summary and the report show it beside what came out. With --workers
+    or --gpus the run is rehearsed, and nothing is written: hours, bytes, requests, shards, files, memory and spill of
+    each step, from costs that were measured on this machine.
     """
+    read = open_recipe(recipe or recipe_of(out), out, set_)
+    if workers is None and gpus is None and costs is None:
+        _forecast(read, 20_000 if rows is None else int(rows), as_json)
+        return
+    from pipeline.analysis.costs import find_costs, read_costs
+    from pipeline.analysis.rehearsal import lines, plain, rehearse
+
+    known = read_costs(find_costs(costs))
+    made = rehearse(read, None if rows is None else int(rows), workers or cores(), gpus or 0, known)
+    result(as_json, plain(made), lines(made))
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _forecast(read: "Recipe", rows: int, as_json: bool) -> None:
     from dataclasses import asdict
 
     from pipeline.analysis.forecast import forecast, lines, write_forecast
 
-    read = open_recipe(recipe or recipe_of(out), out, set_)
     made = forecast(read, rows)
     write_forecast(read.root, made)
     result(as_json, asdict(made), lines(made, read))

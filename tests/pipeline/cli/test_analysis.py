@@ -6,7 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.cli.analysis import register
+from pipeline.cli.analysis import cores, register
 from tests.support.removals import URL
 
 
@@ -47,3 +47,25 @@ def test_plan_takes_the_recipe_of_the_run_folder_with_json_and_without(run, tmp_
     assert f"recipe: {run / 'recipe.toml'}" in said.stderr
     assert (said.exit_code, asked.exit_code, json.loads(asked.stdout)["rows"]) == (0, 0, 52)
     assert json.loads((run / "plan.json").read_text())["rows"] == 52
+
+
+def test_plan_rehearses_a_run_of_another_size_and_writes_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = (run / "plan.json").read_bytes() if (run / "plan.json").exists() else None
+    asked = ["plan", "--out", str(run), "--rows", "600e6", "--workers", "20", "--gpus", "8"]
+    none = CliRunner().invoke(app, asked)
+    assert (none.exit_code, "bench_scale.py --rows 1e6 3e6 --out scale.json" in none.stderr) == (2, True)
+    counts = {"input": 1000, "planned": 500, "fetched": 300, "kept": 50, "packed": 50}
+    figures = dict.fromkeys(("cpu_s", "wall_s", "peak_mib", "read", "written", "files", "spilled"), 1)
+    one = {"mode": "rows", "kind": "work", "name": "decide", "workers": 1, "counts": counts, **figures}
+    measured = [{**one, "input": size, "rows": size} for size in (1000, 3000)]
+    (tmp_path / "scale.json").write_text(json.dumps({"machine": {"cores": 2}, "measured": measured}))
+    said, told = CliRunner().invoke(app, asked), CliRunner().invoke(app, [*asked, "--json"])
+    assert (said.exit_code, told.exit_code) == (0, 0)
+    assert "rehearsal: 600,000,000 rows, 20 workers, 8 GPUs" in said.stdout
+    assert json.loads(told.stdout)["expected"]["input"] == 600_000_000
+    assert before == ((run / "plan.json").read_bytes() if (run / "plan.json").exists() else None)
+
+
+def test_cores_are_counted():
+    assert cores() >= 1
