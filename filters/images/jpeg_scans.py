@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from filters.images.header import ImageFault
 from filters.images.jpeg import ADOBE, APP0, COMMENT, FRAMES, PROGRESSIVE, SOS, next_segment, segment
+from filters.images.jpeg_doubt import judge
 from filters.images.jpeg_tables import AFTER_SCAN, LOOSE_BYTES
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def whole_scans(pixels: bytes) -> tuple[bytes, bool]:
 
     `pixels`: the JPEG without metadata, up to its end mark. It is decoded at an eighth of its size: all data are read,
     few are transformed. Raises ImageFault: truncated where data are missing, corrupt where they are damaged or libjpeg
-    gives up amid them. A header that it cannot read is not judged here.
+    gives up amid them. What this decoder cannot read is judged by what Pillow shows of it.
     """
     for _ in range(MOST_CUTS + 1):
         said = _warning(pixels)
@@ -74,6 +75,8 @@ def whole_scans(pixels: bytes) -> tuple[bytes, bool]:
         if not surplus:
             if said and (DAMAGED.search(said) or not _is_unread(pixels, said)):
                 raise ImageFault("corrupt", f"JPEG: {said}")
+            if said:
+                judge(pixels)
             return pixels, not said
         pixels = _without(pixels, int(surplus[1]), int(surplus[2], 16), said)
     raise ImageFault("corrupt", f"JPEG: {said} and in {MOST_CUTS} scans before")
