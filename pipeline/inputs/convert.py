@@ -59,6 +59,8 @@ def _with_table(recipe: Recipe, file: InputFile) -> InputFile:
     except BrokenInput as error:
         what = "not a readable tar: " if file.raw == "tar" else ""
         return replace(file, raw="", columns=(), fault=f"{what}{error.cause}"[:200])
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:  # taken away since it was looked at
+        return replace(file, raw="", columns=(), fault=f"cannot be opened: {error}"[:200])
     return look_at_made(file, recipe.root, path)
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pipeline.inputs.jsonl import MAX_LINE
 
 DELIMITERS = ",;\t|"
-MAX_RECORD = MAX_LINE
+MAX_RECORD = 4 * MAX_LINE
 """Characters held of a record of several lines, OF_LINE more for each: a quote that is never closed takes no more of a
-file."""
+file. A value may have MAX_LINE characters."""
 OF_LINE = 64
 BEHIND_BACKSLASH = re.compile(r'\\(["\\])')
 URL = re.compile(r"\s*(?:https?|s3|gs|ftp|data|file):", re.IGNORECASE)
@@ -130,6 +130,13 @@ def _quoted(line: str, source: _Lines, layout: Layout) -> list[str] | None:
     if values is None and any('\\"' in (one or "") for one in (line, *taken)):
         source.put_back(taken)
         values, taken = _closed(line, source, layout, _doubled)
+    if values is not None and any(value[:1].isspace() and value.lstrip().startswith('"') for value in values):
+        source.put_back(taken)
+        closed, more = _closed(line, source, layout, blanks=True)  # what follows a delimiter and a blank
+        if closed is not None and _fitted(closed, layout.count):
+            return _fitted(closed, layout.count)
+        source.put_back(more)
+        values, taken = _closed(line, source, layout)
     if values is not None and not _are_rows(taken, layout):
         record = _fitted(values, layout.count)
         if record is not None or (taken and not any(_stands_alone(more, layout) for more in taken)):
@@ -149,10 +156,15 @@ def _doubled(line: str) -> str:
 
 
 def _closed(
-    line: str, source: _Lines, layout: Layout, written: Callable[[str], str] = _as_written
+    line: str,
+    source: _Lines,
+    layout: Layout,
+    written: Callable[[str], str] = _as_written,
+    *,
+    blanks: bool = False,
 ) -> tuple[list[str] | None, list[str | None]]:
     """Return the values of the record that begins with this line, None where its quotes do not close as they should,
-    and the lines behind it that were taken."""
+    and the lines behind it that were taken. `blanks`: those before a value belong to none."""
     taken: list[str | None] = []
 
     def pull() -> Iterator[str]:
@@ -168,7 +180,8 @@ def _closed(
             yield written(more)
 
     try:
-        return next(csv.reader(pull(), delimiter=layout.delimiter, strict=True)), taken
+        reader = csv.reader(pull(), delimiter=layout.delimiter, strict=True, skipinitialspace=blanks)
+        return next(reader), taken
     except csv.Error:
         return None, taken
 

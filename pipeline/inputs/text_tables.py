@@ -190,7 +190,7 @@ def _format(url: str, head: bytes, text: str) -> str:
         return "ndjson"
     if named == "txt":
         return "tsv" if "\t" in start.partition("\n")[0].strip() else "txt"
-    return named if named in ("csv", "tsv") else ""
+    return named if named in ("csv", "tsv", "ndjson") else ""
 
 
 def _keys(url: str, format_: str, head: bytes, wanted: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 place."""
 
 import contextlib
-import json
 import os
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import IO, Any, NamedTuple, Protocol
 from manifests.regular_files import open_plain
 from manifests.uid import uid_of
 from pipeline.inputs.coerce import without_mark
-from pipeline.inputs.jsonl import MAX_LINE, whole_text
+from pipeline.inputs.jsonl import DECODER, MAX_LINE, whole_text
 from pipeline.llamagen.arrays import Fault
 from pipeline.llamagen.numbered import NUMBER, arrays, beyond
 from pipeline.recipes.schema import RecipeError
@@ -181,7 +180,7 @@ def read_line(data: bytes, *, first: bool) -> dict[str, Any]:
     if len(data) > MAX_LINE:
         raise Fault("broken_line", f"longer than {MAX_LINE:,} bytes")
     try:
-        values: dict[str, Any] = json.loads(data.decode("utf-8-sig" if first else "utf-8"))
+        values: dict[str, Any] = DECODER.decode(data.decode("utf-8-sig" if first else "utf-8"))
     except (ValueError, RecursionError) as error:
         raise Fault("broken_line", "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON") from error
     name = values.get("image_path") if isinstance(values, dict) else None

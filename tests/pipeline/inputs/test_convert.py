@@ -164,3 +164,19 @@ def test_packed_lines_that_end_early_have_the_rows_before_and_one_that_says_so(t
     assert columns["image_path"][:2] == ["0.jpg", "1.jpg"]
     assert columns["tessera_fault"].count("broken_line") == 1
     assert columns["tessera_fault"][-1] == "broken_line"
+
+
+@pytest.mark.parametrize(("dataset", "name"), [("laion-coco", "a.csv"), ("jsonl", "a.jsonl"), ("img2dataset", "a.tar")])
+def test_a_file_that_is_taken_away_before_its_table_is_made_is_lost_alone(tmp_path, dataset, name):
+    """It ended the run with a traceback."""
+    if dataset == "img2dataset":
+        write_shard(tmp_path / name, [("0", {"jpg": b"j"})])
+    else:
+        (tmp_path / name).write_text(
+            '{"image_path": "1.jpg"}\n' if dataset == "jsonl" else "URL,TEXT\nhttp://a.test,x\n"
+        )
+    made = recipe(dataset, tmp_path / name, tmp_path / "run")
+    files = look_at_inputs(made)
+    (tmp_path / name).unlink()
+    (file,) = with_tables(made, files)
+    assert (file.raw, file.columns, file.fault.partition(":")[0]) == ("", (), "cannot be opened")

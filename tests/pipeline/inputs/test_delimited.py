@@ -50,6 +50,8 @@ def test_a_layout_is_seen_in_the_head(text, format_, expected):
         ('u,24" monitor\nv,12" disc\n', [["u", '24" monitor'], ["v", '12" disc']]),
         ('u,"he said \\"hi\\", twice"\nv,b\n', [["u", 'he said "hi", twice'], ["v", "b"]]),
         ("u,C:\\a\n", [["u", "C:\\a"]]),
+        ('u, "a, b"\nv, "two\nlines"\n', [["u", "a, b"], ["v", "two\nlines"]]),  # blanks before quotes
+        ('u, "a" or "b"\nv, "stray\nw,b\n', [["u", ' "a" or "b"'], ["v", ' "stray'], ["w", "b"]]),
         ("u,a,\nv,b,,\n", [["u", "a"], ["v", "b"]]),
         ("u\nv,b\n", [None, ["v", "b"]]),
         ("u,a,b\nv,b\n", [None, ["v", "b"]]),
@@ -125,7 +127,7 @@ def test_a_record_of_several_lines_with_too_many_values_is_one_that_does_not_fit
 
 def test_a_cell_of_a_megabyte_is_one_cell():
     """It was as many broken lines as it has lines."""
-    cell = "a line of words, and of more\n" * 40_000
+    cell = f"{U},words\n" * 60_000
     assert records(f'u,"{cell}"\nv,b\n', header=False) == [["u", cell], ["v", "b"]]
 
 

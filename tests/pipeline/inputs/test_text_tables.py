@@ -129,6 +129,13 @@ def test_lines_of_json_that_are_no_objects_are_broken(read):
     assert read("a.json", b'["u", {"URL": "v"}, ')[1] == [("u", None), ("v", None), (None, "broken_line")]
 
 
+def test_lines_of_json_whose_first_is_broken_are_read(read):
+    """The file was lost for it."""
+    assert read("a.jsonl", b'oops\n{"URL": "u"}\n')[1] == [(None, "broken_line"), ("u", None)]
+    with pytest.raises(BrokenInput, match="no table"):
+        read("b.jsonl", b"oops\nand more\n")
+
+
 def test_a_line_that_is_too_long_is_broken_and_not_held(read, monkeypatch):
     monkeypatch.setattr(module, "MAX_LINE", 20)
     data = b"http://a.test/1.jpg\nhttp://a.test/" + b"1" * 50 + b"\nhttp://a.test/2\n"

@@ -103,6 +103,10 @@ def test_a_byte_order_mark_and_the_longest_line_are_read(monkeypatch):
     assert MAX_LINE == 16 << 20
 
 
+def test_a_number_of_any_length_costs_no_line():
+    assert read_line(b'{"n": ' + b"1" * 5000 + b', "image_path": "a", "text": ["x"]}', first=False)["text"] == ["x"]
+
+
 def test_spans_cover_a_file_and_hold_the_head_of_a_long_line_alone(monkeypatch):
     monkeypatch.setattr(source, "MAX_LINE", 4)
     data = b"ab\n" + b"x" * 30 + b"\n" + b"cd\r\n" + b"e"
