@@ -1,5 +1,7 @@
 """Keep a record of each shard that a step has finished, its files and counts, in the step's journal."""
 
+import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -7,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from manifests.checksums import sha256_file
-from manifests.files import FormatError, digest_of, finished, parsing, read_json, write_json
+from manifests.files import TEMPORARY, FormatError, digest_of, parsing, read_json, write_json
 
+AGE_NS = 200_000_000
+MOST = 1 << 18
+"""Records that a process remembers: 1.4 kB each."""
+_REMEMBERED: "dict[tuple[int, int, int, int], ShardRecord]" = {}
 STEP = "step.json"
 """In a step's journal: under which settings and weights the step was done last."""
 
@@ -17,7 +23,7 @@ class ConservationError(ArithmeticError):
     """Rows were lost or made up: rows in are not kept + dropped. Always a defect of this project, never of the data."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """One output file: path relative to the run folder, sha256 in hex, size in bytes.
 
@@ -43,7 +49,7 @@ class FileRecord:
             return False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardRecord:
     """What one unit of work read and wrote. `dropped` counts rows by reason; rows_in = rows_out + all dropped.
 
@@ -124,10 +130,10 @@ class Journal:
         """Return a shard's record, or None where there is none or it is damaged (the shard is then made again)."""
         path = self.folder / f"{shard}.json"
         try:
-            record = parse_record(path, read_json(path))
-        except (OSError, FormatError):
+            facts = path.stat()
+        except OSError:
             return None
-        return record if record.shard == shard else None
+        return _named(shard, _read(path, facts))
 
     def note(self) -> dict[str, Any] | None:
         """Return the note of how the step was done last (`own_key`, `settings`), or None where there is none or it is
@@ -171,9 +177,47 @@ def is_note(value: Mapping[str, Any], step: str) -> bool:
 
 def records_of(root: Path, step: str) -> list[ShardRecord]:
     """Return the records of a step's finished units, by name."""
-    journal = Journal(root, step)
-    found = [journal.get(path.stem) for path in finished(journal.folder, "*.json") if path.stem != "step"]
+    folder = Journal(root, step).folder
+    try:
+        with os.scandir(folder) as entries:
+            there = sorted((entry.name, entry) for entry in entries if entry.name.endswith(".json"))
+    except FileNotFoundError:
+        return []
+    found = [_listed(folder, entry) for name, entry in there if name != STEP and not name.startswith(TEMPORARY)]
     return [record for record in found if record is not None]
+
+
+def _listed(folder: Path, entry: "os.DirEntry[str]") -> ShardRecord | None:
+    try:
+        facts = entry.stat()
+    except OSError:  # a link that leads nowhere, or gone meanwhile
+        return None
+    return _named(entry.name.removesuffix(".json"), _read(folder / entry.name, facts))
+
+
+def _named(shard: str, record: ShardRecord | None) -> ShardRecord | None:
+    return record if record is not None and record.shard == shard else None
+
+
+def _read(path: Path, facts: os.stat_result) -> ShardRecord | None:
+    """Return the record in a file, None for a damaged one; a process reads a file that stays as it is once.
+
+    Records are replaced by renames, so that a file is one content for ever. One that was changed within AGE_NS is not
+    remembered: another of its size could take its inode within one tick of the disk's clock.
+    """
+    known = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    if known in _REMEMBERED:
+        return _REMEMBERED[known]
+    read_at = time.time_ns()
+    try:
+        record = parse_record(path, read_json(path))
+    except (OSError, FormatError):
+        return None
+    if read_at - facts.st_mtime_ns > AGE_NS:
+        if len(_REMEMBERED) >= MOST:
+            _REMEMBERED.clear()
+        _REMEMBERED[known] = record
+    return record
 
 
 def upstream(root: Path, *steps: str) -> str:

@@ -1,7 +1,8 @@
 """Write and read a stage's manifest: its inputs, weights, counts and shards, and the digest of them all."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Manifest:
     def __post_init__(self) -> None:
         conserve(f"stage {self.stage}", self.rows_in, self.kept, self.dropped)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Return the sha256 over recipe, inputs, weights and output bytes: everything here but `versions` and DERIVED
         facts."""
@@ -58,7 +59,8 @@ class Manifest:
         return digest_of({**entry, "shards": [_counted(entry) for entry in self.shards]})
 
     def _entry(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name != "parent" or value}
+        entry = {name.name: getattr(self, name.name) for name in fields(self)}
+        return {name: value for name, value in entry.items() if name != "parent" or value}
 
     def write(self, root: Path) -> Path:
         """Write the manifest below the run folder, note its digest in `manifests/digests.json`, and return its path."""

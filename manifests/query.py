@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from manifests.files import FormatError, out_of_room
+from manifests.files import FormatError, out_of_room, read_field
 
 OF_BYTES = (
     *(duckdb.InvalidInputException, duckdb.IOException, duckdb.SerializationException),
@@ -21,6 +21,18 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "preserve_insertion_order": True,
 }
 """Given while it is opened: a SET for each would take longer than to open it does."""
+MEMORY_LIMIT = "2GB"
+"""What a query may hold in memory where the run's recipe does not say: the answers are the same with less."""
+
+
+def limits(root: Path) -> tuple[str, int]:
+    """Return (memory limit, threads, 0 for one a core) of a query, as the recipe that the run folder holds says:
+    `output.memory_limit`, `output.threads`."""
+    try:
+        values = read_field(root / "manifests" / "recipe.json", "recipe", dict).get("output", {})
+        return str(values.get("memory_limit", MEMORY_LIMIT)), int(values.get("threads", 0))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return MEMORY_LIMIT, 0
 
 
 @contextlib.contextmanager
@@ -32,8 +44,16 @@ def connect(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     words the table. A full disk, a lack of memory and what only a defect of ours can cause go through.
     """
     try:
-        with duckdb.connect(config={**SETTINGS, "temp_directory": str(root / ".tmp-duckdb")}) as connection:
+        memory, threads = limits(root)
+        config = {**SETTINGS, "temp_directory": str(root / ".tmp-duckdb"), "memory_limit": memory}
+        with duckdb.connect(config={**config, **({"threads": threads} if threads else {})}) as connection:
             yield connection
+    except duckdb.OutOfMemoryException as error:
+        if out_of_room(error):
+            raise
+        raise duckdb.OutOfMemoryException(
+            f"{root}: a query needs more memory than output.memory_limit = {limits(root)[0]} allows ({error})"
+        ) from error
     except duckdb.Error as error:
         if out_of_room(error) or not (isinstance(error, OF_BYTES) or type(error) is duckdb.Error):
             raise

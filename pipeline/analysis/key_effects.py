@@ -34,6 +34,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (BASE, {**BASE, "pretokenize": {**BASE["p
 """`scales` counts for ten-crops, `flip` for the centre crop alone."""
 VALUES: dict[str, Any] = {
     "input.columns": {"width": "w"},
+    "output.memory_limit": "3GB",
     "fetch.allow_addresses": ["127.0.0.0/8"],
     "fetch.connect_to": {"a.test": "127.0.0.1:80"},
     "fetch.opt_outs": ["noai"],

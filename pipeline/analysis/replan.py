@@ -3,15 +3,15 @@ those that left."""
 
 from dataclasses import dataclass, field
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.hamming import distinct
 from filters.survivors import halves
 from filters.verdicts import Numbers, flags
 from manifests.journal import records_of
-from manifests.query import files_sql
+from manifests.query import connect, files_sql
 from manifests.schema import CARRIED, DECODED
 from pipeline.analysis.stored_run import Stored
 from pipeline.recipes.schema import Recipe
@@ -152,7 +152,7 @@ def _compare(pairs: Numbers, stored: Stored) -> tuple[Numbers, Numbers]:
 
 def rows_of(wanted: Numbers, stored: Stored, final: bool, columns: tuple[str, ...]) -> pa.Table:
     """Return these columns of rows by their numbers, from `ledger/final` or `ledger/select`, in the order asked."""
-    rows = np.unique(wanted)
+    rows = distinct(wanted)
     parts, start = [], 0
     for shard in stored.shards:
         low, high = np.searchsorted(rows, [start, start + shard.rows])
@@ -225,7 +225,7 @@ def regroup_twins(groups: Groups, gone: Numbers, recipe: Recipe) -> Regrouped:
     from filters.dedup import clusters
 
     scores = [recipe.root / record.files[0].path for record in records_of(recipe.root, "score")]
-    with duckdb.connect() as connection:
+    with connect(recipe.root) as connection:
         connection.register("rest", rest)
         query = f"SELECT rest.row, rest.uid, phash FROM rest JOIN {files_sql(scores)} s USING (uid) ORDER BY rest.uid"
         hashed = connection.execute(query).to_arrow_table()

@@ -47,6 +47,7 @@ KINDS: dict[str, Kind] = {
     "manifests.shards.ShardError": DAMAGED,
     "tokenize_shards.samples.LoaderError": DAMAGED,
     "pyarrow.lib.ArrowException": DAMAGED,
+    "_duckdb.OutOfMemoryException": SAID,
     "_duckdb.Error": DAMAGED,
     "builtins.OSError": DAMAGED,
 }

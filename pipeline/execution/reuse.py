@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.hamming import distinct
 from manifests.aside import ASIDE, UNDER_WAY, Group, groups, read_group, unrecorded
 from manifests.files import FormatError, digest_of, open_table, read_field, read_schema, write_json, writing
 from manifests.journal import FileRecord, ShardRecord
@@ -160,7 +161,7 @@ def _holding(root: Path, step: str, uids: Collection[bytes]) -> list[Group]:
     keys, numbers = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("keys", "numbers"))
     if not len(keys) or not uids:
         return []
-    wanted = np.unique(_keys(uids))
+    wanted = distinct(_keys(uids))
     low, high = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
     hit: set[int] = set()
     while (there := low < high).any():

@@ -27,6 +27,8 @@ FRUITLESS_DEATHS = 12
 in hand do too."""
 
 
+LOOKS = 50
+"""A look at the journal takes at most one part in so many of the driver's time."""
 LISTEN_S = 1.0
 """Seconds between two looks at how far the workers are."""
 FEW_ROWS = 200_000
@@ -57,7 +59,7 @@ class Supervisor:
         self.workers: dict[int, WorkerHandle] = {}
         self.folder = step.root / "logs" / "workers"
         self.lanes = step.runtime.lanes
-        self.listened = 0.0
+        self.listened = self.look_at = 0.0
         self.budget = self.folder / f"{step.name}.budget"
         """What the workers of a step on this machine take of others' servers together; a file of its own in each
         run of it."""
@@ -75,7 +77,7 @@ class Supervisor:
                 self._start(number, shuffled[number::count])
             while self.workers:
                 time.sleep(0.05)
-                self._collect(pending)
+                self._collect(pending, now=False)
                 self._listen(count)
                 self.progress.show()
                 for worker in list(self.workers.values()):
@@ -156,8 +158,18 @@ class Supervisor:
         shared = str(self.budget.resolve()) if self.options.runner == "local" and self.lanes > 1 else ""
         return replace(self.step.runtime, lanes=self.lanes, lane=number, budget=shared)
 
-    def _collect(self, pending: dict[str, Unit]) -> None:
-        """Move newly journalled units from pending to the progress."""
+    def _collect(self, pending: dict[str, Unit], now: bool = True) -> None:
+        """Move newly journalled units from pending to the progress.
+
+        But for `now`, a look waits for LOOKS times as long as the one before took: a journal of 60,000 records is
+        listed every two seconds, a small one at every turn.
+        """
+        began = time.monotonic()
+        if now or began >= self.look_at:
+            self._look(pending)
+            self.look_at = time.monotonic() + LOOKS * (time.monotonic() - began)
+
+    def _look(self, pending: dict[str, Unit]) -> None:
         folder = self.step.journal.folder
         if not folder.is_dir():
             return

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from filters.hamming import distinct
 from pipeline.inputs.jsonl import FAULT, decoded, from_json
 from pipeline.inputs.tars import PICTURES, BrokenTar, content, entries, opened, split_name
 
@@ -85,7 +86,7 @@ def sample_rows(
             infos = _others(infos, but, set() if seen is None else seen)
         for sample in _samples(tar, infos, keys):
             yield from ({"key": None, FAULT: "broken_tar"},) if sample is None else _rows(sample, name, mapping)
-        if not by_key and len(np.unique(np.asarray(keys, np.uint64))) < len(keys):
+        if not by_key and len(distinct(np.asarray(keys, np.uint64))) < len(keys):
             raise Apart
 
 

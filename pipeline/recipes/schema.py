@@ -68,9 +68,15 @@ class InputSection(Section):
 
 
 class OutputSection(Section):
-    """[output]: where the run folder is."""
+    """[output]: where the run folder is, and what a query over its tables may take."""
 
     root: str = Field("runs/laion-coco", description="run folder")
+    memory_limit: str = Field(
+        "2GB",
+        pattern=r"^[1-9][0-9]*(MB|GB|TB|MiB|GiB|TiB)$",
+        description="what a query of DuckDB may hold in memory; the rest lies in the run folder meanwhile",
+    )
+    threads: int = Field(0, ge=0, le=1024, description="threads of a query of DuckDB; 0: one for each core")
 
 
 class ExcludeFile(Section):

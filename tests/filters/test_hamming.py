@@ -13,6 +13,7 @@ from filters.hamming import (
     _masks,
     choose_bands,
     connecting_pairs,
+    distinct,
     pairs_of_equal,
     sampled,
     spread,
@@ -152,3 +153,26 @@ def test_a_sample_takes_hashes_for_their_own_bits(monkeypatch):
     eighth = sampled(hashes).tolist()
     assert 490 <= len(eighth) <= 510
     assert sampled(hashes[::-1]).tolist() == eighth[::-1]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 63, 64, 256, 1000])
+def test_parts_of_every_table_are_even(parts):
+    """A table whose bits are all high left the lower half of the product zero: with 64 parts all was in one."""
+    hashes = np.random.default_rng(5).integers(0, 2**64, 40_000, dtype=np.uint64)
+    bands = Bands(6, EVERYWHERE, _masks(EVERYWHERE, 6, 2))
+    sizes: dict[int, list[int]] = {}
+    for (table, part), some in spread(hashes, bands, parts):
+        assert 0 <= part < parts
+        sizes.setdefault(table, []).append(len(some))
+    assert len(sizes) == 28
+    assert all(sum(of_table) == 40_000 for of_table in sizes.values())
+    assert all(max(of_table) < 2.2 * 40_000 / parts + 30 for of_table in sizes.values())
+
+
+def test_distinct_numbers_come_once_and_in_order():
+    for kind in (np.uint64, np.int64):
+        assert distinct(np.array([5, 2, 5, 9, 2, 2], kind)).tolist() == [2, 5, 9]
+        assert distinct(np.array([], kind)).tolist() == []
+        assert distinct(np.array([7], kind)).dtype == kind
+    top = 2**64 - 1
+    assert distinct(np.array([top, 0, top], np.uint64)).tolist() == [0, top]

@@ -1,6 +1,7 @@
 """Files are whole or absent, and their bytes depend on their content alone."""
 
 import errno
+import json
 import os
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from manifests.files import (
     FormatError,
     canonical_json,
     digest_of,
+    json_text,
     out_of_room,
     read_json,
     read_present,
@@ -100,3 +102,24 @@ def test_columns_that_a_table_lacks_are_left_out_where_some_may(tmp_path):
     assert read_present(tmp_path / "t.parquet", ["a", "md5", "b"]).to_pylist() == [{"a": 2, "b": 1}]
     with pytest.raises(FormatError, match="has no column md5"):
         read_table(tmp_path / "t.parquet", ["a", "md5"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"a": {}, "b": [], "c": None, "d": "", "e": 0, "f": [[]]},
+        {"a": [1, 2.5, None, True, 'é "quoted"\n'], "b": {"c": {"d": "e"}, "f": [{"g": 1}, {"h": [1, {}]}]}},
+        {1: {"a": [(), (1, 2)]}, None: {"b": [3]}, 'k"\\': {"c": [4]}},
+        {"shards": [{"path": "a", "bytes": 1}, {"path": "b", "bytes": 2}]},
+    ],
+    ids=["empty", "empty inside", "nested", "keys", "flat"],
+)
+def test_indented_json_is_what_python_writes(value):
+    assert json_text(value).decode() == json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def test_indented_json_refuses_what_is_no_number():
+    for value in ({"a": [float("nan")]}, {"a": {"b": [float("inf"), {}]}}):
+        with pytest.raises(ValueError, match="Out of range"):
+            json_text(value)

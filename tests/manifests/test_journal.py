@@ -1,12 +1,14 @@
 """The journal tells what is done: under which key, with which files; rows in are rows kept and dropped."""
 
 import hashlib
+import os
 from dataclasses import asdict, replace
 
 import pytest
 
-from manifests.files import FormatError, write_json
+from manifests.files import FormatError, read_json, write_json
 from manifests.journal import (
+    _REMEMBERED,
     STEP,
     ConservationError,
     FileRecord,
@@ -151,3 +153,41 @@ def test_what_a_later_step_reads_has_the_digest_of_the_files(tmp_path):
     assert (
         upstream(tmp_path, "select", "fetch") == hashlib.sha256(f'[["fetch","00000","{content}"]]'.encode()).hexdigest()
     )
+
+
+def aged(path, seconds=1):
+    at = path.stat().st_mtime_ns - seconds * 1_000_000_000
+    os.utime(path, ns=(at, at))
+
+
+def test_a_record_is_read_once_and_anew_when_its_file_is_another(tmp_path, monkeypatch):
+    journal, record = Journal(tmp_path, "select"), finished_shard(tmp_path)
+    path, reads = journal.folder / "00000.json", []
+    monkeypatch.setattr("manifests.journal.read_json", lambda of: reads.append(of) or read_json(of))
+    journal.record(record)
+    assert [journal.get("00000"), *records_of(tmp_path, "select")] == [record, record]
+    assert len(reads) == 2  # written a moment ago: its inode may be another file's within the tick of the clock
+    aged(path)
+    assert [journal.get("00000"), journal.get("00000"), *records_of(tmp_path, "select")] == [record] * 3
+    assert len(reads) == 3
+    os.link(path, path.with_name("00001.json"))
+    assert journal.get("00001") is None  # the same bytes under another name are no record of it
+    other = replace(record, key="f" * len(record.key))
+    journal.record(other)
+    aged(path)
+    assert (journal.get("00000"), records_of(tmp_path, "select"), len(reads)) == (other, [other], 4)
+    path.write_text("{")
+    assert (journal.get("00000"), records_of(tmp_path, "select")) == (None, [])
+    path.unlink()
+    path.symlink_to("nowhere")
+    assert (journal.get("00000"), records_of(tmp_path, "select")) == (None, [])
+
+
+def test_what_is_remembered_is_bounded(tmp_path, monkeypatch):
+    journal = Journal(tmp_path, "select")
+    monkeypatch.setattr("manifests.journal.MOST", 2)
+    for number in range(5):
+        journal.record(finished_shard(tmp_path, f"{number:05d}"))
+        aged(journal.folder / f"{number:05d}.json")
+    assert [record.shard for record in records_of(tmp_path, "select")] == [f"{number:05d}" for number in range(5)]
+    assert len(_REMEMBERED) <= 2

@@ -1,11 +1,14 @@
 """DuckDB reads a run's tables in the order given, spills inside the run, and fetches no extension."""
 
+import os
+
 import duckdb
 import pyarrow as pa
 import pytest
 
-from manifests.files import FormatError, write_table
-from manifests.query import connect, files_sql
+from manifests.files import FormatError, write_json, write_table
+from manifests.query import MEMORY_LIMIT, connect, files_sql
+from pipeline.recipes.schema import OutputSection
 
 
 def test_settings_of_a_connection(tmp_path):
@@ -47,3 +50,48 @@ def test_a_table_that_is_none_names_the_run(tmp_path):
 def test_a_defect_of_the_query_goes_through(tmp_path):
     with pytest.raises(duckdb.ParserException), connect(tmp_path) as connection:
         connection.execute("SELECT FROM WHERE")
+
+
+@pytest.mark.parametrize(
+    ("output", "memory", "threads"),
+    [
+        (None, "1.8 GiB", len(os.sched_getaffinity(0))),  # 2 GB
+        ({"root": "run"}, "1.8 GiB", len(os.sched_getaffinity(0))),  # a recipe of before
+        ({"memory_limit": "512MiB", "threads": 3}, "512.0 MiB", 3),
+        ("nonsense", "1.8 GiB", len(os.sched_getaffinity(0))),
+    ],
+    ids=["no recipe", "before", "said", "damaged"],
+)
+def test_a_query_has_the_limits_of_the_runs_recipe(tmp_path, output, memory, threads):
+    if output is not None:
+        write_json(tmp_path / "manifests" / "recipe.json", {"recipe": {"output": output}}, sealed=True)
+    with connect(tmp_path) as connection:
+        found = connection.execute("SELECT current_setting('memory_limit'), current_setting('threads')").fetchone()
+    assert found == (memory, threads)
+
+
+def test_the_recipe_and_the_query_have_one_default():
+    assert OutputSection().memory_limit == MEMORY_LIMIT == "2GB"
+
+
+def test_what_needs_more_memory_says_which_key_gives_it(tmp_path):
+    write_json(tmp_path / "manifests" / "recipe.json", {"recipe": {"output": {"memory_limit": "1MB"}}}, sealed=True)
+    with (
+        pytest.raises(duckdb.OutOfMemoryException, match=r"output\.memory_limit = 1MB"),
+        connect(tmp_path) as connection,
+    ):
+        connection.execute("SELECT list(range) FROM range(2_000_000)").fetchall()
+
+
+def test_a_sort_that_does_not_fit_lies_in_the_run_folder_meanwhile(tmp_path):
+    write_json(tmp_path / "manifests" / "recipe.json", {"recipe": {"output": {"memory_limit": "40MB"}}}, sealed=True)
+    with connect(tmp_path) as connection:
+        rows = connection.execute("SELECT hash(range) AS h, range AS n FROM range(2_000_000) ORDER BY h")
+        first = [rows.fetchone() for _ in range(1000)]
+        assert list((tmp_path / ".tmp-duckdb").iterdir()) != []
+        assert (
+            first
+            == connection.execute(
+                "SELECT hash(range) AS h, range FROM range(2_000_000) ORDER BY h LIMIT 1000"
+            ).fetchall()
+        )
