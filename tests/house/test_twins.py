@@ -1,6 +1,7 @@
 """Every module has a test module of its own name that imports it; tests share nothing but tests/support."""
 
 import ast
+import functools
 from pathlib import Path
 
 from tests.house.count import modules
@@ -10,6 +11,7 @@ SHORT = 20
 """Modules of so many lines need no twin."""
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     """Return every dotted name that a file imports, at any depth: of `from a import b`, a and a.b."""
     names: set[str] = set()
