@@ -55,7 +55,8 @@ def located(url: str) -> tuple[Any, str]:
     """Return fsspec's file system and the path in it. What names a file of this machine is taken as it is: `::` in it
     chains nothing. Raises ValueError or ImportError for a protocol that fsspec does not know or cannot load."""
     if is_local(url):
-        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(url))
+        whole = os.path.abspath(url) if os.path.lexists(url) else url
+        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(whole))
     filesystem, path = fsspec.url_to_fs(url)
     return filesystem, str(path)
 

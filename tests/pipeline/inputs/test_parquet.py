@@ -48,7 +48,7 @@ def test_local_is_what_has_no_scheme_or_that_of_files():
 def test_two_colons_in_a_local_name_chain_nothing(path, monkeypatch):
     """fsspec reads a::b as b within a: a file of that name was lost."""
     monkeypatch.chdir(path.parent)
-    for name in ("a::b.parquet", "memory::c.parquet"):  # the second begins like a chain
+    for name in ("a::b.parquet", "memory::c.parquet", "file:d.parquet"):  # the second begins like a chain
         path.with_name(name).write_bytes(path.read_bytes())
         for url in (name, f"{path.parent}/{name}", f"file://{path.parent}/{name}"):
             assert located(url)[1] == f"{path.parent}/{name}"
