@@ -1,5 +1,6 @@
 """Tell one row's story from the run folder: source, values with their origins, every rule's verdict, fate."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from filters.tombstones import Wanted
 from filters.url_forms import ENCODED, PLAIN, place_forms
 from filters.verdicts import evaluate
 from manifests.files import FormatError
-from manifests.journal import records_of
+from manifests.journal import Journal, records_of
 from manifests.plans import planned_tables
 from manifests.query import connect, files_sql
 from manifests.reasons import WITHOUT_ROW
@@ -25,6 +26,11 @@ from pipeline.steps.select import BATCH_ROWS, row_again
 
 JUDGES = ("select", "decide")
 """Steps whose settings are the rules, a user's own files included."""
+
+
+FILES = 256
+"""Tables that are asked at once: DuckDB holds some 0.2 MB of each until it is done with all of them."""
+WORDS, ESCAPE = re.compile("[A-Za-z0-9]+"), re.compile("%[0-9A-Fa-f]{2}")
 
 
 class NotFound(LookupError):
@@ -54,20 +60,17 @@ def other_rules(recipe: Recipe) -> list[str]:
 def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
     """Return the final rows with this uid, or this URL in whatever spelling, in input order. Raises NotFound or
     RecipeError."""
-    finals = [root / file.path for record in records_of(root, "decide") for file in record.files]
+    finals = _finals(root)
     if not finals:
         raise RecipeError(f"why: filter has not run in {root}; first: pipeline run --stage filter")
     is_uid = 8 <= len(asked) <= 32 and all(digit in "0123456789abcdefABCDEF" for digit in asked)
-    where, given = (
-        ("uid BETWEEN unhex(?) AND unhex(?)", [asked.ljust(32, "0"), asked.ljust(32, "f")])
+    where, given, tables = (
+        ("uid BETWEEN unhex(?) AND unhex(?)", [asked.ljust(32, "0"), asked.ljust(32, "f")], finals)
         if is_uid
-        else ("url IN (SELECT unnest(?))", [spellings(root, finals, asked)])
+        else ("url IN (SELECT unnest(?))", *_spelt(root, finals, asked))
     )
-    with connect(root) as connection:
-        found = connection.execute(
-            f"SELECT * FROM {files_sql(finals)} WHERE {where} ORDER BY filename, file_row_number", given
-        ).to_arrow_table()
-    if not found.num_rows:
+    rows = _ask(root, f"SELECT * FROM {{}} WHERE {where} ORDER BY filename, file_row_number", tables, given)
+    if not rows:
         if is_removed(root, asked):
             raise NotFound(
                 f"why: {asked!r} was removed from {root}: its rows say `removed`, without their URL, and are found by"
@@ -76,26 +79,61 @@ def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
         what = "uid" if is_uid else "URL"
         wanted = "give 32 hex digits, the first 8 or more of them, or a URL of the input"
         raise NotFound(f"why: no row of {root} has the {what} {asked!r}; {wanted}")
-    rows: list[dict[str, Any]] = found.to_pylist()
     uids = sorted({row["uid"].hex() for row in rows})
     if is_uid and len(uids) > 1:
         raise NotFound(f"why: {len(uids)} uids begin with {asked!r}: {', '.join(uids[:5])}; give more digits")
     return rows
 
 
+def _finals(root: Path) -> list[Path]:
+    return [root / file.path for record in records_of(root, "decide") for file in record.files]
+
+
+def _ask(root: Path, query: str, tables: Sequence[Path], given: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the rows of a query over tables of one kind, `{}` in it, asked of some files after the others: what DuckDB
+    holds of a file does not add up over all of them."""
+    found: list[dict[str, Any]] = []
+    with connect(root) as connection:
+        for start in range(0, len(tables), FILES):
+            some = files_sql(tables[start : start + FILES])
+            found += connection.execute(query.format(some), list(given)).to_arrow_table().to_pylist()
+    return found
+
+
 def spellings(root: Path, tables: Sequence[Path], url: str) -> list[str]:
     """Return the URLs of these tables, as written, whose form is that of a URL. Plain ones are compared as text."""
-    form = place_forms(pa.array([url], pa.string())).now[0]
-    query = f"""
-        SELECT url FROM {files_sql(tables)}
-        WHERE url IN (?, ?) OR NOT regexp_matches(url, ?) OR contains(url, '{ENCODED}')"""
-    found: set[str] = set()
-    with connect(root) as connection:
-        given = [f"http://{form}", f"https://{form}", PLAIN]
-        for batch in connection.execute(query, given).to_arrow_reader(BATCH_ROWS):
-            urls = batch.column(0)
-            found.update(urls.filter(pc.equal(place_forms(urls).now, form)).to_pylist())
+    ((found,), _) = _spelt(root, tables, url)
     return sorted(found)
+
+
+def _spelt(root: Path, tables: Sequence[Path], url: str) -> tuple[list[list[str]], list[Path]]:
+    """Return ([the URLs of these tables whose form is that of a URL], the tables that hold one), in one pass.
+
+    Parsed are only URLs that hold the longest word of the form's path, which each spelling has as it stands unless it
+    has a percent sign or a blank that counts for nothing.
+    """
+    form = place_forms(pa.array([url], pa.string())).now[0]
+    word = _word(str(form))
+    query = f"""
+        SELECT url, file_index FROM {{}}
+        WHERE (contains(url, ?) OR contains(url, '%') OR regexp_matches(url, '[\\t\\n\\r]'))
+        AND (url IN (?, ?) OR NOT regexp_matches(url, ?) OR contains(url, '{ENCODED}'))"""
+    urls, places = set[str](), set[Path]()
+    with connect(root) as connection:
+        given = [word, f"http://{form}", f"https://{form}", PLAIN]
+        for start in range(0, len(tables), FILES):
+            some = tables[start : start + FILES]
+            for batch in connection.execute(query.format(files_sql(some)), given).to_arrow_reader(BATCH_ROWS):
+                same = pc.equal(place_forms(batch.column(0)).now, form)
+                urls.update(batch.column(0).filter(same).to_pylist())
+                places.update(some[place] for place in batch.column(1).filter(same).unique().to_pylist())
+    return [sorted(urls)], [table for table in tables if table in places]
+
+
+def _word(form: str) -> str:
+    """Return the longest run of ASCII letters and digits behind the host of a form, "" where there is none."""
+    path = form.partition("/")[2] if "/" in form else ""
+    return max(WORDS.findall(ESCAPE.sub("/", path)), key=len, default="")
 
 
 def is_removed(root: Path, url: str) -> bool:
@@ -189,19 +227,10 @@ def _short(value: Any) -> str:
 
 def _fetched(root: Path, row: dict[str, Any]) -> Iterator[str]:
     """Tell every attempt to fetch the row, and what its picture is."""
-    ledgers = [
-        root / f.path
-        for r in records_of(root, "fetch")
-        for f in r.files
-        if r.shard == row["shard"] and f.path.startswith("ledger/")
-    ]
-    if not ledgers:
-        return
-    with connect(root) as connection:
-        attempts = connection.execute(
-            f"SELECT * FROM {files_sql(ledgers)} WHERE uid = ? ORDER BY attempt", [row["uid"]]
-        ).to_arrow_table()
-    for attempt in attempts.to_pylist():
+    record = Journal(root, "fetch").get(row["shard"])
+    ledgers = [root / file.path for file in record.files if file.path.startswith("ledger/")] if record else []
+    attempts = _ask(root, "SELECT * FROM {} WHERE uid = ? ORDER BY attempt", ledgers, [row["uid"]])
+    for attempt in attempts:
         facts = [
             f"{name} {attempt[name]}" for name in ("http_status", "rule", "value") if attempt.get(name) is not None
         ]
@@ -228,16 +257,14 @@ def _typed(batch: pa.RecordBatch, columns: tuple[str, ...]) -> pa.RecordBatch:
 
 
 def _family(root: Path, row: dict[str, Any]) -> Iterator[str]:
-    paths = [root / file.path for record in records_of(root, "decide") for file in record.files]
     if not row.get("cluster"):
         return
-    with connect(root) as connection:
-        query = f"""
-            SELECT lower(hex(uid)), url, coalesce(reason, 'survives') FROM {files_sql(paths)}
-            WHERE cluster = ? AND uid <> ? AND reason IS DISTINCT FROM 'exact_duplicate'
-            ORDER BY reason NULLS FIRST, uid"""
-        family = connection.execute(query, [row["cluster"], row["uid"]]).fetchall()
-    yield from (f"  twin      {uid} {url}: {fate}" for uid, url, fate in family[:8])
+    query = """
+        SELECT lower(hex(uid)) AS uid, url, reason FROM {}
+        WHERE cluster = ? AND uid <> ? AND reason IS DISTINCT FROM 'exact_duplicate'"""
+    family = _ask(root, query, _finals(root), [row["cluster"], row["uid"]])
+    family.sort(key=lambda twin: (twin["reason"] is not None, twin["reason"] or "", twin["uid"]))
+    yield from (f"  twin      {twin['uid']} {twin['url']}: {twin['reason'] or 'survives'}" for twin in family[:8])
     if len(family) > 8:
         yield f"  twins     and {len(family) - 8} more"
     yield (
@@ -247,21 +274,20 @@ def _family(root: Path, row: dict[str, Any]) -> Iterator[str]:
 
 
 def _sidecars(root: Path, row: dict[str, Any]) -> Iterator[str]:
+    """Tell captions and codes of the row: sidecars of its shard of pairs, called KIND-SHARD, and its packed samples."""
     for step, columns in (("caption", ("captioner", "model", "caption")), ("encode", ("size", "crop", "n_crops"))):
-        paths = [root / record.files[0].path for record in records_of(root, step)]
-        if not paths:
-            continue
-        with connect(root) as connection:
-            what = f"parse_filename(filename, true), {', '.join(columns)}"
-            query = f"SELECT {what} FROM {files_sql(paths)} WHERE uid = ? AND reason IS NULL ORDER BY filename"
-            for found in connection.execute(query, [row["uid"]]).fetchall():
-                yield f"  {step:<9} {found[0]}: " + ", ".join(
-                    f"{name} {value}" for name, value in zip(columns, found[1:], strict=True)
-                )
-    shards = planned_tables(root, "pack")
-    if shards and records_of(root, "pack"):
-        with connect(root) as connection:
-            query = f"SELECT parse_filename(filename, true) FROM {files_sql(shards)} WHERE uid = ? ORDER BY 1"
-            for (name,) in connection.execute(query, [row["uid"]]).fetchall():
-                tier, _, number = name.rpartition("-")
-                yield f"  codes     codes/{tier}/{number}.tar: {row['uid'].hex()}.codes.npy"
+        paths = [
+            root / record.files[0].path
+            for record in records_of(root, step)
+            if record.shard.rpartition("-")[2] == row["shard"]
+        ]
+        what = f"parse_filename(filename, true) AS name, {', '.join(columns)}"
+        query = f"SELECT {what} FROM {{}} WHERE uid = ? AND reason IS NULL ORDER BY filename"
+        for found in _ask(root, query, paths, [row["uid"]]):
+            yield f"  {step:<9} {found['name']}: " + ", ".join(f"{name} {found[name]}" for name in columns)
+    tables = planned_tables(root, "pack")
+    if tables and records_of(root, "pack"):
+        query = "SELECT parse_filename(filename, true) AS name FROM {} WHERE uid = ? ORDER BY 1"
+        for found in _ask(root, query, tables, [row["uid"]]):
+            tier, _, number = found["name"].rpartition("-")
+            yield f"  codes     codes/{tier}/{number}.tar: {row['uid'].hex()}.codes.npy"

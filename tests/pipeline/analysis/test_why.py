@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.uid import uid_of
+from pipeline.analysis import why
 from pipeline.analysis.why import NotFound, find_rows, spellings, story
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
@@ -96,3 +97,25 @@ def test_unknown_rows_and_folders(recipe, tmp_path):
         find_rows(recipe.root, "http://else.test/")
     with pytest.raises(RecipeError, match="filter has not run"):
         find_rows(tmp_path, "f" * 32)
+
+
+@pytest.mark.parametrize("spelling", ["http://a.test/xx/longword.jpg", "http://A.test/y/../xx/long%77ord.jpg"])
+def test_only_urls_with_the_longest_word_of_the_path_are_parsed(tmp_path, monkeypatch, spelling):
+    """The word is `longword`: a URL has it as it stands, or a percent sign, or a tab or line break in it."""
+    urls = ["http://a.test/xx/longword.jpg", "http:\\\\a.test\\xx\\longword.jpg", "http://a.test/xx/lo%6egword.jpg"]
+    urls += ["http://a.test/xx/long\tword.jpg", "ht\ntp://a.test/xx/longword.jpg", "http://a.test/xx/long\rword.jpg"]
+    others = ["http://a.test/xx/LONGWORD.jpg", "http:\\\\a.test/xx/longer.jpg", "http://b.test/xx/longword.jpg", None]
+    parsed = []
+    forms = why.place_forms
+    monkeypatch.setattr(why, "place_forms", lambda urls: parsed.extend(urls.to_pylist()) or forms(urls))
+    pq.write_table(pa.table({"url": [*urls, *others]}), tmp_path / "final.parquet")
+    assert spellings(tmp_path, [tmp_path / "final.parquet"], spelling) == sorted(urls)
+    assert not {*others} & {*parsed}
+
+
+def test_tables_are_asked_some_at_a_time_and_rows_stay_in_order(recipe, monkeypatch):
+    url, kept = "http://pictures.test/0.jpg", "http://pictures.test/3.jpg"
+    before, story_before = find_rows(recipe.root, url), told(recipe, kept)
+    monkeypatch.setattr(why, "FILES", 1)
+    assert (find_rows(recipe.root, url), told(recipe, kept)) == (before, story_before)
+    assert len(before) > 1
