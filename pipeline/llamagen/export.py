@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from manifests.checksums import sha256_file
-from manifests.files import read_field, write_bytes, write_json
+from manifests.files import read_field, write_json
 from manifests.journal import records_of
 from manifests.layout import PLAN
 from manifests.plans import plan_folder
 from manifests.shards import Index, ShardError, index_path
 from manifests.stored_pictures import stored_pictures
-from pipeline.llamagen.output_folder import replacing
+from pipeline.llamagen.output_folder import put, replacing
 from pipeline.llamagen.source import TEXT_SOURCES
 from pipeline.recipes.schema import RecipeError
 from pipeline.training.text_features import TextFeatures
@@ -148,12 +148,12 @@ def _export_shard(options: ExportOptions, folder: Path, shard: Shard, done: Expo
         path = str(options.to.absolute() / _picture(stem, sample.uid))
         lines.append(json.dumps({"image_path": path, "text": texts, TEXT_SOURCES: sources}, ensure_ascii=False) + "\n")
         spoken.append(texts)
-        write_bytes(folder / "codes" / stem / f"{number}.npy", npy_bytes(sample.codes_KN[:1].astype(np.int64)))
+        put(folder / "codes" / stem / f"{number}.npy", npy_bytes(sample.codes_KN[:1].astype(np.int64)))
         if not options.text:
             _stored_features(folder, f"{stem}/{number}.npy", sample, sources, done)
     if options.text:
         _computed_features(options.text, folder, stem, spoken, done)
-    write_bytes(folder / "jsonl" / f"{stem}.jsonl", "".join(lines).encode())
+    put(folder / "jsonl" / f"{stem}.jsonl", "".join(lines).encode())
     done.lines += len(lines)
 
 
@@ -181,7 +181,7 @@ def captions_by_position(captions: Sequence[dict[str, str]]) -> tuple[list[str],
 
 
 def _write_features(path: Path, features: Features, done: Exported) -> None:
-    write_bytes(path, npy_bytes(features[None].astype(np.float32)))
+    put(path, npy_bytes(features[None].astype(np.float32)))
     done.features += 1
 
 
@@ -210,8 +210,8 @@ def _export_labelled(folder: Path, shards: Sequence[Shard], done: Exported) -> N
                 f"export: sample {sample.uid} has no label, the first of all has one: LlamaGen's layouts hold one kind"
             )
         name = f"imagenet{sample.size}"
-        write_bytes(folder / f"{name}_codes" / f"{done.lines}.npy", npy_bytes(sample.codes_KN[None].astype(np.int64)))
-        write_bytes(folder / f"{name}_labels" / f"{done.lines}.npy", npy_bytes(np.array([sample.label], np.int64)))
+        put(folder / f"{name}_codes" / f"{done.lines}.npy", npy_bytes(sample.codes_KN[None].astype(np.int64)))
+        put(folder / f"{name}_labels" / f"{done.lines}.npy", npy_bytes(np.array([sample.label], np.int64)))
         done.lines += 1
 
 
@@ -229,7 +229,7 @@ def _write_pictures(root: Path, folder: Path, shards: Sequence[Shard]) -> int:
         if not path.is_file() or sha256_file(path) != record.files[0].sha256:
             raise ShardError(f"{path} is not there, or damaged: see pipeline verify {root}, then pipeline repair")
         for key, sample in stored_pictures(path, stems.keys()):
-            write_bytes(folder / _picture(stems[key], key), sample["jpg"])
+            put(folder / _picture(stems[key], key), sample["jpg"])
             count += 1
     if count < len(stems):
         lost = f"{len(stems) - count} of {len(stems)} pictures are not in {root / 'pairs'}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.llamagen.output_folder import check_replaceable, replacing
+from pipeline.llamagen.output_folder import check_replaceable, put, replacing
 from pipeline.recipes.schema import RecipeError
 from tests.support.paths import ROOT
 
@@ -118,3 +118,19 @@ def test_leftovers_of_other_folders_and_of_processes_at_work_stay(tmp_path):
     with replacing(tmp_path / "out", "1.npy"):
         pass
     assert not busy.exists()
+
+
+def test_every_file_is_on_disk_before_the_folder_stands_in_its_place(tmp_path, monkeypatch):
+    """Files wait for the disk together, at the end: one by one 80,000 pictures took ten minutes."""
+    waited = []
+    monkeypatch.setattr(os, "fsync", lambda file: waited.append((os.readlink(f"/proc/self/fd/{file}"), out.exists())))
+    out = tmp_path / "out"
+    with replacing(out, "note.json") as folder:
+        for name in ("note.json", "codes/00000/0.npy"):
+            put(folder / name, name.encode())
+        assert waited == []
+    assert sorted((path.rpartition("/")[2], stood) for path, stood in waited) == [
+        ("0.npy", False),
+        ("note.json", False),
+    ]
+    assert (out / "codes" / "00000" / "0.npy").read_bytes() == b"codes/00000/0.npy"
