@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from filters.hamming import distinct
+from pipeline.inputs.coerce import without_mark
 from pipeline.inputs.jsonl import FAULT, decoded, from_json
 from pipeline.inputs.tars import PICTURES, BrokenTar, content, entries, opened, split_name
 
@@ -105,7 +106,7 @@ def _others(
 
 def _samples(tar: tarfile.TarFile, infos: Iterator[tarfile.TarInfo], keys: "array[int]") -> Iterator[Sample | None]:
     """Yield what there is of each sample, and None at the end where the tar is broken; `keys` gets a hash of each name
-    that a sample begins with."""
+    that a sample begins with, and of its key."""
     sample = Sample("", split=True)
     try:
         for info in infos:
@@ -115,12 +116,14 @@ def _samples(tar: tarfile.TarFile, infos: Iterator[tarfile.TarInfo], keys: "arra
                 same = key == sample.key
                 yield sample
                 sample, part = Sample(key, same and not sample.split, same and sample.split), None
+                if not same:
+                    keys.append(_hash(key))
             elif part is None and sample.is_large:
                 yield Sample(key, split=True, parts=sample.parts)
                 sample = Sample(key, split=True)
             if part is None:
                 part = sample.parts[stem] = Part()
-                if not sample.again:
+                if not sample.again and stem != key:
                     keys.append(_hash(stem))
             sample.held += _add(tar, info, part, ending)
         yield sample
@@ -215,7 +218,7 @@ def _row(key: str, part: Part, name: str, mapping: Mapping[str, str], fault: str
     row = {ours: note.get(theirs) for ours, theirs in mapping.items()}
     if isinstance(row["text"], list) and row["text"]:
         row["text"] = row["text"][0]
-    if not (isinstance(row["text"], str) and row["text"].strip()) and "txt" in part.notes:
+    if not (isinstance(row["text"], str) and without_mark(row["text"]).strip()) and "txt" in part.notes:
         text = decoded(part.notes["txt"])
         row["text"] = text if text.strip() or not isinstance(row["text"], str) else row["text"]
     if not isinstance(row["url"], str) or not row["url"]:

@@ -141,6 +141,16 @@ def test_members_of_a_sample_that_stand_apart_are_joined_by_key(written):
     ]
 
 
+def test_texts_under_other_names_that_stand_apart_are_joined_by_key(written):
+    members = ("0.jpg", "1.left.jpg", "0.caption.txt", "1.caption.txt")
+    with pytest.raises(Apart):
+        written(*members)
+    assert written(*members, by_key=True) == [
+        ("t/0.jpg", "of 0.caption.txt", None),
+        ("t/1.left.jpg", "of 1.caption.txt", None),
+    ]
+
+
 def test_two_samples_of_one_key_that_stand_apart_have_a_row_each(written):
     members = ("0.jpg", "0.txt", "1.jpg", "0.jpg", "0.txt")
     with pytest.raises(Apart):
@@ -190,6 +200,7 @@ def test_names_that_all_begin_alike_are_not_one_sample(written, monkeypatch):
     [
         ({"json": b'{"caption": ""}', "txt": b"filled"}, "filled"),
         ({"json": b'{"caption": " \\n"}', "txt": b"filled"}, "filled"),
+        ({"json": b'{"caption": "\\ufeff"}', "txt": b"filled"}, "filled"),
         ({"json": b'{"caption": [""]}', "txt": b"filled"}, "filled"),
         ({"json": b'{"caption": null}', "txt": b""}, ""),
         ({"json": b'{"caption": "said"}', "txt": b"other"}, "said"),
