@@ -7,14 +7,14 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from filters.images import gif_bmp as gif
 from filters.images import jpeg, tiff
 from filters.images import png_webp_avif as chunks
-from filters.images.header import ImageFault, Outline
+from filters.images.header import Blame, ImageFault, Outline
 from filters.images.jpeg_scans import clean_pixels, scale_of
+from filters.images.libtiff import fault_of, listening
 from filters.images.whole import whole
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _at_once(outline: Outline, side: int | None) -> "Pixels | None":
     pixels = clean_pixels(outline.pixels, size, scale)
     if pixels is None:
         return None
-    with _Blame(outline.format):
+    with Blame(outline.format):
         seen = _decoder(outline.format)(io.BytesIO(outline.pixels))
         return pixels if (seen.mode, seen.size) == ("RGB", size) else None
 
@@ -206,7 +206,7 @@ def _is_srgb_jpeg(outline: Outline, limits: ImageLimits, was_read: bool) -> bool
 
     if not was_read:
         _load(outline, limits, 1)  # an eighth of the size: all bits are read, fewer are transformed
-    with _Blame(outline.format):
+    with Blame(outline.format):
         mode = _decoder(outline.format)(io.BytesIO(outline.pixels)).mode
     return mode == "RGB" and is_srgb(outline.profile)
 
@@ -226,7 +226,7 @@ def _decode(
     is_avif = outline.format == "AVIF"
     turn = orientation(picture.info.get("exif", b"")) if is_avif else outline.orientation
     size = picture.size if is_avif else (outline.width, outline.height)
-    with _Blame(f"{outline.format} of mode {picture.mode}"):
+    with Blame(f"{outline.format} of mode {picture.mode}"):
         rgb = upright(to_srgb(picture, outline.profile or picture.info.get("icc_profile")), turn)
     return rgb, _seen(*size, turn)
 
@@ -234,32 +234,12 @@ def _decode(
 def _load(outline: Outline, limits: ImageLimits, side: int | None) -> "Image.Image":
     """Decode with the one decoder that the header asks for; every error and warning of it becomes a reason or
     nothing."""
-    with _Blame(outline.format, "truncated" if outline.complete else ""):
+    with Blame(outline.format, "truncated" if outline.complete else ""):
         if outline.format not in ("GIF", "TIFF"):  # only these two warn
             return _opened(outline, limits, side)
         with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _opened(outline, limits, side)
-
-
-@dataclass(frozen=True)
-class _Blame:
-    """Whatever a decoder raises becomes an ImageFault: truncated where its words hold `cut_short` ("": always, None:
-    never), else corrupt."""
-
-    what: str
-    cut_short: str | None = None
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Raise ImageFault from the error."""
-        if isinstance(error, Exception) and not isinstance(error, ImageFault):
-            is_cut = self.cut_short is not None and self.cut_short in str(error).lower()
-            raise ImageFault(
-                "truncated" if is_cut else "corrupt", f"{self.what}: {type(error).__name__}: {error}"
-            ) from error
+            return _opened(outline, limits, side) if outline.format == "GIF" else _tiff(outline, limits)
 
 
 def _opened(outline: Outline, limits: ImageLimits, side: int | None) -> "ImageFile.ImageFile":
@@ -274,6 +254,14 @@ def _opened(outline: Outline, limits: ImageLimits, side: int | None) -> "ImageFi
     if side is not None and outline.format == "JPEG":
         picture.draft("", _fitted(*picture.size, min(side, *picture.size)))
     picture.load()
+    return picture
+
+
+def _tiff(outline: Outline, limits: ImageLimits) -> "ImageFile.ImageFile":
+    with listening() as told:
+        picture = _opened(outline, limits, None)
+    if fault := fault_of(told):
+        raise fault
     return picture
 
 

@@ -1,6 +1,7 @@
 """Hold what a picture's header says, and the fault of bytes that are no good picture."""
 
 from dataclasses import dataclass
+from types import TracebackType
 
 MAX_PROFILE = 4 << 20  # bytes of a colour profile that is read; the largest of printing presses have 3 MB
 
@@ -46,3 +47,23 @@ class Outline:
 def cut(format_: str, where: str) -> ImageFault:
     """Return the fault of a file that ends too early."""
     return ImageFault("truncated", f"{format_} ends within its {where}")
+
+
+@dataclass(frozen=True)
+class Blame:
+    """Whatever a decoder raises becomes an ImageFault: truncated where its words hold `cut_short` ("": always, None:
+    never), else corrupt."""
+
+    what: str
+    cut_short: str | None = None
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Raise ImageFault from the error."""
+        if isinstance(error, Exception) and not isinstance(error, ImageFault):
+            is_cut = self.cut_short is not None and self.cut_short in str(error).lower()
+            raise ImageFault(
+                "truncated" if is_cut else "corrupt", f"{self.what}: {type(error).__name__}: {error}"
+            ) from error

@@ -22,7 +22,7 @@ MOST_SHOWN = 1 << 24  # pixels above which a picture is compared at a half, a qu
 Scan = tuple[int, int]  # where its data begin and end
 
 
-def judge(pixels: bytes) -> None:
+def check_what_shows(pixels: bytes) -> None:
     """Raise ImageFault for a Huffman-coded JPEG, without metadata and up to its end mark, that lacks data (truncated)
     or has data that no picture needs (corrupt). What Pillow refuses is left to it."""
     frame, scans, restarts = _walk(pixels)

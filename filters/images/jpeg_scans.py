@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from filters.images.header import ImageFault
 from filters.images.jpeg import ADOBE, APP0, COMMENT, FRAMES, PROGRESSIVE, SOS, next_segment, segment
-from filters.images.jpeg_doubt import judge
+from filters.images.jpeg_doubt import check_what_shows
 from filters.images.jpeg_tables import AFTER_SCAN, LOOSE_BYTES
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def whole_scans(pixels: bytes) -> tuple[bytes, bool]:
             if said and (DAMAGED.search(said) or not _is_unread(pixels, said)):
                 raise ImageFault("corrupt", f"JPEG: {said}")
             if said:
-                judge(pixels)
+                check_what_shows(pixels)
             return pixels, not said
         pixels = _without(pixels, int(surplus[1]), int(surplus[2], 16), said)
     raise ImageFault("corrupt", f"JPEG: {said} and in {MOST_CUTS} scans before")

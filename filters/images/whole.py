@@ -4,13 +4,17 @@ import io
 import struct
 import zlib
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from filters.images import jpeg
 from filters.images.gif_bmp import frame_at, with_transparency
-from filters.images.header import ImageFault, Outline
+from filters.images.header import Blame, ImageFault, Outline
 from filters.images.jpeg_scans import whole_scans
 from filters.images.png_webp_avif import png_chunks
 from filters.images.tiff import TILE_PIXELS, jpeg_strips
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG's colour types (PNG, third edition, 11.2.1)
 ADAM7 = ((0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2))
@@ -69,20 +73,27 @@ def row_bytes(width: int, height: int, depth: int, colour: int, _: int, __: int,
 def _gif(outline: Outline) -> None:
     """Look at the pixel that is coded last: one that was not brought is of whatever colour the screen is filled
     with."""
-    from PIL import GifImagePlugin
-
     pixels = outline.pixels
     left, top, width, height, interlaced = frame_at(pixels)
     row = height - 2 if interlaced and height % 2 and height > 1 else height - 1
     for ground in (0, 1):
-        try:
-            picture = GifImagePlugin.GifImageFile(io.BytesIO(with_transparency(pixels, ground)))
-            picture.load()
-        except Exception:  # the decoder says so too
-            return
-        if picture.getpixel((left + width - 1, top + row)) != ground:
+        picture = _gif_on(pixels, ground)
+        if picture is None or picture.getpixel((left + width - 1, top + row)) != ground:
             return
     raise ImageFault("truncated", "GIF: its data end before its last pixel")
+
+
+def _gif_on(pixels: bytes, ground: int) -> "Image.Image | None":
+    """Return the GIF on a ground of one colour of its table, None where the decoder refuses it, and will say so."""
+    from PIL import GifImagePlugin
+
+    try:
+        with Blame("GIF"):
+            picture = GifImagePlugin.GifImageFile(io.BytesIO(with_transparency(pixels, ground)))
+            picture.load()
+    except ImageFault:
+        return None
+    return picture
 
 
 def _tiff(outline: Outline) -> None:

@@ -53,7 +53,7 @@ class Conse:
     """The encoder `conse`: picture by picture and text by text, since a batch is no faster on a CPU."""
 
     name = "conse"
-    preprocessing = "short side 232 px bilinear, centre crop 224 px, ImageNet mean and deviation"
+    preprocessing = f"short side {SHORT} px bilinear, centre crop {CROP} px, ImageNet mean and deviation"
 
     def __post_init__(self) -> None:
         from torchvision.models import MobileNet_V2_Weights

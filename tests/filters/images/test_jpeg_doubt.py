@@ -10,7 +10,7 @@ from PIL import Image
 from filters.images.decode import ImageLimits, store
 from filters.images.header import ImageFault
 from filters.images.jpeg import outline
-from filters.images.jpeg_doubt import judge
+from filters.images.jpeg_doubt import check_what_shows
 from filters.images.jpeg_scans import whole_scans
 from filters.images.jpeg_tables import AFTER_SCAN
 from tests.support.odd_jpegs import joined, odd_jpeg
@@ -109,13 +109,13 @@ def parts(
 def test_a_cut_between_restart_intervals_is_counted() -> None:
     data = odd_jpeg([0x42, 0x11, 0x11], restarts=3)
     with pytest.raises(ImageFault, match="4 of 13 restart markers of a scan"):
-        judge(data[: data.index(b"\xff\xd4", start_of_data(data))] + EOI)
+        check_what_shows(data[: data.index(b"\xff\xd4", start_of_data(data))] + EOI)
 
 
 def test_what_pillow_refuses_and_other_codings_are_left_to_it() -> None:
     fractional = odd_jpeg([0x31, 0x21, 0x11])
     for data in (fractional, fractional.replace(b"\xff\xc0", b"\xff\xc9"), b"\xff\xd8\xff\xd9"):
-        judge(data)
+        check_what_shows(data)
     assert reason(fractional) == "corrupt"
 
 

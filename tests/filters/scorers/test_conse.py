@@ -31,6 +31,14 @@ def small():
     return scorer
 
 
+def test_what_is_said_of_the_preprocessing_is_what_the_transform_does():
+    from torchvision.models import MobileNet_V2_Weights
+
+    transform = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
+    assert (transform.resize_size, transform.crop_size) == ([256], [224]) == ([SHORT], [CROP])
+    assert Conse.preprocessing == "short side 256 px bilinear, centre crop 224 px, ImageNet mean and deviation"
+
+
 def test_a_guess_is_the_classes_weighed_by_their_probabilities(small):
     np.testing.assert_allclose(small.guess(Image.new("RGB", (4, 4))), [0.75, 0.25], atol=1e-7)
 
