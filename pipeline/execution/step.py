@@ -118,6 +118,14 @@ class Step:
         """Return what the user is told of the planned units, just before they run."""
         return []
 
+    def alike(self) -> Collection[str]:
+        """Return the digests of version, settings and weights under which rows that were set aside may be used: its own
+        key, and where rows tell how they were made those of other settings."""
+        return {self.own_key}
+
+    def prepare(self, pending: Sequence[Unit]) -> None:
+        """Do, in the driver and before any of these units starts, what their workers need beside their plan."""
+
     def outcome_notes(self) -> list[str]:
         """Return what the user is told of the step's outputs, once its units are done."""
         return []

@@ -285,7 +285,8 @@ def _keep_earlier(step: Step, before: Mapping[str, ShardRecord], pending: Sequen
             file=sys.stderr,
         )
     if pending:
-        note_places(step.root, step.name, {unit.reads["made_by"] for unit in pending})
+        step.prepare(pending)
+        note_places(step.root, step.name, {*step.alike(), *(unit.reads["made_by"] for unit in pending)})
 
 
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:

@@ -1,6 +1,7 @@
 """Keep the ledger of fetch attempts: a row for each, those of earlier invocations too, and what is carried over from
 them."""
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from filters.fetch.digests import Digests
+from filters.images.decode import Stored
 from manifests.files import digest_of, read_table, write_table
 from manifests.journal import FileRecord
 from manifests.query import connect, files_sql
@@ -17,7 +19,11 @@ from manifests.schema import DIGESTS
 from manifests.tables import ATTEMPTS
 from pipeline.execution.reuse import earlier_tables, stamp
 from pipeline.execution.step import Unit
+from pipeline.steps.fetch.limits import SAME, Terms
 from pipeline.steps.fetch.pairs import Attempt, Result, Spool, earlier_pictures
+
+LEDGER = "-ledger.parquet"
+"""End of the name of a ledger that was set aside."""
 
 
 def attempts_table(rows: list[dict[str, Any]], results: Mapping[bytes, Result]) -> pa.Table:
@@ -84,41 +90,74 @@ def refusals(root: Path, ledgers: Sequence[Path]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Past:
-    """What is known of a row from before: its attempts, the ledger they stand in, and whether the last one is among
-    them."""
+    """What is known of a row from before: its attempts, the ledger they stand in, whether the last one is among them,
+    and what holds of it where it was made under other limits."""
 
     attempts: tuple[Attempt, ...]
     ledger: Path
     settled: bool = True
+    terms: Terms = SAME
 
 
-def history(root: Path, made_by: str, uids: Collection[bytes]) -> dict[bytes, Past]:
-    """Return uid -> its past, from what was set aside and made the same way."""
+def history(root: Path, made_by: Mapping[str, Terms], uids: Collection[bytes]) -> dict[bytes, Past]:
+    """Return uid -> its past, from what was set aside and made in one of these ways: the first that knows it counts."""
     found = dict[bytes, Past]()
-    for path, table in earlier_tables(root, "fetch", made_by, uids):
-        attempts: dict[bytes, list[Attempt]] = {}
-        settled = set()
-        for row in table.to_pylist():
-            settled.update([row["uid"]] if row["last"] else [])
-            attempts.setdefault(row["uid"], []).append(_attempt(row))
-        for uid, made in attempts.items():
-            if uid not in found or len(made) > len(found[uid].attempts):
-                found[uid] = Past(tuple(made), path, uid in settled)
+    for key, terms in made_by.items():
+        rest = [uid for uid in uids if uid not in found]
+        alike = dict[bytes, Past]()
+        for path, table in earlier_tables(root, "fetch", key, rest):
+            for uid, past in pasts(table, path, terms).items():
+                if uid not in alike or len(past.attempts) > len(alike[uid].attempts):
+                    alike[uid] = past
+        found |= alike
     return found
+
+
+def pasts(table: pa.Table, path: Path, terms: Terms) -> dict[bytes, Past]:
+    """Return uid -> its past of a ledger's rows."""
+    attempts: dict[bytes, list[Attempt]] = {}
+    settled = set()
+    for row in table.to_pylist():
+        settled.update([row["uid"]] if row["last"] else [])
+        attempts.setdefault(row["uid"], []).append(_attempt(row))
+    return {uid: Past(tuple(made), path, uid in settled, terms) for uid, made in attempts.items()}
+
+
+def _tar_of(ledger: Path) -> Path:
+    """Return the tar beside a ledger: of a group that was set aside, or of a shard of the run."""
+    if ledger.name.endswith(LEDGER):
+        return ledger.with_name(f"{ledger.name.removesuffix(LEDGER)}-pairs.tar")
+    return ledger.parents[2] / "pairs" / f"{ledger.stem}.tar"
 
 
 def carried(past: Mapping[bytes, Past], again: Collection[str], spool: Spool) -> dict[bytes, Result]:
     """Return the rows that are not asked again: their pictures, or why there is none. A row whose worker died is always
-    asked again."""
+    asked again, and one of which the limits of now say otherwise."""
     asked = {*again, "worker_died"}
     settled = {
-        uid: known for uid, known in past.items() if known.settled and not is_among(known.attempts[-1].reason, asked)
+        uid: known
+        for uid, known in past.items()
+        if known.settled and not is_among(known.attempts[-1].reason, {*asked, *known.terms.again})
     }
     results = {uid: Result(known.attempts) for uid, known in settled.items() if known.attempts[-1].reason}
     pictures = {uid: known for uid, known in settled.items() if uid not in results}
     for ledger in sorted({known.ledger for known in pictures.values()}):
-        tar = ledger.with_name(ledger.name.replace("-ledger.parquet", "-pairs.tar"))
-        for uid, jpeg, stored in earlier_pictures(tar, pictures) if tar.is_file() else ():
-            if uid not in results:
-                results[uid] = Result(pictures[uid].attempts, stored, *spool.put(jpeg))
+        tar = _tar_of(ledger)
+        wanted = [uid for uid, known in pictures.items() if known.ledger == ledger]
+        for uid, jpeg, stored in earlier_pictures(tar, wanted) if tar.is_file() else ():
+            result = _as_now(pictures[uid], jpeg, stored, spool)
+            if uid not in results and result is not None and result.last.reason not in asked:
+                results[uid] = result
     return results
+
+
+def _as_now(past: Past, jpeg: bytes, stored: Stored, spool: Spool) -> Result | None:
+    """Return a picture of before as the limits of now leave it; None where they do not say."""
+    last = past.attempts[-1]
+    if past.terms != SAME:
+        held = past.terms.holds(last, stored, jpeg, hashlib.sha256(jpeg).hexdigest())
+        if held is None:
+            return None
+        if held.reason:
+            return Result((*past.attempts[:-1], held))
+    return Result(past.attempts, stored, *spool.put(jpeg))

@@ -98,6 +98,8 @@ def earlier_pictures(tar: Path, uids: Iterable[bytes]) -> Iterator[tuple[bytes, 
         with parsing(tar, f"pair {key} is not as it was stored", ShardError):
             note = json.loads(sample["json"])
             pair = bytes.fromhex(key), sample["jpg"], Stored(b"", *(note[name] for name in SIZES))
+            if note["sha256"] != hashlib.sha256(sample["jpg"]).hexdigest():
+                raise ValueError("the picture is not of its sha256")
         yield pair
 
 

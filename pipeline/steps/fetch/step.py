@@ -3,7 +3,7 @@ does."""
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +31,8 @@ from pipeline.recipes.lists import exclusions
 from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.attempts import counted_again, refusals
 from pipeline.steps.fetch.hits import take_out
+from pipeline.steps.fetch.known_urls import note_urls
+from pipeline.steps.fetch.limits import made_alike, note_settings
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import stats
 from pipeline.steps.fetch.retry import with_retries
@@ -102,6 +104,17 @@ class Fetch(Step):
             rows = connection.execute(query).to_arrow_reader(self.recipe.fetch.shard_rows)
             for number, table in enumerate(regroup(one_batch_each(rows), self.recipe.fetch.shard_rows)):
                 yield f"{number:05d}", without_gaps(table).select(PLANNED).cast(schema(*PLANNED))
+
+    def prepare(self, pending: Sequence[Unit]) -> None:
+        """Note the settings of now, and where URLs that will be asked for were answered before."""
+        if pending:
+            note_settings(self.root, self.own_key, self.settings())
+            if not DATASETS[self.recipe.input.dataset].local:
+                note_urls(self.root, self.alike(), [unit.name for unit in pending])
+
+    def alike(self) -> Collection[str]:
+        """Return the digests of settings under which what was fetched holds now, as far as limits say."""
+        return made_alike(self.root, self.own_key, self.settings())
 
     def facts(self) -> dict[str, Any]:
         """Return `refusals`: signal -> rows that it refused, and `removed_by_list`: list of hashes -> rows whose
@@ -196,7 +209,8 @@ class Fetch(Step):
         barred = frozenset(tombstones.values("sha256").to_pylist())
         lists = exclusions(self.recipe)
         named, bars = DigestLists.of(lists, tombstones), BarredUrls.of(lists, tombstones).names
-        return FetchWorker(self.root, config, limits, SiteCache(bars=bars), own, barred, named, share)
+        alike = made_alike(self.root, self.own_key, self.settings())
+        return FetchWorker(self.root, config, limits, SiteCache(bars=bars), own, barred, named, share, alike)
 
 
 def _opt_outs(words: list[str]) -> dict[str, list[str]]:

@@ -29,6 +29,8 @@ from manifests.tombstones import value_digest
 from pipeline.execution.in_flight import InFlight, Part, batches
 from pipeline.execution.step import Unit
 from pipeline.steps.fetch.attempts import Past, carried, history, write_ledger
+from pipeline.steps.fetch.known_urls import answered, serves_others
+from pipeline.steps.fetch.limits import SAME, Terms
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import Attempt, Result, Spool, dropped_of, pairs_table, samples, stats
 
@@ -62,6 +64,8 @@ class FetchWorker:
     before it is stored, and nothing of it is written."""
     share: "Share | None" = None
     """Where the budget of each site is kept that the workers beside this one fetch under too."""
+    alike: Mapping[str, Terms] = field(default_factory=dict)
+    """Digests of settings under which rows were fetched that hold now too, with what holds of them."""
     details: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
@@ -87,8 +91,9 @@ class FetchWorker:
 
     def _fetch(self, unit: Unit, rows: list[dict[str, Any]], in_flight: InFlight, spool: Spool) -> dict[bytes, Result]:
         """Return a result for every row: carried over, or asked for now."""
-        past = history(self.root, unit.reads["made_by"], [row["uid"] for row in rows])
+        past = history(self.root, self._made_by(unit), [row["uid"] for row in rows])
         earlier = carried(past, unit.reads.get("again", ()), spool)
+        earlier |= {} if self.own else self._under_other_captions(unit, rows, earlier, past, spool)
         results = {uid: self._obeying(result, spool) for uid, result in earlier.items()}
         wanted = [row for row in rows if row["uid"] not in results]
         asked: dict[bytes, list[bytes]] = {}
@@ -107,6 +112,40 @@ class FetchWorker:
         if missing:
             raise AssertionError(f"fetch {unit.name}: no answer for {len(missing)} rows, the first is {missing[0]}")
         return results
+
+    def _made_by(self, unit: Unit) -> Mapping[str, Terms]:
+        """Return how rows were made that this unit may use; a repair's are its own."""
+        key = unit.reads["made_by"]
+        return self.alike if key in self.alike else {key: SAME}
+
+    def _under_other_captions(
+        self,
+        unit: Unit,
+        rows: list[dict[str, Any]],
+        earlier: Mapping[bytes, Result],
+        past: Mapping[bytes, Past],
+        spool: Spool,
+    ) -> dict[bytes, Result]:
+        """Return the rows without an answer of before whose URL has one: of another row of this shard, else of one that
+        lies aside or in another shard."""
+        rest = {row["uid"]: identity(row["url"]) for row in rows if row["uid"] not in earlier}
+        if not rest:
+            return {}
+        urls, known = set(rest.values()), dict[str, Result]()
+        for row in rows if earlier else ():
+            if (
+                (found := earlier.get(row["uid"]))
+                and serves_others(found.last)
+                and (url := identity(row["url"])) in urls
+            ):
+                known.setdefault(url, found)
+        again = unit.reads.get("again", ())
+        known |= answered(self.root, self._made_by(unit), urls - known.keys(), again, spool, unit.name)
+        return {
+            uid: replace(known[url], attempts=(*_before(past, uid), known[url].last))
+            for uid, url in rest.items()
+            if url in known
+        }
 
     def _ours(self, unit: Unit, wanted: list[dict[str, Any]], in_flight: InFlight) -> Iterator[Download]:
         """Yield what our client, or the folder that came with the input, and our image gate make of the rows, as they

@@ -8,6 +8,7 @@ from manifests.shards import write_shard
 from pipeline.execution.reuse import adopt, set_aside
 from pipeline.execution.step import Unit
 from pipeline.steps.fetch.attempts import attempts_table, carried, history, refusals, write_ledger
+from pipeline.steps.fetch.limits import SAME
 from pipeline.steps.fetch.pairs import METADATA, Attempt, Result, Spool, samples
 from tests.support.records import uid
 
@@ -65,16 +66,16 @@ def test_the_digest_does_not_depend_on_how_often_a_row_was_asked_for(tmp_path, r
 
 
 def test_the_past_of_the_rows_that_are_asked_about(earlier):
-    past = history(earlier, "x", [uid(1), uid(2), uid(9)])
+    past = history(earlier, {"x": SAME}, [uid(1), uid(2), uid(9)])
     assert {key: known.attempts for key, known in past.items()} == {
         uid(1): (Attempt(503, "http_503"), Attempt(200)),
         uid(2): (Attempt(404, "http_404"),),
     }
-    assert history(earlier, "other settings", [uid(1)]) == history(earlier, "x", []) == {}
+    assert history(earlier, {"other settings": SAME}, [uid(1)]) == history(earlier, {"x": SAME}, []) == {}
 
 
 def test_settled_rows_are_carried_over_with_their_pictures(earlier, spool):
-    past = history(earlier, "x", [row["uid"] for row in ROWS])
+    past = history(earlier, {"x": SAME}, [row["uid"] for row in ROWS])
     results = carried(past, (), spool)
     assert sorted(results) == [uid(0), uid(1), uid(2)]  # a row whose worker died is asked again
     assert [spool.get(results[uid(n)].start, results[uid(n)].length) for n in (0, 1)] == [b"zero", b"one"]
@@ -83,7 +84,7 @@ def test_settled_rows_are_carried_over_with_their_pictures(earlier, spool):
 
 
 def test_reasons_that_are_asked_again_are_not_carried_over(earlier, spool):
-    past = history(earlier, "x", [row["uid"] for row in ROWS])
+    past = history(earlier, {"x": SAME}, [row["uid"] for row in ROWS])
     assert sorted(carried(past, ("http_404",), spool)) == sorted(carried(past, ("http_4xx",), spool))
     assert sorted(carried(past, ("http_4xx",), spool)) == [uid(0), uid(1)]
     assert sorted(carried(past, ("http_5xx",), spool)) == [uid(0), uid(1), uid(2)]  # 503 was not the last word
@@ -95,11 +96,11 @@ def test_of_a_shard_whose_tar_is_lost_the_failures_are_carried_and_it_is_said(tm
     assert set_aside(tmp_path, "fetch", [record]) == [
         "warning: fetch: pairs/00000.tar is missing or damaged: what it held is not set aside"
     ]
-    assert sorted(carried(history(tmp_path, "x", [row["uid"] for row in ROWS]), (), spool)) == [uid(2)]
+    assert sorted(carried(history(tmp_path, {"x": SAME}, [row["uid"] for row in ROWS]), (), spool)) == [uid(2)]
 
 
 def test_a_picture_that_is_not_there_any_more_is_asked_for(earlier, spool):
-    past = history(earlier, "x", [row["uid"] for row in ROWS])
+    past = history(earlier, {"x": SAME}, [row["uid"] for row in ROWS])
     next((earlier / ".earlier" / "fetch").glob("*.tar")).unlink()
     assert sorted(carried(past, (), spool)) == [uid(2)]
 
@@ -110,7 +111,7 @@ def test_of_two_pasts_the_longer_one_counts_wherever_it_lies(earlier, results, p
     ledger = write_ledger(earlier, UNIT, ROWS[2:3], {uid(2): asked_again})
     (earlier / ledger.path).rename(earlier / ".earlier" / "fetch" / f"{place}-ledger.parquet")  # before and behind
     adopt(earlier, "fetch")
-    assert history(earlier, "x", [uid(2)])[uid(2)].attempts == (Attempt(404, "http_404"), Attempt(None, "dns"))
+    assert history(earlier, {"x": SAME}, [uid(2)])[uid(2)].attempts == (Attempt(404, "http_404"), Attempt(None, "dns"))
 
 
 def test_refusals_are_counted_by_where_they_stood_and_only_the_last_attempts(tmp_path, results):
