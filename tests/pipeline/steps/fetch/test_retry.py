@@ -1,6 +1,7 @@
 """Retry: pipeline/steps/fetch/retry.py and attempts.py: only what failed is asked again, and the end is
 as if it had never failed."""
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -17,12 +18,17 @@ from manifests.manifest import Manifest
 from manifests.reasons import TRANSIENT, is_among
 from manifests.tables import ATTEMPTS
 from pipeline.execution.step import Runtime, Unit
+from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
+from pipeline.stages.run import StageOptions, run_stage
 from pipeline.steps.fetch.retry import parse_reasons, with_retries
 from tests.support.commands import run_here
+from tests.support.filter_runs import run_filter
 from tests.support.http_server import Handler, Server
+from tests.support.keep_runs import without_beam
 from tests.support.killed_runs import kill_when
 from tests.support.records import uid
+from tests.support.removals import holding
 from tests.support.small_web import jpeg, picture
 
 RECIPE = """
@@ -196,6 +202,27 @@ def test_a_retry_that_fails_again_and_one_that_is_killed(tmp_path: Path, flaky: 
     assert set(flaky.pictures(start)) == {"/0.jpg", "/3.jpg", "/6.jpg", "/9.jpg"}
     assert Manifest.read(root / "manifests" / "filter.json").dropped == {"http_404": 1, "http_429": 1}
     assert {row["attempt"] for row in ledger(root) if row["last"] and row["http_status"] == 200} == {1, 3}
+
+
+def test_a_retry_obeys_a_list_of_hashes_that_was_added_after_the_failure(tmp_path: Path, flaky: Flaky) -> None:
+    """Of what the list names one picture failed before, one is stored: nothing is left of either, and others that
+    failed come."""
+    recipe, root = prepare(tmp_path, flaky), tmp_path / "run"
+    run_filter(recipe, root)
+    named = [hashlib.md5(jpeg(picture(number))).hexdigest() for number in (0, 1)]
+    (tmp_path / "md5.txt").write_text("md5\n" + "".join(f"{value}\n" for value in named))
+    assert holding(root, [], ["http://flaky.test/0.jpg", "http://flaky.test/1.jpg"]) != set()
+    flaky.broken, start = False, len(flaky.hits)
+    listed = load_recipe(recipe, [f'filter.exclude=["{tmp_path}/md5.txt"]'])
+    with without_beam():
+        manifest = run_stage(listed, "filter", StageOptions(retry=("http_503",))).manifest
+    assert flaky.pictures(start) == ["/0.jpg", "/3.jpg", "/6.jpg", "/9.jpg"]
+    assert manifest.dropped == {"http_404": 1, "http_429": 1, "removed": 2}
+    assert manifest.facts["removed_by_list"] == {"md5.txt": 2}
+    assert holding(root, [], ["http://flaky.test/0.jpg", "http://flaky.test/1.jpg"]) == set()
+    start = len(flaky.hits)
+    assert run_filter(recipe, root, f'filter.exclude=["{tmp_path}/md5.txt"]').digest == manifest.digest
+    assert flaky.hits[start:] == []
 
 
 def done(root: Path, name: str, reason: str) -> None:
