@@ -25,6 +25,7 @@ UNREAD = re.compile(r"Unsupported (?:color conversion|JPEG process|JPEG data pre
 """What this decoder cannot do; another may. So it is with an error in the header."""
 SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 LIKE_PADDING = 2  # bytes at the end of a scan's data that may look like the padding behind them
+FEW_BYTES = 8  # behind a scan's data that are never more than the picture
 MARKS = 16  # APP0 to APP15
 MOST_CUTS = 2  # scans of one file that may have such bytes; each costs a decode, and hostile files have slow ones
 WHOLE_SEQUENTIAL = b"\0\x3f\0"  # what a sequential scan's header must end with; decoders do not look at it
@@ -152,30 +153,30 @@ def _without(pixels: bytes, count: int, marker: int, said: str) -> bytes:
 
     Padding is of one value. So is what a broken download leaves in place of data; taken off too, it is missed.
     """
-    ends = [ended.start() for ended in _scan_ends(pixels)]
+    ends = _scan_data(pixels)
     scan = marker - APP0
     if len(ends) > MARKS and 0 <= scan < MARKS:
         again = SURPLUS.search(_warning(pixels, MARKS))
         scan += MARKS * (int(again[2], 16) - APP0) if again else len(ends)
     if not 0 <= scan < len(ends):
         raise ImageFault("corrupt", f"JPEG: {said}")
-    end = ends[scan]
+    start, end = ends[scan]
     surplus = pixels[end - count : end]
-    if count > LOOSE_BYTES:
+    if count > LOOSE_BYTES or (count > FEW_BYTES and 2 * count > end - start):
         if len(set(surplus)) > 1:
             raise ImageFault("corrupt", f"JPEG: {count} bytes of a scan's data lie beyond the picture")
         count = max(count, end - len(pixels[:end].rstrip(surplus[:1])) - LIKE_PADDING)
     return pixels[: end - count] + pixels[end:]
 
 
-def _scan_ends(pixels: bytes) -> "list[re.Match[bytes]]":
-    """Return where each scan's data end."""
-    ends, at = [], 2
+def _scan_data(pixels: bytes) -> list[tuple[int, int]]:
+    """Return where each scan's data begin and end."""
+    found, at = [], 2
     try:
         while True:
             marker, _, at = next_segment(pixels, at)
             if marker == SOS and (ended := AFTER_SCAN.search(pixels, at)):
-                ends.append(ended)
+                found.append((at, ended.start()))
                 at = ended.start()
     except ImageFault:
-        return ends
+        return found

@@ -13,7 +13,7 @@ from PIL import Image, JpegImagePlugin
 from filters.images.decode import ImageLimits, store
 from filters.images.header import ImageFault
 from filters.images.jpeg import outline
-from filters.images.jpeg_scans import MOST_CUTS, clean_pixels, scale_of, whole_scans
+from filters.images.jpeg_scans import FEW_BYTES, MOST_CUTS, clean_pixels, scale_of, whole_scans
 from filters.images.jpeg_tables import LOOSE_BYTES
 from filters.images.pdq import pdq_of, pdq_of_jpeg
 from tests.support.picture_files import encode, reason
@@ -222,6 +222,18 @@ def test_no_alarm_is_false() -> None:
                 alarms += [(size, flags)] * (store(data.tobytes(), ANY).jpeg != data.tobytes())
                 count += 1
     assert (alarms, count) == ([], 10 * (108 + 3 + 24))
+
+
+def test_loose_bytes_that_are_most_of_a_small_scan_are_another_pictures_data() -> None:
+    """Of 16 x 8 pixels of 16 x 16 more than half of the data is left over, and less than LOOSE_BYTES."""
+    few = noise(16, 16).convert("L").quantize(4).convert("L")
+    data = encode(few, "JPEG", quality=20)
+    start = scans(data)[0] + 10
+    assert 2 * FEW_BYTES < len(data) - 2 - start < LOOSE_BYTES
+    assert reason(data) is None
+    assert reason(with_rows(data, 8)[:-2] + data[start : start + 20].replace(b"\xff\0", b"\1") + EOI) == "corrupt"
+    assert reason(data[:-2] + b"abcdefgh" + EOI) is None  # few
+    assert reason(data[:-2] + bytes(60) + EOI) is None  # padding
 
 
 def drafted(data: bytes, wanted: tuple[int, int]) -> Image.Image:
