@@ -184,6 +184,7 @@ class Site:
     next_at: float = 0.0
     entry: int = 0
     placed_at: float | None = None
+    visiting: int = 0
     visitors: asyncio.Semaphore = field(init=False)  # requests that files of other sites have led here
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from filters.fetch.budget import next_turn
+from filters.fetch.budget import ASK_AGAIN_S, next_turn
 from filters.fetch.config import FetchConfig
 from filters.fetch.hosts import FetchTask, Host, Site
 from filters.fetch.signals import HostSignal
@@ -124,14 +124,33 @@ class HostQueues:
     @contextlib.asynccontextmanager
     async def visit(self, url: str) -> AsyncIterator[None]:
         """Wait for the turn of a request to a site that nobody's turn is of: a file of another site has led there. It
-        takes no slot of others while it waits, and at most `host_connections` such requests are on their way."""
+        takes no slot of others while it waits, and at most `host_connections` such requests are on their way, over all
+        processes that share a budget. They are counted apart from jobs, which wait for them."""
         if self.slots is not None:
             self.slots.release()
-        async with self.host(url).site.visitors:
-            await asyncio.sleep(self.spent(url))
-            if self.slots is not None:
-                await self.slots.acquire()
-            yield
+        site = self.host(url).site
+        async with site.visitors:
+            await self._let_in(site)
+            try:
+                await asyncio.sleep(self.spent(url))
+                if self.slots is not None:
+                    await self.slots.acquire()
+                yield
+            finally:
+                site.visiting -= 1
+                if self.budget is not None:
+                    self.budget.keep(f"visit {site.name}", site.visiting)
+
+    async def _let_in(self, site: Site) -> None:
+        """Wait until the processes that share a budget have fewer than `host_connections` visitors at a site together,
+        at most a deadline's time."""
+        until = time.monotonic() + self.config.deadline_s
+        name = f"visit {site.name}"
+        while self.budget is not None and time.monotonic() < until:
+            if self.budget.take(name, name, 0.0, self.config.host_connections).granted:
+                break
+            await asyncio.sleep(ASK_AGAIN_S)
+        site.visiting += 1
 
     def spent(self, url: str) -> float:
         """Count a request that is made beside that of a job: for a site's files. Return the seconds until its turn."""

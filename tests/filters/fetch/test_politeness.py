@@ -7,9 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from filters.fetch.budget import Share
 from filters.fetch.client import fetch_all
 from filters.fetch.config import FetchConfig
 from filters.fetch.hosts import FetchTask
@@ -314,6 +317,29 @@ def test_files_that_lead_to_one_site_wait_for_its_turns_off_the_clock() -> None:
     assert most_within(asked, 0.5) <= 5 + 2
     assert asked[-1] - asked[0] >= 1.7  # 19 gaps of 0.1 s, less what may be made up for
     assert server_side.most["central.example"] <= 2
+
+
+def test_requests_that_files_of_other_sites_lead_to_share_connections_over_processes(tmp_path: Path) -> None:
+    """Two processes, one connection: the second is let in once the first has left, or after a deadline's time."""
+
+    async def visits(deadline_s: float, wanted: list[str]) -> None:
+        order: list[str] = []
+        terms = config(host_connections=1, deadline_s=deadline_s)
+        with closing(Share(tmp_path / "b", 0, 2).open()) as one, closing(Share(tmp_path / "b", 1, 2).open()) as two:
+
+            async def second() -> None:
+                async with HostQueues(terms, two).visit("http://b.shared.example/robots.txt"):
+                    order.append("second")
+
+            async with HostQueues(terms, one).visit("http://a.shared.example/robots.txt"):
+                waiting = asyncio.create_task(second())
+                await asyncio.sleep(0.3)
+                order.append("first leaves")
+            await waiting
+        assert order == wanted
+
+    asyncio.run(visits(20, ["first leaves", "second"]))
+    asyncio.run(visits(0.1, ["second", "first leaves"]))
 
 
 def test_ten_thousand_urls_of_one_host_are_no_tasks_and_let_others_through() -> None:
