@@ -22,30 +22,49 @@ class Settled:
     verdicts: Verdicts
 
 
-def verdicts(facts: Iterable[pa.RecordBatch], rules: RuleSet, settled: frozenset[str] = frozenset()) -> Settled:
-    """Return the verdict of every row: its first failure, else its mark, else `near_duplicate` where a better member of
-    its cluster passes.
+@dataclass(frozen=True)
+class Evaluated:
+    """A batch's verdicts before twins meet. `rivals`: places of the rows that pass, bear no mark and have twins, and
+    `candidates`: what these are compared by."""
 
-    Columns of the facts: `row`, the row's number; uid, mark, cluster (null: no near duplicate), WORTH as far as there,
-    and what the rules read. Codes are places in `reasons_of(rules)`. Rules of [filter] named in `settled` are known to
-    pass. Beside the batch in hand only numbers are held: 18 bytes a row, 54 more for one that has twins.
+    verdicts: Verdicts
+    rivals: Numbers
+    candidates: "Candidates"
+
+
+def evaluate_rows(batch: pa.RecordBatch, rules: RuleSet, settled: frozenset[str] = frozenset()) -> Evaluated:
+    """Return the verdict that each row of a batch of facts has by itself: its first failure, else its mark.
+
+    Columns of the facts: uid, mark, cluster (null: no near duplicate), WORTH as far as there, and what the rules read.
+    Codes are places in `reasons_of(rules)`. Rules of [filter] named in `settled` are known to pass.
     """
-    reasons = reasons_of(rules)
+    evaluated = verdicts_of(rules, batch, settled)
+    code = marked(evaluated.code, batch["mark"], reasons_of(rules))
+    rival = (code == PASSES) & flags(pc.is_valid(batch["cluster"]))
+    candidates = Candidates.of(batch.filter(pa.array(rival)), evaluated.rank[rival])
+    return Evaluated(Verdicts(code, evaluated.tiers), np.flatnonzero(rival), candidates)
+
+
+def verdicts(facts: Iterable[pa.RecordBatch], rules: RuleSet, settled: frozenset[str] = frozenset()) -> Settled:
+    """Return the verdict of every row as `evaluate_rows` does, and `near_duplicate` where a better member of its
+    cluster passes.
+
+    Columns of the facts: `row`, the row's number, and those that `evaluate_rows` wants. Beside the batch in hand only
+    numbers are held: 18 bytes a row, 54 more for one that has twins.
+    """
     rows, codes, tiers, rivals, places = [], [], [], [], []
     seen = 0
     for batch in facts:
-        judged = verdicts_of(rules, batch, settled)
-        code = marked(judged.code, batch["mark"], reasons)
-        rival = (code == PASSES) & flags(pc.is_valid(batch["cluster"]))
+        evaluated = evaluate_rows(batch, rules, settled)
         rows.append(batch["row"].to_numpy())
-        codes.append(code)
-        tiers.append(judged.tiers)
-        rivals.append(Candidates.of(batch.filter(pa.array(rival)), judged.rank[rival]))
-        places.append(np.flatnonzero(rival) + seen)
+        codes.append(evaluated.verdicts.code)
+        tiers.append(evaluated.verdicts.tiers)
+        rivals.append(evaluated.candidates)
+        places.append(evaluated.rivals + seen)
         seen += batch.num_rows
     code = _join(codes, np.int16)
     if rivals:
-        code[_join(places, np.int64)[Candidates.join(rivals).losers()]] = reasons.index(NEAR)
+        code[_join(places, np.int64)[Candidates.join(rivals).losers()]] = reasons_of(rules).index(NEAR)
     return Settled(_join(rows, np.int64), Verdicts(code, _join(tiers, np.uint64)))
 
 

@@ -17,7 +17,7 @@ How many parts there are stands in no key but a leg's own and in no output: the 
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from manifests.files import FormatError, digest_of, finished, parsing, writing
 from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.layout import SCRATCH
 from pipeline.execution.in_flight import InFlight
-from pipeline.execution.step import Step, Unit
+from pipeline.execution.step import Do, Step, Unit
 
 SLICE_BYTES = 32_000_000
 """Bytes of rows that one part is to hold: a unit behind a leg has some five times that in memory."""
@@ -40,8 +40,6 @@ MAGIC = b"TESSLICE"
 Parts = np.ndarray[Any, np.dtype[np.integer[Any]]]
 """The part of each row, 0 … parts - 1, (N,)."""
 Piece = tuple[Parts, pa.RecordBatch]
-Do = Callable[[Step, Sequence[Unit]], None]
-"""How pending units are done: in workers, or here."""
 
 
 def here(step: Step, units: Sequence[Unit]) -> None:

@@ -1,7 +1,7 @@
 """Say what a step is: units of work planned by the driver, run by workers, each done under a key."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -157,10 +157,19 @@ class Step:
         twice it changes nothing. `steps`: those of every stage, in order."""
         return []
 
+    def do_unit(self, unit: Unit, do: "Do", grouped: bool = False) -> ShardRecord:
+        """Do a unit of a step that the driver itself does, and return its record. `do` and `grouped`: how units of
+        derived steps within it are done (see shuffle.py)."""
+        return self.open().run(unit, InFlight())
+
     @property
     def journal(self) -> Journal:
         """Return the step's journal."""
         return Journal(self.root, self.name)
+
+
+Do = Callable[[Step, Sequence[Unit]], None]
+"""How pending units of a step are done: in workers, or here (see `shuffle.here`)."""
 
 
 def settings_changed(step: Step) -> bool:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from manifests.journal import ShardRecord
@@ -265,10 +266,17 @@ def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progre
     if not is_small(step, pending):
         Supervisor(step, options, progress).run(pending)
         return
-    worker = step.open()
+    within = partial(do_within, options=options)
+    worker = step.open() if step.beam else None
     for unit in pending:
-        record = worker.run(unit, InFlight())
+        grouped = options.runner != "local"
+        record = worker.run(unit, InFlight()) if worker is not None else step.do_unit(unit, within, grouped)
         step.journal.record(record)
         for note in step.outcome_notes():
             print(note, file=sys.stderr)
         progress.add(record)
+
+
+def do_within(step: Step, pending: Sequence[Unit], options: RunnerOptions) -> None:
+    """Do units of a derived step that another step asks for. Raises RunFailed or RecipeError."""
+    do_units(step, pending, options, Progress(step.name, len(pending)))

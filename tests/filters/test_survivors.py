@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from filters.survivors import Candidates, halves, verdicts
+from filters.survivors import Candidates, evaluate_rows, halves, verdicts
 from filters.verdicts import PASSES, names_of, reasons_of, verdicts_of
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.rules import build_rules
@@ -100,3 +100,13 @@ def test_halves_sort_as_the_bytes_do():
     made = halves(pa.array(raw, pa.binary(16)).slice(3))
     assert [b"".join(int(half).to_bytes(8, "big") for half in row) for row in made] == raw[3:]
     assert (halves(pa.array(raw, pa.binary())) == halves(pa.array(raw, pa.binary(16)))).all()
+
+
+def test_a_batch_is_evaluated_by_itself_and_says_who_must_meet_whom():
+    rules = build_rules(parse_recipe(RECIPE))
+    rows = [{"cluster": uid(9)}, {"similarity": 0.1, "cluster": uid(9)}, {}, {"mark": "placeholder", "cluster": uid(9)}]
+    evaluated = evaluate_rows(facts_of([*rows, {"cluster": uid(9), "aesthetic_v2": 5.0}]), rules)
+    names = names_of(evaluated.verdicts.code, reasons_of(rules)).to_pylist()
+    assert names == [None, "similarity", None, "placeholder", None]
+    assert evaluated.rivals.tolist() == [0, 4]
+    assert evaluated.candidates.losers().tolist() == [True, False]

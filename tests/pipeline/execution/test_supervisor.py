@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from manifests.journal import ShardRecord
 from manifests.weights import WeightsError, WeightsFile
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.errors import RunFailed
@@ -334,3 +335,25 @@ def test_a_long_journal_is_listed_less_often_than_a_short_one(tmp_path, monkeypa
         assert len(looks) == expected
     supervisor._collect({})
     assert len(looks) == 2  # a worker that ended is looked for at once
+
+
+def test_a_step_done_here_may_have_units_of_a_derived_step_done(tmp_path, monkeypatch):
+    """Few rows are done here too, on every runner; their figures stay out of the outer step's progress."""
+    monkeypatch.setattr("pipeline.execution.supervisor.forkserver", None)
+    asked = []
+
+    class Whole(steps.Counting):
+        beam = False
+
+        def do_unit(self, unit, do, grouped=False):
+            inner = Sliced(self.recipe, self.root)
+            do(inner, [replace(planned, reads={**planned.reads, "rows": 10}) for planned in inner.units()[1:]])
+            asked.append((unit.name, grouped, sorted(squares(self.root))))
+            return ShardRecord(unit.name, unit.key, (), 1, 1)
+
+    step, progress = Whole(RECIPE, tmp_path), Progress("whole", 1)
+    do_units(step, step.units()[:1], RunnerOptions(), progress)
+    do_units(step, step.units()[:1], RunnerOptions("flink"), progress)
+    rest = list(range(10, 60))
+    assert asked == [("00000", False, rest), ("00000", True, rest)]
+    assert (progress.done, progress.rows) == (2, 2)

