@@ -1,6 +1,7 @@
 """decide: marks of dedup among the other reasons, and what the final ledger says of each row."""
 
 import shutil
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,7 +90,7 @@ def test_marks_come_after_the_rules_but_removed_beats_all(place):
     journal = Journal(root, "dedup")
     record = journal.get("00000")
     clusters = tuple(file for file in record.files if file.path != "ledger/marks.parquet")
-    journal.record(type(record)(**{**vars(record), "files": (*clusters, FileRecord.of(root, path))}))
+    journal.record(replace(record, files=(*clusters, FileRecord.of(root, path))))
     step = Decide(load_recipe(recipe), root)
     made = step.run(step.units()[0], InFlight())
     assert made.rows_in == made.rows_out + sum(made.dropped.values())
