@@ -1,13 +1,15 @@
 """Open DuckDB on the tables of a run: no extension from the network, spill inside the run folder."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
 from manifests.files import FormatError, out_of_room, read_field
 
+Item = TypeVar("Item")
 OF_BYTES = (
     *(duckdb.InvalidInputException, duckdb.IOException, duckdb.SerializationException),
     *(duckdb.BinderException, duckdb.ConversionException, duckdb.OutOfRangeException),
@@ -19,8 +21,12 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "preserve_insertion_order": True,
+    "enable_external_file_cache": False,
 }
-"""Given while it is opened: a SET for each would take longer than to open it does."""
+"""Given while it is opened: a SET for each would take longer than to open it does. The cache of files would hold 70 kB
+and more of each file read, for as long as the connection is open."""
+FILES = 256
+"""Files that a query opens at a time where they can be many: DuckDB holds about 20 kB of each, whatever its limit."""
 MEMORY_LIMIT = "2GB"
 """What a query may hold in memory where the run's recipe does not say: the answers are the same with less."""
 
@@ -64,3 +70,9 @@ def files_sql(paths: Iterable[Path]) -> str:
     """Return a DuckDB `read_parquet` of these files, in this order, with file_row_number and file_index."""
     quoted = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
     return f"read_parquet([{quoted}], file_row_number=true, filename=true, hive_partitioning=false)"
+
+
+def batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in lists of `size`, the last one shorter: files that a query opens at a time."""
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.journal import ShardRecord, records_of
-from manifests.query import connect, files_sql
+from manifests.query import FILES, batches, connect, files_sql
 from pipeline.execution.step import Step
 from pipeline.inputs.files import InputFile
 from pipeline.inputs.input_list import registered_files
@@ -42,12 +42,15 @@ def _broken_groups(step: Step, files: list[InputFile]) -> list[dict[str, Any]]:
 
 def _broken_rows(root: Path, step: str) -> set[tuple[str, int]]:
     """Return (source, source_row) of the rows of broken row groups."""
-    ledgers = [root / record.files[0].path for record in records_of(root, step)]
-    if not ledgers:
+    records = [record for record in records_of(root, step) if record.dropped.get("broken_row_group")]
+    if not records:
         return set()
-    query = f"SELECT source, source_row FROM {files_sql(ledgers)} WHERE reason = 'broken_row_group'"
+    found: set[tuple[str, int]] = set()
     with connect(root) as connection:
-        return set(connection.execute(query).fetchall())
+        for some in batches([root / record.files[0].path for record in records], FILES):
+            query = f"SELECT source, source_row FROM {files_sql(some)} WHERE reason = 'broken_row_group'"
+            found.update(connection.execute(query).fetchall())
+    return found
 
 
 def _without_urls(step: Step) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from filters.tombstones import digests
 from manifests.files import read_schema, read_table
 from manifests.journal import records_of
 from manifests.plans import planned_tables
-from manifests.query import connect, files_sql
+from manifests.query import FILES, batches, connect, files_sql
 from manifests.tables import MARKS, MATCHES
 from manifests.tombstones import BY_TOMBSTONE, read_tombstones
 from pipeline.recipes.lists import (
@@ -172,10 +172,12 @@ def _eval_prompts(recipe: Recipe, root: Path) -> Iterator[tuple[bytes, str, str,
     if prompts is None or not plans:
         return
     with connect(root) as connection:
-        reader = connection.execute(f"SELECT uid, text, top_caption FROM {files_sql(plans)}").to_arrow_reader(65_536)
         columns = (
             (name, batch["uid"].to_pylist(), batch[name].to_pylist())
-            for batch in reader
+            for some in batches(plans, FILES)
+            for batch in connection.execute(f"SELECT uid, text, top_caption FROM {files_sql(some)}").to_arrow_reader(
+                65_536
+            )
             for name in ("text", "top_caption")
         )
         for name, uid, text in ((name, *row) for name, uids, texts in columns for row in zip(uids, texts, strict=True)):

@@ -2,6 +2,7 @@
 them."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from filters.fetch.digests import Digests
 from filters.images.decode import Stored
 from manifests.files import digest_of, read_table, write_table
 from manifests.journal import FileRecord
-from manifests.query import connect, files_sql
+from manifests.query import FILES, batches, connect, files_sql
 from manifests.reasons import is_among
 from manifests.schema import DIGESTS
 from manifests.tables import ATTEMPTS
@@ -80,12 +81,15 @@ def refusals(root: Path, ledgers: Sequence[Path]) -> dict[str, int]:
     """Return signal -> rows that were refused by it, from the receipts of last attempts; in order of names."""
     if not ledgers:
         return {}
+    counts: Counter[str] = Counter()
     with connect(root) as connection:
-        counts = connection.execute(
-            f"SELECT rule, count(*) FROM {files_sql(ledgers)} WHERE last AND rule IS NOT NULL"
-            " AND reason <> 'removed' GROUP BY 1 ORDER BY 1"
-        )
-        return dict(counts.fetchall())
+        for some in batches(ledgers, FILES):
+            query = (
+                f"SELECT rule, count(*) FROM {files_sql(some)} WHERE last AND rule IS NOT NULL"
+                " AND reason <> 'removed' GROUP BY 1"
+            )
+            counts.update(dict(connection.execute(query).fetchall()))
+    return dict(sorted(counts.items()))
 
 
 @dataclass(frozen=True)
