@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from filters.hamming import distinct
 from filters.survivors import halves
-from filters.verdicts import Numbers, flags
+from filters.verdicts import EXACT, Numbers, flags
 from manifests.journal import records_of
 from manifests.query import connect, files_sql
 from manifests.schema import CARRIED, DECODED
@@ -21,6 +21,10 @@ NOBODY = np.empty(0, np.int64)
 NO_PAIRS = np.empty((0, 2), np.int64)
 SAID = tuple(name for name in CARRIED if name not in ("text",))
 """What the input may say of two rows of one uid differently."""
+
+
+FILES = 256
+"""Tables that are asked at once: what DuckDB holds of a file does not add up over all of them."""
 
 
 @dataclass(frozen=True)
@@ -40,40 +44,42 @@ class Plan:
     other: Numbers = field(default_factory=lambda: NO_PAIRS)
 
 
+def among(rows: Numbers, wanted: Numbers) -> Numbers:
+    """Tell of each of some rows, ascending, whether it is one of the wanted, ascending too, of which there may be far
+    more."""
+    if not len(rows):
+        return np.zeros(0, bool)
+    low, high = np.searchsorted(wanted, [rows[0], rows[-1] + 1])
+    return np.isin(rows, wanted[low:high])
+
+
 @dataclass
 class Groups:
-    """Rows by what they are to the fetch, for the rows of one uid to be settled together."""
+    """Rows that another select treats otherwise, and copies, for the rows of one uid to be settled together: 26 bytes
+    each. Rows that stay as they are, nearly all, are looked up where one of their uid is asked for."""
 
     rows: list[Numbers] = field(default_factory=list)
     kinds: list[Numbers] = field(default_factory=list)
     maybe: list[Numbers] = field(default_factory=list)
     uids: list[pa.Array] = field(default_factory=list)
-    twins: list[pa.RecordBatch] = field(default_factory=list)
-    left_rows: list[Numbers] = field(default_factory=list)
     left_reasons: list[Numbers] = field(default_factory=list)
 
-    def add(self, start: int, table: pa.Table, kinds: Numbers, maybe: Numbers) -> None:
-        """Take a shard's rows, whose first is number `start`."""
-        some = kinds > 0
-        mask = pa.array(some)
+    def add(self, start: int, uids: pa.Array, kinds: Numbers, maybe: Numbers, code: Numbers) -> None:
+        """Take a shard's rows, whose first is number `start`: their uids, what each is to the fetch (0: nothing),
+        whether nobody can say that it comes in, and the reasons of those that leave."""
+        some = kinds >= LEAVES
         self.rows.append(np.flatnonzero(some) + start)
         self.kinds.append(kinds[some])
         self.maybe.append(maybe[some])
-        self.uids.append(table["uid"].combine_chunks().filter(mask))
-        has_twin = flags(pc.is_valid(table["cluster"].combine_chunks()))
-        members = table.select(["uid", "cluster"]).filter(pa.array(has_twin)).combine_chunks()
-        rows = pa.array(np.flatnonzero(has_twin) + start)
-        self.twins += [batch for batch in members.append_column("row", rows).to_batches() if batch.num_rows]
-
-    def left(self, start: int, leaves: Numbers, code: Numbers) -> None:
-        """Note the fetched rows that leave at select, with their new reasons."""
-        self.left_rows.append(np.flatnonzero(leaves) + start)
-        self.left_reasons.append(code[leaves])
+        self.uids.append(uids.filter(pa.array(some)))
+        self.left_reasons.append(code[kinds == LEAVES])
 
     @property
     def leavers(self) -> Numbers:
         """Return the fetched rows that leave at select."""
-        return np.concatenate([NOBODY, *self.left_rows])
+        return np.concatenate(
+            [NOBODY, *(rows[kinds == LEAVES] for rows, kinds in zip(self.rows, self.kinds, strict=True))]
+        )
 
     @property
     def left_codes(self) -> Numbers:
@@ -87,13 +93,35 @@ class Groups:
         if not (kinds == COMES).any() and not ((kinds == COPY).any() and len(leavers)):
             return Plan(NO_PAIRS, NOBODY, NOBODY, leavers)
         uid = pa.chunked_array(self.uids).combine_chunks()
-        asked = pa.array(kinds >= COPY)
-        here = flags(pc.is_in(uid, value_set=uid.filter(asked).unique()))
-        return _settle(
-            Family(rows[here], kinds[here], np.concatenate(self.maybe)[here], halves(uid.filter(pa.array(here)))),
-            leavers,
-            stored,
+        asked = uid.filter(pa.array(kinds >= COPY)).unique()
+        here = flags(pc.is_in(uid, value_set=asked))
+        stay, theirs = _that_stay(stored, asked, rows)
+        family = Family(
+            np.concatenate([rows[here], stay]),
+            np.concatenate([kinds[here], np.full(len(stay), STAYS, np.int8)]),
+            np.concatenate([np.concatenate(self.maybe)[here], np.zeros(len(stay), bool)]),
+            np.concatenate([halves(uid.filter(pa.array(here))), theirs]),
         )
+        return _settle(family, leavers, stored)
+
+
+def _that_stay(stored: Stored, asked: pa.Array, known: Numbers) -> tuple[Numbers, Numbers]:
+    """Return the numbers of the rows of these uids that were sent to the fetch and still are, and their uids in
+    halves. `known`: rows that are something else, ascending."""
+    rows, uids, start = [NOBODY], [np.empty((0, 2), np.uint64)], 0
+    for shard in stored.shards:
+        table = shard.finals(["uid", "reason", "step"])
+        hit = flags(pc.is_in(table["uid"], value_set=asked))
+        hit &= ~flags(pc.fill_null(pc.equal(table["step"], "dedup"), False))
+        hit &= ~flags(pc.fill_null(pc.equal(table["reason"], EXACT), False))
+        if hit.any():
+            hit &= flags(pc.is_null(shard.selected(["reason"])["reason"]))
+        numbers = np.flatnonzero(hit) + start
+        numbers = numbers[~among(numbers, known)]
+        rows.append(numbers)
+        uids.append(halves(table["uid"].take(pa.array(numbers - start))))
+        start += shard.rows
+    return np.concatenate(rows), np.concatenate(uids)
 
 
 @dataclass(frozen=True)
@@ -203,7 +231,7 @@ class Regrouped:
 
     def relabel(self, rows: Numbers, cluster: pa.Array) -> pa.Array:
         """Return the clusters of these rows."""
-        cluster = pc.if_else(pa.array(np.isin(rows, self.gone)), pa.scalar(None, cluster.type), cluster)
+        cluster = pc.if_else(pa.array(among(rows, self.gone)), pa.scalar(None, cluster.type), cluster)
         if not len(self.rows):
             return cluster
         place = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
@@ -211,24 +239,33 @@ class Regrouped:
         return pc.if_else(hit, self.labels.take(pa.array(place)).cast(cluster.type), cluster)
 
 
-def regroup_twins(groups: Groups, gone: Numbers, recipe: Recipe) -> Regrouped:
+def regroup_twins(stored: Stored, gone: Numbers, recipe: Recipe) -> Regrouped:
     """Give rows new labels where a member of their cluster is gone: without it the rest may fall apart."""
     nothing = Regrouped(gone, NOBODY, pa.array([], pa.binary()))
-    members = pa.Table.from_batches(groups.twins) if groups.twins and len(gone) else None
-    if members is None:
+    if not len(gone):
         return nothing
-    is_gone = np.isin(members["row"].to_numpy(), gone)
-    touched = members["cluster"].filter(pa.array(is_gone)).unique()
-    rest = members.filter(pc.and_(pc.is_in(members["cluster"], value_set=touched), pa.array(~is_gone)))
-    if not rest.num_rows:
+    touched = rows_of(gone, stored, True, ("cluster",))["cluster"].drop_null().unique()
+    parts, start = [], 0
+    for shard in stored.shards if len(touched) else ():
+        table = shard.finals(["uid", "cluster"])
+        hit = flags(pc.is_in(table["cluster"], value_set=touched))
+        numbers = np.flatnonzero(hit) + start
+        numbers = numbers[~among(numbers, gone)]
+        parts.append(table.select(["uid"]).take(pa.array(numbers - start)).append_column("row", pa.array(numbers)))
+        start += shard.rows
+    rest = pa.concat_tables(parts) if parts else None
+    if rest is None or not rest.num_rows:
         return nothing
     from filters.dedup import clusters
 
     scores = [recipe.root / record.files[0].path for record in records_of(recipe.root, "score")]
+    found = []
     with connect(recipe.root) as connection:
         connection.register("rest", rest)
-        query = f"SELECT rest.row, rest.uid, phash FROM rest JOIN {files_sql(scores)} s USING (uid) ORDER BY rest.uid"
-        hashed = connection.execute(query).to_arrow_table()
+        for place in range(0, len(scores), FILES):
+            query = f"SELECT rest.row, uid, phash FROM rest JOIN {files_sql(scores[place : place + FILES])} USING (uid)"
+            found.append(connection.execute(query).to_arrow_table())
+    hashed = pa.concat_tables(found).sort_by("uid").combine_chunks()
     labels = hashed["uid"].take(pa.array(clusters(hashed["phash"].to_numpy().astype(np.uint64), recipe.dedup.radius)))
     order = np.argsort(hashed["row"].to_numpy())
     return Regrouped(gone, hashed["row"].to_numpy()[order], labels.take(pa.array(order)).combine_chunks())

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.survivors import WORTH, verdicts
-from filters.verdicts import EXACT, PASSES, Numbers, RuleSet, codes_of, flags, reasons_of
+from filters.survivors import WORTH, Evaluated, evaluate_rows
+from filters.verdicts import EXACT, Numbers, RuleSet, codes_of, flags, reasons_of
 from manifests.journal import records_of
 from pipeline.analysis.replan import (
     COMES,
@@ -26,11 +26,9 @@ from pipeline.analysis.replan import (
 )
 from pipeline.analysis.reselect import IN, MAY, OUT, Reselect, Selected
 from pipeline.analysis.stored_run import Shard, Stored, check_askable, open_stored, typed
+from pipeline.analysis.tally import Late, Tally
 from pipeline.recipes.rules import build_rules, fillable
 from pipeline.recipes.schema import Recipe
-
-OPEN = -2
-"""Code of a row whose fate nobody can say: it was never fetched."""
 
 
 @dataclass(frozen=True)
@@ -142,19 +140,26 @@ def _differences(place: str, before: list[dict[str, Any]], then: list[dict[str, 
 
 @dataclass
 class Survey:
-    """Adds up shards as they are stored, and what another select would do with their rows; then settles all anew."""
+    """Adds up shards as they are stored, and what another select would do with their rows; then settles all anew.
+
+    Held are counts, 26 bytes of a row that is a copy or that another select treats otherwise, and 70 of one that passes
+    and has twins.
+    """
 
     question: Question
-    codes: list[Numbers] = field(default_factory=list)
     groups: Groups = field(default_factory=Groups)
     now: Counter[str] = field(default_factory=Counter)
     tiers_now: Counter[str] = field(default_factory=Counter)
     moved: Counter[str] = field(default_factory=Counter)
+    then: "Tally" = field(init=False)
     rows: int = 0
+
+    def __post_init__(self) -> None:
+        self.then = Tally(self.question.reasons, tuple(self.question.recipe.tier))
 
     def add(self, shard: Shard) -> None:
         """Count one shard's fates, and note which of its rows another select would send to the fetch."""
-        table = shard.finals(["reason", "step", "uid", "cluster", "tiers"])
+        table = shard.finals(["reason", "step", "uid", "tiers"])
         for entry in pc.value_counts(table["reason"]).to_pylist():
             self.now[entry["values"] or ""] += entry["counts"]
         for entry in pc.value_counts(pc.list_flatten(table["tiers"])).to_pylist():
@@ -162,7 +167,7 @@ class Survey:
         code = codes_of(table["reason"].combine_chunks(), self.question.reasons)
         if self.question.select.changed:
             self._select_again(shard, table, code)
-        self.codes.append(code)
+        self.then.count(code)
         self.rows += table.num_rows
 
     def _select_again(self, shard: Shard, table: pa.Table, code: Numbers) -> None:
@@ -176,85 +181,67 @@ class Survey:
         moved = selected.moved & ~fixed
         for entry in pc.value_counts(table["reason"].filter(pa.array(moved))).to_pylist():
             self.moved[entry["values"]] += entry["counts"]
-        self.groups.add(self.rows, table, _kinds(selected, fixed, copies, enters, leaves), selected.state == MAY)
+        kinds = _kinds(selected, fixed, copies, enters, leaves)
+        self.groups.add(self.rows, table["uid"].combine_chunks(), kinds, selected.state == MAY, selected.code)
         gone = out & ~leaves
         code[gone] = selected.code[gone]
-        self.groups.left(self.rows, leaves, selected.code)
 
     def answer(self) -> Answer:
         """Settle copies, give every row whose values are stored its verdict, and count."""
         question = self.question
-        before = np.concatenate([np.empty(0, np.int16), *self.codes])
         plan = self.groups.settle(question.stored)
-        settled = verdicts(self._facts(plan), question.rules, question.settled)
-        code, passed = before.copy(), np.zeros(self.rows, np.uint64)
-        code[settled.rows], passed[settled.rows] = settled.verdicts.code, settled.verdicts.tiers
-        opened: Counter[str] = Counter()
-        if question.select.changed:
-            code, opened = self._compose(code, passed, before, plan)
-        return self._figures(code, passed, opened)
+        late = Late.of(question.reasons, plan, self.groups)
+        for rows, base, evaluated in self._evaluated(plan, late):
+            late.take(rows, evaluated, base, self.then)
+        late.settle()
+        opened = late.compose(plan, self.groups) if question.select.changed else Counter[str]()
+        self.then.count(late.code, late.passed)
+        return self._figures(opened, late.note())
 
-    def _facts(self, plan: Plan) -> Iterator[pa.RecordBatch]:
-        """Yield what decide would know of the rows that were fetched and scored well. A fetched row whose picture
-        another row of its uid takes over has that one's values."""
-        stored, rules = self.question.stored, self.question.rules
+    def _evaluated(self, plan: Plan, late: "Late") -> Iterator[tuple[Numbers, Numbers | None, Evaluated]]:
+        """Yield, shard by shard, the numbers of decided rows, the places of the reasons that they have now, and their
+        verdicts under the asked rules; last of all, without such places, those of rows that stand for a fetched one."""
+        question = self.question
+        stored, rules = question.stored, question.rules
         columns = tuple(dict.fromkeys((*rules.columns, *WORTH, "uid", "mark", "cluster")))
-        taken, twins = plan.other[:, 1], regroup_twins(self.groups, plan.gone, self.question.recipe)
+        taken, twins = plan.other[:, 1], regroup_twins(stored, plan.gone, question.recipe)
         start = 0
         for shard in stored.shards:
-            table = shard.finals(["step", *columns])
+            table = shard.finals(["step", "reason", *columns])
             for name in [name for name in rules.columns if name not in table.column_names]:
                 table = table.append_column(name, shard.selected([name])[name])
             rows = np.arange(start, start + table.num_rows)
+            code = codes_of(table["reason"].combine_chunks(), question.reasons)
             decided = _decided(table["step"]) & ~np.isin(rows, taken)
-            yield _numbered(typed(table, columns).filter(pa.array(decided)), rows[decided], twins)
+            late.find(rows[~decided], code[~decided], self.then)
+            batch = _regrouped(typed(table, columns).filter(pa.array(decided)), rows[decided], twins)
+            yield rows[decided], code[decided], evaluate_rows(batch, rules, question.settled)
             start += table.num_rows
         if not len(taken):
             return
         pairs = plan.other[_decided(rows_of(taken, stored, True, ("step",))["step"])]
         if len(pairs):
-            yield _numbered(typed(values_of(pairs, stored, columns), columns), pairs[:, 1], twins)
+            batch = _regrouped(typed(values_of(pairs, stored, columns), columns), pairs[:, 1], twins)
+            yield pairs[:, 1], None, evaluate_rows(batch, rules, question.settled)
 
-    def _compose(self, code: Numbers, passed: Numbers, before: Numbers, plan: Plan) -> tuple[Numbers, Counter[str]]:
-        """Give rows of one uid the fate of the one that stands for them; count the rows that stay open by their reason
-        now."""
-        reasons = self.question.reasons
-        settled = code.copy()
-        settled[plan.copies] = reasons.index(EXACT)
-        settled[plan.stands[:, 0]] = code[plan.stands[:, 1]]
-        passed[plan.stands[:, 0]] = passed[plan.stands[:, 1]]
-        settled[self.groups.leavers] = self.groups.left_codes
-        opened: Counter[str] = Counter()
-        for place, count in zip(*np.unique(before[plan.open], return_counts=True), strict=True):
-            opened[reasons[place] if place >= 0 else "kept"] += int(count)
-        settled[plan.open] = OPEN
-        return settled, opened
-
-    def _figures(self, code: Numbers, passed: Numbers, opened: Counter[str]) -> Answer:
-        question = self.question
-        kept = code == PASSES
-        counts = np.bincount(code[code >= 0], minlength=len(question.reasons))
-        dropped = {reason: int(count) for reason, count in zip(question.reasons, counts, strict=True) if count}
-        bits = passed[kept]
-        tiers = {
-            name: int(((bits >> np.uint64(n)) & np.uint64(1)).sum()) for n, name in enumerate(question.recipe.tier)
-        }
+    def _figures(self, opened: Counter[str], held: list[str]) -> Answer:
+        question, then = self.question, self.then
         now = Counter(self.now)
         kept_now = now.pop("", 0)
         was = [name for name, _ in question.stored.rules_before["tiers"]]
-        total, least = opened.total(), int(kept.sum())
+        total, least, dropped = opened.total(), then.kept, then.dropped
         if self.rows != least + sum(dropped.values()) + total:
             raise AssertionError(
                 f"whatif: {self.rows} rows in, {least} kept, {sum(dropped.values())} dropped, {total} open"
             )
         return Answer(
             Funnel(self.rows, kept_now, _ordered(now), {name: self.tiers_now[name] for name in was}),
-            Funnel(self.rows, least, _ordered(dropped), tiers),
+            Funnel(self.rows, least, _ordered(dropped), then.tiers),
             question.changes(),
             _ordered(opened),
-            {"kept": least + total, **{name: count + total for name, count in tiers.items()}} if total else {},
+            {"kept": least + total, **{name: count + total for name, count in then.tiers.items()}} if total else {},
             _ordered(self.moved),
-            _notes(now),
+            [*_notes(now), *held],
         )
 
 
@@ -263,11 +250,10 @@ def _decided(step: pa.ChunkedArray) -> Numbers:
     return flags(pc.or_kleene(pc.is_null(step), pc.equal(step, "decide")))
 
 
-def _numbered(batch: pa.RecordBatch, rows: Numbers, twins: Regrouped) -> pa.RecordBatch:
-    """Add the numbers of the rows, and their clusters as they are without the rows that are gone."""
+def _regrouped(batch: pa.RecordBatch, rows: Numbers, twins: Regrouped) -> pa.RecordBatch:
+    """Give rows, by their numbers, their clusters as they are without the rows that are gone."""
     place = batch.schema.get_field_index("cluster")
-    batch = batch.set_column(place, "cluster", twins.relabel(rows, batch["cluster"]))
-    return batch.append_column("row", pa.array(rows))
+    return batch.set_column(place, "cluster", twins.relabel(rows, batch["cluster"]))
 
 
 def _kinds(selected: Selected, fixed: Numbers, copies: Numbers, enters: Numbers, leaves: Numbers) -> Numbers:

@@ -4,29 +4,39 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from manifests.files import write_table
 from manifests.schema import COLUMNS
-from pipeline.analysis.replan import COMES, COPY, LEAVES, SAID, STAYS, Groups, Regrouped, rows_of
+from pipeline.analysis.replan import COMES, COPY, LEAVES, SAID, STAYS, Groups, Regrouped, among, rows_of
 from pipeline.analysis.stored_run import Shard, Stored
 from tests.support.judged_rows import uid
 
 
 def write_shard(folder: Path, name: str, rows: list[dict]) -> Shard:
-    columns = {key: [row.get(key) for row in rows] for key in ("reason", *SAID)}
+    columns = {key: [row.get(key) for row in rows] for key in ("uid", "reason", "step", *SAID)}
     arrays = [pa.array(values, COLUMNS[key].type if key in COLUMNS else pa.string()) for key, values in columns.items()]
     write_table(folder / f"{name}.parquet", pa.table(arrays, names=list(columns)))
     return Shard(name, len(rows), folder / f"{name}.parquet", folder / f"{name}.parquet")
 
 
 def settle(stored: Stored, kinds: list[int], uids: list[int], maybe: frozenset[int] = frozenset()):
+    """Settle rows of these kinds and uids; those that stay are looked up in the run's tables."""
+    asked, start = iter(uids), 0
+    for shard in stored.shards:
+        table = pq.read_table(shard.final)
+        theirs = pa.array([uid(next(asked, 90)) for _ in range(shard.rows)], pa.binary(16))
+        write_table(shard.final, table.set_column(table.schema.get_field_index("uid"), "uid", theirs))
     groups = Groups()
-    table = pa.table(
-        {"uid": pa.array([uid(n) for n in uids], pa.binary(16)), "cluster": pa.nulls(len(uids), pa.binary(16))}
-    )
-    groups.add(0, table, np.array(kinds, np.int8), np.array([row in maybe for row in range(len(uids))]))
-    groups.left(0, np.array(kinds) == LEAVES, np.full(len(uids), 1, np.int16))
+    for shard in stored.shards:
+        rows = slice(start, start + shard.rows)
+        here = np.array(kinds[rows], np.int8)
+        theirs = pa.array([uid(n) for n in uids[rows]], pa.binary(16))
+        flags = np.array([row in maybe for row in range(start, start + len(here))], bool)
+        groups.add(start, theirs, here, flags, np.full(len(here), 1, np.int16))
+        start += shard.rows
+    assert groups.left_codes.tolist() == [1] * kinds.count(LEAVES)
     return groups.settle(stored)
 
 
@@ -79,3 +89,17 @@ def test_clusters_without_the_rows_that_are_gone():
     assert labels.type == pa.binary(16)
     nothing = Regrouped(np.empty(0, np.int64), np.empty(0, np.int64), pa.array([], pa.binary()))
     assert nothing.relabel(np.arange(4), cluster).equals(cluster)
+
+
+def test_some_of_many_wanted_rows():
+    wanted = np.array([3, 5, 8, 1000, 2000])
+    assert among(np.array([4, 5, 7, 8]), wanted).tolist() == [False, True, False, True]
+    assert among(np.empty(0, np.int64), wanted).tolist() == []
+
+
+def test_rows_of_before_that_were_never_sent_to_the_fetch_do_not_stay(tmp_path):
+    """Of one uid: a row that was removed, one that select dropped and a copy stand for nobody; row 3 was fetched."""
+    rows = [{"step": "dedup"}, {"reason": "size", "step": "select"}, {"reason": "exact_duplicate", "step": "fetch"}, {}]
+    stored = Stored(tmp_path, (write_shard(tmp_path, "a", rows), write_shard(tmp_path, "b", [{"reason": "size"}])), {})
+    plan = settle(stored, [0, 0, 0, STAYS, COMES], [7] * 5)
+    assert (plan.stands.tolist(), plan.copies.tolist(), plan.open.tolist()) == ([[3, 3]], [4], [])
