@@ -116,7 +116,8 @@ def _spelt(root: Path, tables: Sequence[Path], url: str) -> tuple[list[list[str]
     word = _word(str(form))
     query = f"""
         SELECT url, file_index FROM {{}}
-        WHERE (contains(url, ?) OR contains(url, '%') OR regexp_matches(url, '[\\t\\n\\r]'))
+        WHERE (contains(url, ?) OR contains(url, '%')
+               OR contains(url, chr(9)) OR contains(url, chr(10)) OR contains(url, chr(13)))
         AND (url IN (?, ?) OR NOT regexp_matches(url, ?) OR contains(url, '{ENCODED}'))"""
     urls, places = set[str](), set[Path]()
     with connect(root) as connection:
