@@ -7,12 +7,14 @@ PLAN = "plan.json"
 """Beside a step's planned shards: name -> sha256 of each."""
 PLANNED = ("fetch", "caption", "encode", "t5", "pack")
 """Steps that write who is in which shard to `manifests/plan/STEP/` before they work."""
+DERIVED = ("first",)
+"""Steps whose files can be made again from the run's own, and are: they stand in no manifest."""
 SCRATCH = ".shuffle"
 """Folder of a run in which rows lie on their way between two groupings: swept when they have come through."""
 SINGLE = ("dedup", "decide")
 """Steps of one shard, 00000."""
 _PLACES = (
-    (r"ledger/(?P<step>select|fetch)/(?P<shard>[^/]+)\.parquet", ""),
+    (r"ledger/(?P<step>select|fetch|first)/(?P<shard>[^/]+)\.parquet", ""),
     (r"pairs/(?P<shard>[^/]+?)(\.tar|\.parquet|_stats\.json)", "fetch"),
     (r"scores/(?P<shard>[^/]+)\.parquet", "score"),
     (r"(dedup/(00000\.parquet|top_hashes\.json)|ledger/(marks|eval_matches)\.parquet)", "dedup"),

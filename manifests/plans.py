@@ -14,7 +14,9 @@ import pyarrow as pa
 
 from manifests.checksums import sha256_file
 from manifests.files import TEMPORARY, FormatError, digest_of, finished, read_field, read_json, write_json, write_table
+from manifests.journal import FileRecord
 from manifests.layout import PLAN
+from manifests.working_copy import link
 
 BEFORE = f"{TEMPORARY}before-"
 """Beside the plans: the plan of a step that a new one is taking the place of."""
@@ -56,10 +58,10 @@ def write_plan(root: Path, step: str, tables: Iterable[tuple[str, pa.Table]], ma
     `made_from`: a digest of everything that the tables depend on. Where the plan that is there was made from the same,
     and is whole, it stands: `tables` is not asked for its first one.
     """
+    if made_from and (standing := standing_plan(root, step, made_from)) is not None:
+        return standing
     folder = plan_folder(root, step)
     _settle(folder)
-    if made_from and (standing := _standing(folder, made_from)) is not None:
-        return standing
     fresh = folder.with_name(f"{FRESH}{os.getpid()}-{secrets.token_hex(4)}-{step}")
     try:
         files = {}
@@ -67,6 +69,32 @@ def write_plan(root: Path, step: str, tables: Iterable[tuple[str, pa.Table]], ma
             path = fresh / f"{name}.parquet"
             write_table(path, table)
             files[path.name] = sha256_file(path)
+        note_plan(fresh, files, made_from, step)
+        _swap(folder, fresh)
+    finally:
+        _clear(fresh)
+    return _listed(folder, files)
+
+
+def standing_plan(root: Path, step: str, made_from: str) -> Planned | None:
+    """Return the plan that is there if it was made from this and is whole; None where it must be made."""
+    folder = plan_folder(root, step)
+    _settle(folder)
+    return _standing(folder, made_from)
+
+
+def put_plan(root: Path, step: str, tables: Iterable[FileRecord], made_in: Path, made_from: str) -> Planned:
+    """Put tables that were written elsewhere, below `made_in`, in the place of an earlier plan, as `write_plan` does;
+    they stay where they are too."""
+    folder = plan_folder(root, step)
+    _settle(folder)
+    fresh = folder.with_name(f"{FRESH}{os.getpid()}-{secrets.token_hex(4)}-{step}")
+    try:
+        files = {}
+        for table in tables:
+            path = fresh / Path(table.path).name
+            link(made_in / table.path, path)
+            files[path.name] = table.sha256
         note_plan(fresh, files, made_from, step)
         _swap(folder, fresh)
     finally:

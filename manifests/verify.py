@@ -11,7 +11,7 @@ from manifests.checksums import Measured, Watch, measure_all
 from manifests.damage import explain
 from manifests.files import TEMPORARY, FormatError, finished, read_json, read_parquet
 from manifests.journal import STEP, FileRecord
-from manifests.layout import SCRATCH, owner
+from manifests.layout import DERIVED, SCRATCH, owner
 from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import Manifest, read_digests
 from manifests.records import DIGESTS_PATH, Claim, Finding, Records, Stages, read_records, shard_entries
@@ -20,6 +20,7 @@ from manifests.shards import Index, index_path
 from manifests.tombstones import NAME, TOMBSTONES
 from manifests.tombstones import STEP as REMOVE
 from manifests.transaction import ASKED, NOTES, PENDING
+from manifests.verify_derived import unrecorded
 
 FREE = ("logs", "train", "recheck")
 """Folders whose files no digest covers; checkpoints in train/ are checked by their own records, lists in recheck/ are
@@ -278,6 +279,8 @@ def _foreign(records: Records, stages: Stages) -> None:
             kind, says = "leftover", "no record names it: it is not used, and the next run of its step drops it"
         if kind == "foreign" and step in stage_of and shard not in records.journal.get(step, {}):
             kind, says = _unrecorded(records, stage_of[step], step, shard)
+        elif kind == "foreign" and step in DERIVED:
+            kind, says = unrecorded(records, step, shard)
         records.find(name, kind, says)
 
     _unlisted(records, stages)

@@ -16,6 +16,7 @@ GroupByKey (grouped.py). Rows reach `spread` and `finish` in any order: they sor
 How many parts there are stands in no key but a leg's own and in no output: the bytes are the same for each number.
 """
 
+import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from pipeline.execution.step import Do, Step, Unit
 
 SLICE_BYTES = 32_000_000
 """Bytes of rows that one part is to hold: a unit behind a leg has some five times that in memory."""
+FEW_ROWS = 200_000
+"""Rows below which units are done in the driver."""
 HELD_BYTES = 64_000_000
 """Bytes of rows that a leg's unit holds before it writes them."""
 MAGIC = b"TESSLICE"
@@ -127,6 +130,10 @@ class Derived(Step):
 
     derived: ClassVar[bool] = True
 
+    def is_small(self, pending: Sequence[Unit]) -> bool:
+        """Tell whether the driver does units sooner than workers have started: one alone, or few rows."""
+        return len(pending) == 1 or sum(unit.reads["rows"] for unit in pending) < FEW_ROWS
+
     def settings(self) -> dict[str, Any]:
         """Return nothing: a derived step depends on what it reads."""
         return {}
@@ -134,6 +141,17 @@ class Derived(Step):
     def make(self, do: Do = here, grouped: bool = False) -> None:
         """Make what is not made; nothing where all is. `grouped`: `do` runs the legs before it in one pipeline."""
         raise NotImplementedError
+
+
+def make_needs(step: Step, do: Do = here, grouped: bool = False) -> None:
+    """Make what a step plans from and is not made."""
+    for need in needs_of(step):
+        need.make(do, grouped)
+
+
+def needs_of(step: Step) -> list[Derived]:
+    """Return the derived steps that a step plans from, in order, at work where it is."""
+    return [need(step.recipe, step.root, step.runtime) for need in step.needs if issubclass(need, Derived)]
 
 
 @dataclass(frozen=True)
@@ -262,12 +280,12 @@ class Gathered(Derived):
 
     def make(self, do: Do = here, grouped: bool = False) -> None:
         """Do what is not done of its units, behind the legs, and drop the slices."""
-        units = self.units()
-        if any(self.journal.done(unit.name, unit.key) is None for unit in units):
-            for leg in () if grouped else self.before():
+        if pending := [unit for unit in self.units() if self.journal.done(unit.name, unit.key) is None]:
+            (self.root / SCRATCH / self.name).mkdir(parents=True, exist_ok=True)  # says that it is under way
+            for leg in () if grouped and not self.is_small(pending) else self.before():
                 leg.make(do)
         do_pending(self, do)
-        shutil.rmtree(self.root / SCRATCH / self.name, ignore_errors=True)
+        sweep_scratch(self.root, self.name)
 
     def open(self) -> "GatheredWorker":
         """Return what reads slices."""
@@ -289,6 +307,13 @@ class GatheredWorker:
         """Write a unit's files from its slices."""
         with in_flight.working_on(unit.name, ()):
             return self.step.finish(unit, self.before.of_part(unit.reads["part"]))
+
+
+def sweep_scratch(root: Path, into: str) -> None:
+    """Drop what has come through, and `.shuffle` itself where nothing else is on its way."""
+    shutil.rmtree(root / SCRATCH / into, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not there, or not empty
+        (root / SCRATCH).rmdir()
 
 
 def drop_scratch(root: Path) -> None:

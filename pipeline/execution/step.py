@@ -97,6 +97,10 @@ class Step:
         """Load what a worker needs. Runs once in a worker process."""
         raise NotImplementedError
 
+    def is_small(self, pending: Sequence[Unit]) -> bool:
+        """Tell whether units are done in the driver, one after another, rather than by workers."""
+        return not self.beam
+
     @cached_property
     def own_key(self) -> str:
         """Return the digest of version, settings and weights: a step whose own key changed runs again."""

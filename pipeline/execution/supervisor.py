@@ -32,8 +32,6 @@ LOOKS = 50
 """A look at the journal takes at most one part in so many of the driver's time."""
 LISTEN_S = 1.0
 """Seconds between two looks at how far the workers are."""
-FEW_ROWS = 200_000
-"""Rows below which a derived step's units are done in the driver."""
 START_S = 900.0
 """Seconds that a worker may take to load its models before it counts as dead."""
 
@@ -252,18 +250,12 @@ def preflight(steps: Sequence[Step]) -> None:
             step.open()
 
 
-def is_small(step: Step, pending: Sequence[Unit]) -> bool:
-    """Tell whether units of a derived step are done sooner here than workers have started."""
-    few = len(pending) == 1 or sum(unit.reads["rows"] for unit in pending) < FEW_ROWS if step.derived else False
-    return not step.beam or few
-
-
 def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progress: Progress) -> None:
     """Do units of a step: in workers, or here where the step is one query or has little to do. Raises RunFailed or
     RecipeError."""
     if not pending:
         return
-    if not is_small(step, pending):
+    if not step.is_small(pending):
         Supervisor(step, options, progress).run(pending)
         return
     within = partial(do_within, options=options)

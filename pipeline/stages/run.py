@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from filters.fetch.config import require_contact
@@ -19,8 +20,9 @@ from pipeline.execution.fallen import keep_fallen
 from pipeline.execution.progress import Progress
 from pipeline.execution.reuse import adopt, note_places, set_aside
 from pipeline.execution.run_folder import locked, need_removals, write_recipe
+from pipeline.execution.shuffle import make_needs
 from pipeline.execution.step import Runtime, Step, Unit, note_step, settings_changed, state_of
-from pipeline.execution.supervisor import do_units, preflight
+from pipeline.execution.supervisor import do_units, do_within, preflight
 from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, look_at_inputs
 from pipeline.inputs.find import known_digests
@@ -291,6 +293,7 @@ def _keep_earlier(step: Step, before: Mapping[str, ShardRecord], pending: Sequen
 
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     """Plan a step, run the units that are not done, set aside what the plan no longer holds."""
+    make_needs(step, partial(do_within, options=options), grouped=options.runner != "local")
     units = step.units()
     _tell(step.plan_notes(units))
     before: dict[str, ShardRecord] = {}

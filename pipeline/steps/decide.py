@@ -24,7 +24,7 @@ from manifests.journal import ShardRecord, records_of, upstream
 from manifests.schema import DIGESTS
 from manifests.tombstones import TOMBSTONES
 from pipeline.execution.in_flight import InFlight
-from pipeline.execution.shuffle import Derived, here
+from pipeline.execution.shuffle import Derived, here, sweep_scratch
 from pipeline.execution.step import Do, Step, Unit
 from pipeline.recipes.rules import build_rules, origins, own_filters
 from pipeline.steps.contest import Losers
@@ -93,7 +93,7 @@ class Decide(Step):
         for record in finals:
             reasons.update(record.dropped)
         keys = {record.shard: record.read["key"] for record in finals}
-        shutil.rmtree(scratch)
+        sweep_scratch(self.root, scratch.name)
         kept = rows - reasons.total()
         return ShardRecord("00000", unit.key, files, rows, kept, dict(sorted(reasons.items())), {"finals": keys})
 

@@ -1,10 +1,8 @@
 """Cut streams of rows into shards, and read a range of one."""
 
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,35 +12,6 @@ from manifests.files import open_table
 def without_gaps(table: pa.Table) -> pa.Table:
     """Drop the rows that only keep the place of removed ones."""
     return table.filter(pc.invert(table["gone"])) if pc.any(table["gone"]).as_py() else table
-
-
-def one_batch_each(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Cut record batches where the column `batch` changes; rows stay in order."""
-    for rows in batches:
-        numbers = rows["batch"].to_numpy()
-        ends = [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), rows.num_rows]
-        for start, end in pairwise([0, *ends]):
-            yield rows.slice(start, end - start)
-
-
-def regroup(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Yield tables of exactly `rows` rows from batches of any size; the last one, and the last before `batch` changes,
-    is shorter."""
-    waiting: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        if waiting and batch.num_rows and batch["batch"][0] != waiting[0]["batch"][0]:
-            yield pa.Table.from_batches(waiting)
-            waiting, count = [], 0
-        while batch.num_rows:
-            part = batch.slice(0, rows - count)
-            waiting.append(part)
-            count, batch = count + part.num_rows, batch.slice(part.num_rows)
-            if count == rows:
-                yield pa.Table.from_batches(waiting)
-                waiting, count = [], 0
-    if waiting:
-        yield pa.Table.from_batches(waiting)
 
 
 def read_range(path: Path, column: str, first: int, last: int, columns: list[str] | None = None) -> pa.Table:

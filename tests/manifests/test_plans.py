@@ -9,8 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests import plans
-from manifests.files import sweep
-from manifests.plans import note_plan, plan_digest, plan_folder, planned_tables, settle_plans, write_plan
+from manifests.files import sweep, write_table
+from manifests.journal import FileRecord
+from manifests.plans import (
+    note_plan,
+    plan_digest,
+    plan_folder,
+    planned_tables,
+    put_plan,
+    settle_plans,
+    standing_plan,
+    write_plan,
+)
 from manifests.records import read_records
 
 
@@ -200,3 +210,15 @@ def test_the_digest_of_a_plan_is_that_of_its_tables(tmp_path):
     assert plan_digest(tmp_path, "t5") == first
     write_plan(tmp_path, "t5", tables_of(5), "c" * 64)
     assert plan_digest(tmp_path, "t5") != first
+
+
+def test_tables_that_were_written_elsewhere_become_the_plan(tmp_path):
+    write_plan(tmp_path, "fetch", [("00000", pa.table({"n": [1]})), ("00001", pa.table({"n": [2]}))], "before")
+    made = tmp_path / "made"
+    write_table(made / "x" / "00000.parquet", pa.table({"n": [7]}))
+    planned = put_plan(tmp_path, "fetch", [FileRecord.of(made, made / "x" / "00000.parquet")], made, "now")
+    assert [(name, pq.read_table(path)["n"].to_pylist()) for name, path, _ in planned] == [("00000", [7])]
+    assert [path.name for path in planned_tables(tmp_path, "fetch")] == ["00000.parquet"]
+    assert standing_plan(tmp_path, "fetch", "now") == planned
+    assert standing_plan(tmp_path, "fetch", "before") is None
+    assert (made / "x" / "00000.parquet").exists()

@@ -13,6 +13,7 @@ from manifests.working_copy import working_copy
 from pipeline.execution.errors import clear_errors
 from pipeline.execution.run_folder import locked
 from pipeline.execution.step import Runtime, Step, Unit, note_step
+from pipeline.maintenance.repair.derived import mend_derived
 from pipeline.maintenance.repair.records import mend_digests, mend_inputs, mend_manifest, mend_recipe, mend_removals
 from pipeline.maintenance.repair.session import (
     STAGE_STEPS,
@@ -65,6 +66,7 @@ def _mend(work: Repair) -> None:
     mend_inputs(work)
     for stage in STAGES:
         for step in steps[stage]:
+            mend_derived(work, step)
             _step(work, stage, step)
         mend_manifest(work, stage)
     mend_digests(work)

@@ -3,12 +3,10 @@ does."""
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
-
-import pyarrow as pa
 
 from filters.barred import BarredUrls
 from filters.digest_lists import DigestLists
@@ -16,16 +14,13 @@ from filters.fetch.config import require_packages
 from filters.fetch.img2dataset import LACKS, missing
 from filters.fetch.optout import FORMER, LATER
 from filters.images.decode import ImageLimits
-from manifests.files import FormatError, digest_of, read_schema, write_json
-from manifests.journal import FileRecord, ShardRecord, records_of, upstream
-from manifests.plans import write_plan
-from manifests.query import connect, files_sql
-from manifests.schema import CARRIED, schema
-from manifests.tombstones import read_tombstones, tombstones_sha256
+from manifests.files import FormatError, read_schema, write_json
+from manifests.journal import FileRecord, ShardRecord, records_of
+from manifests.tombstones import read_tombstones
 from manifests.working_copy import links_in_the_way
 from pipeline.execution.redaction import RemovedRows, need_whole
+from pipeline.execution.shuffle import make_needs
 from pipeline.execution.step import Step, Unit
-from pipeline.inputs.input_list import input_batches
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import exclusions
 from pipeline.recipes.schema import RecipeError
@@ -35,13 +30,11 @@ from pipeline.steps.fetch.known_urls import note_urls
 from pipeline.steps.fetch.limits import made_alike, note_settings
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import stats
+from pipeline.steps.fetch.plan import PLANNED, FetchPlan
 from pipeline.steps.fetch.retry import with_retries
 from pipeline.steps.fetch.worker import FetchWorker
-from pipeline.steps.sharding import one_batch_each, regroup, without_gaps
 
-PLANNED = ("uid", "source", "source_row", "url", *CARRIED)
-PLANNING = 1
-"""Raised when the same input is cut into other shards."""
+__all__ = ["PLANNED", "Fetch"]
 PACE = {"host_connections", "host_rate", "max_crawl_delay_s", "max_wait_s", "breaker_faults", "breaker_rest_s"}
 NOT_IN_DIGEST = {"connect_to", "concurrency", "user_agent", "retries", *PACE}
 ADDED: dict[str, Any] = {"keep_metadata": False, "robots_4xx": "allow"}
@@ -61,6 +54,7 @@ class Fetch(Step):
     version: ClassVar[int] = 2
     carries: ClassVar[bool] = True
     made_from: ClassVar[str] = ""
+    needs: ClassVar[tuple[type[Step], ...]] = (FetchPlan,)
     reason_column: ClassVar[str] = "error_message"
 
     def settings(self) -> dict[str, Any]:
@@ -70,40 +64,13 @@ class Fetch(Step):
         return {**values, **_opt_outs(values["opt_outs"]), "store_side": self.recipe.store_side}
 
     def plan(self) -> list[Unit]:
-        """Write the shards' rows to `manifests/plan/fetch/`."""
-        ledgers = [self.root / record.files[0].path for record in records_of(self.root, "select")]
-        planned = write_plan(self.root, self.name, self._shards(ledgers), self._planned_from()) if ledgers else []
-        reads = {"made_by": self.own_key}
+        """Return a unit for each table of `manifests/plan/fetch/`, which follows the select ledger."""
+        make_needs(self)
         units = [
-            Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, sha256)
-            for name, path, sha256 in planned
+            Unit(name, {"made_by": self.own_key, "plan": path.relative_to(self.root).as_posix()}, sha256)
+            for name, path, sha256 in FetchPlan(self.recipe, self.root).standing() or []
         ]
         return with_retries(self, units)
-
-    def _planned_from(self) -> str:
-        batches = input_batches(self.root).to_pydict()
-        read = [upstream(self.root, "select"), batches, tombstones_sha256(self.root)]
-        return digest_of([self.name, PLANNING, self.recipe.fetch.shard_rows, *read])
-
-    def _shards(self, ledgers: list[Path]) -> Iterator[tuple[str, pa.Table]]:
-        gaps = read_tombstones(
-            self.root
-        ).fetched  # a removed row leaves its place empty: the others stay in their shards
-        gone = (
-            f"UNION ALL BY NAME SELECT *, 1 AS nth, true AS gone FROM {files_sql(ledgers)} SEMI JOIN gaps USING"
-            " (source, source_row)"
-        )
-        query = f"""
-            SELECT {", ".join(PLANNED)}, batch, gone FROM (
-                SELECT *, row_number() OVER (PARTITION BY uid ORDER BY filename, file_row_number) AS nth, false AS gone
-                FROM {files_sql(ledgers)} WHERE reason IS NULL {gone if gaps.num_rows else ""}
-            ) JOIN inputs USING (source) WHERE nth = 1 ORDER BY filename, file_row_number"""
-        with connect(self.root) as connection:
-            connection.register("inputs", input_batches(self.root))
-            connection.register("gaps", gaps)
-            rows = connection.execute(query).to_arrow_reader(self.recipe.fetch.shard_rows)
-            for number, table in enumerate(regroup(one_batch_each(rows), self.recipe.fetch.shard_rows)):
-                yield f"{number:05d}", without_gaps(table).select(PLANNED).cast(schema(*PLANNED))
 
     def prepare(self, pending: Sequence[Unit]) -> None:
         """Note the settings of now, and where URLs that will be asked for were answered before."""

@@ -10,6 +10,7 @@ import pytest
 from manifests.files import FormatError
 from manifests.layout import SCRATCH
 from pipeline.execution.shuffle import (
+    FEW_ROWS,
     HELD_BYTES,
     by_part,
     drop_scratch,
@@ -18,6 +19,7 @@ from pipeline.execution.shuffle import (
     read_slice,
     write_slices,
 )
+from pipeline.execution.step import Unit
 from tests.support.shuffles import SPREAD, Counts, Falling
 from tests.support.stage_steps import recipe_at
 
@@ -87,7 +89,7 @@ def test_a_shuffle_tells_every_file_what_all_hold(step, tmp_path):
         {"number": [], "times": []},
         {"number": [7, 9], "times": [3, 1]},
     ]
-    assert not (tmp_path / SCRATCH / "counts").exists()
+    assert not (tmp_path / SCRATCH).exists()
 
 
 def test_the_number_of_parts_shows_in_no_output(step, tmp_path):
@@ -99,6 +101,18 @@ def test_the_number_of_parts_shows_in_no_output(step, tmp_path):
         step.make()
         bytes_of.append([path.read_bytes() for path in sorted((tmp_path / "counts").glob("*"))])
     assert bytes_of[0] == bytes_of[1] == bytes_of[2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "small"),
+    [
+        ([FEW_ROWS], True),  # one unit keeps one worker busy: the driver is as good
+        ([FEW_ROWS // 2, FEW_ROWS // 2 - 1], True),
+        ([FEW_ROWS // 2, FEW_ROWS // 2], False),
+    ],
+)
+def test_little_work_is_done_in_the_driver(step, rows, small):
+    assert step.is_small([Unit(str(number), {"rows": count}, "") for number, count in enumerate(rows)]) is small
 
 
 def test_where_all_is_done_nothing_is_split(step):
@@ -127,7 +141,7 @@ def test_a_run_that_fell_over_goes_on_where_it_was(step, tmp_path):
     falling.make(do)
     assert did == [("counts_split", 3), ("counts_reduce", 2), ("counts", 3), ("counts", 2)]
     assert len(told(tmp_path)) == 3
-    assert not (tmp_path / SCRATCH / "counts").exists()
+    assert not (tmp_path / SCRATCH).exists()
 
 
 def test_slices_for_another_number_of_parts_are_made_anew(step, tmp_path):

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.steps.sharding import cut_shards, one_batch_each, read_range, regroup, without_gaps
+from pipeline.steps.sharding import cut_shards, read_range, without_gaps
 
 
 def batches(*lists, batch=0):
@@ -26,31 +26,6 @@ def weighed(*lists):
         made.append(pa.RecordBatch.from_pydict({"n": list(rows["n"]), "bytes": rows["bytes"]}, schema=schema))
         count += len(weights)
     return pa.RecordBatchReader.from_batches(schema, made)
-
-
-@pytest.mark.parametrize(
-    ("lists", "expected"),
-    [
-        ([], []),
-        ([[]], []),
-        ([[0, 1]], [[0, 1]]),
-        ([[0, 1, 2]], [[0, 1, 2]]),
-        ([[0], [1, 2, 3, 4, 5, 6], [7]], [[0, 1, 2], [3, 4, 5], [6, 7]]),
-        ([[0, 1, 2], [], [3]], [[0, 1, 2], [3]]),
-    ],
-)
-def test_tables_have_the_wanted_rows_whatever_the_batches(lists, expected):
-    assert numbers(regroup(batches(*lists), 3)) == expected
-
-
-def test_rows_of_a_later_batch_of_files_begin_a_table_of_their_own():
-    stream = [*batches([0, 1], [2, 3]), *batches([4], [5, 6], batch=1)]
-    assert numbers(regroup(stream, 3)) == [[0, 1, 2], [3], [4, 5, 6]]
-
-
-def test_a_record_batch_is_cut_where_the_batch_of_files_changes():
-    stream = [pa.RecordBatch.from_pydict({"n": [0, 1, 2, 3, 4], "batch": [0, 0, 1, 1, 3]}), *batches([5], batch=3)]
-    assert numbers(one_batch_each(stream)) == [[0, 1], [2, 3], [4], [5]]
 
 
 def test_rows_that_keep_a_place_are_dropped():
