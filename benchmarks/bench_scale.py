@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 SCRATCH = (".tmp-duckdb", ".shuffle")
 """Folders of a run that only hold what is spilled or on its way."""
 TWICE_UP_TO = 3_000_000
-"""Rows up to which steps with workers are measured with one and with two."""
+"""Rows up to which plans and work are measured with several workers too."""
 QUESTIONS = {
     "whatif tier": ["whatif", "--set", "tier.pretrain.rules.aesthetic.min=5.9"],
     "whatif filter": ["whatif", "--set", "filter.rules.similarity.min=0.3"],
@@ -154,18 +154,24 @@ class Bench:
 
     def step(self, step: dict[str, Any]) -> None:
         """Measure the plan of a step and its work; make up the work of one that needs a network or a model."""
-        name = step["name"]
+        name, several = step["name"], self.options.workers
+        twice = self.facts["input"] <= TWICE_UP_TO and self.facts["mode"] == "rows"
+        if twice and self.wanted("plan", name, several):
+            self.child("unplan", name)
+            self.note("plan", name, self.child("plan", name, several), several)
+            self.child("unplan", name)
         if self.wanted("plan", name):
             self.note("plan", name, self.child("plan", name))
         if step["forged"]:
             self.child("forge", name)
             return
-        made = self._work(name, 1)
-        if self.wanted("work", name):
-            self.note("work", name, made)
-        if step["beam"] and self.facts["input"] <= TWICE_UP_TO and self.wanted("work", name, self.options.workers):
+        if twice and self.wanted("work", name, several):
+            self.note("work", name, self._work(name, several), several)
             self.child("undo", name)
-            self.note("work", name, self._work(name, self.options.workers), self.options.workers)
+        if self.wanted("work", name):
+            self.note("work", name, self._work(name, 1))
+        else:
+            self.child("work", name)
 
     def _work(self, name: str, workers: int) -> dict[str, Any]:
         made = self.child("work", name, workers)

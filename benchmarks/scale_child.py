@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,22 @@ class Child:
         }
 
     def plan(self) -> dict[str, Any]:
-        """Plan a step."""
-        return {"units": len(self.step.units())}
+        """Plan a step, with the derived steps that it plans from."""
+        from pipeline.execution.forkserver import close
+
+        step = self.step
+        _make_needs(step, self.workers)
+        units = len(step.units())
+        close()
+        return {"units": units}
+
+    def unplan(self) -> dict[str, Any]:
+        """Forget a step's plan, and what it was planned from."""
+        step = self.step
+        for derived in getattr(step, "needs", ()):
+            shutil.rmtree(derived(step.recipe, step.root).journal.folder, ignore_errors=True)
+        shutil.rmtree(step.root / "manifests" / "plan" / step.name, ignore_errors=True)
+        return {}
 
     def work(self) -> dict[str, Any]:
         """Do the units of a step that are not done; what planning took is told apart."""
@@ -85,6 +100,7 @@ class Child:
         from pipeline.execution.supervisor import do_units
 
         step = self.step
+        _make_needs(step, self.workers)
         units = step.units()
         pending = [unit for unit in units if step.journal.done(unit.name, unit.key) is None]
         before = {"cpu_before": spent(), "wall_before": time.time()}
@@ -138,6 +154,15 @@ class Child:
         from scale_folder import targets
 
         return {"targets": list(targets(self.recipe.root))}
+
+
+def _make_needs(step: Step, workers: int) -> None:
+    """Do the derived steps that a step plans from, as a stage does; checkouts of before have none."""
+    from pipeline.execution import shuffle, supervisor
+    from pipeline.execution.backends import RunnerOptions
+
+    if getattr(step, "needs", ()):
+        shuffle.make_needs(step, partial(supervisor.do_within, options=RunnerOptions(workers=workers)), grouped=False)
 
 
 def _peak(who: int) -> float:

@@ -141,8 +141,8 @@ class Costs:
     path: Path
     machine: Mapping[str, Any]
     measured: tuple[Measured, ...]
-    beside: Mapping[str, float]
-    """Step -> share of a worker that is used where two work: half of how much faster two are, by the clock."""
+    speedups: Mapping[tuple[str, str], float]
+    """(kind, name) -> how many times faster two workers are than one."""
 
     @property
     def sizes(self) -> list[int]:
@@ -185,18 +185,19 @@ def read_costs(path: Path) -> Costs:
     if len({one["input"] for one in entries if one["mode"] == "rows"}) < 2:
         raise RecipeError(f"plan: {path} holds runs of one size only, wanted two or more; {HOW}")
     measured = tuple(Measured(kind, name, tuple(points)) for (kind, name), points in things.items())
-    return Costs(path, machine, measured, _beside(entries))
+    return Costs(path, machine, measured, _speedups(entries))
 
 
-def _beside(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return step -> share of a second worker that is used, from the largest run measured with one and with two."""
-    found: dict[str, float] = {}
-    for two in sorted((one for one in entries if one["workers"] > 1), key=lambda one: int(one["input"])):
+def _speedups(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], float]:
+    """Return (kind, name) -> how many times faster two workers were than one by the clock, 1 to 2, in the largest run
+    that was measured with both."""
+    found: dict[tuple[str, str], float] = {}
+    for two in sorted((one for one in entries if one["workers"] == 2), key=lambda one: int(one["input"])):
         alone = [
             one
             for one in entries
             if one["workers"] == 1 and all(one[key] == two[key] for key in ("kind", "name", "input", "mode"))
         ]
         if alone and two["wall_s"]:
-            found[two["name"]] = min(1.0, max(0.25, alone[0]["wall_s"] / two["wall_s"] / two["workers"]))
+            found[two["kind"], two["name"]] = min(2.0, max(1.0, alone[0]["wall_s"] / two["wall_s"]))
     return found

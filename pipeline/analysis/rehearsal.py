@@ -26,6 +26,8 @@ DECODE = 130.0
 """Pictures/s that one core decodes (benchmarks/RESULTS.md: 137): what keeps a GPU waiting."""
 REQUESTS = 1.1
 """Assumed requests to sites per planned row: redirects, another try, robots.txt once a host."""
+SEVERAL = 1.15
+"""How many times faster two workers must make a driver's work to count as work that is handed to workers."""
 TOKENS, T5_WIDTH = 30, 2048
 """Tokens of a caption and width of flan-T5-XL, where features are stored: 2 bytes a number."""
 WHERE = {"fetch": "network", "score": "gpus", "caption": "gpus", "encode": "gpus", "t5": "gpus"}
@@ -34,8 +36,8 @@ WHERE = {"fetch": "network", "score": "gpus", "caption": "gpus", "encode": "gpus
 
 @dataclass(frozen=True)
 class Part:
-    """One step's plan or work, a manifest, or a question. `where`: driver, workers, network, gpus or cores; `written`:
-    bytes that it leaves, in so many `files`; `steeper`: the shape of a time that grows faster than the rows."""
+    """One step's plan or work, a manifest, or a question. `where`: driver, workers, both, network, gpus or cores;
+    `written`: bytes that it leaves, in so many `files`; `steeper`: the shape of a time that outgrows its rows."""
 
     kind: str
     name: str
@@ -155,11 +157,14 @@ class _Run:
         rows = self.expected[thing.follows] * self._ratio(thing)
         units = self._units(thing, rows)
         figures = {name: law.at(rows, units) for name, law in thing.laws.items()}
+        faster = self.costs.speedups.get((thing.kind, thing.name), 2.0 if where == "workers" else 1.0)
         seconds = figures["wall_s"]
-        if where == "workers":
+        if where == "workers":  # units alone: each further worker is used as the second one is
             lanes = max(1.0, min(self.workers, units))
-            used = self.costs.beside.get(thing.name, 1.0) if lanes > 1 else 1.0
-            seconds /= lanes * used
+            seconds /= 1 + (lanes - 1) * (faster - 1)
+        elif faster >= SEVERAL:  # the driver hands a part of it to workers (Amdahl's law)
+            where, apart = "driver and workers", 2 * (1 - 1 / faster)
+            seconds *= 1 - apart + apart / self.workers
         law: Law = thing.laws["cpu_s"]
         return Part(
             thing.kind,

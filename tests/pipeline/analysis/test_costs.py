@@ -69,10 +69,10 @@ def test_a_file_of_costs_is_read_and_its_steps_follow_places(tmp_path):
     assert costs.measured[0].units(10 * MILLION) == 100
 
 
-def test_how_much_of_a_second_worker_is_used(tmp_path):
+def test_how_much_faster_two_workers_are(tmp_path):
     one, two = entry(3 * MILLION, wall_s=16.0), entry(3 * MILLION, wall_s=10.0, workers=2)
     costs = read_costs(written(tmp_path / "scale.json", [entry(MILLION), one, two]))
-    assert costs.beside == {"decide": pytest.approx(0.8)}
+    assert costs.speedups == {("work", "decide"): pytest.approx(1.6)}
 
 
 def test_no_file_one_size_and_another_file_are_told(tmp_path, monkeypatch):

@@ -33,9 +33,10 @@ def costs():
     things = (
         measured("work", "select", cpu_s=36.0, wall_s=36.0, written=50e6, files=10),
         measured("plan", "fetch", of=0.5, cpu_s=8.0, wall_s=7.2, peak_mib=300, spilled=1e6),
+        measured("plan", "score", of=0.25, cpu_s=8.0, wall_s=24.0),
         measured("question", "whatif", cpu_s=1.8, wall_s=1.8, peak_mib=70),
     )
-    return Costs(Path("scale.json"), {"cores": 2}, things, {"select": 0.5})
+    return Costs(Path("scale.json"), {"cores": 2}, things, {("work", "select"): 1.5, ("plan", "score"): 1.6})
 
 
 @pytest.fixture
@@ -64,12 +65,14 @@ def test_a_run_of_600_million_rows_by_hand(costs, recipe):
         "packed": 75 * MILLION,
     }
     found = parts(made)
-    select = found["work", "select"]  # 600 x 36 s over 20 workers, of which half is used: 2160 s
-    assert (select.cpu_s, select.hours, select.units, select.where) == (21_600.0, 0.6, 6000, "workers")
+    select = found["work", "select"]  # 600 x 36 s; of each further worker half is used: 1 + 19 / 2 times faster
+    assert (select.cpu_s, select.hours, select.units, select.where) == (21_600.0, 0.5714, 6000, "workers")
     assert (select.written, select.files) == (30_000_000_000, 6000)
     plan = found["plan", "fetch"]  # 300 x 7.2 s in the driver
     assert (plan.rows, plan.hours, plan.units, plan.where) == (300 * MILLION, 0.6, 30_000, "driver")
     assert (plan.peak_mib, plan.spilled) == (90_000.0, 300_000_000)
+    plan = found["plan", "score"]  # 150 x 24 s, of which 2 (1 - 1 / 1.6) = 0.75 is done by 20 workers: 3600 x 0.2875 s
+    assert (plan.hours, plan.where) == (0.2875, "driver and workers")
     fetch = found["work", "fetch"]  # 300 million at 20 x 25 rows/s, 1.1 requests a row, four files a shard of 10,000
     assert (fetch.hours, fetch.requests, fetch.files) == (166.6667, 330 * MILLION, 120_000)
     score = found["work", "score"]  # 4 x 50 TFLOP/s of 160 GFLOP a row: 1250 rows/s; cores decode 2600
