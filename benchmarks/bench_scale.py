@@ -145,7 +145,7 @@ class Bench:
         }
         self.known.append(entry)
         write(self.options.out, self.known)
-        print(f"  {self.facts['input']:>12,} rows  {line(entry)}", flush=True)
+        print(f"  {self.facts['input']:>12,} {self.facts['mode']}  {line(entry)}", flush=True)
 
     def wanted(self, kind: str, name: str, workers: int = 1) -> bool:
         """Tell whether this is asked for and not measured."""
@@ -218,8 +218,16 @@ def many_shards(bench: Bench, rows: int) -> None:
 
 
 def packing(bench: Bench, shards: int) -> None:
-    """Measure packing of as many encoded shards into as many packed ones."""
-    bench.run(shards * 400, shard_rows=180, packed_rows=15)
+    """Measure packing of as many encoded shards into as many packed ones; say how often a byte of codes is read."""
+    bench.run(shards * 400, shard_rows=180, packed_rows=25)
+    codes = sum(size for size, _ in _files(bench.root / "codes" / "encoded").values())
+    packed = [one for one in bench.known if one["mode"] == "packing" and one["name"] == "pack" and "read" in one]
+    for one in packed:
+        one["read_per_code_byte"] = round(one["read"] / max(codes, 1), 2)
+        print(
+            f"  {one['kind']} pack: {one['read'] / 1e6:,.1f} MB read, {one['read_per_code_byte']} x the bytes of codes"
+        )
+    write(bench.options.out, bench.known)
 
 
 def line(one: dict[str, Any]) -> str:

@@ -4,9 +4,11 @@ Everything else (select, exact and near duplicates, decide, plans, pack, manifes
 the folder is a run like any other: its records lie under the keys that the steps ask for.
 """
 
+import io
 import json
 import struct
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,6 @@ IN_TAR = 20
 CODES, WIDTH = 256, 8
 """Codes of a picture, and width of a stored T5 feature (flan-t5-xl's is 2048: its bytes are a multiple)."""
 FILE_ROWS = 1_000_000
-JPEG = bytes.fromhex("ffd8ffdb004300") + b"\x01" * 64 + bytes.fromhex("ffd9")
 WORDS = "the of with red blue old new photo house garden woman dog cat mountain river city street light modern"
 RECIPE = """[input]
 files = "{folder}/input/*.parquet"
@@ -131,6 +132,16 @@ def draws(uids: np.ndarray) -> np.ndarray:
     return found ^ (found >> np.uint64(32))
 
 
+@cache
+def picture() -> bytes:
+    """Return a JPEG of 16 x 16 pixels."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), (200, 120, 40)).save(file, "JPEG")
+    return file.getvalue()
+
+
 def _mixed(numbers: np.ndarray) -> np.ndarray:
     return draws(np.stack([numbers, numbers], axis=1).astype("<u8").view(np.uint8))
 
@@ -160,7 +171,7 @@ def fetched(step: Step, unit: Unit) -> ShardRecord:
     paths.append(root / "ledger" / "fetch" / f"{name}.parquet")
     put(paths[1], pa.table(table))
     keys = [bytes(uid).hex() for uid in uids[live][:IN_TAR]]
-    write_shard(paths[0], ((uid, {"jpg": JPEG, "txt": b"words", "json": b"{}"}) for uid in sorted(keys)))
+    write_shard(paths[0], ((uid, {"jpg": picture(), "txt": b"words", "json": b"{}"}) for uid in sorted(keys)))
     dropped = int(rows - live.sum())
     write_json(paths[2], {"count": rows, "successes": rows - dropped, "status_dict": {"http_404": dropped}})
     ones = pa.array(np.ones(rows, np.int16))

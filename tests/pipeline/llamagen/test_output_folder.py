@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.llamagen import output_folder
 from pipeline.llamagen.output_folder import check_replaceable, put, replacing
 from pipeline.recipes.schema import RecipeError
 from tests.support.paths import ROOT
@@ -134,3 +135,14 @@ def test_every_file_is_on_disk_before_the_folder_stands_in_its_place(tmp_path, m
         ("note.json", False),
     ]
     assert (out / "codes" / "00000" / "0.npy").read_bytes() == b"codes/00000/0.npy"
+
+
+def test_many_files_are_waited_for_at_once(tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(output_folder, "FEW", 2)
+    monkeypatch.setattr(os, "sync", lambda: waits.append((tmp_path / "out").exists()))
+    monkeypatch.setattr(os, "fsync", lambda file: waits.append("one"))
+    with replacing(tmp_path / "out", "note.json") as folder:
+        for name in ("note.json", "a.npy", "b.npy"):
+            put(folder / name, b"")
+    assert waits == [False]

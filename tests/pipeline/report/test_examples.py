@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.files import write_table
+from pipeline.report import examples as examples_module
 from pipeline.report.examples import Example, Examples, Score, read_examples
 from tests.support.report_runs import EVIL, uid, write_run
 
@@ -125,3 +126,27 @@ def test_texts_go_to_dropped_rows_that_have_none():
     told = examples.with_texts(texts)
     assert [row.text for row in told.dropped["dns"]] == ["text 2", "own", ""]
     assert told.kept == examples.kept
+
+
+def test_the_ledger_is_read_up_to_the_file_with_the_last_row_that_has_a_picture(sixty, tmp_path, monkeypatch):
+    """Of a ledger of many files the few are kept open that the first shards of pairs were filled from."""
+    root = write_run(tmp_path / "run")
+    path = root / "ledger" / "final" / "00000.parquet"
+    table = pq.read_table(path)
+    for number in range(6):
+        write_table(path.with_name(f"{number:05d}.parquet"), table.slice(number * 10, 10))
+    others = table.slice(0, 10)
+    others = others.set_column(
+        others.schema.get_field_index("uid"), "uid", pa.array([uid(500 + n) for n in range(10)], pa.binary(16))
+    )
+    for number in range(6, 9):
+        write_table(path.with_name(f"{number:05d}.parquet"), others)
+    viewed = {}
+    view = examples_module._view
+    monkeypatch.setattr(examples_module, "FILES", 2)
+    monkeypatch.setattr(
+        examples_module, "_view", lambda here, name, paths: viewed.update({name: len(paths)}) or view(here, name, paths)
+    )
+    kept = read(root, "pretrain").kept
+    assert viewed["final"] == 6
+    assert kept == read(sixty, "pretrain").kept
