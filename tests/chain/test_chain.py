@@ -2,6 +2,7 @@
 most tests."""
 
 import json
+import os
 import random
 import resource
 import shutil
@@ -174,6 +175,7 @@ def test_a_full_disk_stops_cleanly_and_goes_on_later(place, tmp_path):
     recipe, root = place
 
     def small_files():
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # Python keeps a cut .pyc, and fails over it ever after
         resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, resource.RLIM_INFINITY))
 
     done = run(recipe, "filter", "--out", tmp_path / "run", code=1, preexec_fn=small_files)

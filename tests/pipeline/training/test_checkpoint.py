@@ -74,9 +74,10 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt"])
-def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, file):
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, file, monkeypatch):
     """A real failed write, in safetensors and in torch: neither library raises an OSError by itself."""
     size = (save(tmp_path, 1) / file).stat().st_size
+    monkeypatch.setattr("sys.dont_write_bytecode", True)  # Python keeps a cut .pyc, and fails over it ever after
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, before[1]))
     try:
