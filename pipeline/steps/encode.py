@@ -14,10 +14,11 @@ from filters.images.decode import ImageFault, ImageLimits, open_picture
 from manifests.files import FormatError, canonical_json, digest_of, parsing, read_schema, read_table, write_table
 from manifests.journal import ShardRecord, records_of, upstream
 from manifests.plans import write_plan
+from manifests.query import connect
 from manifests.recipe_file import read_headed
 from manifests.tables import ENCODED
 from manifests.tombstones import read_tombstones, tombstones_sha256
-from manifests.uid import uid_hash
+from manifests.uid import uid_hash, uid_hash_sql
 from manifests.weights import STAND_IN, WeightsError, WeightsFile
 from pipeline.execution.decode_pool import Decoders, Pair
 from pipeline.execution.in_flight import InFlight
@@ -157,15 +158,14 @@ class Encode(Step):
         most = self.recipe.tier[tier].max_pairs
         if most is None:
             return shards
-        uids = {
-            **read_tombstones(self.root).chosen(tier),
-            **{uid: None for _, table in shards for uid in table["uid"].to_pylist()},
-        }
-        ranked = sorted(
-            (uid_hash(uid, self.recipe.pretokenize.seed), uid) for uid in uids
-        )  # removed ones hand their place to nobody
-        chosen = pa.array([uid for _, uid in ranked[:most]], pa.binary(16))
-        cut = [(shard, table.filter(pc.is_in(table["uid"], chosen))) for shard, table in shards]
+        removed = pa.array(read_tombstones(self.root).chosen(tier), pa.binary(16))
+        every = pa.chunked_array([removed, *(chunk for _, table in shards for chunk in table["uid"].chunks)])
+        # removed ones hand their place to nobody
+        chosen = pc.is_in(every, lowest_draws(self.root, every, self.recipe.pretokenize.seed, most))
+        cut, start = [], len(removed)
+        for shard, table in shards:
+            cut.append((shard, table.filter(chosen.slice(start, table.num_rows))))
+            start += table.num_rows
         return [(shard, table) for shard, table in cut if table.num_rows]
 
     def open(self) -> "EncodeWorker":
@@ -283,6 +283,16 @@ def cut(jpeg: bytes, max_pixels: int, size: int, plan: CropPlan) -> list[Cut] | 
     except ImageFault as fault:
         return fault.reason
     return [(crop.note(), np.asarray(pixels)) for crop, pixels in crops_of(picture, size, plan)]
+
+
+def lowest_draws(root: Path, uids: pa.ChunkedArray, seed: int, most: int) -> pa.ChunkedArray:
+    """Return those of these uids, each counted once, that have the lowest draws: `most` of them."""
+    query = f"""
+        SELECT uid FROM (SELECT DISTINCT uid::BLOB AS uid FROM every)
+        ORDER BY {uid_hash_sql("uid", seed)}, uid LIMIT {int(most)}"""
+    with connect(root) as connection:
+        connection.register("every", pa.table({"uid": uids}))
+        return connection.execute(query).to_arrow_table()["uid"].cast(pa.binary(16))
 
 
 def crop_plan(recipe: Recipe) -> CropPlan:

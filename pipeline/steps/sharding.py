@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -33,12 +34,17 @@ def cut_shards(batches: pa.RecordBatchReader, rows: int, most: int) -> Iterator[
     waiting: list[pa.RecordBatch] = []
     count = size = 0
     for batch in batches:
-        start = 0
-        for number, weight in enumerate(batch["bytes"].to_pylist()):
-            if count and (count == rows or size + weight > most):
-                yield pa.Table.from_batches([*waiting, batch.slice(start, number - start)])
-                waiting, start, count, size = [], number, 0, 0
-            count, size = count + 1, size + weight
+        start, sums = 0, np.cumsum(batch["bytes"].to_numpy())
+        while start < batch.num_rows:
+            before = int(sums[start - 1]) if start else 0
+            end = min(start + rows - count, int(np.searchsorted(sums, before + most - size, "right")))
+            end = max(end, start + (not count))  # one that is too large stands alone
+            if end >= batch.num_rows:
+                break
+            yield pa.Table.from_batches([*waiting, batch.slice(start, end - start)])
+            waiting, start, count, size = [], end, 0, 0
         waiting.append(batch.slice(start))
+        if start < batch.num_rows:
+            count, size = count + batch.num_rows - start, size + int(sums[-1]) - (int(sums[start - 1]) if start else 0)
     if count:
         yield pa.Table.from_batches(waiting)

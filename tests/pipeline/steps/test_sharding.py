@@ -44,6 +44,8 @@ def test_rows_that_keep_a_place_are_dropped():
         ([[1, 1, 1, 1]], [[0, 1, 2], [3]]),  # three rows are the most
         ([[5, 20, 1]], [[0], [1], [2]]),  # one row of 20 bytes stands alone
         ([[5], [5], [5, 1]], [[0, 1], [2, 3]]),  # cuts do not depend on the reader's batches
+        ([[20], [], [20, 0, 12], [0]], [[0], [1], [2, 3, 4]]),  # nor on where one too large stands
+        ([[1, 1, 1], [1]], [[0, 1, 2], [3]]),
     ],
 )
 def test_shards_of_three_rows_and_twelve_bytes_at_most(lists, expected):
@@ -61,3 +63,15 @@ def test_a_range_is_read_by_the_row_groups_that_may_hold_it(tmp_path):
 def test_row_groups_without_statistics_are_read(tmp_path):
     pq.write_table(pa.table({"draw": [0, 1, 2]}), tmp_path / "x.parquet", write_statistics=False, row_group_size=1)
     assert read_range(tmp_path / "x.parquet", "draw", 1, 1)["draw"].to_pylist() == [0, 1, 2]
+
+
+def test_cuts_by_running_sums_are_those_of_one_row_after_another():
+    lists = [[(7 * n) % 11 for n in range(k, k + 40)] for k in range(0, 200, 40)]
+    expected, open_, size = [], [], 0
+    for number, weight in enumerate(weight for some in lists for weight in some):
+        if open_ and (len(open_) == 5 or size + weight > 23):
+            expected.append(open_)
+            open_, size = [], 0
+        open_.append(number)
+        size += weight
+    assert numbers(cut_shards(weighed(*lists), 5, 23)) == [*expected, open_]
