@@ -139,7 +139,7 @@ class Bench:
     def note(self, kind: str, name: str, made: dict[str, Any], workers: int = 1) -> None:
         """Add a measurement to the file and say it."""
         kept = ("cpu_s", "wall_s", "peak_mib", "worker_mib", "read", "written", "files", "spilled", "units", "failed")
-        entry = {**self.facts, "kind": kind, "name": name, "workers": workers}
+        entry = {**self.facts, "kind": kind, "name": name, "workers": workers, "rows": self.facts["input"]}
         entry |= {
             key: round(made[key], 2) if isinstance(made[key], float) else made[key] for key in kept if key in made
         }

@@ -28,6 +28,8 @@ PLACES_OF_ROWS = ("input", "planned", "fetched", "kept", "packed")
 """Counts of a run that a step's rows may follow."""
 CLOSE = 0.1
 """A law whose largest relative error is below this is taken; else a steeper one is tried."""
+FLAT = 1.15
+"""A peak that is at most this many times another is taken as the same."""
 NEAR = ("dedup", "twins", "near", "pairs", "labels")
 """Steps that compare hashes: their work follows the cost model of filters/hamming.py."""
 RADIUS = 6
@@ -77,6 +79,8 @@ def fit(points: Sequence[tuple[float, float, float]], near: bool = False) -> Law
     values = np.array([value for *_, value in points], float)
     if not values.any():
         return Law(0.0, 0.0)
+    if len(points) == 1:  # nothing tells what is fixed: all of it is counted to the rows
+        return Law(0.0, values[0] / points[0][0]) if points[0][0] else Law(float(values[0]), 0.0)
     sizes = [rows / units for rows, units, _ in points if units]
     told_apart = len(points) > 2 and len(sizes) == len(points) and max(sizes) > 2 * min(sizes)
     laws = [_fitted(points, values, "", told_apart)]
@@ -111,10 +115,18 @@ class Measured:
     def laws(self) -> dict[str, Law]:
         """Return figure -> how it grows."""
         near = self.name in NEAR and self.kind == "work"
-        return {
+        found = {
             figure: fit([(one["rows"], one.get("units", 0), one[figure]) for one in self.points], near)
             for figure in FIGURES
         }
+        return {**found, "peak_mib": self._flat() or found["peak_mib"]}
+
+    def _flat(self) -> Law | None:
+        """Return the law of a peak that is the same in the two largest runs, or known of one; None of one that
+        grows."""
+        last = sorted(self.points, key=lambda one: float(one["rows"]))[-2:]
+        peaks = [float(one["peak_mib"]) for one in last]
+        return Law(max(peaks), 0.0) if max(peaks) <= FLAT * min(peaks) else None
 
     @cached_property
     def follows(self) -> str:
@@ -128,10 +140,18 @@ class Measured:
         """Return the rows of the largest that was measured."""
         return max(float(one["rows"]) for one in self.points)
 
+    @cached_property
+    def _units(self) -> Law:
+        return fit([(one["rows"], 0.0, one.get("units", 0)) for one in self.points if one["mode"] == "rows"])
+
     def units(self, rows: float) -> float:
-        """Return the units that so many rows make, as in the largest that was measured."""
-        last = max(self.points, key=lambda one: float(one["rows"]))
-        return float(last.get("units", 0)) * rows / last["rows"] if last["rows"] else 0.0
+        """Return the units that so many rows make, cut as in the measured runs."""
+        return self._units.at(rows)
+
+    @property
+    def of_one_size(self) -> bool:
+        """Tell whether nothing says how this grows."""
+        return len({one["input"] for one in self.points}) < 2
 
 
 @dataclass(frozen=True)
@@ -171,7 +191,9 @@ def read_costs(path: Path) -> Costs:
     """Return what a file of costs holds. Raises FormatError for another file, RecipeError where it holds too little."""
     with parsing(path, "no file of costs"):
         held = json.loads(path.read_bytes())
-        entries = [one for one in held["measured"] if not one.get("failed") and "counts" in one]
+        entries = [
+            {"rows": one["input"], **one} for one in held["measured"] if not one.get("failed") and "counts" in one
+        ]
         for one in entries:
             if not all(isinstance(one[key], int | float) for key in (*FIGURES, "rows", "input", "workers")):
                 raise TypeError(f"{one['kind']} {one['name']}: a figure is no number")

@@ -86,7 +86,9 @@ def rehearse(recipe: Recipe, rows: int | None, workers: int, gpus: int, costs: C
     total["spilled"] = max((part.spilled for part in steps), default=0)
     measured = {"file": str(costs.path), "rows": costs.sizes, "machine": dict(costs.machine)}
     beyond = round(expected["input"] / max(costs.sizes), 2)
-    assumed = [*notes, *run.assumed(), *run.lacking]
+    single = sorted({thing.name for thing in costs.measured if thing.of_one_size})
+    once = [f"{name}: measured at one size only, taken as so much a row" for name in single]
+    assumed = [*notes, *run.assumed(), *once, *run.lacking]
     return Rehearsal(expected["input"], workers, gpus, expected, steps, questions, total, measured, beyond, assumed)
 
 
@@ -171,7 +173,7 @@ class _Run:
             thing.name,
             where,
             round(rows),
-            ceil(units),
+            ceil(round(units, 6)),
             round(figures["cpu_s"], 1),
             round(seconds / 3600, 4),
             round(figures["peak_mib"], 1),
@@ -241,6 +243,7 @@ class _Run:
         told = [
             f"each worker is a core as fast as one of this machine's {cores}; one disk serves all as it did one",
             "rows are spread over files and clusters as in the measured runs; a step's laws go on beyond the largest",
+            "memory that was the same within 15 % in the two largest runs stays so; all else grows as it did",
             f"fetch: {CORE['fetch']:g} rows/s a worker, {REQUESTS:g} requests a row; no site or network is slower",
             f"pictures of {self.recipe.store_side} px at {BYTES_PER_PIXEL} bytes a pixel",
             "memory of fetch and of steps with a model: not measured here; it depends on shards and batches, not rows",
@@ -291,9 +294,11 @@ def lines(made: Rehearsal) -> Iterator[str]:
 def _line(part: Part) -> str:
     steep = {"": "", "near": " (compares hashes)", "square": " (grows with the square)"}[part.steeper]
     name = f"{part.kind} {part.name}" if part.kind in ("plan", "manifest") else part.name
-    memory = f"{part.peak_mib:>11,.0f}" if part.peak_mib else f"{'?':>11}"
+    known = part.where not in ("network", "gpus", "cores")
+    cpu = f"{part.cpu_s / 3600:>12,.2f}" if known else f"{'?':>12}"
+    memory = f"{part.peak_mib:>11,.0f}" if known else f"{'?':>11}"
     return (
-        f"  {name:<21}{part.rows:>13,}{part.units:>11,}{part.cpu_s / 3600:>12,.2f}{part.hours:>12,.2f}{memory}"
+        f"  {name:<21}{part.rows:>13,}{part.units:>11,}{cpu}{part.hours:>12,.2f}{memory}"
         f"{_size(part.written):>13}{_size(part.spilled):>13}{part.files:>11,}  {part.where}{steep}"
     )
 

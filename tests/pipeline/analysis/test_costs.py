@@ -5,7 +5,7 @@ import json
 import pytest
 
 from manifests.files import FormatError
-from pipeline.analysis.costs import find_costs, fit, near_work, read_costs
+from pipeline.analysis.costs import Measured, find_costs, fit, near_work, read_costs
 from pipeline.recipes.schema import RecipeError
 
 MILLION = 1_000_000
@@ -41,6 +41,23 @@ def test_a_shard_costs_beside_its_rows_where_shards_of_two_sizes_were_measured()
     assert fit(points[:2]).per_unit == 0  # with one size, units are told from rows by nothing
 
 
+def test_one_point_is_so_much_a_row():
+    assert fit([(MILLION, 1, 3.0)]).at(10 * MILLION) == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize(("peaks", "then"), [((300, 340), 340), ((200, 400), 1300)])
+def test_a_peak_that_hardly_grows_is_flat_and_another_goes_on(peaks, then):
+    points = [entry(size, peak_mib=peak) for size, peak in zip((MILLION, 3 * MILLION), peaks, strict=True)]
+    thing = Measured("work", "decide", tuple(points))  # 100 + 100 a million, or what it was
+    assert (thing.laws["peak_mib"].at(12 * MILLION), thing.of_one_size) == (pytest.approx(then), False)
+
+
+def test_a_step_of_one_unit_has_one_at_any_size():
+    points = [entry(size, units=1) for size in (MILLION, 3 * MILLION)]
+    assert Measured("work", "decide", tuple(points)).units(600 * MILLION) == pytest.approx(1.0)
+    assert Measured("work", "decide", tuple(points[:1])).of_one_size
+
+
 def test_nothing_costs_nothing_and_noise_goes_down_no_further_than_to_nothing():
     assert fit([(MILLION, 1, 0.0), (3 * MILLION, 3, 0.0)]).at(1e9) == 0
     assert fit([(MILLION, 1, 300.0), (3 * MILLION, 3, 290.0)]).at(1e9) == pytest.approx(295, rel=0.02)
@@ -66,7 +83,7 @@ def test_a_file_of_costs_is_read_and_its_steps_follow_places(tmp_path):
     assert costs.sizes == [MILLION, 3 * MILLION]
     assert costs.shares() == {"input": 1.0, "planned": 0.5, "fetched": 0.25, "kept": 0.1, "packed": 0.125}
     assert costs.measured[0].laws["cpu_s"].at(10 * MILLION) == pytest.approx(12.0)
-    assert costs.measured[0].units(10 * MILLION) == 100
+    assert costs.measured[0].units(10 * MILLION) == pytest.approx(100)
 
 
 def test_how_much_faster_two_workers_are(tmp_path):
