@@ -19,7 +19,6 @@ from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.tombstones import read_tombstones
 from manifests.working_copy import links_in_the_way
 from pipeline.execution.redaction import RemovedRows, need_whole
-from pipeline.execution.shuffle import make_needs
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import exclusions
@@ -65,10 +64,11 @@ class Fetch(Step):
 
     def plan(self) -> list[Unit]:
         """Return a unit for each table of `manifests/plan/fetch/`, which follows the select ledger."""
-        make_needs(self)
+        plan = FetchPlan(self.recipe, self.root, self.runtime)
+        plan.make()
         units = [
             Unit(name, {"made_by": self.own_key, "plan": path.relative_to(self.root).as_posix()}, sha256)
-            for name, path, sha256 in FetchPlan(self.recipe, self.root).standing() or []
+            for name, path, sha256 in plan.standing() or []
         ]
         return with_retries(self, units)
 

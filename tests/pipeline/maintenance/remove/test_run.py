@@ -71,6 +71,15 @@ def test_each_manifest_names_the_one_before_the_removal(removed, made):
     assert (record["rows"], record["uids"], record["promote_duplicates"]) == (1, 1, False)
 
 
+def test_rows_on_their_way_between_groupings_go(run):
+    """What a killed run has split holds uids, and tables that it planned URLs: it begins anew."""
+    folder = run / ".shuffle" / "fetch_plan"
+    folder.mkdir(parents=True)
+    (folder / "0.slices").write_bytes(uid(5))
+    remove(run, url=URL.format(5))
+    assert not (run / ".shuffle").exists()
+
+
 def stats(root):
     return {name: (root / name).stat() for name in contents(root)}
 
