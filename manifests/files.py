@@ -267,17 +267,23 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     Raises FormatError for one that is damaged, lacks one of `columns`, or has another format version; OSError.
     """
     with open_table(path) as file:
-        version = (file.schema_arrow.metadata or {}).get(b"tessera_format", b"?").decode("ascii", "replace")
-        if version != str(FORMAT):
-            raise FormatError(f"{path}: format {version}, this version reads {FORMAT}")
+        _check_format(path, file)
         return _columns(path, file, columns)
 
 
 def read_present(path: Path, columns: Iterable[str]) -> pa.Table:
     """Read those of `columns` that a table of `write_table` has: earlier versions, and other recipes, write fewer.
     Raises as `read_table` does."""
-    names = set(read_schema(path).names)
-    return read_table(path, [name for name in columns if name in names])
+    with open_table(path) as file:
+        _check_format(path, file)
+        names = set(file.schema_arrow.names)
+        return _columns(path, file, [name for name in columns if name in names])
+
+
+def _check_format(path: Path, file: pq.ParquetFile) -> None:
+    version = (file.schema_arrow.metadata or {}).get(b"tessera_format", b"?").decode("ascii", "replace")
+    if version != str(FORMAT):
+        raise FormatError(f"{path}: format {version}, this version reads {FORMAT}")
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -78,7 +78,7 @@ class Evaluate(Scratch):
                 "rows": [table.num_rows for table in tables],
                 "spans": [_spans(table) for table in tables],
                 "removed": [uid.hex() for shard in shards for uid in shard.removed.to_pylist()],
-                "digests": any(shard.has_digests() for shard in shards),
+                "digests": any(shard.has_digests for shard in shards),
                 "contested": read_arrow(paths[1]).num_rows,
             }
         files = tuple(FileRecord.of(self.folder, path) for path in paths)

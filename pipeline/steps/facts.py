@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.verdicts import REMOVED, Numbers, flags
-from manifests.files import parsing, read_present, read_table
+from manifests.files import parsing, read_present, read_schema, read_table
 from manifests.journal import records_of
 from manifests.plans import planned_tables
 from manifests.schema import COLUMNS, DECODED, DETECTED, DIGESTS, SCORES
 
 TEXTS = ("url", "text", "top_caption")
 """Long columns that rules may read: read only where one does."""
+KEYS = ["uid", "source", "source_row"]
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,10 @@ class FetchShard:
 
 
 def fetch_shards(root: Path) -> Iterator[FetchShard]:
-    """Yield the shards that were fetched, by name, which is the input's order."""
+    """Yield the shards that are planned and were fetched, by name, which is the input's order."""
     scored = {record.shard: record for record in records_of(root, "score")}
     planned = {path.stem: path.relative_to(root).as_posix() for path in planned_tables(root, "fetch")}
-    for record in records_of(root, "fetch"):
+    for record in (record for record in records_of(root, "fetch") if record.shard in planned):
         scores = scored.get(record.shard)
         yield FetchShard(
             record.shard,
@@ -91,9 +92,15 @@ class ShardFacts:
     values: Values
 
     @cached_property
+    def planned(self) -> pa.Table:
+        """Return the planned rows: whose they are, and what the input says that a value may come from."""
+        said = [source.name for sources in self.values.values() for source in sources if source.table == "i"]
+        return read_table(self.root / self.shard.plan, [*KEYS, *said]).combine_chunks()
+
+    @property
     def keys(self) -> pa.Table:
         """Return uid, source and source_row of the planned rows."""
-        return read_table(self.root / self.shard.plan, ["uid", "source", "source_row"]).combine_chunks()
+        return self.planned.select(KEYS)
 
     @cached_property
     def uids(self) -> pa.Array:
@@ -117,9 +124,10 @@ class ShardFacts:
         """Tell of each planned row whether an attempt is on record."""
         return flags(pc.is_in(self.uids, value_set=self.attempts["uid"].combine_chunks()))
 
+    @cached_property
     def has_digests(self) -> bool:
         """Tell whether the table of pairs has digests: those of shards of before have none."""
-        return DIGESTS[0] in read_present(self.root / self.shard.pairs, [DIGESTS[0]]).column_names
+        return DIGESTS[0] in read_schema(self.root / self.shard.pairs).names
 
     def table(self, wanted: Collection[str]) -> pa.Table:
         """Return these columns of the planned rows: uid, source, source_row, TEXTS, values and NAME_origin of them,
@@ -148,10 +156,12 @@ class ShardFacts:
 
     def _read(self, wanted: Collection[str], named: list[str]) -> dict[str, pa.Table]:
         """Return the tables i, p and c with the columns that are asked for, a row per planned row."""
-        asked: dict[str, list[str]] = {"i": [name for name in TEXTS if name in wanted], "p": [], "c": []}
+        asked: dict[str, list[str]] = {"i": [], "p": [], "c": []}
         for source in (source for name in named for source in self.values[name]):
             asked[source.table].append(source.name)
-        plan = read_table(self.root / self.shard.plan, asked["i"]) if asked["i"] else pa.table({})
+        plan = self.planned
+        for name in (name for name in TEXTS if name in wanted):
+            plan = plan.append_column(name, read_table(self.root / self.shard.plan, [name])[name])
         pairs, digests = pa.table({}), [name for name in DIGESTS if name in wanted]
         if asked["p"] or digests:
             path = self.root / self.shard.pairs

@@ -47,6 +47,7 @@ PIECE = 1_000_000
 """Rows that are written in one piece: pages of the file end where pieces do."""
 INDEX = "index.json"
 """In the scratch folder: what a shard of the select ledger has to look into."""
+NO_SPANS = np.empty((0, 2), np.int64)
 ROW_BITS = 40
 """Bits of a row's number in its file; those above say which file."""
 
@@ -123,13 +124,15 @@ class Final(Derived):
         return read_json(scratch_of(self.root) / INDEX)
 
     @cached_property
-    def by_source(self) -> dict[str, list[IndexEntry]]:
-        """Return source -> the fetch shards that hold rows of it."""
-        found: dict[str, list[IndexEntry]] = {}
+    def by_source(self) -> dict[str, tuple[list[IndexEntry], Numbers]]:
+        """Return source -> the fetch shards that hold rows of it, and the first and last row in each: (n, 2)."""
+        found: dict[str, tuple[list[IndexEntry], list[tuple[int, int]]]] = {}
         for entry in map(IndexEntry.of, self.index["shards"]):
-            for source, _, _ in entry.spans:
-                found.setdefault(source, []).append(entry)
-        return found
+            for source, first, last in entry.spans:
+                entries, spans = found.setdefault(source, ([], []))
+                entries.append(entry)
+                spans.append((first, last))
+        return {source: (entries, np.array(spans)) for source, (entries, spans) in found.items()}
 
     @cached_property
     def values(self) -> Values:
@@ -207,9 +210,9 @@ class Final(Derived):
         for number, source in enumerate(files.to_pylist()):
             rows = ours[ours >> ROW_BITS == number] & ((1 << ROW_BITS) - 1)
             low, high = int(rows.min()), int(rows.max())
-            for entry in self.by_source.get(source, ()):
-                if any(name == source and first <= high and last >= low for name, first, last in entry.spans):
-                    found[entry.shard.name] = entry
+            entries, spans = self.by_source.get(source, ([], NO_SPANS))
+            for place in np.flatnonzero((spans[:, 0] <= high) & (spans[:, 1] >= low)).tolist():
+                found[entries[place].shard.name] = entries[place]
         return [found[name] for name in sorted(found)]
 
     def _settled(self, entry: IndexEntry, part: pa.Table) -> Numbers:

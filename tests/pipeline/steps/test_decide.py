@@ -174,7 +174,7 @@ def test_an_attempt_that_was_killed_is_taken_up(tmp_path):
     assert scratch_of(root).is_dir()
     assert step.do_unit(unit, noted).rows_out == 2
     assert done == [("final", "00001")]
-    assert not scratch_of(root).exists()
+    assert not scratch_of(root).parent.exists()
     done.clear()
     with pytest.raises(KeyboardInterrupt):
         step.do_unit(unit, one_of_final)

@@ -80,7 +80,7 @@ def test_shards_of_before_have_no_digests(tmp_path):
     root = undecided_run(tmp_path, digests=False)
     shard = next(fetch_shards(root))
     facts = ShardFacts(root, shard, {})
-    assert not facts.has_digests()
+    assert not facts.has_digests
     assert facts.table(DIGESTS).to_pylist() == [dict.fromkeys(DIGESTS)] * 2
 
 
@@ -102,6 +102,12 @@ def test_a_score_that_nobody_made_is_null(tmp_path):
     assert last.scores == ""
     rows = ShardFacts(root, last, final_values({"aesthetic_v2": "v2"})).table(["aesthetic_v2", "fault"]).to_pylist()
     assert rows == [{"aesthetic_v2": None, "fault": None}, {"aesthetic_v2": None, "fault": "removed"}]
+
+
+def test_a_shard_that_the_plan_holds_no_more_is_none(tmp_path):
+    root = undecided_run(tmp_path)
+    (root / "manifests" / "plan" / "fetch" / "00002.parquet").unlink()
+    assert [shard.name for shard in fetch_shards(root)] == ["00000", "00001"]
 
 
 def test_keys_and_rows_by_key():
