@@ -27,8 +27,8 @@ from typing import Any, BinaryIO, ClassVar, Self
 import numpy as np
 import pyarrow as pa
 
-from manifests.files import FormatError, digest_of, finished, parsing, writing
-from manifests.journal import FileRecord, Journal, ShardRecord
+from manifests.files import FormatError, digest_of, parsing, writing
+from manifests.journal import FileRecord, Journal, ShardRecord, records_of
 from manifests.layout import SCRATCH
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Do, Step, Unit
@@ -255,8 +255,10 @@ class Slices:
 
     @classmethod
     def of(cls, leg: type[Leg], root: Path) -> Self:
-        """Find a leg's files in the run at `root`."""
-        return cls(tuple(finished(root / SCRATCH / leg.into / leg.name, "*.slices")), leg.carried)
+        """Find a leg's files in the run at `root`: those that its journal names, since a kill may leave others."""
+        folder = root / SCRATCH / leg.into
+        files = [file for record in records_of(folder, leg.name) for file in record.files]
+        return cls(tuple(folder / file.path for file in files), leg.carried)
 
     def of_part(self, part: int) -> pa.Table:
         """Return the rows of a part."""

@@ -112,6 +112,8 @@ class FetchPlan(Scratch):
     def make(self, do: Do = here, grouped: bool = False) -> None:
         """Make the plan where it does not stand."""
         if self.standing() is not None:
+            for into in (self.into, *(need.name for need in self.needs)):  # a killed run may have come this far
+                sweep_scratch(self.root, into)
             return
         for need in needs_of(self):
             need.make(do, grouped)

@@ -20,7 +20,7 @@ from pipeline.execution.shuffle import (
     write_slices,
 )
 from pipeline.execution.step import Unit
-from tests.support.shuffles import SPREAD, Counts, Falling
+from tests.support.shuffles import SPREAD, ByNumber, Counts, Falling
 from tests.support.stage_steps import recipe_at
 
 ROWS = pa.schema({"n": pa.int32()})
@@ -142,6 +142,18 @@ def test_a_run_that_fell_over_goes_on_where_it_was(step, tmp_path):
     assert did == [("counts_split", 3), ("counts_reduce", 2), ("counts", 3), ("counts", 2)]
     assert len(told(tmp_path)) == 3
     assert not (tmp_path / SCRATCH).exists()
+
+
+def test_slices_of_a_unit_that_is_planned_no_more_are_not_read(step, tmp_path):
+    """A kill has left them without a record."""
+    with open(tmp_path / "stray.slices", "wb") as file:
+        rows = pa.record_batch([[5] * 9, [0] * 9], schema=ByNumber.carried)
+        write_slices(file, 2, ByNumber.carried, iter([(np.array([1] * 9), rows)]))
+    folder = tmp_path / SCRATCH / "counts" / "counts_split"
+    folder.mkdir(parents=True)
+    (tmp_path / "stray.slices").rename(folder / "00009.slices")
+    step.make()
+    assert told(tmp_path)[0] == {"number": [5, 7], "times": [2, 3]}
 
 
 def test_slices_for_another_number_of_parts_are_made_anew(step, tmp_path):

@@ -87,6 +87,14 @@ def test_an_unchanged_plan_is_not_written_again(root):
     assert planned(root) == {"00000": [3, 1], "00001": [2, 4], "00002": [6]}
 
 
+def test_what_a_kill_left_of_a_plan_that_stands_is_swept(root):
+    make(root)
+    for name in ("first", "fetch_plan"):
+        (root / SCRATCH / name).mkdir(parents=True)
+    make(root)
+    assert not (root / SCRATCH).exists()
+
+
 def test_a_table_that_is_lost_is_planned_again(root):
     make(root)
     before = bytes_of(root)
