@@ -36,7 +36,7 @@ from pipeline.execution.step import Do, Step, Unit
 SLICE_BYTES = 32_000_000
 """Bytes of rows that one part is to hold: a unit behind a leg has some five times that in memory."""
 FEW_ROWS = 200_000
-"""Rows below which units are done in the driver."""
+"""Rows below which units are done in the driver, where their step does not say."""
 HELD_BYTES = 64_000_000
 """Bytes of rows that a leg's unit holds before it writes them."""
 MAGIC = b"TESSLICE"
@@ -129,10 +129,13 @@ class Derived(Step):
     digest. Each unit's reads have `rows`, how many it looks at: few are not worth a worker."""
 
     derived: ClassVar[bool] = True
+    few_rows: ClassVar[int] = FEW_ROWS
+    """Rows below which its units are done in the driver: more where a row costs little, since workers take a second to
+    start."""
 
     def is_small(self, pending: Sequence[Unit]) -> bool:
         """Tell whether the driver does units sooner than workers have started: one alone, or few rows."""
-        return len(pending) == 1 or sum(unit.reads["rows"] for unit in pending) < FEW_ROWS
+        return len(pending) == 1 or sum(unit.reads["rows"] for unit in pending) < self.few_rows
 
     def settings(self) -> dict[str, Any]:
         """Return nothing: a derived step depends on what it reads."""

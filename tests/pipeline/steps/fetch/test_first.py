@@ -13,8 +13,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from manifests.journal import records_of
 from pipeline.execution.job import Job
 from pipeline.execution.shuffle import here
+from pipeline.execution.step import Unit
 from pipeline.execution.worker import run
-from pipeline.steps.fetch.first import FIRST, ByUid, First, first_of_each, halves
+from pipeline.steps.fetch.first import FIRST, ByUid, First, FirstOfUid, first_of_each, halves
 from tests.support.records import uid
 from tests.support.selected import add_files, leave_gap, put_selected, recipe_of
 
@@ -75,7 +76,7 @@ def test_beams_grouping_gives_the_same_bytes(root, monkeypatch):
     """What a cluster's runner is handed, run by Beam's local one."""
     monkeypatch.setattr("pipeline.execution.worker.pipeline_options", lambda job: (FnApiRunner(), PipelineOptions([])))
     monkeypatch.setattr("pipeline.execution.shuffle.SLICE_BYTES", 24 * 3)
-    monkeypatch.setattr("pipeline.execution.shuffle.FEW_ROWS", 0)
+    monkeypatch.setattr("pipeline.execution.shuffle.Derived.is_small", lambda step, pending: False)
     first(root).make()
     slices = [path.read_bytes() for path in sorted((root / "ledger/first").glob("*"))]
     shutil.rmtree(root / "ledger/first")
@@ -120,3 +121,9 @@ def test_a_uid_is_two_numbers_that_sort_as_it_does():
     uids = pa.array([uid(1), b"\x01" + bytes(14) + b"\x02"], pa.binary(16))
     assert [half.tolist() for half in halves(uids.slice(1))] == [[1 << 56], [2]]
     assert len(halves(uids)[0]) == 2
+
+
+def test_a_million_cheap_rows_start_no_worker(root):
+    units = [Unit(str(number), {"rows": 500_000}, "") for number in range(5)]
+    for kind in (ByUid, FirstOfUid, First):
+        assert [kind(recipe_of(2), root).is_small(units[:count]) for count in (3, 4)] == [True, False]

@@ -137,7 +137,7 @@ def test_workers_of_which_one_is_killed_in_each_step_give_the_bytes_of_the_drive
         put_random(tmp_path / name, random.Random(5))
     make(tmp_path / "calm", shard_rows=3)
     monkeypatch.setattr("pipeline.execution.shuffle.SLICE_BYTES", 200)
-    monkeypatch.setattr("pipeline.execution.shuffle.FEW_ROWS", 0)
+    monkeypatch.setattr("pipeline.execution.shuffle.Derived.is_small", lambda step, pending: False)
     killed, collect = [], Supervisor._collect
 
     def kill_once(supervisor, *args, **options):
