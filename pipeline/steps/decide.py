@@ -110,7 +110,7 @@ class Decide(Step):
         """Give every fetched row its verdict; return each unit with what its record says."""
         scratch, step = scratch_of(self.root), Evaluate(self.recipe, self.root, self.runtime)
         write_marks(self.root, scratch, NOBODY)
-        units = units_of(list(fetch_shards(self.root)), EVALUATED_ROWS, self.recipe.fetch.shard_rows, unit.key)
+        units = units_of(fetch_shards(self.root), EVALUATED_ROWS, unit.key)
         records = _done(step, units, do)
         removed = [bytes.fromhex(uid) for record in records for uid in record.read["removed"]]
         if removed:

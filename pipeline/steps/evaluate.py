@@ -1,5 +1,6 @@
 """filter / decide, first half: evaluate the rows of some shards of the fetch by the rules, each for itself."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -139,16 +140,19 @@ def read_arrow(path: Path) -> pa.Table:
         return reader.read_all()
 
 
-def units_of(shards: list[FetchShard], rows: int, of_shard: int, key: str) -> list[Unit]:
-    """Return units of shards that hold about `rows` rows together, each of them about `of_shard`."""
-    step = max(1, rows // max(of_shard, 1))
-    runs = [shards[start : start + step] for start in range(0, len(shards), step)]
-    return [
-        Unit(
-            f"{number:05d}",
-            {"number": number, "shards": [asdict(shard) for shard in run], "rows": len(run) * of_shard},
-            "",
-            key,
-        )
-        for number, run in enumerate(runs)
-    ]
+def units_of(shards: Iterable[FetchShard], rows: int, key: str) -> list[Unit]:
+    """Return units of as many shards, at least one, as hold at most `rows` rows together."""
+    runs: list[list[FetchShard]] = []
+    held = 0
+    for shard in shards:
+        if not runs or held + shard.rows > rows:
+            runs.append([])
+            held = 0
+        runs[-1].append(shard)
+        held += shard.rows
+    return [_unit(number, run, key) for number, run in enumerate(runs)]
+
+
+def _unit(number: int, run: list[FetchShard], key: str) -> Unit:
+    reads = {"number": number, "shards": [asdict(shard) for shard in run], "rows": sum(shard.rows for shard in run)}
+    return Unit(f"{number:05d}", reads, "", key)

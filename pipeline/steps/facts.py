@@ -56,8 +56,8 @@ def final_values(scored: dict[str, str]) -> Values:
 
 @dataclass(frozen=True)
 class FetchShard:
-    """One shard of the fetch: where its tables lie in the run folder ("" for scores that there are none of), and a
-    digest of what fetch and score made of it."""
+    """One shard of the fetch: where its tables lie in the run folder ("" for scores that there are none of), a digest
+    of what fetch and score made of it, and its rows."""
 
     name: str
     plan: str
@@ -65,6 +65,7 @@ class FetchShard:
     attempts: str
     scores: str
     content: str
+    rows: int
 
 
 def fetch_shards(root: Path) -> Iterator[FetchShard]:
@@ -80,6 +81,7 @@ def fetch_shards(root: Path) -> Iterator[FetchShard]:
             record.files[-1].path,
             scores.files[0].path if scores else "",
             record.content + (scores.content if scores else ""),
+            record.rows_in,
         )
 
 

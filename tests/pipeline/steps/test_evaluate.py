@@ -17,7 +17,7 @@ def test_verdicts_and_rivals_of_a_unit(tmp_path):
     scratch = scratch_of(root)
     write_clusters(root, scratch)
     write_marks(root, scratch, np.empty((0, 2), np.uint64))
-    first, second = units_of(list(fetch_shards(root)), 4, 2, "k")
+    first, second = units_of(fetch_shards(root), 4, "k")
     assert (first.name, first.reads["rows"], second.reads["rows"], first.key) == ("00000", 4, 2, "k")
     step = Evaluate(recipe, root)
     record = step.open().run(second, InFlight())
@@ -49,7 +49,8 @@ def test_verdicts_and_rivals_of_a_unit(tmp_path):
 
 def test_units_hold_whole_shards(tmp_path):
     shards = list(fetch_shards(undecided_run(tmp_path)))
-    names = [[shard["name"] for shard in unit.reads["shards"]] for unit in units_of(shards, 5, 2, "")]
-    assert names == [["00000", "00001"], ["00002"]]
-    assert len(units_of(shards, 1, 2, "")) == 3
-    assert units_of([], 5, 2, "") == []
+    units = units_of(shards, 5, "")
+    assert [[shard["name"] for shard in unit.reads["shards"]] for unit in units] == [["00000", "00001"], ["00002"]]
+    assert [unit.reads["rows"] for unit in units] == [4, 2]
+    assert len(units_of(shards, 1, "")) == 3
+    assert units_of([], 5, "") == []

@@ -78,7 +78,7 @@ def test_files_are_written_in_pieces_of_one_size(tmp_path, monkeypatch):
 def test_the_index_says_where_each_fetch_shard_lies(tmp_path):
     root = undecided_run(tmp_path)
     shards = list(fetch_shards(root))
-    (unit,) = units_of(shards, 6, 2, "")
+    (unit,) = units_of(shards, 6, "")
     said = {"rows": [2, 2, 2], "spans": [[["a", 0, 2]], [["a", 3, 3], ["b", 0, 0]], [["b", 2, 3]]]}
     evaluated = index_entries(unit, said)
     assert [(j.shard.name, j.number, j.start, j.rows) for j in evaluated] == [
