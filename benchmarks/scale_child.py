@@ -104,7 +104,12 @@ class Child:
         units = step.units()
         pending = [unit for unit in units if step.journal.done(unit.name, unit.key) is None]
         before = {"cpu_before": spent(), "wall_before": time.time()}
+        if pending and hasattr(step, "bring"):  # checkouts of before have none
+            from pipeline.execution.supervisor import do_within
+
+            step.bring(pending, partial(do_within, options=RunnerOptions(workers=self.workers)))
         do_units(step, pending, RunnerOptions(workers=self.workers), Progress(step.name, len(units)))
+        shutil.rmtree(step.root / ".shuffle" / step.name, ignore_errors=True)
         step.journal.forget_others(unit.name for unit in units)
         note_step(step)
         before["wall_s"] = time.time() - before.pop("wall_before")

@@ -130,6 +130,10 @@ class Step:
     def prepare(self, pending: Sequence[Unit]) -> None:
         """Do, in the driver and before any of these units starts, what their workers need beside their plan."""
 
+    def bring(self, pending: Sequence[Unit], do: "Do") -> None:
+        """Do, before any of these units starts, the derived work that their workers read; `do`: how its units are
+        done."""
+
     def outcome_notes(self) -> list[str]:
         """Return what the user is told of the step's outputs, once its units are done."""
         return []

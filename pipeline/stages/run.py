@@ -293,7 +293,8 @@ def _keep_earlier(step: Step, before: Mapping[str, ShardRecord], pending: Sequen
 
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     """Plan a step, run the units that are not done, set aside what the plan no longer holds."""
-    make_needs(step, partial(do_within, options=options), grouped=options.runner != "local")
+    within = partial(do_within, options=options)
+    make_needs(step, within, grouped=options.runner != "local")
     units = step.units()
     _tell(step.plan_notes(units))
     before: dict[str, ShardRecord] = {}
@@ -304,6 +305,8 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     pending = [unit for unit in units if unit.name not in before]
     if step.carries:
         _keep_earlier(step, before, pending)
+    if pending:
+        step.bring(pending, within)
     progress = Progress(step.name, len(units), len(before))
     do_units(step, pending, options, progress)
     step.journal.forget_others(unit.name for unit in units)

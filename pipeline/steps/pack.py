@@ -1,8 +1,9 @@
 """pretokenize / pack: codes, captions and provenance into WebDataset shards, in an order drawn from hash(uid, seed)."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,9 +24,11 @@ from manifests.tables import PACKED
 from manifests.tombstones import read_tombstones, tombstones_sha256
 from manifests.uid import uid_hash, uid_hash_sql
 from pipeline.execution.in_flight import InFlight
-from pipeline.execution.step import Step, Unit
+from pipeline.execution.shuffle import sweep_scratch
+from pipeline.execution.step import Do, Step, Unit
 from pipeline.steps.captions import sidecars, texts_sql
 from pipeline.steps.encode import FINGERPRINT, Encode, grid_of
+from pipeline.steps.moved import Moved, MovedCodes, MovedFeatures, MovedRows, bring
 from pipeline.steps.sharding import cut_shards, read_range, without_gaps
 from pipeline.steps.t5 import T5
 from tokenize_shards.catalog import VQ_SPECS
@@ -200,6 +203,16 @@ class Pack(Step):
         token = 2 * self.t5.width if self.t5.wanted else 0
         return {"crop": codes + CROP_BYTES, "token": token, "sample": OVERHEAD_BYTES}
 
+    def bring(self, pending: Sequence[Unit], do: Do) -> None:
+        """Move encoded rows, and stored features, to the shards that are to be packed."""
+        kinds: list[type[Moved]] = [MovedCodes, MovedFeatures] if self.t5.wanted else [MovedCodes]
+        bring([kind(self.recipe, self.root, self.runtime) for kind in kinds], pending, do)
+
+    def settle(self, steps: Sequence[Step]) -> list[str]:
+        """Drop what was moved: it is packed."""
+        sweep_scratch(self.root, Moved.into)
+        return []
+
     def open(self) -> "PackWorker":
         """Return a worker; nothing to load."""
         return PackWorker(self, self.parent)
@@ -229,12 +242,12 @@ class PackWorker:
         with in_flight.working_on(unit.name, ()):
             order = read_table(root / unit.reads["plan"])
             encoded = [root / "codes" / "encoded" / f"{name}.parquet" for name in sources(order)]
-            parts = self._codes(encoded, order["uid"]) if encoded else {}
+            rows = self._rows(MovedCodes, unit, encoded, order["uid"]) if encoded else []
+            parts = {row["uid"]: row for row in rows}
             if self.step.t5.wanted:
-                self._add_features([root / "codes" / "t5" / file.name for file in encoded], order["uid"], parts)
-            tokenizer = (
-                self.step.tokenizer(tier, encoded[0]) if encoded else None
-            )  # of a shard whose rows are all removed
+                features = [root / "codes" / "t5" / file.name for file in encoded]
+                self._add_features(self._rows(MovedFeatures, unit, features, order["uid"]) if encoded else [], parts)
+            tokenizer = self._tokenizer(tier, encoded[0]) if encoded else None  # of a shard whose rows are all removed
             samples = (
                 (row["uid"].hex(), sample_parts({**row, **parts[row["uid"]]}, tier, tokenizer, self.parent))
                 for row in order.to_pylist()
@@ -244,9 +257,26 @@ class PackWorker:
         files = (FileRecord.of(root, path), FileRecord.of(root, index_path(path)))
         return ShardRecord(unit.name, unit.key, files, order.num_rows, count)
 
-    def _codes(self, paths: list[Path], uids: pa.ChunkedArray) -> dict[bytes, dict[str, Any]]:
-        """Return the encoded rows of this shard."""
-        return {row["uid"]: row for path in paths for row in self._rows_of(path, uids).to_pylist()}
+    @cached_property
+    def moved(self) -> dict[type[Moved], MovedRows]:
+        """Return what was moved to its shards."""
+        return {leg: MovedRows.of(leg, self.step.root) for leg in (MovedCodes, MovedFeatures)}
+
+    @cached_property
+    def _tokenizers(self) -> dict[tuple[str, Path], Tokenizer]:
+        return {}
+
+    def _tokenizer(self, tier: str, encoded: Path) -> Tokenizer:
+        """Return what made a tier's codes, as this table says, which is looked into once."""
+        found = self._tokenizers.get((tier, encoded)) or self.step.tokenizer(tier, encoded)
+        return self._tokenizers.setdefault((tier, encoded), found)
+
+    def _rows(self, leg: type[Moved], unit: Unit, paths: list[Path], uids: pa.ChunkedArray) -> list[dict[str, Any]]:
+        """Return the rows of this shard: what was moved to it, else what these tables hold of it."""
+        moved = self.moved[leg].of_unit(unit)
+        columns = None if leg is MovedCodes else FEATURE_COLUMNS
+        tables = [self._rows_of(path, uids, columns) for path in paths] if moved is None else [moved]
+        return [row for table in tables for row in table.to_pylist()]
 
     def _rows_of(self, path: Path, uids: pa.ChunkedArray, columns: list[str] | None = None) -> pa.Table:
         """Return a table's rows of this shard, whose order is that of their draws: of the file only the row groups that
@@ -255,11 +285,11 @@ class PackWorker:
         table = read_range(path, "draw", uid_hash(wanted[0].as_py(), seed), uid_hash(wanted[-1].as_py(), seed), columns)
         return table.filter(pc.is_in(table["uid"], wanted))
 
-    def _add_features(self, paths: list[Path], uids: pa.ChunkedArray, parts: dict[bytes, dict[str, Any]]) -> None:
+    def _add_features(self, rows: Iterable[dict[str, Any]], parts: dict[bytes, dict[str, Any]]) -> None:
         """Add `t5`: numbers of 16 bits (tokens, width), and a note of what made them, where a pair has its caption."""
         values = self.step.recipe.pretokenize
         weights = self.step.t5.weights()[0].sha256
-        for row in (row for path in paths for row in self._rows_of(path, uids, FEATURE_COLUMNS).to_pylist()):
+        for row in rows:
             if row["features"] is not None:
                 dtype = row.get("dtype") or values.t5_dtype
                 numbers = np.frombuffer(row["features"], NUMBERS[dtype]).reshape(row["tokens"], -1)
