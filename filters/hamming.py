@@ -35,6 +35,8 @@ SAMPLE = 1 << 17
 SORT_NS, PAIR_NS = 6.0, 4.0
 """Nanoseconds per hash and bit of log2(count) to sort a table, and per pair to compare (measured; only their ratio
 matters)."""
+MOVE_NS = 30.0
+"""Nanoseconds per hash and table where hashes are written to parts and read again (measured)."""
 MOST_TABLES = 500
 FILTER_BITS = 20
 MIX = 0x9E3779B97F4A7C15
@@ -51,19 +53,20 @@ class Bands:
     tables: tuple[int, ...]
 
 
-def choose_bands(hashes: Array, radius: int, free: int = EVERYWHERE) -> Bands:
+def choose_bands(hashes: Array, radius: int, free: int = EVERYWHERE, count: int = 0, table_ns: float = 0.0) -> Bands:
     """Return the cut with the least cost for these distinct hashes (N,) uint64, which agree outside the bits `free`.
 
     Candidates are counted on a sample, for each number of agreeing bands, since real hashes crowd where random ones do
-    not.
+    not. `count`: how many hashes there are, where `hashes` is a sample of them. `table_ns`: what each of them costs
+    beside sorting, for each table.
     """
-    count = len(hashes)
+    few = hashes if count else sampled(hashes)
+    count = count or len(hashes)
     best, least = Bands(radius, free, ()), count * count / 2 * PAIR_NS
-    few = sampled(hashes)
     scale = (count / max(1, len(few))) ** 2
     for k in range(1, free.bit_count() - radius + 1):
         tables = comb(radius + k, k)
-        sorting = tables * count * log2(max(count, 2)) * SORT_NS
+        sorting = tables * count * (log2(max(count, 2)) * SORT_NS + table_ns)
         if tables > MOST_TABLES or sorting >= least:
             break
         masks = _masks(free, radius, k)
@@ -83,10 +86,26 @@ def spread(hashes: Array, bands: Bands, parts: int) -> Iterator[tuple[tuple[int,
     if not bands.tables:
         yield (0, 0), hashes
     for table, mask in enumerate(bands.tables):
-        # the product's upper half is scaled to the parts: its top bits are mixed from all bits of the mask
-        part = ((hashes & np.uint64(mask)) * np.uint64(MIX) >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
+        part = part_of(hashes, parts, mask)
         for number in np.flatnonzero(np.bincount(part.astype(np.int64), minlength=0)).tolist():
             yield (table, number), hashes[part == number]
+
+
+def part_of(hashes: Array, parts: int, mask: int = EVERYWHERE) -> Array:
+    """Return the part of each hash, (N,) uint64 in 0 … parts - 1: hashes that agree in the bits of the mask share
+    it."""
+    # the product's upper half is scaled to the parts: its top bits are mixed from all bits of the mask
+    return ((hashes & np.uint64(mask)) * np.uint64(MIX) >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
+
+
+def first_in(one: Array, other: Array, bands: Bands, table: int) -> Pairs:
+    """Return those of the pairs one[i], other[i] that agree in no table before this one: who finds a pair in each of
+    its tables keeps it once."""
+    apart = one ^ other
+    first = np.ones(len(apart), np.bool_)
+    for mask in bands.tables[:table]:
+        first &= apart & np.uint64(mask) != 0
+    return one[first], other[first]
 
 
 def connecting_pairs(hashes: Array, bands: Bands, table: int, known: Known | None = None) -> Iterator[Pairs]:
@@ -112,8 +131,22 @@ def connecting_pairs(hashes: Array, bands: Bands, table: int, known: Known | Non
     if len(hot):
         order = order[np.repeat(lengths <= HOT, lengths)]
         lengths = lengths[lengths <= HOT]
-    for one, other in _within_buckets(order, lengths, shift, bands.radius):
+    for one, other in _gathered(_within_buckets(order, lengths, shift, bands.radius)):
         yield layout.unpacked(one), layout.unpacked(other)
+
+
+def _gathered(batches: Iterator[Pairs]) -> Iterator[Pairs]:
+    """Yield the same pairs in batches of BLOCK and more, but for the last: most blocks hold a pair or two."""
+    held: list[Pairs] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += len(batch[0])
+        if count >= BLOCK:
+            yield np.concatenate([one for one, _ in held]), np.concatenate([other for _, other in held])
+            held, count = [], 0
+    if held:
+        yield np.concatenate([one for one, _ in held]), np.concatenate([other for _, other in held])
 
 
 def pair_masks(radius: int) -> tuple[int, ...]:
@@ -144,10 +177,10 @@ def _filter_slot(keys: Array) -> Array:
 
 def thinned(one: Array, other: Array) -> Pairs:
     """Return pairs that connect the same hashes as the pairs one[i], other[i]: each hash with the smallest of its
-    component."""
-    nodes, ends = np.unique(np.concatenate([one, other]), return_inverse=True)
-    labels = components(len(nodes), ends[: len(one)], ends[len(one) :])
-    smallest = np.full(len(nodes), len(nodes))
+    component, sorted by hash."""
+    nodes = distinct(np.concatenate([one, other]))
+    labels = components(len(nodes), np.searchsorted(nodes, one), np.searchsorted(nodes, other))
+    smallest = np.full(labels.max(initial=-1) + 1, len(nodes))
     np.minimum.at(smallest, labels, np.arange(len(nodes)))
     root = smallest[labels]
     moved = root != np.arange(len(nodes))

@@ -1,5 +1,7 @@
 """filter / dedup: cluster near duplicates by perceptual hash. Clusters only: who survives is a decision."""
 
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,16 +10,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests.files import read_field, read_table, write_json, write_table
+from filters.survivors import halves
+from manifests.files import open_table, read_field, read_table, write_json, write_table, writing_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.schema import schema
-from manifests.tables import CLUSTERS
+from manifests.tables import CLUSTERS, MARKS, MATCHES
 from manifests.tombstones import read_tombstones
 from pipeline.execution.in_flight import InFlight
-from pipeline.execution.step import Step, Unit
+from pipeline.execution.shuffle import here
+from pipeline.execution.step import Do, Step, Unit
 from pipeline.recipes.lists import dedup_key
+from pipeline.steps.frequent import frequent_hashes
+from pipeline.steps.labels import binary
+from pipeline.steps.near import Near, Part, drop_near
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
+HELD_ROWS = 1_000_000
+"""Pictures up to which the driver clusters them itself: 230 bytes each, and no worker is started."""
 
 
 @dataclass(frozen=True)
@@ -42,46 +51,87 @@ class Dedup(Step):
         return self
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
-        """Write clusters (`dedup/00000.parquet`), marks and matches (`ledger/`), and `dedup/top_hashes.json`."""
-        from pipeline.steps.marks import mark_rows
+        """Do all of it in this process."""
+        return self.do_unit(unit, here)
 
+    def do_unit(self, unit: Unit, do: Do, grouped: bool = False) -> ShardRecord:
+        """Write clusters (`dedup/00000.parquet`), marks and matches (`ledger/`), and `dedup/top_hashes.json`.
+
+        Up to HELD_ROWS pictures are clustered here; more by parts, in units of their own (near.py), to the same bytes.
+        """
+        from pipeline.steps.marks import Marker
+
+        pictures = sum(record.rows_in for record in records_of(self.root, "score"))
+        near = Near(self, unit, pictures, do) if pictures > HELD_ROWS else None
+        least = self.recipe.dedup.placeholder_min
+        marker = Marker(self.recipe, self.root, *(near.frequent(least) if near else frequent_hashes(self.root, least)))
+        parts = near.parts() if near else [self._at_once()]
+        ledger, rows = self.root / "ledger", 0
+        paths = (self.root / "dedup" / "00000.parquet", ledger / "marks.parquet", ledger / "eval_matches.parquet")
+        schemas = (CLUSTERS, MARKS, MATCHES)
+        with ExitStack() as stack:
+            made, marks, matches = (
+                stack.enter_context(writing_table(path, one)) for path, one in zip(paths, schemas, strict=True)
+            )
+            for part in parts:
+                uids = binary(part.uids)
+                made.write(pa.table([uids, binary(part.clusters)], schema=CLUSTERS))
+                for writer, found in zip((marks, matches), marker.of_part(uids, part.hashes, part.barred), strict=True):
+                    writer.write(found)
+                rows += len(uids)
+            for writer, found in zip((marks, matches), marker.rest(), strict=True):
+                writer.write(found)
+        for path, one in zip(paths, schemas, strict=True):
+            if not pq.read_metadata(path).num_rows:
+                write_table(path, one.empty_table())  # a table without rows has one row group, as it had before
+        report = self.root / "dedup" / "top_hashes.json"
+        write_json(report, {"hashes": marker.top})
+        drop_near(self.root)
+        files = tuple(FileRecord.of(self.root, path) for path in (*paths, report))
+        return ShardRecord("00000", unit.key, files, rows, rows)
+
+    def _at_once(self) -> Part:
+        """Cluster all pictures in this process."""
         tables = [read_table(self.root / r.files[0].path, ["uid", "phash"]) for r in records_of(self.root, "score")]
         table = pa.concat_tables(tables) if tables else schema("uid", "phash").empty_table()
         table = table.filter(pc.is_valid(table["phash"])).sort_by("uid")
         labels, barred = among_removed(table, read_tombstones(self.root).removed_neighbours, self.recipe.dedup.radius)
-        uids = table["uid"].combine_chunks()
-        made = pa.table([uids, uids.take(pa.array(labels))], schema=CLUSTERS)
-        marked = mark_rows(self.recipe, self.root, table, uids.filter(pa.array(barred)))
-        ledger = self.root / "ledger"
-        written = {
-            self.root / "dedup" / "00000.parquet": made,
-            ledger / "marks.parquet": marked.marks,
-            ledger / "eval_matches.parquet": marked.matches,
-        }
-        for path, content in written.items():
-            write_table(path, content)
-        report = self.root / "dedup" / "top_hashes.json"
-        write_json(report, {"hashes": marked.top})
-        files = tuple(FileRecord.of(self.root, path) for path in (*written, report))
-        return ShardRecord("00000", unit.key, files, made.num_rows, made.num_rows)
+        uids = halves(table["uid"])
+        return Part(uids, table["phash"].to_numpy().astype(np.uint64), uids[labels], barred)
 
     def outcome_notes(self) -> list[str]:
         """Say how many clusters, marks and matches there are, and which pHash is the most frequent."""
-        clusters = read_table(self.root / "dedup" / "00000.parquet", ["cluster"])["cluster"]
-        sizes = pc.struct_field(pc.value_counts(clusters), "counts").to_numpy()
-        several = sizes[sizes > 1]
-        largest = f", the largest of {several.max():,}" if len(several) else ""
-        notes = [f"\n  dedup: {len(clusters):,} pictures, {len(several):,} clusters of two and more{largest}"]
+        count, sizes = self._sizes()
+        largest = f", the largest of {sizes.max():,}" if len(sizes) else ""
+        notes = [f"\n  dedup: {count:,} pictures, {len(sizes):,} clusters of two and more{largest}"]
         for top in read_field(self.root / "dedup" / "top_hashes.json", "hashes", list)[:1]:
             notes.append(
                 f"  most frequent pHash {top['phash']}: {top['pictures']:,} pictures under {top['urls']:,} URLs"
                 " (dedup/top_hashes.json)"
             )
-        marks = read_table(self.root / "ledger" / "marks.parquet", ["reason"])["reason"]
-        notes += [f"  marked {entry['values']}: {entry['counts']:,}" for entry in pc.value_counts(marks).to_pylist()]
+        reasons = Counter[str]()
+        with open_table(self.root / "ledger" / "marks.parquet") as file:
+            for batch in file.iter_batches(columns=["reason"]):
+                reasons.update({one["values"]: one["counts"] for one in pc.value_counts(batch["reason"]).to_pylist()})
+        notes += [f"  marked {reason}: {number:,}" for reason, number in reasons.items()]
         if matches := pq.read_metadata(self.root / "ledger" / "eval_matches.parquet").num_rows:
             notes.append(f"  matches with evaluation sets: {matches:,} (ledger/eval_matches.parquet)")
         return notes
+
+    def _sizes(self) -> tuple[int, Numbers]:
+        """Return the number of pictures, and the sizes of clusters of two and more. Held on the way: 16 bytes a picture
+        that has another one's uid as its cluster."""
+        count, named = 0, [np.zeros((0, 2), np.uint64)]
+        with open_table(self.root / "dedup" / "00000.parquet") as file:
+            for batch in file.iter_batches(columns=["uid", "cluster"]):
+                uids, clusters = halves(batch["uid"]), halves(batch["cluster"])
+                named.append(clusters[np.any(uids != clusters, axis=1)])
+                count += batch.num_rows
+        twins = np.concatenate(named)
+        twins = twins[np.lexsort((twins[:, 1], twins[:, 0]))]
+        begins = np.ones(len(twins), np.bool_)
+        begins[1:] = np.any(twins[1:] != twins[:-1], axis=1)
+        return count, np.diff(np.append(np.flatnonzero(begins), len(twins))) + 1
 
 
 def among_removed(pictures: pa.Table, removed_neighbours: pa.Table, radius: int) -> "tuple[Numbers, Numbers]":

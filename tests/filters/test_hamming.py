@@ -14,7 +14,9 @@ from filters.hamming import (
     choose_bands,
     connecting_pairs,
     distinct,
+    first_in,
     pairs_of_equal,
+    part_of,
     sampled,
     spread,
     thinned,
@@ -94,6 +96,34 @@ def test_the_cut_depends_on_how_many_there_are():
     few, many = (rng.integers(0, 2**64, count, dtype=np.uint64) for count in (20, 300_000))
     assert choose_bands(few, 6).tables == ()
     assert len(choose_bands(many, 6).tables) in (28, 84)
+
+
+def test_a_cut_is_chosen_on_a_sample_as_on_all_of_them():
+    rng = np.random.default_rng(2)
+    sample = rng.integers(0, 2**64, 20_000, dtype=np.uint64)
+    assert choose_bands(sample, 6, count=20_000) == choose_bands(sample, 6)
+    assert len(choose_bands(sample, 6, count=150_000_000).tables) == 84  # longer keys, that fewer agree in
+
+
+def test_what_each_table_costs_beside_makes_fewer_of_them():
+    sample = np.random.default_rng(2).integers(0, 2**64, 20_000, dtype=np.uint64)
+    assert len(choose_bands(sample, 6, count=40_000_000).tables) == 84
+    assert len(choose_bands(sample, 6, count=40_000_000, table_ns=1000.0).tables) == 28
+
+
+def test_a_pair_stays_with_the_first_table_that_it_agrees_in():
+    bands = Bands(1, EVERYWHERE, (0xF0, 0x0F, 0xFF00))
+    one, other = np.zeros(3, np.uint64), np.array([0x01, 0x10, 0x11], np.uint64)
+    found = [first_in(one, other, bands, table)[1].tolist() for table in range(3)]
+    assert found == [[0x01, 0x10, 0x11], [0x10, 0x11], [0x11]]  # a table is asked for pairs that agree in it
+
+
+def test_hashes_that_agree_in_the_mask_share_a_part():
+    rng = np.random.default_rng(3)
+    high = rng.integers(0, 2**16, 6000, dtype=np.uint64) << np.uint64(48)
+    parts = part_of(high | rng.integers(0, 2**48, 6000, dtype=np.uint64), 3, 0xFFFF << 48)
+    assert parts.tolist() == part_of(high, 3).tolist()
+    assert np.bincount(parts.astype(int)).min() > 1800
 
 
 def test_a_beam_group_by_key_on_parts_gives_the_same_clusters(tmp_path):

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import mmh3
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,13 +17,11 @@ import pytest
 from filters.dedup import phash
 from filters.images.decode import ImageLimits, open_picture, store
 from manifests.plans import write_plan
-from manifests.schema import schema
-from pipeline.recipes.load import load_recipe
+from pipeline.recipes.load import load_recipe, parse_recipe
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages.run import StageOptions, run_stage
-from pipeline.steps.marks import frequent_hashes
+from pipeline.steps.marks import Marker
 from tests.support.keep_runs import without_beam
-from tests.support.records import put_table
 from tests.support.records import uid as numbered
 from tests.support.small_web import RECIPE, jpeg, picture, write_recipe
 
@@ -280,41 +279,31 @@ def test_embeddings_find_evaluation_pictures_too(place, tmp_path):
     ]
 
 
-def test_the_most_frequent_hashes_and_which_make_a_placeholder(tmp_path):
-    assert frequent_hashes(tmp_path, 2)[0] == []
-    hashes = [7, 7, 7, 255, 255, 9, None, None]
-    urls = ["http://A.test/1", "http://u:p@a.test:80/2", "https://b.test?3", "http://c.test/4", "http://c.test/5"]
-    urls += [f"http://d.test/{number}" for number in range(3)]
-    texts = ["one", "two", "two", "same", "same", "x", "y", "z"]
-    uids = [numbered(number) for number in range(8)]
-    rows = [{"uid": uid, "phash": value} for uid, value in zip(uids, hashes, strict=True)]
-    put_table(tmp_path, "score", "scores/00000.parquet", rows, schema("uid", "phash"))
-    write_plan(tmp_path, "fetch", [("00000", pa.table({"uid": uids, "url": urls, "text": texts}))])
-    top, placeholders = frequent_hashes(tmp_path, 2)
-    columns = ("phash", "pictures", "urls", "hosts", "texts", "example")
-    assert [tuple(entry[name] for name in columns) for entry in top] == [
-        ("0000000000000007", 3, 3, 2, 2, "00" * 16),
-        ("00000000000000ff", 2, 2, 1, 1, "03" * 16),  # one text: no placeholder
+def test_parts_have_what_was_found_elsewhere_in_order(tmp_path):
+    """Texts of 1, 4 and 9 repeat a prompt; only 2 and 5 have pictures, one of a removed picture's twin."""
+    (tmp_path / "prompts.txt").write_text("a red cube on a ball\n")
+    texts = {1: "a red cube on a ball", 3: "a dog", 4: "A red cube, on a ball", 9: "a red cube on a ball!"}
+    uids = [numbered(number) for number in texts]
+    plan = pa.table({"uid": pa.array(uids, pa.binary(16)), "text": [*texts.values()], "top_caption": ["x"] * 4})
+    write_plan(tmp_path, "fetch", [("00000", plan)])
+    lists = {"decontaminate": {"prompts": [str(tmp_path / "prompts.txt")]}}
+    recipe = parse_recipe({**lists, "dedup": {"placeholders": ["f" * 16]}, "tier": {"a": {"size": 16}}})
+    marker = Marker(recipe, tmp_path, [{"phash": "f" * 15 + "0"}, {"phash": "0" * 16}], np.zeros(0, np.uint64))
+    assert [entry["placeholder"] for entry in marker.top] == [True, False]
+    pictures = pa.array([numbered(2), numbered(5)], pa.binary(16))
+    hashes, barred = np.array([0, (1 << 64) - 2], np.uint64), np.array([True, False])
+    marks, matches = marker.of_part(pictures, hashes, barred)
+    assert [(row["uid"][0], row["reason"]) for row in marks.to_pylist()] == [
+        (1, "in_eval_set"),
+        (2, "near_duplicate"),
+        (4, "in_eval_set"),
+        (5, "placeholder"),
     ]
-    assert placeholders.tolist() == [7]
-    assert [frequent_hashes(tmp_path, least)[1].tolist() for least in (0, 1, 3)] == [[], [7, 255], []]
-
-
-def test_spellings_of_one_url_are_one_url_of_a_placeholder(tmp_path):
-    """Three spellings of one URL, and two URLs: under 2 URLs the first makes none."""
-    urls = [
-        "http://a.test/1",
-        "HTTP://u:p@A.test:80/x/../1#top",
-        "http://a.test/%31",
-        "http://a.test/2",
-        "http://b.test",
+    assert marks["detail"].to_pylist()[3] == "pHash ffffffffffffffff, 1 bits apart"
+    assert [row["uid"][0] for row in matches.to_pylist()] == [1, 4]
+    marks, matches = marker.rest()
+    assert [row["uid"][0] for row in marks.to_pylist()] == [9]
+    assert matches.to_pylist() == [
+        {"uid": numbered(9), "by": "ngram", "item": "prompts.txt line 1", "detail": "text has 'a red cube on a ball'"}
     ]
-    uids = [numbered(number) for number in range(5)]
-    rows = [{"uid": uid, "phash": value} for uid, value in zip(uids, [7, 7, 7, 9, 9], strict=True)]
-    put_table(tmp_path, "score", "scores/00000.parquet", rows, schema("uid", "phash"))
-    table = {"uid": uids, "url": urls, "text": ["one", "two", "three", "four", "five"]}
-    write_plan(tmp_path, "fetch", [("00000", pa.table(table))])
-    top, placeholders = frequent_hashes(tmp_path, 2)
-    assert [(entry["phash"][-1], entry["pictures"], entry["urls"]) for entry in top] == [("7", 3, 1), ("9", 2, 2)]
-    assert placeholders.tolist() == [9]
-    assert frequent_hashes(tmp_path, 1)[1].tolist() == [7, 9]
+    assert marker.of_part(pictures.slice(0, 0), hashes[:0], barred[:0])[0].num_rows == 0
