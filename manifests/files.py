@@ -308,6 +308,7 @@ def read_schema(path: Path) -> pa.Schema:
 
 
 def _columns(path: Path, file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
-    if missing := [name for name in columns or () if name not in file.schema_arrow.names]:
+    if columns and (missing := sorted({*columns} - {*file.schema_arrow.names}, key=columns.index)):
         raise FormatError(f"{path}: has no column {missing[0]}")
-    return file.read(columns=columns)
+    threads = file.metadata.num_rows > ROW_GROUP_ROWS  # fewer rows are read sooner than threads are given their columns
+    return file.read(columns=columns, use_threads=threads)

@@ -19,7 +19,7 @@ from pipeline.execution.in_flight import InFlight
 from pipeline.execution.shuffle import Scratch
 from pipeline.execution.step import Unit
 from pipeline.recipes.rules import build_rules, origins
-from pipeline.steps.facts import FetchShard, ShardFacts, Values, final_values
+from pipeline.steps.facts import KEYS, FetchShard, ShardFacts, Values, facts_of, final_values
 from pipeline.steps.labels import Labels, binary, mark_names
 
 DECIDE = "decide"
@@ -73,28 +73,29 @@ class Evaluate(Scratch):
         from, which of them were removed, and whether its pairs have digests."""
         shards = [ShardFacts(self.root, FetchShard(**shard), self.values) for shard in unit.reads["shards"]]
         with in_flight.working_on(unit.name, ()):
-            tables = [self._facts(shard) for shard in shards]
-            paths = self._evaluate(unit, pa.concat_tables(tables).combine_chunks())
+            rows = self._facts(shards)
+            paths = self._evaluate(unit, rows)
+            counts = [len(shard.uids) for shard in shards]
             said = {
-                "rows": [table.num_rows for table in tables],
-                "spans": [_spans(table) for table in tables],
+                "rows": counts,
+                "spans": [_spans(shard.keys) for shard in shards],
                 "removed": [uid.hex() for shard in shards for uid in shard.removed.to_pylist()],
                 "digests": any(shard.has_digests for shard in shards),
                 "contested": read_arrow(paths[1]).num_rows,
             }
         files = tuple(FileRecord.of(self.folder, path) for path in paths)
-        rows = sum(said["rows"])
-        return ShardRecord(unit.name, unit.key, files, rows, rows, read=said)
+        return ShardRecord(unit.name, unit.key, files, rows.num_rows, rows.num_rows, read=said)
 
-    def _facts(self, shard: ShardFacts) -> pa.Table:
-        """Return what rules and twins ask of a shard's rows, and whether a row is evaluated at all."""
+    def _facts(self, shards: list[ShardFacts]) -> pa.Table:
+        """Return what rules and twins ask of the rows of shards, and whether a row is evaluated at all."""
         labels = Labels(self.folder)
-        rows = shard.table({*self.rules.columns, *WORTH, "uid", "source", "source_row", "fault"})
-        evaluated = shard.is_attempted & flags(pc.is_null(rows["fault"]))
-        rows = rows.append_column("cluster", labels.clusters(shard.uids))
-        return rows.append_column("mark", mark_names(labels.marks(shard.uids))).append_column(
-            "_evaluated", pa.array(evaluated)
-        )
+        rows = facts_of(shards, {*self.rules.columns, *WORTH, *KEYS, "fault"})
+        uids = rows["uid"].combine_chunks()
+        evaluated = np.concatenate([shard.is_attempted for shard in shards]) & flags(pc.is_null(rows["fault"]))
+        more = {"cluster": labels.clusters(uids), "mark": mark_names(labels.marks(uids)), "_evaluated": evaluated}
+        for name, column in more.items():
+            rows = rows.append_column(name, pa.array(column))
+        return rows.combine_chunks()
 
     def _evaluate(self, unit: Unit, rows: pa.Table) -> list[Path]:
         """Write the verdicts of a unit's rows, and those that must meet others."""

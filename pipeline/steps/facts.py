@@ -1,7 +1,7 @@
 """Put together, within one shard of the fetch, what is known of its rows: its plan, attempts, pairs and scores hold the
 same ones."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,49 +131,65 @@ class ShardFacts:
         """Tell whether the table of pairs has digests: those of shards of before have none."""
         return DIGESTS[0] in read_schema(self.root / self.shard.pairs).names
 
-    def table(self, wanted: Collection[str]) -> pa.Table:
-        """Return these columns of the planned rows: uid, source, source_row, TEXTS, values and NAME_origin of them,
-        DIGESTS (null in shards of before), `fault` with its `step`, and `shard`. Raises FormatError, OSError."""
-        named = [name for name in self.values if name in wanted or f"{name}_origin" in wanted]
-        tables = self._read(wanted, named)
-        made: dict[str, pa.Array | pa.ChunkedArray] = {name: self.keys[name] for name in self.keys.column_names}
-        made |= {name: tables["i"][name] for name in TEXTS if name in wanted}
-        for name in named:
-            made[name], made[f"{name}_origin"] = _first(name, self.values[name], tables)
-        for name in (name for name in DIGESTS if name in wanted):
-            kind = COLUMNS[name].type
-            has = name in tables["p"].column_names
-            made[name] = (
-                _unhexed(self.root / self.shard.pairs, tables["p"][name], kind)
-                if has
-                else pa.nulls(len(self.uids), kind)
-            )
-        if "fault" in wanted:
-            asked, scored = matched(self.uids, self.attempts, self.attempts["uid"])["reason"], tables["c"]["reason"]
-            made["fault"] = pc.coalesce(asked, scored)
-            made["step"] = pc.if_else(pc.is_null(asked), "score", "fetch")
-        if "shard" in wanted:
-            made["shard"] = pa.repeat(pa.scalar(Path(self.shard.attempts).stem), len(self.uids))
-        return pa.table({name: column for name, column in made.items() if name in wanted})
-
-    def _read(self, wanted: Collection[str], named: list[str]) -> dict[str, pa.Table]:
-        """Return the tables i, p and c with the columns that are asked for, a row per planned row."""
+    def read(self, wanted: Collection[str]) -> dict[str, pa.Table]:
+        """Return the tables that the wanted columns are made of, a row per planned row: i, what was planned, a, the
+        attempts, p, the pairs, and c, the scores."""
         asked: dict[str, list[str]] = {"i": [], "p": [], "c": []}
-        for source in (source for name in named for source in self.values[name]):
+        for source in (source for name in _named(self.values, wanted) for source in self.values[name]):
             asked[source.table].append(source.name)
         plan = self.planned
         for name in (name for name in TEXTS if name in wanted):
             plan = plan.append_column(name, read_table(self.root / self.shard.plan, [name])[name])
-        pairs, digests = pa.table({}), [name for name in DIGESTS if name in wanted]
-        if asked["p"] or digests:
-            path = self.root / self.shard.pairs
-            read = read_present(path, ["key", *asked["p"], *digests])
-            pairs = matched(hex_of(self.uids), read, read["key"])
+        attempts = matched(self.uids, self.attempts, self.attempts["uid"]).select(["reason"])
         scores = pa.table({name: pa.nulls(len(self.uids), COLUMNS[name].type) for name in ("reason", *asked["c"])})
         if self.shard.scores and (asked["c"] or "fault" in wanted):
             read = read_table(self.root / self.shard.scores, ["uid", "reason", *asked["c"]])
             scores = matched(self.uids, read, read["uid"])
-        return {"i": plan, "p": pairs, "c": scores}
+        pairs = self._pairs([*asked["p"], *(name for name in DIGESTS if name in wanted)])
+        return {"i": plan, "a": attempts, "p": pairs, "c": scores}
+
+    def _pairs(self, names: list[str]) -> pa.Table:
+        """Return these columns of the pairs, digests as bytes; those that the table lacks are left out."""
+        path = self.root / self.shard.pairs
+        table = read_present(path, ["key", *names]) if names else pa.table({"key": hex_of(self.uids)})
+        made = matched(hex_of(self.uids), table, table["key"]).drop_columns("key")
+        columns = {
+            name: _unhexed(path, made[name], COLUMNS[name].type) if name in DIGESTS else made[name]
+            for name in made.column_names
+        }
+        return pa.table(columns)
+
+
+def _named(values: Values, wanted: Collection[str]) -> list[str]:
+    return [name for name in values if name in wanted or f"{name}_origin" in wanted]
+
+
+def facts_of(shards: Sequence[ShardFacts], wanted: Collection[str]) -> pa.Table:
+    """Return these columns of the planned rows of shards, at least one, in order: uid, source, source_row, TEXTS,
+    values and NAME_origin of them, DIGESTS (null in shards of before), `fault` with its `step`, and `shard`.
+
+    Raises FormatError, OSError.
+    """
+    values = shards[0].values
+    read = [shard.read(wanted) for shard in shards]
+    tables = {
+        name: pa.concat_tables([part[name] for part in read], promote_options="default").combine_chunks()
+        for name in ("i", "a", "p", "c")
+    }
+    made: dict[str, Any] = {name: tables["i"][name] for name in (*KEYS, *TEXTS) if name in tables["i"].column_names}
+    for name in _named(values, wanted):
+        made[name], made[f"{name}_origin"] = _first(name, values[name], tables)
+    for name in (name for name in DIGESTS if name in wanted):
+        has = name in tables["p"].column_names
+        made[name] = tables["p"][name] if has else pa.nulls(tables["i"].num_rows, COLUMNS[name].type)
+    if "fault" in wanted:
+        asked = tables["a"]["reason"]
+        made["fault"] = pc.coalesce(asked, tables["c"]["reason"])
+        made["step"] = pc.if_else(pc.is_null(asked), "score", "fetch")
+    if "shard" in wanted:
+        names = pa.array([shard.shard.name for shard in shards], pa.string())
+        made["shard"] = names.take(pa.array(np.repeat(np.arange(len(shards)), [len(shard.uids) for shard in shards])))
+    return pa.table({name: column for name, column in made.items() if name in wanted})
 
 
 def matched(wanted: pa.Array, table: pa.Table, keys: pa.ChunkedArray) -> pa.Table:

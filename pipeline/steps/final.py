@@ -25,7 +25,7 @@ from pipeline.execution.step import Unit
 from pipeline.recipes.rules import build_rules, origins
 from pipeline.steps.contest import losers_of
 from pipeline.steps.evaluate import NOT_EVALUATED, read_arrow, scratch_of
-from pipeline.steps.facts import FetchShard, ShardFacts, Values, final_values
+from pipeline.steps.facts import FetchShard, ShardFacts, Values, facts_of, final_values
 from pipeline.steps.labels import Labels, by_tombstone, mark_names
 
 TIERS = pa.field("tiers", pa.list_(pa.string()), metadata={"says": "tiers that the pair is in; empty where dropped"})
@@ -291,14 +291,12 @@ class Final(Derived):
         """Return what fetch, score and dedup know of the planned rows that are in the shard."""
         wanted = [*(name for value in self.values for name in (value, f"{value}_origin")), *DIGESTS]
         wanted += ["fault", "step", "shard"]
-        tables = [
-            facts.table(wanted).take(pa.array(rows)) for facts, rows in zip(fates.shards, fates.taken, strict=True)
-        ]
-        if not tables:
+        if not fates.shards:
             kinds = {**{name: COLUMNS[name].type for name in (*self.values, *DIGESTS)}}
             return pa.table({name: pa.nulls(0, kinds.get(name, pa.string())) for name in [*wanted, "cluster"]})
-        rows = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-        return rows.append_column("cluster", fates.cluster)
+        ends = accumulate((len(facts.uids) for facts in fates.shards), initial=0)
+        taken = np.concatenate([rows + end for rows, end in zip(fates.taken, ends, strict=False)])
+        return facts_of(fates.shards, wanted).take(pa.array(taken)).append_column("cluster", fates.cluster)
 
 
 def _places(rows: pa.Table, files: pa.Array) -> Numbers:

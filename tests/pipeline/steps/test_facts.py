@@ -5,7 +5,7 @@ import pytest
 
 from manifests.files import FormatError, read_table, write_table
 from manifests.schema import DIGESTS
-from pipeline.steps.facts import ShardFacts, fetch_shards, final_values, hex_of, matched
+from pipeline.steps.facts import ShardFacts, facts_of, fetch_shards, final_values, hex_of, matched
 from tests.support.records import uid
 from tests.support.undecided import undecided_run
 
@@ -42,7 +42,7 @@ def test_the_rows_of_a_shard(tmp_path):
         "fault",
         "step",
     )
-    assert facts.table((*wanted, "shard", "url")).to_pylist() == [
+    assert facts_of([facts], (*wanted, "shard", "url")).to_pylist() == [
         {
             **{"uid": uid(1), "source_row": 0, "url": "http://pictures.test/1.jpg", "width": 600},
             **{"width_origin": "decoded", "aesthetic_v2": 6.0, "aesthetic_v2_origin": "v2", "md5": bytes([1]) * 16},
@@ -68,7 +68,7 @@ def test_tables_in_another_order_and_rows_without_an_attempt(tmp_path):
     write_table(root / shard.attempts, attempts.filter(pa.compute.not_equal(attempts["uid"], uid(4))))
     facts = ShardFacts(root, shard, VALUES)
     values = final_values({"aesthetic_v2": "v2"})
-    rows = ShardFacts(root, shard, values).table(("uid", "width", "aesthetic_v2")).to_pylist()
+    rows = facts_of([ShardFacts(root, shard, values)], ("uid", "width", "aesthetic_v2")).to_pylist()
     assert rows == [
         {"uid": uid(4), "width": 300, "aesthetic_v2": 5.0},
         {"uid": uid(5), "width": 600, "aesthetic_v2": 6.5},
@@ -81,7 +81,7 @@ def test_shards_of_before_have_no_digests(tmp_path):
     shard = next(fetch_shards(root))
     facts = ShardFacts(root, shard, {})
     assert not facts.has_digests
-    assert facts.table(DIGESTS).to_pylist() == [dict.fromkeys(DIGESTS)] * 2
+    assert facts_of([facts], DIGESTS).to_pylist() == [dict.fromkeys(DIGESTS)] * 2
 
 
 @pytest.mark.parametrize("text", ["zz" * 16, "ab" * 15], ids=["no hex", "too short"])
@@ -92,7 +92,7 @@ def test_digests_that_are_none_are_said_of_their_file(tmp_path, text):
     wrong = table.set_column(table.column_names.index("md5"), "md5", pa.array([text, None]))
     write_table(root / shard.pairs, wrong)
     with pytest.raises(FormatError, match=r"pairs/00000.parquet: its digests are not hex"):
-        ShardFacts(root, shard, {}).table(["md5"])
+        facts_of([ShardFacts(root, shard, {})], ["md5"])
 
 
 def test_a_score_that_nobody_made_is_null(tmp_path):
@@ -100,7 +100,9 @@ def test_a_score_that_nobody_made_is_null(tmp_path):
     (root / "manifests" / "journal" / "score" / "00002.json").unlink()
     last = list(fetch_shards(root))[-1]
     assert last.scores == ""
-    rows = ShardFacts(root, last, final_values({"aesthetic_v2": "v2"})).table(["aesthetic_v2", "fault"]).to_pylist()
+    rows = facts_of(
+        [ShardFacts(root, last, final_values({"aesthetic_v2": "v2"}))], ["aesthetic_v2", "fault"]
+    ).to_pylist()
     assert rows == [{"aesthetic_v2": None, "fault": None}, {"aesthetic_v2": None, "fault": "removed"}]
 
 
@@ -117,3 +119,18 @@ def test_keys_and_rows_by_key():
     assert matched(uids, table, table["key"]) is table
     other = pa.array([uid(2), uid(9)], pa.binary(16))
     assert matched(other, table, table["key"])["n"].to_pylist() == [2, None]
+
+
+def test_shards_together_are_one_behind_the_other(tmp_path):
+    """One of them of before: its digests are null."""
+    root = undecided_run(tmp_path)
+    shards = list(fetch_shards(root))
+    pairs = read_table(root / shards[0].pairs)
+    write_table(root / shards[0].pairs, pairs.drop_columns(list(DIGESTS)))
+    facts = [ShardFacts(root, shard, final_values({"aesthetic_v2": "v2"})) for shard in shards]
+    rows = facts_of(facts, ("uid", "shard", "width", "md5", "fault"))
+    assert [value[0] for value in rows["uid"].to_pylist()] == [1, 3, 4, 5, 7, 8]
+    assert rows["shard"].to_pylist() == ["00000", "00000", "00001", "00001", "00002", "00002"]
+    assert rows["width"].to_pylist() == [600, 1000, 300, 600, 400, 1000]
+    assert [value and value[0] for value in rows["md5"].to_pylist()] == [None, None, 4, 5, 7, None]
+    assert rows["fault"].to_pylist() == [None, "http_404", None, None, None, "removed"]
