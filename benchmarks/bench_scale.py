@@ -5,9 +5,9 @@
 
 No network and no pictures: the input is generated, and what fetch, score, encode and t5 would leave is made up; all
 else is done by the steps, asked for by the registry, each in a process of its own. Figures are added to `--out` as they
-come: the same command goes on where it was stopped, and measures nothing twice. `pipeline plan --workers N` reads that
-file. On two cores with nothing else to do a million rows take about four minutes and 0.7 GB of disk, ten millions forty
-and 7 GB, thirty millions two hours and 20 GB; the folder of a size is removed when it is done.
+come: the same command goes on where it was stopped, and measures nothing of a commit twice. `pipeline plan --workers N`
+reads that file. On two cores with nothing else to do a million rows take about four minutes and 0.7 GB of disk, ten
+millions forty and 7 GB, thirty millions two hours and 20 GB; the folder of a size is removed when it is done.
 `--shards N`: N fetch shards of ten rows: what a file and a record cost; a rerun with nothing to do, a dry run (60,000:
 half an hour).
 `--packing N`: N encoded shards that are packed into N: bytes that pack reads beside bytes of codes.
@@ -33,6 +33,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 SCRATCH = (".tmp-duckdb", ".shuffle")
 """Folders of a run that only hold what is spilled or on its way."""
+DONE = "done"
+"""Kind of the line that says that nothing of a size is left to measure."""
 TWICE_UP_TO = 3_000_000
 """Rows up to which plans and work are measured with several workers too."""
 QUESTIONS = {
@@ -130,12 +132,9 @@ class Bench:
             time.sleep(0.2)
 
     def has(self, kind: str, name: str, workers: int = 1) -> bool:
-        """Tell whether this was measured."""
-        return any(
-            (one["kind"], one["name"], one["workers"]) == (kind, name, workers) and one["mode"] == self.facts["mode"]
-            for one in self.known
-            if one["input"] == self.facts["input"]
-        )
+        """Tell whether this was measured with this code."""
+        wanted = {**self.facts, "kind": kind, "name": name, "workers": workers}
+        return any(all(one.get(key) == wanted[key] for key in wanted if key != "counts") for one in self.known)
 
     def note(self, kind: str, name: str, made: dict[str, Any], workers: int = 1) -> None:
         """Add a measurement to the file and say it."""
@@ -209,7 +208,7 @@ class Bench:
         """Write beside each measurement of this size how many rows the step read."""
         told = self.child("rows")
         for one in self.known:
-            if one["input"] == self.facts["input"] and one["mode"] == self.facts["mode"]:
+            if all(one.get(key) == self.facts[key] for key in ("mode", "input", "commit")) and one["kind"] != DONE:
                 one |= {"counts": told["counts"], "rows": told["read"].get(one["name"], self.facts["input"])}
         self.facts["counts"] = told["counts"]
         write(self.options.out, self.known)
@@ -248,7 +247,7 @@ def line(one: dict[str, Any]) -> str:
 def table(known: list[dict[str, Any]]) -> Iterator[str]:
     """Yield a Markdown table: a row per step and question, a column per size: CPU s / wall s / peak MiB / MB written /
     MB spilled."""
-    plain = [one for one in known if one["mode"] == "rows"]
+    plain = [one for one in known if one["mode"] == "rows" and one["kind"] != DONE]
     sizes = sorted({one["input"] for one in plain})
     yield "| CPU s / wall s / peak MiB / MB written / MB spilled | " + " | ".join(f"{size:,}" for size in sizes) + " |"
     yield "|---" * (len(sizes) + 1) + "|"
@@ -313,6 +312,15 @@ def _files(folder: Path, scratch: bool = False) -> dict[str, tuple[int, int]]:
     return found
 
 
+def commit_of(checkout: Path) -> str:
+    """Return the commit of a checkout, with a plus where files of it are changed; "?" outside git."""
+    try:
+        ask = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=12", "--dirty=+"]
+        return subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "?"
+
+
 def write(path: Path, known: list[dict[str, Any]]) -> None:
     """Write the file of costs."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -354,16 +362,22 @@ def main() -> None:
     options = parser.parse_args()
     options.out = options.out.resolve()
     known = read(options.out)
+    commit = commit_of(options.code or HERE.parent)
     jobs = [("rows", rows, None) for rows in sorted(options.rows)]
     jobs += [("shards", round(options.shards * 10 / 0.42), many_shards)] if options.shards else []
     jobs += [("packing", options.packing, packing)] if options.packing else []
     for mode, size, work in [] if options.table else jobs:
         folder = options.folder.resolve() / f"{mode}-{size}"
-        bench = Bench(options, folder, {"mode": mode, "input": size}, known)
+        bench = Bench(options, folder, {"mode": mode, "input": size, "commit": commit}, known)
+        everything = " ".join([*options.stages, *options.only])
+        if bench.has(DONE, everything):
+            continue
         print(f"{mode} {size:,}: in {folder}", flush=True)
         started = time.time()
         work(bench, size) if work else bench.run(size)
         print(f"  {mode} {size:,}: {time.time() - started:,.0f} s in all", flush=True)
+        known.append({"mode": mode, "input": size, "commit": commit, "kind": DONE, "name": everything, "workers": 1})
+        write(options.out, known)
         if not options.keep:
             shutil.rmtree(folder)
     print("\n".join(table(known)))

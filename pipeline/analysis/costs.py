@@ -200,6 +200,8 @@ def read_costs(path: Path) -> Costs:
             if not all(isinstance(one["counts"][place], int) for place in PLACES_OF_ROWS):
                 raise TypeError("a count is no number")
         machine = dict(held["machine"])
+        keys = ("kind", "name", "workers", "mode", "input")
+        entries = list({tuple(one[key] for key in keys): one for one in entries}.values())  # the last of each counts
     things: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for one in entries:
         if one["workers"] == 1 and one["mode"] != "packing":

@@ -86,6 +86,12 @@ def test_a_file_of_costs_is_read_and_its_steps_follow_places(tmp_path):
     assert costs.measured[0].units(10 * MILLION) == pytest.approx(100)
 
 
+def test_of_what_was_measured_again_the_last_counts(tmp_path):
+    again = [entry(MILLION, cpu_s=50.0), entry(3 * MILLION), entry(MILLION, cpu_s=3.0, commit="another")]
+    (thing,) = read_costs(written(tmp_path / "scale.json", again)).measured
+    assert [one["cpu_s"] for one in thing.points] == [3.0, 5.0]
+
+
 def test_how_much_faster_two_workers_are(tmp_path):
     one, two = entry(3 * MILLION, wall_s=16.0), entry(3 * MILLION, wall_s=10.0, workers=2)
     costs = read_costs(written(tmp_path / "scale.json", [entry(MILLION), one, two]))
