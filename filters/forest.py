@@ -11,7 +11,7 @@ NOBODY = np.iinfo(np.uint64).max
 
 
 class Forest:
-    """Pairs that are thinned whenever there are `most` more of them than there were behind the last time."""
+    """Pairs that are thinned whenever there are `most` more of them than the last time left, and twice as many."""
 
     def __init__(self, most: int = HELD_PAIRS) -> None:
         self._most, self._count, self._left = most, 0, 0
@@ -21,7 +21,7 @@ class Forest:
         """Add pairs one[i], other[i]."""
         self._held.append((one, other))
         self._count += len(one)
-        if self._count > self._left + self._most:
+        if self._count > self._left + max(self._most, self._left):
             self.thinned()
 
     def thinned(self) -> tuple[Array, Array]:
@@ -70,3 +70,39 @@ def in_sample(hashes: Array, bits: int) -> Array:
         return np.ones(len(hashes), np.bool_)
     chosen: Array = hashes * np.uint64(MIX) >> np.uint64(BITS - bits) == 0
     return chosen
+
+
+def distinct_pairs(one: Array, other: Array) -> tuple[Array, Array]:
+    """Return the distinct ones of the pairs one[i], other[i], in order."""
+    order = np.lexsort((other, one))
+    one, other = one[order], other[order]
+    new = np.ones(len(one), np.bool_)
+    new[1:] = (one[1:] != one[:-1]) | (other[1:] != other[:-1])
+    return one[new], other[new]
+
+
+def large_star(node: Array, near: Array) -> tuple[Array, Array]:
+    """Return pairs (larger, smaller) that join what the pairs node[i], near[i] join, in order of node: each larger
+    neighbour with the smallest of a node and its neighbours (Kiveris et al. 2014).
+
+    All pairs of a node, in both directions, are there.
+    """
+    begins, least = smallest_near(node, near)
+    least = np.minimum(least, node[begins])
+    larger = near > node
+    return near[larger], np.repeat(least, np.diff(np.append(begins, len(node))))[larger]
+
+
+def small_star(node: Array, near: Array) -> tuple[Array, Array]:
+    """Return pairs (larger, smaller) that join what the pairs node[i] > near[i] join, in order of node: each node, and
+    its smaller neighbours, with the smallest of these. All pairs of a node with smaller ones are there."""
+    begins, least = smallest_near(node, near)
+    of = np.repeat(least, np.diff(np.append(begins, len(node))))
+    other = near != of
+    return np.concatenate([node[begins], near[other]]), np.concatenate([least, of[other]])
+
+
+def smallest_near(node: Array, near: Array) -> tuple[Array, Array]:
+    """Return where each node begins in pairs that are in order of node, and its smallest neighbour."""
+    begins = np.flatnonzero(np.concatenate((np.ones(len(node[:1]), np.bool_), node[1:] != node[:-1])))
+    return begins, np.minimum.reduceat(near, begins) if len(node) else near

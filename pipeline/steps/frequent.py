@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.fetch.url import identity
-from filters.hamming import Array
+from filters.hamming import Array, distinct
 from filters.survivors import halves
 from manifests.files import read_table
 from manifests.journal import ShardRecord, records_of
@@ -56,7 +56,7 @@ def asked_for(counts: Counts, least: int) -> Array:
         hashes, numbers = hashes[several], numbers[several]
         often.append(hashes[numbers >= least] if least else hashes[:0])
         top = _first(np.concatenate([top[0], hashes]), np.concatenate([top[1], numbers]))
-    return np.unique(np.concatenate([top[0], *often]))
+    return distinct(np.concatenate([top[0], *often]))
 
 
 def _first(hashes: Array, numbers: Array) -> tuple[Array, Array]:

@@ -29,10 +29,14 @@ from manifests.tombstones import read_tombstones
 from pipeline.execution.shuffle import FEW_ROWS, Leg, Piece, Slices, parts_for
 from pipeline.execution.step import Unit
 from pipeline.steps.frequent import SPELLED, of_shard, shards
+from pipeline.steps.near_rounds import Rounds
 
 INTO = "near"
 GROUP_ROWS = 100_000
 """Rows of a unit that reads shards of scores, at least, unless they end."""
+MOST_PAIRS = 4_000_000
+"""Pairs that are joined in the memory of one worker, 90 bytes each; more are joined in rounds on disk, at the same
+cost (4 million: 14 and 17 CPU s)."""
 STAMP, TABLES, ASKED = "stamp.json", "tables.json", "asked.npy"
 """Beside the slices: what the work is for, the cut into tables, the pHashes whose URLs and texts are counted."""
 
@@ -258,17 +262,26 @@ class Components(NearLeg):
     carried: ClassVar[pa.Schema] = _schema("root", "phash")
 
     def begins(self) -> int:
-        """Return one: a worker holds all of them."""
+        """Return one: a worker joins all of them, up to MOST_PAIRS in its memory."""
         return 1
 
     def spread(self, unit: Unit, rows: pa.Table) -> Iterator[Piece]:
         """Yield roots and pHashes by the part of the pHash."""
-        pairs, forest, parts = Slices.of(Pairs, self.root), Forest(), unit.reads["parts"]
-        for part in range(parts):
-            forest.add(*columns_of(pairs.of_part(part)))
-        root, member = forest.thinned()
-        for one, other in ((root, member), (distinct(root),) * 2):
+        count = sum(record.rows_out for record in records_of(self.folder, Pairs.name))
+        slices, parts = Slices.of(Pairs, self.root), unit.reads["parts"]
+        pairs = ((one, other) for part in range(parts) for one, other in [columns_of(slices.of_part(part))])
+        found = Rounds(self.folder / "rounds", count).components(pairs) if count > MOST_PAIRS else _at_once(pairs)
+        for one, other in found:
             yield part_of(other, parts), _batch(self.carried, one, other)
+
+
+def _at_once(pairs: Iterator[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
+    forest = Forest()
+    for one, other in pairs:
+        forest.add(one, other)
+    root, member = forest.thinned()
+    yield root, member
+    yield distinct(root), distinct(root)
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,14 @@ def test_parts_of_any_size_write_the_bytes_of_one_process(tmp_path, monkeypatch)
     assert pq.read_table(pa.BufferReader(wanted[2])).num_rows == 23
 
 
+def test_more_pairs_than_a_worker_holds_are_joined_in_rounds(tmp_path, monkeypatch):
+    forged(tmp_path, 5)
+    monkeypatch.setattr(shuffle, "SLICE_BYTES", 1000)
+    wanted = written(tmp_path)
+    monkeypatch.setattr(near_legs, "MOST_PAIRS", 3)
+    assert written(tmp_path) == wanted
+
+
 @pytest.mark.parametrize("tables", [1, 28])
 def test_any_cut_into_tables_finds_the_same(tmp_path, monkeypatch, tables):
     """Of the cuts, the one into no tables compares all pairs; 28 tables are every 2 of 8 bands."""
