@@ -1,5 +1,6 @@
 """Find every caption that a pair has: the input's texts and what captioners said."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from manifests.journal import records_of
@@ -18,8 +19,12 @@ def sidecars(root: Path, step: str, of: str) -> list[Path]:
 def texts_sql(root: Path, captioner: str | None) -> str:
     """Return SQL of (uid, url, text, top_caption, said) of every fetched pair; `said` holds this captioner's texts,
     null without any."""
-    planned = files_sql(planned_tables(root, "fetch"))
-    captions = sidecars(root, "caption", captioner) if captioner else []
+    return texts_of(planned_tables(root, "fetch"), sidecars(root, "caption", captioner) if captioner else [])
+
+
+def texts_of(tables: Sequence[Path], captions: Sequence[Path]) -> str:
+    """Return SQL as `texts_sql` does, of the pairs in these tables of the fetch's plan and of one captioner's."""
+    planned = files_sql(tables)
     if not captions:
         return (
             f"(SELECT uid, url, text, top_caption, NULL::STRUCT({', '.join(f'{name} VARCHAR' for name in TEXTS)})[] AS"

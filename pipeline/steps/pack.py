@@ -1,50 +1,35 @@
 """pretokenize / pack: codes, captions and provenance into WebDataset shards, in an order drawn from hash(uid, seed)."""
 
-import contextlib
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from duckdb.func import FunctionNullHandling, PythonUDFType
 
-from manifests.files import digest_of, parsing, read_schema, read_table
-from manifests.journal import FileRecord, ShardRecord, kept_by_kind, records_of, upstream
+from manifests.files import canonical_json, parsing, read_schema, read_table
+from manifests.journal import FileRecord, ShardRecord, kept_by_kind, records_of
 from manifests.lineage import origin
 from manifests.manifest import Manifest
-from manifests.plans import plan_digest, write_plan
-from manifests.query import connect, files_sql
+from manifests.plans import write_plan
 from manifests.shards import index_path, write_shard
 from manifests.tables import PACKED
-from manifests.tombstones import read_tombstones, tombstones_sha256
-from manifests.uid import uid_hash, uid_hash_sql
+from manifests.uid import uid_hash
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.shuffle import sweep_scratch
 from pipeline.execution.step import Do, Step, Unit
-from pipeline.steps.captions import sidecars, texts_sql
 from pipeline.steps.encode import FINGERPRINT, Encode, grid_of
 from pipeline.steps.moved import Moved, MovedCodes, MovedFeatures, MovedRows, bring
-from pipeline.steps.sharding import cut_shards, read_range, without_gaps
+from pipeline.steps.pack_order import PackOrder
+from pipeline.steps.sharding import cut_shards, in_batches, read_range, without_gaps
 from pipeline.steps.t5 import T5
 from tokenize_shards.catalog import VQ_SPECS
 from tokenize_shards.samples import Tokenizer, sample_parts
 
-PLANNING = 1
-"""Raised when the same samples are planned in another way."""
-OVERHEAD_BYTES = 6 * 1024
-"""At most of a sample beside its codes, captions and features: tar headers and their padding, .npy headers, the rest of
-the JSON."""
-CROP_BYTES = 200
-"""At most of a crop's entry in the JSON."""
-ESCAPED = r'[\x00-\x1f"\\]'
-"""Characters that JSON escapes: the control characters, the quote, the backslash."""
-ESCAPE_BYTES = 6
-"""Bytes of the longest escape, `\\u0000`."""
 NUMBERS = {"fp16": "<f2", "bf16": "<u2"}
 FEATURE_COLUMNS = ["uid", "tokens", "features", "dtype"]
 """What is read of stored features; tables of before have no `dtype`."""
@@ -56,6 +41,12 @@ class Pack(Step):
 
     name: ClassVar[str] = "pack"
     version: ClassVar[int] = 3
+    needs: ClassVar[tuple[type[Step], ...]] = (PackOrder,)
+
+    @property
+    def order(self) -> PackOrder:
+        """Return what puts the samples in order."""
+        return PackOrder(self.recipe, self.root, self.runtime)
 
     @property
     def t5(self) -> T5:
@@ -89,50 +80,30 @@ class Pack(Step):
             for tier in self.recipe.tier
             for number, table in enumerate(self._order(tier))
         )
-        contents = {record.shard: record.content for record in records_of(self.root, "encode")}
         features = {record.shard: record.content for record in records_of(self.root, "t5")}
+        contents = {
+            record.shard: canonical_json([record.content, features.get(record.shard)])
+            for record in records_of(self.root, "encode")
+        }
         units, parent = [], self.parent
-        for name, path, sha256 in write_plan(self.root, self.name, tables, self._planned_from()):
+        for name, path, sha256 in write_plan(self.root, self.name, tables, self.order.made_of()):
             tier, _, number = name.rpartition("-")
             encoded = sources(read_table(path, ["encoded"]))
             reads = {"plan": path.relative_to(self.root).as_posix(), "tier": tier, "number": number}
-            read = [[contents[shard], features.get(shard)] for shard in encoded]
-            units.append(Unit(name, reads, digest_of([sha256, read, parent])))
+            # digest_of([sha256, [[content, features], …], parent]), of which the middle may be of 20,000 tables
+            read = b"[" + b",".join(contents[shard] for shard in encoded) + b"]"
+            whole = b"[" + b",".join([canonical_json(sha256), read, canonical_json(parent)]) + b"]"
+            units.append(Unit(name, reads, hashlib.sha256(whole).hexdigest()))
+        sweep_scratch(self.root, PackOrder.into)
         return units
 
-    def _planned_from(self) -> str:
-        values = self.recipe.pretokenize
-        tiers = [[name, tier.caption, self._weights(name)] for name, tier in self.recipe.tier.items()]
-        read = [
-            upstream(self.root, "encode", "t5", "caption"),
-            plan_digest(self.root, "fetch"),
-            tombstones_sha256(self.root),
-        ]
-        return digest_of([self.name, PLANNING, values.shard_rows, values.shard_bytes, values.seed, tiers, read])
-
     def _order(self, tier: str) -> Iterator[pa.Table]:
-        encoded = self._encoded(tier)
-        if not encoded:
-            return
-        values = self.recipe.pretokenize
-        # a removed sample leaves its place empty: the others stay in their shards
-        gaps = read_tombstones(self.root).packed(tier)
-        removed_neighbours = pa.table(
-            {
-                "uid": pa.array(gaps, pa.binary()),
-                "bytes": pa.array(gaps.values(), pa.int64()),
-                "gone": pa.array([True] * len(gaps), pa.bool_()),
-            }
-        )
-        query = f"""
-            WITH samples AS ({self._samples_sql(tier, encoded)})
-            SELECT * FROM (SELECT * FROM samples UNION ALL BY NAME SELECT * FROM removed_neighbours)
-            ORDER BY {uid_hash_sql("uid", values.seed)}, uid"""
-        with self._connect() as connection:
-            connection.register("removed_neighbours", removed_neighbours)
-            rows = connection.execute(query, self._weights(tier)).to_arrow_reader(values.shard_rows)
-            for table in cut_shards(rows, values.shard_rows, values.shard_bytes):
-                yield without_gaps(table).drop_columns(["bytes", "gone"]).cast(PACKED)
+        """Yield the packed shards of a tier; a removed sample leaves its place empty."""
+        values, order = self.recipe.pretokenize, self.order
+        order.make()
+        rows = in_batches(order.in_order(tier), values.shard_rows)
+        for table in cut_shards(rows, values.shard_rows, values.shard_bytes):
+            yield without_gaps(table).select(PACKED.names).cast(PACKED)
 
     def tiers(self) -> dict[str, int]:
         """Return tier -> samples that are packed."""
@@ -143,65 +114,9 @@ class Pack(Step):
         packed stay out."""
         sizes: dict[bytes, dict[str, int]] = {}
         for tier in self.recipe.tier if records_of(self.root, self.name) else ():
-            for uid, size in self._sizes(tier, uids).items():
+            for uid, size in self.order.sizes(tier, uids).items():
                 sizes.setdefault(uid, {})[tier] = size
         return sizes
-
-    def _sizes(self, tier: str, uids: Collection[bytes]) -> dict[bytes, int]:
-        encoded = self._encoded(tier)
-        if not encoded:
-            return {}
-        query = f"""
-            WITH samples AS ({self._samples_sql(tier, encoded)})
-            SELECT uid, bytes FROM samples SEMI JOIN asked USING (uid)"""
-        with self._connect() as connection:
-            connection.register("asked", pa.table({"uid": pa.array(sorted(uids), pa.binary())}))
-            return dict(connection.execute(query, self._weights(tier)).fetchall())
-
-    @contextlib.contextmanager
-    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open DuckDB with the function `json_bytes`."""
-        with connect(self.root) as connection:
-            connection.create_function(
-                "json_bytes",
-                json_bytes,
-                [duckdb.sqltype("VARCHAR")],
-                duckdb.sqltype("BIGINT"),
-                type=PythonUDFType.ARROW,
-                null_handling=FunctionNullHandling.SPECIAL,
-            )
-            yield connection
-
-    def _encoded(self, tier: str) -> list[Path]:
-        return sidecars(self.root, "encode", tier)
-
-    def _samples_sql(self, tier: str, encoded: list[Path]) -> str:
-        """Return SQL of a tier's samples in no order, with an upper bound on the bytes of each in the tar; `gone`:
-        false. Its parameters are those of `_weights`."""
-        return f"""
-            WITH e AS (FROM {files_sql(encoded)}),
-                 t AS {texts_sql(self.root, self.recipe.tier[tier].caption)},
-                 f AS {self._features_sql(tier)}
-            SELECT e.uid::BLOB AS uid, t.url, t.text, t.top_caption, t.said,
-                   parse_filename(e.filename, true) AS encoded,
-                   e.n_crops::BIGINT * $crop + json_bytes(t.text) + json_bytes(t.top_caption) + json_bytes(t.url)
-                   -- model and prompt stand in `said` once, in the sample once per caption
-                   + 2 * json_bytes(t.said::VARCHAR) + coalesce(f.tokens, 0) * $token + $sample AS bytes,
-                   false AS gone
-            FROM e JOIN t USING (uid) LEFT JOIN f USING (uid)
-            WHERE e.reason IS NULL"""
-
-    def _features_sql(self, tier: str) -> str:
-        features = sidecars(self.root, "t5", tier)
-        if not features:
-            return "(SELECT NULL::BLOB AS uid, NULL::INTEGER AS tokens WHERE false)"
-        return f"(SELECT uid, tokens FROM {files_sql(features)})"
-
-    def _weights(self, tier: str) -> dict[str, int]:
-        """Return the bytes at most of a crop's codes and entry, of a token's features, and of the rest of a sample."""
-        codes = 2 * grid_of(self.recipe.tokenizer(tier)[0], self.recipe.tier[tier].size) ** 2
-        token = 2 * self.t5.width if self.t5.wanted else 0
-        return {"crop": codes + CROP_BYTES, "token": token, "sample": OVERHEAD_BYTES}
 
     def bring(self, pending: Sequence[Unit], do: Do) -> None:
         """Move encoded rows, and stored features, to the shards that are to be packed."""
@@ -295,14 +210,6 @@ class PackWorker:
                 numbers = np.frombuffer(row["features"], NUMBERS[dtype]).reshape(row["tokens"], -1)
                 note = {"source": values.t5_caption, "dtype": dtype, "weights": weights, "tokens": row["tokens"]}
                 parts[row["uid"]]["t5"] = {"numbers": numbers, "note": note}
-
-
-def json_bytes(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Return an upper bound (int64) on the bytes of each text in JSON beside its quotes: every escape counts as the
-    longest; 0 for null."""
-    escaped = pc.count_substring_regex(texts, pattern=ESCAPED).cast(pa.int64())
-    size = pc.add(pc.binary_length(texts).cast(pa.int64()), pc.multiply(escaped, ESCAPE_BYTES - 1))
-    return pc.fill_null(size, 0)
 
 
 def sources(order: pa.Table) -> list[str]:

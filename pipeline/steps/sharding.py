@@ -1,6 +1,6 @@
 """Cut streams of rows into shards, and read a range of one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,22 @@ def read_range(path: Path, column: str, first: int, last: int, columns: list[str
         return file.read_row_groups(groups, columns)
 
 
-def cut_shards(batches: pa.RecordBatchReader, rows: int, most: int) -> Iterator[pa.Table]:
+def in_batches(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of tables in batches of exactly `rows`, the last one shorter."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        while table.num_rows:
+            waiting.append(table.slice(0, rows - count))
+            count, table = count + waiting[-1].num_rows, table.slice(waiting[-1].num_rows)
+            if count == rows:
+                yield from pa.concat_tables(waiting).combine_chunks().to_batches()
+                waiting, count = [], 0
+    if waiting:
+        yield from pa.concat_tables(waiting).combine_chunks().to_batches()
+
+
+def cut_shards(batches: Iterable[pa.RecordBatch], rows: int, most: int) -> Iterator[pa.Table]:
     """Yield tables of at most `rows` rows whose column `bytes` adds up to at most `most`; a row larger than that stands
     alone."""
     waiting: list[pa.RecordBatch] = []

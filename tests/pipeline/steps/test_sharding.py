@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.steps.sharding import cut_shards, read_range, without_gaps
+from pipeline.steps.sharding import cut_shards, in_batches, read_range, without_gaps
 
 
 def batches(*lists, batch=0):
@@ -75,3 +75,10 @@ def test_cuts_by_running_sums_are_those_of_one_row_after_another():
         open_.append(number)
         size += weight
     assert numbers(cut_shards(weighed(*lists), 5, 23)) == [*expected, open_]
+
+
+def test_tables_become_batches_of_exactly_the_rows_asked_for():
+    tables = [pa.table({"n": list(some)}) for some in ([0, 1], [], [2, 3, 4, 5, 6], [7])]
+    assert numbers(in_batches(tables, 3)) == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert numbers(in_batches(tables, 8)) == [list(range(8))]
+    assert list(in_batches([], 3)) == []

@@ -1,0 +1,221 @@
+"""pretokenize / pack, before its plan: every tier's samples by equal ranges of the packed order, an order of hashes.
+
+The plan of the fetch, captions, codes and features of a number hold the same rows, so that samples are put together
+some shards at a time.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from duckdb.func import FunctionNullHandling, PythonUDFType
+
+from manifests.files import digest_of
+from manifests.journal import ShardRecord, records_of, upstream
+from manifests.plans import plan_digest, planned_tables, standing_plan
+from manifests.query import batches, connect, files_sql
+from manifests.tables import PACKED
+from manifests.tombstones import read_tombstones, tombstones_sha256
+from manifests.uid import uid_hash, uid_hash_sql
+from pipeline.execution.shuffle import SLICE_BYTES, Leg, Piece, Slices, do_pending, here
+from pipeline.execution.step import Do, Unit
+from pipeline.steps.captions import texts_of
+from pipeline.steps.encode import grid_of
+from pipeline.steps.t5 import T5
+
+PLANNING = 1
+"""Raised when the same samples are planned in another way."""
+STEP = "pack"
+"""Whose plan it is."""
+OVERHEAD_BYTES = 6 * 1024
+"""At most of a sample beside its codes, captions and features: tar headers and their padding, .npy headers, the rest of
+the JSON."""
+CROP_BYTES = 200
+"""At most of a crop's entry in the JSON."""
+ESCAPED = r'[\x00-\x1f"\\]'
+"""Characters that JSON escapes: the control characters, the quote, the backslash."""
+ESCAPE_BYTES = 6
+"""Bytes of the longest escape, `\\u0000`."""
+SAMPLES = pa.schema([pa.field("draw", pa.uint64()), pa.field("bytes", pa.int64()), *PACKED])
+"""A sample on its way to its place in the packed order."""
+SAMPLE_BYTES = 500
+"""About what a sample with its captions takes there."""
+SHARDS = 64
+"""Encoded shards whose samples are put together in one unit."""
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class PackOrder(Leg):
+    """Units are runs of a tier's encoded shards; the parts are ranges of each tier's draws."""
+
+    name: ClassVar[str] = "pack_order"
+    into: ClassVar[str] = "pack_order"
+    carried: ClassVar[pa.Schema] = SAMPLES
+
+    @property
+    def t5(self) -> T5:
+        """Return the step whose features are packed, where there are any."""
+        return T5(self.recipe, self.root, self.runtime)
+
+    def made_of(self) -> str:
+        """Return a digest of everything that the plan of pack depends on."""
+        values = self.recipe.pretokenize
+        tiers = [[name, tier.caption, self.weights_of(name)] for name, tier in self.recipe.tier.items()]
+        read = [
+            upstream(self.root, "encode", "t5", "caption"),
+            plan_digest(self.root, "fetch"),
+            tombstones_sha256(self.root),
+        ]
+        return digest_of([STEP, PLANNING, values.shard_rows, values.shard_bytes, values.seed, tiers, read])
+
+    @cached_property
+    def encoded(self) -> dict[str, list[ShardRecord]]:
+        """Return tier -> the records of its encoded shards."""
+        found: dict[str, list[ShardRecord]] = {}
+        for record in records_of(self.root, "encode"):
+            found.setdefault(record.shard.rpartition("-")[0], []).append(record)
+        return found
+
+    @cached_property
+    def ranges(self) -> int:
+        """Return into how many ranges a tier's draws are split."""
+        rows = max((sum(one.rows_out for one in records) for records in self.encoded.values()), default=0)
+        return max(1, -(-rows * SAMPLE_BYTES // SLICE_BYTES))
+
+    def make(self, do: Do = here, grouped: bool = False) -> None:
+        """Do what is not done of its units, where the plan does not stand."""
+        if standing_plan(self.root, STEP, self.made_of()) is None:
+            do_pending(self, do)
+
+    def plan(self) -> list[Unit]:
+        """Return a unit for each SHARDS encoded shards of a tier."""
+        made_of, tiers = self.made_of(), list(self.recipe.tier)
+        units = []
+        for place, tier in enumerate(tiers):
+            for number, (rows, files) in enumerate(self._runs(tier)):
+                reads = {"tier": tier, "files": files, "rows": rows, "first": place * self.ranges}
+                reads |= {"ranges": self.ranges, "parts": len(tiers) * self.ranges}
+                units.append(Unit(f"{tier}-{number:05d}", reads, digest_of([made_of, self.ranges, files])))
+        return units
+
+    def _runs(self, tier: str) -> Iterator[tuple[int, dict[str, list[str]]]]:
+        """Yield rows, and the paths of the tables that hold them by step, of each run of a tier's encoded shards."""
+        captioner = self.recipe.tier[tier].caption
+        planned = {path.stem: path.relative_to(self.root).as_posix() for path in planned_tables(self.root, "fetch")}
+        tables = {step: {r.shard: r.files[0].path for r in records_of(self.root, step)} for step in ("caption", "t5")}
+        for some in batches(self.encoded.get(tier, []), SHARDS):
+            numbers = [record.shard.rpartition("-")[2] for record in some]
+            said = [tables["caption"].get(f"{captioner}-{number}") for number in numbers if captioner]
+            features = [tables["t5"].get(record.shard) for record in some]
+            files = {
+                "encode": [record.files[0].path for record in some],
+                "fetch": [planned[number] for number in numbers if number in planned],
+                "caption": [path for path in said if path],
+                "t5": [path for path in features if path],
+            }
+            yield sum(record.rows_in for record in some), files
+
+    def spread(self, unit: Unit, rows: pa.Table) -> Iterator[Piece]:
+        """Yield samples with their ranges."""
+        files, tier, ranges = unit.reads["files"], unit.reads["tier"], np.uint64(unit.reads["ranges"])
+        if not files["fetch"]:
+            return
+        draw = uid_hash_sql("uid", self.recipe.pretokenize.seed)
+        with self._connect() as connection:
+            query = f"SELECT *, {draw} AS draw FROM ({self._samples_sql(files)})"
+            for batch in connection.execute(query, self.weights_of(tier)).to_arrow_reader(50_000):
+                columns = [batch[field.name].cast(field.type) for field in SAMPLES]
+                yield (
+                    unit.reads["first"] + range_of(batch["draw"].to_numpy(), ranges),
+                    pa.RecordBatch.from_arrays(columns, schema=SAMPLES),
+                )
+
+    def in_order(self, tier: str) -> Iterator[pa.Table]:
+        """Yield a tier's samples, and the places of removed ones (`gone`), in the packed order: a table for each
+        range."""
+        if tier not in self.encoded:
+            return
+        slices, first = Slices.of(PackOrder, self.root), list(self.recipe.tier).index(tier) * self.ranges
+        gaps, own = self._gaps(tier), range_of
+        place = own(gaps["draw"].to_numpy(), np.uint64(self.ranges))
+        for number in range(self.ranges):
+            samples = slices.of_part(first + number)
+            samples = samples.append_column("gone", pa.array(np.zeros(samples.num_rows, bool)))
+            both = pa.concat_tables([samples, gaps.filter(pa.array(place == number))])
+            yield both.sort_by([("draw", "ascending"), ("uid", "ascending")])
+
+    def _gaps(self, tier: str) -> pa.Table:
+        """Return the places that removed samples leave empty: the others stay in their shards."""
+        gaps, seed = read_tombstones(self.root).packed(tier), self.recipe.pretokenize.seed
+        rows = [{"uid": uid, "draw": uid_hash(uid, seed), "bytes": size, "gone": True} for uid, size in gaps.items()]
+        return pa.Table.from_pylist(rows, schema=SAMPLES.append(pa.field("gone", pa.bool_())))
+
+    def sizes(self, tier: str, uids: Collection[bytes]) -> dict[bytes, int]:
+        """Return the bytes that these samples of a tier count."""
+        sizes: dict[bytes, int] = {}
+        for _, files in self._runs(tier):
+            query = f"SELECT uid, bytes FROM ({self._samples_sql(files)}) SEMI JOIN asked USING (uid)"
+            with self._connect() as connection:
+                connection.register("asked", pa.table({"uid": pa.array(sorted(uids), pa.binary())}))
+                sizes.update(connection.execute(query, self.weights_of(tier)).fetchall() if files["fetch"] else [])
+        return sizes
+
+    @contextlib.contextmanager
+    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open DuckDB with the function `json_bytes`."""
+        with connect(self.root) as connection:
+            connection.create_function(
+                "json_bytes",
+                json_bytes,
+                [duckdb.sqltype("VARCHAR")],
+                duckdb.sqltype("BIGINT"),
+                type=PythonUDFType.ARROW,
+                null_handling=FunctionNullHandling.SPECIAL,
+            )
+            yield connection
+
+    def _samples_sql(self, files: dict[str, list[str]]) -> str:
+        """Return SQL of the samples in these tables in no order, with an upper bound on the bytes of each in the tar.
+        Its parameters are those of `weights_of`."""
+        paths: dict[str, list[Path]] = {step: [self.root / path for path in some] for step, some in files.items()}
+        features = f"(SELECT uid, tokens FROM {files_sql(paths['t5'])})"
+        none = "(SELECT NULL::BLOB AS uid, NULL::INTEGER AS tokens WHERE false)"
+        return f"""
+            WITH e AS (FROM {files_sql(paths["encode"])}),
+                 t AS {texts_of(paths["fetch"], paths["caption"])},
+                 f AS {features if paths["t5"] else none}
+            SELECT e.uid::BLOB AS uid, t.url, t.text, t.top_caption, t.said,
+                   parse_filename(e.filename, true) AS encoded,
+                   e.n_crops::BIGINT * $crop + json_bytes(t.text) + json_bytes(t.top_caption) + json_bytes(t.url)
+                   -- model and prompt stand in `said` once, in the sample once per caption
+                   + 2 * json_bytes(t.said::VARCHAR) + coalesce(f.tokens, 0) * $token + $sample AS bytes
+            FROM e JOIN t USING (uid) LEFT JOIN f USING (uid)
+            WHERE e.reason IS NULL"""
+
+    def weights_of(self, tier: str) -> dict[str, int]:
+        """Return the bytes at most of a crop's codes and entry, of a token's features, and of the rest of a sample."""
+        codes = 2 * grid_of(self.recipe.tokenizer(tier)[0], self.recipe.tier[tier].size) ** 2
+        token = 2 * self.t5.width if self.t5.wanted else 0
+        return {"crop": codes + CROP_BYTES, "token": token, "sample": OVERHEAD_BYTES}
+
+
+def range_of(draws: Numbers, ranges: np.uint64) -> Numbers:
+    """Return which of the equal ranges of 64 bits each draw is in: (N,) int64."""
+    found: Numbers = (((draws.astype(np.uint64) >> np.uint64(32)) * ranges) >> np.uint64(32)).astype(np.int64)
+    return found
+
+
+def json_bytes(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return an upper bound (int64) on the bytes of each text in JSON beside its quotes: every escape counts as the
+    longest; 0 for null."""
+    escaped = pc.count_substring_regex(texts, pattern=ESCAPED).cast(pa.int64())
+    size = pc.add(pc.binary_length(texts).cast(pa.int64()), pc.multiply(escaped, ESCAPE_BYTES - 1))
+    return pc.fill_null(size, 0)
