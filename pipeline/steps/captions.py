@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from manifests.journal import records_of
-from manifests.plans import planned_tables
 from manifests.query import files_sql
 from manifests.tables import SAID
 
@@ -16,14 +15,9 @@ def sidecars(root: Path, step: str, of: str) -> list[Path]:
     return [root / record.files[0].path for record in records_of(root, step) if record.shard.rpartition("-")[0] == of]
 
 
-def texts_sql(root: Path, captioner: str | None) -> str:
-    """Return SQL of (uid, url, text, top_caption, said) of every fetched pair; `said` holds this captioner's texts,
-    null without any."""
-    return texts_of(planned_tables(root, "fetch"), sidecars(root, "caption", captioner) if captioner else [])
-
-
 def texts_of(tables: Sequence[Path], captions: Sequence[Path]) -> str:
-    """Return SQL as `texts_sql` does, of the pairs in these tables of the fetch's plan and of one captioner's."""
+    """Return SQL of (uid, url, text, top_caption, said) of the pairs in these tables of the fetch's plan; `said` holds
+    the texts in these tables of one captioner, null without any."""
     planned = files_sql(tables)
     if not captions:
         return (

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, digest_of, parsing, read_table, writing
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
-from manifests.plans import plan_digest, write_plan
-from manifests.query import connect, files_sql
+from manifests.plans import plan_digest, planned_tables, write_plan
+from manifests.query import FILES, batches, connect, files_sql
 from manifests.schema import schema
 from manifests.tables import DRAW, FEATURES
 from manifests.weights import WeightsFile
@@ -25,7 +25,7 @@ from pipeline.execution.decode_pool import Pair
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import MADE_BY, earlier_rows
 from pipeline.execution.step import Step, Unit
-from pipeline.steps.captions import sidecars, texts_sql
+from pipeline.steps.captions import sidecars, texts_of
 from pipeline.steps.kept_pairs import Row
 from pipeline.steps.worker_loop import Earlier, Rows, WorkerLoop, complete
 from tokenize_shards.samples import captions_of, finite_numbers
@@ -118,13 +118,21 @@ class T5(Step):
         return [estimate(lengths, self.width)]
 
     def _captions(self, tier: str) -> Iterator[tuple[str, pa.Table]]:
-        """Yield (encoded shard, its captions in its order) of a tier."""
-        encoded = sidecars(self.root, "encode", tier)
-        if not encoded:
-            return
+        """Yield (encoded shard, its captions in its order) of a tier; tables of a number hold the same rows."""
+        captioner = self.recipe.tier[tier].caption
+        planned = {path.stem: path for path in planned_tables(self.root, "fetch")}
+        said = {path.stem: path for path in (sidecars(self.root, "caption", captioner) if captioner else ())}
+        for encoded in batches(sidecars(self.root, "encode", tier), FILES):
+            numbers = [path.stem.rpartition("-")[2] for path in encoded]
+            texts = [planned[number] for number in numbers if number in planned]
+            captions = [said[name] for number in numbers if (name := f"{captioner}-{number}") in said]
+            if texts:
+                yield from self._captions_of(encoded, texts_of(texts, captions))
+
+    def _captions_of(self, encoded: Sequence[Path], texts: str) -> Iterator[tuple[str, pa.Table]]:
         query = f"""
             SELECT e.file_index, e.uid, e.draw, t.url, t.text, t.top_caption, t.said
-            FROM {files_sql(encoded)} e JOIN {texts_sql(self.root, self.recipe.tier[tier].caption)} t USING (uid)
+            FROM {files_sql(encoded)} e JOIN {texts} t USING (uid)
             WHERE e.reason IS NULL ORDER BY e.file_index, e.file_row_number"""
         with connect(self.root) as connection:
             rows = (row for batch in connection.execute(query).to_arrow_reader(10_000) for row in batch.to_pylist())

@@ -4,11 +4,11 @@ import pyarrow as pa
 import pytest
 
 from manifests.files import write_table
-from manifests.plans import plan_folder
+from manifests.plans import plan_folder, planned_tables
 from manifests.query import connect
 from manifests.schema import schema
 from manifests.tables import CAPTIONED
-from pipeline.steps.captions import sidecars, texts_sql
+from pipeline.steps.captions import sidecars, texts_of
 from tests.support.records import put_table, uid
 
 
@@ -30,6 +30,10 @@ def root(tmp_path):
     )
     put_table(tmp_path, "caption", "captions/llava-next-00000.parquet", [{"uid": uid(2), **said}], CAPTIONED)
     return tmp_path
+
+
+def texts_sql(root, captioner):
+    return texts_of(planned_tables(root, "fetch"), sidecars(root, "caption", captioner) if captioner else [])
 
 
 def texts(root, captioner):

@@ -8,6 +8,7 @@ import pyarrow as pa
 from manifests.files import read_table, write_table
 from manifests.tables import FEATURES
 from pipeline.execution.in_flight import InFlight
+from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Unit
 from pipeline.steps.pack import PackWorker
 from pipeline.steps.t5 import PLANNED, T5, T5Worker, estimate
@@ -74,3 +75,15 @@ def test_packed_features_are_read_in_the_dtype_of_their_row(tmp_path):
         first, second = (parts[row["uid"]]["t5"] for row in rows)
         assert (first["note"]["dtype"], first["numbers"].tolist()) == ("fp16", [[1.0, -2.5]])
         assert (second["note"]["dtype"], unpack_numbers(second["numbers"]).tolist()) == ("bf16", [[1.0, 99840.0]])
+
+
+def test_captions_are_planned_some_shards_at_a_time(made, monkeypatch):
+    step = T5(recipe_of_run(made), made)
+    whole = list(step._captions("pretrain"))
+    monkeypatch.setattr("pipeline.steps.t5.FILES", 1)
+    assert [(name, table.to_pylist()) for name, table in step._captions("pretrain")] == [
+        (name, table.to_pylist()) for name, table in whole
+    ]
+    assert len(whole) > 1
+    encoded = read_table(made / "codes" / "encoded" / f"{whole[0][0]}.parquet", ["uid", "reason"]).to_pylist()
+    assert whole[0][1]["uid"].to_pylist() == [row["uid"] for row in encoded if row["reason"] is None]
