@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-MAX_LENGTH = 4_096
+MAX_LENGTH = 65_536
 """Characters of a statement that are read; what is longer says nothing."""
 CATEGORIES = (("train-ai", "train-genai", "genai"), ("ai",), ("bots", "tdm", "all"))
 """AIPREF's labels that cover training of a generative model: a line that says y or n decides, else the next one.

@@ -9,6 +9,7 @@ not compressed, and one bit in a box around them can hide them from a reader.
 
 import functools
 import io
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ LABELS = re.compile(rb"(?:c2pa|cawg)\.training-mining")
 NAMES = re.compile(rb"(?:c2pa|cawg)\.(?:" + "|".join(sorted(ENTRIES, key=len, reverse=True)).encode() + rb")")
 USE = re.compile(rb"use[\"':\s\x60-\x7b]{1,6}(notAllowed|constrained|allowed)")
 MAX_SEGMENTS = 100_000
+MAX_LABELS = 10_000
+"""Labels behind which entries are looked for: no manifest has more, and a flood of them would cost seconds."""
 
 Assertion = tuple[str, list[tuple[str, str]]]  # its label, and the entries that it refuses
 
@@ -110,7 +113,7 @@ def _joined(data: bytes) -> bytes:
 
 def _searched(data: bytes) -> Iterator[Assertion]:
     """Yield the assertions whose bytes stand in a file, as CBOR or JSON has them."""
-    for label in LABELS.finditer(data):
+    for label in itertools.islice(LABELS.finditer(data), MAX_LABELS):
         text = data[label.end() : label.end() + REACH]
         names = [*NAMES.finditer(text)]
         ends = [*(name.start() for name in names[1:]), len(text)]

@@ -29,7 +29,8 @@ PARAMETERS = re.compile(r";[^/]*")
 FOREIGN = re.compile(r"[^\x20-\x7e]")
 """What no name of a rule holds: marks that were decoded wrongly, blanks of other scripts."""
 AGENT = {"user-agent", "useragent", "user agent"}
-RULES = {"allow", "disallow", "crawl-delay", *STATEMENTS}
+RULES = {"allow", "disallow", *STATEMENTS}
+"""Lines that end the list of a group's user agents (RFC 9309, 2.2.4: no other line does)."""
 MAX_STATEMENTS = 10_000
 """Statements of preferences that are read of one file: each URL is held against all of them."""
 
@@ -53,10 +54,16 @@ def spelled(path: str) -> str:
         return char if ord(char) in SAFE and char not in MEANT else f"%{match[1].upper()}"
 
     if ODD.search(path):
-        path = "".join(
-            chr(octet) if octet in SAFE else f"%{octet:02X}" for octet in path.encode("utf-8", "surrogateescape")
-        )
+        path = "".join(chr(octet) if octet in SAFE else f"%{octet:02X}" for octet in _octets(path))
     return QUOTED.sub(plain, path) if "%" in path else path
+
+
+def _octets(text: str) -> bytes:
+    """Return the octets of a text that was read with surrogateescape; half a pair, which JSON can name, has three."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def pattern_of(text: str) -> str:
@@ -142,7 +149,7 @@ class RobotsRules:
     def of(cls, text: bytes, names: frozenset[str]) -> "RobotsRules":
         """Read a robots.txt: the groups that name us, or else those for everybody. Whatever is no rule is passed
         over."""
-        found, named = _groups(text[:MAX_BYTES], names)
+        found, named = _groups(text, names)
         mine = found[True] if named else found[False]
         plain: dict[str, tuple[bool, str]] = {}
         wild: dict[str, tuple[bool, str]] = {}
@@ -221,8 +228,8 @@ def _groups(text: bytes, names: frozenset[str]) -> tuple[dict[bool, list[tuple[s
             token = TOKEN.match(value)
             agents.add(token[0].lower() if token else "")
             named = named or bool(agents & names)
-        elif key in RULES:
-            in_rules = True
+        elif key in RULES or key == "crawl-delay":
+            in_rules = in_rules or key in RULES
             everybody = not agents and key in STATEMENTS  # above the first group: no crawler is excepted
             if agents & names or everybody:
                 rules[True].append((key, value))
@@ -232,11 +239,15 @@ def _groups(text: bytes, names: frozenset[str]) -> tuple[dict[bool, list[tuple[s
 
 
 def _lines(text: bytes) -> Iterator[tuple[str, str]]:
-    """Yield (key in lower case, value) of each line that has both."""
-    for line in text_of(text).replace("\r", "\n").split("\n"):
+    """Yield (key in lower case, value) of each line that has both. Of a longer text only a part of the last line may
+    have come: an Allow that was cut could allow more than it does."""
+    lines = text_of(text[:MAX_BYTES]).replace("\r", "\n").split("\n")
+    cut = len(lines) if len(text) >= MAX_BYTES else 0
+    for number, line in enumerate(lines, 1):
         key, colon, value = line.partition("#")[0].partition(":")
-        if colon and len(key) < 40:
-            yield FOREIGN.sub("", key).strip().lower(), value.strip()
+        name = FOREIGN.sub("", key).strip().lower() if colon and len(key) < 40 else ""
+        if name and not (name == "allow" and number == cut):
+            yield name, value.strip()
 
 
 def _seconds(value: str) -> float | None:

@@ -134,7 +134,7 @@ class Sites:
             rules, kept_s = Receipt.of("robots.txt", value), UNSURE_S["robots"]
         elif not page.none_there:
             raise Fault(fault.reason, f"robots.txt: {fault.detail}", fault.is_http)
-        elif self.config.robots_4xx == "refuse" and fault.reason.startswith("http_4"):
+        elif self.config.robots_4xx == "refuse" and fault.reason.startswith("http_"):
             rules = RobotsRules.forbidding_all(f'answered {fault.reason}, and fetch.robots_4xx = "refuse"')
         self.memory.robots.put(origin, rules, kept_s, 500 + getattr(rules, "size", 0))
         return rules
@@ -146,6 +146,8 @@ class Sites:
 
     async def _tdm(self, origin: str) -> TdmRules:
         page = await self.ask(f"{origin}{TDM_PATH}", MAX_TDM_BYTES)
+        if page.fault and page.fault.reason == "incomplete_body":  # what it says is not known
+            raise Fault(page.fault.reason, f"tdmrep.json: {page.fault.detail}", page.fault.is_http)
         rules = TdmRules() if page.fault else await _parsed(TdmRules.of, page.body)
         kept_s = KEPT_S if page.fault is None or page.none_there else UNSURE_S["tdm"]
         self.memory.tdm.put(origin, rules, kept_s, 500 + rules.size)

@@ -1,6 +1,7 @@
 """Fetch one shard: every row asked for, carried over or refused, its picture spooled, its outputs written in the
 planned order."""
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -163,6 +164,9 @@ class FetchWorker:
                 )
                 body = None if self._hit(answer.digests) else answer.body
                 if body and (refused := embedded_refusal(body, self.config.opt_outs)):
+                    if self._hit(shown := self._shown(got, body)):  # a picture that a list names is more than refused
+                        yield replace(got, digests=shown)
+                        continue
                     yield replace(got, reason="opted_out", receipt=refused, detail=f"{refused.rule}: {refused.value}")
                     continue
                 try:
@@ -179,7 +183,7 @@ class FetchWorker:
             _requests(wanted), self.config, self.memory, held=bool(self.named), share=self.share, watch=watch
         )
 
-    def _stored(self, got: Download, body: bytes, as_received: Collection[str]) -> Download:
+    def _stored(self, got: Download, body: bytes, as_received: Collection[str] = ()) -> Download:
         """Let a body through the image gate and hash the picture. Raises ImageFault.
 
         `as_received`: sha256 of pictures that a repair wants back as they were stored, with all that they held.
@@ -191,6 +195,13 @@ class FetchWorker:
             stored = store(body, self.limits)
         digests = replace(got.digests, pdq=pdq_of(stored, body, self.limits))
         return replace(got, stored=replace(stored, picture=None), digests=digests)
+
+    def _shown(self, got: Download, body: bytes) -> Digests:
+        """Return the digests of a picture that refuses, with PDQ where lists of it are to be asked."""
+        if "pdq" in self.named.kinds:
+            with contextlib.suppress(ImageFault):
+                return self._stored(got, body).digests
+        return got.digests
 
     def _theirs(self, unit: Unit, wanted: list[dict[str, Any]], in_flight: InFlight) -> Iterator[Download]:
         """Yield what img2dataset makes of the rows."""

@@ -83,6 +83,13 @@ def test_tdmrep_rules() -> None:
     assert tdm({"tdm-reservation": 1}, "/y") == "location: /, tdm-reservation: 1"  # seen in the wild: no list, no place
 
 
+@pytest.mark.parametrize("half", ["\\ud800", "\\udc41", "\\udfff", "/\\udcff"])
+def test_half_a_pair_in_a_tdmrep_hides_no_rule_and_ends_nothing(half: str) -> None:
+    text = f'[{{"location": "{half}", "tdm-reservation": 1}}, {{"location": "/a", "tdm-reservation": 1}}]'.encode()
+    assert TdmRules.of(text).refusal("/a") == "location: /a, tdm-reservation: 1"
+    assert TdmRules.of(text).refusal("/b") is None
+
+
 @pytest.mark.parametrize(
     "text",
     [

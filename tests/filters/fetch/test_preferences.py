@@ -39,7 +39,8 @@ def opt_out(text: str, path: str, *obeyed: str) -> Receipt | None:
         ("train-ai=n; search=y", True),  # a parameter of that name
         ("", False),
         ("train-ai", False),
-        ("train-ai=n" + " " * 5000, False),
+        ("train-ai=n" + " " * 70_000, False),
+        (", ".join(f"k{n}=y" for n in range(1100)) + ", train-ai=n", True),  # RFC 9651, 3.2: 1,024 members at least
         ("caf\udce9=n", False),
     ],
 )

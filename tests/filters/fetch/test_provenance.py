@@ -103,6 +103,7 @@ def test_a_flipped_bit_anywhere_in_the_boxes_hides_no_refusal() -> None:
 
 
 def test_words_outside_an_assertion_refuse_nothing(without_package: None) -> None:
+    assert c2pa_refusal(b"jumb" + b"cawg.training-miningcawg.ai_training" * 1_000_000) is None
     assert c2pa_refusal(b"jumb cawg.ai_training use notAllowed") is None
     assert c2pa_refusal(b"cawg.training-mining cawg.ai_training\xa1cusejnotAllowed") is None  # no box
     far = b"jumb cawg.training-mining" + bytes(3000) + b"cawg.ai_training\xa1cusejnotAllowed"

@@ -148,6 +148,18 @@ def test_what_stands_beyond_the_cap_is_passed_over() -> None:
     assert refused(text, "/far") is None
 
 
+def test_an_allow_that_is_cut_at_the_cap_allows_nothing() -> None:
+    head, tail = b"User-agent: *\nDisallow: /\n#", b"\nAllow: /"
+    text = head + b"x" * (MAX_BYTES - len(head) - len(tail)) + tail + b"public/\n"
+    assert refused(text, "/a.jpg") == "Disallow: /"
+    assert refused(text[:MAX_BYTES], "/a.jpg") == "Disallow: /"
+
+
+def test_crawl_delay_ends_no_list_of_user_agents() -> None:
+    assert refused(b"User-agent: *\nCrawl-delay: 1\nUser-agent: Foo\nDisallow: /", "/a") == "Disallow: /"
+    assert refused(b"User-agent: *\nAllow: /\nUser-agent: Foo\nDisallow: /", "/a") is None
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-16-be"])
 def test_a_file_with_marks_before_it_is_read(encoding: str) -> None:
     text = "\ufeffUser-agent: *\nDisallow: /x".encode(encoding)

@@ -200,7 +200,9 @@ def test_statements_in_headers_are_obeyed(server: HostileServer) -> None:
     assert [answer.reason for answer in ask(server, *urls, opt_outs=["noai"])] == [None] * 4
 
 
-@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found", "410 Gone"])
+@pytest.mark.parametrize(
+    "status", ["401 Unauthorized", "403 Forbidden", "404 Not Found", "410 Gone", "304 Not Modified"]
+)
 def test_a_robots_txt_that_answers_4xx_forbids_all_where_the_recipe_says_so(server: HostileServer, status: str) -> None:
     server.behaviours["/robots.txt"] = text(HTML, status)
     assert ask(server, "http://a.example/good")[0].body == GOOD
@@ -296,6 +298,15 @@ def test_an_odd_tdmrep_reserves_nothing(server: HostileServer, how: Behaviour) -
 def test_a_tdmrep_is_read_in_whatever_it_was_packed(server: HostileServer, pack: Callable[[bytes], bytes]) -> None:
     server.behaviours["/.well-known/tdmrep.json"] = text(pack(b'[{"location": "/good", "tdm-reservation": 1}]'))
     assert ask(server, "http://a.example/good")[0].reason == "opted_out"
+
+
+def test_a_tdmrep_that_ends_early_is_no_leave(server: HostileServer) -> None:
+    rule = b'[{"location": "/good", "tdm-reservation": 1}]'
+    server.behaviours["/.well-known/tdmrep.json"] = lambda x: x.answer(rule, length=1000)
+    (answer,) = ask(server, "http://a.example/good")
+    assert answer.reason == "incomplete_body"
+    assert answer.detail.startswith("tdmrep.json: ")
+    assert ("a.example", "/good") not in server.requests
 
 
 def test_a_tdmrep_in_a_folder_that_robots_txt_forbids_is_asked_for_and_obeyed(server: HostileServer) -> None:

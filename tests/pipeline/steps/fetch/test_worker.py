@@ -268,6 +268,17 @@ def test_a_picture_that_refuses_training_within_itself_is_not_stored(local):
     assert worker.run(unit, InFlight()).rows_out == 2
 
 
+def test_a_picture_that_refuses_and_that_a_list_of_pdq_names_is_removed(local):
+    worker, unit = local
+    plain = (worker.root.parent / "p" / "0.jpg").read_bytes()
+    picture_file = jpeg_with(standard(refusing("DMI-PROHIBITED")))
+    (worker.root.parent / "p" / "0.jpg").write_bytes(picture_file)
+    named = pdq_of_jpeg(picture_file)
+    assert plain != picture_file
+    record = replace(worker, named=lists_of("pdq", named)).run(unit, InFlight())
+    assert (record.dropped["removed"], "opted_out" in record.dropped) == (1, False)
+
+
 def lists_of(kind, *values, name="hashes.txt", radius=0):
     """Return a list of digests in hex."""
     return DigestLists((Listed(kind, name, pa.array([bytes.fromhex(v) for v in values], COLUMNS[kind].type), radius),))
