@@ -15,7 +15,7 @@ from filters.fetch.config import FetchConfig
 from filters.fetch.digests import digests_of
 from filters.fetch.sites import SiteCache
 from filters.images.decode import ImageLimits, Stored, open_picture
-from filters.images.pdq import pdq
+from filters.images.pdq import pdq, pdq_of_jpeg
 from manifests.files import write_table
 from manifests.schema import COLUMNS, DIGESTS
 from manifests.shards import read_shard
