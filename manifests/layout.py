@@ -9,6 +9,8 @@ PLANNED = ("fetch", "caption", "encode", "t5", "pack")
 """Steps that write who is in which shard to `manifests/plan/STEP/` before they work."""
 DERIVED = ("first",)
 """Steps whose files can be made again from the run's own, and are: they stand in no manifest."""
+FETCH_SETTINGS = "manifests/plan/fetch-settings.json"
+"""Which settings of [fetch] stand behind the digests under which rows were fetched."""
 SCRATCH = ".shuffle"
 """Folder of a run in which rows lie on their way between two groupings: swept when they have come through."""
 SINGLE = ("dedup", "decide")

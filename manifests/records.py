@@ -10,7 +10,7 @@ from typing import Any
 from manifests.aside import ASIDE, parse_group
 from manifests.files import SEAL, FormatError, SealError, finished, json_text, parse_json, parsing, unsealed
 from manifests.journal import STEP, FileRecord, ShardRecord, is_note, parse_record
-from manifests.layout import PLAN, PLANNED, SINGLE, owner
+from manifests.layout import FETCH_SETTINGS, PLAN, PLANNED, SINGLE, owner
 from manifests.lineage import FOLDER
 from manifests.manifest import DIGESTS, Manifest
 from manifests.plans import BEFORE, FRESH, resting_folder
@@ -242,6 +242,9 @@ def _plans(records: Records) -> None:
             records.plans[step] = {name.removesuffix(".parquet") for name in listed}
             for path in [path for path in finished(folder, "*.parquet") if path.name not in listed]:
                 records.find(path, "foreign", "its plan does not name it", step)
+        note = records.root / FETCH_SETTINGS
+        if step == "fetch" and (note.exists() or "made_from" in (entry or {})):  # an older plan has none beside it
+            records.shaped(note, step, lambda said: isinstance(said.get("settings"), dict))
 
 
 def _is_plan(entry: Mapping[str, Any], step: str) -> bool:

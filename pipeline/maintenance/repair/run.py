@@ -6,7 +6,7 @@ from pathlib import Path
 from manifests.checksums import sha256_file
 from manifests.files import read_json
 from manifests.journal import STEP, records_of
-from manifests.layout import PLAN
+from manifests.layout import FETCH_SETTINGS, PLAN
 from manifests.records import Finding, read_records
 from manifests.verify import Report, verify_run
 from manifests.working_copy import working_copy
@@ -104,8 +104,9 @@ def _plans(work: Repair, step: Step, units: dict[str, Unit]) -> None:
     records = records_of(work.copy, step.name)
     wrong = [record.shard for record in records if record.shard not in units or units[record.shard].key != record.key]
     note_step(step)
+    step.prepare(())
     for finding in work.open(step.name):
-        if not (finding.path.startswith(folder) or finding.path == settings):
+        if not (finding.path.startswith(folder) or finding.path in (settings, FETCH_SETTINGS)):
             continue
         if why := _unplanned(work, step.name, wrong, finding.path):
             work.leave([finding.path], why)

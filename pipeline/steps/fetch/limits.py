@@ -13,6 +13,7 @@ from typing import Any
 from filters.images.decode import Stored
 from manifests.files import FormatError, read_field, write_json
 from manifests.journal import Journal
+from manifests.layout import FETCH_SETTINGS
 from manifests.reasons import IMAGE
 from pipeline.steps.fetch.pairs import Attempt
 
@@ -108,4 +109,4 @@ def made_alike(root: Path, own_key: str, settings: Mapping[str, Any]) -> dict[st
 
 
 def _path(root: Path) -> Path:
-    return root / "manifests" / "plan" / "fetch-settings.json"
+    return root / FETCH_SETTINGS

@@ -74,10 +74,9 @@ class Fetch(Step):
 
     def prepare(self, pending: Sequence[Unit]) -> None:
         """Note the settings of now, and where URLs that will be asked for were answered before."""
-        if pending:
-            note_settings(self.root, self.own_key, self.settings())
-            if not DATASETS[self.recipe.input.dataset].local:
-                note_urls(self.root, self.alike(), [unit.name for unit in pending])
+        note_settings(self.root, self.own_key, self.settings())
+        if pending and not DATASETS[self.recipe.input.dataset].local:
+            note_urls(self.root, self.alike(), [unit.name for unit in pending])
 
     def alike(self) -> Collection[str]:
         """Return the digests of settings under which what was fetched holds now, as far as limits say."""
