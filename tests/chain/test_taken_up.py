@@ -74,8 +74,12 @@ def test_a_whole_run_is_whole_and_nothing_runs_again(old, tmp_path):
     assert steps_keys(tmp_path / "run") == steps_keys(old["whole"])
     assert is_whole(tmp_path / "run")
     notes = [f"manifests/plan/{step}/plan.json" for step in ("caption", "encode", "fetch", "pack")]
-    notes.append("manifests/plan/fetch-settings.json")
-    others = [*notes, "manifests/recipe.json", "recipe.toml"]  # what plans are made from is noted; another output.root
+    others = [
+        *notes,
+        "manifests/plan/fetch-settings.json",
+        "manifests/recipe.json",
+        "recipe.toml",
+    ]  # what plans are made from is noted; another output.root
     first = [f"{place}/0000{n}.{kind}" for n in range(6) for place, kind in DERIVED]  # the plan is made of counts
     assert differing(tmp_path / "run", old["whole"]) == sorted([*first, *others])
     for note in notes:
