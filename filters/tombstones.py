@@ -31,13 +31,22 @@ def digests(values: pa.Array) -> pa.Array:
 def named_rows(tombstones: Tombstones, columns: Mapping[str, pa.Array]) -> pa.BooleanArray:
     """Tell of each row whether a tombstone names its uid, its URL, its host or a domain above it, or its place. Never
     null."""
-    hit = pc.is_in(columns["uid"], value_set=tombstones.uids)
+    hit = in_uids(tombstones, columns["uid"])
     hit = pc.or_(hit, _at_places(tombstones, columns["source"], columns["source_row"]))
     urls, hosts = tombstones.values("url"), tombstones.values("host")
     if len(urls):
         hit = pc.or_(hit, in_urls(columns["url"], urls))
     if len(hosts):
         hit = pc.or_(hit, in_hosts(columns["url"], hosts))
+    return pc.fill_null(hit, False)
+
+
+def in_uids(tombstones: Tombstones, uids: pa.Array) -> pa.BooleanArray:
+    """Tell whether a uid, binary(16), was removed, whether or not the run had a row of it then. Never null."""
+    hit = pc.is_in(uids, value_set=tombstones.uids)
+    if len(tombstones.uid_digests):
+        hexes = pa.array([None if uid is None else uid.hex() for uid in uids.to_pylist()], pa.string())
+        hit = pc.or_(hit, _have_digests(hexes, tombstones.uid_digests))
     return pc.fill_null(hit, False)
 
 
@@ -96,8 +105,19 @@ class Wanted:
         values = pa.array(sorted({f"http://{name}/" for name in names}), pa.string())
         return int(pc.sum(in_hosts(values, wanted)).as_py() or 0) if len(wanted) else 0
 
+    def names(self, text: str) -> bool:
+        """Tell whether a text is a removed uid in hex."""
+        return text in self.hexes or (bool(self._uid_digests) and value_digest(text) in self._uid_digests)
+
+    @cached_property
+    def _uid_digests(self) -> frozenset[str]:
+        return frozenset(self.tombstones.uid_digests.to_pylist())
+
     def uids(self, column: pa.Array | pa.ChunkedArray) -> int:
         """Count the values, 16 bytes or 32 hex digits, that are removed uids."""
+        if self._uid_digests:
+            values = column.drop_null().to_pylist()
+            return sum(self.names(value if isinstance(value, str) else value.hex()) for value in values)
         if pa.types.is_string(column.type):
             return int(pc.sum(pc.is_in(column, value_set=pa.array(sorted(self.hexes), pa.string()))).as_py() or 0)
         return int(pc.sum(pc.is_in(column, value_set=self.tombstones.uids.cast(column.type))).as_py() or 0)

@@ -31,7 +31,7 @@ TABLE = pa.schema(
             pa.uint64(),
             metadata={"says": "pHash of the removed picture, where it was fetched; of a phash selector its value"},
         ),
-        pa.field("uid", pa.binary(16), metadata={"says": "uid of the removed row; null where the run had none"}),
+        pa.field("uid", pa.binary(16), metadata={"says": "uid of the removed row; null where no row was named"}),
         *schema("source", "source_row"),
         pa.field("shard", pa.string(), metadata={"says": "shard of pairs in which the row leaves a gap"}),
         pa.field("tiers", pa.list_(pa.string()), metadata={"says": "tiers that the row was in"}),
@@ -77,6 +77,18 @@ class Tombstones:
     def uids(self) -> pa.Array:
         """Return the distinct uids of removed rows, binary(16)."""
         return self.table["uid"].combine_chunks().drop_null().unique()
+
+    @cached_property
+    def uid_digests(self) -> pa.Array:
+        """Return the distinct value_sha256 of removed uids that stand in no tombstone: those of before hold the digest
+        alone where the run had no row of the uid."""
+        named = pa.array([value_digest(uid.hex()) for uid in self._of_uids["uid"].drop_null().to_pylist()], pa.string())
+        values = self._of_uids["value_sha256"].combine_chunks()
+        return values.filter(pc.invert(pc.is_in(values, value_set=named))).drop_null().unique()
+
+    @cached_property
+    def _of_uids(self) -> pa.Table:
+        return self._where(pc.equal(self.table["kind"], "uid"))
 
     @cached_property
     def phashes(self) -> pa.Array:

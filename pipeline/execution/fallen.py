@@ -169,7 +169,11 @@ class _Comparison:
         excluded = f"UNION ALL SELECT uid FROM {files_sql(selected)} WHERE reason = 'removed'" if selected else ""
         # of a tombstone's row the ledger may hold no uid
         removed = f"SELECT uid FROM tombstones {excluded} UNION ALL {self._listed(connection, there)}"
-        connection.register("tombstones", pa.table({"uid": read_tombstones(self.root).uids.cast(pa.binary())}))
+        tombstones = read_tombstones(self.root)
+        connection.register("tombstones", pa.table({"uid": tombstones.uids.cast(pa.binary())}))
+        if len(tombstones.uid_digests):
+            connection.register("digests", pa.table({"digest": tombstones.uid_digests}))
+            removed += " UNION ALL SELECT uid FROM there WHERE sha256(lower(hex(uid))) IN (SELECT digest FROM digests)"
         connection.execute(f"""
             CREATE TEMP TABLE rows AS
             WITH there AS (

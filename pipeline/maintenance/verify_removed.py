@@ -47,8 +47,9 @@ def with_absence(root: Path, report: Report, jobs: int = 0) -> Report:
         if says and path.relative_to(root).as_posix() not in YOURS
     ]
     yours = [name for name in YOURS if (root / name) in paths and says_of[paths.index(root / name)]]
+    uids = len(removed.hexes) + len(removed.tombstones.uid_digests)
     line = (
-        f"removed: {len(removed.hexes):,} uids, {len(paths):,} files searched for them, their URLs and hosts: in"
+        f"removed: {uids:,} uids, {len(paths):,} files searched for them, their URLs and hosts: in"
         f" {len(findings)} of them"
     )
     mentions = [f"{name} names a removed URL or host: it is yours, and stays as it is" for name in yours]
@@ -107,7 +108,7 @@ def _in_tar(path: Path, removed: Wanted) -> Iterator[str]:
     urls: list[str] = []
     with open(path, "rb") as file:
         for name, offset, length in member_places(path):
-            if name.partition(".")[0] in removed.hexes:
+            if removed.names(name.partition(".")[0]):
                 yield f"member {name}"
             if removed.has_urls and name.endswith(".json"):
                 urls += _urls(parse_json(path, os.pread(file.fileno(), length, offset)))
@@ -145,4 +146,4 @@ def _urls_of(data: bytes) -> set[str]:
 
 
 def _hexes(lines: Iterable[bytes], removed: Wanted) -> int:
-    return sum(match.decode() in removed.hexes for line in lines for match in HEX.findall(line.lower()))
+    return sum(removed.names(match.decode()) for line in lines for match in HEX.findall(line.lower()))

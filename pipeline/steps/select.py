@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.exclude import OF_ROWS, Exclusions
-from filters.tombstones import named_rows
+from filters.tombstones import in_uids, named_rows
 from filters.verdicts import RuleSet, first_failure, names_of, reasons_of
 from manifests.files import digest_of, read_table, writing_table
 from manifests.journal import FileRecord, ShardRecord
@@ -366,7 +366,7 @@ def _nulled(columns: Columns, kept: pa.BooleanArray, names: set[str]) -> Columns
 
 def without_removed(columns: Columns, gone: pa.BooleanArray, tombstones: Tombstones) -> Columns:
     """Null what the ledger must not say of removed rows: URL, and the uid that stands in the tombstones."""
-    known = pc.and_(gone, pc.fill_null(pc.is_in(columns["uid"], value_set=tombstones.uids), False))
+    known = pc.and_(gone, in_uids(tombstones, columns["uid"]))
     hidden = {"url": gone, "uid": known}
     return {
         **columns,

@@ -372,6 +372,24 @@ def test_a_row_that_lies_aside_alone_is_found_by_every_selector(run, again, kind
     assert faults(run) == []
 
 
+def test_a_uid_that_was_removed_outside_the_limit_is_neither_asked_for_nor_kept(run, again, web):
+    import pyarrow.parquet as pq
+
+    again(run, "input.limit=4", stages=("filter",))
+    aside = sorted(
+        key for p in (run / ASIDE / "fetch").glob("*-pairs.parquet") for key in pq.read_table(p)["key"].to_pylist()
+    )
+    absent = "ab" * 16
+    done = remove(run, uid=[aside[0], absent])
+    assert (done.rows, done.uids, sorted(done.found.values())) == (0, 1, [0, 1])
+    asked = len(web.hits)
+    again(run, stages=("filter",))
+    assert web.hits[asked:] == []
+    assert holding(run, [bytes.fromhex(aside[0])], []) == {"tombstones.parquet"}
+    assert Manifest.read(run / "manifests" / "filter.json").dropped["removed"] == 1
+    assert faults(run) == []
+
+
 def test_prune_shows_what_lies_aside_and_lets_it_go(tight, again):
     shown = pipeline_here("prune", tight)
     rows = rows_aside(tight)

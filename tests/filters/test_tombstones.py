@@ -5,7 +5,7 @@ import hashlib
 import pyarrow as pa
 import pytest
 
-from filters.tombstones import Wanted, digests, in_hosts, named_rows, url_digests
+from filters.tombstones import Wanted, digests, in_hosts, in_uids, named_rows, url_digests
 from manifests.tombstones import TABLE, Tombstones, value_digest
 from pipeline.maintenance.remove.selectors import selector
 
@@ -136,6 +136,18 @@ def test_a_removed_row_is_known_by_its_uid_and_by_its_place():
         rows=[9, 2, 3, 2],
     )
     assert named_rows(tombstones, columns).to_pylist() == [True, True, False, False]
+
+
+def test_a_uid_of_which_a_tombstone_of_before_holds_the_digest_alone_is_removed():
+    """So they were written where the run had no row of the uid then."""
+    former = tombstones_of(selector("uid", "75" * 16))
+    columns = columns_of([None, "http://a.test/", None], uids=[b"u" * 16, b"v" * 16, None])
+    assert named_rows(former, columns).to_pylist() == [True, False, False]
+    assert in_uids(former, columns["uid"]).to_pylist() == [True, False, False]
+    wanted = Wanted(former)
+    assert (wanted.names("75" * 16), wanted.names("76" * 16)) == (True, False)
+    assert wanted.uids(columns["uid"]) == 1
+    assert wanted.uids(pa.array(["76" * 16, "75" * 16, None, "75" * 16])) == 2
 
 
 def test_nothing_removed_nothing_named():

@@ -133,7 +133,7 @@ def _outcome(
     work: Removal, counts: dict[Selector, int], known: tuple[Selector, ...], rows: list[dict[str, Any]]
 ) -> Outcome:
     """Return what was done; `rows`: the new tombstones."""
-    places = {(row["source"], row["source_row"]) for row in rows if row["uid"]}
+    places = {(row["source"], row["source_row"]) for row in rows if row["source"] is not None}
     return Outcome(
         counts,
         known,

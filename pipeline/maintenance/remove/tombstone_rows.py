@@ -48,7 +48,8 @@ def urls_of(root: Path, uids: Collection[bytes]) -> frozenset[str]:
 def tombstones_of(
     root: Path, steps: Sequence[Step], hits: Mapping[Selector, Collection[bytes]], promote: bool
 ) -> list[Row]:
-    """Return the tombstones of what selectors found: a row per selector and input row, one alone where it found
+    """Return the tombstones of what selectors found: a row per selector and input row, one with the uid alone where the
+    ledgers know no row of it (it lies aside, or may come with later input), one alone where another selector found
     nothing, and one for each URL of pictures that digests name, so that its later rows are not asked for.
 
     `steps` of the run at `root`: some of them keep the places of removed samples empty.
@@ -58,7 +59,8 @@ def tombstones_of(
     tombstones = []
     for selector, uids_hit in hits.items():
         head = {"kind": selector.kind, "value_sha256": selector.digest, "won": False, "promote": promote}
-        rows = [row for uid in sorted(uids_hit) for row in rows_of[uid]]
+        named = {*uids_hit, *([bytes.fromhex(selector.value)] if selector.kind == "uid" else [])}
+        rows = [row for uid in sorted(named) for row in rows_of.get(uid) or [{"uid": uid}]]
         of_picture = {"phash": int(selector.value, 16)} if selector.kind == "phash" else {}
         tombstones += [{**NOBODY, **head, **row, **of_picture} for row in rows or [{}]]
     pictures = {uid for selector, uids_hit in hits.items() if selector.kind in DIGESTS for uid in uids_hit}

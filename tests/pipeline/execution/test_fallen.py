@@ -8,7 +8,7 @@ import pytest
 
 from manifests.aside import ASIDE, UNDER_WAY, groups
 from manifests.schema import schema
-from manifests.tombstones import write_tombstones
+from manifests.tombstones import value_digest, write_tombstones
 from pipeline.execution import fallen as module
 from pipeline.execution.fallen import keep_fallen
 from pipeline.execution.reuse import set_aside
@@ -89,6 +89,16 @@ def test_rows_on_an_exclusion_list_are_let_go_with_a_word(tmp_path):
     plan(tmp_path, [A, B, C])
     entries = [{"uid": A[0], "reason": "removed"}, {"uid": B[0], "reason": "size"}, {"uid": None, "reason": "removed"}]
     put_table(tmp_path, "select", "ledger/select/0.parquet", entries, pa.schema([*schema("uid", "reason")]))
+    said = plan(tmp_path, [C])
+    assert said[0] == "score: 1 rows that were set aside are let go: an exclusion list or a tombstone names them"
+    assert rows(tmp_path) == [B]
+
+
+def test_rows_of_tombstones_that_hold_a_digest_alone_are_let_go(tmp_path):
+    plan(tmp_path, [A, B, C])
+    entries = [{"uid": B[0], "reason": "size"}, {"uid": None, "reason": "removed"}]
+    put_table(tmp_path, "select", "ledger/select/0.parquet", entries, pa.schema([*schema("uid", "reason")]))
+    write_tombstones(tmp_path, [{"kind": "uid", "value_sha256": value_digest(A[0].hex())}])
     said = plan(tmp_path, [C])
     assert said[0] == "score: 1 rows that were set aside are let go: an exclusion list or a tombstone names them"
     assert rows(tmp_path) == [B]

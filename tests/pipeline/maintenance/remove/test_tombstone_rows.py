@@ -118,3 +118,17 @@ def test_a_phash_is_the_selectors_and_not_the_pictures(root):
 def test_two_selectors_of_one_row_leave_a_tombstone_each(root):
     both = {URL: {uid(1)}, Selector("uid", uid(1).hex()): {uid(1)}}
     assert [entry["kind"] for entry in tombstones_of(root, [], both, False)] == ["url", "url", "uid", "uid"]
+
+
+def test_a_uid_that_no_ledger_knows_stands_in_its_tombstone(root):
+    """It lies aside, or comes with later input: its rows are told by it all the same."""
+    absent, aside = Selector("uid", uid(7).hex()), {Selector("uid", uid(8).hex()): {uid(8)}, URL: {uid(1), uid(8)}}
+    (only,) = tombstones_of(root, [], {absent: set()}, False)
+    head = {"kind": "uid", "value_sha256": value_digest(uid(7).hex()), "won": False, "promote": False}
+    assert only == {**NOBODY, **head, "uid": uid(7)}
+    found = tombstones_of(root, [], aside, False)
+    assert sorted((one["kind"], one["uid"], one["source_row"]) for one in found if one["uid"] == uid(8)) == [
+        ("uid", uid(8), None),
+        ("url", uid(8), None),
+    ]
+    assert len(found) == 4
