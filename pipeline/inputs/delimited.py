@@ -1,7 +1,7 @@
 """Read comma- and tab-separated values: learn the layout from a file's head, then read record by record.
 
 A cell in quotes that close as they should (RFC 4180) is one cell, whatever its lines look like; a record that does not
-fit is passed over, and behind a stray quote reading goes on with the next line.
+fit is passed over, one with a NUL in it too, and behind a stray quote reading goes on with the next line.
 """
 
 import csv
@@ -18,6 +18,8 @@ MAX_RECORD = 4 * MAX_LINE
 """Characters held of a record of several lines, OF_LINE more for each: a quote that is never closed takes no more of a
 file. A value may have MAX_LINE characters."""
 OF_LINE = 64
+NUL = "\0"
+"""What a file that was not written to its end holds in place of text; no record has it."""
 BEHIND_BACKSLASH = re.compile(r'\\(["\\])')
 URL = re.compile(r"\s*(?:https?|s3|gs|ftp|data|file):", re.IGNORECASE)
 
@@ -45,8 +47,9 @@ class Layout:
 def sniff(text: str, format_: str, wanted: str) -> Layout:
     """Return the layout of a file by its head; a first record that names `wanted`, or holds no URL, is the header.
 
-    Columns without a header are column_1, column_2 and so on.
+    Columns without a header are column_1, column_2 and so on. NULs count as not there.
     """
+    text = text.replace(NUL, "")
     first = next((line for line in io.StringIO(text, newline="") if line.strip()), "").rstrip("\r\n")
     choices = "\t" if format_ == "tsv" else DELIMITERS
     heads = {delimiter: _first_record(text, delimiter, first) for delimiter in choices}
@@ -93,8 +96,8 @@ class _Lines:
 
 
 def read_records(lines: Iterator[str | None], layout: Layout) -> Iterator[list[str] | None]:
-    """Yield the records behind the header, each of `layout.count` values, and None for one that does not fit or a line
-    that is None (too long); blank lines are no records."""
+    """Yield the records behind the header, each of `layout.count` values, and None for one that does not fit, that has
+    a NUL, or a line that is None (too long); blank lines are no records, and a line of NULs is no header."""
     csv.field_size_limit(MAX_LINE)
     source, delimiter, count = _Lines(lines), layout.delimiter, layout.count
     header = layout.header
@@ -102,6 +105,9 @@ def read_records(lines: Iterator[str | None], layout: Layout) -> Iterator[list[s
         if line is None:
             record = None
         elif not line.strip():
+            continue
+        elif NUL in line and not line.replace(NUL, "").strip():
+            yield None
             continue
         elif '"' not in line:
             values = line.rstrip("\r\n").split(delimiter)
@@ -113,7 +119,7 @@ def read_records(lines: Iterator[str | None], layout: Layout) -> Iterator[list[s
         if header:
             header = False
         else:
-            yield record
+            yield None if record is not None and any(NUL in value for value in record) else record
 
 
 def _fitted(values: list[str], count: int) -> list[str] | None:

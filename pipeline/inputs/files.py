@@ -18,7 +18,7 @@ from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.find import KINDS, find_files, known_digests, literal_folder
 from pipeline.inputs.parquet import located, open_input, read_footer, rows_of_groups
 from pipeline.inputs.tars import LOST, name_in_utf8
-from pipeline.inputs.text_tables import READABLE, coding_of, look, named_format
+from pipeline.inputs.text_tables import READABLE, coding_of, is_text, look, named_format
 from pipeline.recipes.datasets import DATASETS, Dataset
 from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
@@ -338,7 +338,8 @@ def _old_tar(head: bytes) -> bool:
 
 def _is_text(head: bytes) -> bool:
     try:
-        return head[:-3].decode().isprintable() or (b"\n" in head and b"\0" not in head)
+        text = head[:-3].decode()
+        return text.isprintable() or ("\n" in text and is_text(text))
     except UnicodeDecodeError:
         return False
 

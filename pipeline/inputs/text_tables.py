@@ -1,6 +1,7 @@
 """Read tables that are text: a URL a line, comma- or tab-separated values, JSON; packed or not, in flat memory.
 
-A record that cannot be read is a row that says `broken_line`; where a packed file ends early a last row says so.
+A record that cannot be read, one with a NUL among them, is a row that says `broken_line`; where a packed file ends
+early a last row says so.
 """
 
 import bz2
@@ -9,6 +10,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from pipeline.inputs.coerce import MARK
-from pipeline.inputs.delimited import Layout, read_records, sniff
+from pipeline.inputs.delimited import NUL, Layout, read_records, sniff
 from pipeline.inputs.errors import BrokenInput
 from pipeline.inputs.json_array import elements
 from pipeline.inputs.jsonl import MAX_LINE, decoded, filled_lines, from_json, marked_coding
@@ -45,10 +47,13 @@ HEAD = 1 << 20
 """Characters of a file that are looked at to learn its layout."""
 HEAD_BYTES = 4
 """First bytes that say in which coding a text is written."""
+CONTROL = re.compile("[\x01-\x08\x0e-\x19\x1c-\x1f]")
+"""Characters that text has none of, but for NULs and a few that systems end files with."""
 LOOKED_AT = 100
 """Objects whose keys are taken for the columns of a JSON file."""
 UNPACKING = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 """What the unpackers raise for damaged bytes and early ends."""
+ONLY_NULS = "it begins with NUL bytes alone: it was not written to its end, or lost what it held"
 Values = list[str | None]
 
 
@@ -166,13 +171,15 @@ def look(url: str, mapping: Mapping[str, str]) -> TextTable:
         return TextTable(url, "txt", (wanted,))
     format_ = _format(url, head, text)
     if not format_:
-        raise BrokenInput(url, f"no table that can be read; {READABLE}")
+        raise BrokenInput(url, f"no table that can be read; {READABLE}" if text.strip(NUL) else ONLY_NULS)
     if format_ in ("json", "ndjson"):
         return TextTable(url, format_, _keys(url, format_, head, wanted))
     if format_ == "txt":
         return TextTable(url, "txt", (wanted,))
     layout = sniff(text, format_, wanted)
     columns = layout.columns
+    if wanted not in columns and not layout.url and NUL in _first_line(text):
+        raise BrokenInput(url, f"NUL bytes stand where its columns should be named, and {wanted!r} is none of the rest")
     if layout.url and wanted not in columns:
         other = mapping.get("text", "") if len(columns) == 2 else ""
         columns = tuple(wanted if name == layout.url else other or name for name in columns)
@@ -181,8 +188,8 @@ def look(url: str, mapping: Mapping[str, str]) -> TextTable:
 
 def _format(url: str, head: bytes, text: str) -> str:
     """Return a file's format: JSON by its first bytes, the others by name; "" for what is no text."""
-    named, start = named_format(url), text.lstrip()
-    if text.count("\0") > len(text) // 100:
+    named, start = named_format(url), text.replace(NUL, "").lstrip()
+    if not is_text(text):
         return ""
     if start.startswith("[") and named in ("json", "ndjson", ""):
         return "json"
@@ -191,6 +198,18 @@ def _format(url: str, head: bytes, text: str) -> str:
     if named == "txt":
         return "tsv" if "\t" in start.partition("\n")[0].strip() else "txt"
     return named if named in ("csv", "tsv", "ndjson") else ""
+
+
+def is_text(text: str) -> bool:
+    """Tell a text, whose NULs may be those of a damage, from what is none: more than one NUL in a hundred characters,
+    and nothing else or as many others that no text has."""
+    bare = text.replace(NUL, "")
+    has_few = len(text) - len(bare) <= len(text) // 100
+    return has_few or (bool(bare.strip()) and len(CONTROL.findall(bare)) <= len(bare) // 100)
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in io.StringIO(text, newline="") if line.replace(NUL, "").strip()), "")
 
 
 def _keys(url: str, format_: str, head: bytes, wanted: str) -> tuple[str, ...]:
@@ -253,7 +272,7 @@ def _of_lines(file: IO[bytes], count: int) -> Iterator[Values | None]:
         if line is None:
             yield None
         elif url := line.strip():
-            yield [url, *blank]
+            yield None if NUL in url else [url, *blank]
 
 
 def _of_records(table: TextTable, file: IO[bytes], names: Sequence[str]) -> Iterator[Values | None]:

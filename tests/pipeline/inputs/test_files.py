@@ -381,3 +381,10 @@ def test_names_that_chain_nothing_or_are_not_utf8(tmp_path):
     assert [row["url"] for row in selected(recipe("laion-coco", f"{tmp_path}/d::e/*", tmp_path / "r"))] == [
         "http://a.test/1"
     ]
+
+
+def test_a_text_with_nuls_is_text_and_other_control_characters_are_not():
+    assert kind_of(b"image_path,text\n\0\0,a\n") == "text"
+    assert kind_of(b"[\n\0 1]\n...") == "array"
+    assert kind_of(b"ab\n\0\1\2\3\4...") == "?"
+    assert kind_of(b"\0" * 512) == "?"

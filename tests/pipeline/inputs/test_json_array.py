@@ -59,3 +59,20 @@ def test_an_element_that_is_too_long_is_not_held(monkeypatch):
 )
 def test_what_stands_behind_an_array_is_read_or_said(data, expected):
     assert read(data) == expected
+
+
+@pytest.mark.parametrize("block", [1, 1 << 20])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'[1, "a\0b", {"c": \0 2}, 3]', [1, None, None, 3]),
+        (b"[1, \0\0 2 \0, 3]\n[4]", [1, None, 2, None, 3, 4]),
+        (b"\0\0[1]", [None, 1]),
+        (b"[1]\0\0\0", [1, None]),
+        (b"[1\0", [None]),
+    ],
+)
+def test_nuls_cost_the_element_that_has_them_and_no_other(monkeypatch, data, expected, block):
+    """All that stood behind one was lost."""
+    monkeypatch.setattr(module, "BLOCK", block)
+    assert read(data) == expected

@@ -203,3 +203,64 @@ def test_a_file_is_unpacked_by_its_bytes_not_by_its_name(tmp_path):
         assert file.read() == b"packed"
     with pytest.raises(FileNotFoundError), unpacked(str(tmp_path / "none")):
         pass
+
+
+NULS = b"\0" * 4096
+BROKEN = (None, None, "broken_line")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("behind.csv", b"URL,TEXT\nu,a\n" + NULS, [("u", "a", None), BROKEN]),
+        ("between.csv", b"URL,TEXT\nu,a\n" + NULS + b"\nv,b\n", [("u", "a", None), BROKEN, ("v", "b", None)]),
+        ("before.csv", NULS + b"URL,TEXT\nu,a\n", [("u", "a", None)]),
+        ("alone.csv", NULS + b"\n\0\nURL,TEXT\nu,a\n", [BROKEN, BROKEN, ("u", "a", None)]),
+        ("cell.csv", b'URL,TEXT\nu,a\0\n\0v,b\nw,"c\n\0"\nx,"d"\n', [BROKEN, BROKEN, BROKEN, ("x", "d", None)]),
+        ("far.csv", b"URL,TEXT\n" + b"u,a\n" * 999 + b"v,\0b\n", [*[("u", "a", None)] * 999, BROKEN]),
+        ("names.csv", b"UR\0L,TEXT\nu,a\n", [("u", "a", None)]),
+        ("none.csv", b"http://a.test/1,\0a\nhttp://a.test/2,b\n", [BROKEN, ("http://a.test/2", "b", None)]),
+        ("cell.tsv", b'URL\tTEXT\nu\ta\0\nv\t"b\0"\nw\tc\n', [BROKEN, BROKEN, ("w", "c", None)]),
+        ("two.tsv", b"URL\tTEXT\nu\ta\n" + "v\t東\n".encode() + NULS, [("u", "a", None), ("v", "東", None), BROKEN]),
+        ("a.jsonl", b'\0{"URL": "u"}\n{"URL": "v", "TEXT": "b"}\n' + NULS, [BROKEN, ("v", "b", None), BROKEN]),
+        (
+            "a.json",
+            NULS + b'[{"URL": "u", "TEXT": "\0"}, {"URL": "v", "TEXT": "b"}]',
+            [BROKEN, BROKEN, ("v", "b", None)],
+        ),
+        ("wide.csv", "URL,TEXT\nu,a\nv,\0\n".encode("utf-16"), [("u", "a", None), BROKEN]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_nul_costs_its_record_and_no_other_wherever_it_stands(read, name, data, expected):
+    """A file with many of them was lost whole, and further in they were ordinary text."""
+    for pack in ("", ".gz"):
+        assert read(name + pack, packed(data, pack)) == (("URL", "TEXT"), expected)
+
+
+def test_lines_of_urls_with_nuls_are_broken(read):
+    assert read("a.txt", b"u\nv\0\n" + NULS + b"\nw\n")[1] == [
+        ("u", None),
+        (None, "broken_line"),
+        (None, "broken_line"),
+        ("w", None),
+    ]
+
+
+def test_one_column_of_a_csv_with_nuls(read):
+    """It takes whatever is no record for its value."""
+    found = read("a.csv", b"URL\nu,1\nv,\0\n\0\n")
+    assert found == (("URL",), [("u,1", None), (None, "broken_line"), (None, "broken_line")])
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (NULS, "it begins with NUL bytes alone"),
+        (NULS + b"/7.jpg,the rest\nhttp://a.test/8.jpg,b\n", "NUL bytes stand where its columns should be named"),
+        (b"\0\1\2\3" * 99 + b"\n", "no table that can be read"),
+    ],
+)
+def test_a_file_whose_nuls_leave_no_table_is_lost_with_that_word(read, data, cause):
+    with pytest.raises(BrokenInput, match=cause):
+        read("a.csv", data)
