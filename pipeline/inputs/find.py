@@ -21,6 +21,12 @@ from pipeline.recipes.schema import Recipe, RecipeError
 
 LEDGER = "input.json"
 """The list of a run's input files, in its manifests/."""
+SAID_OF_OTHERS = {
+    "parquet": "files in folders are passed over: no ending of a table",
+    "tar": "files are passed over: neither .tar nor .parquet (a packed tar is read once it is unpacked)",
+}
+STATS = "_stats.json"
+"""What img2dataset writes beside each of its tars."""
 HIDDEN = (".", "_")
 """What systems and writers put beside tables begins so: ._p.parquet, _SUCCESS, _temporary/."""
 MAGIC = re.compile(r"[*?\[]")
@@ -31,7 +37,7 @@ KINDS = {"parquet": "a Parquet table", "jsonl": "lines of JSON", "tar": "a tar o
 @dataclass
 class Listing:
     """The files found so far, as paths of one file system; those passed over, text beside files of the data set's own
-    kind, and in folders of tables files of other kinds."""
+    kind, and beside tables and tars files of other kinds; tars in capitals beside their table."""
 
     dataset: Dataset
     known: frozenset[str] = frozenset()
@@ -41,6 +47,7 @@ class Listing:
     barred: list[str] = field(default_factory=list)
     beside: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    capitals: list[str] = field(default_factory=list)
 
     def add_folder(self, filesystem: Any, folder: str) -> None:
         """Add what a folder holds of the data set; text where it has nothing else."""
@@ -53,7 +60,7 @@ class Listing:
         for path in walk(filesystem, folder, self.hidden, self.barred):
             is_hidden = _is_hidden(path.rpartition("/")[2]) and not self._is_known(path)
             if not _ends(path, (*self.dataset.endings, *self.dataset.text_endings)):
-                self.others += [path] if self.dataset.kind == "parquet" and not is_hidden else []
+                self.others += [path] if self.dataset.kind in SAID_OF_OTHERS and not is_hidden else []
             elif is_hidden:
                 self.hidden.append(path)
             else:
@@ -86,8 +93,8 @@ class Listing:
 
 
 def _ends(path: str, endings: tuple[str, ...]) -> bool:
-    """Tell whether a path ends so, in capitals too; of tars only as written, since a table is looked for by it."""
-    return path.endswith(endings) or path.lower().endswith(tuple(one for one in endings if one != ".tar"))
+    """Tell whether a path ends so, in capitals too."""
+    return path.lower().endswith(endings)
 
 
 def _is_hidden(name: str) -> bool:
@@ -186,12 +193,13 @@ def find_files(recipe: Recipe, notes: list[str] | None = None) -> list[str]:
     listing = Listing(dataset, _known_names(recipe.root))
     found = {url for pattern in patterns for url in _matches(pattern, listing)}
     if dataset.kind == "tar":
-        found = {_table_of_tar(url) for url in found if url.endswith(dataset.endings)}
+        found = set(_without_tars_of_tables(found, listing))
     hidden = [path for path in listing.hidden if not listing._is_known(path)]
     said = [
         *_said(hidden, "hidden files and folders are passed over (their names begin with . or _)"),
         *_said(listing.barred, "folders may not be read"),
-        *_said(listing.others, "files in folders are passed over: no ending of a table"),
+        *_said({path for path in listing.others if not path.endswith(STATS)}, SAID_OF_OTHERS.get(dataset.kind, "")),
+        *_said(listing.capitals, "tars are passed over: beside its table a tar is read where its name ends with .tar"),
         *_said(
             listing.beside, f"files are not read, as {dataset.endings[0]} files are beside them; name them to read them"
         ),
@@ -231,8 +239,15 @@ def known_digests(root: Path) -> dict[str, str]:
         return {}
 
 
-def _table_of_tar(url: str) -> str:
-    """Return the table beside a tar, or the tar where there is none."""
-    table = f"{url.rpartition('.')[0]}.parquet"
-    filesystem, path = located(table)
-    return table if filesystem.exists(path) else url
+def _without_tars_of_tables(urls: set[str], listing: Listing) -> Iterator[str]:
+    """Yield of tars and tables each table, and each tar that has none; add what is neither, and tars that a table is
+    beside but does not find, to the listing."""
+    for url in urls:
+        filesystem, path = located(url)
+        if not url.endswith(".parquet") and not _ends(url, (".tar",)):
+            listing.others.append(path)
+        elif url.lower().endswith(".tar") and filesystem.exists(table := f"{path.rpartition('.')[0]}.parquet"):
+            listing.capitals += [] if url.endswith(".tar") else [path]
+            yield str(filesystem.unstrip_protocol(table))
+        else:
+            yield url

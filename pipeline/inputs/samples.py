@@ -37,9 +37,11 @@ class Apart(Exception):
 
 @dataclass
 class Part:
-    """The members that share a name up to the last dot: the ending of the picture, and what stands in the notes."""
+    """The members that share a name up to the last dot: the ending of the picture, the first of several, and what
+    stands in the notes."""
 
     picture: str = ""
+    more: list[str] = field(default_factory=list)
     notes: dict[str, bytes] = field(default_factory=dict)
     endings: list[str] = field(default_factory=list)
 
@@ -95,11 +97,14 @@ def _others(
     infos: Iterator[tarfile.TarInfo], but: Collection[str], seen: set[tuple[str, str]]
 ) -> Iterator[tarfile.TarInfo]:
     """Yield the members of samples whose key is not in `but`, up to the first dot or the last, and what has the name of
-    a member before it."""
+    a member before it, of a picture the name up to the last dot."""
+    pictured: set[str] = set()
     for info in infos:
         key, stem, ending = split_name(info.name)
-        if (key in but or stem in but) and (stem, ending) not in seen:
+        is_picture = ending in PICTURES and info.isreg() and stem in but
+        if (key in but or stem in but) and (stem, ending) not in seen and not (is_picture and stem in pictured):
             seen.add((stem, ending))
+            pictured.update((stem,) if is_picture else ())
         else:
             yield info
 
@@ -139,6 +144,8 @@ def _add(tar: tarfile.TarFile, info: tarfile.TarInfo, part: Part, ending: str) -
     if not info.isreg():
         return 0  # a link or a device holds no bytes
     if ending in PICTURES:
+        if part.picture:
+            part.more.append(ending)
         part.picture = part.picture or ending
     elif ending in NOTES and info.size <= MAX_NOTE:
         part.notes[ending] = content(tar, info)
@@ -179,26 +186,36 @@ def _first(hashes: "array[int]") -> Any:
 
 def _rows(sample: Sample, name: str, mapping: Mapping[str, str]) -> Iterator[Row]:
     """Yield the rows of a sample: one; where pictures bear a text of their own name, one for each of its names; where
-    there is no text at all, one for each picture."""
+    there is no text at all, one for each picture. Behind each stand those of further pictures of its name, which is
+    the first one's: `missing_file`."""
     parts = sample.parts
     own, pictures = parts.get(sample.key, Part()), [stem for stem, part in parts.items() if part.picture]
     if not parts or (not pictures and OF_TAR.fullmatch(sample.key.rpartition("/")[2])):
         return
+    for stem, part, fault in _chosen(sample, own, pictures):
+        yield _row(stem, part, name, mapping, fault)
+        for ending in part.more:
+            yield _row(stem, Part(ending), name, mapping, "missing_file")
+
+
+def _chosen(sample: Sample, own: Part, pictures: list[str]) -> Iterator[tuple[str, Part, str | None]]:
+    """Yield (name, what a row says of it, its fault) of the parts of a sample that are rows."""
+    parts = sample.parts
     if sample.again:
-        yield _row(sample.key, next(iter(parts.values())), name, mapping, "missing_file")
+        yield sample.key, next(iter(parts.values())), "missing_file"
     elif sample.split or any(parts[stem].notes for stem in pictures if stem != sample.key):
-        yield from (_row(stem, part, name, mapping) for stem, part in parts.items())
+        yield from ((stem, part, None) for stem, part in parts.items())
     elif own.picture:
-        yield _row(sample.key, replace(own, notes=_notes(sample)), name, mapping)
+        yield sample.key, replace(own, notes=_notes(sample)), None
     elif not pictures:
         noted = next((stem for stem, part in parts.items() if part.notes), next(iter(parts)))
-        yield _row(noted, parts[noted], name, mapping)
+        yield noted, parts[noted], None
     elif len(pictures) > 1 and (notes := _notes(sample)):
         noted = next(stem for stem, part in parts.items() if part.notes)
-        yield _row(noted, replace(parts[noted], notes=notes), name, mapping, "missing_file")
+        yield noted, replace(parts[noted], notes=notes), "missing_file"
     else:
         for stem in pictures:
-            yield _row(stem, Part(parts[stem].picture, _notes(sample)), name, mapping)
+            yield stem, replace(parts[stem], notes=_notes(sample)), None
 
 
 def _notes(sample: Sample) -> dict[str, bytes]:

@@ -13,8 +13,10 @@ from pipeline.inputs.parquet import located
 _KNOWN = "jpg jpeg jpe jfif png webp gif bmp tif tiff avif heic heif jxl jp2"
 PICTURES = frozenset(_KNOWN.split())
 """Endings of the member that is a sample's picture; what its bytes are is found out when they are read."""
-ADDED = re.compile(r"(^|/)(\._[^/]*$|\.DS_Store$|__MACOSX/)")
-"""What macOS puts beside files: no samples."""
+ADDED = re.compile(r"(^|/)(\._[^/]*|\.DS_Store)$")
+"""What macOS calls the files that it puts beside others, in __MACOSX/ or not."""
+ADDED_MARKS = (b"\0\x05\x16\x07", b"\0\x05\x16\0", b"\0\0\0\1Bud1")
+"""First bytes of those files: AppleDouble, AppleSingle, a Finder's list. Without them a member is as any other."""
 LOST = re.compile("[\ud800-\udfff]")
 """What tarfile writes for a byte of a name that is not UTF-8."""
 TARS_OWN = (b"V", b"D", b"N")
@@ -53,7 +55,7 @@ def entries(tar: tarfile.TarFile, file: Any) -> Iterator[tarfile.TarInfo]:
         try:
             while info := tar.next():
                 vars(tar)["members"].clear()  # it would keep each of them
-                if not info.isdir() and info.type not in TARS_OWN and not ADDED.search(info.name):
+                if not info.isdir() and info.type not in TARS_OWN and not _is_added(info, file):
                     yield info
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             if not (behind := _behind_global(tar, file)):
@@ -63,6 +65,14 @@ def entries(tar: tarfile.TarFile, file: Any) -> Iterator[tarfile.TarInfo]:
         if not behind:
             return
         tar.offset = behind
+
+
+def _is_added(info: tarfile.TarInfo, file: Any) -> bool:
+    """Tell what macOS put beside a file, by its name and its first bytes, from a sample that is only called so."""
+    if not ADDED.search(info.name) or not info.isreg():
+        return False
+    file.seek(info.offset_data)
+    return bytes(file.read(max(map(len, ADDED_MARKS)))).startswith(ADDED_MARKS)
 
 
 def _behind_global(tar: tarfile.TarFile, file: Any) -> int:

@@ -44,7 +44,9 @@ class OwnPictures:
             sources[row["source"]].append(row)
         for source, found in sources.items():
             file = self.files[source]
-            yield from (self._of_tar(file, found) if file.pictures.endswith(".tar") else self._of_folder(file, found))
+            yield from (
+                self._of_tar(file, found) if file.pictures.lower().endswith(".tar") else self._of_folder(file, found)
+            )
 
     def _of_folder(self, file: InputFile, rows: list[Row]) -> Iterator[Answer]:
         filesystem, root = located(file.pictures)

@@ -41,7 +41,10 @@ def beside(tmp_path):
         ([None, ""], ["0.jpg"], [("0.jpg", None)]),
         ([], ["0.jpg"], [("0.jpg", None)]),
         (["0"], [("0.jpg", b"2"), ("1.jpg", b"2")], [("1.jpg", None)]),  # links
-        (["0"], ["__note__.json", "._0.jpg"], []),
+        (["0"], ["__note__.json"], []),
+        (["0"], ["0.jpg", "._0.jpg"], [("._0.jpg", None)]),  # not what macOS writes
+        (["0"], ["0.jpeg", "0.png", "0.txt", "0.webp"], [("0.png", None), ("0.webp", None)]),  # further pictures
+        (["0"], [("0.png", b"2"), "0.jpg"], []),  # a link and the picture
     ],
 )
 def test_what_no_row_of_the_table_names(beside, keys, members, expected):

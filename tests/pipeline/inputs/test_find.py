@@ -177,3 +177,32 @@ def test_a_folder_that_may_not_be_read_is_passed_over_and_said(tree, monkeypatch
     notes = []
     assert found(folder, notes=notes) == ["a.parquet"]
     assert notes == [f"1 folders may not be read, such as {folder}/lost+found/"]
+
+
+def test_what_is_no_tar_beside_tars_is_said_and_a_tar_in_capitals_read(tree):
+    """b.tar.gz, c.tgz and D.TAR were in no row, no loss and no warning."""
+    make, found = tree
+    folder = make("a.tar", "a_stats.json", "b.tar.gz", "c.tgz", "D.TAR", "deep/0.jpg", "._x.tar")
+    hidden = "1 hidden files and folders are passed over (their names begin with . or _), such as"
+    said = "files are passed over: neither .tar nor .parquet (a packed tar is read once it is unpacked), such as"
+    notes = []
+    assert found(folder, "img2dataset", notes) == ["D.TAR", "a.tar"]
+    assert notes == [f"{hidden} {folder}/._x.tar", f"3 {said} {folder}/b.tar.gz"]
+    notes.clear()
+    assert found(f"{folder}/*", "img2dataset", notes) == ["D.TAR", "a.tar"]
+    assert notes == [f"{hidden} {folder}/._x.tar", f"2 {said} {folder}/b.tar.gz"]
+    with pytest.raises(RecipeError, match=r"no file matches .*; 1 files are passed over: neither \.tar"):
+        found(folder / "c.tgz", "img2dataset")
+
+
+def test_a_tar_in_capitals_beside_its_table_is_said(tree):
+    """Its table looks for it by the ending .tar."""
+    make, found = tree
+    folder = make("D.TAR", "D.parquet", "E.PARQUET", "e.tar", "e.parquet")
+    notes = []
+    assert found(folder, "img2dataset", notes) == ["D.parquet", "e.parquet"]
+    assert [note.partition(",")[0] for note in notes] == [
+        "1 files are passed over: neither .tar nor .parquet (a packed tar is read once it is unpacked)",
+        "1 tars are passed over: beside its table a tar is read where its name ends with .tar",
+    ]
+    assert notes[1].endswith(f"such as {folder}/D.TAR")

@@ -238,3 +238,33 @@ def test_the_text_of_a_name_that_is_not_utf8_goes_to_no_other_picture(tmp_path):
             file.addfile(info, io.BytesIO(name[:2].encode()[-2:]))
     found = [(row["key"], row["text"], row["fault"]) for row in rows(tmp_path / "0.tar")]
     assert found == [("n\ufffdE9", "\xe9", "missing_file"), ("n\ufffdE8", "\xe8", None)]
+
+
+def test_further_pictures_of_one_name_have_a_row_each(written):
+    """k.png and k.webp were in no count: the picture of a name is the first one."""
+    members = ("k.jpeg", "k.png", "k.webp", "k.txt", "m.left.gif", "m.left.jpg", "m.right.jpg", "n.1.bmp")
+    expected = [
+        ("t/k.jpeg", "of k.txt", None),
+        ("t/k.png", None, "missing_file"),
+        ("t/k.webp", None, "missing_file"),
+        ("t/m.left.gif", None, None),
+        ("t/m.left.jpg", None, "missing_file"),
+        ("t/m.right.jpg", None, None),
+        ("t/n.1.bmp", None, None),
+    ]
+    assert written(*members) == expected
+    with pytest.raises(Apart):
+        written(*members, "k.bmp")
+    assert written(*members, "k.bmp", by_key=True) == [
+        *expected[:3],
+        ("t/k.bmp", None, "missing_file"),
+        *expected[3:],
+    ]
+
+
+def test_samples_that_are_only_called_as_macos_does_have_rows(written):
+    """They were passed over without a word."""
+    assert written("._real.jpg", "._real.txt", "__MACOSX/q.jpg", "__MACOSX/q.txt") == [
+        ("t/._real.jpg", "of ._real.txt", None),
+        ("t/__MACOSX/q.jpg", "of __MACOSX/q.txt", None),
+    ]

@@ -8,7 +8,7 @@ import pytest
 from manifests.files import FormatError
 from manifests.shards import write_shard
 from pipeline.inputs.tars import BrokenTar, content, entries, opened, pictures, split_name
-from tests.support.tar_files import SAMPLES, cut
+from tests.support.tar_files import SAMPLES, cut, write_members
 
 
 @pytest.fixture
@@ -45,11 +45,21 @@ def test_a_name_is_split_at_its_first_and_last_dot(name, expected):
     assert split_name(name) == expected
 
 
+OF_MACOS = {
+    "._0.jpg": b"\0\x05\x16\x07\0\x02\0\0Mac OS X",
+    "__MACOSX/a/._1.jpg": b"\0\x05\x16\0\0\x02\0\0",
+    "a/.DS_Store": b"\0\0\0\1Bud1\0\0",
+}
+
+
 def test_members_are_files_links_and_devices_and_none_is_held(tmp_path):
-    names = ("0.jpg", "._0.jpg", "a/.DS_Store", "__MACOSX/0.jpg", "_0.jpg", "a/__0.jpg")
+    names = ("0.jpg", *OF_MACOS, "_0.jpg", "a/__0.jpg")
     with tarfile.open(tmp_path / "0.tar", "w") as file:
         for name in names:
-            file.addfile(tarfile.TarInfo(name))
+            info = tarfile.TarInfo(name)
+            data = OF_MACOS.get(name, b"")
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
         for name, kind in (
             ("folder.jpg", tarfile.DIRTYPE),
             ("link.jpg", tarfile.SYMTYPE),
@@ -196,3 +206,14 @@ def test_times_in_a_header_are_no_folder(tmp_path):
     tar, raw = opened(str(tmp_path / "0.tar"))
     with tar, raw:
         assert [info.name for info in entries(tar, raw)] == [long]
+
+
+def test_what_is_only_called_as_macos_does_is_a_member(tmp_path):
+    """Names alone passed over pictures and texts without a word."""
+    names = ["._real.jpg", "._real.txt", "__MACOSX/q.jpg", "a/._", "b/.DS_Store", "._none.jpg"]
+    write_members(tmp_path / "0.tar", *names[:-1], (names[-1], tarfile.SYMTYPE))
+    tar, raw = opened(str(tmp_path / "0.tar"))
+    with tar, raw:
+        assert [info.name for info in entries(tar, raw)] == names
+    found = pictures(str(tmp_path / "0.tar"), ["._real", "__MACOSX/q"], 99)
+    assert list(found) == [("._real", b"of ._real.jpg", ""), ("__MACOSX/q", b"of __MACOSX/q.jpg", "")]

@@ -143,3 +143,9 @@ def test_an_empty_member_and_one_that_is_no_picture(tmp_path):
 def test_digests_are_of_the_files_as_they_lie_there(folder, tmp_path):
     answers = list(own(a=("table", folder)).answers(rows("a", ["a.jpg", "deep/b.jpg", "none.jpg"])))
     assert [answer.digests for answer in answers] == [digests_of(b"a"), digests_of(b"b" * 100), NONE]
+
+
+def test_a_tar_whose_ending_is_in_capitals_is_a_tar(tar):
+    table, capitals = tar[0], tar[1].with_name("00000.TAR")
+    tar[1].rename(capitals)
+    assert answered(own(a=(table, capitals)), rows("a", ["u"] * 2)) == [b"zero", "connection"]
