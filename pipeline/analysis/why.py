@@ -1,5 +1,6 @@
 """Tell one row's story from the run folder: source, values with their origins, every rule's verdict, fate."""
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
@@ -12,12 +13,14 @@ import pyarrow.compute as pc
 from filters.tombstones import Wanted
 from filters.url_forms import ENCODED, PLAIN, place_forms
 from filters.verdicts import evaluate
-from manifests.files import FormatError
+from manifests.aside import ASIDE
+from manifests.files import FormatError, read_table
 from manifests.journal import Journal, records_of
 from manifests.plans import planned_tables
 from manifests.query import connect, files_sql
 from manifests.reasons import WITHOUT_ROW
 from manifests.tombstones import read_tombstones
+from pipeline.execution.redact_aside import PAIRS, files_aside
 from pipeline.execution.step import Runtime
 from pipeline.inputs.beside import NOT_IN_TABLE
 from pipeline.recipes.rules import build_rules
@@ -77,12 +80,31 @@ def find_rows(root: Path, asked: str) -> list[dict[str, Any]]:
                 " uid alone"
             )
         what = "uid" if is_uid else "URL"
+        if count := _aside(root, asked, is_uid):
+            raise NotFound(
+                f"why: no row of the plan of {root} has the {what} {asked!r} now, but what was fetched of {count} uids"
+                f" with it lies in {ASIDE}/fetch: a limit, a list or a rule took them out of the plan, and a run whose"
+                f" plan has them takes them back; pipeline prune {root} shows what lies aside"
+            )
         wanted = "give 32 hex digits, the first 8 or more of them, or a URL of the input"
         raise NotFound(f"why: no row of {root} has the {what} {asked!r}; {wanted}")
     uids = sorted({row["uid"].hex() for row in rows})
     if is_uid and len(uids) > 1:
         raise NotFound(f"why: {len(uids)} uids begin with {asked!r}: {', '.join(uids[:5])}; give more digits")
     return rows
+
+
+def _aside(root: Path, asked: str, is_uid: bool) -> int:
+    """Return how many uids that were set aside begin with these digits, or have this URL in whatever spelling. Damaged
+    tables are passed over: verify names them."""
+    form, uids = place_forms(pa.array([asked], pa.string())).now[0], set[str]()
+    for path in files_aside(root, PAIRS):
+        with contextlib.suppress(OSError, FormatError):
+            table = read_table(path, ["key", "url"]).combine_chunks()
+            forms = place_forms(pa.array(table["url"].to_pylist(), pa.string())).now
+            mine = pc.starts_with(table["key"], asked.lower()) if is_uid else pc.equal(forms, form)
+            uids.update(table["key"].filter(pc.fill_null(mine, False)).to_pylist())
+    return len(uids)
 
 
 def _finals(root: Path) -> list[Path]:

@@ -4,13 +4,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from manifests.aside import ASIDE, Group
+from manifests.checksums import sha256_file
+from manifests.files import write_table
+from manifests.journal import FileRecord
 from manifests.uid import uid_of
 from pipeline.analysis import why
 from pipeline.analysis.why import NotFound, find_rows, spellings, story
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from tests.support.filter_runs import run_filter
+from tests.support.records import put_table
 from tests.support.small_web import write_input, write_recipe
+
+ROW = pa.schema([("uid", pa.binary(16)), ("url", pa.string())])
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +95,23 @@ def test_an_input_that_is_gone_is_said(recipe, tmp_path):
         story(recipe, {**row, "source": "gone.parquet"})
     )
     assert "read again" not in "\n".join(story(recipe, {**row, "reason": "removed"}))
+
+
+def test_a_row_that_lies_aside_alone_is_said_to(tmp_path):
+    uids = [b"u" * 16, b"v" * 16, b"w" * 16]
+    urls = ["http://a.test/1.jpg", "https://A.test:443/x/../1.jpg", None]
+    root, pairs = tmp_path, tmp_path / ASIDE / "fetch" / "0-pairs.parquet"
+    put_table(root, "decide", "ledger/final/0.parquet", [{"uid": b"x" * 16, "url": "http://a.test/2.jpg"}], ROW)
+    write_table(pairs, pa.table({"key": [uid.hex() for uid in uids], "url": pa.array(urls, pa.string())}))
+    file = FileRecord(pairs.name, sha256_file(pairs), pairs.stat().st_size)
+    Group(pairs.parent, "0", "fetch", "alike", 3, pairs.name, (file,)).write()
+    with pytest.raises(NotFound, match=r"URL 'http://a.test/1.jpg' now, but what was fetched of 2 uids .* aside/fetch"):
+        find_rows(root, "http://a.test/1.jpg")
+    with pytest.raises(NotFound, match=f"uid '{'77' * 8}' now, but what was fetched of 1 uids"):
+        find_rows(root, "77" * 8)
+    for absent in ("http://a.test/3.jpg", "78" * 4 + "79"):
+        with pytest.raises(NotFound, match=r"no row of (?!the plan)"):
+            find_rows(root, absent)
 
 
 def test_unknown_rows_and_folders(recipe, tmp_path):
