@@ -2,7 +2,7 @@
 them is damaged."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,21 @@ class Finding:
     def wrong(self) -> bool:
         """Tell whether verify ends with exit code 1 for it."""
         return self.kind not in ("leftover", "unproved", "unfinished")
+
+
+def with_cure(findings: Sequence[Finding]) -> list[Finding]:
+    """Say of what a manifest alone names, where a journal of its stage was changed since, that the stage's next run
+    makes what is wanted of it."""
+    behind = {finding.path: finding.step for finding in findings if finding.kind == "stale" and finding.step}
+    cured = []
+    for finding in findings:
+        by = next((name for name in behind if f"though {name} " in finding.says), "")
+        if finding.kind == "missing" and by:
+            stage = Path(by).stem
+            cure = f"the journal of {behind[by]} was changed since: pipeline run --stage {stage} ends what was begun"
+            finding = replace(finding, says=f"{finding.says}; {cure}")
+        cured.append(finding)
+    return cured
 
 
 @dataclass(frozen=True)

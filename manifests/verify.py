@@ -14,7 +14,7 @@ from manifests.journal import STEP, FileRecord
 from manifests.layout import DERIVED, SCRATCH, owner
 from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import Manifest, read_digests
-from manifests.records import DIGESTS_PATH, Claim, Finding, Records, Stages, read_records, shard_entries
+from manifests.records import DIGESTS_PATH, Claim, Finding, Records, Stages, read_records, shard_entries, with_cure
 from manifests.regular_files import walk
 from manifests.shards import Index, index_path
 from manifests.tombstones import NAME, TOMBSTONES
@@ -82,7 +82,7 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
         records.find(
             ASKED, "stale", "a removal was asked for and is not at its end: pipeline remove RUN goes on with it"
         )
-    return Report(watch.files, watch.done, _in_order(records.findings), tuple(said))
+    return Report(watch.files, watch.done, _in_order(with_cure(records.findings)), tuple(said))
 
 
 def _set_aside(records: Records) -> list[str]:
@@ -110,7 +110,9 @@ def look_over(root: Path, stages: Stages) -> list[Finding]:
         elif claim.file.bytes not in (-1, size):
             records.find(name, "damaged", f"{size:,} bytes, {claim.file.bytes:,} wanted", claim.step, claim.shard)
     found = {
-        finding for finding in records.findings if finding.kind in ("missing", "damaged") and finding.step != "train"
+        finding
+        for finding in with_cure(records.findings)
+        if finding.kind in ("missing", "damaged") and finding.step != "train"
     }
     return sorted(found, key=lambda finding: (finding.path, finding.kind))
 

@@ -15,7 +15,7 @@ from manifests.checksums import Watch
 from manifests.files import write_json
 from manifests.journal import FileRecord
 from manifests.shards import index_path, write_shard
-from manifests.verify import is_run, verify_run
+from manifests.verify import is_run, look_over, verify_run
 from manifests.verify_shards import is_bare, verify_folder
 from pipeline.stages.registry import STAGES
 from tests.support.commands import pipeline_here
@@ -169,6 +169,31 @@ def test_records_that_contradict_one_another(run, tmp_path):
     found = wrong(root)
     assert list(found) == ["manifests/filter.json"]
     assert "other files than the journal of score for 1 shards, such as 00000" in found["manifests/filter.json"].says
+
+
+def test_after_a_kill_between_plans_the_cure_is_said_of_what_the_manifest_alone_names(run, tmp_path):
+    """The journal of select has moved on, and the first shard of the former plan is gone from fetch."""
+    root = shutil.copytree(run, tmp_path / "run")
+    journal = root / "manifests" / "journal"
+    gone = json.loads((journal / "fetch" / "00000.json").read_text())
+    for name in ("manifests/journal/fetch/00000.json", *(file["path"] for file in gone["files"])):
+        (root / name).unlink()
+    cure = "; the journal of select was changed since: pipeline run --stage filter ends what was begun"
+    lost = [finding for finding in verify_run(root, STEPS).findings if finding.kind == "missing"]
+    assert len(lost) > 3
+    assert not any("was changed since" in finding.says for finding in lost)  # lost, and no other plan begun
+    path = sorted((journal / "select").glob("0*.json"))[0]
+    entry = json.loads(path.read_text())
+    del entry["seal"]
+    write_json(path, {**entry, "rows_in": entry["rows_in"] + 1, "dropped": {"size": 1}}, sealed=True)
+    report = verify_run(root, STEPS)
+    told = {finding.path: finding.says for finding in report.findings if finding.kind == "missing"}
+    by_manifest = {name: says for name, says in told.items() if "though manifests/filter.json " in says}
+    assert {"manifests/journal/fetch/00000.json", "pairs/00000.tar"} <= set(by_manifest)
+    assert all(says.endswith(cure) for says in by_manifest.values())
+    (root / "scores" / "00000.parquet").unlink()  # of which a journal speaks: no run of another plan took it
+    (score,) = [finding for finding in look_over(root, STEPS) if finding.path == "scores/00000.parquet"]
+    assert score.says == "not there, though its journal names it"
 
 
 def test_a_stage_made_from_another_parent_is_stale(run, tmp_path):
