@@ -95,26 +95,43 @@ def refusals(root: Path, ledgers: Sequence[Path]) -> dict[str, int]:
 @dataclass(frozen=True)
 class Past:
     """What is known of a row from before: its attempts, the ledger they stand in, whether the last one is among them,
-    and what holds of it where it was made under other limits."""
+    and what holds of it where it was made under other limits. `others`: what was made of it under yet other limits,
+    for where those of this one do not let it stand."""
 
     attempts: tuple[Attempt, ...]
     ledger: Path
     settled: bool = True
     terms: Terms = SAME
+    others: tuple["Past", ...] = ()
+
+    def standing(self, again: Collection[str]) -> "Past | None":
+        """Return the first that may stand under the limits of now; None where the row is to be asked again. What is
+        asked again by the user's own word (`again`) is not looked for under other limits."""
+        if not self.settled or is_among(self.attempts[-1].reason, again):
+            return None
+        if not is_among(self.attempts[-1].reason, self.terms.again):
+            return self
+        following = self.following()
+        return following.standing(again) if following else None
+
+    def following(self) -> "Past | None":
+        """Return what is known under the next limits."""
+        return replace(self.others[0], others=self.others[1:]) if self.others else None
 
 
 def history(root: Path, made_by: Mapping[str, Terms], uids: Collection[bytes]) -> dict[bytes, Past]:
-    """Return uid -> its past, from what was set aside and made in one of these ways: the first that knows it counts."""
-    found = dict[bytes, Past]()
+    """Return uid -> its past, from what was set aside and made in one of these ways: the first that knows it counts,
+    and after it the others."""
+    found = dict[bytes, list[Past]]()
     for key, terms in made_by.items():
-        rest = [uid for uid in uids if uid not in found]
         alike = dict[bytes, Past]()
-        for path, table in earlier_tables(root, "fetch", key, rest):
+        for path, table in earlier_tables(root, "fetch", key, uids):
             for uid, past in pasts(table, path, terms).items():
                 if uid not in alike or len(past.attempts) > len(alike[uid].attempts):
                     alike[uid] = past
-        found |= alike
-    return found
+        for uid, past in alike.items():
+            found.setdefault(uid, []).append(past)
+    return {uid: replace(first, others=tuple(others)) for uid, (first, *others) in found.items()}
 
 
 def pasts(table: pa.Table, path: Path, terms: Terms) -> dict[bytes, Past]:
@@ -137,12 +154,17 @@ def _tar_of(ledger: Path) -> Path:
 def carried(past: Mapping[bytes, Past], again: Collection[str], spool: Spool) -> dict[bytes, Result]:
     """Return the rows that are not asked again: their pictures, or why there is none. A row whose worker died is always
     asked again, and one of which the limits of now say otherwise."""
-    asked = {*again, "worker_died"}
-    settled = {
-        uid: known
-        for uid, known in past.items()
-        if known.settled and not is_among(known.attempts[-1].reason, {*asked, *known.terms.again})
-    }
+    asked, results = {*again, "worker_died"}, dict[bytes, Result]()
+    rest = dict(past)
+    while settled := {uid: known for uid, one in rest.items() if (known := one.standing(asked))}:
+        results |= _carried(settled, asked, spool)
+        following = {uid: known.following() for uid, known in settled.items() if uid not in results}
+        rest = {uid: known for uid, known in following.items() if known}
+    return results
+
+
+def _carried(settled: Mapping[bytes, Past], asked: Collection[str], spool: Spool) -> dict[bytes, Result]:
+    """Return the rows whose picture is there and keeps the limits of now, and those that have none."""
     results = {uid: Result(known.attempts) for uid, known in settled.items() if known.attempts[-1].reason}
     pictures = {uid: known for uid, known in settled.items() if uid not in results}
     for ledger in sorted({known.ledger for known in pictures.values()}):

@@ -22,7 +22,6 @@ from manifests.files import FormatError, read_field, read_schema, read_table, wr
 from manifests.journal import Journal
 from manifests.plans import planned_tables
 from manifests.query import connect, files_sql
-from manifests.reasons import is_among
 from manifests.shards import ShardError
 from pipeline.execution.reuse import stamped
 from pipeline.steps.fetch.attempts import Past, carried, history, pasts
@@ -115,18 +114,14 @@ def answered(
         past |= _of_shard(root, shard, made_by, [uid for uid, _, name in places if name == shard])
     chosen: dict[str, bytes] = {}
     for uid, url, _ in places:
-        if uid in past and _answers(past[uid], again) and (url not in chosen or past[chosen[url]].attempts[-1].reason):
-            chosen[url] = uid
+        known = past[uid].standing(again) if uid in past else None
+        if known and serves_others(known.attempts[-1]) and (url not in chosen or past[chosen[url]].attempts[-1].reason):
+            chosen[url], past[uid] = uid, known
     try:
         results = carried({uid: past[uid] for uid in chosen.values()}, again, spool)
     except (OSError, ShardError):  # a shard that is damaged: verify's business
         return {}
-    return {url: results[uid] for url, uid in chosen.items() if uid in results}
-
-
-def _answers(past: Past, again: Collection[str]) -> bool:
-    last = past.attempts[-1]
-    return past.settled and serves_others(last) and not is_among(last.reason, {*again, *past.terms.again})
+    return {url: results[uid] for url, uid in chosen.items() if uid in results and serves_others(results[uid].last)}
 
 
 def serves_others(last: Attempt) -> bool:

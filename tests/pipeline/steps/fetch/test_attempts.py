@@ -8,7 +8,7 @@ from manifests.shards import write_shard
 from pipeline.execution.reuse import adopt, set_aside
 from pipeline.execution.step import Unit
 from pipeline.steps.fetch.attempts import attempts_table, carried, history, refusals, write_ledger
-from pipeline.steps.fetch.limits import SAME
+from pipeline.steps.fetch.limits import SAME, Terms
 from pipeline.steps.fetch.pairs import METADATA, Attempt, Result, Spool, samples
 from tests.support.records import uid
 
@@ -129,3 +129,20 @@ def test_refusals_are_counted_by_where_they_stood_and_only_the_last_attempts(tmp
     assert len(ledgers) == 2
     assert refusals(tmp_path, ledgers) == {"XMP plus:DataMining": 2, "robots.txt": 1}
     assert refusals(tmp_path, ledgers[1:]) == refusals(tmp_path, []) == {}
+
+
+@pytest.mark.parametrize("order", [("x", "y"), ("y", "x")], ids="".join)
+def test_a_row_that_one_limit_of_before_would_ask_again_is_taken_from_where_another_lets_it_stand(
+    earlier, results, spool, order
+):
+    write_shard(earlier / "pairs" / "00001.tar", samples([dict(row) for row in ROWS], results, spool))
+    ledger = write_ledger(earlier, Unit("00001", {"made_by": "y"}, "", "key"), ROWS, results)
+    files = (FileRecord.of(earlier, earlier / "pairs" / "00001.tar"), ledger)
+    set_aside(earlier, "fetch", [ShardRecord("00001", "key", files, 4, 4)])
+    narrower = Terms(frozenset({"http_404"}), max_bytes=9)  # how many bytes came is not known of these pictures
+    held = {"x": narrower, "y": SAME}
+    past = history(earlier, {key: held[key] for key in order}, [row["uid"] for row in ROWS])
+    assert sorted(carried(past, (), spool)) == [uid(0), uid(1), uid(2)]
+    assert sorted(carried(past, ("http_404",), spool)) == [uid(0), uid(1)]  # the user's word: no older answer is taken
+    past = history(earlier, dict.fromkeys(order, narrower), [row["uid"] for row in ROWS])
+    assert carried(past, (), spool) == {}
