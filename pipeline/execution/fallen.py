@@ -23,6 +23,7 @@ from manifests.query import connect, files_sql
 from manifests.tombstones import read_tombstones
 from pipeline.execution.groups import Parts, put_together
 from pipeline.execution.reuse import DAMAGED, link, stamped
+from pipeline.execution.stand_ins import StandIns, note_stand_ins
 
 MOST_ROWS = 10_000
 """Rows of a group that is put together from several: a unit that takes them back opens few files."""
@@ -30,11 +31,12 @@ MOST_ROWS = 10_000
 
 @dataclass
 class Fallen:
-    """What became of the rows: set aside now, back in a shard, let go (reason -> rows); the groups that were found
-    damaged, and files without a record that went."""
+    """What became of the rows: set aside now, back in a shard, held elsewhere under other settings, let go (reason ->
+    rows); the groups that were found damaged, and files without a record that went."""
 
     rows: int = 0
     back: int = 0
+    twice: int = 0
     let_go: Counter[str] = field(default_factory=Counter)
     damaged: list[str] = field(default_factory=list)
     swept: list[str] = field(default_factory=list)
@@ -46,6 +48,8 @@ class Fallen:
         said += [f"{step}: {rows:,} rows that were set aside are let go: {why}" for why, rows in self.let_go.items()]
         if self.back:
             said.append(f"{step}: {self.back:,} rows that were set aside are back in its shards")
+        if self.twice:
+            said.append(f"{step}: {self.twice:,} rows that were set aside go: the same answers are held elsewhere")
         if self.rows:
             there = groups(root, ASIDE, step)
             rows, size = sum(group.rows for group in there), sum(group.bytes for group in there)
@@ -56,17 +60,20 @@ class Fallen:
         return said
 
 
-def keep_fallen(root: Path, step: str, digest: str, lists: Exclusions | None = None) -> list[str]:
+def keep_fallen(
+    root: Path, step: str, digest: str, lists: Exclusions | None = None, stand_ins: StandIns = lambda _: {}
+) -> list[str]:
     """Set aside what fell out of the step's shards, take out of `aside/STEP/` what is back in one, and drop
     `.earlier/STEP/`; return what to tell the user.
 
     `digest`: the column that holds the digest of what a row was made from; empty where a row is known by its uid.
     `lists`: what they name is let go, though no plan and no ledger holds it: of a fetch by URL and caption, of other
-    steps where no picture of the uid is in the run or aside any more.
+    steps where no picture of the uid is in the run or aside any more. `stand_ins`: how rows were made whose answers
+    stand for those of a way of making, so that no second copy is kept (see stand_ins.py).
     Files come before records and new groups before old ones go, so that a kill loses nothing: the next run settles
     again.
     """
-    work = _Comparison(root, step, digest, lists)
+    work = _Comparison(root, step, digest, lists, stand_ins)
     work.done.damaged += [*work.noted(), *(path.relative_to(root).as_posix() for path in unread(root, ASIDE, step))]
     for path in list(unrecorded(root / ASIDE / step)):
         work.done.swept.append(path.name)
@@ -87,6 +94,7 @@ class _Comparison:
     step: str
     digest: str
     lists: Exclusions | None = None
+    stand_ins: StandIns = lambda _: {}
     done: Fallen = field(default_factory=Fallen)
     whole: dict[Path, bool] = field(default_factory=dict)
 
@@ -111,13 +119,15 @@ class _Comparison:
             return
         with connect(self.root) as connection:
             self._compare(connection, there, self.shards.get(made_by, ()))
-            query = (
-                "SELECT number, count(*), count(*) FILTER (out), count(*) FILTER (removed) FROM rows GROUP BY number"
-            )
-            counts = {number: tuple(some) for number, *some in connection.execute(query).fetchall()}
+            query = """SELECT number, count(*), count(*) FILTER (out), count(*) FILTER (removed),
+                count(*) FILTER (twice) FROM rows GROUP BY number"""
+            found = connection.execute(query).fetchall()
+            counts = {number: tuple(some) for number, *some, _ in found}
+            twice = sum(rows for number, *_, rows in found if there[number].folder.parent.name == ASIDE)
             self.done.let_go.update(self._removed(counts))
             aside = {n: count for n, count in counts.items() if there[n].folder.parent.name == ASIDE}
-            self.done.back += sum(rows - out - removed for rows, out, removed in aside.values())
+            self.done.back += sum(rows - out - removed for rows, out, removed in aside.values()) - twice
+            self.done.twice += twice
             split = [n for n, group in enumerate(there) if not self._stays(group, *counts.get(n, (0, 0, 0)))]
             for parts in self._parts(connection, there, [n for n in split if counts.get(n, (0, 0, 0))[1]]):
                 self._write(parts)
@@ -150,7 +160,8 @@ class _Comparison:
             yield from (self._named(g) for g in groups(self.root, place, self.step) if g.name in marks)
 
     def _compare(self, connection: Any, there: Sequence[Group], now: Sequence[Path]) -> None:
-        """Make the table `rows` (number of the group, uid, removed, out): out where the row is to be kept aside.
+        """Make the table `rows` (number of the group, uid, removed, twice, out): out where the row is to be kept aside,
+        twice where only other settings' rows stand for it.
 
         Of several copies one is kept: of a fetch the one with the most attempts, then the first.
         """
@@ -174,6 +185,7 @@ class _Comparison:
         if len(tombstones.uid_digests):
             connection.register("digests", pa.table({"digest": tombstones.uid_digests}))
             removed += " UNION ALL SELECT uid FROM there WHERE sha256(lower(hex(uid))) IN (SELECT digest FROM digests)"
+        note_stand_ins(connection, self.root, self.step, there, self.shards, self.stand_ins)
         connection.execute(f"""
             CREATE TEMP TABLE rows AS
             WITH there AS (
@@ -185,8 +197,10 @@ class _Comparison:
                 FROM (SELECT * FROM there WHERE settled) ANTI JOIN ({current}) USING (uid, made_from)),
             removed AS (SELECT DISTINCT uid FROM ({removed}) WHERE uid IS NOT NULL)
             SELECT number, uid, coalesce(nth = 1, false) AND r.uid IS NOT NULL AS removed,
-                coalesce(nth = 1, false) AND r.uid IS NULL AS out
-            FROM there LEFT JOIN fallen USING (number, uid) LEFT JOIN removed r USING (uid)""")
+                coalesce(nth = 1, false) AND r.uid IS NULL AND s.uid IS NOT NULL AS twice,
+                coalesce(nth = 1, false) AND r.uid IS NULL AND s.uid IS NULL AS out
+            FROM there LEFT JOIN fallen USING (number, uid) LEFT JOIN removed r USING (uid)
+                LEFT JOIN stood s USING (number, uid)""")
 
     def _listed(self, connection: Any, there: Sequence[Group]) -> str:
         """Return the query for the uids of these groups that the lists name, or of which nothing says any more whether

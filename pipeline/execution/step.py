@@ -1,7 +1,7 @@
 """Say what a step is: units of work planned by the driver, run by workers, each done under a key."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from manifests.journal import STEP, Journal, ShardRecord
 from manifests.weights import WeightsFile
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.redaction import RemovedRows, from_unit
+from pipeline.execution.stand_ins import StandIn
 from pipeline.recipes.schema import Recipe
 
 
@@ -126,6 +127,11 @@ class Step:
         """Return the digests of version, settings and weights under which rows that were set aside may be used: its own
         key, and where rows tell how they were made those of other settings."""
         return {self.own_key}
+
+    def stand_ins(self, made_by: str) -> Mapping[str, StandIn]:
+        """Return the other digests of settings under which rows were made that stand for rows made under this one (see
+        stand_ins.py)."""
+        return {}
 
     def prepare(self, pending: Sequence[Unit]) -> None:
         """Do, in the driver and before any of these units starts, what their workers need beside their plan."""

@@ -311,7 +311,8 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     do_units(step, pending, options, progress)
     step.journal.forget_others(unit.name for unit in units)
     if step.carries and any((step.root / place / step.name).exists() for place in (ASIDE, UNDER_WAY)):
-        _tell(keep_fallen(step.root, step.name, step.made_from, row_exclusions(step.recipe)))
+        lists = row_exclusions(step.recipe)
+        _tell(keep_fallen(step.root, step.name, step.made_from, lists, step.stand_ins))
     note_step(step)
     every = [other for stage in STAGES for other in stage_steps(step.recipe, stage, step.runtime)]
     _tell(step.settle(every))

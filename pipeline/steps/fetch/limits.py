@@ -15,6 +15,7 @@ from manifests.files import FormatError, read_field, write_json
 from manifests.journal import Journal
 from manifests.layout import FETCH_SETTINGS
 from manifests.reasons import IMAGE
+from pipeline.execution.stand_ins import StandIn
 from pipeline.steps.fetch.pairs import Attempt
 
 LIMITS = ("shard_rows", "deadline_s", "max_redirects", "max_bytes", "max_pixels")
@@ -105,7 +106,19 @@ def note_settings(root: Path, own_key: str, settings: Mapping[str, Any]) -> None
 def made_alike(root: Path, own_key: str, settings: Mapping[str, Any]) -> dict[str, Terms]:
     """Return digest of settings -> what holds of the rows that were made under them, those of now first."""
     judged = {key: terms(before, settings) for key, before in known_settings(root).items() if key != own_key}
-    return {own_key: SAME, **{key: found for key, found in sorted(judged.items()) if found is not None}}
+    whole = sorted((found != SAME, key, found) for key, found in judged.items() if found is not None)
+    return {own_key: SAME, **{key: found for _, key, found in whole}}
+
+
+def standing_for(root: Path, made_by: str, more: Mapping[str, Mapping[str, Any]]) -> dict[str, StandIn]:
+    """Return digest of settings -> which rows that were made under them stand for the same answers made under those of
+    `made_by`: what would be taken over from them if the settings of `made_by` came back. `more`: settings that may not
+    be noted yet."""
+    known = {**known_settings(root), **more}
+    if made_by not in known:
+        return {}
+    judged = {key: terms(other, known[made_by]) for key, other in sorted(known.items()) if key != made_by}
+    return {key: StandIn(found.again, found.max_bytes is not None) for key, found in judged.items() if found}
 
 
 def _path(root: Path) -> Path:

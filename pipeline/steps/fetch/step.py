@@ -2,8 +2,9 @@
 does."""
 
 import contextlib
+import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.tombstones import read_tombstones
 from manifests.working_copy import links_in_the_way
 from pipeline.execution.redaction import RemovedRows, need_whole
+from pipeline.execution.stand_ins import StandIn
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import exclusions
@@ -26,7 +28,7 @@ from pipeline.recipes.schema import RecipeError
 from pipeline.steps.fetch.attempts import counted_again, refusals
 from pipeline.steps.fetch.hits import take_out
 from pipeline.steps.fetch.known_urls import note_urls
-from pipeline.steps.fetch.limits import made_alike, note_settings
+from pipeline.steps.fetch.limits import made_alike, note_settings, standing_for
 from pipeline.steps.fetch.local_images import OwnPictures
 from pipeline.steps.fetch.pairs import stats
 from pipeline.steps.fetch.plan import PLANNED, FetchPlan
@@ -81,6 +83,10 @@ class Fetch(Step):
     def alike(self) -> Collection[str]:
         """Return the digests of settings under which what was fetched holds now, as far as limits say."""
         return made_alike(self.root, self.own_key, self.settings())
+
+    def stand_ins(self, made_by: str) -> Mapping[str, StandIn]:
+        """Return the settings under which the same answers serve as those of `made_by`, as far as limits say."""
+        return standing_for(self.root, made_by, {self.own_key: json.loads(json.dumps(self.settings()))})
 
     def facts(self) -> dict[str, Any]:
         """Return `refusals`: signal -> rows that it refused, and `removed_by_list`: list of hashes -> rows whose

@@ -10,8 +10,21 @@ import pytest
 
 from filters.fetch.digests import Digests
 from filters.images.decode import Stored
+from manifests.aside import ASIDE, groups
 from manifests.reasons import IMAGE
-from pipeline.steps.fetch.limits import IN_BODY, LIMITS, SAME, Terms, known_settings, made_alike, note_settings, terms
+from manifests.shards import read_shard
+from pipeline.execution.stand_ins import StandIn
+from pipeline.steps.fetch.limits import (
+    IN_BODY,
+    LIMITS,
+    SAME,
+    Terms,
+    known_settings,
+    made_alike,
+    note_settings,
+    standing_for,
+    terms,
+)
 from pipeline.steps.fetch.pairs import Attempt
 from tests.support.filter_runs import run_filter
 from tests.support.small_web import FETCHED, jpeg, picture, write_recipe
@@ -70,6 +83,31 @@ def test_what_stands_behind_a_digest_is_noted(tmp_path):
     assert made_alike(tmp_path, "c", NOW) == {"c": SAME}
 
 
+def test_settings_stand_for_others_as_far_as_their_answers_would_be_taken_over(tmp_path):
+    note_settings(tmp_path, "now", NOW)
+    for key, value in (("shard_rows", 9), ("deadline_s", 9), ("max_redirects", 11), ("max_bytes", 11), ("robots", 0)):
+        note_settings(tmp_path, key, {**NOW, key: value})
+    assert standing_for(tmp_path, "now", {"max_pixels": {**NOW, "max_pixels": 11}}) == {
+        "shard_rows": StandIn(),
+        "deadline_s": StandIn(frozenset({"timeout", "host_down"})),
+        "max_bytes": StandIn(frozenset({*IMAGE, *IN_BODY}), as_received=True),
+        "max_pixels": StandIn(frozenset({*IMAGE} - {"too_many_pixels"})),
+    }
+    assert standing_for(tmp_path, "unknown", {}) == {}
+
+
+def _tars(folder):
+    return sorted(folder.glob("*.tar"))
+
+
+def _samples(tar):
+    return sum(1 for _ in read_shard(tar))
+
+
+def _stored(tmp_path):
+    return sum(_samples(tar) for tar in _tars(tmp_path / "run" / "pairs"))
+
+
 @pytest.fixture
 def place(tmp_path, web):
     """Return (recipe, run, what was asked for since): a small picture, a large one, a page, one that is not there."""
@@ -105,3 +143,44 @@ def test_a_changed_limit_asks_for_nothing_that_it_leaves_as_it_is(place, before,
     manifest, again = asked(f"fetch.{now}")
     assert again == wanted
     assert manifest.digest == fresh(f"fetch.{now}")
+
+
+def test_a_limit_that_is_put_back_among_changes_of_others_asks_nobody(place):
+    asked, _ = place
+    asked("fetch.max_bytes=50000000", "fetch.shard_rows=2")
+    for rows in (2, 3, 4, 8):
+        assert asked("fetch.max_bytes=60000000", f"fetch.shard_rows={rows}")[1] == []
+        assert asked("fetch.max_bytes=50000000", f"fetch.shard_rows={rows + 10}")[1] == []
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ["shard_rows=2", "shard_rows=3", "shard_rows=4"],
+        ["deadline_s=20", "deadline_s=31", "deadline_s=19"],
+        ["max_bytes=40000000", "max_bytes=30000000", "max_bytes=20000000"],
+        ["max_pixels=90000000", "max_pixels=110000000", "max_pixels=80000000"],
+        ["shard_rows=2", "max_pixels=110000000", "deadline_s=20"],
+    ],
+    ids="-".join,
+)
+def test_a_changed_limit_keeps_no_second_copy_of_what_the_shards_hold(place, tmp_path, sets):
+    asked, _ = place
+    pictures = _stored(asked("fetch.shard_rows=8") and tmp_path)
+    for one in sets:
+        asked(f"fetch.{one}")
+        kept = [path for group in groups(tmp_path / "run", ASIDE, "fetch") for path in _tars(group.folder)]
+        assert sum(_samples(path) for path in kept) == 0
+        assert _stored(tmp_path) == pictures
+    assert asked("fetch.shard_rows=8")[1] == []
+
+
+def test_wider_limits_of_bytes_keep_one_copy_beside_that_of_the_shards_however_often_they_change(place, tmp_path):
+    asked, _ = place
+    counts = []
+    for most in (50, 60, 70, 80):
+        assert asked(f"fetch.max_bytes={most}000000")[1] == [] or most == 50
+        counts.append(sum(_samples(path) for path in _tars(tmp_path / "run" / ASIDE / "fetch")))
+    assert counts == [0, 2, 2, 2]
+    for most in (70, 60, 50):
+        assert asked(f"fetch.max_bytes={most}000000")[1] == []
