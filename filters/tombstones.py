@@ -1,5 +1,6 @@
 """Tell which rows tombstones name, by hashes of what the input says of them."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -39,6 +40,23 @@ def named_rows(tombstones: Tombstones, columns: Mapping[str, pa.Array]) -> pa.Bo
     if len(hosts):
         hit = pc.or_(hit, in_hosts(columns["url"], hosts))
     return pc.fill_null(hit, False)
+
+
+def lists_of(tombstones: Tombstones, columns: Mapping[str, pa.Array], gone: pa.BooleanArray) -> Counter[str]:
+    """Return list of hashes -> those of the `gone` rows whose uid or URL it has named and whose place no tombstone
+    has: of these `Tombstones.by_list` knows nothing."""
+    listed = tombstones.listed.to_pylist()
+    if not listed:
+        return Counter()
+    of_uid = {row["uid"]: row["list"] for row in listed if row["uid"]}
+    of_url = {row["value_sha256"]: row["list"] for row in listed if row["kind"] == "url"}
+    rows = pc.and_(gone, pc.invert(_at_places(tombstones, columns["source"], columns["source_row"])))
+    uids, urls = (columns[name].filter(rows) for name in ("uid", "url"))
+    named = (
+        of_uid.get(uid) or of_url.get(url)
+        for uid, url in zip(uids.to_pylist(), url_digests(urls).to_pylist(), strict=True)
+    )
+    return Counter(name for name in named if name)
 
 
 def in_uids(tombstones: Tombstones, uids: pa.Array) -> pa.BooleanArray:

@@ -46,7 +46,9 @@ TABLE = pa.schema(
         pa.field(
             "list",
             pa.string(),
-            metadata={"says": "list of hashes of [filter] exclude that named the picture when it was fetched"},
+            metadata={
+                "says": "list of hashes of [filter] exclude that named the picture, when it was fetched or aside"
+            },
         ),
     ]
 )
@@ -101,8 +103,17 @@ class Tombstones:
         names."""
         if "list" not in self.table.schema.names:
             return {}
-        names = self.table["list"].drop_null().value_counts().to_pylist()
+        placed = self._where(pc.is_valid(self.table["source_row"]))
+        names = placed["list"].drop_null().value_counts().to_pylist()
         return dict(sorted((entry["values"], entry["counts"]) for entry in names))
+
+    @cached_property
+    def listed(self) -> pa.Table:
+        """Return kind, value_sha256, uid and list of what lists of hashes named without a place in the input: URLs, and
+        rows that lay aside alone."""
+        if "list" not in self.table.schema.names:
+            return TABLE.empty_table()
+        return self._where(pc.and_(pc.is_valid(self.table["list"]), pc.is_null(self.table["source_row"])))
 
     @cached_property
     def places(self) -> pa.Table:

@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.exclude import OF_ROWS, Exclusions
-from filters.tombstones import in_uids, named_rows
+from filters.tombstones import in_uids, lists_of, named_rows
 from filters.verdicts import RuleSet, first_failure, names_of, reasons_of
 from manifests.files import digest_of, read_table, writing_table
 from manifests.journal import FileRecord, ShardRecord
@@ -171,6 +171,8 @@ class SelectWorker:
     batch_rows: int = BATCH_ROWS
     exclusions: Exclusions | None = None
     tombstones: Tombstones | None = None
+    by_list: dict[int, Counter[str]] = field(default_factory=dict)
+    """First row of a batch -> list of hashes -> removed rows that it named elsewhere: no tombstone has their place."""
 
     @cached_property
     def uids(self) -> Uids:
@@ -195,6 +197,7 @@ class SelectWorker:
 
     def _write(self, unit: Unit, path: Path, file: RowGroups, broken: set[int]) -> ShardRecord:
         rows, reasons = 0, Counter[str]()
+        self.by_list.clear()
         with writing_table(path, SELECTED, **ENCODING) as writer:
             for table in self._tables(unit, file, broken):
                 writer.write(table)
@@ -215,7 +218,9 @@ class SelectWorker:
     def _read(self, unit: Unit, file: RowGroups) -> dict[str, Any]:
         names, groups = self._names(file), unit.reads["groups"]
         sha256 = file.digest(range(*groups), names)
-        return {"name": unit.reads["name"], "groups": groups, "columns": names, "sha256": sha256} if sha256 else {}
+        read = {"name": unit.reads["name"], "groups": groups, "columns": names, "sha256": sha256} if sha256 else {}
+        listed = sum(self.by_list.values(), Counter[str]())
+        return {**read, **({"removed_by_list": dict(sorted(listed.items()))} if listed else {})}
 
     def _names(self, file: RowGroups) -> list[str]:
         return [theirs for theirs in dict.fromkeys(self.mapping.values()) if theirs in file.names]
@@ -257,6 +262,8 @@ class SelectWorker:
             first_row += batch.num_rows
 
     def _lost(self, unit: Unit, first_row: int, count: int) -> pa.Table:
+        for row in [row for row in self.by_list if first_row <= row < first_row + count]:
+            del self.by_list[row]
         return conform({**_place(unit, first_row, count), "reason": pa.repeat("broken_row_group", count)})
 
     def _columns(self, batch: pa.RecordBatch) -> Columns:
@@ -279,6 +286,9 @@ class SelectWorker:
             reason = pc.if_else(pc.fill_null(self.exclusions.hits(columns), False), "removed", reason)
         if self.tombstones:
             gone = named_rows(self.tombstones, columns)
+            if len(gone):
+                others = pc.and_(gone, pc.fill_null(pc.not_equal(reason, "removed"), True))
+                self.by_list[columns["source_row"][0].as_py()] = lists_of(self.tombstones, columns, others)
             reason, columns = pc.if_else(gone, "removed", reason), without_removed(columns, gone, self.tombstones)
         if detects(self.rules, self.rules.columns):
             columns = with_language(columns, pc.is_null(reason))

@@ -5,7 +5,7 @@ import hashlib
 import pyarrow as pa
 import pytest
 
-from filters.tombstones import Wanted, digests, in_hosts, in_uids, named_rows, url_digests
+from filters.tombstones import Wanted, digests, in_hosts, in_uids, lists_of, named_rows, url_digests
 from manifests.tombstones import TABLE, Tombstones, value_digest
 from pipeline.maintenance.remove.selectors import selector
 
@@ -148,6 +148,23 @@ def test_a_uid_of_which_a_tombstone_of_before_holds_the_digest_alone_is_removed(
     assert (wanted.names("75" * 16), wanted.names("76" * 16)) == (True, False)
     assert wanted.uids(columns["uid"]) == 1
     assert wanted.uids(pa.array(["76" * 16, "75" * 16, None, "75" * 16])) == 2
+
+
+def test_rows_that_lists_named_elsewhere_are_counted_by_list():
+    """By uid or by URL; a row whose place a tombstone has is counted there."""
+    rows = [
+        {"kind": "md5", "value_sha256": "0" * 64, "uid": b"u" * 16, "list": "a.txt"},
+        {"kind": "url", "value_sha256": value_digest("a.test/1"), "list": "b.txt"},
+        {"kind": "md5", "uid": b"w" * 16, "source": "b.parquet", "source_row": 3, "list": "a.txt"},
+        {"kind": "url", "value_sha256": value_digest("a.test/2")},
+    ]
+    tombstones = Tombstones(pa.Table.from_pylist(rows, schema=TABLE))
+    urls = ["http://a.test/0", "https://A.test/1", "http://a.test/1", "http://a.test/1", "http://a.test/2", None]
+    columns = columns_of(urls, uids=[b"u" * 16, *[b"v" * 16] * 5])
+    gone = pa.array([True, True, False, True, True, True])
+    assert lists_of(tombstones, columns, gone) == {"a.txt": 1, "b.txt": 1}
+    assert tombstones.by_list == {"a.txt": 1}
+    assert lists_of(Tombstones(TABLE.empty_table()), columns, gone) == {}
 
 
 def test_nothing_removed_nothing_named():

@@ -147,9 +147,10 @@ def _tombstones(root: Path, aside: Mapping[bytes, Row], places: list[Row], urls:
     empty: Row = {**dict.fromkeys(TABLE.names), "tiers": [], "packed": [], "packed_bytes": [], "won": False}
     rows = [{**row, "shard": shards.get((row["source"], row["source_row"]))} for row in places]
     placed = {row["uid"] for row in places}
-    rows += [{**hit, "list": None} for uid, hit in sorted(aside.items()) if uid not in placed]
-    digests = {value for value in url_digests(pa.array(sorted(urls), pa.string())).to_pylist() if value}
-    rows += [{"kind": "url", "value_sha256": value} for value in sorted(digests)]
+    rows += [hit for uid, hit in sorted(aside.items()) if uid not in placed]
+    by_url = {row["url"]: row["list"] for row in [*places, *aside.values()] if row["url"] in urls}
+    digests = dict(zip(url_digests(pa.array(by_url, pa.string())).to_pylist(), by_url.values(), strict=True))
+    rows += [{"kind": "url", "value_sha256": value, "list": digests[value]} for value in sorted(filter(None, digests))]
     made = [{**empty, **row, "promote": False} for row in rows]
     return [{name: row[name] for name in TABLE.names} for row in made]
 

@@ -92,7 +92,10 @@ class Fetch(Step):
         """Return `refusals`: signal -> rows that it refused, and `removed_by_list`: list of hashes -> rows whose
         pictures it named; each where there are any."""
         counts = refusals(self.root, [self.root / record.files[-1].path for record in records_of(self.root, self.name)])
-        found = {"refusals": counts, "removed_by_list": read_tombstones(self.root).by_list}
+        listed = Counter(read_tombstones(self.root).by_list)
+        for record in records_of(self.root, "select"):
+            listed.update(record.read.get("removed_by_list", {}))
+        found = {"refusals": counts, "removed_by_list": dict(sorted(listed.items()))}
         return {name: fact for name, fact in found.items() if fact}
 
     def redact(self, record: ShardRecord, removed: RemovedRows) -> ShardRecord:

@@ -245,6 +245,20 @@ def test_a_list_that_comes_later_reaches_what_lies_aside_with_the_next_run(place
     assert is_whole(run)
 
 
+def test_rows_that_a_list_named_aside_are_counted_by_it_when_they_come_back(place, done, tmp_path):
+    """A run with the lists from the start counts the same."""
+    run = tmp_path / "run"
+    listed_run(place, run, "filter.exclude=[]")
+    listed_run(place, run, "filter.exclude=[]", "input.limit=1")
+    few = listed_run(place, run, "input.limit=1")
+    assert sum(few.facts.get("removed_by_list", {}).values()) == few.dropped.get("removed", 0)
+    counts = {"md5.txt": 2, "pdq.txt": 1, "sha1.txt": 1, "source_sha256.csv": 1}
+    back = listed_run(place, run)
+    assert (back.dropped, back.facts["removed_by_list"]) == ({"removed": 5}, counts)
+    assert listed_run(place, run).facts["removed_by_list"] == counts
+    assert is_whole(run)
+
+
 def test_the_other_engine_is_refused_with_such_lists(place, tmp_path):
     with pytest.raises(RecipeError, match="writes pictures to disk before lists of md5"):
         listed_run(place, tmp_path / "run", 'fetch.engine="img2dataset"')
