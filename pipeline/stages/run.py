@@ -286,8 +286,8 @@ def _keep_earlier(step: Step, before: Mapping[str, ShardRecord], pending: Sequen
             f" made anew; instead, pipeline repair {step.root} may prove what is there",
             file=sys.stderr,
         )
-    step.prepare(pending)
     if pending:
+        step.prepare(pending)
         note_places(step.root, step.name, {*step.alike(), *(unit.reads["made_by"] for unit in pending)})
 
 

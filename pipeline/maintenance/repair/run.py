@@ -104,7 +104,6 @@ def _plans(work: Repair, step: Step, units: dict[str, Unit]) -> None:
     records = records_of(work.copy, step.name)
     wrong = [record.shard for record in records if record.shard not in units or units[record.shard].key != record.key]
     note_step(step)
-    step.prepare(())
     for finding in work.open(step.name):
         if not (finding.path.startswith(folder) or finding.path in (settings, FETCH_SETTINGS)):
             continue

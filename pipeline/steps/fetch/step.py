@@ -66,6 +66,7 @@ class Fetch(Step):
 
     def plan(self) -> list[Unit]:
         """Return a unit for each table of `manifests/plan/fetch/`, which follows the select ledger."""
+        note_settings(self.root, self.own_key, self.settings())  # before the plan that verify expects it beside
         plan = FetchPlan(self.recipe, self.root, self.runtime)
         plan.make()
         units = [
@@ -75,9 +76,8 @@ class Fetch(Step):
         return with_retries(self, units)
 
     def prepare(self, pending: Sequence[Unit]) -> None:
-        """Note the settings of now, and where URLs that will be asked for were answered before."""
-        note_settings(self.root, self.own_key, self.settings())
-        if pending and not DATASETS[self.recipe.input.dataset].local:
+        """Note where URLs that will be asked for were answered before."""
+        if not DATASETS[self.recipe.input.dataset].local:
             note_urls(self.root, self.alike(), [unit.name for unit in pending])
 
     def alike(self) -> Collection[str]:
