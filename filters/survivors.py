@@ -1,6 +1,6 @@
-"""Give every row of the facts its verdict, and every cluster of twins one survivor: both decide and whatif do."""
+"""Give every row of the facts its verdict, and say which rows of a cluster of twins lose: decide and whatif do."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -8,18 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.verdicts import NEAR, PASSES, Numbers, RuleSet, Verdicts, flags, marked, reasons_of, verdicts_of
+from filters.verdicts import PASSES, Numbers, RuleSet, Verdicts, flags, marked, reasons_of, verdicts_of
 
 WORTH = ("width", "height", "aesthetic_v1", "aesthetic_v2")
 """Columns that say which member of a cluster is the best, beside its tier and its uid."""
-
-
-@dataclass(frozen=True)
-class Settled:
-    """`rows`: int64, the numbers of the rows as the facts gave them; `verdicts`: theirs, near duplicates settled."""
-
-    rows: Numbers
-    verdicts: Verdicts
 
 
 @dataclass(frozen=True)
@@ -43,33 +35,6 @@ def evaluate_rows(batch: pa.RecordBatch, rules: RuleSet, settled: frozenset[str]
     rival = (code == PASSES) & flags(pc.is_valid(batch["cluster"]))
     candidates = Candidates.of(batch.filter(pa.array(rival)), evaluated.rank[rival])
     return Evaluated(Verdicts(code, evaluated.tiers), np.flatnonzero(rival), candidates)
-
-
-def verdicts(facts: Iterable[pa.RecordBatch], rules: RuleSet, settled: frozenset[str] = frozenset()) -> Settled:
-    """Return the verdict of every row as `evaluate_rows` does, and `near_duplicate` where a better member of its
-    cluster passes.
-
-    Columns of the facts: `row`, the row's number, and those that `evaluate_rows` wants. Beside the batch in hand only
-    numbers are held: 18 bytes a row, 54 more for one that has twins.
-    """
-    rows, codes, tiers, rivals, places = [], [], [], [], []
-    seen = 0
-    for batch in facts:
-        evaluated = evaluate_rows(batch, rules, settled)
-        rows.append(batch["row"].to_numpy())
-        codes.append(evaluated.verdicts.code)
-        tiers.append(evaluated.verdicts.tiers)
-        rivals.append(evaluated.candidates)
-        places.append(evaluated.rivals + seen)
-        seen += batch.num_rows
-    code = _join(codes, np.int16)
-    if rivals:
-        code[_join(places, np.int64)[Candidates.join(rivals).losers()]] = reasons_of(rules).index(NEAR)
-    return Settled(_join(rows, np.int64), Verdicts(code, _join(tiers, np.uint64)))
-
-
-def _join(parts: list[Numbers], kind: Any) -> Numbers:
-    return np.concatenate(parts) if parts else np.empty(0, kind)
 
 
 @dataclass(frozen=True)

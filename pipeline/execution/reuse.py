@@ -1,7 +1,7 @@
 """Carry rows over from shards that another plan left, so that new thresholds fetch nothing and run no model again.
 
 A shard whose plan changed is set aside (hard links below `.earlier/STEP/`) before it is made anew; workers look there,
-and in `aside/STEP/` (see settle.py), for rows made the same way. What is carried over is what would be made again, so
+and in `aside/STEP/` (see fallen.py), for rows made the same way. What is carried over is what would be made again, so
 that the bytes do not depend on it. An index, made once a step, leads a unit to the few groups that hold its rows.
 """
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from filters.survivors import Candidates, evaluate_rows, halves, verdicts
-from filters.verdicts import PASSES, names_of, reasons_of, verdicts_of
+from filters.survivors import Candidates, evaluate_rows, halves
+from filters.verdicts import NEAR, PASSES, Verdicts, names_of, reasons_of, verdicts_of
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.rules import build_rules
 from tests.support.judged_rows import RECIPE, batch_of, uid
@@ -19,11 +19,28 @@ def facts_of(rows: list[dict]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, names=list(full[0]))
 
 
+def verdicts(facts, rules, settled=frozenset()) -> tuple[np.ndarray, Verdicts]:
+    """Return (numbers of the rows, their verdicts with twins settled), as decide puts the two halves together."""
+    evaluated = [(batch, evaluate_rows(batch, rules, settled)) for batch in facts]
+    if not evaluated:
+        return np.empty(0, np.int64), Verdicts(np.empty(0, np.int16), np.empty(0, np.uint64))
+    rivals = []
+    for batch, one in evaluated:
+        full = np.zeros(batch.num_rows, bool)
+        full[one.rivals] = True
+        rivals.append(full)
+    code = np.concatenate([one.verdicts.code for _, one in evaluated])
+    places = np.flatnonzero(np.concatenate(rivals))
+    code[places[Candidates.join([one.candidates for _, one in evaluated]).losers()]] = reasons_of(rules).index(NEAR)
+    rows = np.concatenate([batch["row"].to_numpy() for batch, _ in evaluated])
+    return rows, Verdicts(code, np.concatenate([one.verdicts.tiers for _, one in evaluated]))
+
+
 def told(facts: list[pa.RecordBatch], settled: frozenset[str] = frozenset()) -> dict[int, str | None]:
     rules = build_rules(parse_recipe(RECIPE))
-    result = verdicts(facts, rules, settled)
-    names = names_of(result.verdicts.code, reasons_of(rules)).to_pylist()
-    return dict(zip(result.rows.tolist(), names, strict=True))
+    numbers, result = verdicts(facts, rules, settled)
+    names = names_of(result.code, reasons_of(rules)).to_pylist()
+    return dict(zip(numbers.tolist(), names, strict=True))
 
 
 def test_the_best_that_passes_survives_and_marked_rows_do_not_contend():
@@ -52,8 +69,8 @@ def test_settled_rules_are_known_to_pass():
 def test_no_facts():
     rules = build_rules(parse_recipe(RECIPE))
     for facts in ([], [facts_of([{}]).slice(0, 0)]):
-        result = verdicts(facts, rules)
-        assert (len(result.rows), len(result.verdicts.code), len(result.verdicts.tiers)) == (0, 0, 0)
+        numbers, result = verdicts(facts, rules)
+        assert (len(numbers), len(result.code), len(result.tiers)) == (0, 0, 0)
 
 
 def test_many_rows_in_any_batches_agree_with_verdicts_and_with_one_survivor_a_cluster():
@@ -61,11 +78,11 @@ def test_many_rows_in_any_batches_agree_with_verdicts_and_with_one_survivor_a_cl
     batch = batch.append_column("row", pa.array(np.arange(300) * 7)).append_column("mark", pa.nulls(300, pa.string()))
     rules = build_rules(parse_recipe(RECIPE))
     whole, parts = (verdicts(facts, rules) for facts in ([batch], [batch.slice(n, 70) for n in range(0, 300, 70)]))
-    assert whole.rows.tolist() == parts.rows.tolist() == list(range(0, 2100, 7))
-    assert (whole.verdicts.code == parts.verdicts.code).all()
+    assert whole[0].tolist() == parts[0].tolist() == list(range(0, 2100, 7))
+    assert (whole[1].code == parts[1].code).all()
     alone = verdicts_of(rules, batch)
-    assert (whole.verdicts.tiers == alone.tiers).all()
-    passing, kept = alone.code == PASSES, whole.verdicts.code == PASSES
+    assert (whole[1].tiers == alone.tiers).all()
+    passing, kept = alone.code == PASSES, whole[1].code == PASSES
     clusters = np.array(batch["cluster"].to_pylist(), object)
     assert sorted(clusters[kept]) == sorted(set(clusters[passing]))  # each cluster with a row that passes has one
 

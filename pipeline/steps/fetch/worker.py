@@ -19,6 +19,7 @@ from filters.fetch.digests import Digests
 from filters.fetch.embedded import embedded_refusal
 from filters.fetch.img2dataset import download
 from filters.fetch.messages import Answer, Download, Request
+from filters.fetch.optout import Receipt
 from filters.fetch.url import identity
 from filters.images.decode import ImageFault, ImageLimits, Stored, inspect, store
 from filters.images.pdq import pdq_of, pdq_of_jpeg
@@ -163,14 +164,14 @@ class FetchWorker:
                     digests=answer.digests,
                 )
                 body = None if self._hit(answer.digests) else answer.body
-                if body and (refused := embedded_refusal(body, self.config.opt_outs)):
-                    if self._hit(shown := self._shown(got, body)):  # a picture that a list names is more than refused
-                        yield replace(got, digests=shown)
-                        continue
-                    yield replace(got, reason="opted_out", receipt=refused, detail=f"{refused.rule}: {refused.value}")
-                    continue
+                refused = embedded_refusal(body, self.config.opt_outs) if body else None
                 try:
-                    yield got if body is None else self._stored(got, body, unit.reads.get("as_received", ()))
+                    if body is None:
+                        yield got
+                    elif refused:
+                        yield self._refused(got, body, refused)
+                    else:
+                        yield self._stored(got, body, unit.reads.get("as_received", ()))
                 except ImageFault as fault:
                     yield replace(got, reason=fault.reason, detail=fault.detail)
 
@@ -196,12 +197,15 @@ class FetchWorker:
         digests = replace(got.digests, pdq=pdq_of(stored, body, self.limits))
         return replace(got, stored=replace(stored, picture=None), digests=digests)
 
-    def _shown(self, got: Download, body: bytes) -> Digests:
-        """Return the digests of a picture that refuses, with PDQ where lists of it are to be asked."""
+    def _refused(self, got: Download, body: bytes, receipt: Receipt) -> Download:
+        """Return what becomes of a picture that refuses training within itself: of one that a list of PDQ names, its
+        digests, since it is to be removed."""
         if "pdq" in self.named.kinds:
             with contextlib.suppress(ImageFault):
-                return self._stored(got, body).digests
-        return got.digests
+                digests = self._stored(got, body).digests
+                if self._hit(digests):
+                    return replace(got, digests=digests)
+        return replace(got, reason="opted_out", receipt=receipt, detail=f"{receipt.rule}: {receipt.value}")
 
     def _theirs(self, unit: Unit, wanted: list[dict[str, Any]], in_flight: InFlight) -> Iterator[Download]:
         """Yield what img2dataset makes of the rows."""
