@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from filters.fetch.optout import LATER
 from manifests.files import FormatError, parsing
-from pipeline.recipes.schema import Recipe, RecipeError, TierSection
+from pipeline.recipes.schema import ExcludeFile, Recipe, RecipeError, TierSection
 
 A_TIER = """[tier.pretrain]
 size = 256
@@ -31,6 +31,8 @@ BEFORE = {
 """Keys of [fetch] that every recipe holds that a run has resolved."""
 MOST_SHOWN = 200
 """Characters of a wrong value that a message repeats."""
+KINDS: dict[Any, type[BaseModel]] = {"ExcludeFile": ExcludeFile}
+"""Tables that stand where a value of another kind may stand too, by the name that pydantic has for them in a place."""
 BUNDLED = ("demo", "demo_artworks", "laion_coco")
 
 
@@ -82,7 +84,9 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        faults = sorted(error.errors()[:5], key=lambda fault: fault["loc"] == ("tier",))  # whose example ends the text
+        faults = sorted(
+            _nearest(error.errors())[:5], key=lambda fault: fault["loc"] == ("tier",)
+        )  # its example is last
         raise RecipeError("recipe: " + "; ".join(_explain(data, fault) for fault in faults)) from error
     from pipeline.recipes.checks import check_models, check_rules  # the catalogues are needed only here
 
@@ -150,8 +154,20 @@ def check_numbers(data: Mapping[str, Any]) -> None:
             raise RecipeError(f"recipe: {place}: got a number of {value.bit_length()} bits, wanted at most {LARGEST}")
 
 
+def _nearest(faults: Sequence[Any]) -> list[Any]:
+    """Return the faults of a recipe; of a value that may be several kinds of thing, those of the kind that it comes
+    nearest to: pydantic names what it lacks of each."""
+    deepest: dict[Any, int] = {}
+    for fault in faults:
+        if set(fault["loc"]) & KINDS.keys():
+            deepest[fault["loc"][:2]] = max(deepest.get(fault["loc"][:2], 0), len(fault["loc"]))
+    return [fault for fault in faults if len(fault["loc"]) >= deepest.get(fault["loc"][:2], 0)]
+
+
 def _explain(data: Mapping[str, Any], fault: Any) -> str:
     """Say what was got, wanted and known for one pydantic error."""
+    kind = next((KINDS[part] for part in fault["loc"] if part in KINDS), None)
+    fault = {**fault, "loc": tuple(part for part in fault["loc"] if part not in KINDS and "[" not in str(part))}
     where = ".".join(str(part) for part in fault["loc"])
     if where == "tier" and fault["type"] in ("missing", "too_short"):
         return NO_TIER
@@ -160,7 +176,7 @@ def _explain(data: Mapping[str, Any], fault: Any) -> str:
         got = "" if fault["type"] == "missing" or of_table else f" (got {_short(fault.get('input'))})"
         return f"{where}: {fault['msg']}{got}"
     *sections, _ = fault["loc"]
-    model = next((found for end in range(len(sections), 0, -1) if (found := _section(sections[:end]))), Recipe)
+    model = kind or next((found for end in range(len(sections), 0, -1) if (found := _section(sections[:end]))), Recipe)
     table = ".".join(map(str, sections))
     return (
         f"unknown key {where!r}; known keys of {f'[{table}]' if table else 'the recipe'}:"

@@ -268,3 +268,24 @@ def test_what_is_set_over_a_recipe_resolved_before_the_later_words_holds(
     for words in (["noai"], ["noai", "content-signal", "aipref", "xmp", "c2pa"]):
         values["fetch"]["opt_outs"] = words
         assert parse_recipe(set_over(values, [setting])).fetch.opt_outs == obeyed
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ('[{file="x.csv",kind="sha9"}]', "filter.exclude.0.kind: Input should be 'uid', 'url', 'host', "),
+        ('{file="x.csv",kind="sha9"}', "filter.exclude.kind: Input should be 'uid', 'url', 'host', "),
+        (
+            '["a.txt", {file="x.csv",knd="url"}]',
+            "unknown key 'filter.exclude.1.knd'; known keys of [filter.exclude.1]: file, kind, radius",
+        ),
+        ('[{kind="url"}]', "filter.exclude.0.file: Field required"),
+    ],
+)
+def test_a_wrong_list_is_told_of_as_the_list_that_it_is(value: str, says: str) -> None:
+    data: dict[str, object] = {"input": {"dataset": "laion-coco", "files": ["x"]}, "tier": {"a": {"size": 256}}}
+    with pytest.raises(RecipeError) as raised:
+        parse_recipe(set_over(data, [f"filter.exclude={value}"]))
+    assert says in str(raised.value)
+    assert "union" not in str(raised.value)
+    assert "valid string" not in str(raised.value)
