@@ -30,6 +30,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from processes import tree
+
 HERE = Path(__file__).resolve().parent
 SCRATCH = (".tmp-duckdb", ".shuffle")
 """Folders of a run that only hold what is spilled or on its way."""
@@ -119,13 +121,13 @@ class Bench:
         while Path(f"/proc/{pid}/stat").exists() and " Z " not in _stat(pid):
             size = sum(size for name in SCRATCH for size, _ in _files(self.root / name, scratch=True).values())
             peaks["spilled"] = max(peaks["spilled"], size)
-            largest = max((_resident(one) for one in _tree(pid)), default=0.0)
+            largest = max((_resident(one) for one in tree(pid)), default=0.0)
             if largest > self.options.most_gib * 1024:
                 peaks["stopped"] = f"stopped: a process of more than {self.options.most_gib} GiB"
             if time.time() - start > self.options.most_s:
                 peaks["stopped"] = f"stopped after {self.options.most_s:.0f} s"
             if peaks["stopped"]:
-                for one in reversed(_tree(pid)):
+                for one in reversed(tree(pid)):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(one, signal.SIGKILL)
                 return
@@ -272,14 +274,6 @@ def _stat(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return " Z "
-
-
-def _tree(pid: int) -> list[int]:
-    try:
-        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    return [pid, *(below for child in children for below in _tree(child))]
 
 
 def _resident(pid: int) -> float:

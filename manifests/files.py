@@ -307,6 +307,14 @@ def read_schema(path: Path) -> pa.Schema:
     return schema if schema.metadata is not None else schema.with_metadata({})
 
 
+def has_columns(path: Path, *names: str) -> bool:
+    """Tell whether a Parquet file has these columns: not one that is missing or damaged."""
+    try:
+        return {*names} <= {*read_schema(path).names}
+    except (OSError, FormatError):
+        return False
+
+
 def _columns(path: Path, file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
     if columns and (missing := sorted({*columns} - {*file.schema_arrow.names}, key=columns.index)):
         raise FormatError(f"{path}: has no column {missing[0]}")

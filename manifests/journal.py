@@ -107,12 +107,17 @@ def total_dropped(records: Iterable[ShardRecord]) -> dict[str, int]:
     return dict(sorted(((reason, n) for reason, n in total.items() if n), key=lambda item: (-item[1], item[0])))
 
 
-def kept_by_kind(records: Iterable[ShardRecord]) -> dict[str, int]:
-    """Add up rows_out of the shards of each kind, by name: the shards of a tier or captioner are called KIND-NUMBER."""
-    counts: Counter[str] = Counter()
+def by_kind(records: Iterable[ShardRecord]) -> dict[str, list[ShardRecord]]:
+    """Return the records of the shards of each kind, in order: those of a tier or captioner are called KIND-NUMBER."""
+    found: dict[str, list[ShardRecord]] = {}
     for record in records:
-        counts[record.shard.rpartition("-")[0]] += record.rows_out
-    return dict(sorted(counts.items()))
+        found.setdefault(record.shard.rpartition("-")[0], []).append(record)
+    return found
+
+
+def kept_by_kind(records: Iterable[ShardRecord]) -> dict[str, int]:
+    """Add up rows_out of the shards of each kind, by name."""
+    return {kind: sum(record.rows_out for record in found) for kind, found in sorted(by_kind(records).items())}
 
 
 class Journal:

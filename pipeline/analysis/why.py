@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 from filters.tombstones import Wanted
 from filters.url_forms import ENCODED, PLAIN, place_forms
 from filters.verdicts import evaluate
-from manifests.aside import ASIDE
+from manifests.aside import ASIDE, PAIRS
 from manifests.files import FormatError, read_table
 from manifests.journal import Journal, records_of
 from manifests.plans import planned_tables
 from manifests.query import connect, files_sql
 from manifests.reasons import WITHOUT_ROW
 from manifests.tombstones import read_tombstones
-from pipeline.execution.redact_aside import PAIRS, files_aside
+from pipeline.execution.redact_aside import files_aside
 from pipeline.execution.step import Runtime
 from pipeline.inputs.beside import NOT_IN_TABLE
 from pipeline.recipes.rules import build_rules

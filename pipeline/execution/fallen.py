@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from filters.exclude import Exclusions
 from manifests.aside import ASIDE, UNDER_WAY, Group, groups, unread, unrecorded
-from manifests.files import FormatError, read_schema, read_table
+from manifests.files import FormatError, has_columns, read_table
 from manifests.journal import records_of
 from manifests.query import connect, files_sql
 from manifests.tombstones import read_tombstones
@@ -213,27 +213,21 @@ class _Comparison:
             return "SELECT uid FROM listed"
         shards = [self.root / file.path for record in records_of(self.root, "fetch") for file in record.files]
         pairs = [path for path in shards if path.suffix == ".parquet" and path.parent.name == "pairs"]
-        pairs += [
-            path
-            for place in (ASIDE, UNDER_WAY)
-            for group in groups(self.root, place, "fetch")
-            for path in _pairs(group)
-        ]
-        pairs = [path for path in pairs if _has_footer(path)]
+        pairs += [group.pairs for place in (ASIDE, UNDER_WAY) for group in groups(self.root, place, "fetch")]
+        pairs = [path for path in pairs if has_columns(path, "key")]
         known = f"SELECT unhex(key) AS uid FROM {files_sql(pairs)}" if pairs else "SELECT NULL::BLOB AS uid"
         rows = files_sql([group.folder / group.table for group in there])
         return f"SELECT uid FROM (SELECT DISTINCT uid FROM {rows}) ANTI JOIN ({known}) USING (uid)"
 
     def _named_in(self, group: Group, lists: Exclusions) -> Iterator[bytes]:
         """Yield the uids of a fetch's group that a list names; a damaged table names none, and is never used."""
-        for path in _pairs(group):
-            try:
-                table = read_table(path, ["key", "url", "caption"]).combine_chunks()
-            except (OSError, FormatError):
-                continue
-            uid = pa.array([bytes.fromhex(key) for key in table["key"].to_pylist()], pa.binary(16))
-            url, text = (pa.array(table[name].to_pylist(), pa.string()) for name in ("url", "caption"))
-            yield from uid.filter(lists.hits({"uid": uid, "url": url, "text": text})).to_pylist()
+        try:
+            table = read_table(group.pairs, ["key", "url", "caption"]).combine_chunks()
+        except (OSError, FormatError):
+            return
+        uid = pa.array([bytes.fromhex(key) for key in table["key"].to_pylist()], pa.binary(16))
+        url, text = (pa.array(table[name].to_pylist(), pa.string()) for name in ("url", "caption"))
+        yield from uid.filter(lists.hits({"uid": uid, "url": url, "text": text})).to_pylist()
 
     def _removed(self, counts: dict[int, tuple[int, ...]]) -> dict[str, int]:
         rows = sum(removed for _, _, removed in counts.values())
@@ -284,15 +278,3 @@ class _Comparison:
     def _write(self, parts: Parts) -> None:
         put_together(self.root / ASIDE / self.step, parts)
         self.done.rows += sum(len(uids) for group, uids in parts if group.folder.parent.name == UNDER_WAY)
-
-
-def _pairs(group: Group) -> list[Path]:
-    """Return the tables of a fetch's group that say URL and caption."""
-    return [group.folder / file.path for file in group.files if file.path.endswith("-pairs.parquet")]
-
-
-def _has_footer(path: Path) -> bool:
-    try:
-        return "key" in read_schema(path).names
-    except (OSError, FormatError):
-        return False

@@ -13,7 +13,7 @@ from pipeline.execution.groups import put_together
 from pipeline.execution.redaction import RemovedRows, holds
 from pipeline.execution.reuse import INDEX
 
-PAIRS, SCORES = "-pairs.parquet", "-scores.parquet"
+SCORES = "-scores.parquet"
 """Ends of the tables that say URL and sha256, and pHash, of rows that were set aside."""
 
 

@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from manifests.aside import ASIDE, Group, groups
-from manifests.files import FormatError, read_schema
+from manifests.files import FormatError, has_columns
 from manifests.journal import records_of
 from manifests.query import files_sql
-
-PAIRS = "-pairs.parquet"
-"""End of the name of the table of a fetch's group that says of each row the sha256 of its picture."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +35,16 @@ def note_stand_ins(
     `shards`: how rows were made -> ledgers of the shards. A table that cannot be read stands for nothing.
     """
     connection.execute("CREATE TEMP TABLE stood (number UBIGINT, uid BLOB)")
-    own = [_pairs_of(group) for group in there]
+    own = [group.pairs for group in there]
     found = by(there[0].made_by)
-    if not found or not all(_says(path, "sha256") for path in own):
+    if not found or not all(has_columns(path, "sha256") for path in own):
         return
-    aside = [group for group in groups(root, ASIDE, step) if group.made_by in found and _has_sizes(group)]
+    aside = [group for group in groups(root, ASIDE, step) if group.made_by in found and _is_there(group)]
     for made_by, stand_in in found.items():
         tables = _of_shards(root, step, shards.get(made_by, ()))
-        tables += [(group.folder / group.table, _pairs_of(group)) for group in aside if group.made_by == made_by]
+        tables += [(group.folder / group.table, group.pairs) for group in aside if group.made_by == made_by]
         needed = "source_sha256" if stand_in.as_received else "sha256"
-        if tables := [(ledger, pairs) for ledger, pairs in tables if _says(ledger, "last") and _says(pairs, needed)]:
+        if tables := [one for one in tables if has_columns(one[0], "last") and has_columns(one[1], needed)]:
             try:
                 connection.execute(_query(there, own, tables, stand_in))
             except FormatError:  # a table whose footer is whole and whose pages are not: what uses it names it
@@ -89,18 +86,6 @@ def _of_shards(root: Path, step: str, ledgers: Sequence[Path]) -> list[tuple[Pat
     return found
 
 
-def _pairs_of(group: Group) -> Path:
-    return group.folder / f"{group.name}{PAIRS}"
-
-
-def _says(path: Path, column: str) -> bool:
-    try:
-        return column in read_schema(path).names
-    except (OSError, FormatError):
-        return False
-
-
-def _has_sizes(group: Group) -> bool:
+def _is_there(group: Group) -> bool:
     """Tell whether a group's files are there, of their recorded sizes."""
-    paths = [(group.folder / file.path, file.bytes) for file in group.files]
-    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+    return all(file.is_whole(group.folder) for file in group.files)

@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 
 from filters.survivors import halves
 from filters.verdicts import NEAR, reasons_of
-from manifests.checksums import sha256_file
 from manifests.files import digest_of, read_table, write_bytes, write_json
 from manifests.journal import ShardRecord, records_of, upstream
 from manifests.schema import DIGESTS
-from manifests.tombstones import TOMBSTONES
+from manifests.tombstones import tombstones_sha256
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.shuffle import Derived, here, sweep_scratch
 from pipeline.execution.step import Do, Step, Unit
@@ -99,8 +98,8 @@ class Decide(Step):
 
     def _scratch(self, unit: Unit) -> Path:
         """Return the scratch folder: empty, or what an attempt at the same work left."""
-        scratch, tombstones = scratch_of(self.root), self.root / TOMBSTONES
-        stamp = digest_of([unit.key, sha256_file(tombstones) if tombstones.exists() else ""]).encode()
+        scratch = scratch_of(self.root)
+        stamp = digest_of([unit.key, tombstones_sha256(self.root)]).encode()
         if not (scratch / STAMP).is_file() or (scratch / STAMP).read_bytes() != stamp:
             shutil.rmtree(scratch, ignore_errors=True)
             write_bytes(scratch / STAMP, stamp)

@@ -17,12 +17,13 @@ from manifests.schema import schema
 from manifests.tables import CLUSTERS, MARKS, MATCHES
 from manifests.tombstones import read_tombstones
 from pipeline.execution.in_flight import InFlight
-from pipeline.execution.shuffle import here
+from pipeline.execution.shuffle import here, sweep_scratch
 from pipeline.execution.step import Do, Step, Unit
 from pipeline.recipes.lists import dedup_key
 from pipeline.steps.frequent import frequent_hashes
 from pipeline.steps.labels import binary
-from pipeline.steps.near import Near, Part, drop_near
+from pipeline.steps.near import Near, Part
+from pipeline.steps.near_legs import INTO
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 HELD_ROWS = 1_000_000
@@ -86,7 +87,7 @@ class Dedup(Step):
                 write_table(path, one.empty_table())  # a table without rows has one row group, as it had before
         report = self.root / "dedup" / "top_hashes.json"
         write_json(report, {"hashes": marker.top})
-        drop_near(self.root)
+        sweep_scratch(self.root, INTO)
         files = tuple(FileRecord.of(self.root, path) for path in (*paths, report))
         return ShardRecord("00000", unit.key, files, rows, rows)
 

@@ -21,6 +21,7 @@ from pipeline.execution.step import Unit
 from pipeline.recipes.rules import build_rules, origins
 from pipeline.steps.facts import KEYS, FetchShard, ShardFacts, Values, facts_of, final_values
 from pipeline.steps.labels import Labels, binary, mark_names
+from pipeline.steps.sharding import runs
 
 DECIDE = "decide"
 NOT_EVALUATED = -2
@@ -143,15 +144,7 @@ def read_arrow(path: Path) -> pa.Table:
 
 def units_of(shards: Iterable[FetchShard], rows: int, key: str) -> list[Unit]:
     """Return units of as many shards, at least one, as hold at most `rows` rows together."""
-    runs: list[list[FetchShard]] = []
-    held = 0
-    for shard in shards:
-        if not runs or held + shard.rows > rows:
-            runs.append([])
-            held = 0
-        runs[-1].append(shard)
-        held += shard.rows
-    return [_unit(number, run, key) for number, run in enumerate(runs)]
+    return [_unit(number, run, key) for number, run in enumerate(runs(shards, lambda shard: shard.rows, rows))]
 
 
 def _unit(number: int, run: list[FetchShard], key: str) -> Unit:

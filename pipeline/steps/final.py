@@ -292,7 +292,7 @@ class Final(Derived):
         wanted = [*(name for value in self.values for name in (value, f"{value}_origin")), *DIGESTS]
         wanted += ["fault", "step", "shard"]
         if not fates.shards:
-            kinds = {**{name: COLUMNS[name].type for name in (*self.values, *DIGESTS)}}
+            kinds = {name: COLUMNS[name].type for name in (*self.values, *DIGESTS)}
             return pa.table({name: pa.nulls(0, kinds.get(name, pa.string())) for name in [*wanted, "cluster"]})
         ends = accumulate((len(facts.uids) for facts in fates.shards), initial=0)
         taken = np.concatenate([rows + end for rows, end in zip(fates.taken, ends, strict=False)])

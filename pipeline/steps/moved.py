@@ -6,7 +6,7 @@ some tables at a time, and a shard reads its slice of the few files that come of
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.files import FormatError, digest_of, open_table, read_table, write_bytes, write_table
-from manifests.journal import ShardRecord, records_of
+from manifests.journal import ShardRecord, by_kind, records_of
 from manifests.layout import SCRATCH
 from manifests.tables import ENCODED, FEATURES
 from manifests.uid import uid_hash
 from pipeline.execution.shuffle import Leg, Piece, Slices, sweep_scratch
 from pipeline.execution.step import Do, Unit
+from pipeline.steps.sharding import runs
 
 INTO = "pack"
 ENDS = pa.schema(
@@ -96,14 +97,12 @@ class Moved(Leg):
     def plan(self) -> list[Unit]:
         """Return a unit for some of a tier's tables, in order: UNIT_BYTES of them, more where that were MOST_UNITS."""
         to = digest_of([self.ends["shard"].to_pylist(), self.ends["key"].to_pylist()])
-        of_tier: dict[str, list[ShardRecord]] = {}
-        for record in records_of(self.root, self.source):
-            of_tier.setdefault(record.shard.rpartition("-")[0], []).append(record)
+        of_tier = by_kind(records_of(self.root, self.source))
         units = []
         for tier in self.ends["tier"].unique().to_pylist():
             records = of_tier.get(tier, [])
-            size = max(UNIT_BYTES, sum(record.files[0].bytes for record in records) // MOST_UNITS)
-            for number, some in enumerate(runs(records, size)):
+            size = max(UNIT_BYTES, sum(map(_bytes, records)) // MOST_UNITS)
+            for number, some in enumerate(runs(records, _bytes, size)):
                 files = [record.files[0].path for record in some]
                 rows = sum(record.rows_in for record in some)
                 reads = {"parts": self.ends.num_rows, "tier": tier, "files": files, "rows": rows}
@@ -176,19 +175,8 @@ def _end(root: Path, unit: Unit, seed: int) -> dict[str, Any]:
     return {**row, "first": uid_hash(first, seed), "last": uid_hash(last, seed), "last_uid": last}
 
 
-def runs(records: Iterable[ShardRecord], most: int) -> Iterator[list[ShardRecord]]:
-    """Yield records in runs whose first files have `most` bytes and less; one that is larger stands alone."""
-    some: list[ShardRecord] = []
-    held = 0
-    for record in records:
-        size = record.files[0].bytes
-        if some and held + size > most:
-            yield some
-            some, held = [], 0
-        some.append(record)
-        held += size
-    if some:
-        yield some
+def _bytes(record: ShardRecord) -> int:
+    return record.files[0].bytes
 
 
 def keys_of(folder: Path) -> dict[str, str]:

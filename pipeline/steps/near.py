@@ -119,8 +119,3 @@ def _in_order(root: Path, parts: int) -> Iterator[Part]:
         order = np.lexsort((low, high))
         uids, clusters = (np.stack(pair, axis=1)[order] for pair in ((high, low), (first, second)))
         yield Part(uids, hashes[order], clusters, bars[order] > 0)
-
-
-def drop_near(root: Path) -> None:
-    """Drop the slices: their rows stand in dedup's tables."""
-    shutil.rmtree(root / SCRATCH / INTO, ignore_errors=True)

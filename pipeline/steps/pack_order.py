@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from manifests.files import digest_of
-from manifests.journal import ShardRecord, records_of, upstream
+from manifests.journal import ShardRecord, by_kind, records_of, upstream
 from manifests.plans import plan_digest, planned_tables, standing_plan
 from manifests.query import batches, connect, files_sql
 from manifests.tables import PACKED
@@ -79,10 +79,7 @@ class PackOrder(Leg):
     @cached_property
     def encoded(self) -> dict[str, list[ShardRecord]]:
         """Return tier -> the records of its encoded shards."""
-        found: dict[str, list[ShardRecord]] = {}
-        for record in records_of(self.root, "encode"):
-            found.setdefault(record.shard.rpartition("-")[0], []).append(record)
-        return found
+        return by_kind(records_of(self.root, "encode"))
 
     @cached_property
     def ranges(self) -> int:

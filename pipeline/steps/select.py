@@ -1,6 +1,5 @@
 """filter / select: read the input row group by row group, give every row a uid, drop what metadata alone can drop."""
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.exclude import OF_ROWS, Exclusions
+from filters.language import with_language
 from filters.tombstones import in_uids, lists_of, named_rows
 from filters.verdicts import RuleSet, first_failure, names_of, reasons_of
 from manifests.files import digest_of, read_table, writing_table
@@ -286,8 +286,8 @@ class SelectWorker:
             reason = pc.if_else(pc.fill_null(self.exclusions.hits(columns), False), "removed", reason)
         if self.tombstones:
             gone = named_rows(self.tombstones, columns)
-            if len(gone):
-                others = pc.and_(gone, pc.fill_null(pc.not_equal(reason, "removed"), True))
+            others = pc.and_(gone, pc.fill_null(pc.not_equal(reason, "removed"), True))
+            if pc.any(others).as_py():
                 self.by_list[columns["source_row"][0].as_py()] = lists_of(self.tombstones, columns, others)
             reason, columns = pc.if_else(gone, "removed", reason), without_removed(columns, gone, self.tombstones)
         if detects(self.rules, self.rules.columns):
@@ -390,21 +390,3 @@ def conform(columns: Columns) -> pa.Table:
     return pa.table(
         [columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in SELECTED], schema=SELECTED
     )
-
-
-def with_language(columns: Columns, wanted: pa.BooleanArray) -> Columns:
-    """Add language and language_score of the text for the wanted rows; what the input says of a language stands."""
-    from filters.language import detect
-
-    rows = len(wanted)
-    given = [columns[name] if name in columns else pa.nulls(rows, COLUMNS[name].type) for name in DETECTED]
-    text = columns["text"] if "text" in columns else pa.nulls(rows, pa.string())
-    unknown = pc.and_(wanted, pc.is_null(given[0]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        codes, scores = detect(pc.if_else(unknown, text, pa.scalar(None, pa.string())).to_pylist())
-    found = pa.array(codes, pa.string()), pa.array(scores, pa.float32(), from_pandas=True)
-    return {
-        **columns,
-        **{name: pc.coalesce(mine, theirs) for name, mine, theirs in zip(DETECTED, given, found, strict=True)},
-    }

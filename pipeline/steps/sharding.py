@@ -1,7 +1,8 @@
 """Cut streams of rows into shards, and read a range of one."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +10,26 @@ import pyarrow.compute as pc
 
 from manifests.files import open_table
 
+Item = TypeVar("Item")
+
 
 def without_gaps(table: pa.Table) -> pa.Table:
     """Drop the rows that only keep the place of removed ones."""
     return table.filter(pc.invert(table["gone"])) if pc.any(table["gone"]).as_py() else table
+
+
+def runs(items: Iterable[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+    """Yield items in runs, in order, whose sizes add up to at most `most`; one that is larger stands alone."""
+    some: list[Item] = []
+    held = 0
+    for item in items:
+        if some and held + size(item) > most:
+            yield some
+            some, held = [], 0
+        some.append(item)
+        held += size(item)
+    if some:
+        yield some
 
 
 def read_range(path: Path, column: str, first: int, last: int, columns: list[str] | None = None) -> pa.Table:

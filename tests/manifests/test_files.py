@@ -11,6 +11,7 @@ from manifests.files import (
     FormatError,
     canonical_json,
     digest_of,
+    has_columns,
     json_text,
     out_of_room,
     read_json,
@@ -123,3 +124,13 @@ def test_indented_json_refuses_what_is_no_number():
     for value in ({"a": [float("nan")]}, {"a": {"b": [float("inf"), {}]}}):
         with pytest.raises(ValueError, match="Out of range"):
             json_text(value)
+
+
+def test_a_table_that_cannot_be_read_has_no_columns(tmp_path):
+    path = tmp_path / "a.parquet"
+    assert not has_columns(path)
+    write_table(path, pa.table({"a": [1], "b": [2]}))
+    assert has_columns(path, "a", "b")
+    assert not has_columns(path, "a", "c")
+    path.write_bytes(path.read_bytes()[:-9])
+    assert not has_columns(path, "a")

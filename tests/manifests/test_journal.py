@@ -14,6 +14,7 @@ from manifests.journal import (
     FileRecord,
     Journal,
     ShardRecord,
+    by_kind,
     conserve,
     is_note,
     kept_by_kind,
@@ -191,3 +192,12 @@ def test_what_is_remembered_is_bounded(tmp_path, monkeypatch):
         aged(journal.folder / f"{number:05d}.json")
     assert [record.shard for record in records_of(tmp_path, "select")] == [f"{number:05d}" for number in range(5)]
     assert len(_REMEMBERED) <= 2
+
+
+def test_records_by_the_kind_of_their_shards():
+    records = [ShardRecord(name, "k", (), rows, rows) for name, rows in (("b-00", 3), ("a-x-00", 1), ("b-01", 4))]
+    assert {kind: [one.shard for one in own] for kind, own in by_kind(records).items()} == {
+        "b": ["b-00", "b-01"],
+        "a-x": ["a-x-00"],
+    }
+    assert list(kept_by_kind(records).items()) == [("a-x", 1), ("b", 7)]

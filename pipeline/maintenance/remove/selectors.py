@@ -25,12 +25,13 @@ from filters.exclude import (
 from filters.fetch.url import UrlFault, normalise
 from filters.tombstones import digests
 from filters.url_forms import BARE, host_forms, named_hosts, place_forms
+from manifests.aside import PAIRS
 from manifests.files import FormatError, open_table, parsing, read_json, read_parquet, read_schema, read_table
 from manifests.journal import records_of
 from manifests.schema import COLUMNS, DIGESTS
 from manifests.tombstones import KINDS, value_digest
 from manifests.transaction import ASKED
-from pipeline.execution.redact_aside import PAIRS, SCORES, files_aside, uids_of
+from pipeline.execution.redact_aside import SCORES, files_aside, uids_of
 from pipeline.execution.redaction import domains
 from pipeline.recipes.schema import RecipeError
 

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.tombstones import url_digests
+from manifests.aside import PAIRS
 from manifests.files import read_present, read_table
 from manifests.journal import records_of
 from manifests.plans import planned_tables
 from manifests.schema import DIGESTS
-from pipeline.execution.redact_aside import PAIRS, files_aside
+from pipeline.execution.redact_aside import files_aside
 from pipeline.execution.step import Step
 from pipeline.maintenance.remove.selectors import Selector
 

@@ -5,6 +5,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,10 @@ def history(root: Path, made_by: Mapping[str, Terms], uids: Collection[bytes]) -
     found = dict[bytes, list[Past]]()
     for key, terms in made_by.items():
         alike = dict[bytes, Past]()
-        for path, table in earlier_tables(root, "fetch", key, uids):
-            for uid, past in pasts(table, path, terms).items():
-                if uid not in alike or len(past.attempts) > len(alike[uid].attempts):
-                    alike[uid] = past
+        tables = earlier_tables(root, "fetch", key, uids)
+        for uid, past in chain.from_iterable(pasts(table, path, terms).items() for path, table in tables):
+            if uid not in alike or len(past.attempts) > len(alike[uid].attempts):
+                alike[uid] = past
         for uid, past in alike.items():
             found.setdefault(uid, []).append(past)
     return {uid: replace(first, others=tuple(others)) for uid, (first, *others) in found.items()}

@@ -14,14 +14,14 @@ import pyarrow.compute as pc
 from filters.digest_lists import RULE, DigestLists
 from filters.tombstones import url_digests
 from filters.url_forms import place_forms
-from manifests.aside import ASIDE, UNDER_WAY
+from manifests.aside import ASIDE, PAIRS, UNDER_WAY
 from manifests.files import FormatError, read_schema, read_table
 from manifests.journal import records_of
 from manifests.plans import planned_tables
 from manifests.tombstones import TABLE, read_tombstones, value_digest, write_tombstones
 from manifests.transaction import changes, commit
 from manifests.working_copy import link, working_copy
-from pipeline.execution.redact_aside import PAIRS, files_aside, redact_aside
+from pipeline.execution.redact_aside import files_aside, redact_aside
 from pipeline.execution.redact_later import forget, redact_later, redact_reports
 from pipeline.execution.redaction import RemovedRows, from_lines
 from pipeline.execution.shuffle import drop_scratch

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from filters.fetch.url import identity
 from manifests.aside import ASIDE, UNDER_WAY, groups
-from manifests.files import FormatError, read_field, read_schema, read_table, write_json, writing
+from manifests.files import FormatError, has_columns, read_field, read_table, write_json, writing
 from manifests.journal import Journal
 from manifests.plans import planned_tables
 from manifests.query import connect, files_sql
@@ -57,11 +57,10 @@ def note_urls(root: Path, made_by: Collection[str], pending: Collection[str]) ->
 def _aside(root: Path, made_by: Collection[str], plans: list[Path]) -> Iterator[Entries]:
     """Yield the rows that lie aside under the URLs of planned rows that do not: those will be asked for."""
     tables = [
-        group.folder / file.path
+        group.pairs
         for place in (ASIDE, UNDER_WAY)
         for group in groups(root, place, "fetch")
-        for file in group.files
-        if group.made_by in made_by and file.path.endswith("-pairs.parquet") and _has_urls(group.folder / file.path)
+        if group.made_by in made_by and has_columns(group.pairs, "key", "url")
     ]
     if not tables or not plans:
         return
@@ -162,13 +161,6 @@ def _of_shard(root: Path, shard: str, made_by: Mapping[str, Terms], uids: list[b
     except (OSError, FormatError):
         return {}
     return pasts(table.filter(pc.is_in(table["uid"], pa.array(uids, pa.binary(16)))), ledger, terms)
-
-
-def _has_urls(path: Path) -> bool:
-    try:
-        return {"key", "url"} <= set(read_schema(path).names)
-    except (OSError, FormatError):
-        return False
 
 
 def _hash(url: str) -> int:

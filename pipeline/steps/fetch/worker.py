@@ -164,16 +164,15 @@ class FetchWorker:
                     digests=answer.digests,
                 )
                 body = None if self._hit(answer.digests) else answer.body
-                refused = embedded_refusal(body, self.config.opt_outs) if body else None
-                try:
-                    if body is None:
-                        yield got
-                    elif refused:
-                        yield self._refused(got, body, refused)
-                    else:
-                        yield self._stored(got, body, unit.reads.get("as_received", ()))
-                except ImageFault as fault:
-                    yield replace(got, reason=fault.reason, detail=fault.detail)
+                yield got if body is None else self._gated(got, body, unit.reads.get("as_received", ()))
+
+    def _gated(self, got: Download, body: bytes, as_received: Collection[str]) -> Download:
+        """Return what a body's own words and the image gate make of it."""
+        refused = embedded_refusal(body, self.config.opt_outs) if body else None
+        try:
+            return self._refused(got, body, refused) if refused else self._stored(got, body, as_received)
+        except ImageFault as fault:
+            return replace(got, reason=fault.reason, detail=fault.detail)
 
     def _answers(self, wanted: list[dict[str, Any]], watch: "Watch") -> Iterator[Answer]:
         """Ask for the rows; where lists of hashes are to be asked, bodies stay in memory until their digests are

@@ -20,8 +20,9 @@ from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.shuffle import here
 from pipeline.execution.step import Unit
 from pipeline.steps import moved
-from pipeline.steps.moved import INTO, Ends, MovedCodes, MovedFeatures, MovedRows, bring, keys_of, runs
+from pipeline.steps.moved import INTO, Ends, MovedCodes, MovedFeatures, MovedRows, bring, keys_of
 from pipeline.steps.pack import Pack, PackWorker
+from pipeline.steps.sharding import runs
 from tokenize_shards.samples import Tokenizer
 
 TOKENIZER = Tokenizer("VQ-demo", "ab" * 32, 65_536, 16, stand_in=True)
@@ -64,8 +65,13 @@ def test_tables_move_in_runs_of_some_bytes():
     records = [
         ShardRecord(str(n), "k", (FileRecord(str(n), "", size),), 1, 1) for n, size in enumerate([4, 5, 2, 20, 1, 9])
     ]
-    assert [[one.shard for one in some] for some in runs(records, 10)] == [["0", "1"], ["2"], ["3"], ["4", "5"]]
-    assert list(runs([], 10)) == []
+    assert [[one.shard for one in some] for some in runs(records, moved._bytes, 10)] == [
+        ["0", "1"],
+        ["2"],
+        ["3"],
+        ["4", "5"],
+    ]
+    assert list(runs([], moved._bytes, 10)) == []
 
 
 def forged(root, codes=1, tables=TABLES, shards=12):

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.steps.sharding import cut_shards, in_batches, read_range, without_gaps
+from pipeline.steps.sharding import cut_shards, in_batches, read_range, runs, without_gaps
 
 
 def batches(*lists, batch=0):
@@ -82,3 +82,9 @@ def test_tables_become_batches_of_exactly_the_rows_asked_for():
     assert numbers(in_batches(tables, 3)) == [[0, 1, 2], [3, 4, 5], [6, 7]]
     assert numbers(in_batches(tables, 8)) == [list(range(8))]
     assert list(in_batches([], 3)) == []
+
+
+def test_runs_hold_at_most_so_much_and_one_that_is_larger_stands_alone():
+    assert list(runs([2, 3, 1, 9, 4], int, 5)) == [[2, 3], [1], [9], [4]]
+    assert list(runs([9, 1, 4], int, 5)) == [[9], [1, 4]]
+    assert list(runs([], int, 5)) == []
