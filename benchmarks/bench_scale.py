@@ -1,7 +1,7 @@
 """Measure what every step and every question costs as rows grow: CPU s, wall s, peak MiB, bytes read, written, spilled.
 
     python benchmarks/bench_scale.py [--rows 1e6 3e6 10e6] [--out scale.json] [--folder DIR] [--shards 60000]
-        [--packing 5000] [--code CHECKOUT] [--only WORD ...] [--table]
+        [--packing 5000] [--code CHECKOUT] [--only WORD ...] [--leave-out WORD ...] [--table] [--predict 30e6]
 
 No network and no pictures: the input is generated, and what fetch, score, encode and t5 would leave is made up; all
 else is done by the steps, asked for by the registry, each in a process of its own. Figures are added to `--out` as they
@@ -11,13 +11,14 @@ millions forty and 7 GB, thirty millions two hours and 20 GB; the folder of a si
 `--shards N`: N fetch shards of ten rows: what a file and a record cost; a rerun with nothing to do, a dry run (60,000:
 half an hour).
 `--packing N`: N encoded shards that are packed into N: bytes that pack reads beside bytes of codes.
+`--predict ROWS`: measure nothing; fit the laws of a rehearsal to the runs of up to 10 million rows in --out and hold
+them against its run of ROWS; exit 1 where a figure is off by more than a quarter.
 """
 
 import argparse
 import contextlib
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -25,19 +26,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from processes import tree
+from scale_file import DONE, line, predict, read, table, write
 
 HERE = Path(__file__).resolve().parent
 SCRATCH = (".tmp-duckdb", ".shuffle")
 """Folders of a run that only hold what is spilled or on its way."""
-DONE = "done"
-"""Kind of the line that says that nothing of a size is left to measure."""
-TWICE_UP_TO = 3_000_000
+TWICE_UP_TO = 10_000_000
 """Rows up to which plans and work are measured with several workers too."""
 QUESTIONS = {
     "whatif tier": ["whatif", "--set", "tier.pretrain.rules.aesthetic.min=5.9"],
@@ -151,8 +151,10 @@ class Bench:
 
     def wanted(self, kind: str, name: str, workers: int = 1) -> bool:
         """Tell whether this is asked for and not measured."""
-        words = self.options.only
-        return not self.has(kind, name, workers) and (not words or any(word in f"{kind} {name}" for word in words))
+        words, not_these = self.options.only, self.options.leave_out
+        asked = not words or any(word in f"{kind} {name}" for word in words)
+        asked = asked and not any(word in f"{kind} {name}" for word in not_these)
+        return asked and not self.has(kind, name, workers)
 
     def step(self, step: dict[str, Any]) -> None:
         """Measure the plan of a step and its work; make up the work of one that needs a network or a model."""
@@ -235,40 +237,6 @@ def packing(bench: Bench, shards: int) -> None:
     write(bench.options.out, bench.known)
 
 
-def line(one: dict[str, Any]) -> str:
-    """Return one measurement for people."""
-    name = f"{one['kind']} {one['name']}" + (f", {one['workers']} workers" if one["workers"] > 1 else "")
-    if one.get("failed"):
-        return f"{name:<32} FAILED: {one['failed']}"
-    return (
-        f"{name:<32}{one['cpu_s']:>9.1f} CPU s{one['wall_s']:>9.1f} s{one['peak_mib']:>8.0f} MiB"
-        f"{one['written'] / 1e6:>10.1f} MB written{one['spilled'] / 1e6:>9.1f} MB spilled"
-    )
-
-
-def table(known: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield a Markdown table: a row per step and question, a column per size: CPU s / wall s / peak MiB / MB written /
-    MB spilled."""
-    plain = [one for one in known if one["mode"] == "rows" and one["kind"] != DONE]
-    sizes = sorted({one["input"] for one in plain})
-    yield "| CPU s / wall s / peak MiB / MB written / MB spilled | " + " | ".join(f"{size:,}" for size in sizes) + " |"
-    yield "|---" * (len(sizes) + 1) + "|"
-    for key in dict.fromkeys((one["kind"], one["name"], one["workers"]) for one in plain):
-        cells = []
-        for size in sizes:
-            found = [one for one in plain if (one["kind"], one["name"], one["workers"]) == key and one["input"] == size]
-            cells.append(_cell(found[-1]) if found else "")
-        workers = f", {key[2]} workers" if key[2] > 1 else ""
-        yield f"| {key[0]} {key[1]}{workers} | " + " | ".join(cells) + " |"
-
-
-def _cell(one: dict[str, Any]) -> str:
-    if one.get("failed"):
-        return "failed"
-    figures = f"{one['cpu_s']:.1f} / {one['wall_s']:.1f} / {one['peak_mib']:.0f}"
-    return f"{figures} / {one['written'] / 1e6:.0f} / {one['spilled'] / 1e6:.0f}"
-
-
 def _stat(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/stat").read_text()
@@ -315,27 +283,6 @@ def commit_of(checkout: Path) -> str:
         return "?"
 
 
-def write(path: Path, known: list[dict[str, Any]]) -> None:
-    """Write the file of costs."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    machine = {
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(memory / 1024**3),
-        "machine": platform.machine(),
-    }
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps({"format": 1, "machine": machine, "measured": known}, indent=1))
-    temporary.replace(path)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return what a file of costs holds; nothing where there is none."""
-    if not path.exists():
-        return []
-    known: list[dict[str, Any]] = json.loads(path.read_text())["measured"]
-    return [one for one in known if not one.get("failed")]
-
-
 def main() -> None:
     """Measure what is asked for and is not in the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -349,12 +296,18 @@ def main() -> None:
     parser.add_argument("--packing", type=number, default=0, help="encoded shards, and packed ones")
     parser.add_argument("--code", type=Path, help="measure this checkout instead")
     parser.add_argument("--only", nargs="*", default=[], help="measure only what has one of these words in its name")
+    parser.add_argument(
+        "--leave-out", nargs="*", default=[], help="measure nothing with one of these words in its name"
+    )
     parser.add_argument("--stages", nargs="*", default=["filter", "pretokenize"], help="which of them")
     parser.add_argument("--most-gib", type=float, default=12.0, help="end a process that takes more")
     parser.add_argument("--most-s", type=float, default=7200.0, help="end a measurement that takes longer")
     parser.add_argument("--table", action="store_true", help="only print the table of what is in --out")
+    parser.add_argument("--predict", type=number, metavar="ROWS", help="hold the laws of smaller runs against this one")
     options = parser.parse_args()
     options.out = options.out.resolve()
+    if options.predict:
+        sys.exit(predict(options.out, options.predict))
     known = read(options.out)
     commit = commit_of(options.code or HERE.parent)
     jobs = [("rows", rows, None) for rows in sorted(options.rows)]
@@ -363,7 +316,7 @@ def main() -> None:
     for mode, size, work in [] if options.table else jobs:
         folder = options.folder.resolve() / f"{mode}-{size}"
         bench = Bench(options, folder, {"mode": mode, "input": size, "commit": commit}, known)
-        everything = " ".join([*options.stages, *options.only])
+        everything = " ".join([*options.stages, *options.only, *(f"-{word}" for word in options.leave_out)])
         if bench.has(DONE, everything):
             continue
         print(f"{mode} {size:,}: in {folder}", flush=True)

@@ -163,10 +163,10 @@ class Child:
 
 def _make_needs(step: Step, workers: int) -> None:
     """Do the derived steps that a step plans from, as a stage does; checkouts of before have none."""
-    from pipeline.execution import shuffle, supervisor
-    from pipeline.execution.backends import RunnerOptions
-
     if getattr(step, "needs", ()):
+        from pipeline.execution import shuffle, supervisor
+        from pipeline.execution.backends import RunnerOptions
+
         shuffle.make_needs(step, partial(supervisor.do_within, options=RunnerOptions(workers=workers)), grouped=False)
 
 

@@ -1,18 +1,14 @@
-"""Read what benchmarks/bench_scale.py measured on this machine, and fit how each figure of a step grows with its
-rows."""
+"""Read what benchmarks/bench_scale.py measured on this machine: what each step and question takes as rows grow."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from math import comb, log2
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from filters.hamming import BITS, PAIR_NS, SORT_NS
 from manifests.files import parsing
+from pipeline.analysis.laws import Law, Point, fit, flat
 from pipeline.recipes.schema import RecipeError
 
 NAME = "scale.json"
@@ -22,127 +18,126 @@ HOW = (
     "python benchmarks/bench_scale.py --rows 1e6 3e6 --out scale.json measures them on this machine (about half an hour"
     " on two cores), then: --costs scale.json"
 )
-FIGURES = ("cpu_s", "wall_s", "peak_mib", "read", "written", "files", "spilled")
-"""What is measured: seconds, MiB of the largest process, bytes, files, bytes."""
+SLACK = {"cpu_s": 1.0, "wall_s": 1.0, "peak_mib": 25.0, "read": 25e6, "written": 25e6, "files": 10.0, "spilled": 25e6}
+"""What is measured (seconds, MiB of the largest process, bytes, files), and what a figure may be off by chance."""
+FIGURES = tuple(SLACK)
 PLACES_OF_ROWS = ("input", "planned", "fetched", "kept", "packed")
 """Counts of a run that a step's rows may follow."""
-CLOSE = 0.1
-"""A law whose largest relative error is below this is taken; else a steeper one is tried."""
-FLAT = 1.15
-"""A peak that is at most this many times another is taken as the same."""
-NEAR = ("dedup", "twins", "near", "pairs", "labels")
+NEAR = ("dedup",)
 """Steps that compare hashes: their work follows the cost model of filters/hamming.py."""
-RADIUS = 6
-"""Bits in which near duplicates may differ, for the shape of that work; the recipe's own hardly changes it."""
+SHAPES = {"cpu_s": ("near",), "wall_s": ("near",), "read": ("tables",), "spilled": ("tables",)}
+"""How that work shows: by hashes compared, by hashes written once for each table."""
 
-
-@dataclass(frozen=True)
-class Law:
-    """A figure of a step: fixed + per_row x rows + per_unit x units + steep x shape(rows).
-
-    `shape`: "", "square" or "near" (comparing hashes); `error`: the largest relative error over what was measured.
-    """
-
-    fixed: float
-    per_row: float
-    per_unit: float = 0.0
-    steep: float = 0.0
-    shape: str = ""
-    error: float = 0.0
-
-    def at(self, rows: float, units: float = 0.0) -> float:
-        """Return the figure for so many rows in so many units."""
-        return self.fixed + self.per_row * rows + self.per_unit * units + self.steep * _shape(self.shape, rows)
-
-
-def _shape(name: str, rows: float) -> float:
-    return near_work(rows) if name == "near" else rows * rows if name else 0.0
-
-
-def near_work(rows: float, radius: int = RADIUS) -> float:
-    """Return nanoseconds of sorting and comparing so many random hashes with the best cut into bands (see
-    filters/hamming.py: `choose_bands`)."""
-    rows = max(rows, 2.0)
-    best = rows * rows / 2 * PAIR_NS
-    for k in range(1, 5):
-        tables, bits = comb(radius + k, k), BITS * k / (radius + k)
-        best = min(best, tables * (rows * log2(rows) * SORT_NS + rows * rows / 2 / 2**bits * PAIR_NS))
-    return best
-
-
-def fit(points: Sequence[tuple[float, float, float]], near: bool = False) -> Law:
-    """Return the law of (rows, units, value) points, no term of it negative: the least relative error by least squares.
-
-    Linear where that is close to every point; else with the work of comparing hashes (`near`), or a square. The units'
-    term is told from the rows' only where shards of several sizes were measured.
-    """
-    values = np.array([value for *_, value in points], float)
-    if not values.any():
-        return Law(0.0, 0.0)
-    if len(points) == 1:  # nothing tells what is fixed: all of it is counted to the rows
-        return Law(0.0, values[0] / points[0][0]) if points[0][0] else Law(float(values[0]), 0.0)
-    sizes = [rows / units for rows, units, _ in points if units]
-    told_apart = len(points) > 2 and len(sizes) == len(points) and max(sizes) > 2 * min(sizes)
-    laws = [_fitted(points, values, "", told_apart)]
-    if len(points) > 2 and laws[0].error > CLOSE:
-        laws += [_fitted(points, values, shape, told_apart) for shape in (["near"] if near else []) + ["square"]]
-    return next((law for law in laws if law.error <= CLOSE), min(laws, key=lambda law: law.error))
-
-
-def _fitted(points: Sequence[tuple[float, float, float]], values: Any, shape: str, units_too: bool) -> Law:
-    from scipy.optimize import nnls
-
-    columns = [[1.0, rows, units if units_too else 0.0, _shape(shape, rows)] for rows, units, _ in points]
-    matrix = np.array(columns)
-    scale = np.maximum(np.abs(matrix).max(axis=0), 1e-300)
-    weight = 1 / np.maximum(np.abs(values), np.abs(values).max() * 1e-3)
-    found, _ = nnls(matrix / scale * weight[:, None], values * weight)
-    found = found / scale
-    error = float(np.abs((matrix @ found - values) * weight).max())
-    fixed, per_row, per_unit, steep = map(float, found)
-    return Law(fixed, per_row, per_unit, steep, shape, error)
+Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One thing that was measured at several sizes: the plan or the work of a step, a manifest, a question."""
+    """One thing that was measured at several sizes: the plan or the work of a step, a manifest, a question.
+
+    `points`: with one worker; `twice`: with two.
+    """
 
     kind: str
     name: str
-    points: tuple[Mapping[str, Any], ...]
+    points: tuple[Entry, ...]
+    twice: tuple[Entry, ...] = ()
+
+    @cached_property
+    def plain(self) -> list[Entry]:
+        """Return the runs of shards of the usual size, smallest first."""
+        found = sorted((one for one in self.points if one["mode"] == "rows"), key=lambda one: float(one["rows"]))
+        return found or sorted(self.points, key=lambda one: float(one["rows"]))
+
+    @cached_property
+    def alike(self) -> list[Entry]:
+        """Return the runs that work as the largest does: by parts on disk, or at once in memory."""
+        return [one for one in self.plain if (one["spilled"] > 0) == (self.plain[-1]["spilled"] > 0)]
+
+    @property
+    def lone(self) -> bool:
+        """Tell whether only the largest of several runs worked by parts: how that grows is not known."""
+        return len(self.plain) > len(self.alike) == 1 and self.plain[-1]["spilled"] > 0
 
     @cached_property
     def laws(self) -> dict[str, Law]:
         """Return figure -> how it grows."""
-        near = self.name in NEAR and self.kind == "work"
-        found = {
-            figure: fit([(one["rows"], one.get("units", 0), one[figure]) for one in self.points], near)
-            for figure in FIGURES
-        }
-        return {**found, "peak_mib": self._flat() or found["peak_mib"]}
+        crowded = [one for one in self.points if one["mode"] == "shards"] if self.plain[0]["mode"] == "rows" else []
+        found = {}
+        for figure in FIGURES:
+            some = self.alike if self.lone and figure == "spilled" else self._sizes
+            points, small = _points(some, figure), _points(crowded, figure)
+            level = flat(_points(self.plain, figure), self.lone, small) if figure == "peak_mib" else None
+            found[figure] = level or fit(points, self._shapes(figure), SLACK[figure], small)
+        return found
 
-    def _flat(self) -> Law | None:
-        """Return the law of a peak that is the same in the two largest runs, or known of one; None of one that
-        grows."""
-        last = sorted(self.points, key=lambda one: float(one["rows"]))[-2:]
-        peaks = [float(one["peak_mib"]) for one in last]
-        return Law(max(peaks), 0.0) if max(peaks) <= FLAT * min(peaks) else None
+    @property
+    def _sizes(self) -> list[Entry]:
+        return self.plain if len(self.alike) < 2 else self.alike
+
+    def _shapes(self, figure: str) -> tuple[str, ...]:
+        near = SHAPES.get(figure, ()) if self.name in NEAR and self.kind == "work" else ()
+        return (*near, "", "square")
+
+    @cached_property
+    def _law_of_two(self) -> Law | None:
+        sizes = {one["input"] for one in self._sizes}
+        points = _points([one for one in self.twice if one["input"] in sizes], "wall_s")
+        return fit(points, self._shapes("wall_s"), SLACK["wall_s"]) if len(points) > 1 else None
+
+    def seconds(self, rows: float, shards: float, workers: float, shared: bool) -> tuple[float, float]:
+        """Return the seconds by the clock with so many workers, and the share of one worker's seconds that they divide.
+
+        The rest is the driver's (Amdahl's law): told by the seconds with one worker and with two. Where two were not
+        measured, all but what is fixed is theirs (`shared`), or nothing; a gain that may be chance counts as none.
+        """
+        law = self.laws["wall_s"]
+        one = law.at(rows, shards)
+        if self._law_of_two is not None:
+            two = self._law_of_two.at(rows) + law.per_shard * shards
+            alone = 2 * two - one
+        else:
+            alone = one * (2 / self.faster - 1) if self.faster else law.fixed if shared else one
+        if not shared and self.faster and self._gain < SLACK["wall_s"]:
+            alone = one
+        alone = min(one, max(0.0, alone))
+        return alone + (one - alone) / max(workers, 1.0), 1 - alone / one if one else 0.0
+
+    @cached_property
+    def _both(self) -> tuple[float, float]:
+        """Return the seconds with one worker and with two of the largest run that has both; zeros where none has."""
+        for two in sorted(self.twice, key=lambda one: -float(one["input"])):
+            alone = [one for one in self.points if one["input"] == two["input"] and one["mode"] == two["mode"]]
+            if alone and two["wall_s"]:
+                return float(alone[0]["wall_s"]), float(two["wall_s"])
+        return 0.0, 0.0
+
+    @property
+    def faster(self) -> float:
+        """Return how many times faster two workers were than one there, 1 to 2; 0 where that was not measured."""
+        one, two = self._both
+        return min(2.0, max(1.0, one / two)) if two else 0.0
+
+    @property
+    def _gain(self) -> float:
+        """Return the seconds that the second worker saved there."""
+        return self._both[0] - self._both[1]
 
     @cached_property
     def follows(self) -> str:
         """Return the count of a run that this thing's rows are nearest to."""
-        last = max(self.points, key=lambda one: float(one["rows"]))
-        counts = last["counts"]
-        return min(PLACES_OF_ROWS, key=lambda place: abs(counts[place] - last["rows"]))
+        last = self.plain[-1]
+        return min(PLACES_OF_ROWS, key=lambda place: abs(last["counts"][place] - last["rows"]))
 
     @property
-    def largest(self) -> float:
-        """Return the rows of the largest that was measured."""
-        return max(float(one["rows"]) for one in self.points)
+    def ratio(self) -> float:
+        """Return the rows of this thing over those of the place that they follow."""
+        last = self.plain[-1]
+        return float(last["rows"]) / (last["counts"][self.follows] or 1)
 
     @cached_property
     def _units(self) -> Law:
-        return fit([(one["rows"], 0.0, one.get("units", 0)) for one in self.points if one["mode"] == "rows"])
+        return fit([Point(one["rows"], 0.0, one.get("units", 0)) for one in self.plain])
 
     def units(self, rows: float) -> float:
         """Return the units that so many rows make, cut as in the measured runs."""
@@ -154,15 +149,19 @@ class Measured:
         return len({one["input"] for one in self.points}) < 2
 
 
+def _points(entries: Sequence[Entry], figure: str) -> list[Point]:
+    return [Point(float(one["rows"]), float(one.get("shards", 0)), float(one[figure])) for one in entries]
+
+
 @dataclass(frozen=True)
 class Costs:
-    """A file of costs: the machine, and what was measured with one worker and with two."""
+    """A file of costs: the machine, what was measured, and rates that it was given by hand."""
 
     path: Path
     machine: Mapping[str, Any]
     measured: tuple[Measured, ...]
-    speedups: Mapping[tuple[str, str], float]
-    """(kind, name) -> how many times faster two workers are than one."""
+    rates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """"worker" and "gpu": step -> rows/s of one of them."""
 
     @property
     def sizes(self) -> list[int]:
@@ -187,41 +186,46 @@ def find_costs(given: str | None) -> Path:
     raise RecipeError(f"plan: no file of costs here ({' or '.join(PLACES)}); {HOW}")
 
 
-def read_costs(path: Path) -> Costs:
-    """Return what a file of costs holds. Raises FormatError for another file, RecipeError where it holds too little."""
+def read_costs(path: Path, most: float = float("inf")) -> Costs:
+    """Return what a file of costs holds of runs of at most so many rows. Raises FormatError for another file,
+    RecipeError where it holds too little."""
     with parsing(path, "no file of costs"):
         held = json.loads(path.read_bytes())
-        entries = [
-            {"rows": one["input"], **one} for one in held["measured"] if not one.get("failed") and "counts" in one
-        ]
-        for one in entries:
-            if not all(isinstance(one[key], int | float) for key in (*FIGURES, "rows", "input", "workers")):
-                raise TypeError(f"{one['kind']} {one['name']}: a figure is no number")
-            if not all(isinstance(one["counts"][place], int) for place in PLACES_OF_ROWS):
-                raise TypeError("a count is no number")
+        entries = [one for one in _entries(held["measured"]) if one["input"] <= most]
         machine = dict(held["machine"])
-        keys = ("kind", "name", "workers", "mode", "input")
-        entries = list({tuple(one[key] for key in keys): one for one in entries}.values())  # the last of each counts
-    things: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for one in entries:
-        if one["workers"] == 1 and one["mode"] != "packing":
-            things.setdefault((one["kind"], one["name"]), []).append(one)
+        rates = {each: dict(known) for each, known in held.get("rates", {}).items()}
+        if not all(float(rate) > 0 for known in rates.values() for rate in known.values()):
+            raise ValueError("a rate is not above 0")
     if len({one["input"] for one in entries if one["mode"] == "rows"}) < 2:
         raise RecipeError(f"plan: {path} holds runs of one size only, wanted two or more; {HOW}")
-    measured = tuple(Measured(kind, name, tuple(points)) for (kind, name), points in things.items())
-    return Costs(path, machine, measured, _speedups(entries))
+    return Costs(path, machine, tuple(things_of(entries)), rates)
 
 
-def _speedups(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], float]:
-    """Return (kind, name) -> how many times faster two workers were than one by the clock, 1 to 2, in the largest run
-    that was measured with both."""
-    found: dict[tuple[str, str], float] = {}
-    for two in sorted((one for one in entries if one["workers"] == 2), key=lambda one: int(one["input"])):
-        alone = [
-            one
-            for one in entries
-            if one["workers"] == 1 and all(one[key] == two[key] for key in ("kind", "name", "input", "mode"))
-        ]
-        if alone and two["wall_s"]:
-            found[two["kind"], two["name"]] = min(2.0, max(1.0, alone[0]["wall_s"] / two["wall_s"]))
-    return found
+def _entries(measured: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return what can be used of it: of what was measured again the last. Raises TypeError, KeyError."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for given in measured:
+        if given.get("failed") or "counts" not in given:
+            continue
+        one = {"rows": given["input"], **given}
+        if not all(isinstance(one[key], int | float) for key in (*FIGURES, "rows", "input", "workers")):
+            raise TypeError(f"{one['kind']} {one['name']}: a figure is no number")
+        if not all(isinstance(one["counts"][place], int) for place in PLACES_OF_ROWS):
+            raise TypeError("a count is no number")
+        found[tuple(one[key] for key in ("kind", "name", "workers", "mode", "input"))] = one
+    shards = {(one["mode"], one["input"]): one.get("units", 0) for one in found.values() if _plans_fetch(one)}
+    return [{**one, "shards": shards.get((one["mode"], one["input"]), 0)} for one in found.values()]
+
+
+def _plans_fetch(one: Entry) -> bool:
+    return (one["kind"], one["name"], one["workers"]) == ("plan", "fetch", 1)
+
+
+def things_of(entries: Sequence[Entry]) -> Iterator[Measured]:
+    """Yield what was measured with one worker, each with what was with two."""
+    for key in dict.fromkeys((one["kind"], one["name"]) for one in entries):
+        own = [one for one in entries if (one["kind"], one["name"]) == key and one["mode"] != "packing"]
+        points = tuple(one for one in own if one["workers"] == 1)
+        if points:
+            twice = tuple(one for one in own if one["workers"] == 2 and one["mode"] == "rows")
+            yield Measured(*key, points, twice)

@@ -1,33 +1,27 @@
 """Rehearse a run of any size: hours, bytes, requests, shards, files, memory and spill of each step, from measured
 costs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil
+from types import MappingProxyType
 from typing import Any
 
-from pipeline.analysis.costs import Costs, Law, Measured
+from pipeline.analysis.costs import Costs, Measured
 from pipeline.analysis.forecast import BYTES_PER_PIXEL, LIVE, forecast
+from pipeline.analysis.rates import Rates
 from pipeline.execution.step import Runtime
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.stages.registry import STAGES, stage_steps
 
 SAMPLE = 20_000
 """Rows of the input that are judged to know the shares."""
-CORE = {"fetch": 25.0, "score": 10.0, "caption": 0.25, "encode": 2.5, "t5": 2.0}
-"""Assumed rows/s of one worker on one core, all guards on (benchmarks/RESULTS.md: fetch 54.7 on two cores; a model on a
-CPU is slow)."""
-GFLOP = {"score": 160.0, "caption": 10_300.0, "encode": 138.5, "t5": 73.0}
-"""Work of a row on a GPU: CLIP ViT-L/14 once; LLaVA 1.5 7B reading 636 tokens and writing 100; VQ-16 at 256 px
-(measured, benchmarks/RESULTS.md; it grows with the square of the side); flan-T5-XL over 30 tokens."""
-GPU_TFLOPS = 50.0
-"""Assumed of one GPU in bf16, in useful work: a sixth of an A100's 312."""
-DECODE = 130.0
-"""Pictures/s that one core decodes (benchmarks/RESULTS.md: 137): what keeps a GPU waiting."""
 REQUESTS = 1.1
 """Assumed requests to sites per planned row: redirects, another try, robots.txt once a host."""
-SEVERAL = 1.15
-"""How many times faster two workers must make a driver's work to count as work that is handed to workers."""
+TOGETHER = 0.13
+"""Share of a driver's seconds that workers must have for its work to count as shared with them."""
+GROWS = 0.1
+"""MiB for each million rows from which a peak is told as one that grows."""
 TOKENS, T5_WIDTH = 30, 2048
 """Tokens of a caption and width of flan-T5-XL, where features are stored: 2 bytes a number."""
 WHERE = {"fetch": "network", "score": "gpus", "caption": "gpus", "encode": "gpus", "t5": "gpus"}
@@ -37,7 +31,8 @@ WHERE = {"fetch": "network", "score": "gpus", "caption": "gpus", "encode": "gpus
 @dataclass(frozen=True)
 class Part:
     """One step's plan or work, a manifest, or a question. `where`: driver, workers, both, network, gpus or cores;
-    `written`: bytes that it leaves, in so many `files`; `steeper`: the shape of a time that outgrows its rows."""
+    `peak_mib`: of its largest process; `memory_mib`: of all of them, at most; `written`: bytes that it leaves, in so
+    many `files`; `steeper`: the shape of a time that outgrows its rows."""
 
     kind: str
     name: str
@@ -51,6 +46,7 @@ class Part:
     written: int
     spilled: int
     files: int
+    memory_mib: float = 0.0
     requests: int = 0
     steeper: str = ""
     error: float = 0.0
@@ -73,23 +69,40 @@ class Rehearsal:
     assumed: list[str] = field(default_factory=list)
 
 
-def rehearse(recipe: Recipe, rows: int | None, workers: int, gpus: int, costs: Costs) -> Rehearsal:
+def rehearse(
+    recipe: Recipe,
+    rows: int | None,
+    workers: int,
+    gpus: int,
+    costs: Costs,
+    rates: Mapping[str, float] = MappingProxyType({}),
+) -> Rehearsal:
     """Return what a run of so many rows (None: those of the input) takes with this recipe, on so many worker processes
-    and GPUs. Raises RecipeError where neither rows nor an input are given."""
+    and GPUs. `rates`: step -> rows/s of one worker or GPU, where they are known better than what is assumed. Raises
+    RecipeError where neither rows nor an input are given."""
     expected, notes = _expected(recipe, rows, costs)
-    run = _Run(recipe, workers, gpus, costs, expected)
+    area = max((tier.size for tier in recipe.tier.values()), default=256) ** 2 / 256**2
+    run = _Run(recipe, workers, gpus, costs, expected, Rates(rates, costs.rates, gpus, area))
     steps = list(run.steps())
-    questions = [run.part(thing, "driver") for thing in costs.measured if thing.kind == "question"]
+    questions = [run.part(thing, False) for thing in costs.measured if thing.kind == "question"]
     names = ("hours", "cpu_s", "read", "written", "files", "requests")
     total = {name: round(sum(getattr(part, name) for part in steps), 3) for name in names}
-    total["peak_mib"] = max((part.peak_mib for part in steps), default=0.0)
-    total["spilled"] = max((part.spilled for part in steps), default=0)
+    for name in ("peak_mib", "memory_mib", "spilled"):
+        total[name] = max((getattr(part, name) for part in steps), default=0)
     measured = {"file": str(costs.path), "rows": costs.sizes, "machine": dict(costs.machine)}
     beyond = round(expected["input"] / max(costs.sizes), 2)
-    single = sorted({thing.name for thing in costs.measured if thing.of_one_size})
-    once = [f"{name}: measured at one size only, taken as so much a row" for name in single]
-    assumed = [*notes, *run.assumed(), *once, *run.lacking]
-    return Rehearsal(expected["input"], workers, gpus, expected, steps, questions, total, measured, beyond, assumed)
+    return Rehearsal(
+        expected["input"],
+        workers,
+        gpus,
+        expected,
+        steps,
+        questions,
+        total,
+        measured,
+        beyond,
+        [*notes, *run.assumed(steps), *run.lacking],
+    )
 
 
 def _expected(recipe: Recipe, rows: int | None, costs: Costs) -> tuple[dict[str, int], list[str]]:
@@ -131,7 +144,13 @@ class _Run:
     gpus: int
     costs: Costs
     expected: Mapping[str, int]
+    rates: Rates
     lacking: list[str] = field(default_factory=list)
+
+    @property
+    def shards(self) -> float:
+        """Return the fetch shards of the run."""
+        return self.expected["planned"] / self.recipe.fetch.shard_rows
 
     def steps(self) -> Iterator[Part]:
         """Yield plan and work of each step of every stage, and the manifests, in the order of a run."""
@@ -142,36 +161,31 @@ class _Run:
             for step in stage_steps(self.recipe, stage, Runtime()):
                 if step.name == "t5" and self.recipe.pretokenize.t5 != "precomputed":
                     continue
-                if plan := known.get(("plan", step.name)):
-                    yield self.part(plan, "driver")
-                work = known.get(("work", step.name))
+                plan, work = (known.get((kind, step.name)) for kind in ("plan", "work"))
+                if plan:
+                    yield self.part(plan, False)
                 if step.name in WHERE:
-                    yield self._assumed(step.name)
+                    yield self._assumed(step.name, plan)
                 elif work:
-                    yield self.part(work, "workers" if step.beam else "driver")
+                    yield self.part(work, step.beam)
                 else:
                     self.lacking.append(f"{step.name}: left out, no cost of it was measured; {self.costs.path}")
             if manifest := known.get(("manifest", stage)):
-                yield self.part(manifest, "driver")
+                yield self.part(manifest, False)
 
-    def part(self, thing: Measured, where: str) -> Part:
-        """Return what a measured thing takes."""
-        rows = self.expected[thing.follows] * self._ratio(thing)
+    def part(self, thing: Measured, in_workers: bool) -> Part:
+        """Return what a measured thing takes. `in_workers`: its units are done by workers alone."""
+        rows = self.expected[thing.follows] * thing.ratio
         units = self._units(thing, rows)
-        figures = {name: law.at(rows, units) for name, law in thing.laws.items()}
-        faster = self.costs.speedups.get((thing.kind, thing.name), 2.0 if where == "workers" else 1.0)
-        seconds = figures["wall_s"]
-        if where == "workers":  # units alone: each further worker is used as the second one is
-            lanes = max(1.0, min(self.workers, units))
-            seconds /= 1 + (lanes - 1) * (faster - 1)
-        elif faster >= SEVERAL:  # the driver hands a part of it to workers (Amdahl's law)
-            where, apart = "driver and workers", 2 * (1 - 1 / faster)
-            seconds *= 1 - apart + apart / self.workers
-        law: Law = thing.laws["cpu_s"]
+        figures = {name: law.at(rows, self.shards) for name, law in thing.laws.items()}
+        lanes = max(1.0, min(self.workers, units)) if in_workers else float(self.workers)
+        seconds, shared = thing.seconds(rows, self.shards, lanes, in_workers)
+        together = shared >= TOGETHER
+        law = thing.laws["cpu_s"]
         return Part(
             thing.kind,
             thing.name,
-            where,
+            "workers" if in_workers else "driver and workers" if together else "driver",
             round(rows),
             ceil(round(units, 6)),
             round(figures["cpu_s"], 1),
@@ -181,14 +195,10 @@ class _Run:
             round(figures["written"]),
             round(figures["spilled"]),
             round(figures["files"]),
+            memory_mib=round(figures["peak_mib"] * (1 + (lanes if in_workers or together else 0)), 1),
             steeper=law.shape,
             error=round(law.error, 3),
         )
-
-    def _ratio(self, thing: Measured) -> float:
-        """Return the rows of a thing over those of the place that they follow."""
-        last = max(thing.points, key=lambda one: float(one["rows"]))
-        return float(last["rows"]) / (last["counts"][thing.follows] or 1)
 
     def _units(self, thing: Measured, rows: float) -> float:
         """Return the units of a thing: as the recipe cuts its shards, else as in what was measured."""
@@ -200,35 +210,29 @@ class _Run:
         }.get(thing.name)
         return rows / size if size and thing.kind != "question" else thing.units(rows)
 
-    def _assumed(self, name: str) -> Part:
-        """Return what the network and models take: nothing of it is measured here."""
+    def _assumed(self, name: str, plan: Measured | None) -> Part:
+        """Return what the network and models take: nothing of it is measured by the benchmark."""
         tiers = self.recipe.tier
-        sides = [tier.size for tier in tiers.values()]
         rows = {"fetch": self.expected["planned"], "score": self.expected["fetched"]}.get(name, self.expected["packed"])
         if name == "caption":
             rows = round(rows * sum(bool(tier.caption) for tier in tiers.values()) / max(len(tiers), 1))
-        area = max(sides, default=256) ** 2 / 256**2
-        on_gpu = self.gpus > 0 and name in GFLOP
-        work = GFLOP.get(name, 0.0) * (area if name == "encode" else 1.0)
-        rate = self.gpus * GPU_TFLOPS * 1000 / work if on_gpu else self.workers * CORE[name]
-        if on_gpu and name in ("score", "encode"):
-            rate = min(rate, self.workers * DECODE)
-        units = ceil(rows / self.recipe.fetch.shard_rows)
+        own = name in ("fetch", "score") or plan is None
+        units = ceil(self.shards if own or plan is None else plan.units(self.expected[plan.follows] * plan.ratio))
         size = {
             "fetch": self.expected["fetched"] / max(rows, 1) * self.recipe.store_side**2 * 1.4 * BYTES_PER_PIXEL + 300,
             "score": 80.0,
             "caption": 400.0,
-            "encode": 100 + 2 * area * 256,
+            "encode": 100 + 2 * self.rates.area * 256,
             "t5": 2.0 * TOKENS * T5_WIDTH,
         }[name]
         return Part(
             "work",
             name,
-            "network" if name == "fetch" else "gpus" if on_gpu else "cores",
+            "network" if name == "fetch" else "gpus" if self.rates.of(name).each == "GPU" else "cores",
             rows,
             units,
             0.0,
-            round(rows / rate / 3600, 4),
+            round(rows / self.rates.rows_per_s(name, self.workers) / 3600, 4),
             0.0,
             0,
             round(rows * size),
@@ -237,29 +241,31 @@ class _Run:
             requests=round(rows * REQUESTS) if name == "fetch" else 0,
         )
 
-    def assumed(self) -> list[str]:
-        """Return what was taken for granted."""
+    def assumed(self, steps: Sequence[Part]) -> Iterator[str]:
+        """Yield what was taken for granted, and what each thing's laws stand on where that is little."""
         cores = self.costs.machine.get("cores", "?")
-        told = [
-            f"each worker is a core as fast as one of this machine's {cores}; one disk serves all as it did one",
-            "rows are spread over files and clusters as in the measured runs; a step's laws go on beyond the largest",
-            "memory that was the same within 15 % in the two largest runs stays so; all else grows as it did",
-            f"fetch: {CORE['fetch']:g} rows/s a worker, {REQUESTS:g} requests a row; no site or network is slower",
-            f"pictures of {self.recipe.store_side} px at {BYTES_PER_PIXEL} bytes a pixel",
-            "memory of fetch and of steps with a model: not measured here; it depends on shards and batches, not rows",
-        ]
-        if self.gpus:
-            told.append(
-                f"a GPU does {GPU_TFLOPS:g} TFLOP/s of useful work; a row takes "
-                + ", ".join(f"{name} {work:,.0f} GFLOP" for name, work in GFLOP.items())
-                + f"; a core decodes {DECODE:g} pictures/s for it"
-            )
-        else:
-            told.append(
-                "no GPU: rows/s of a worker: "
-                + ", ".join(f"{name} {rate:g}" for name, rate in CORE.items() if name != "fetch")
-            )
-        return told
+        yield f"each worker is a core as fast as one of this machine's {cores}; one disk serves all as it did one"
+        yield "rows are spread over files and clusters as in the measured runs; a step's laws go on beyond the largest"
+        yield "what two workers divided of one's seconds all workers divide; the rest is the driver's"
+        yield "memory that was the same within 15 % in the two largest runs stays so; all else grows as it did"
+        yield f"fetch: {REQUESTS:g} requests a row; no site or network is slower"
+        yield f"pictures of {self.recipe.store_side} px at {BYTES_PER_PIXEL} bytes a pixel"
+        yield "memory of fetch and of steps with a model: not measured; it depends on shards and batches, not rows"
+        yield from self.rates.told([part.name for part in steps if part.kind == "work" and part.name in WHERE])
+        shown = {(part.kind, part.name) for part in steps}
+        for thing in (one for one in self.costs.measured if (one.kind, one.name) in shown or one.kind == "question"):
+            yield from _stands_on(thing)
+
+
+def _stands_on(thing: Measured) -> Iterator[str]:
+    """Yield what is shaky about a thing's laws."""
+    name = thing.name if thing.kind == "work" else f"{thing.kind} {thing.name}"
+    if thing.of_one_size:
+        yield f"{name}: measured at one size only, taken as so much a row"
+    elif thing.lone:
+        yield f"{name}: only the largest run worked by parts; its memory is taken as that of every larger one"
+    elif (growth := thing.laws["peak_mib"].per_row * 1e6) >= GROWS:
+        yield f"{name}: its memory grew from run to run and is let go on, {growth:,.1f} MiB a million rows of its own"
 
 
 def plain(made: Rehearsal) -> dict[str, Any]:
@@ -272,7 +278,7 @@ def lines(made: Rehearsal) -> Iterator[str]:
     yield f"rehearsal: {made.rows:,} rows, {made.workers} workers, {made.gpus} GPUs"
     yield "  " + ", ".join(f"{place} {count:,}" for place, count in made.expected.items() if place != "input")
     yield (
-        "\n  step                          rows     shards       CPU h       hours   peak MiB      written"
+        "\n  step                          rows     shards       CPU h       hours   peak MiB    all MiB      written"
         "      spilled      files  where"
     )
     for part in made.steps:
@@ -280,9 +286,11 @@ def lines(made: Rehearsal) -> Iterator[str]:
     total = made.total
     yield (
         f"  {'in all':<21}{'':>13}{'':>11}{total['cpu_s'] / 3600:>12,.2f}{total['hours']:>12,.2f}"
-        f"{total['peak_mib']:>11,.0f}{_size(total['written']):>13}{_size(total['spilled']):>13}{total['files']:>11,.0f}"
+        f"{total['peak_mib']:>11,.0f}{total['memory_mib']:>11,.0f}{_size(total['written']):>13}"
+        f"{_size(total['spilled']):>13}{total['files']:>11,.0f}"
     )
     yield f"  requests to sites: {total['requests']:,.0f}; read from files: {_size(total['read'])}"
+    yield "  peak MiB: of the largest process; all MiB: of driver and workers together, at most"
     if made.questions:
         yield "\n  questions to that run"
         yield from (_line(part) for part in made.questions)
@@ -292,11 +300,11 @@ def lines(made: Rehearsal) -> Iterator[str]:
 
 
 def _line(part: Part) -> str:
-    steep = {"": "", "near": " (compares hashes)", "square": " (grows with the square)"}[part.steeper]
+    steep = {"near": " (compares hashes)", "square": " (grows with the square)"}.get(part.steeper, "")
     name = f"{part.kind} {part.name}" if part.kind in ("plan", "manifest") else part.name
     known = part.where not in ("network", "gpus", "cores")
     cpu = f"{part.cpu_s / 3600:>12,.2f}" if known else f"{'?':>12}"
-    memory = f"{part.peak_mib:>11,.0f}" if known else f"{'?':>11}"
+    memory = f"{part.peak_mib:>11,.0f}{part.memory_mib:>11,.0f}" if known else f"{'?':>11}{'?':>11}"
     return (
         f"  {name:<21}{part.rows:>13,}{part.units:>11,}{cpu}{part.hours:>12,.2f}{memory}"
         f"{_size(part.written):>13}{_size(part.spilled):>13}{part.files:>11,}  {part.where}{steep}"

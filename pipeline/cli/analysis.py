@@ -85,6 +85,14 @@ def plan(
         str | None,
         typer.Option(metavar="FILE", help="What benchmarks/bench_scale.py measured here; else ./scale.json."),
     ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP=ROWS",
+            help="In a rehearsal: rows/s of one worker (fetch, decode) or of one GPU, or worker without any (score,"
+            " caption, encode, t5), instead of what is assumed; may be given again.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict a run from a sample of its input: yield per rule with 95 % intervals, rows kept, hours and bytes per
@@ -100,10 +108,11 @@ def plan(
         _forecast(read, 20_000 if rows is None else int(rows), as_json)
         return
     from pipeline.analysis.costs import find_costs, read_costs
+    from pipeline.analysis.rates import parse_rates
     from pipeline.analysis.rehearsal import lines, plain, rehearse
 
-    known = read_costs(find_costs(costs))
-    made = rehearse(read, None if rows is None else int(rows), workers or cores(), gpus or 0, known)
+    rates, known = parse_rates(rate or []), read_costs(find_costs(costs))
+    made = rehearse(read, None if rows is None else int(rows), workers or cores(), gpus or 0, known, rates)
     result(as_json, plain(made), lines(made))
 
 

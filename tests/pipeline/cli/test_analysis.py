@@ -63,6 +63,9 @@ def test_plan_rehearses_a_run_of_another_size_and_writes_nothing(run, tmp_path, 
     said, told = CliRunner().invoke(app, asked), CliRunner().invoke(app, [*asked, "--json"])
     assert (said.exit_code, told.exit_code) == (0, 0)
     assert "rehearsal: 600,000,000 rows, 20 workers, 8 GPUs" in said.stdout
+    rated = CliRunner().invoke(app, [*asked, "--rate", "fetch=50", "--rate", "score=700"])
+    assert "score: 700 rows/s a GPU, given by --rate" in rated.stdout
+    assert CliRunner().invoke(app, [*asked, "--rate", "fetch"]).exit_code == 2
     assert json.loads(told.stdout)["expected"]["input"] == 600_000_000
     assert before == ((run / "plan.json").read_bytes() if (run / "plan.json").exists() else None)
 
