@@ -34,8 +34,8 @@ TWINS = 0.1
 """Share of pictures that have an earlier one within a few bits."""
 IN_TAR = 20
 """Pictures that are really in a shard's tar: bytes of pictures are bench_verify's business."""
-CODES, WIDTH = 256, 8
-"""Codes of a picture, and width of a stored T5 feature (flan-t5-xl's is 2048: its bytes are a multiple)."""
+WIDTH, TOKENS = 8, 10
+"""Width of a stored T5 feature (flan-t5-xl's is 2048: its bytes are a multiple), and how many a caption has."""
 FILE_ROWS = 1_000_000
 WORDS = "the of with red blue old new photo house garden woman dog cat mountain river city street light modern"
 RECIPE = """[input]
@@ -73,13 +73,24 @@ def prepare(folder: Path, rows: int, shard_rows: int, packed_rows: int) -> None:
         path = folder / "input" / f"part-{number:05d}.parquet"
         if not path.exists():
             _input_file(path, first, min(rows, first + FILE_ROWS))
-    t5 = folder / "t5"
-    t5.mkdir(exist_ok=True)
-    (t5 / "config.json").write_text(json.dumps({"d_model": WIDTH}))
-    (t5 / "tokenizer.json").write_text("{}")
-    (t5 / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+    _text_encoder(folder / "t5")
     recipe = RECIPE.format(folder=folder, shard_rows=shard_rows, packed_rows=packed_rows)
     (folder / "recipe.toml").write_text(recipe)
+
+
+def _text_encoder(folder: Path) -> None:
+    """Write a T5 without parameters, to whose tokenizer every caption is TOKENS long."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2}, unk_token="<unk>"))
+    words.normalizer = normalizers.Replace(Regex(r"^[\s\S]*$"), " ".join("a" * (TOKENS - 1)))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({"d_model": WIDTH, "model_type": "t5"}))
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
 
 
 def _input_file(path: Path, first: int, last: int) -> None:
@@ -236,16 +247,16 @@ def encoded(step: Step, unit: Unit) -> ShardRecord:
 
 
 def featured(step: Step, unit: Unit) -> ShardRecord:
-    """Write a shard of T5 features of ten tokens each."""
+    """Write a shard of T5 features of TOKENS tokens each."""
     from pipeline.steps.t5 import ROW_GROUP_ROWS
 
     root = step.root
     plan = pq.read_table(root / unit.reads["plan"])
     rows = plan.num_rows
     there = [caption is not None for caption in plan["caption"].to_pylist()]
-    features = [bytes(10 * WIDTH * 2) if is_there else None for is_there in there]
+    features = [bytes(TOKENS * WIDTH * 2) if is_there else None for is_there in there]
     values = {name: plan[name] for name in ("uid", "draw") if name in plan.column_names}
-    values["tokens"] = pa.array([10 if is_there else None for is_there in there], pa.int16())
+    values["tokens"] = pa.array([TOKENS if is_there else None for is_there in there], pa.int16())
     values["features"] = pa.array(features, pa.binary())
     values["dtype"] = pa.array(["fp16" if is_there else None for is_there in there])
     values["reason"] = pa.array([None if is_there else "missing_value" for is_there in there], pa.string())

@@ -10,7 +10,7 @@ from manifests.model_folder import files_fingerprint, missing_files, model_files
 from manifests.weights import WeightsError, WeightsFile
 from tokenize_shards.captions import clean_caption
 
-__all__ = ["MAX_TOKENS", "T5Features", "check_t5", "clean_caption", "t5_weights"]
+__all__ = ["MAX_TOKENS", "T5Features", "T5Tokens", "check_t5", "clean_caption", "t5_weights"]
 
 MAX_TOKENS = 120
 """LlamaGen's limit, the closing `</s>` included."""
@@ -94,6 +94,38 @@ def _need_finite(folder: object, tensors: Iterable[tuple[str, Any]]) -> None:
             )
 
 
+class T5Tokens:
+    """A T5's tokenizer alone: what says how many feature vectors a caption will have."""
+
+    def __init__(self, model: str) -> None:
+        """Load from a local folder or the local cache. Raises WeightsError."""
+        from transformers import AutoTokenizer
+
+        self.weights = t5_weights(model)
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(self.weights.path, local_files_only=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise _unloaded(self.weights, error) from error
+
+    @property
+    def padding(self) -> int:
+        """Return the id that fills a batch up."""
+        return int(self._tokenizer.pad_token_id)
+
+    def ids(self, captions: Sequence[str]) -> list[list[int]]:
+        """Return each caption's tokens, 1 to 120 with `</s>`. Captions are cleaned here."""
+        texts = [clean_caption(caption[:MAX_CHARACTERS]) for caption in captions]
+        if not texts:
+            return []
+        found = self._tokenizer(texts, max_length=MAX_TOKENS, truncation=True, add_special_tokens=True)["input_ids"]
+        return list(found)
+
+
+def _unloaded(weights: WeightsFile, error: Exception) -> WeightsError:
+    said = (str(error).splitlines() or ["?"])[0]
+    return WeightsError(f"weights of T5: {weights.path} cannot be loaded ({said}). {GET}")
+
+
 class T5Features:
     """A T5 encoder that gives each caption its own number of feature vectors."""
 
@@ -103,17 +135,15 @@ class T5Features:
         """Load from a local folder or the local cache; LlamaGen's features were made in bf16. Raises WeightsError."""
         import torch
         from safetensors import SafetensorError
-        from transformers import AutoTokenizer, T5EncoderModel
+        from transformers import T5EncoderModel
 
-        self.weights = t5_weights(model)
+        self._tokens = T5Tokens(model)
+        self.weights = self._tokens.weights
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(self.weights.path, local_files_only=True)
             loaded, report = T5EncoderModel.from_pretrained(self.weights.path, dtype=dtype, **LOCAL)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise WeightsError(
-                f"weights of T5: {self.weights.path} cannot be loaded ({(str(error).splitlines() or ['?'])[0]}). {GET}"
-            ) from error
+            raise _unloaded(self.weights, error) from error
         if report["missing_keys"]:
             raise WeightsError(
                 f"weights of T5: {self.weights.path} lacks parameters ({', '.join(sorted(report['missing_keys'])[:3])}"
@@ -136,10 +166,7 @@ class T5Features:
         Batches hold captions of one padded length and are filled up to `batch_size`, so that a caption's features
         on a CPU do not depend on its neighbours; attention is masked, so they equal those padded to 120.
         """
-        texts = [clean_caption(caption[:MAX_CHARACTERS]) for caption in captions]
-        if not texts:
-            return []
-        ids = self._tokenizer(texts, max_length=MAX_TOKENS, truncation=True, add_special_tokens=True)["input_ids"]
+        ids = self._tokens.ids(captions)
         buckets: dict[int, list[int]] = {}
         for row, tokens in enumerate(ids):
             buckets.setdefault(-(-len(tokens) // BUCKET_TOKENS) * BUCKET_TOKENS, []).append(row)
@@ -148,12 +175,12 @@ class T5Features:
             for start in range(0, len(rows), self._batch_size):
                 chunk = rows[start : start + self._batch_size]
                 found.update(zip(chunk, self._encode([ids[row] for row in chunk], length), strict=True))
-        return [found[row] for row in range(len(texts))]
+        return [found[row] for row in range(len(ids))]
 
     def _encode(self, ids: list[list[int]], length: int) -> list[np.ndarray]:
         import torch
 
-        ids_BT = torch.full((self._batch_size, length), int(self._tokenizer.pad_token_id))
+        ids_BT = torch.full((self._batch_size, length), self._tokens.padding)
         mask_BT = torch.zeros((self._batch_size, length), dtype=torch.long)
         mask_BT[:, 0] = 1  # rows that only fill the batch still need a position to look at
         for row, tokens in enumerate(ids):

@@ -218,6 +218,8 @@ class _Run:
             rows = round(rows * sum(bool(tier.caption) for tier in tiers.values()) / max(len(tiers), 1))
         own = name in ("fetch", "score") or plan is None
         units = ceil(self.shards if own or plan is None else plan.units(self.expected[plan.follows] * plan.ratio))
+        if name == "t5":  # features are made where they are packed
+            units = ceil(rows / self.recipe.pretokenize.shard_rows)
         size = {
             "fetch": self.expected["fetched"] / max(rows, 1) * self.recipe.store_side**2 * 1.4 * BYTES_PER_PIXEL + 300,
             "score": 80.0,

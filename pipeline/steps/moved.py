@@ -1,4 +1,4 @@
-"""pretokenize / pack, before its shards: encoded rows and stored features move to their packed shards, once.
+"""pretokenize / pack, before its shards: encoded rows move to their packed shards, once.
 
 The packed order is that of hashes, so that a packed shard takes rows from nearly every encoded table: were each to look
 for its own, every table would be opened as often as there are packed shards. Rows are spread over the shards instead,
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from manifests.files import FormatError, digest_of, open_table, read_table, write_bytes, write_table
 from manifests.journal import ShardRecord, by_kind, records_of
 from manifests.layout import SCRATCH
-from manifests.tables import ENCODED, FEATURES
+from manifests.tables import ENCODED
 from manifests.uid import uid_hash
 from pipeline.execution.shuffle import Leg, Piece, Slices, sweep_scratch
 from pipeline.execution.step import Do, Unit
@@ -43,6 +43,8 @@ FEW_SHARDS = 2
 """Shards of a tier that take their rows from the encoded tables themselves: up to here no table is read oftener."""
 UNIT_BYTES, MOST_UNITS = 256_000_000, 1000
 """Bytes of tables whose rows move into one file of slices, and how many such files a tier has: each shard opens all."""
+AT_ONCE = 8192
+"""Rows of a table that are looked at together."""
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -79,15 +81,15 @@ class Ends:
 
 
 @dataclass(frozen=True)
-class Moved(Leg):
-    """Rows of a step's tables, whose shards are called TIER-NUMBER. Units are runs of a tier's tables; the parts are
-    packed shards."""
+class MovedCodes(Leg):
+    """What packed samples take from their encoded rows. Units are runs of a tier's tables; the parts are packed
+    shards."""
 
+    name: ClassVar[str] = "moved_codes"
     into: ClassVar[str] = INTO
-    source: ClassVar[str] = ""
-    """The step."""
-    at_once: ClassVar[int] = 8192
-    """Rows of a table that are looked at together."""
+    carried: ClassVar[pa.Schema] = pa.schema(
+        [ENCODED.field(name) for name in ("uid", "sha256", "size", "n_crops", "crops", "codes")]
+    )
 
     @cached_property
     def ends(self) -> pa.Table:
@@ -97,7 +99,7 @@ class Moved(Leg):
     def plan(self) -> list[Unit]:
         """Return a unit for some of a tier's tables, in order: UNIT_BYTES of them, more where that were MOST_UNITS."""
         to = digest_of([self.ends["shard"].to_pylist(), self.ends["key"].to_pylist()])
-        of_tier = by_kind(records_of(self.root, self.source))
+        of_tier = by_kind(records_of(self.root, "encode"))
         units = []
         for tier in self.ends["tier"].unique().to_pylist():
             records = of_tier.get(tier, [])
@@ -114,55 +116,28 @@ class Moved(Leg):
         ends = Ends.of(self.ends, unit.reads["tier"])
         for path in unit.reads["files"]:
             with open_table(self.root / path) as file:
-                there = [name for name in self.carried.names if name in file.schema_arrow.names]
-                for batch in file.iter_batches(self.at_once, columns=[*there, "draw", "reason"]):
+                for batch in file.iter_batches(AT_ONCE, columns=[*self.carried.names, "draw", "reason"]):
                     part = ends.parts_of(batch["draw"].to_numpy(), batch["uid"])
                     part[batch["reason"].is_valid().to_numpy(zero_copy_only=False)] = -1
                     taken = batch.filter(pa.array(part >= 0))
-                    columns = [
-                        taken[field.name].cast(field.type) if field.name in there else pa.nulls(len(taken), field.type)
-                        for field in self.carried
-                    ]
+                    columns = [taken[field.name].cast(field.type) for field in self.carried]
                     yield part[part >= 0], pa.RecordBatch.from_arrays(columns, schema=self.carried)
 
 
-@dataclass(frozen=True)
-class MovedCodes(Moved):
-    """What a packed sample takes from its encoded row."""
-
-    name: ClassVar[str] = "moved_codes"
-    source: ClassVar[str] = "encode"
-    carried: ClassVar[pa.Schema] = pa.schema(
-        [ENCODED.field(name) for name in ("uid", "sha256", "size", "n_crops", "crops", "codes")]
-    )
-
-
-@dataclass(frozen=True)
-class MovedFeatures(Moved):
-    """Stored text features; tables of before have no `dtype`."""
-
-    name: ClassVar[str] = "moved_features"
-    source: ClassVar[str] = "t5"
-    at_once: ClassVar[int] = 256
-    carried: ClassVar[pa.Schema] = pa.schema([FEATURES.field(name) for name in ("uid", "tokens", "features", "dtype")])
-
-
-def bring(legs: Sequence[Moved], pending: Sequence[Unit], do: Do) -> None:
+def bring(leg: MovedCodes, pending: Sequence[Unit], do: Do) -> None:
     """Move rows to these packed shards, where a tier has more than FEW_SHARDS of them; what was moved for the same ones
     before stays."""
-    first = legs[0]
     shards = Counter(unit.reads["tier"] for unit in pending)
     many = [unit for unit in pending if shards[unit.reads["tier"]] > FEW_SHARDS]
     if not many:
         return
-    known = keys_of(first.folder)
+    known = keys_of(leg.folder)
     if any(known.get(unit.name) != unit.key for unit in many):
-        sweep_scratch(first.root, INTO)
-        ends = [_end(first.root, unit, first.recipe.pretokenize.seed) for unit in many]
-        write_table(first.folder / PARTS, pa.Table.from_pylist(ends, schema=ENDS))
-    for leg in legs:
-        leg.make(do)
-    write_bytes(first.folder / WHOLE, b"")
+        sweep_scratch(leg.root, INTO)
+        ends = [_end(leg.root, unit, leg.recipe.pretokenize.seed) for unit in many]
+        write_table(leg.folder / PARTS, pa.Table.from_pylist(ends, schema=ENDS))
+    leg.make(do)
+    write_bytes(leg.folder / WHOLE, b"")
 
 
 def _end(root: Path, unit: Unit, seed: int) -> dict[str, Any]:
@@ -190,18 +165,18 @@ def keys_of(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class MovedRows:
-    """The rows that a leg has moved to packed shards: of none where not all of them have been."""
+    """The rows that were moved to packed shards: none where not all of them have been."""
 
     slices: Slices
     parts: Mapping[tuple[str, str], int]
     """(packed shard, key that it will be done under) -> its part."""
 
     @classmethod
-    def of(cls, leg: type[Moved], root: Path) -> Self:
+    def of(cls, root: Path) -> Self:
         """Find what lies in the run at `root`."""
         folder = root / SCRATCH / INTO
         keys = keys_of(folder) if (folder / WHOLE).exists() else {}
-        return cls(Slices.of(leg, root), {item: part for part, item in enumerate(keys.items())})
+        return cls(Slices.of(MovedCodes, root), {item: part for part, item in enumerate(keys.items())})
 
     def of_unit(self, unit: Unit) -> pa.Table | None:
         """Return the rows of a packed shard in any order, None where they were not moved for the unit as it is."""

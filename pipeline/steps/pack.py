@@ -1,7 +1,7 @@
 """pretokenize / pack: codes, captions and provenance into WebDataset shards, in an order drawn from hash(uid, seed)."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,28 +11,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.files import canonical_json, parsing, read_schema, read_table
+from manifests.files import canonical_json, open_table, parsing, read_schema, read_table
 from manifests.journal import FileRecord, ShardRecord, kept_by_kind, records_of
 from manifests.lineage import origin
 from manifests.manifest import Manifest
-from manifests.plans import write_plan
 from manifests.shards import index_path, write_shard
-from manifests.tables import PACKED
 from manifests.uid import uid_hash
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.shuffle import sweep_scratch
 from pipeline.execution.step import Do, Step, Unit
 from pipeline.steps.encode import FINGERPRINT, Encode, grid_of
-from pipeline.steps.moved import Moved, MovedCodes, MovedFeatures, MovedRows, bring
+from pipeline.steps.kept_pairs import Row
+from pipeline.steps.moved import MovedCodes, MovedRows, bring
 from pipeline.steps.pack_order import PackOrder
-from pipeline.steps.sharding import cut_shards, in_batches, read_range, without_gaps
-from pipeline.steps.t5 import T5
+from pipeline.steps.sharding import read_range
+from pipeline.steps.stored_features import StoredFeatures
 from tokenize_shards.catalog import VQ_SPECS
 from tokenize_shards.samples import Tokenizer, sample_parts
 
 NUMBERS = {"fp16": "<f2", "bf16": "<u2"}
 FEATURE_COLUMNS = ["uid", "tokens", "features", "dtype"]
 """What is read of stored features; tables of before have no `dtype`."""
+FEATURE_ROWS = 64
+"""Rows of stored features that are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ class Pack(Step):
         return PackOrder(self.recipe, self.root, self.runtime)
 
     @property
-    def t5(self) -> T5:
-        """Return the step whose features are packed, where there are any."""
-        return T5(self.recipe, self.root, self.runtime)
+    def t5(self) -> StoredFeatures:
+        """Return which features are packed, where there are any."""
+        return StoredFeatures(self.recipe)
 
     @property
     def encode(self) -> Encode:
@@ -75,35 +76,19 @@ class Pack(Step):
 
     def plan(self) -> list[Unit]:
         """Write the packed order to `manifests/plan/pack/`."""
-        tables = (
-            (f"{tier}-{number:05d}", table)
-            for tier in self.recipe.tier
-            for number, table in enumerate(self._order(tier))
-        )
-        features = {record.shard: record.content for record in records_of(self.root, "t5")}
-        contents = {
-            record.shard: canonical_json([record.content, features.get(record.shard)])
-            for record in records_of(self.root, "encode")
-        }
+        features = {record.shard: canonical_json(record.content) for record in records_of(self.root, "t5")}
+        contents = {record.shard: canonical_json(record.content) for record in records_of(self.root, "encode")}
         units, parent = [], self.parent
-        for name, path, sha256 in write_plan(self.root, self.name, tables, self.order.made_of()):
+        for name, path, sha256 in self.order.packed():
             tier, _, number = name.rpartition("-")
             encoded = sources(read_table(path, ["encoded"]))
             reads = {"plan": path.relative_to(self.root).as_posix(), "tier": tier, "number": number}
             # digest_of([sha256, [[content, features], …], parent]), of which the middle may be of 20,000 tables
-            read = b"[" + b",".join(contents[shard] for shard in encoded) + b"]"
+            end = b"," + features.get(name, b"null") + b"]"
+            read = b"[" + b",".join(b"[" + contents[shard] + end for shard in encoded) + b"]"
             whole = b"[" + b",".join([canonical_json(sha256), read, canonical_json(parent)]) + b"]"
             units.append(Unit(name, reads, hashlib.sha256(whole).hexdigest()))
-        sweep_scratch(self.root, PackOrder.into)
         return units
-
-    def _order(self, tier: str) -> Iterator[pa.Table]:
-        """Yield the packed shards of a tier; a removed sample leaves its place empty."""
-        values, order = self.recipe.pretokenize, self.order
-        order.make()
-        rows = in_batches(order.in_order(tier), values.shard_rows)
-        for table in cut_shards(rows, values.shard_rows, values.shard_bytes):
-            yield without_gaps(table).select(PACKED.names).cast(PACKED)
 
     def tiers(self) -> dict[str, int]:
         """Return tier -> samples that are packed."""
@@ -119,13 +104,12 @@ class Pack(Step):
         return sizes
 
     def bring(self, pending: Sequence[Unit], do: Do) -> None:
-        """Move encoded rows, and stored features, to the shards that are to be packed."""
-        kinds: list[type[Moved]] = [MovedCodes, MovedFeatures] if self.t5.wanted else [MovedCodes]
-        bring([kind(self.recipe, self.root, self.runtime) for kind in kinds], pending, do)
+        """Move encoded rows to the shards that are to be packed."""
+        bring(MovedCodes(self.recipe, self.root, self.runtime), pending, do)
 
     def settle(self, steps: Sequence[Step]) -> list[str]:
         """Drop what was moved: it is packed."""
-        sweep_scratch(self.root, Moved.into)
+        sweep_scratch(self.root, MovedCodes.into)
         return []
 
     def open(self) -> "PackWorker":
@@ -157,15 +141,13 @@ class PackWorker:
         with in_flight.working_on(unit.name, ()):
             order = read_table(root / unit.reads["plan"])
             encoded = [root / "codes" / "encoded" / f"{name}.parquet" for name in sources(order)]
-            rows = self._rows(MovedCodes, unit, encoded, order["uid"]) if encoded else []
+            rows = self._rows(unit, encoded, order["uid"]) if encoded else []
             parts = {row["uid"]: row for row in rows}
-            if self.step.t5.wanted:
-                features = [root / "codes" / "t5" / file.name for file in encoded]
-                self._add_features(self._rows(MovedFeatures, unit, features, order["uid"]) if encoded else [], parts)
             tokenizer = self._tokenizer(tier, encoded[0]) if encoded else None  # of a shard whose rows are all removed
+            features = self._features(unit) if self.step.t5.wanted else iter(())
             samples = (
                 (row["uid"].hex(), sample_parts({**row, **parts[row["uid"]]}, tier, tokenizer, self.parent))
-                for row in order.to_pylist()
+                for row in self._with_features(order.to_pylist(), features)
                 if tokenizer
             )
             count = write_shard(path, samples, index=True)
@@ -173,9 +155,9 @@ class PackWorker:
         return ShardRecord(unit.name, unit.key, files, order.num_rows, count)
 
     @cached_property
-    def moved(self) -> dict[type[Moved], MovedRows]:
+    def moved(self) -> MovedRows:
         """Return what was moved to its shards."""
-        return {leg: MovedRows.of(leg, self.step.root) for leg in (MovedCodes, MovedFeatures)}
+        return MovedRows.of(self.step.root)
 
     @cached_property
     def _tokenizers(self) -> dict[tuple[str, Path], Tokenizer]:
@@ -186,30 +168,42 @@ class PackWorker:
         found = self._tokenizers.get((tier, encoded)) or self.step.tokenizer(tier, encoded)
         return self._tokenizers.setdefault((tier, encoded), found)
 
-    def _rows(self, leg: type[Moved], unit: Unit, paths: list[Path], uids: pa.ChunkedArray) -> list[dict[str, Any]]:
-        """Return the rows of this shard: what was moved to it, else what these tables hold of it."""
-        moved = self.moved[leg].of_unit(unit)
-        columns = None if leg is MovedCodes else FEATURE_COLUMNS
-        tables = [self._rows_of(path, uids, columns) for path in paths] if moved is None else [moved]
+    def _rows(self, unit: Unit, paths: list[Path], uids: pa.ChunkedArray) -> list[Row]:
+        """Return the encoded rows of this shard: what was moved to it, else what these tables hold of it."""
+        moved = self.moved.of_unit(unit)
+        tables = [self._rows_of(path, uids) for path in paths] if moved is None else [moved]
         return [row for table in tables for row in table.to_pylist()]
 
-    def _rows_of(self, path: Path, uids: pa.ChunkedArray, columns: list[str] | None = None) -> pa.Table:
+    def _rows_of(self, path: Path, uids: pa.ChunkedArray) -> pa.Table:
         """Return a table's rows of this shard, whose order is that of their draws: of the file only the row groups that
         can hold them."""
         wanted, seed = uids.combine_chunks(), self.step.recipe.pretokenize.seed
-        table = read_range(path, "draw", uid_hash(wanted[0].as_py(), seed), uid_hash(wanted[-1].as_py(), seed), columns)
+        table = read_range(path, "draw", uid_hash(wanted[0].as_py(), seed), uid_hash(wanted[-1].as_py(), seed))
         return table.filter(pc.is_in(table["uid"], wanted))
 
-    def _add_features(self, rows: Iterable[dict[str, Any]], parts: dict[bytes, dict[str, Any]]) -> None:
-        """Add `t5`: numbers of 16 bits (tokens, width), and a note of what made them, where a pair has its caption."""
-        values = self.step.recipe.pretokenize
-        weights = self.step.t5.weights()[0].sha256
-        for row in rows:
-            if row["features"] is not None:
-                dtype = row.get("dtype") or values.t5_dtype
-                numbers = np.frombuffer(row["features"], NUMBERS[dtype]).reshape(row["tokens"], -1)
-                note = {"source": values.t5_caption, "dtype": dtype, "weights": weights, "tokens": row["tokens"]}
-                parts[row["uid"]]["t5"] = {"numbers": numbers, "note": note}
+    def _features(self, unit: Unit) -> Iterator[Row]:
+        """Yield the rows of this shard's own table of stored features, which stand in the packed order."""
+        with open_table(self.step.root / "codes" / "t5" / f"{unit.name}.parquet") as file:
+            columns = [name for name in FEATURE_COLUMNS if name in file.schema_arrow.names]
+            for batch in file.iter_batches(FEATURE_ROWS, columns=columns):
+                yield from batch.to_pylist()
+
+    def _with_features(self, planned: Sequence[Row], features: Iterator[Row]) -> Iterator[Row]:
+        """Yield the planned rows, with `t5` where a pair has its caption: numbers of 16 bits (tokens, width), and what
+        made them."""
+        values, passed = self.step.recipe.pretokenize, dict[bytes, Row]()
+        weights = "".join(file.sha256 for file in self.step.t5.weights())
+        for row in planned:
+            while row["uid"] not in passed and (found := next(features, None)) is not None:
+                passed[found["uid"]] = found  # the next one, unless a row of the plan has none
+            made = passed.pop(row["uid"], {})
+            if made.get("features") is None:
+                yield row
+                continue
+            dtype = made.get("dtype") or values.t5_dtype
+            numbers = np.frombuffer(made["features"], NUMBERS[dtype]).reshape(made["tokens"], -1)
+            note = {"source": values.t5_caption, "dtype": dtype, "weights": weights, "tokens": made["tokens"]}
+            yield {**row, "t5": {"numbers": numbers, "note": note}}
 
 
 def sources(order: pa.Table) -> list[str]:

@@ -1,11 +1,12 @@
 """pretokenize / pack, before its plan: every tier's samples by equal ranges of the packed order, an order of hashes.
 
-The plan of the fetch, captions, codes and features of a number hold the same rows, so that samples are put together
-some shards at a time.
+The plan of the fetch, captions and codes of a number hold the same rows, so that samples are put together some shards
+at a time. Where features are to be stored, the tokenizer says here how long each will be: the order and its cut stand
+before the first feature is made, and features are made where they are packed.
 """
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,16 +20,17 @@ from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from manifests.files import digest_of
 from manifests.journal import ShardRecord, by_kind, records_of, upstream
-from manifests.plans import plan_digest, planned_tables, standing_plan
+from manifests.plans import Planned, plan_digest, planned_tables, standing_plan, write_plan
 from manifests.query import batches, connect, files_sql
 from manifests.tables import PACKED
 from manifests.tombstones import read_tombstones, tombstones_sha256
 from manifests.uid import uid_hash, uid_hash_sql
-from pipeline.execution.shuffle import SLICE_BYTES, Leg, Piece, Slices, do_pending, here
+from pipeline.execution.shuffle import SLICE_BYTES, Leg, Piece, Slices, do_pending, here, sweep_scratch
 from pipeline.execution.step import Do, Unit
 from pipeline.steps.captions import texts_of
 from pipeline.steps.encode import grid_of
-from pipeline.steps.t5 import T5
+from pipeline.steps.sharding import cut_shards, in_batches, without_gaps
+from pipeline.steps.stored_features import StoredFeatures
 
 PLANNING = 1
 """Raised when the same samples are planned in another way."""
@@ -47,8 +49,10 @@ SAMPLES = pa.schema([pa.field("draw", pa.uint64()), pa.field("bytes", pa.int64()
 """A sample on its way to its place in the packed order."""
 SAMPLE_BYTES = 500
 """About what a sample with its captions takes there."""
-SHARDS = 64
-"""Encoded shards whose samples are put together in one unit."""
+SHARDS, COUNTED_SHARDS = 64, 16
+"""Encoded shards whose samples are put together in one unit; where tokens are counted, which takes most of it."""
+FEW_COUNTED = 10_000
+"""Samples whose tokens the driver counts itself: about a second and a half of them."""
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -60,21 +64,28 @@ class PackOrder(Leg):
     into: ClassVar[str] = "pack_order"
     carried: ClassVar[pa.Schema] = SAMPLES
 
-    @property
-    def t5(self) -> T5:
-        """Return the step whose features are packed, where there are any."""
-        return T5(self.recipe, self.root, self.runtime)
+    @cached_property
+    def features(self) -> StoredFeatures:
+        """Return which features are packed, where there are any."""
+        return StoredFeatures(self.recipe)
+
+    def is_small(self, pending: Sequence[Unit]) -> bool:
+        """Tell whether the driver does units sooner than workers have started."""
+        rows = sum(unit.reads["rows"] for unit in pending)
+        return super().is_small(pending) and (rows <= FEW_COUNTED or not self.features.wanted)
 
     def made_of(self) -> str:
         """Return a digest of everything that the plan of pack depends on."""
         values = self.recipe.pretokenize
         tiers = [[name, tier.caption, self.weights_of(name)] for name, tier in self.recipe.tier.items()]
         read = [
-            upstream(self.root, "encode", "t5", "caption"),
+            upstream(self.root, "encode", "caption"),
             plan_digest(self.root, "fetch"),
             tombstones_sha256(self.root),
         ]
-        return digest_of([STEP, PLANNING, values.shard_rows, values.shard_bytes, values.seed, tiers, read])
+        stored = [values.t5_caption, [file.record() for file in self.features.weights()]]
+        counted = [stored] if self.features.wanted else []
+        return digest_of([STEP, PLANNING, values.shard_rows, values.shard_bytes, values.seed, tiers, read, *counted])
 
     @cached_property
     def encoded(self) -> dict[str, list[ShardRecord]]:
@@ -87,13 +98,31 @@ class PackOrder(Leg):
         rows = max((sum(one.rows_out for one in records) for records in self.encoded.values()), default=0)
         return max(1, -(-rows * SAMPLE_BYTES // SLICE_BYTES))
 
+    def packed(self) -> Planned:
+        """Write who is in which packed shard to `manifests/plan/pack/`, where that does not stand; return name, path
+        and sha256 of each table."""
+        tables = (
+            (f"{tier}-{number:05d}", table) for tier in self.recipe.tier for number, table in enumerate(self._cut(tier))
+        )
+        planned = write_plan(self.root, STEP, tables, self.made_of())
+        sweep_scratch(self.root, self.into)
+        return planned
+
+    def _cut(self, tier: str) -> Iterator[pa.Table]:
+        """Yield the packed shards of a tier; a removed sample leaves its place empty."""
+        values = self.recipe.pretokenize
+        self.make()
+        rows = in_batches(self.in_order(tier), values.shard_rows)
+        for table in cut_shards(rows, values.shard_rows, values.shard_bytes):
+            yield without_gaps(table).select(PACKED.names).cast(PACKED)
+
     def make(self, do: Do = here, grouped: bool = False) -> None:
         """Do what is not done of its units, where the plan does not stand."""
         if standing_plan(self.root, STEP, self.made_of()) is None:
             do_pending(self, do)
 
     def plan(self) -> list[Unit]:
-        """Return a unit for each SHARDS encoded shards of a tier."""
+        """Return a unit for some encoded shards of a tier."""
         made_of, tiers = self.made_of(), list(self.recipe.tier)
         units = []
         for place, tier in enumerate(tiers):
@@ -107,16 +136,14 @@ class PackOrder(Leg):
         """Yield rows, and the paths of the tables that hold them by step, of each run of a tier's encoded shards."""
         captioner = self.recipe.tier[tier].caption
         planned = {path.stem: path.relative_to(self.root).as_posix() for path in planned_tables(self.root, "fetch")}
-        tables = {step: {r.shard: r.files[0].path for r in records_of(self.root, step)} for step in ("caption", "t5")}
-        for some in batches(self.encoded.get(tier, []), SHARDS):
+        captions = {record.shard: record.files[0].path for record in records_of(self.root, "caption")}
+        for some in batches(self.encoded.get(tier, []), COUNTED_SHARDS if self.features.wanted else SHARDS):
             numbers = [record.shard.rpartition("-")[2] for record in some]
-            said = [tables["caption"].get(f"{captioner}-{number}") for number in numbers if captioner]
-            features = [tables["t5"].get(record.shard) for record in some]
+            said = [captions.get(f"{captioner}-{number}") for number in numbers if captioner]
             files = {
                 "encode": [record.files[0].path for record in some],
                 "fetch": [planned[number] for number in numbers if number in planned],
                 "caption": [path for path in said if path],
-                "t5": [path for path in features if path],
             }
             yield sum(record.rows_in for record in some), files
 
@@ -125,15 +152,29 @@ class PackOrder(Leg):
         files, tier, ranges = unit.reads["files"], unit.reads["tier"], np.uint64(unit.reads["ranges"])
         if not files["fetch"]:
             return
-        draw = uid_hash_sql("uid", self.recipe.pretokenize.seed)
+        for batch in self._samples(tier, files):
+            columns = [batch[field.name].cast(field.type) for field in SAMPLES]
+            yield (
+                unit.reads["first"] + range_of(batch["draw"].to_numpy(), ranges),
+                pa.RecordBatch.from_arrays(columns, schema=SAMPLES),
+            )
+
+    def _samples(
+        self, tier: str, files: dict[str, list[str]], asked: pa.Array | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the samples in these tables, all or those with the uids that are asked for, in no order."""
+        query, weights = self._samples_sql(files), self.weights_of(tier)
+        token = weights.pop("token")
         with self._connect() as connection:
-            query = f"SELECT *, {draw} AS draw FROM ({self._samples_sql(files)})"
-            for batch in connection.execute(query, self.weights_of(tier)).to_arrow_reader(50_000):
-                columns = [batch[field.name].cast(field.type) for field in SAMPLES]
-                yield (
-                    unit.reads["first"] + range_of(batch["draw"].to_numpy(), ranges),
-                    pa.RecordBatch.from_arrays(columns, schema=SAMPLES),
-                )
+            if asked is not None:
+                connection.register("asked", pa.table({"uid": asked}))
+                query = f"FROM ({query}) SEMI JOIN asked USING (uid)"
+            for batch in connection.execute(query, weights).to_arrow_reader(50_000):
+                if self.features.wanted:
+                    stored = pa.array(self.features.tokens(batch["caption"]) * token)
+                    place = batch.schema.get_field_index("bytes")
+                    batch = batch.set_column(place, "bytes", pc.add(batch["bytes"], stored))
+                yield batch
 
     def in_order(self, tier: str) -> Iterator[pa.Table]:
         """Yield a tier's samples, and the places of removed ones (`gone`), in the packed order: a table for each
@@ -158,11 +199,10 @@ class PackOrder(Leg):
     def sizes(self, tier: str, uids: Collection[bytes]) -> dict[bytes, int]:
         """Return the bytes that these samples of a tier count."""
         sizes: dict[bytes, int] = {}
+        asked = pa.array(sorted(uids), pa.binary())
         for _, files in self._runs(tier):
-            query = f"SELECT uid, bytes FROM ({self._samples_sql(files)}) SEMI JOIN asked USING (uid)"
-            with self._connect() as connection:
-                connection.register("asked", pa.table({"uid": pa.array(sorted(uids), pa.binary())}))
-                sizes.update(connection.execute(query, self.weights_of(tier)).fetchall() if files["fetch"] else [])
+            for batch in self._samples(tier, files, asked) if files["fetch"] else ():
+                sizes.update(zip(batch["uid"].to_pylist(), batch["bytes"].to_pylist(), strict=True))
         return sizes
 
     @contextlib.contextmanager
@@ -180,27 +220,25 @@ class PackOrder(Leg):
             yield connection
 
     def _samples_sql(self, files: dict[str, list[str]]) -> str:
-        """Return SQL of the samples in these tables in no order, with an upper bound on the bytes of each in the tar.
-        Its parameters are those of `weights_of`."""
+        """Return SQL of the samples in these tables in no order, with an upper bound on the bytes of each in the tar
+        beside its features. Its parameters are those of `weights_of`, without `token`."""
         paths: dict[str, list[Path]] = {step: [self.root / path for path in some] for step, some in files.items()}
-        features = f"(SELECT uid, tokens FROM {files_sql(paths['t5'])})"
-        none = "(SELECT NULL::BLOB AS uid, NULL::INTEGER AS tokens WHERE false)"
+        draw = uid_hash_sql("e.uid", self.recipe.pretokenize.seed)
         return f"""
             WITH e AS (FROM {files_sql(paths["encode"])}),
-                 t AS {texts_of(paths["fetch"], paths["caption"])},
-                 f AS {features if paths["t5"] else none}
-            SELECT e.uid::BLOB AS uid, t.url, t.text, t.top_caption, t.said,
-                   parse_filename(e.filename, true) AS encoded,
+                 t AS {texts_of(paths["fetch"], paths["caption"])}
+            SELECT e.uid::BLOB AS uid, t.url, t.text, t.top_caption, t.said, {draw} AS draw,
+                   parse_filename(e.filename, true) AS encoded, {self.features.caption_sql} AS caption,
                    e.n_crops::BIGINT * $crop + json_bytes(t.text) + json_bytes(t.top_caption) + json_bytes(t.url)
                    -- model and prompt stand in `said` once, in the sample once per caption
-                   + 2 * json_bytes(t.said::VARCHAR) + coalesce(f.tokens, 0) * $token + $sample AS bytes
-            FROM e JOIN t USING (uid) LEFT JOIN f USING (uid)
+                   + 2 * json_bytes(t.said::VARCHAR) + $sample AS bytes
+            FROM e JOIN t USING (uid)
             WHERE e.reason IS NULL"""
 
     def weights_of(self, tier: str) -> dict[str, int]:
         """Return the bytes at most of a crop's codes and entry, of a token's features, and of the rest of a sample."""
         codes = 2 * grid_of(self.recipe.tokenizer(tier)[0], self.recipe.tier[tier].size) ** 2
-        token = 2 * self.t5.width if self.t5.wanted else 0
+        token = 2 * self.features.width if self.features.wanted else 0
         return {"crop": codes + CROP_BYTES, "token": token, "sample": OVERHEAD_BYTES}
 
 

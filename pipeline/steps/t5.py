@@ -1,43 +1,44 @@
-"""pretokenize / t5: flan-T5 features of one caption of each encoded pair, where the recipe wants them stored."""
+"""pretokenize / t5: flan-T5 features of one caption of each encoded pair, where the recipe wants them stored.
+
+Its shards are the packed ones, whose order and cut need no feature: features lie where they are packed, and never move.
+"""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests.files import FORMAT, digest_of, parsing, read_table, writing
-from manifests.journal import FileRecord, ShardRecord, records_of, upstream
-from manifests.plans import plan_digest, planned_tables, write_plan
-from manifests.query import FILES, batches, connect, files_sql
+from manifests.files import FORMAT, digest_of, read_table, writing
+from manifests.journal import FileRecord, ShardRecord, records_of
+from manifests.plans import Planned, write_plan
+from manifests.query import connect, files_sql
 from manifests.schema import schema
 from manifests.tables import DRAW, FEATURES
+from manifests.uid import uid_hash_sql
 from manifests.weights import WeightsFile
 from pipeline.execution.decode_pool import Pair
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import MADE_BY, earlier_rows
 from pipeline.execution.step import Step, Unit
-from pipeline.steps.captions import sidecars, texts_of
 from pipeline.steps.kept_pairs import Row
+from pipeline.steps.pack_order import PackOrder
+from pipeline.steps.stored_features import StoredFeatures
 from pipeline.steps.worker_loop import Earlier, Rows, WorkerLoop, complete
-from tokenize_shards.samples import captions_of, finite_numbers
-from tokenize_shards.text import MAX_TOKENS, T5Features, check_t5, t5_weights
+from tokenize_shards.samples import finite_numbers
+from tokenize_shards.text import MAX_TOKENS, T5Features, check_t5
 
-PLANNING = 1
+PLANNING = 2
 """Raised when the same captions are planned in another way."""
 PLANNED = pa.schema([*schema("uid"), DRAW, pa.field("caption", pa.string())])
 CHUNK = 256  # rows encoded and written at a time: 60 MB of flan-t5-xl's
 ROW_GROUP_ROWS = 8
-"""A packed shard takes a few rows from every table, and reads only the row groups that hold them: 2 MB of
-flan-t5-xl's."""
+"""2 MB of flan-t5-xl's: what is read of a table where a few of its rows are taken over."""
 NOT_FINITE = "not_finite"
 """Why a pair has no stored features though it has its caption: one of them is NaN or infinite, in bf16 too."""
 TOKENS_PER_CHARACTER = 0.25  # of English captions, for the estimate alone
@@ -45,17 +46,23 @@ TOKENS_PER_CHARACTER = 0.25  # of English captions, for the estimate alone
 
 @dataclass(frozen=True)
 class T5(Step):
-    """Units are the encoded shards; there are none where features are computed online, as the trainer needs them."""
+    """Units are the packed shards; there are none where features are computed online, as the trainer needs them."""
 
     name: ClassVar[str] = "t5"
     version: ClassVar[int] = 2
     carries: ClassVar[bool] = True
     made_from: ClassVar[str] = "caption_sha256"
+    needs: ClassVar[tuple[type[Step], ...]] = (PackOrder,)
+
+    @property
+    def stored(self) -> StoredFeatures:
+        """Return which features are stored, where there are any."""
+        return StoredFeatures(self.recipe)
 
     @property
     def wanted(self) -> bool:
         """Tell whether features are to be stored."""
-        return self.recipe.pretokenize.t5 == "precomputed"
+        return self.stored.wanted
 
     def settings(self) -> dict[str, Any]:
         """Return which caption is encoded, how, and what for."""
@@ -71,78 +78,59 @@ class T5(Step):
 
     def weights(self) -> tuple[WeightsFile, ...]:
         """Return the T5, where it is used. Raises WeightsError."""
-        return (t5_weights(self.recipe.pretokenize.t5_weights),) if self.wanted else ()
+        return self.stored.weights()
 
     def check(self) -> None:
         """Read the T5's parameters, where it is used. Raises WeightsError for one that is NaN or infinite."""
         if self.wanted:
             check_t5(self.recipe.pretokenize.t5_weights)
 
-    @property
-    def width(self) -> int:
-        """Return the width of a feature vector, from the T5's config.json."""
-        config = Path(self.weights()[0].path or "") / "config.json"
-        with parsing(config, "names no d_model"):
-            return int(json.loads(config.read_bytes())["d_model"])
-
     def plan(self) -> list[Unit]:
         """Write whose captions are encoded to `manifests/plan/t5/`."""
         if not self.wanted:
             return []
-        shards = (shard for tier in self.recipe.tier for shard in self._captions(tier))
-        planned = write_plan(self.root, self.name, shards, self._planned_from())
+        packed = PackOrder(self.recipe, self.root, self.runtime).packed()
+        values = self.recipe.pretokenize
+        planned_from = [values.t5_caption, values.seed, [[name, sha256] for name, _, sha256 in packed]]
+        made_from = digest_of([self.name, PLANNING, planned_from])
         reads = {"made_by": self.own_key}
         return [
             Unit(name, {**reads, "plan": path.relative_to(self.root).as_posix()}, digest_of([sha256]))
-            for name, path, sha256 in planned
+            for name, path, sha256 in write_plan(self.root, self.name, self._captions(packed), made_from)
         ]
 
-    def _planned_from(self) -> str:
-        captioners = [(tier, section.caption) for tier, section in self.recipe.tier.items()]
-        texts = [
-            captioners,
-            self.recipe.pretokenize.t5_caption,
-            upstream(self.root, "caption"),
-            plan_digest(self.root, "fetch"),
-        ]
-        return digest_of([self.name, PLANNING, upstream(self.root, "encode"), texts])
+    def _captions(self, packed: Planned) -> Iterator[tuple[str, pa.Table]]:
+        """Yield (packed shard, its captions in its order)."""
+        draw = uid_hash_sql("uid", self.recipe.pretokenize.seed)
+        columns = f"uid, {draw} AS draw, {self.stored.caption_sql} AS caption"
+        with connect(self.root) as connection:
+            for name, path, _ in packed:
+                query = f"SELECT {columns} FROM {files_sql([path])} ORDER BY file_row_number"
+                yield name, connection.execute(query).to_arrow_table().cast(PLANNED)
 
     def plan_notes(self, units: Sequence[Unit]) -> list[str]:
-        """Say what the features will take, from the lengths of the planned captions in characters."""
+        """Say what the features will take, from the lengths of the planned captions in characters, and what is there of
+        another cut."""
         if not self.wanted:
             return []
         lengths: Counter[int] = Counter()
         for unit in units:
             count = pc.utf8_length(read_table(self.root / unit.reads["plan"], ["caption"])["caption"])
-            lengths.update(count.filter(pc.greater(count, 0)).to_pylist())
-        return [estimate(lengths, self.width)]
+            found = pc.value_counts(count.filter(pc.greater(count, 0)))
+            lengths.update(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)))
+        return [estimate(lengths, self.stored.width), *self._taken_over(units)]
 
-    def _captions(self, tier: str) -> Iterator[tuple[str, pa.Table]]:
-        """Yield (encoded shard, its captions in its order) of a tier; tables of a number hold the same rows."""
-        captioner = self.recipe.tier[tier].caption
-        planned = {path.stem: path for path in planned_tables(self.root, "fetch")}
-        said = {path.stem: path for path in (sidecars(self.root, "caption", captioner) if captioner else ())}
-        for encoded in batches(sidecars(self.root, "encode", tier), FILES):
-            numbers = [path.stem.rpartition("-")[2] for path in encoded]
-            texts = [planned[number] for number in numbers if number in planned]
-            captions = [said[name] for number in numbers if (name := f"{captioner}-{number}") in said]
-            if texts:
-                yield from self._captions_of(encoded, texts_of(texts, captions))
-
-    def _captions_of(self, encoded: Sequence[Path], texts: str) -> Iterator[tuple[str, pa.Table]]:
-        query = f"""
-            SELECT e.file_index, e.uid, e.draw, t.url, t.text, t.top_caption, t.said
-            FROM {files_sql(encoded)} e JOIN {texts} t USING (uid)
-            WHERE e.reason IS NULL ORDER BY e.file_index, e.file_row_number"""
-        with connect(self.root) as connection:
-            rows = (row for batch in connection.execute(query).to_arrow_reader(10_000) for row in batch.to_pylist())
-            for index, some in groupby(rows, lambda row: row["file_index"]):
-                found = [{"uid": row["uid"], "draw": row["draw"], "caption": self._chosen(row)} for row in some]
-                yield encoded[index].stem, pa.Table.from_pylist(found, schema=PLANNED)
-
-    def _chosen(self, row: dict[str, Any]) -> str | None:
-        captions = {caption["source"]: caption["text"] for caption in captions_of(row)}
-        return captions.get(self.recipe.pretokenize.t5_caption)
+    def _taken_over(self, units: Sequence[Unit]) -> Iterator[str]:
+        """Say how many features, made as these would be, lie in shards that these units are not."""
+        note, keys = self.journal.note(), {unit.name: unit.key for unit in units}
+        if note is None or note["own_key"] != self.own_key:
+            return
+        others = [record for record in records_of(self.root, self.name) if record.key != keys.get(record.shard)]
+        if count := sum(record.rows_out for record in others):
+            yield (
+                f"t5: {count:,} features lie in {len(others):,} shards of before, cut in another way or of other pairs:"
+                " those of the same captions are taken over, not computed again"
+            )
 
     def open(self) -> "T5Worker":
         """Load the T5, on a GPU where there is one."""

@@ -2,9 +2,12 @@
 whole, and a unit opens only the groups that hold its rows."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from manifests.aside import UNDER_WAY, groups
+from manifests.files import write_table
+from manifests.schema import schema
 from pipeline.execution import reuse
 from pipeline.execution.reuse import INDEX, adopt, earlier_rows, note_places, set_aside
 from tests.support.groups import scores
@@ -112,3 +115,29 @@ def test_what_an_older_version_left_is_taken_up_as_it_is(set_apart):
     assert len(groups(set_apart, UNDER_WAY, "score")) == 3
     assert not (folder / "torn-scores.parquet").exists()
     assert values(set_apart, "one") == {(0, "a"): "0", (1, "b"): "0", (2, "c"): "1"}
+
+
+def test_a_process_looks_at_every_byte_of_a_file_once_while_it_stays_as_it_is(set_apart, monkeypatch):
+    measured = []
+    real = groups.__globals__["sha256_file"]
+    monkeypatch.setattr("manifests.aside.sha256_file", lambda path: measured.append(path.name) or real(path))
+    monkeypatch.setattr(reuse, "AGE_NS", 0)
+    for _ in range(3):
+        assert values(set_apart, "one") == {(0, "a"): "0", (1, "b"): "0", (2, "c"): "1"}
+    assert len(measured) == len(set(measured)) == 2
+    path = set_apart / UNDER_WAY / "score" / measured[0]
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert len(values(set_apart, "one")) < 3
+    assert (len(measured), len(list((path.parent / reuse.DAMAGED).iterdir()))) == (3, 1)
+
+
+def test_row_groups_with_wanted_rows_alone_are_read(tmp_path):
+    rows = [{"uid": uid(number), "value": number} for number in range(20)]
+    table = pa.Table.from_pylist(rows, schema=pa.schema([*schema("uid"), ("value", pa.int64())]))
+    write_table(tmp_path / "t.parquet", table, 3)
+    for numbers in ([], [99], [0], [2, 3], [19, 5, 4, 18]):
+        found = reuse._rows(tmp_path / "t.parquet", pa.array([uid(number) for number in numbers], pa.binary(16)))
+        assert found["value"].to_pylist() == sorted(number for number in numbers if number < 20)
+        assert found.schema.equals(table.schema)
+    write_table(tmp_path / "none.parquet", table.slice(0, 0), 3)
+    assert reuse._rows(tmp_path / "none.parquet", pa.array([uid(1)], pa.binary(16))).num_rows == 0

@@ -20,7 +20,7 @@ from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.shuffle import here
 from pipeline.execution.step import Unit
 from pipeline.steps import moved
-from pipeline.steps.moved import INTO, Ends, MovedCodes, MovedFeatures, MovedRows, bring, keys_of
+from pipeline.steps.moved import INTO, Ends, MovedCodes, MovedRows, bring, keys_of
 from pipeline.steps.pack import Pack, PackWorker
 from pipeline.steps.sharding import runs
 from tokenize_shards.samples import Tokenizer
@@ -157,7 +157,7 @@ def test_a_few_shards_look_for_their_rows_themselves(tmp_path):
     step, units = forged(tmp_path)
     step.bring(units[:2], here)
     assert not (tmp_path / ".shuffle").exists()
-    assert MovedRows.of(MovedCodes, tmp_path).of_unit(units[0]) is None
+    assert MovedRows.of(tmp_path).of_unit(units[0]) is None
 
 
 def test_what_was_moved_before_a_kill_stays_and_what_is_half_moved_is_not_used(tmp_path):
@@ -173,20 +173,20 @@ def test_what_was_moved_before_a_kill_stays_and_what_is_half_moved_is_not_used(t
         here(leg, pending)
 
     with pytest.raises(KeyboardInterrupt):
-        bring([leg], units[3:9], killed)
+        bring(leg, units[3:9], killed)
     assert list(keys_of(leg.folder)) == [unit.name for unit in units[3:9]]
-    assert MovedRows.of(MovedCodes, tmp_path).of_unit(units[3]) is None
+    assert MovedRows.of(tmp_path).of_unit(units[3]) is None
     for pending in (units[3:9], units[5:9], units[5:7]):  # fewer are left each time
-        bring([leg], pending, counting)
+        bring(leg, pending, counting)
     assert done == [["t-00000"]]
-    found = MovedRows.of(MovedCodes, tmp_path)
+    found = MovedRows.of(tmp_path)
     order = pq.read_table(tmp_path / units[5].reads["plan"])["uid"].to_pylist()
     assert set(found.of_unit(units[5])["uid"].to_pylist()) == set(order)
     assert found.of_unit(units[9]) is None
     assert found.of_unit(Unit(units[5].name, units[5].reads, "content", "another key")) is None
-    bring([MovedCodes(step.recipe, tmp_path)], units[:4], counting)  # others: what was moved is of no use
+    bring(MovedCodes(step.recipe, tmp_path), units[:4], counting)  # others: what was moved is of no use
     assert done == [["t-00000"]] * 2
-    assert found.of(MovedCodes, tmp_path).of_unit(units[5]) is None
+    assert MovedRows.of(tmp_path).of_unit(units[5]) is None
 
 
 def test_each_table_of_another_size_or_place_gives_the_same_rows(tmp_path, monkeypatch):
@@ -196,7 +196,7 @@ def test_each_table_of_another_size_or_place_gives_the_same_rows(tmp_path, monke
     step.bring(units, here)
     folder = tmp_path / ".shuffle" / INTO
     assert len(list((folder / "moved_codes").glob("*.slices"))) == TABLES == len(records_of(folder, "moved_codes"))
-    found = MovedRows.of(MovedCodes, tmp_path)
+    found = MovedRows.of(tmp_path)
     rows = [set(found.of_unit(unit)["uid"].to_pylist()) for unit in units]
     assert rows == [set(pq.read_table(tmp_path / unit.reads["plan"])["uid"].to_pylist()) for unit in units]
 
@@ -210,28 +210,7 @@ def test_shards_of_a_whole_run_have_the_same_bytes(made, tmp_path, monkeypatch):
     shutil.rmtree(run / "codes" / "pretrain")
     step.bring(units, here)
     worker = step.open()
-    assert all(worker.moved[MovedCodes].of_unit(unit) is not None for unit in units)
+    assert all(worker.moved.of_unit(unit) is not None for unit in units)
     for unit in units:
         assert worker.run(unit, InFlight()) == step.journal.get(unit.name)
     assert len(units) == 4
-
-
-def test_features_move_too_and_tables_of_before_have_no_dtype(tmp_path):
-    step, units = forged(tmp_path)
-    encoded = [pq.read_table(path) for path in sorted((tmp_path / "codes" / "encoded").iterdir())]
-    for number, table in enumerate(encoded):
-        features = [None if n % 5 == 0 else uid(n) for n in range(ROWS)]
-        reasons = ["missing_value" if one is None else None for one in features]
-        columns = {"uid": table["uid"], "draw": table["draw"], "tokens": pa.array([4] * ROWS, pa.int16())}
-        columns |= {"features": pa.array(features, pa.binary()), "reason": pa.array(reasons, pa.string())}
-        path = tmp_path / "codes" / "t5" / f"t-{number:05d}.parquet"
-        write_table(path, pa.table(columns | ({"dtype": pa.array(["bf16"] * ROWS)} if number else {})))
-        Journal(tmp_path, "t5").record(ShardRecord(path.stem, "key", (FileRecord.of(tmp_path, path),), ROWS, ROWS))
-    bring([MovedCodes(step.recipe, tmp_path), MovedFeatures(step.recipe, tmp_path)], units, here)
-    found = MovedRows.of(MovedFeatures, tmp_path)
-    rows = [row for unit in units for row in found.of_unit(unit).to_pylist()]
-    first = set(encoded[0]["uid"].to_pylist())
-    assert {row["dtype"] for row in rows if row["uid"] in first} == {None}
-    assert {row["dtype"] for row in rows if row["uid"] not in first} == {"bf16"}
-    assert all(row["features"] is not None for row in rows)
-    assert 0.75 * TABLES * ROWS < len(rows) <= 0.8 * TABLES * ROWS

@@ -4,15 +4,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from manifests.files import read_table, write_table
 from manifests.tables import FEATURES
+from manifests.uid import uid_hash
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Unit
 from pipeline.steps.pack import PackWorker
 from pipeline.steps.t5 import PLANNED, T5, T5Worker, estimate
-from tokenize_shards.samples import unpack_numbers
+from tokenize_shards.samples import captions_of, unpack_numbers
 from tokenize_shards.text import MAX_TOKENS
 
 
@@ -63,27 +65,44 @@ def test_features_that_are_no_finite_numbers_are_counted_and_not_stored(tmp_path
 
 
 def test_packed_features_are_read_in_the_dtype_of_their_row(tmp_path):
-    _, rows = made(tmp_path, "fp16", ["1.0 -2.5", "1.0 100000"])
+    _, rows = made(tmp_path, "fp16", ["1.0 -2.5", None, "1.0 100000"])
     recipe = SimpleNamespace(pretokenize=SimpleNamespace(t5_caption="alt", t5_dtype="fp16", seed=0))
-    step = SimpleNamespace(recipe=recipe, t5=SimpleNamespace(weights=lambda: [SimpleNamespace(sha256="w")]))
-    parts = {row["uid"]: {} for row in rows}
-    worker = PackWorker(step, "parent")
-    table = read_table(tmp_path / "codes" / "t5" / "pretrain-00000.parquet")
-    old = table.drop_columns(["dtype"]).slice(0, 1)  # as an earlier version wrote it
-    for there in (table, old):
-        worker._add_features(there.to_pylist(), parts)
-        first, second = (parts[row["uid"]]["t5"] for row in rows)
-        assert (first["note"]["dtype"], first["numbers"].tolist()) == ("fp16", [[1.0, -2.5]])
-        assert (second["note"]["dtype"], unpack_numbers(second["numbers"]).tolist()) == ("bf16", [[1.0, 99840.0]])
+    stored = SimpleNamespace(weights=lambda: [SimpleNamespace(sha256="w")])
+    worker = PackWorker(SimpleNamespace(root=tmp_path, recipe=recipe, t5=stored), "parent")
+    path = tmp_path / "codes" / "t5" / "pretrain-00000.parquet"
+    planned = [{"uid": uid} for uid in (b"\7" * 16, *(row["uid"] for row in rows))]  # the first was never encoded
+    for old in (False, True):  # as an earlier version wrote it
+        if old:
+            write_table(path, read_table(path).drop_columns(["dtype"]).slice(0, 2))
+        features = worker._features(Unit(path.stem, {}, "content"))
+        none, first, nothing, second = worker._with_features(planned, features)
+        assert (first["t5"]["note"]["dtype"], first["t5"]["numbers"].tolist()) == ("fp16", [[1.0, -2.5]])
+        assert "t5" not in none
+        assert "t5" not in nothing
+        assert first["t5"]["note"] == {"source": "alt", "dtype": "fp16", "weights": "w", "tokens": 1}
+        if old:
+            assert "t5" not in second
+        else:
+            assert (second["t5"]["note"]["dtype"], unpack_numbers(second["t5"]["numbers"]).tolist()) == (
+                "bf16",
+                [[1.0, 99840.0]],
+            )
 
 
-def test_captions_are_planned_some_shards_at_a_time(made, monkeypatch):
-    step = T5(recipe_of_run(made), made)
-    whole = list(step._captions("pretrain"))
-    monkeypatch.setattr("pipeline.steps.t5.FILES", 1)
-    assert [(name, table.to_pylist()) for name, table in step._captions("pretrain")] == [
-        (name, table.to_pylist()) for name, table in whole
-    ]
-    assert len(whole) > 1
-    encoded = read_table(made / "codes" / "encoded" / f"{whole[0][0]}.parquet", ["uid", "reason"]).to_pylist()
-    assert whole[0][1]["uid"].to_pylist() == [row["uid"] for row in encoded if row["reason"] is None]
+@pytest.mark.parametrize("caption", ["alt", "top_caption", "llava", "llava_short"])
+def test_shards_are_the_packed_ones_with_the_captions_that_their_samples_hold(run, tiny_t5, caption):
+    sets = ['pretokenize.t5="precomputed"', f'pretokenize.t5_weights="{tiny_t5}"']
+    step = T5(recipe_of_run(run, sets=[*sets, f'pretokenize.t5_caption="{caption}"']), run)
+    units = step.units()
+    packed = sorted((run / "manifests" / "plan" / "pack").glob("*.parquet"))
+    assert sorted(unit.name for unit in units) == [path.stem for path in packed]
+    for path in packed:
+        rows = read_table(path).to_pylist()
+        captions = [{one["source"]: one["text"] for one in captions_of(row)}.get(caption) for row in rows]
+        planned = read_table(run / "manifests" / "plan" / "t5" / path.name)
+        assert planned.schema.equals(PLANNED)
+        assert planned["uid"].to_pylist() == [row["uid"] for row in rows]
+        assert planned["draw"].to_pylist() == sorted(uid_hash(row["uid"], 0) for row in rows)
+        assert planned["caption"].to_pylist() == captions
+    assert step.units() == units
+    assert T5(recipe_of_run(run), run).units() == []
