@@ -3,16 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from manifests.journal import records_of
 from manifests.query import files_sql
 from manifests.tables import SAID
 
 TEXTS = [field.name for field in SAID.value_type]
-
-
-def sidecars(root: Path, step: str, of: str) -> list[Path]:
-    """Return the tables that a step has made for one tier or captioner: those of its shards called OF-NUMBER."""
-    return [root / record.files[0].path for record in records_of(root, step) if record.shard.rpartition("-")[0] == of]
 
 
 def texts_of(tables: Sequence[Path], captions: Sequence[Path]) -> str:

@@ -1,6 +1,7 @@
 """pretokenize / encode: kept pictures of each tier to VQ codes, keyed by picture, tokenizer and crop."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -8,17 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from filters.images.decode import ImageFault, ImageLimits, open_picture
 from manifests.files import FormatError, canonical_json, digest_of, parsing, read_schema, read_table, write_table
 from manifests.journal import ShardRecord, records_of, upstream
 from manifests.plans import write_plan
-from manifests.query import connect
 from manifests.recipe_file import read_headed
 from manifests.tables import ENCODED
 from manifests.tombstones import read_tombstones, tombstones_sha256
-from manifests.uid import uid_hash, uid_hash_sql
+from manifests.uid import uid_hash
 from manifests.weights import STAND_IN, WeightsError, WeightsFile
 from pipeline.execution.decode_pool import Decoders, Pair
 from pipeline.execution.in_flight import InFlight
@@ -26,7 +25,7 @@ from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.schema import Recipe
-from pipeline.steps.kept_pairs import kept_by_shard, opened_rows, record_of, shard_content, unit_pairs
+from pipeline.steps.kept_pairs import kept_by_shard, lowest_draws, opened_rows, record_of, shard_content, unit_pairs
 from pipeline.steps.worker_loop import Finish, Rows, WorkerLoop, complete
 from tokenize_shards.catalog import DEMO, VQ_SPECS, vq_weights
 from tokenize_shards.crops import CropPlan, crops_of
@@ -153,20 +152,13 @@ class Encode(Step):
         )
         return digest_of([self.name, PLANNING, most, drawn, upstream(self.root, "decide")])
 
-    def _chosen(self, tier: str) -> list[tuple[str, pa.Table]]:
-        shards = list(kept_by_shard(self.root, [tier]))
-        most = self.recipe.tier[tier].max_pairs
-        if most is None:
-            return shards
-        removed = pa.array(read_tombstones(self.root).chosen(tier), pa.binary(16))
-        every = pa.chunked_array([removed, *(chunk for _, table in shards for chunk in table["uid"].chunks)])
-        # removed ones hand their place to nobody
-        chosen = pc.is_in(every, lowest_draws(self.root, every, self.recipe.pretokenize.seed, most))
-        cut, start = [], len(removed)
-        for shard, table in shards:
-            cut.append((shard, table.filter(chosen.slice(start, table.num_rows))))
-            start += table.num_rows
-        return [(shard, table) for shard, table in cut if table.num_rows]
+    def _chosen(self, tier: str) -> Iterator[tuple[str, pa.Table]]:
+        """Yield (shard of pairs, uids that are encoded) of a tier."""
+        most, among = self.recipe.tier[tier].max_pairs, "true"
+        if most is not None:
+            removed = read_tombstones(self.root).chosen(tier)
+            among = lowest_draws(self.root, tier, removed, self.recipe.pretokenize.seed, most)
+        return kept_by_shard(self.root, [tier], among)
 
     def open(self) -> "EncodeWorker":
         """Load every tier's tokenizer, once each, and measure what the chosen arithmetic does to its codes."""
@@ -283,16 +275,6 @@ def cut(jpeg: bytes, max_pixels: int, size: int, plan: CropPlan) -> list[Cut] | 
     except ImageFault as fault:
         return fault.reason
     return [(crop.note(), np.asarray(pixels)) for crop, pixels in crops_of(picture, size, plan)]
-
-
-def lowest_draws(root: Path, uids: pa.ChunkedArray, seed: int, most: int) -> pa.ChunkedArray:
-    """Return those of these uids, each counted once, that have the lowest draws: `most` of them."""
-    query = f"""
-        SELECT uid FROM (SELECT DISTINCT uid::BLOB AS uid FROM every)
-        ORDER BY {uid_hash_sql("uid", seed)}, uid LIMIT {int(most)}"""
-    with connect(root) as connection:
-        connection.register("every", pa.table({"uid": uids}))
-        return connection.execute(query).to_arrow_table()["uid"].cast(pa.binary(16))
 
 
 def crop_plan(recipe: Recipe) -> CropPlan:

@@ -1,8 +1,11 @@
 """Say what of the input select could not read: files, row groups, and files of which no row bears a URL."""
 
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from manifests.journal import ShardRecord, records_of
 from manifests.query import FILES, batches, connect, files_sql
@@ -30,7 +33,7 @@ def lost_input(step: Step) -> list[dict[str, Any]]:
 
 def _broken_groups(step: Step, files: list[InputFile]) -> list[dict[str, Any]]:
     lost: list[dict[str, Any]] = []
-    broken = _broken_rows(step.root, step.name) if files else set()
+    broken = _broken_starts(step.root, step.name, files) if files else set()
     for file in files:
         first = 0
         for group, count in enumerate(file.groups):
@@ -40,15 +43,20 @@ def _broken_groups(step: Step, files: list[InputFile]) -> list[dict[str, Any]]:
     return lost
 
 
-def _broken_rows(root: Path, step: str) -> set[tuple[str, int]]:
-    """Return (source, source_row) of the rows of broken row groups."""
+def _broken_starts(root: Path, step: str, files: list[InputFile]) -> set[tuple[str, int]]:
+    """Return (source, source_row) of the first row of each broken row group."""
     records = [record for record in records_of(root, step) if record.dropped.get("broken_row_group")]
     if not records:
         return set()
+    starts = [(file.name, first) for file in files for first in accumulate(file.groups, initial=0)]
+    table = pa.table({"source": [name for name, _ in starts], "source_row": [first for _, first in starts]})
     found: set[tuple[str, int]] = set()
     with connect(root) as connection:
+        connection.register("starts", table)
         for some in batches([root / record.files[0].path for record in records], FILES):
-            query = f"SELECT source, source_row FROM {files_sql(some)} WHERE reason = 'broken_row_group'"
+            query = f"""
+                SELECT DISTINCT source, source_row FROM {files_sql(some)} SEMI JOIN starts USING (source, source_row)
+                WHERE reason = 'broken_row_group'"""
             found.update(connection.execute(query).fetchall())
     return found
 

@@ -8,7 +8,7 @@ from manifests.plans import plan_folder, planned_tables
 from manifests.query import connect
 from manifests.schema import schema
 from manifests.tables import CAPTIONED
-from pipeline.steps.captions import sidecars, texts_of
+from pipeline.steps.captions import texts_of
 from tests.support.records import put_table, uid
 
 
@@ -33,18 +33,12 @@ def root(tmp_path):
 
 
 def texts_sql(root, captioner):
-    return texts_of(planned_tables(root, "fetch"), sidecars(root, "caption", captioner) if captioner else [])
+    return texts_of(planned_tables(root, "fetch"), sorted((root / "captions").glob(f"{captioner}-0*.parquet")))
 
 
 def texts(root, captioner):
     with connect(root) as connection:
         return connection.execute(f"SELECT * FROM {texts_sql(root, captioner)} ORDER BY uid").fetchall()
-
-
-def test_tables_are_those_of_the_whole_name_before_the_number(root):
-    assert [path.name for path in sidecars(root, "caption", "llava")] == ["llava-00000.parquet"]
-    assert [path.name for path in sidecars(root, "caption", "llava-next")] == ["llava-next-00000.parquet"]
-    assert sidecars(root, "caption", "next") == sidecars(root, "encode", "llava") == []
 
 
 def test_a_captioners_words_stand_beside_the_inputs_texts(root):

@@ -19,7 +19,8 @@ from pipeline.execution.decode_pool import Decoders
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Unit
 from pipeline.recipes.load import load_recipe
-from pipeline.steps.encode import Encode, EncodeWorker, TierTools, lowest_draws
+from pipeline.steps.encode import Encode, EncodeWorker, TierTools
+from tests.support.records import put_table
 from tests.support.small_web import jpeg, picture, write_recipe
 from tokenize_shards.agreement import Agreement
 from tokenize_shards.encode import Encoder
@@ -106,22 +107,17 @@ def test_a_row_under_suspicion_is_alone_in_hand(tmp_path: Path, beside: Beside) 
     assert all(uids == ["04"] for uids in in_flight.held if "04" in uids)
 
 
-def test_the_lowest_draws_are_those_of_each_uid_by_itself(tmp_path: Path) -> None:
-    column = pa.chunked_array([pa.array(UIDS[:2], pa.binary(16)), pa.array(UIDS, pa.binary(16))])  # two stand twice
-    expected = sorted(UIDS, key=lambda uid: (uid_hash(uid, 5), uid))
-    for most in (0, 1, 4, 7, 20):
-        assert lowest_draws(tmp_path, column, 5, most).to_pylist() == expected[:most]
-    assert expected != UIDS
-
-
-def test_the_most_pairs_are_chosen_over_all_shards_and_shards_without_any_stay_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tables = [(f"0000{n}", pa.table({"uid": pa.array(UIDS[2 * n : 2 * n + 2], pa.binary(16))})) for n in range(4)]
-    monkeypatch.setattr("pipeline.steps.encode.kept_by_shard", lambda root, tiers: iter(tables))
-    recipe = SimpleNamespace(tier={"t": SimpleNamespace(max_pairs=3)}, pretokenize=SimpleNamespace(seed=0))
+def test_the_most_pairs_are_chosen_over_all_shards_and_shards_without_any_stay_out(tmp_path: Path) -> None:
+    columns = pa.schema(
+        {"shard": pa.string(), "uid": pa.binary(16), "fate": pa.string(), "tiers": pa.list_(pa.string())}
+    )
+    shards = {f"0000{n}": UIDS[2 * n : 2 * n + 2] for n in range(4)}
+    for name, uids in shards.items():
+        rows = [{"shard": name, "uid": uid, "fate": "kept", "tiers": ["t"]} for uid in uids]
+        put_table(tmp_path, "decide", f"ledger/final/{name}.parquet", rows, columns)
     lowest = sorted(UIDS, key=lambda uid: (uid_hash(uid, 0), uid))[:3]
-    wanted = [(name, [uid for uid in table["uid"].to_pylist() if uid in lowest]) for name, table in tables]
-    found = [(name, table["uid"].to_pylist()) for name, table in Encode(cast("Any", recipe), tmp_path)._chosen("t")]
-    assert found == [(name, uids) for name, uids in wanted if uids]
-    assert sum(len(uids) for _, uids in found) == 3
+    for most, chosen in ((3, lowest), (None, UIDS)):
+        recipe = SimpleNamespace(tier={"t": SimpleNamespace(max_pairs=most)}, pretokenize=SimpleNamespace(seed=0))
+        wanted = [(name, [uid for uid in sorted(uids) if uid in chosen]) for name, uids in shards.items()]
+        found = Encode(cast("Any", recipe), tmp_path)._chosen("t")
+        assert [(name, table["uid"].to_pylist()) for name, table in found] == [one for one in wanted if one[1]]

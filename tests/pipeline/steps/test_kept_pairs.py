@@ -1,15 +1,28 @@
 """The kept rows of a tier by shard of pairs, their pictures, and the record of the table that is made of them."""
 
 import hashlib
+import random
 
 import pyarrow as pa
 import pytest
 
 from manifests.files import FormatError, write_table
+from manifests.query import connect, files_sql
 from manifests.schema import schema
 from manifests.shards import ShardError, write_shard
+from manifests.uid import uid_hash
 from pipeline.execution.step import Unit
-from pipeline.steps.kept_pairs import kept_by_shard, opened, opened_rows, record_of, shard_content, unit_pairs
+from pipeline.steps import kept_pairs
+from pipeline.steps.kept_pairs import (
+    final_tables,
+    kept_by_shard,
+    lowest_draws,
+    opened,
+    opened_rows,
+    record_of,
+    shard_content,
+    unit_pairs,
+)
 from tests.support.records import put_table, uid
 from tests.support.small_web import jpeg, picture
 
@@ -43,6 +56,48 @@ def test_kept_rows_come_by_shard_and_uid(root):
 
 def test_no_tier_nothing_kept_and_no_ledger(root, tmp_path):
     assert kept(root) == kept(root, "other") == kept(tmp_path / "empty", "fine") == []
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Return a run folder of 300 judged rows in 12 final tables: rows of 25 shards of pairs stand in one to three, now
+    and then in one far away."""
+    root, draw = tmp_path_factory.mktemp("many"), random.Random(5)
+    tables = [[] for _ in range(12)]
+    for number in range(300):
+        shard, tiers = number // 12, draw.choice([["a"], ["b"], ["a", "b"], []])
+        table = draw.randrange(12) if number % 50 == 7 else min(11, shard // 2 + draw.randrange(2))
+        row = final(0, None) if number % 40 == 9 else final(0, f"{shard:05d}", *tiers)
+        tables[table].append({**row, "uid": draw.randbytes(16)})
+    for number, rows in enumerate(tables):
+        put_table(root, "decide", f"ledger/final/{number:05d}.parquet", rows, FINAL)
+    return root
+
+
+@pytest.mark.parametrize(("files", "rows"), [(256, 500_000), (2, 500_000), (256, 30), (1, 1)])
+def test_some_shards_at_a_time_are_as_all_of_them_together(many, monkeypatch, files, rows):
+    with connect(many) as connection:
+        query = f"SELECT shard, list(uid ORDER BY uid) FROM {files_sql(final_tables(many))} WHERE shard IS NOT NULL"
+        query += " AND fate = 'kept' AND list_has_any(tiers, ?) GROUP BY shard ORDER BY shard"
+        expected = connection.execute(query, [["a"]]).fetchall()
+    monkeypatch.setattr(kept_pairs, "FILES", files)
+    monkeypatch.setattr(kept_pairs, "ROWS", rows)
+    assert kept(many, "a") == expected
+    assert len(expected) == 25
+
+
+@pytest.mark.parametrize(("files", "bits"), [(256, 16), (5, 1)])
+@pytest.mark.parametrize("most", [1, 17, 100, 1000])
+def test_the_lowest_draws_of_a_tier_with_removed_ones_among_them(many, monkeypatch, files, bits, most):
+    monkeypatch.setattr(kept_pairs, "FILES", files)
+    monkeypatch.setattr(kept_pairs, "BITS", bits)
+    there = [uid for _, uids in kept(many, "b") for uid in uids]
+    gone = [bytes([number]) * 16 for number in range(20)]
+    for removed in ([], gone, [*gone, *there[:9]]):  # one that is there again counts once
+        every = sorted({*there, *removed}, key=lambda uid: (uid_hash(uid, 5), uid))
+        among = lowest_draws(many, "b", removed, 5, most)
+        chosen = {uid for _, table in kept_by_shard(many, ["b"], among) for uid in table["uid"].to_pylist()}
+        assert chosen == {*every[:most]} & {*there}
 
 
 def test_pictures_of_a_unit_are_those_of_its_plan_in_the_tars_order(tmp_path):
