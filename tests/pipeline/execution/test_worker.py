@@ -13,7 +13,7 @@ from pipeline.execution.in_flight import read_in_flight
 from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, Job, error_path
 from pipeline.execution.worker import RunUnit, work
 from pipeline.recipes.schema import RecipeError
-from tests.support import steps
+from tests.support import shuffles, steps
 from tests.support.supervised import RECIPE
 
 
@@ -137,3 +137,11 @@ def test_a_full_disk_has_its_own_exit_code_through_beam_too(tmp_path, in_flight,
     """Beam passes on an error's text alone: the code comes from the file beside the rows in hand."""
     units = steps.FullDisk(RECIPE, tmp_path).units()[2:3]
     assert worked(tmp_path, in_flight, monkeypatch, steps.FullDisk, units) == NO_ROOM
+
+
+def test_units_of_a_derived_step_need_no_pipeline(tmp_path, in_flight, monkeypatch):
+    monkeypatch.setattr("pipeline.execution.worker.pipeline_options", None)
+    (tmp_path / shuffles.SPREAD).write_text("2")
+    leg = shuffles.ByNumber(RECIPE, tmp_path)
+    assert worked(tmp_path, in_flight, monkeypatch, shuffles.ByNumber, leg.units()) == DONE
+    assert all(leg.journal.done(unit.name, unit.key) is not None for unit in leg.units())
