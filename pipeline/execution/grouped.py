@@ -1,7 +1,8 @@
 """Run a shuffle on a cluster: the functions of its legs and of its end around Beam's GroupByKey, without slices on
 disk."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 import pyarrow as pa
@@ -11,20 +12,22 @@ from pipeline.execution.shuffle import Gathered, Leg, by_part
 from pipeline.execution.step import Unit
 
 Message = tuple[int, bytes]
-"""A part, and rows on their way to it: an Arrow message without its schema."""
+"""Which of a unit's senders it is from, and rows on their way: an Arrow message without its schema; an empty one only
+says that the unit is there."""
 
 
 class Spread(beam.DoFn):  # type: ignore[misc]  # Beam has no types
-    """Spread a unit of a leg: (its part, what the leg before sent there) -> messages to the parts of the next."""
+    """Spread a unit of a leg: (its part, what the legs before sent there) -> (part, rows) for the next ones."""
 
     def __init__(self, leg: Leg, units: list[Unit]) -> None:
-        self.leg, self.units = leg, dict(enumerate(units))
+        self.leg, self.units = replace(leg), dict(enumerate(units))  # without what planning has read
 
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Message]:
+    def process(self, element: tuple[int, Iterable[Message]]) -> Iterator[tuple[int, bytes]]:
         """Yield a message for each part that a piece of the unit has rows for."""
         part, messages = element
-        unit = self.units[part]
-        for numbers, rows in self.leg.spread(unit, rows_of(messages, self.leg.after or type(self.leg))):
+        if (unit := self.units.get(part)) is None:  # of others behind the same leg
+            return
+        for numbers, rows in self.leg.receive(unit, received(messages, self.leg.senders())):
             for to, own in by_part(numbers, rows, unit.reads["parts"]):
                 yield to, own.serialize().to_pybytes()
 
@@ -33,44 +36,67 @@ class Finish(beam.DoFn):  # type: ignore[misc]  # Beam has no types
     """Do a unit at the end of a shuffle and journal its record."""
 
     def __init__(self, step: Gathered, units: list[Unit]) -> None:
-        self.step, self.units = step, {unit.reads["part"]: unit for unit in units}
+        self.step, self.units = replace(step), {unit.reads["part"]: unit for unit in units}
 
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[str]:
+    def process(self, element: tuple[int, Iterable[Message]]) -> Iterator[str]:
         """Write the unit's files, unless it is one that was done before."""
         part, messages = element
         unit = self.units.get(part)
         if unit is not None:
             with Guard() as guard:
-                self.step.journal.record(self.step.finish(unit, rows_of(messages, self.step.legs[-1])))
+                self.step.journal.record(self.step.receive(unit, received(messages, self.step.senders())))
             if guard.error is not None:
                 raise guard.error
             yield unit.name
 
 
-def rows_of(messages: Iterable[bytes], leg: type[Leg]) -> pa.Table:
-    """Return the rows of messages that a leg has sent; an empty one only says that the part is there."""
-    batches = [pa.ipc.read_record_batch(pa.py_buffer(message), leg.carried) for message in messages if message]
-    return pa.Table.from_batches(batches, leg.carried)
+@dataclass(frozen=True)
+class Received:
+    """The rows of those messages that are from one sender, read anew each time."""
+
+    messages: Iterable[Message]
+    sender: int
+    schema: pa.Schema
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for sender, message in self.messages:
+            if sender == self.sender and message:
+                yield pa.ipc.read_record_batch(pa.py_buffer(message), self.schema)
+
+
+def received(messages: Iterable[Message], senders: Sequence[type[Leg]]) -> list[Received]:
+    """Return what each of a unit's senders sent to it."""
+    return [Received(messages, number, leg.carried) for number, leg in enumerate(senders)]
 
 
 def shuffled(pipeline: beam.Pipeline, step: Gathered, units: list[Unit]) -> beam.PCollection:
     """Return the names of the units that a shuffle has done: these, in parts of `unit.reads["part"]`."""
-    first, *others = step.before()
-    planned = first.units()
-    moved = (
-        pipeline
-        | "units" >> beam.Create([(number, ()) for number in range(len(planned))])
-        | "one bundle each" >> beam.Reshuffle()
-        | first.name >> beam.ParDo(Spread(first, planned))
-    )
-    for leg in others:
-        own = leg.units()
-        moved = _complete(pipeline, moved, leg.name, range(len(own))) | leg.name >> beam.ParDo(Spread(leg, own))
+    moved: dict[type[Leg], beam.PCollection] = {}
+    for leg in step.before():
+        planned = leg.units()
+        if leg.senders():
+            grouped = _grouped(pipeline, moved, leg, range(len(planned)))
+        else:
+            numbers = pipeline | f"units of {leg.name}" >> beam.Create([(part, ()) for part in range(len(planned))])
+            grouped = numbers | f"one bundle each of {leg.name}" >> beam.Reshuffle()
+        moved[type(leg)] = grouped | leg.name >> beam.ParDo(Spread(leg, planned))
     parts = [unit.reads["part"] for unit in units]
-    return _complete(pipeline, moved, step.name, parts) | step.name >> beam.ParDo(Finish(step, units))
+    return _grouped(pipeline, moved, step, parts) | step.name >> beam.ParDo(Finish(step, units))
 
 
-def _complete(pipeline: beam.Pipeline, moved: beam.PCollection, name: str, parts: Iterable[int]) -> beam.PCollection:
-    """Group messages by part; a part to which no row goes is there too."""
-    empty = pipeline | f"parts of {name}" >> beam.Create([(part, b"") for part in parts])
-    return (moved, empty) | f"to {name}" >> beam.Flatten() | f"by part of {name}" >> beam.GroupByKey()
+def _grouped(
+    pipeline: beam.Pipeline, moved: dict[type[Leg], beam.PCollection], to: Leg | Gathered, parts: Iterable[int]
+) -> beam.PCollection:
+    """Group what the senders have sent by part; a part to which no row goes is there too."""
+    all_to_one = isinstance(to, Leg) and to.whole
+    sent = [
+        moved[leg] | f"{leg.name} to {to.name}" >> beam.Map(_message, number, all_to_one)
+        for number, leg in enumerate(to.senders())
+    ]
+    empty = pipeline | f"parts of {to.name}" >> beam.Create([(part, (0, b"")) for part in parts])
+    return (*sent, empty) | f"to {to.name}" >> beam.Flatten() | f"by part of {to.name}" >> beam.GroupByKey()
+
+
+def _message(sent: tuple[int, bytes], sender: int, all_to_one: bool) -> tuple[int, Message]:
+    part, rows = sent
+    return 0 if all_to_one else part, (sender, rows)

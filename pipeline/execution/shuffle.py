@@ -18,7 +18,7 @@ How many parts there are stands in no key but a leg's own and in no output: the 
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,8 @@ from pipeline.execution.step import Do, Step, Unit
 
 SLICE_BYTES = 32_000_000
 """Bytes of rows that one part is to hold: a unit behind a leg has some five times that in memory."""
+EVEN, EVEN_BYTES = 8, 2_000_000
+"""Parts that there are at least, so that workers have as much to do, unless they would be smaller than that."""
 FEW_ROWS = 200_000
 """Rows below which units are done in the driver, where their step does not say."""
 HELD_BYTES = 64_000_000
@@ -43,6 +45,8 @@ MAGIC = b"TESSLICE"
 Parts = np.ndarray[Any, np.dtype[np.integer[Any]]]
 """The part of each row, 0 … parts - 1, (N,)."""
 Piece = tuple[Parts, pa.RecordBatch]
+Batches = Iterable[pa.RecordBatch]
+"""What a leg has sent to a unit, in any order; it can be gone through several times."""
 
 
 def here(step: Step, units: Sequence[Unit]) -> None:
@@ -53,10 +57,10 @@ def here(step: Step, units: Sequence[Unit]) -> None:
             step.journal.record(worker.run(unit, InFlight()))
 
 
-def parts_for(rows: int, schema: pa.Schema) -> int:
+def parts_for(rows: int, schema: pa.Schema, even: int = EVEN) -> int:
     """Return into how many parts rows of this schema, all of fixed width, are split."""
-    width = sum(int(field.type.bit_width) for field in schema) // 8
-    return max(1, -(-rows * width // SLICE_BYTES))
+    size = rows * sum(int(field.type.bit_width) for field in schema) // 8
+    return max(1, -(-size // SLICE_BYTES), min(even, size // EVEN_BYTES))
 
 
 def by_part(numbers: Parts, rows: pa.RecordBatch, parts: int) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -109,10 +113,8 @@ def write_slices(file: BinaryIO, parts: int, schema: pa.Schema, pieces: Iterator
 def read_slice(path: Path, part: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield the batches of one part from a file of slices. Raises FormatError for another file, OSError."""
     with open(path, "rb") as file, parsing(path, "not a file of slices"):
-        end = max(0, file.seek(0, 2) - len(MAGIC) - 16)
-        file.seek(end)
-        runs, parts = np.frombuffer(file.read(16).ljust(16), "<i8").tolist()
-        if file.read() != MAGIC or not 0 <= part < parts:
+        end, runs, parts = _sizes(path, file)
+        if not 0 <= part < parts:
             raise FormatError(f"{path}: no slice {part}")
         table = end - 8 * runs * (parts + 1)
         for run in range(runs):
@@ -121,6 +123,22 @@ def read_slice(path: Path, part: int, schema: pa.Schema) -> Iterator[pa.RecordBa
             if last > first:
                 file.seek(first)
                 yield pa.ipc.read_record_batch(pa.py_buffer(file.read(last - first)), schema)
+
+
+def parts_in(path: Path) -> int:
+    """Return how many parts a file of slices has. Raises FormatError for another file, OSError."""
+    with open(path, "rb") as file, parsing(path, "not a file of slices"):
+        return _sizes(path, file)[2]
+
+
+def _sizes(path: Path, file: BinaryIO) -> tuple[int, int, int]:
+    """Return where the slices' offsets end, and how many runs and parts there are."""
+    end = max(0, file.seek(0, 2) - len(MAGIC) - 16)
+    file.seek(end)
+    runs, parts = np.frombuffer(file.read(16).ljust(16), "<i8").tolist()
+    if file.read() != MAGIC:
+        raise FormatError(f"{path}: not a file of slices")
+    return end, runs, parts
 
 
 @dataclass(frozen=True)
@@ -195,6 +213,10 @@ class Leg(Scratch):
     """What a row is on its way; all of fixed width, where `parts_for` says how many parts there are."""
     after: ClassVar["type[Leg] | None"] = None
     """The leg whose parts are this one's units; None: its units are files of the run, and it has a plan of its own."""
+    beside: ClassVar["type[Leg] | None"] = None
+    """Another leg, of as many parts, whose rows its units need too."""
+    whole: ClassVar[bool] = False
+    """True: it has one unit, for all parts of the leg before."""
 
     def reads(self) -> str:
         """Return a digest of all that the shuffle reads."""
@@ -212,6 +234,17 @@ class Leg(Scratch):
         """Yield a unit's rows in pieces, each with the parts that they go to. `rows`: what the leg before sent there,
         in any order; none where there is no leg before. `unit.reads`: `parts`, and `part`, the number of the unit."""
         raise NotImplementedError
+
+    def receive(self, unit: Unit, sent: Sequence[Batches]) -> Iterator[Piece]:
+        """Yield what `spread` does, given what the leg before and the one beside it sent: for legs that take the rows
+        of both, or of one batch by batch."""
+        rows = table_of(sent[0], self.after) if self.after else self.carried.empty_table()
+        return self.spread(unit, rows)
+
+    @classmethod
+    def senders(cls) -> "list[type[Leg]]":
+        """Return the legs whose rows it receives."""
+        return [leg for leg in (cls.after, cls.beside) if leg is not None]
 
     def plan(self) -> list[Unit]:
         """Return a unit for each part of the leg before."""
@@ -234,16 +267,16 @@ class LegWorker:
     leg: Leg
 
     @cached_property
-    def before(self) -> "Slices | None":
+    def before(self) -> "list[Slices]":
         """Return the slices that it reads."""
-        return None if self.leg.after is None else Slices.of(self.leg.after, self.leg.root)
+        return [Slices.of(leg, self.leg.root) for leg in self.leg.senders()]
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `.shuffle/NAME/LEG/UNIT.slices`."""
         path = self.leg.folder / self.leg.name / f"{unit.name}.slices"
         with in_flight.working_on(unit.name, ()), writing(path) as temporary, open(temporary, "wb") as file:
-            rows = self.before.of_part(unit.reads["part"]) if self.before else self.leg.carried.empty_table()
-            pieces = self.leg.spread(unit, rows)
+            part = None if self.leg.whole else unit.reads.get("part")
+            pieces = self.leg.receive(unit, [Sent(slices, part) for slices in self.before])
             written = write_slices(file, unit.reads["parts"], self.leg.carried, pieces)
         files = (FileRecord(path.relative_to(self.leg.folder).as_posix(), "", path.stat().st_size),)
         return ShardRecord(unit.name, unit.key, files, written, written)
@@ -265,8 +298,25 @@ class Slices:
 
     def of_part(self, part: int) -> pa.Table:
         """Return the rows of a part."""
-        batches = [batch for path in self.paths for batch in read_slice(path, part, self.schema)]
-        return pa.Table.from_batches(batches, self.schema)
+        return pa.Table.from_batches(Sent(self, part), self.schema)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What stands in files of slices for a part, or for all of them, read anew each time."""
+
+    slices: Slices
+    part: int | None
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for path in self.slices.paths:
+            for part in range(parts_in(path)) if self.part is None else (self.part,):
+                yield from read_slice(path, part, self.slices.schema)
+
+
+def table_of(batches: Batches, leg: type[Leg]) -> pa.Table:
+    """Return the rows that a leg has sent as one table."""
+    return pa.Table.from_batches(batches, leg.carried)
 
 
 @dataclass(frozen=True)
@@ -274,10 +324,22 @@ class Gathered(Derived):
     """The end of a shuffle: its units are the parts of the last leg, and its files stay."""
 
     legs: ClassVar[tuple[type[Leg], ...]] = ()
+    """In an order in which they can be made."""
+    ends: ClassVar[tuple[type[Leg], ...]] = ()
+    """Those whose parts are its units; none named: the last."""
 
     def finish(self, unit: Unit, rows: pa.Table) -> ShardRecord:
         """Write what a part's rows, in any order, amount to. `unit.reads`: `part`, the number of the unit."""
         raise NotImplementedError
+
+    def receive(self, unit: Unit, sent: Sequence[Batches]) -> ShardRecord:
+        """Do what `finish` does, given what each of `senders` sent."""
+        return self.finish(unit, table_of(sent[0], self.senders()[0]))
+
+    @classmethod
+    def senders(cls) -> list[type[Leg]]:
+        """Return the legs whose rows it receives."""
+        return list(cls.ends or cls.legs[-1:])
 
     def before(self) -> list[Leg]:
         """Return the legs, in order."""
@@ -287,10 +349,15 @@ class Gathered(Derived):
         """Do what is not done of its units, behind the legs, and drop the slices."""
         if pending := [unit for unit in self.units() if self.journal.done(unit.name, unit.key) is None]:
             (self.root / SCRATCH / self.name).mkdir(parents=True, exist_ok=True)  # says that it is under way
-            for leg in () if grouped and not self.is_small(pending) else self.before():
-                leg.make(do)
+            if not grouped or self.is_small(pending):
+                self.make_legs(do)
         do_pending(self, do)
         sweep_scratch(self.root, self.name)
+
+    def make_legs(self, do: Do) -> None:
+        """Make the slices that its units read."""
+        for leg in self.before():
+            leg.make(do)
 
     def open(self) -> "GatheredWorker":
         """Return what reads slices."""
@@ -304,14 +371,14 @@ class GatheredWorker:
     step: Gathered
 
     @cached_property
-    def before(self) -> Slices:
+    def before(self) -> list[Slices]:
         """Return the slices that it reads."""
-        return Slices.of(self.step.legs[-1], self.step.root)
+        return [Slices.of(leg, self.step.root) for leg in self.step.senders()]
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write a unit's files from its slices."""
         with in_flight.working_on(unit.name, ()):
-            return self.step.finish(unit, self.before.of_part(unit.reads["part"]))
+            return self.step.receive(unit, [Sent(slices, unit.reads["part"]) for slices in self.before])
 
 
 def sweep_scratch(root: Path, into: str) -> None:

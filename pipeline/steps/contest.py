@@ -16,7 +16,8 @@ from manifests.files import digest_of, writing
 from manifests.journal import FileRecord, Journal, ShardRecord, records_of
 from pipeline.execution.shuffle import Gathered, Leg, Piece, parts_for
 from pipeline.execution.step import Unit
-from pipeline.steps.evaluate import CONTESTED, read_arrow, scratch_of
+from pipeline.steps.arrow_files import read_arrow
+from pipeline.steps.evaluate import CONTESTED, scratch_of
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 
 from filters.survivors import WORTH, Candidates, evaluate_rows
 from filters.verdicts import Numbers, RuleSet, flags
-from manifests.files import parsing, writing
 from manifests.journal import FileRecord, ShardRecord
 from manifests.layout import SCRATCH
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.shuffle import Scratch
 from pipeline.execution.step import Unit
 from pipeline.recipes.rules import build_rules, origins
+from pipeline.steps.arrow_files import read_arrow, write_arrow
 from pipeline.steps.facts import KEYS, FetchShard, ShardFacts, Values, facts_of, final_values
 from pipeline.steps.labels import Labels, binary, mark_names
 from pipeline.steps.sharding import runs
@@ -109,9 +109,9 @@ class Evaluate(Scratch):
         code, tiers = np.full(len(evaluated), NOT_EVALUATED, np.int16), np.zeros(len(evaluated), np.uint64)
         code[places], tiers[places] = found.verdicts.code, found.verdicts.tiers
         paths = [self.folder / name / f"{unit.name}.arrow" for name in ("evaluated", "contested")]
-        _write(paths[0], pa.table([code, tiers, rows["cluster"]], schema=EVALUATED))
+        write_arrow(paths[0], pa.table([code, tiers, rows["cluster"]], schema=EVALUATED))
         homes = (np.int64(unit.reads["number"]) << 32) | places[found.rivals]
-        _write(paths[1], contested(found.candidates, homes))
+        write_arrow(paths[1], contested(found.candidates, homes))
         return paths
 
 
@@ -125,21 +125,6 @@ def _spans(table: pa.Table) -> list[list[Any]]:
     """Return [source, its first row, its last row] of each source that the rows of a shard come from."""
     bounds = table.group_by("source", use_threads=False).aggregate([("source_row", "min"), ("source_row", "max")])
     return [list(row) for row in zip(*(bounds[name].to_pylist() for name in bounds.column_names), strict=True)]
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    with (
-        writing(path) as temporary,
-        pa.OSFile(str(temporary), "wb") as file,
-        pa.ipc.new_file(file, table.schema) as writer,
-    ):
-        writer.write_table(table)
-
-
-def read_arrow(path: Path) -> pa.Table:
-    """Map a table that a unit wrote. Raises FormatError for another file, OSError."""
-    with parsing(path, "not an Arrow file"), pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
-        return reader.read_all()
 
 
 def units_of(shards: Iterable[FetchShard], rows: int, key: str) -> list[Unit]:

@@ -23,8 +23,9 @@ from pipeline.execution.in_flight import InFlight
 from pipeline.execution.shuffle import Derived
 from pipeline.execution.step import Unit
 from pipeline.recipes.rules import build_rules, origins
+from pipeline.steps.arrow_files import read_arrow
 from pipeline.steps.contest import losers_of
-from pipeline.steps.evaluate import NOT_EVALUATED, read_arrow, scratch_of
+from pipeline.steps.evaluate import NOT_EVALUATED, scratch_of
 from pipeline.steps.facts import FetchShard, ShardFacts, Values, facts_of, final_values
 from pipeline.steps.labels import Labels, by_tombstone, mark_names
 

@@ -48,15 +48,23 @@ def counted(hashes: Array) -> tuple[Array, Array]:
 
 
 def asked_for(counts: Counts, least: int) -> Array:
-    """Return the pHashes that are shown or may be placeholders, in order: the TOP most frequent ones that come twice
-    or more, and where `least` is not 0 all that come as often."""
-    top, often = (np.zeros(0, np.uint64), np.zeros(0, np.int64)), [np.zeros(0, np.uint64)]
+    """Return the pHashes that are shown or may be placeholders, in order, and how many pictures each has, (2, N)
+    uint64: the TOP most frequent ones that come twice or more, and where `least` is not 0 all that come as often.
+
+    What this returns of some parts stands for them in the counts of all.
+    """
+    nobody = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    top, often = nobody, [nobody]
     for hashes, numbers in counts:
         several = numbers > 1
         hashes, numbers = hashes[several], numbers[several]
-        often.append(hashes[numbers >= least] if least else hashes[:0])
+        enough = numbers >= least if least else np.zeros(len(numbers), np.bool_)
+        often.append((hashes[enough], numbers[enough]))
         top = _first(np.concatenate([top[0], hashes]), np.concatenate([top[1], numbers]))
-    return distinct(np.concatenate([top[0], *often]))
+    hashes, numbers = (np.concatenate([part[place] for part in (top, *often)]) for place in (0, 1))
+    known = distinct(hashes)
+    order = np.argsort(hashes, kind="stable")
+    return np.stack([known, numbers[order][np.searchsorted(hashes[order], known)].astype(np.uint64)])
 
 
 def _first(hashes: Array, numbers: Array) -> tuple[Array, Array]:
@@ -128,11 +136,16 @@ class Frequent:
             entry = {"phash": f"{int(hashes[place]):016x}", "pictures": int(pictures[place])}
             entry |= {"urls": int(urls[place]), "hosts": int(hosts[place]), "texts": int(texts[place])}
             self._top.append({**entry, "example": f"{int(first):016x}{int(low[high == first].min()):016x}"})
-        self._top = sorted(self._top, key=lambda one: (-one["pictures"], one["phash"]))[:TOP]
+        self._top = first_of_all(self._top)
 
     def found(self) -> tuple[list[dict[str, Any]], Array]:
         """Return the most frequent ones, in order, and the placeholders, in order."""
         return self._top, np.sort(np.concatenate(self._placeholders))
+
+
+def first_of_all(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the TOP entries of pHashes with the most pictures, in order."""
+    return sorted(entries, key=lambda one: (-one["pictures"], one["phash"]))[:TOP]
 
 
 def _distinct(values: dict[str, Array], name: str, hashes: Array, which: Any) -> Array:
@@ -161,7 +174,7 @@ def frequent_hashes(root: Path, least: int) -> tuple[list[dict[str, Any]], Array
     known = shards(root)
     hashes = [read_table(root / record.files[0].path, ["phash"])["phash"].drop_null() for record, _ in known]
     all_ = np.concatenate([np.zeros(0, np.uint64), *(one.to_numpy().astype(np.uint64) for one in hashes)])
-    asked = asked_for([counted(all_)], least)
+    asked = asked_for([counted(all_)], least)[0]
     batches = [batch for record, plan in known for batch in of_shard(root, record.files[0].path, plan, asked)]
     frequent = Frequent(least)
     frequent.add(pa.Table.from_batches(batches, SPELLED))

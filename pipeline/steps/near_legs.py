@@ -1,6 +1,7 @@
 """The groupings that find near duplicates by parts: what goes where, and what meets (near.py says in which order)."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,9 @@ import pyarrow as pa
 from filters.forest import NOBODY, Forest, find, in_sample, sample_bits, smallest_uids
 from filters.hamming import (
     BITS,
-    MOVE_NS,
     SAMPLE,
     Array,
     Bands,
-    choose_bands,
     connecting_pairs,
     distinct,
     first_in,
@@ -24,11 +23,11 @@ from filters.hamming import (
 )
 from filters.survivors import halves
 from manifests.files import digest_of, open_table, read_field, read_json
-from manifests.journal import ShardRecord, records_of
+from manifests.journal import FileRecord, Journal, ShardRecord, records_of
+from manifests.layout import SCRATCH
 from manifests.tombstones import read_tombstones
-from pipeline.execution.shuffle import FEW_ROWS, Leg, Piece, Slices, parts_for
+from pipeline.execution.shuffle import Batches, Gathered, Leg, Piece, parts_for, table_of
 from pipeline.execution.step import Unit
-from pipeline.steps.frequent import SPELLED, of_shard, shards
 from pipeline.steps.near_rounds import Rounds
 
 INTO = "near"
@@ -37,12 +36,13 @@ GROUP_ROWS = 100_000
 MOST_PAIRS = 4_000_000
 """Pairs that are joined in the memory of one worker, 90 bytes each; more are joined in rounds on disk, at the same
 cost (4 million: 14 and 17 CPU s)."""
-STAMP, TABLES, ASKED = "stamp.json", "tables.json", "asked.npy"
-"""Beside the slices: what the work is for, the cut into tables, the pHashes whose URLs and texts are counted."""
+STAMP, TABLES = "stamp.json", "tables.json"
+"""Beside the slices: what the work is for, the cut into tables."""
 
 
 def _schema(*names: str) -> pa.Schema:
-    return pa.schema([(name, pa.uint8() if name == "bars" else pa.uint64()) for name in names])
+    kinds = {"bars": pa.uint8(), "size": pa.uint32()}
+    return pa.schema([(name, kinds.get(name, pa.uint64())) for name in names])
 
 
 def _batch(schema: pa.Schema, *columns: Array) -> pa.RecordBatch:
@@ -59,7 +59,10 @@ class NearLeg(Leg):
     """A leg between two of these groupings."""
 
     into: ClassVar[str] = INTO
-    few_rows: ClassVar[int] = 3_000_000
+
+    def is_small(self, pending: Sequence[Unit]) -> bool:
+        """Tell whether there are few rows: one unit alone may be large."""
+        return sum(int(unit.reads["rows"]) for unit in pending) < self.few_rows
 
     @cached_property
     def size(self) -> dict[str, Any]:
@@ -93,6 +96,14 @@ class NearLeg(Leg):
         rows = self.looked_at() // units
         return [Unit(f"{part:05d}", {"part": part, "parts": parts, "rows": rows}, content) for part in range(units)]
 
+    def is_complete(self) -> bool:
+        """Tell whether all of its units are done."""
+        return all(self.journal.done(unit.name, unit.key) is not None for unit in self.units())
+
+    def drop(self) -> None:
+        """Drop its slices: all have read them."""
+        shutil.rmtree(self.folder / self.name, ignore_errors=True)
+
     @cached_property
     def removed(self) -> tuple[Array, Array]:
         """Return the pHashes of removed pictures, as if they were still there, and those of them that keep others
@@ -105,6 +116,36 @@ class NearLeg(Leg):
         """Return those of the pHashes that belong to a unit's part."""
         own: Array = hashes[part_of(hashes, self.begins()) == unit.reads["part"]]
         return own
+
+
+@dataclass(frozen=True)
+class NearEnd(Gathered):
+    """An end of these groupings: what its units write lies beside the slices."""
+
+    @property
+    def folder(self) -> Path:
+        """Return where its files lie."""
+        return self.root / SCRATCH / INTO
+
+    @property
+    def journal(self) -> Journal:
+        """Return the journal beside them; what it records is relative to `folder`."""
+        return Journal(self.folder, self.name)
+
+    @property
+    def leg(self) -> Leg:
+        """Return the last leg."""
+        return self.senders()[0](self.recipe, self.root, self.runtime)
+
+    def plan(self) -> list[Unit]:
+        """Return a unit for each part of the last leg."""
+        parts, rows, content = self.leg.parts(), self.leg.rows(), digest_of([self.leg.reads(), self.leg.parts()])
+        return [Unit(f"{part:05d}", {"part": part, "rows": rows // parts}, content) for part in range(parts)]
+
+    def record(self, unit: Unit, paths: Sequence[Path], rows: int, said: dict[str, Any]) -> ShardRecord:
+        """Return the record of a unit that has written these files."""
+        files = tuple(FileRecord(path.relative_to(self.folder).as_posix(), "", path.stat().st_size) for path in paths)
+        return ShardRecord(unit.name, unit.key, files, rows, rows, read=said)
 
 
 @dataclass(frozen=True)
@@ -147,46 +188,6 @@ class ByHash(NearLeg):
                     yield np.full(few.num_rows, parts), few
 
 
-def choose_tables(root: Path, rows: int, parts: int, radius: int) -> Bands:
-    """Return the cut into tables: it follows from the set of pHashes and the number of rows alone."""
-    sample = distinct(Slices.of(ByHash, root).of_part(parts)["phash"].to_numpy())
-    return choose_bands(sample, radius, count=max(1, len(sample) << sample_bits(rows, SAMPLE)), table_ns=MOVE_NS)
-
-
-@dataclass(frozen=True)
-class Spelled(NearLeg):
-    """What stands with the pictures of the pHashes that are asked for, by pHash."""
-
-    name: ClassVar[str] = "near_frequent"
-    carried: ClassVar[pa.Schema] = SPELLED
-
-    def parts(self) -> int:
-        """Return the parts by pHash."""
-        return parts_for(self.rows(), SPELLED)
-
-    @cached_property
-    def asked(self) -> Array:
-        """Return the pHashes that are asked for, in order."""
-        asked: Array = np.load(self.folder / ASKED)
-        return asked
-
-    def plan(self) -> list[Unit]:
-        """Return units of a few shards each."""
-        places = {record.files[0].path: plan for record, plan in shards(self.root)}
-        parts, content = self.parts(), digest_of([self.reads(), self.parts(), GROUP_ROWS, self.asked.tolist()])
-        units = []
-        for unit in ByHash(self.recipe, self.root, self.runtime).plan():
-            files = [[name, places[name].relative_to(self.root).as_posix()] for name in unit.reads["files"]]
-            units.append(Unit(unit.name, {**unit.reads, "files": files, "parts": parts}, content))
-        return units
-
-    def spread(self, unit: Unit, rows: pa.Table) -> Iterator[Piece]:
-        """Yield the pictures of some shards that have one of them."""
-        for scores, plan in unit.reads["files"]:
-            for batch in of_shard(self.root, scores, self.root / plan, self.asked):
-                yield part_of(batch["phash"].to_numpy(), unit.reads["parts"]), batch
-
-
 @dataclass(frozen=True)
 class ByTable(NearLeg):
     """Distinct pHashes by table, and within it by the bits that must agree."""
@@ -204,7 +205,7 @@ class ByTable(NearLeg):
     @property
     def parts_of_table(self) -> int:
         """Return into how many parts a table's pHashes go."""
-        return parts_for(self.rows(), self.carried) if self.bands.tables else 1
+        return parts_for(self.rows(), self.carried, even=1) if self.bands.tables else 1
 
     def parts(self) -> int:
         """Return the parts of all tables."""
@@ -231,7 +232,6 @@ class Pairs(NearLeg):
     """Close pairs of a part of a table, each in the first table that both agree in, thinned."""
 
     name: ClassVar[str] = "near_pairs"
-    few_rows: ClassVar[int] = FEW_ROWS
     after: ClassVar[type[Leg] | None] = ByTable
     carried: ClassVar[pa.Schema] = _schema("one", "other")
 
@@ -259,20 +259,21 @@ class Components(NearLeg):
     """Components of the pairs of all parts: each pHash with the smallest of its component, which goes with itself."""
 
     name: ClassVar[str] = "near_forest"
+    after: ClassVar[type[Leg] | None] = Pairs
+    whole: ClassVar[bool] = True
     carried: ClassVar[pa.Schema] = _schema("root", "phash")
 
     def begins(self) -> int:
         """Return one: a worker joins all of them, up to MOST_PAIRS in its memory."""
         return 1
 
-    def spread(self, unit: Unit, rows: pa.Table) -> Iterator[Piece]:
+    def receive(self, unit: Unit, sent: Sequence[Batches]) -> Iterator[Piece]:
         """Yield roots and pHashes by the part of the pHash."""
-        count = sum(record.rows_out for record in records_of(self.folder, Pairs.name))
-        slices, parts = Slices.of(Pairs, self.root), unit.reads["parts"]
-        pairs = ((one, other) for part in range(parts) for one, other in [columns_of(slices.of_part(part))])
+        count = sum(batch.num_rows for batch in sent[0])
+        pairs = ((batch["one"].to_numpy(), batch["other"].to_numpy()) for batch in sent[0])
         found = Rounds(self.folder / "rounds", count).components(pairs) if count > MOST_PAIRS else _at_once(pairs)
         for one, other in found:
-            yield part_of(other, parts), _batch(self.carried, one, other)
+            yield part_of(other, unit.reads["parts"]), _batch(self.carried, one, other)
 
 
 def _at_once(pairs: Iterator[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
@@ -291,35 +292,38 @@ class Roots(NearLeg):
 
     name: ClassVar[str] = "near_roots"
     after: ClassVar[type[Leg] | None] = Components
-    carried: ClassVar[pa.Schema] = _schema("root", "phash", "high", "low", "bars")
+    beside: ClassVar[type[Leg] | None] = ByHash
+    carried: ClassVar[pa.Schema] = _schema("root", "phash", "high", "low", "bars", "size")
 
-    def spread(self, unit: Unit, rows: pa.Table) -> Iterator[Piece]:
-        """Yield a part's pHashes that have twins."""
-        root, member = columns_of(rows)
+    def receive(self, unit: Unit, sent: Sequence[Batches]) -> Iterator[Piece]:
+        """Yield a part's pHashes that have twins, with the number of pictures of each."""
+        root, member = columns_of(table_of(sent[0], Components))
         order = np.argsort(member)
         root, member = root[order], member[order]
-        pictures = Slices.of(ByHash, self.root).of_part(unit.reads["part"])
-        hashes, high, low = columns_of(pictures)
-        kept = find(member, hashes) >= 0
-        hashes, high, low = smallest_uids(hashes[kept], high[kept], low[kept])
+        pictures, high, low = columns_of(table_of(sent[1], ByHash))
+        kept = find(member, pictures) >= 0
+        pictures = pictures[kept]
+        hashes, high, low = smallest_uids(pictures, high[kept], low[kept])
+        sizes = np.bincount(np.searchsorted(hashes, pictures), minlength=len(hashes))
         barring = self.of_part(unit, self.removed[1])
         barring = barring[find(member, barring) >= 0]
-        for own, first, second, bars in (
-            (hashes, high, low, 0),
-            (barring, *(np.full(len(barring), NOBODY, np.uint64),) * 2, 1),
+        for own, first, second, bars, size in (
+            (hashes, high, low, 0, sizes),
+            (barring, *(np.full(len(barring), NOBODY, np.uint64),) * 2, 1, np.zeros(len(barring))),
         ):
-            of = root[find(member, own)]
-            batch = _batch(self.carried, of, own, first, second, np.full(len(own), bars, np.uint8))
+            of, flags = root[find(member, own)], np.full(len(own), bars, np.uint8)
+            batch = _batch(self.carried, of, own, first, second, flags, size.astype(np.uint32))
             yield part_of(of, unit.reads["parts"]), batch
 
 
 @dataclass(frozen=True)
 class Named(NearLeg):
-    """The smallest uid of each component, and whether a removed picture keeps it out, for each of its pHashes."""
+    """The smallest uid of each component, whether a removed picture keeps it out, and how many pictures it has, for
+    each of its pHashes."""
 
     name: ClassVar[str] = "near_named"
     after: ClassVar[type[Leg] | None] = Roots
-    carried: ClassVar[pa.Schema] = _schema("phash", "high", "low", "bars")
+    carried: ClassVar[pa.Schema] = _schema("phash", "high", "low", "bars", "size")
 
     def looked_at(self) -> int:
         """Return how many pHashes have a twin."""
@@ -327,12 +331,13 @@ class Named(NearLeg):
 
     def spread(self, unit: Unit, rows: pa.Table) -> Iterator[Piece]:
         """Yield a part's components."""
-        root, hashes, high, low, bars = columns_of(rows)
+        root, hashes, high, low, bars, own = columns_of(rows)
         roots, first, second = smallest_uids(root, high, low)
         at = find(roots, root)
         barred = np.zeros(len(roots), np.uint8)
         barred[at[bars > 0]] = 1
-        batch = _batch(self.carried, hashes, first[at], second[at], barred[at])
+        size = np.bincount(at, own, len(roots)).astype(np.uint32)
+        batch = _batch(self.carried, hashes, first[at], second[at], barred[at], size[at])
         yield part_of(hashes, unit.reads["parts"]), batch
 
 
@@ -342,7 +347,8 @@ class ByUid(NearLeg):
 
     name: ClassVar[str] = "near_labels"
     after: ClassVar[type[Leg] | None] = Named
-    carried: ClassVar[pa.Schema] = _schema("high", "low", "phash", "cluster_high", "cluster_low", "bars")
+    beside: ClassVar[type[Leg] | None] = ByHash
+    carried: ClassVar[pa.Schema] = _schema("high", "low", "phash", "cluster_high", "cluster_low", "bars", "size")
 
     def parts(self) -> int:
         """Return the ranges of uids."""
@@ -352,16 +358,24 @@ class ByUid(NearLeg):
         """Return the parts by pHash."""
         return super().parts()
 
-    def spread(self, unit: Unit, rows: pa.Table) -> Iterator[Piece]:
+    def receive(self, unit: Unit, sent: Sequence[Batches]) -> Iterator[Piece]:
         """Yield a part's pictures: those of one pHash have its smallest uid, or the smallest of its component."""
-        hashes, high, low = columns_of(Slices.of(ByHash, self.root).of_part(unit.reads["part"]))
+        hashes, high, low = columns_of(table_of(sent[1], ByHash))
         known, first, second = smallest_uids(hashes, high, low)
+        of = np.searchsorted(known, hashes)
+        size = np.bincount(of, minlength=len(known)).astype(np.uint32)
         bars = np.isin(known, self.of_part(unit, self.removed[1])).astype(np.uint8)
-        named, named_first, named_second, named_bars = columns_of(rows)
+        named, *better = columns_of(table_of(sent[0], Named))
         at = find(known, named)
         there = at >= 0
-        at = at[there]
-        first[at], second[at], bars[at] = named_first[there], named_second[there], named_bars[there]
-        at = np.searchsorted(known, hashes)
-        part = (high >> np.uint64(32)) * np.uint64(unit.reads["parts"]) >> np.uint64(32)
-        yield part, _batch(self.carried, high, low, hashes, first[at], second[at], bars[at])
+        own: tuple[Array, ...] = (first, second, bars, size)
+        for column, one in zip(own, better, strict=True):
+            column[at[there]] = one[there]
+        batch = _batch(self.carried, high, low, hashes, first[of], second[of], bars[of], size[of])
+        yield by_uid(high, unit.reads["parts"]), batch
+
+
+def by_uid(high: Array, parts: int) -> Array:
+    """Return the range of uids that each of these, of which this is the first half, is in."""
+    part: Array = (high >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
+    return part

@@ -50,7 +50,12 @@ def test_rows_are_cut_by_part_and_stay_in_order():
 
 def test_parts_hold_32_MB_each():
     wide = pa.schema({"uid": pa.binary(16), "place": pa.uint64()})  # 24 bytes a row
-    assert [parts_for(rows, wide) for rows in (0, 1, 1_333_333, 1_333_334, 10_000_000)] == [1, 1, 1, 2, 8]
+    assert [parts_for(rows, wide, 1) for rows in (0, 1, 1_333_333, 1_333_334, 10_000_000)] == [1, 1, 1, 2, 8]
+
+
+def test_there_are_some_parts_unless_they_would_be_small():
+    wide = pa.schema({"uid": pa.binary(16), "place": pa.uint64()})
+    assert [parts_for(rows, wide) for rows in (0, 166_666, 166_667, 10_000_000, 11_000_000)] == [1, 1, 2, 8, 9]
 
 
 def test_slices_are_read_as_they_were_written(tmp_path, monkeypatch):

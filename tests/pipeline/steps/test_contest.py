@@ -7,8 +7,9 @@ import pytest
 from filters.survivors import Candidates
 from manifests.journal import FileRecord, Journal, ShardRecord
 from pipeline.execution import shuffle
+from pipeline.steps.arrow_files import write_arrow
 from pipeline.steps.contest import Losers, Rivals, losers_of
-from pipeline.steps.evaluate import _write, contested, scratch_of
+from pipeline.steps.evaluate import contested, scratch_of
 from tests.support.undecided import undecided_recipe
 
 
@@ -37,9 +38,9 @@ def test_the_best_of_each_cluster_stays(tmp_path, monkeypatch, slice_bytes):
     scratch = scratch_of(tmp_path)
     for number, rows in enumerate(UNITS):
         paths = [scratch / "evaluated" / f"{number:05d}.arrow", scratch / "contested" / f"{number:05d}.arrow"]
-        _write(paths[0], pa.table({"code": [0]}))
+        write_arrow(paths[0], pa.table({"code": [0]}))
         homes = (np.int64(number) << 32) | np.arange(len(rows))
-        _write(paths[1], contested(rivals(rows), homes))
+        write_arrow(paths[1], contested(rivals(rows), homes))
         files = tuple(FileRecord.of(scratch, path) for path in paths)
         Journal(scratch, "evaluate").record(
             ShardRecord(f"{number:05d}", "", files, 1, 1, read={"contested": len(rows)})

@@ -9,7 +9,8 @@ import pytest
 from manifests.schema import schema
 from pipeline.execution.in_flight import InFlight
 from pipeline.recipes.load import parse_recipe
-from pipeline.steps.dedup import Dedup, among_removed
+from pipeline.steps.at_once import among_removed
+from pipeline.steps.dedup import Dedup
 from tests.support.records import put_table, uid
 
 RECIPE = {"dedup": {"radius": 2, "placeholder_min": 0}, "tier": {"a": {"size": 16}}}
@@ -86,6 +87,7 @@ def test_clusters_go_over_shards_and_are_called_by_their_smallest_uid(root, caps
     assert pq.read_table(root / "ledger" / "marks.parquet").num_rows == 0
     assert json.loads((root / "dedup" / "top_hashes.json").read_text())["hashes"] == []  # no hash comes twice
     assert capsys.readouterr().out == ""
+    step.journal.record(record)
     assert step.outcome_notes() == ["\n  dedup: 3 pictures, 1 clusters of two and more, the largest of 2"]
 
 

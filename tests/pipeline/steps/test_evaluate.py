@@ -5,7 +5,8 @@ import numpy as np
 from filters.verdicts import reasons_of
 from pipeline.execution.in_flight import InFlight
 from pipeline.recipes.rules import build_rules
-from pipeline.steps.evaluate import CONTESTED, EVALUATED, NOT_EVALUATED, Evaluate, read_arrow, scratch_of, units_of
+from pipeline.steps.arrow_files import read_arrow
+from pipeline.steps.evaluate import CONTESTED, EVALUATED, NOT_EVALUATED, Evaluate, scratch_of, units_of
 from pipeline.steps.facts import fetch_shards
 from pipeline.steps.labels import write_clusters, write_marks
 from tests.support.records import uid

@@ -24,10 +24,13 @@ def test_the_most_frequent_and_the_often_seen_are_asked_for():
         (np.arange(0, 60, dtype=np.uint64), np.full(60, 2)),
         (np.array([*range(60, 102), 900, 901], np.uint64), np.array([2] * 42 + [5, 1])),
     ]
-    assert asked_for(counts, 0).tolist() == [*range(99), 900]
-    assert asked_for(counts, 5).tolist() == [*range(99), 900]
-    assert asked_for(counts, 2).tolist() == [*range(102), 900]
-    assert asked_for([], 2).tolist() == []
+    for least, wanted in ((0, [*range(99), 900]), (5, [*range(99), 900]), (2, [*range(102), 900])):
+        asked, numbers_ = asked_for(counts, least)
+        assert asked.tolist() == wanted
+        assert numbers_.tolist() == [2] * (len(wanted) - 1) + [5]
+        parts = [asked_for([part], least) for part in counts]
+        assert asked_for(parts, least).tolist() == [wanted, numbers_.tolist()]  # each part's stand for all of it
+    assert asked_for([], 2).tolist() == [[], []]
 
 
 def test_parts_that_share_no_hash_tell_what_all_of_them_do():

@@ -16,11 +16,25 @@ import pytest
 
 from filters.dedup import phash
 from filters.images.decode import ImageLimits, open_picture, store
-from manifests.plans import write_plan
-from pipeline.recipes.load import load_recipe, parse_recipe
+from manifests.tables import MARKS
+from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages.run import StageOptions, run_stage
-from pipeline.steps.marks import Marker
+from pipeline.steps.marks import (
+    EVALUATED,
+    FOUND,
+    REMOVED,
+    STAND_INS,
+    TWIN_REMOVED,
+    HashList,
+    Marker,
+    Part,
+    found_marks,
+    found_matches,
+    read_hash_lists,
+    tell_placeholders,
+    write_hash_lists,
+)
 from tests.support.keep_runs import without_beam
 from tests.support.records import uid as numbered
 from tests.support.small_web import RECIPE, jpeg, picture, write_recipe
@@ -92,7 +106,7 @@ def write_lists(folder: Path) -> str:
         'exclude = ["urls.txt", "uids.csv", "removed.parquet", "hosts.txt", {{ file = "bad.txt", kind = "phash", radius'
         " = 2 }}]"
     )
-    text = text.replace(', {{ use = "text", min_words = 2 }}', "")  # judged by the tiers, once the picture is there
+    text = text.replace(', {{ use = "text", min_words = 2 }}', "")  # marked by the tiers, once the picture is there
     text = text.replace('rules = [{{ use = "aspect"', 'rules = [{{ use = "text", min_words = 2 }}, {{ use = "aspect"')
     text = text.replace(
         'rules = [{{ use = "size", min_side = 90',
@@ -279,31 +293,44 @@ def test_embeddings_find_evaluation_pictures_too(place, tmp_path):
     ]
 
 
-def test_parts_have_what_was_found_elsewhere_in_order(tmp_path):
-    """Texts of 1, 4 and 9 repeat a prompt; only 2 and 5 have pictures, one of a removed picture's twin."""
-    (tmp_path / "prompts.txt").write_text("a red cube on a ball\n")
-    texts = {1: "a red cube on a ball", 3: "a dog", 4: "A red cube, on a ball", 9: "a red cube on a ball!"}
-    uids = [numbered(number) for number in texts]
-    plan = pa.table({"uid": pa.array(uids, pa.binary(16)), "text": [*texts.values()], "top_caption": ["x"] * 4})
-    write_plan(tmp_path, "fetch", [("00000", plan)])
-    lists = {"decontaminate": {"prompts": [str(tmp_path / "prompts.txt")]}}
-    recipe = parse_recipe({**lists, "dedup": {"placeholders": ["f" * 16]}, "tier": {"a": {"size": 16}}})
-    marker = Marker(recipe, tmp_path, [{"phash": "f" * 15 + "0"}, {"phash": "0" * 16}], np.zeros(0, np.uint64))
-    assert [entry["placeholder"] for entry in marker.top] == [True, False]
-    pictures = pa.array([numbered(2), numbered(5)], pa.binary(16))
-    hashes, barred = np.array([0, (1 << 64) - 2], np.uint64), np.array([True, False])
-    marks, matches = marker.of_part(pictures, hashes, barred)
-    assert [(row["uid"][0], row["reason"]) for row in marks.to_pylist()] == [
-        (1, "in_eval_set"),
-        (2, "near_duplicate"),
-        (4, "in_eval_set"),
-        (5, "placeholder"),
+def test_pictures_and_what_was_found_elsewhere_are_in_one_order(tmp_path):
+    """1 and 9 were found elsewhere, 9 twice in the same way; 2 is a removed picture's twin, 5 near a placeholder and,
+    as 6 is, near a listed one that is out; 6 was removed by its own pHash."""
+    lists = [
+        HashList(STAND_INS, "", 1, np.array([(1 << 64) - 1], np.uint64), pa.array(["all ones"])),
+        HashList(EVALUATED, "", 0, np.array([4, 4], np.uint64), pa.array(["first", "second"])),
+        HashList(REMOVED, "bad.txt", 2, np.array([(1 << 64) - 1, 4], np.uint64), pa.array(["f" * 16, "4"])),
     ]
-    assert marks["detail"].to_pylist()[3] == "pHash ffffffffffffffff, 1 bits apart"
-    assert [row["uid"][0] for row in matches.to_pylist()] == [1, 4]
-    marks, matches = marker.rest()
-    assert [row["uid"][0] for row in marks.to_pylist()] == [9]
-    assert matches.to_pylist() == [
-        {"uid": numbered(9), "by": "ngram", "item": "prompts.txt line 1", "detail": "text has 'a red cube on a ball'"}
+    write_hash_lists(tmp_path / "lists.arrow", lists)
+    read = read_hash_lists(tmp_path / "lists.arrow")
+    assert [(one.use, one.says, one.radius) for one in read] == [(one.use, one.says, one.radius) for one in lists]
+    marker = Marker(read, pa.array([4], pa.uint64()), drops=True)
+    uids = np.array([[n * 0x0101010101010101] * 2 for n in (2, 5, 6)], np.uint64)
+    part = Part(uids, np.array([0xF0F0, (1 << 64) - 2, 4], np.uint64), uids, np.array([True, False, False]))
+    prompts = found_matches(pa.array([numbered(9)], pa.binary(16)), "ngram", pa.array(["p line 1"]), pa.array(["x"]))
+    gone = found_marks(pa.array([numbered(9), numbered(1), numbered(9)], pa.binary(16)), "removed", "its sha256")
+    marks, matches = marker.marked(part, pa.concat_tables([gone, prompts]))
+    assert [(row["uid"][0], row["reason"], row["detail"]) for row in marks.to_pylist()] == [
+        (1, "removed", "its sha256"),
+        (2, "near_duplicate", TWIN_REMOVED),
+        (5, "placeholder", "all ones, 1 bits apart"),
+        (5, "removed", "bad.txt: pHash ffffffffffffffff, 1 bits apart"),
+        (6, "in_eval_set", "phash first: 0 bits apart"),
+        (6, "removed", "bad.txt: pHash 4, 0 bits apart"),
+        (6, "removed", "tombstone of pHash 0000000000000004"),
+        (9, "in_eval_set", "ngram p line 1: x"),
+        (9, "removed", "its sha256"),
     ]
-    assert marker.of_part(pictures.slice(0, 0), hashes[:0], barred[:0])[0].num_rows == 0
+    assert [tuple(row.values())[1:] for row in matches.to_pylist()] == [
+        ("phash", "first", "0 bits apart"),
+        ("ngram", "p line 1", "x"),
+    ]
+    assert marks.schema.equals(MARKS)
+    nobody = Part(uids[:0], part.hashes[:0], uids[:0], part.barred[:0])
+    assert [table.num_rows for table in marker.marked(nobody, FOUND.empty_table())] == [0, 0]
+
+
+def test_the_most_frequent_are_told_to_be_placeholders():
+    top = [{"phash": "f" * 15 + "0"}, {"phash": "0" * 16}]
+    tell_placeholders(top, HashList(STAND_INS, "", 4, np.array([(1 << 64) - 1], np.uint64), pa.array(["x"])))
+    assert [entry["placeholder"] for entry in top] == [True, False]

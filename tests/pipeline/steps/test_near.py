@@ -18,20 +18,25 @@ from pipeline.execution import shuffle
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.shuffle import here
 from pipeline.recipes.load import parse_recipe
-from pipeline.steps import dedup, near, near_legs
+from pipeline.steps import dedup, near_frequent, near_legs, near_marked
 from pipeline.steps.dedup import Dedup
+from pipeline.steps.near import Near
 from tests.support.records import put_table, uid
 
 RECIPE = {"dedup": {"radius": 2, "placeholder_min": 0}, "tier": {"a": {"size": 16}}}
 LEGS = [
     "near_split",
+    "near_counted",
     "near_frequent",
+    "near_told",
+    "near_listed",
     "near_tables",
     "near_pairs",
     "near_forest",
     "near_roots",
     "near_named",
     "near_labels",
+    "near_marked",
 ]
 FAR = 0xFFFF_FFFF_0000_0000
 
@@ -40,7 +45,8 @@ FAR = 0xFFFF_FFFF_0000_0000
 def by_parts(monkeypatch):
     """Let no picture be clustered in the driver; parts of one row or two, a unit a shard, a sample of few."""
     monkeypatch.setattr(dedup, "HELD_ROWS", 0)
-    monkeypatch.setattr(near_legs, "GROUP_ROWS", 1)
+    for module in (near_legs, near_frequent, near_marked):
+        monkeypatch.setattr(module, "GROUP_ROWS", 1)
     monkeypatch.setattr(shuffle, "SLICE_BYTES", 40)
 
 
@@ -144,6 +150,7 @@ def test_parts_of_any_size_write_the_bytes_of_one_process(tmp_path, monkeypatch)
     for slice_bytes, sample in ((10_000_000, 1 << 17), (900, 60)):
         monkeypatch.setattr(shuffle, "SLICE_BYTES", slice_bytes)
         monkeypatch.setattr(near_legs, "SAMPLE", sample)
+        monkeypatch.setattr(near_frequent, "SAMPLE", sample)
         assert written(tmp_path) == wanted
     marks = pq.read_table(pa.BufferReader(wanted[1]))["reason"].to_pylist()
     assert marks.count("in_eval_set") == 23  # 0, 9, … 198
@@ -166,7 +173,7 @@ def test_any_cut_into_tables_finds_the_same(tmp_path, monkeypatch, tables):
     monkeypatch.setattr(shuffle, "SLICE_BYTES", 2000)
     wanted = written(tmp_path)
     masks = {1: (), 28: tuple((0xFF << 8 * one) | (0xFF << 8 * two) for one in range(8) for two in range(one))}[tables]
-    monkeypatch.setattr(near, "choose_tables", lambda *given: Bands(2, (1 << 64) - 1, masks))
+    monkeypatch.setattr(near_frequent, "choose_tables", lambda *given: Bands(2, (1 << 64) - 1, masks))
     assert written(tmp_path) == wanted
 
 
@@ -221,3 +228,13 @@ def test_damaged_facts_of_the_work_are_made_again(tmp_path):
     put_scores(tmp_path, [(2, 0b0)], [(1, 0b1)])
     write_json(tmp_path / SCRATCH / "near" / "stamp.json", {"stamp": "of another run", "rows": 7})
     assert clusters(tmp_path) == {1: 1, 2: 1}
+
+
+def test_sizes_of_clusters_are_added_up_from_parts(tmp_path):
+    """Clusters 2 (two pictures of one pHash) and 5 (three of three), whatever the parts they end in."""
+    put_scores(tmp_path, [(9, 0b0), (4, FAR), (6, None)], [(5, 0b11), (8, 0xFFFF)], [(2, FAR), (7, 0b1111)])
+    step = Dedup(parse_recipe(RECIPE), tmp_path)
+    work = Near(step, step.units()[0], 7, here, grouped=False)
+    assert [entry["pictures"] for entry in work.top()] == []  # nothing is known of what stands with them
+    assert len(list(work.tables())) == 8  # 7 rows of 45 bytes in parts of 40
+    assert work.sizes == (2, 3)

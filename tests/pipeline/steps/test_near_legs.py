@@ -52,10 +52,11 @@ def test_every_leg_sends_what_the_next_one_needs(legs):
     assert [rows(legs, ByTable, part) for part in (0, 1)] == [distinct, distinct]
     assert rows(legs, Pairs) == [(0b0, 0b11)]
     assert rows(legs, Components) == [(0b0, 0b0), (0b0, 0b11)]
-    assert rows(legs, Roots) == [(0b0, 0b0, number(3), number(3), 0), (0b0, 0b11, number(5), number(5), 0)]
-    assert rows(legs, Named) == [(0b0, number(3), number(3), 0), (0b11, number(3), number(3), 0)]
-    labels = [(1, 0xFF, 1), (2, 0xFF00, 2), (3, 0b0, 3), (4, 0xFF, 1), (5, 0b11, 3)]
-    assert rows(legs, ByUid) == [(*[number(one)] * 2, value, *[number(of)] * 2, 0) for one, value, of in labels]
+    assert rows(legs, Roots) == [(0b0, 0b0, number(3), number(3), 0, 1), (0b0, 0b11, number(5), number(5), 0, 1)]
+    assert rows(legs, Named) == [(0b0, number(3), number(3), 0, 2), (0b11, number(3), number(3), 0, 2)]
+    labels = [(1, 0xFF, 1, 2), (2, 0xFF00, 2, 1), (3, 0b0, 3, 2), (4, 0xFF, 1, 2), (5, 0b11, 3, 2)]
+    wanted = [(*[number(one)] * 2, value, *[number(of)] * 2, 0, size) for one, value, of, size in labels]
+    assert rows(legs, ByUid) == wanted
 
 
 def test_a_pair_that_agrees_in_both_tables_comes_from_the_first(legs):
@@ -71,18 +72,18 @@ def test_a_removed_picture_comes_behind_all_others(legs):
     """Of a component's two pHashes one is a removed picture's alone: its rows are barred and keep their own uid."""
     named = legs[Named]
     (unit,) = named.plan()
-    columns = {"root": [7, 7], "phash": [7, 9], "high": [NOBODY, 4], "low": [NOBODY, 5], "bars": [1, 0]}
+    columns = {"root": [7, 7], "phash": [7, 9], "high": [NOBODY, 4], "low": [NOBODY, 5], "bars": [1, 0], "size": [0, 2]}
     given = pa.table({name: pa.array(values, Roots.carried.field(name).type) for name, values in columns.items()})
     ((parts, batch),) = named.spread(unit, given)
     assert parts.tolist() == [0, 0]
-    assert batch.to_pylist() == [{"phash": value, "high": 4, "low": 5, "bars": 1} for value in (7, 9)]
+    assert batch.to_pylist() == [{"phash": value, "high": 4, "low": 5, "bars": 1, "size": 2} for value in (7, 9)]
 
 
 def test_units_hold_some_shards_and_parts_some_bytes(legs, monkeypatch):
     assert [unit.reads["files"] for unit in legs[ByHash].plan()] == [["scores/00000.parquet"], ["scores/00001.parquet"]]
     monkeypatch.setattr(near_legs, "GROUP_ROWS", 4)
     assert [len(unit.reads["files"]) for unit in legs[ByHash].plan()] == [2]
-    monkeypatch.setattr(shuffle, "SLICE_BYTES", 24)  # 6 rows of 24 bytes; of 8 bytes in a table; of 41 behind it all
-    assert [legs[kind].parts() for kind in (ByHash, ByTable, ByUid)] == [6, 4, 11]
+    monkeypatch.setattr(shuffle, "SLICE_BYTES", 24)  # 6 rows of 24 bytes; of 8 bytes in a table; of 45 behind it all
+    assert [legs[kind].parts() for kind in (ByHash, ByTable, ByUid)] == [6, 4, 12]
     assert [len(legs[kind].plan()) for kind in (ByTable, Pairs, Components, ByUid)] == [6, 4, 1, 6]
     assert np.unique([unit.reads["parts"] for unit in legs[ByHash].plan()]).tolist() == [7]
