@@ -9,9 +9,11 @@ import pytest
 
 from manifests.files import write_table
 from manifests.journal import FileRecord, Journal
+from manifests.layout import SCRATCH
 from manifests.schema import DIGESTS
 from manifests.tombstones import TABLE
 from manifests.uid import uid_of
+from pipeline.execution import shuffle
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.shuffle import here
 from pipeline.recipes.load import load_recipe
@@ -19,6 +21,7 @@ from pipeline.steps import decide
 from pipeline.steps.decide import Decide
 from pipeline.steps.evaluate import scratch_of
 from tests.support.filter_runs import final_rows, run_filter
+from tests.support.grouping import as_on_a_cluster, on_beam
 from tests.support.small_web import EXPECTED, KEPT, write_input, write_recipe
 from tests.support.undecided import undecided_recipe, undecided_run
 
@@ -214,3 +217,20 @@ def test_units_of_any_size_give_the_same_bytes(tmp_path, monkeypatch):
         decided(root, 4.75)
         bytes_of.append([path.read_bytes() for path in sorted((root / "ledger" / "final").iterdir())])
     assert bytes_of[0] == bytes_of[1]
+
+
+@pytest.mark.parametrize("slice_bytes", [1 << 20, 60], ids=["one part", "some parts"])
+def test_a_cluster_writes_the_bytes_of_one_machine(tmp_path, monkeypatch, slice_bytes):
+    monkeypatch.setattr(shuffle, "SLICE_BYTES", slice_bytes)
+    monkeypatch.setattr(decide, "EVALUATED_ROWS", 2)
+    root, other = undecided_run(tmp_path / "here"), undecided_run(tmp_path / "there")
+    decided(root, 4.75)
+    step = Decide(undecided_recipe(other), other)
+    (unit,) = step.units()
+    with as_on_a_cluster():
+        record = step.do_unit(unit, on_beam, grouped=True)
+    assert record.rows_out == 2
+    assert not (other / SCRATCH).exists()
+    files = [file.path for file in record.files]
+    assert len(files) == 2
+    assert [(root / path).read_bytes() for path in files] == [(other / path).read_bytes() for path in files]
