@@ -1,8 +1,10 @@
 """Run a step's units: in supervised worker processes on this machine, or handed to a cluster's Beam runner."""
 
+import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -30,6 +32,8 @@ in hand do too."""
 
 LOOKS = 50
 """A look at the journal takes at most one part in so many of the driver's time."""
+TICK_S = 0.05
+"""Seconds between two looks at workers that go on."""
 LISTEN_S = 1.0
 """Seconds between two looks at how far the workers are."""
 START_S = 900.0
@@ -75,7 +79,7 @@ class Supervisor:
             for number in range(count):
                 self._start(number, shuffled[number::count])
             while self.workers:
-                time.sleep(0.05)
+                self._wait()
                 self._collect(pending, now=False)
                 self._listen(count)
                 self.progress.show()
@@ -90,6 +94,11 @@ class Supervisor:
                 f"{self.step.name}: the runner ended without a record of {len(pending)} shards:"
                 f" {', '.join(sorted(pending)[:5])}"
             )
+
+    def _wait(self) -> None:
+        """Let TICK_S pass, or less where one of the workers ends."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            next(iter(self.workers.values())).process.wait(TICK_S)
 
     def check(self) -> None:
         """Let one worker load what the step needs, and end it. Raises RecipeError for weights that do not fit."""

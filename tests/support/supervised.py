@@ -31,7 +31,7 @@ class FakeWorker:
     def poll(self) -> int | None:
         return self.code
 
-    def wait(self) -> int | None:
+    def wait(self, seconds: float | None = None) -> int | None:
         return self.code
 
     def stop(self) -> None:
