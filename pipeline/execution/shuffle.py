@@ -10,10 +10,11 @@ Arrow batches:
     legs = (Split, Reduce); Labels(recipe, root).make(do)   # do: how units are done; `here`: in this process
 
 On this machine a leg's unit writes one file of slices, a slice a part, below `.shuffle/NAME/`, and a unit behind it
-reads its slice of every file. Legs have journals there, so that a kill loses one unit; the folder goes when the end has
-all of its records, and a run with nothing to do splits nothing. On a cluster the same functions stand around Beam's
-GroupByKey (grouped.py). Rows reach `spread` and `finish` in any order: they sort by the full key before they decide.
-How many parts there are stands in no key but a leg's own and in no output: the bytes are the same for each number.
+reads its slice of every file; `receive` takes what two legs sent, or all that one did. Legs have journals there, so
+that a kill loses one unit; the folder goes when the end has all of its records, and a run with nothing to do splits
+nothing. On a cluster the same functions stand around Beam's GroupByKey (grouped.py). Rows reach them in any order: they
+sort by the full key before they decide. How many parts there are stands in no key but a leg's own and in no output: the
+bytes are the same for each number.
 """
 
 import contextlib

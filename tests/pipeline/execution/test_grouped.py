@@ -1,16 +1,11 @@
 """A shuffle around Beam's GroupByKey writes the bytes that it writes with files of slices."""
 
-from dataclasses import asdict
-
 import pyarrow as pa
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from manifests.layout import SCRATCH
 from pipeline.execution.grouped import Spread, received
-from pipeline.execution.job import Job
 from pipeline.execution.shuffle import table_of
-from pipeline.execution.worker import run
+from tests.support.grouping import as_on_a_cluster, on_beam
 from tests.support.shuffles import SPREAD, ByNumber, Counts
 from tests.support.stage_steps import recipe_at
 
@@ -28,9 +23,15 @@ def test_a_message_for_each_part_that_has_rows(tmp_path):
     assert table_of(one, ByNumber).equals(pa.table({"number": [], "home": []}, schema=ByNumber.carried))
 
 
-def test_beams_grouping_gives_the_bytes_of_slices(tmp_path, monkeypatch):
+def test_rows_for_a_part_that_no_unit_has_go_nowhere(tmp_path):
+    """A leg may send more than one of its readers wants."""
+    (tmp_path / SPREAD).write_text("2")
+    leg = ByNumber(recipe_at(tmp_path), tmp_path)
+    assert list(Spread(leg, leg.units()).process((7, ()))) == []
+
+
+def test_beams_grouping_gives_the_bytes_of_slices(tmp_path):
     """What a cluster's runner is handed, run by Beam's local one."""
-    monkeypatch.setattr("pipeline.execution.worker.pipeline_options", lambda job: (FnApiRunner(), PipelineOptions([])))
     bytes_of = {}
     for name in ("slices", "beam"):
         root = tmp_path / name
@@ -38,8 +39,8 @@ def test_beams_grouping_gives_the_bytes_of_slices(tmp_path, monkeypatch):
         (root / SPREAD).write_text("3")
         step = Counts(recipe_at(root), root)
         if name == "beam":
-            units = [asdict(unit) for unit in step.units()]
-            run(Job("tests.support.shuffles:Counts", str(root), step.recipe.plain(), units, "", runner="flink"))
+            with as_on_a_cluster():
+                on_beam(step, step.units())
             assert not (root / SCRATCH).exists()
         else:
             step.make()
