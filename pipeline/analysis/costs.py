@@ -23,6 +23,8 @@ SLACK = {"cpu_s": 1.0, "wall_s": 1.0, "peak_mib": 25.0, "read": 25e6, "written":
 FIGURES = tuple(SLACK)
 PLACES_OF_ROWS = ("input", "planned", "fetched", "kept", "packed")
 """Counts of a run that a step's rows may follow."""
+BENT = ("cpu_s", "read")
+"""Figures that may grow with the square of the rows."""
 NEAR = ("dedup",)
 """Steps that compare hashes: their work follows the cost model of filters/hamming.py."""
 SHAPES = {"cpu_s": ("near",), "wall_s": ("near",), "read": ("tables",), "spilled": ("tables",)}
@@ -63,45 +65,53 @@ class Measured:
     def laws(self) -> dict[str, Law]:
         """Return figure -> how it grows."""
         crowded = [one for one in self.points if one["mode"] == "shards"] if self.plain[0]["mode"] == "rows" else []
-        found = {}
+        found: dict[str, Law] = {}
         for figure in FIGURES:
             some = self.alike if self.lone and figure == "spilled" else self._sizes
             points, small = _points(some, figure), _points(crowded, figure)
             level = flat(_points(self.plain, figure), self.lone, small) if figure == "peak_mib" else None
-            found[figure] = level or fit(points, self._shapes(figure), SLACK[figure], small)
+            # other jobs and the disk bend seconds by the clock: they outgrow rows where CPU seconds do
+            bent = figure in BENT or (figure == "wall_s" and found["cpu_s"].shape == "square")
+            found[figure] = level or fit(points, self._shapes(figure, bent), SLACK[figure], small)
         return found
 
     @property
     def _sizes(self) -> list[Entry]:
         return self.plain if len(self.alike) < 2 else self.alike
 
-    def _shapes(self, figure: str) -> tuple[str, ...]:
+    def _shapes(self, figure: str, bent: bool = True) -> tuple[str, ...]:
+        """Return the shapes to try; a square where that may be (`bent`)."""
         near = SHAPES.get(figure, ()) if self.name in NEAR and self.kind == "work" else ()
-        return (*near, "", "square")
+        return (*near, "", *(["square"] if bent else []))
 
     @cached_property
-    def _law_of_two(self) -> Law | None:
-        sizes = {one["input"] for one in self._sizes}
-        points = _points([one for one in self.twice if one["input"] in sizes], "wall_s")
-        return fit(points, self._shapes("wall_s"), SLACK["wall_s"]) if len(points) > 1 else None
+    def _laws_of_both(self) -> list[Law]:
+        """Return how seconds grow with one worker and with two, in runs that have both; none of less than two runs."""
+        sizes = {one["input"] for one in self._sizes} & {one["input"] for one in self.twice}
+        shapes = self._shapes("wall_s", self.laws["cpu_s"].shape == "square")
+        return [
+            fit(_points([one for one in some if one["input"] in sizes], "wall_s"), shapes, SLACK["wall_s"])
+            for some in ([self._sizes, self.twice] if len(sizes) > 1 else [])
+        ]
 
-    def seconds(self, rows: float, shards: float, workers: float, shared: bool) -> tuple[float, float]:
+    def seconds(self, rows: float, shards: float, workers: float, in_workers: bool) -> tuple[float, float]:
         """Return the seconds by the clock with so many workers, and the share of one worker's seconds that they divide.
 
         The rest is the driver's (Amdahl's law): told by the seconds with one worker and with two. Where two were not
-        measured, all but what is fixed is theirs (`shared`), or nothing; a gain that may be chance counts as none.
+        measured, all but what is fixed is theirs (`in_workers`), or nothing; a gain that may be chance counts as none.
         """
         law = self.laws["wall_s"]
         one = law.at(rows, shards)
-        if self._law_of_two is not None:
-            two = self._law_of_two.at(rows) + law.per_shard * shards
-            alone = 2 * two - one
-        else:
-            alone = one * (2 / self.faster - 1) if self.faster else law.fixed if shared else one
-        if not shared and self.faster and self._gain < SLACK["wall_s"]:
-            alone = one
-        alone = min(one, max(0.0, alone))
-        return alone + (one - alone) / max(workers, 1.0), 1 - alone / one if one else 0.0
+        share = 1 - law.fixed / one if in_workers and one else 0.0
+        if self.faster:
+            share = 2 * (1 - 1 / self.faster)
+        if self._laws_of_both:
+            alone, together = (known.at(rows) for known in self._laws_of_both)
+            share = 2 * (1 - together / alone) if alone else 0.0
+        if not in_workers and self.faster and self._gain < SLACK["wall_s"]:
+            share = 0.0
+        share = min(1.0, max(0.0, share))
+        return one * (1 - share + share / max(workers, 1.0)), share
 
     @cached_property
     def _both(self) -> tuple[float, float]:

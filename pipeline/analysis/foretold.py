@@ -70,7 +70,7 @@ def _of(thing: Measured, one: Any) -> Iterator[Held]:
     for figure in PASSED if workers == 1 else ("wall_s",):
         told = thing.laws[figure].at(rows, shards)
         if workers > 1:
-            told, _ = thing.seconds(rows, shards, workers, shared=True)
+            told, _ = thing.seconds(rows, shards, workers, in_workers=True)
         yield Held(name, figure, told, float(one[figure]))
 
 

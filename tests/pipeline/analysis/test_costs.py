@@ -77,6 +77,14 @@ def test_two_workers_of_one_size_tell_a_share_and_of_none_what_is_fixed_stays():
     assert thing(*ones).seconds(10 * MILLION, 0, 20, False) == (pytest.approx(102.0), 0)
 
 
+def test_a_clock_that_other_jobs_bend_is_no_square():
+    ones = [entry(n * MILLION, cpu_s=n * 1.0, wall_s=wall) for n, wall in ((1, 2.0), (3, 6.0), (10, 90.0))]
+    laws = thing(*ones).laws
+    assert (laws["cpu_s"].shape, laws["wall_s"].shape) == ("", "")
+    bent = [{**one, "cpu_s": one["wall_s"]} for one in ones]
+    assert thing(*bent).laws["wall_s"].shape == "square"
+
+
 def test_a_gain_that_may_be_chance_is_none():
     ones = [entry(n * MILLION, wall_s=0.8 + 0.1 * n) for n in (1, 3)]
     found = thing(*ones, twice=[entry(3 * MILLION, wall_s=0.6, workers=2)])
