@@ -160,6 +160,8 @@ class Bench:
         """Measure the plan of a step and its work; make up the work of one that needs a network or a model."""
         name, several = step["name"], self.options.workers
         twice = self.facts["input"] <= TWICE_UP_TO and self.facts["mode"] == "rows"
+        if name in ("t5", "pack"):
+            self.child("order", name, several)
         if twice and self.wanted("plan", name, several):
             self.child("unplan", name)
             self.note("plan", name, self.child("plan", name, several), several)

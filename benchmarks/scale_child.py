@@ -92,6 +92,16 @@ class Child:
         shutil.rmtree(step.root / "manifests" / "plan" / step.name, ignore_errors=True)
         return {}
 
+    def order(self) -> dict[str, Any]:
+        """Make the packed order, before t5 plans from it; forget it, before pack's plan, whose cost it is."""
+        step = self.step
+        if self.name == "pack":
+            return self.unplan()
+        for derived in getattr(step, "needs", ()):  # checkouts of before plan t5 without it
+            _make_needs(step, self.workers)
+            derived(step.recipe, step.root).packed()
+        return {}
+
     def work(self) -> dict[str, Any]:
         """Do the units of a step that are not done; what planning took is told apart."""
         from pipeline.execution.backends import RunnerOptions
