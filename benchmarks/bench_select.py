@@ -312,7 +312,7 @@ def main() -> None:
         contender(asked.contender, asked.table)
         return
     os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")))
+        filter(None, (str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")))
     )
     with tempfile.TemporaryDirectory(prefix="tessera-select-") as folder:
         figures = side_by_side(asked.rows, asked.repeats, asked.beam_rows, Path(folder))

@@ -69,6 +69,13 @@ def connect(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         raise FormatError(f"{root}: a stored table cannot be read ({error})") from error
 
 
+def in_memory(memory_limit: str = MEMORY_LIMIT, threads: int = 1) -> duckdb.DuckDBPyConnection:
+    """Open DuckDB for tables in memory: no files, no spill. To Arrow 128-bit numbers come as their bytes, truth values
+    as int8 of an extension type."""
+    config = {**SETTINGS, "arrow_lossless_conversion": True, "temp_directory": ""}
+    return duckdb.connect(config={**config, "memory_limit": memory_limit, "threads": threads})
+
+
 def files_sql(paths: Iterable[Path]) -> str:
     """Return a DuckDB `read_parquet` of these files, in this order, with file_row_number and file_index."""
     quoted = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)

@@ -1,12 +1,13 @@
 """Identify a pair by what it says, and draw every random choice from that identity."""
 
-import binascii
 import hashlib
 from functools import cached_property
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from manifests.query import MEMORY_LIMIT, in_memory
 
 HASH_SPAN = 1 << 64
 UID = pa.binary(16)
@@ -35,31 +36,32 @@ def fraction_bound(share: float) -> int:
 class Uids:
     """Uids and draws of many rows at once, in a DuckDB of one thread."""
 
-    def __init__(self, seed: int = 0) -> None:
-        """`seed` is that of the draws."""
-        self.seed = seed
+    def __init__(self, seed: int = 0, memory_limit: str = MEMORY_LIMIT) -> None:
+        """`seed` is that of the draws, `memory_limit` what DuckDB may hold."""
+        self.seed, self.memory_limit = seed, memory_limit
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
-        return duckdb.connect(config={"threads": 1})
+        return in_memory(self.memory_limit)
 
     def of(self, url: pa.Array, text: pa.Array | None, bound: int | None = None) -> tuple[pa.Array, pa.Array | None]:
         """Return (`uid_of` each row as binary(16), with a bound which rows' `uid_hash` is below it)."""
         text = pa.nulls(len(url), pa.string()) if text is None else text
         pairs = pa.table({"pair": pc.binary_join_element_wise(url, text, "\n", null_handling="replace")})
-        draw = f"('0x' || substr(md5(hex || ':{int(self.seed)}'), 1, 16))::UBIGINT"
-        chosen = "" if bound is None else f", {draw} < {int(bound)}::UHUGEINT AS chosen"
-        self._connection.register("pairs", pairs)
-        found = self._connection.execute(
-            f"SELECT hex{chosen} FROM (SELECT md5(pair) AS hex FROM pairs)"
-        ).to_arrow_table()
-        self._connection.unregister("pairs")
-        return _unhex(found["hex"]), None if bound is None else found["chosen"].combine_chunks()
+        uid = _plain(self._ask("SELECT md5_number(pair) AS uid FROM rows", pairs)["uid"])
+        if bound is None:
+            return uid, None
+        drawn = f"SELECT ({uid_hash_sql('uid', self.seed)} < {int(bound)}::UHUGEINT)::UTINYINT AS chosen FROM rows"
+        return uid, self._ask(drawn, pa.table({"uid": uid}))["chosen"].combine_chunks().cast(pa.bool_())
+
+    def _ask(self, query: str, rows: pa.Table) -> pa.Table:
+        self._connection.register("rows", rows)
+        try:
+            return self._connection.execute(query).to_arrow_table()
+        finally:
+            self._connection.unregister("rows")
 
 
-def _unhex(column: pa.ChunkedArray) -> pa.Array:
-    """Return texts of 32 hex digits, none of them null, as binary(16)."""
-    digits = b"".join(
-        chunk.buffers()[2][32 * chunk.offset : 32 * (chunk.offset + len(chunk))] for chunk in column.chunks
-    )
-    return pa.FixedSizeBinaryArray.from_buffers(UID, len(column), [None, pa.py_buffer(binascii.unhexlify(digits))])
+def _plain(numbers: pa.ChunkedArray) -> pa.Array:
+    """Return DuckDB's md5_number as binary(16): Arrow gets it as 16 bytes, in the order of the digest."""
+    return pa.concat_arrays([chunk.storage for chunk in numbers.chunks]) if numbers.chunks else pa.array([], UID)

@@ -93,8 +93,10 @@ def exit_codes(words: Words | None = None) -> Iterator[None]:
 
     Stands over a command as a decorator, or around a block.
     """
+    from pipeline.execution.hidden_imports import arrow_without_pandas
     from pipeline.execution.interrupts import interruptible
 
+    arrow_without_pandas()
     with Ending(words or Words()), interruptible():
         yield
 

@@ -5,7 +5,6 @@ Answers are JSON lines on what was standard output: {ticket, pid} after the fork
 server ends when its standard input closes, and its workers end with it, however that came.
 """
 
-import contextlib
 import gc
 import importlib
 import json
@@ -16,9 +15,10 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+
+from pipeline.execution.hidden_imports import arrow_without_pandas, hidden
 
 OPTIONAL = ("pandas", "pymongo")
 """What Beam and pyarrow import where it is installed, half of their time; no worker has a use for them."""
@@ -133,41 +133,16 @@ def main() -> NoReturn:
     answers = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no answer
     gc.disable()
-    import pyarrow as pa
-
     with hidden(*OPTIONAL):
         import pipeline.execution.worker  # noqa: F401  # Beam: half of what a worker imports
 
-        pa.scalar("")  # pyarrow looks for pandas at the first value that it makes, once
+        arrow_without_pandas()
     for name in PRELOADED:
         importlib.import_module(name)
 
     gc.enable()
     gc.freeze()
     Server(answers).serve()
-
-
-class Hidden:
-    """Finds none of these packages and lets nobody else: `import` raises as where they are not installed."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """Raise ModuleNotFoundError for a hidden package."""
-        if name in self.names:
-            raise ModuleNotFoundError(f"No module named {name!r} (hidden while the fork server imports)", name=name)
-
-
-@contextlib.contextmanager
-def hidden(*names: str) -> Iterator[None]:
-    """Let packages that are not imported yet seem to be missing while the block runs."""
-    finder = Hidden(names)
-    sys.meta_path.insert(0, finder)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

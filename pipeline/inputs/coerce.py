@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -98,8 +99,21 @@ def _text(array: pa.Array) -> pa.Array:
     """Return texts without the byte-order mark before them, plain values as they are written, and null for what is no
     text (tables, maps)."""
     text = _as_text(array)
-    has_mark = pc.any(pc.match_substring(text, MARK)).as_py()
-    return pc.replace_substring_regex(text, MARKS, "") if has_mark else text
+    return pc.replace_substring_regex(text, MARKS, "") if _has_mark(text) else text
+
+
+def _has_mark(text: pa.StringArray) -> bool:
+    """Tell whether a byte-order mark stands anywhere in texts; most hold none of its first byte."""
+    _, places, data = text.buffers()
+    if data is None or not len(text):
+        return False
+    ends = np.frombuffer(places, np.int32)[text.offset : text.offset + len(text) + 1]
+    said = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+    mark = np.frombuffer(MARK.encode(), np.uint8)
+    if said.max(initial=0) < mark[0]:
+        return False
+    heads = np.flatnonzero(said[: 1 - len(mark)] == mark[0])
+    return bool(((said[heads + 1] == mark[1]) & (said[heads + 2] == mark[2])).any())
 
 
 def without_mark(text: str) -> str:

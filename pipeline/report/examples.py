@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.query import batches, connect, files_sql
 from manifests.shards import ShardError
 from manifests.stored_pictures import stored_pictures
 from pipeline.report.pictures import shrunk
@@ -19,7 +20,7 @@ ROWS = 50_000
 """Pictures and examples come from the first files with about this many rows, so that a report of a huge run stays small
 and quick."""
 FILES = 64
-"""Files of the final ledger that are looked at at once: DuckDB holds some 0.2 MB of each."""
+"""Files that are looked at at once: DuckDB holds some 0.2 MB of each."""
 PER_REASON = 5
 PER_TIER = 20
 GROUPS = 8
@@ -92,7 +93,7 @@ def read_examples(root: Path, ledgers: Sequence[Path], tiers: Sequence[str], rec
     caption that the caption stage wrote.
     """
     shards = [path.with_suffix(".tar") for path in _first(sorted((root / "pairs").glob("*.parquet")))]
-    with duckdb.connect() as connection:
+    with connect(root) as connection:
         uids = _uids(shards)
         connection.register("here", _uid_table(uids))
         _view(connection, "final", _holding(connection, ledgers, len(uids)))
@@ -189,7 +190,10 @@ def _groups(connection: duckdb.DuckDBPyConnection, clusters: Sequence[Path]) -> 
     """Return a few clusters of near duplicates, the survivor first."""
     if not clusters:
         return ()
-    _view(connection, "clusters", clusters)
+    connection.execute("CREATE TEMP TABLE clusters (uid BLOB, cluster BLOB)")
+    for some in batches(clusters, FILES):
+        rows = f"SELECT uid, cluster FROM {files_sql(some)} WHERE uid IN (SELECT uid FROM here)"
+        connection.execute(f"INSERT INTO clusters {rows}")
     query = """
         WITH members AS (
             SELECT clusters.cluster AS family, final.* FROM clusters JOIN final USING (uid)
@@ -205,14 +209,14 @@ def _groups(connection: duckdb.DuckDBPyConnection, clusters: Sequence[Path]) -> 
 
 def _recaptions(connection: duckdb.DuckDBPyConnection, captions: Sequence[Path], uids: Sequence[str]) -> dict[str, str]:
     """Return uid -> caption that the caption stage wrote; none where its files cannot be read."""
-    if not captions:
-        return {}
     connection.register("shown", _uid_table([bytes.fromhex(uid) for uid in uids]))
+    said: dict[str, str] = {}
     with contextlib.suppress(duckdb.Error):
-        _view(connection, "captions", captions)
-        query = "SELECT DISTINCT ON (uid) uid, caption FROM captions WHERE uid IN (SELECT uid FROM shown)"
-        return {bytes(uid).hex(): str(caption) for uid, caption in connection.execute(query).fetchall()}
-    return {}
+        for some in batches(captions, FILES):
+            rows = f"SELECT DISTINCT ON (uid) uid, caption FROM {files_sql(some)} WHERE uid IN (SELECT uid FROM shown)"
+            for uid, caption in connection.execute(rows).fetchall():
+                said.setdefault(bytes(uid).hex(), str(caption))
+    return said
 
 
 def _example(row: Mapping[str, Any]) -> Example:

@@ -1,16 +1,17 @@
 """Read what a run folder holds, whatever stage it has reached, into the facts that a report shows."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import FormatError, read_json
+from manifests.query import FILES, batches, connect, files_sql
 from manifests.weights import WeightsFile
 from pipeline.analysis.forecast import beside
 from pipeline.evaluation.ground_truth import joined
@@ -96,7 +97,7 @@ def gather(root: Path, truth: Path | None = None) -> Facts:
     stages = read_stages(root)
     ledgers = sorted((root / "ledger" / "final").glob("*.parquet"))
     if ledgers and not stages.fates.rows_in:
-        stages = replace(stages, fates=count_fates(ledgers))
+        stages = replace(stages, fates=count_fates(root, ledgers))
     examples, planted = Examples(), None
     if ledgers:
         said = f"recaptioned with {STAND_IN}" if stages.stand_in_captions else "recaptioned"
@@ -150,15 +151,19 @@ def _fates(manifest: Mapping[str, Any]) -> Fates:
     return Fates(manifest["rows_in"], manifest["kept"], dropped, tiers)
 
 
-def count_fates(ledgers: Sequence[Path]) -> Fates:
+def count_fates(root: Path, ledgers: Sequence[Path]) -> Fates:
     """Count the files of `ledger/final` themselves: what to say where no manifest stands yet."""
-    with duckdb.connect() as connection:
-        connection.read_parquet([str(path) for path in ledgers]).create_view("final")
-        reasons = "SELECT coalesce(reason, ''), count(*) FROM final GROUP BY 1 ORDER BY 2 DESC, 1"
-        tiers = "SELECT tier, count(*) FROM (SELECT unnest(tiers) AS tier FROM final) GROUP BY 1 ORDER BY 1"
-        dropped = dict(connection.execute(reasons).fetchall())
-        kept = dropped.pop("", 0)
-        return Fates(kept + sum(dropped.values()), kept, dropped, dict(connection.execute(tiers).fetchall()))
+    dropped, tiers = Counter[str](), Counter[str]()
+    with connect(root) as connection:
+        for some in batches(ledgers, FILES):
+            final = files_sql(some)
+            reasons = f"SELECT coalesce(reason, ''), count(*) FROM {final} GROUP BY 1"
+            within = f"SELECT tier, count(*) FROM (SELECT unnest(tiers) AS tier FROM {final}) GROUP BY 1"
+            dropped.update(dict(connection.execute(reasons).fetchall()))
+            tiers.update(dict(connection.execute(within).fetchall()))
+    kept = dropped.pop("", 0)
+    by_count = sorted(dropped.items(), key=lambda entry: (-entry[1], entry[0]))
+    return Fates(kept + dropped.total(), kept, dict(by_count), dict(sorted(tiers.items())))
 
 
 def _predictions(root: Path, fates: Fates) -> Iterator[Prediction]:

@@ -177,7 +177,7 @@ class SelectWorker:
     @cached_property
     def uids(self) -> Uids:
         """Return the hasher of this process."""
-        return Uids(self.step.recipe.input.seed)
+        return Uids(self.step.recipe.input.seed, self.step.recipe.output.memory_limit)
 
     @cached_property
     def tars(self) -> dict[str, str]:
@@ -353,8 +353,13 @@ def _place(unit: Unit, first_row: int, count: int) -> Columns:
 
 
 def looks_like_url(url: pa.Array) -> pa.BooleanArray:
-    """Tell of each value whether it is URL_LIKE."""
-    return pc.fill_null(pc.match_substring_regex(url, URL_LIKE), False)
+    """Tell of each value whether it is URL_LIKE. The expression, ten times as slow, sees few."""
+    common = pc.or_(pc.starts_with(url, "https://"), pc.starts_with(url, "http://"))
+    common = pc.fill_null(common, False)
+    if pc.all(common).as_py():
+        return common
+    rest = pc.match_substring_regex(url.filter(pc.invert(common)), URL_LIKE)
+    return pc.replace_with_mask(common, pc.invert(common), pc.fill_null(rest, False))
 
 
 def _batch(columns: Columns, names: tuple[str, ...]) -> pa.RecordBatch:

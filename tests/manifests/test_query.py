@@ -1,14 +1,16 @@
 """DuckDB reads a run's tables in the order given, spills inside the run, and fetches no extension."""
 
 import os
+import re
 
 import duckdb
 import pyarrow as pa
 import pytest
 
 from manifests.files import FormatError, write_json, write_table
-from manifests.query import MEMORY_LIMIT, batches, connect, files_sql
+from manifests.query import MEMORY_LIMIT, batches, connect, files_sql, in_memory
 from pipeline.recipes.schema import OutputSection
+from tests.support.paths import ROOT
 
 
 def test_settings_of_a_connection(tmp_path):
@@ -111,3 +113,24 @@ def test_nothing_of_the_files_that_were_read_is_held(tmp_path):
         )
         held = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'EXTERNAL_FILE_CACHE'"
         assert connection.execute(held).fetchone() == (0,)
+
+
+def test_a_connection_for_tables_in_memory_has_its_limits_and_whole_numbers():
+    names = ["memory_limit", "threads", "autoinstall_known_extensions"]
+    with in_memory("64MiB") as connection:
+        assert [connection.execute("SELECT current_setting(?)", [name]).fetchone()[0] for name in names] == [
+            "64.0 MiB",
+            1,
+            False,
+        ]
+        found = connection.execute("SELECT md5_number('a') AS n").to_arrow_table()["n"].chunk(0).storage
+    assert found.to_pylist() == [bytes.fromhex("0cc175b9c0f1b6a831c399e269772661")]  # RFC 1321
+
+
+def test_no_other_module_opens_duckdb():
+    """Whatever does would take 80 % of the machine's memory, and extensions from the network."""
+    packages = ("manifests", "filters", "captioning", "tokenize_shards", "pipeline")
+    files = [path for name in packages for path in (ROOT / name).rglob("*.py")]
+    assert len(files) > 100
+    opens = [path for path in files if re.search(r"duckdb\.(connect|sql|query|execute)\(", path.read_text())]
+    assert [str(path.relative_to(ROOT)) for path in opens] == ["manifests/query.py"]

@@ -4,11 +4,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
-from pipeline.execution.forkserver_process import hidden
 from tests.support.light_forkserver import COMMAND, job
 from tests.support.paths import ROOT
 from tests.support.waiting import parents, wait_for
@@ -74,25 +72,3 @@ def test_workers_end_with_the_server_and_the_server_with_its_input(server, tmp_p
         server.stdin.close()
     assert server.wait(30) == (-signal.SIGKILL if end == "kill" else 0)
     wait_for(lambda: pid not in parents())
-
-
-def test_hidden_packages_cannot_be_imported_and_others_can(monkeypatch):
-    for name in ("colorsys", "this_is_none"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    finders = list(sys.meta_path)
-    with hidden("colorsys", "json"):
-        with pytest.raises(ModuleNotFoundError, match="'colorsys'") as raised:
-            __import__("colorsys")
-        assert raised.value.name == "colorsys"
-        assert __import__("json") is json  # imported before
-        with pytest.raises(ModuleNotFoundError, match=r"'this_is_none'$"):
-            __import__("this_is_none")
-    assert sys.meta_path == finders
-    assert __import__("colorsys").rgb_to_hsv(0, 0, 1) == (2 / 3, 1, 1)  # blue
-
-
-def test_packages_are_hidden_no_longer_after_an_error():
-    finders = list(sys.meta_path)
-    with pytest.raises(ValueError, match="broken"), hidden("colorsys"):
-        raise ValueError("broken")
-    assert sys.meta_path == finders

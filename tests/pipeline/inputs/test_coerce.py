@@ -106,3 +106,12 @@ def test_a_byte_that_is_not_utf8_nulls_no_other_text(kind):
 def test_a_byte_order_mark_behind_blanks_goes_too():
     given = pa.chunked_array([["\ufeff \ufeffb", " \ufeffcap", " cap", "a\ufeffb"]])
     assert coerce(given, pa.string()).to_pylist() == ["b", "cap", " cap", "a\ufeffb"]
+
+
+def test_what_begins_as_a_mark_does_is_none():
+    """U+FF0C and U+FEFC begin with a byte of the mark, or two; a slice looks at its own values alone."""
+    texts = pa.array(["\ufeffa", "\uff0c\ufefc", "\U0001f600", "b\uff0c"])
+    assert coerce(texts.slice(1), pa.string()).to_pylist() == ["\uff0c\ufefc", "\U0001f600", "b\uff0c"]
+    assert coerce(texts, pa.string()).to_pylist()[0] == "a"
+    assert coerce(texts.slice(1, 0), pa.string()).to_pylist() == []
+    assert coerce(pa.array(["\uff0c", "", None]), pa.string()).to_pylist() == ["\uff0c", "", None]

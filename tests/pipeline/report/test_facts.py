@@ -53,8 +53,8 @@ def test_a_ledger_without_a_manifest_is_counted(tmp_path):
 
 def test_rows_of_several_ledgers_are_counted_together(six, tmp_path):
     (path,) = (six / "ledger" / "final").iterdir()
-    assert count_fates([path, path]).rows_in == 12
-    assert count_fates([path, path]).tiers == {"finetune": 4, "pretrain": 6}
+    assert count_fates(six, [path, path]).rows_in == 12
+    assert count_fates(six, [path, path]).tiers == {"finetune": 4, "pretrain": 6}
 
 
 def test_each_weights_file_is_named_once(tmp_path):

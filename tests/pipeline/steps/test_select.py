@@ -93,6 +93,13 @@ def test_what_looks_like_a_url(url, wanted):
     assert looks_like_url(pa.array([url], pa.string())).to_pylist() == [wanted]
 
 
+def test_common_urls_and_others_are_looked_at_as_one():
+    urls = ["https://x.test/a", "http://", "nothing", None, "ftp://x", "http:", "HTTPS://x", "x http://y"]
+    assert looks_like_url(pa.array(urls)).to_pylist() == [True, True, False, False, True, False, True, False]
+    assert looks_like_url(pa.array(["http://a", "https://"])).to_pylist() == [True, True]
+    assert looks_like_url(pa.array([], pa.string())).to_pylist() == []
+
+
 PIECES = (
     "http:",
     "https:",
