@@ -2,8 +2,10 @@
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.files import FormatError, digest_of, parsing
-from manifests.shards import ShardError, index_counts, index_path, verify_shard
+from manifests.shards import ShardError, ShardReader, index_counts, index_path, verify_shard
 
 Codes = npt.NDArray[np.uint16]
 Features = npt.NDArray[np.float32]
 """Text features of one caption: (n tokens, C)."""
 
+HEADS = 1024
+"""Heads of .npy files that are kept: to write one or to read it takes ten times as long as the numbers behind it."""
 UNKNOWN = "unknown"
 """The fingerprint of a tokenizer whose weights were not at hand when its codes were imported."""
 
@@ -43,10 +47,37 @@ class Tokenizer:
 
 
 def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
-    """Return an array as a .npy file, version 1.0, without pickle."""
+    """Return an array as a .npy file, version 1.0, without pickle. Raises ValueError for Python objects."""
+    whole = np.ascontiguousarray(array)
+    return _npy_head(whole.dtype, whole.shape) + whole.tobytes()
+
+
+@lru_cache(HEADS)
+def _npy_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return what stands before the numbers."""
+    if dtype.hasobject:
+        raise ValueError(f"Object arrays are not written: {dtype}, wanted numbers")
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, described)
     return buffer.getvalue()
+
+
+def read_npy(data: bytes) -> np.ndarray[Any, Any]:
+    """Return the array of a .npy file. Raises as np.load does for what is none, or holds Python objects."""
+    end = 10 + int.from_bytes(data[8:10], "little")
+    if data[:8] == b"\x93NUMPY\x01\x00":
+        shape, is_fortran, dtype = _parsed_head(data[8:end])
+        if not dtype.hasobject and min(shape, default=0) >= 0:
+            numbers = np.frombuffer(data, dtype, math.prod(shape), end).copy()
+            return numbers.reshape(shape, order="F" if is_fortran else "C")
+    loaded: np.ndarray[Any, Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    return loaded
+
+
+@lru_cache(HEADS)
+def _parsed_head(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    return np.lib.format.read_array_header_1_0(io.BytesIO(head))
 
 
 def pack_numbers(features: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
@@ -207,6 +238,18 @@ def read_samples(shard: Shard) -> Iterator[CodeSample]:
 
     # One shard per pipeline, already this process's own: nothing is left to split or shuffle.
     parts = webdataset.WebDataset([str(shard.path)], shardshuffle=False, nodesplitter=None, empty_check=False)
+    yield from _all_of(shard, parts)
+
+
+def indexed_samples(shard: Shard) -> Iterator[CodeSample]:
+    """Yield the samples of one local shard through its index, in the shard's order, each member held against its
+    CRC-32: for those that train on none of them, since webdataset imports torch. Raises as `read_samples`."""
+    with parsing(f"shard {shard.path}", "cannot be read", LoaderError), ShardReader(shard.path) as reader:
+        yield from _all_of(shard, ({"__key__": key, **sample} for key, sample in reader.samples()))
+
+
+def _all_of(shard: Shard, parts: Iterable[Mapping[str, Any]]) -> Iterator[CodeSample]:
+    """Yield samples of a shard, decoded. Raises LoaderError."""
     count = 0
     with parsing(f"shard {shard.path}", "cannot be read", LoaderError):
         for part in parts:
@@ -229,7 +272,7 @@ def _decode(part: Mapping[str, Any], path: Path) -> CodeSample:
 
 def _parse(part: Mapping[str, Any]) -> tuple[CodeSample, int]:
     """Return a sample, and how many crops its note has; npy files may hold no Python objects."""
-    codes_KN = np.load(io.BytesIO(part["codes.npy"]), allow_pickle=False)
+    codes_KN = read_npy(part["codes.npy"])
     record = json.loads(part["json"])
     tokenizer = Tokenizer(
         name=record["tokenizer"]["name"],
@@ -245,7 +288,7 @@ def _parse(part: Mapping[str, Any]) -> tuple[CodeSample, int]:
         tokenizer=tokenizer,
         size=int(record["size"]),
         parent=str(record.get("parent_digest", "")),
-        features=unpack_numbers(np.load(io.BytesIO(part["t5.npy"]), allow_pickle=False)) if "t5.npy" in part else None,
+        features=unpack_numbers(read_npy(part["t5.npy"])) if "t5.npy" in part else None,
         features_of=str(record.get("t5", {}).get("source", "")),
         label=None if record.get("label") is None else int(record["label"]),
     )

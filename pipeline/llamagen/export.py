@@ -3,19 +3,22 @@ ImageNet's folders."""
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from manifests.checksums import sha256_file
 from manifests.files import read_field, write_json
-from manifests.journal import records_of
+from manifests.journal import ShardRecord, records_of
 from manifests.layout import PLAN
 from manifests.plans import plan_folder
+from manifests.query import batches, connect
 from manifests.shards import Index, ShardError, index_path
-from manifests.stored_pictures import stored_pictures
+from manifests.stored_pictures import stored_keys, stored_pictures
 from pipeline.llamagen.output_folder import put, replacing
 from pipeline.llamagen.source import TEXT_SOURCES
 from pipeline.recipes.schema import RecipeError
@@ -27,14 +30,20 @@ from tokenize_shards.samples import (
     Shard,
     check_shards,
     find_shards,
-    first_sample,
+    indexed_samples,
     npy_bytes,
-    read_samples,
 )
 
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+IMAGES = "images"
+AS_JSON = json.JSONEncoder(ensure_ascii=False).encode
 NOTE = "export.json"
 """What was written, and of what. A folder that has it may be replaced by another export."""
 T5_BATCH = 64
+TARS = 16
+"""Shards of pairs whose pictures are looked for at a time: their keys are in memory, those of the run are not."""
 T5_FOLDERS = {"t5": 0, "t5_short": 2}
 """Which of a line's texts a folder's features are of."""
 
@@ -80,7 +89,7 @@ def export_llamagen(options: ExportOptions) -> Exported:
     check_whole(options, shards)
     done = Exported()
     with replacing(options.to, NOTE) as folder:
-        if first_sample(shards).label is not None:
+        if next(indexed_samples(next(shard for shard in shards if shard.samples))).label is not None:
             _export_labelled(folder, shards, done)
         else:
             done.pictures = _write_pictures(options.root, folder, shards) if options.pictures else 0
@@ -140,25 +149,23 @@ def _expected(options: ExportOptions) -> dict[str, str]:
 def _export_shard(options: ExportOptions, folder: Path, shard: Shard, done: Exported) -> None:
     stem = stem_of(shard)
     lines, spoken = list[str](), list[list[str]]()
-    for number, sample in enumerate(read_samples(shard)):
+    pictures, codes = f"{options.to.absolute() / IMAGES / stem}/", f"{folder / 'codes' / stem}/"
+    for number, sample in enumerate(indexed_samples(shard)):
         texts, sources = texts_of(sample.captions)
         done.without_llava += "llava" not in sources[1]
         done.without_text += not any(texts)
         done.crops_left += len(sample.codes_KN) - 1
-        path = str(options.to.absolute() / _picture(stem, sample.uid))
-        lines.append(json.dumps({"image_path": path, "text": texts, TEXT_SOURCES: sources}, ensure_ascii=False) + "\n")
-        spoken.append(texts)
-        put(folder / "codes" / stem / f"{number}.npy", npy_bytes(sample.codes_KN[:1].astype(np.int64)))
-        if not options.text:
+        line = {"image_path": f"{pictures}{sample.uid}.jpg", "text": texts, TEXT_SOURCES: sources}
+        lines.append(AS_JSON(line) + "\n")
+        put(f"{codes}{number}.npy", npy_bytes(sample.codes_KN[:1].astype(np.int64)))
+        if options.text:
+            spoken.append(texts)
+        else:
             _stored_features(folder, f"{stem}/{number}.npy", sample, sources, done)
     if options.text:
         _computed_features(options.text, folder, stem, spoken, done)
     put(folder / "jsonl" / f"{stem}.jsonl", "".join(lines).encode())
     done.lines += len(lines)
-
-
-def _picture(stem: str, uid: str) -> Path:
-    return Path("images") / stem / f"{uid}.jpg"
 
 
 def texts_of(captions: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
@@ -180,7 +187,7 @@ def captions_by_position(captions: Sequence[dict[str, str]]) -> tuple[list[str],
     return [by_source.get(source, "") for source in sources], sources
 
 
-def _write_features(path: Path, features: Features, done: Exported) -> None:
+def _write_features(path: Path | str, features: Features, done: Exported) -> None:
     put(path, npy_bytes(features[None].astype(np.float32)))
     done.features += 1
 
@@ -190,7 +197,7 @@ def _stored_features(folder: Path, name: str, sample: CodeSample, sources: list[
     of = sample.features_of if sample.features is not None else None
     for kind, position in T5_FOLDERS.items():
         if sample.features is not None and of == sources[position]:
-            _write_features(folder / kind / name, sample.features, done)
+            _write_features(f"{folder}/{kind}/{name}", sample.features, done)
     done.without_features += of != sources[0]
 
 
@@ -204,7 +211,7 @@ def _computed_features(text: TextFeatures, folder: Path, stem: str, texts: list[
 
 def _export_labelled(folder: Path, shards: Sequence[Shard], done: Exported) -> None:
     """Write codes and labels as LlamaGen's extract_codes_c2i.py does."""
-    for sample in (sample for shard in shards for sample in read_samples(shard)):
+    for sample in (sample for shard in shards for sample in indexed_samples(shard)):
         if sample.label is None:
             raise RecipeError(
                 f"export: sample {sample.uid} has no label, the first of all has one: LlamaGen's layouts hold one kind"
@@ -215,23 +222,53 @@ def _export_labelled(folder: Path, shards: Sequence[Shard], done: Exported) -> N
         done.lines += 1
 
 
-def _keys(shard: Shard) -> list[str]:
-    return list(dict.fromkeys(member.key for member in Index.read(index_path(shard.path)).members))
-
-
 def _write_pictures(root: Path, folder: Path, shards: Sequence[Shard]) -> int:
     """Write the stored JPEGs of the shards' samples; return how many. Raises RecipeError where some are not there,
     ShardError."""
-    stems = {key: stem_of(shard) for shard in shards for key in _keys(shard)}
-    count = 0
-    for record in records_of(root, "fetch"):
-        path = root / record.files[0].path
-        if not path.is_file() or sha256_file(path) != record.files[0].sha256:
-            raise ShardError(f"{path} is not there, or damaged: see pipeline verify {root}, then pipeline repair")
-        for key, sample in stored_pictures(path, stems.keys()):
-            put(folder / _picture(stems[key], key), sample["jpg"])
-            count += 1
-    if count < len(stems):
-        lost = f"{len(stems) - count} of {len(stems)} pictures are not in {root / 'pairs'}"
+    stems = [f"{folder / IMAGES / stem_of(shard)}/" for shard in shards]
+    records, count = records_of(root, "fetch"), 0
+    with connect(root) as connection:  # who is packed where is spilled, where there are many
+        connection.execute("CREATE TEMP TABLE packed (key VARCHAR, shard UINTEGER)")
+        for number, shard in enumerate(shards):
+            keys = dict.fromkeys(member.key for member in Index.read(index_path(shard.path)).members)
+            _insert(connection, pa.table({"key": list(keys), "shard": pa.repeat(number, len(keys))}))
+        (wanted,) = connection.execute("SELECT count(DISTINCT key) FROM packed").fetchone() or (0,)
+        for some in batches(records, TARS):
+            tars = [_stored_shard(root, record) for record in some]
+            for tar, in_shard in _packed_in(connection, tars):
+                for key, sample in stored_pictures(tar, in_shard.keys()):
+                    put(f"{stems[in_shard[key]]}{key}.jpg", sample["jpg"])
+                    count += 1
+    if count < wanted:
+        lost = f"{wanted - count} of {wanted} pictures are not in {root / 'pairs'}"
         raise RecipeError(f"export: {lost}: see pipeline verify {root}; or give --no-pictures")
     return count
+
+
+def _insert(connection: "DuckDBPyConnection", rows: pa.Table) -> None:
+    connection.register("rows", rows)
+    connection.execute("INSERT INTO packed FROM rows")
+    connection.unregister("rows")
+
+
+def _stored_shard(root: Path, record: ShardRecord) -> Path:
+    """Return the tar of a shard of pairs. Raises ShardError where it is not what its record says."""
+    path = root / record.files[0].path
+    if not path.is_file() or sha256_file(path) != record.files[0].sha256:
+        raise ShardError(f"{path} is not there, or damaged: see pipeline verify {root}, then pipeline repair")
+    return path
+
+
+def _packed_in(connection: "DuckDBPyConnection", tars: Sequence[Path]) -> Iterator[tuple[Path, dict[str, int]]]:
+    """Yield each tar with the packed shard, by number, of those of its pictures that are packed: key -> the last one
+    that has it."""
+    keys = [stored_keys(tar) for tar in tars]
+    stored = pa.table({"key": pa.array([key for own in keys for key in own], pa.string())})
+    connection.register("stored", stored)
+    found = connection.execute(
+        "SELECT key, max(shard) FROM packed WHERE key IN (SELECT key FROM stored) GROUP BY key"
+    ).fetchall()
+    connection.unregister("stored")
+    places = dict(found)
+    for tar, own in zip(tars, keys, strict=True):
+        yield tar, {key: places[key] for key in own if key in places}

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import secrets
 import shutil
@@ -39,16 +40,24 @@ def replacing(folder: Path, note: str) -> Iterator[Path]:
         os.close(lock)
 
 
-def put(path: Path, data: bytes) -> None:
+def put(path: Path | str, data: bytes) -> None:
     """Write a file of a folder that `replacing` yields: it waits for the disk once, for all files together."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    try:
+        file = open(path, "wb", buffering=0)  # noqa: SIM115
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        file = open(path, "wb", buffering=0)  # noqa: SIM115
+    with file:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
 
 
 def _flush(folder: Path) -> None:
     """Wait until the disk holds every file: one by one, or for all that the machine has to write where there are many,
     since each that is waited for by itself costs the disk a turn."""
-    paths = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
+    every = (os.path.join(at, name) for at, _, names in os.walk(folder) for name in names)
+    paths = list(itertools.islice(every, FEW + 1))
     if len(paths) > FEW:
         os.sync()
         return

@@ -1,5 +1,6 @@
 """Code samples as they are written and read again; codes of a 2 x 2 grid and a codebook of 16 are put by hand."""
 
+import io
 import json
 import tarfile
 from dataclasses import replace
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from manifests.files import read_json, write_json
-from manifests.shards import index_path, write_shard
+from manifests.shards import ShardError, index_path, write_shard
 from tests.support.npy_files import OBJECTS, npy
 from tokenize_shards.samples import (
     CodeSample,
@@ -23,9 +24,11 @@ from tokenize_shards.samples import (
     data_digest,
     find_shards,
     first_sample,
+    indexed_samples,
     npy_bytes,
     only_made_by,
     pack_numbers,
+    read_npy,
     read_samples,
     sample_parts,
     unpack_numbers,
@@ -65,6 +68,52 @@ def test_an_array_is_a_file_of_version_1_with_a_header_of_118_bytes() -> None:
     assert npy_bytes(np.array([[1, 3], [2, 258]], np.uint16).T) == data  # in the order of rows, whatever memory's
     with pytest.raises(ValueError, match="Object arrays"):
         npy_bytes(np.array([{}], object))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.uint16).reshape(2, 3),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.array(7, np.int64),
+        np.zeros((0, 4), np.float16),
+    ],
+    ids=["rows", "columns", "one", "none"],
+)
+def test_an_array_is_read_as_numpy_reads_it(array: np.ndarray[Any, Any]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    read = read_npy(buffer.getvalue() + b"behind it")
+    assert (read.dtype, read.tolist(), read.flags.writeable) == (array.dtype, array.tolist(), True)
+    assert npy_bytes(array) == npy_bytes(read)
+
+
+@pytest.mark.parametrize("data", [b"", b"none", b"\x93NUMPY\1\0", npy_bytes(np.ones(3))[:-1]])
+def test_what_is_no_array_is_a_value_error_or_the_end_of_the_file(data: bytes) -> None:
+    with pytest.raises((ValueError, EOFError)):
+        read_npy(data)
+
+
+def test_python_objects_are_not_read() -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{}], object))
+    with pytest.raises(ValueError, match="Object arrays"):
+        read_npy(buffer.getvalue())
+
+
+def test_the_index_gives_the_samples_that_webdataset_gives(tmp_path: Path) -> None:
+    write(tmp_path, "00000", parts_of(1), parts_of(2), parts_of(3))
+    write(tmp_path, "00001", parts_of(4))
+    for shard in shards_of(tmp_path):
+        for one, other in zip(indexed_samples(shard), read_samples(shard), strict=True):
+            assert np.array_equal(one.codes_KN, other.codes_KN)
+            assert replace(one, codes_KN=other.codes_KN) == other
+    damaged = shards_of(tmp_path)[0]
+    data = bytearray(damaged.path.read_bytes())
+    data[520] ^= 1
+    damaged.path.write_bytes(data)
+    with pytest.raises(ShardError, match="CRC-32"):
+        list(indexed_samples(damaged))
 
 
 def test_numbers_of_sixteen_bits_round_to_nearest() -> None:

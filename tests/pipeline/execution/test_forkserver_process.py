@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 
 import pytest
 
+from pipeline.execution.forkserver_process import OPTIONAL
 from tests.support.light_forkserver import COMMAND, job
 from tests.support.paths import ROOT
 from tests.support.waiting import parents, wait_for
@@ -72,3 +74,11 @@ def test_workers_end_with_the_server_and_the_server_with_its_input(server, tmp_p
         server.stdin.close()
     assert server.wait(30) == (-signal.SIGKILL if end == "kill" else 0)
     wait_for(lambda: pid not in parents())
+
+
+def test_no_module_of_ours_imports_what_is_hidden_from_workers():
+    packages = ("manifests", "filters", "captioning", "tokenize_shards", "pipeline")
+    files = [path for name in packages for path in (ROOT / name).rglob("*.py")]
+    imports = re.compile(rf"^\s*(import|from) ({'|'.join(OPTIONAL)})\b", re.MULTILINE)
+    assert len(files) > 100
+    assert [path for path in files if imports.search(path.read_text())] == []
