@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,10 @@ from filters.hamming import distinct
 from manifests.aside import ASIDE, UNDER_WAY, Group, groups, read_group, unrecorded
 from manifests.files import FormatError, digest_of, open_table, read_field, read_schema, write_json, writing
 from manifests.journal import AGE_NS, FileRecord, ShardRecord
-from manifests.query import connect, files_sql
+from manifests.query import FILES, connect, files_sql
 
+if TYPE_CHECKING:
+    import duckdb
 MADE_BY = "tessera_made_by"
 """Parquet metadata: the digest of everything but the rows that the values depend on."""
 INDEX, DAMAGED = "index", "damaged"
@@ -134,19 +136,36 @@ def _write_index(root: Path, folder: Path, tables: list[Path]) -> None:
     if not tables:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    files = files_sql(tables)
     with connect(root) as connection:
-        (count,) = connection.execute(f"SELECT count(*) FROM {files}").fetchone() or (0,)
+        entries, copies = _entries(connection, folder, tables)
+        (count,) = connection.execute(f"SELECT count(*) FROM {entries}").fetchone() or (0,)
         with writing(folder / "keys.npy") as one, writing(folder / "numbers.npy") as two:
             keys = np.lib.format.open_memmap(one, "w+", np.dtype("<u8"), (count,))
             numbers = np.lib.format.open_memmap(two, "w+", np.dtype("<u4"), (count,))
             start = 0
-            for batch in connection.execute(f"SELECT uid, file_index FROM {files} ORDER BY uid").to_arrow_reader():
+            for batch in connection.execute(f"FROM {entries} ORDER BY uid").to_arrow_reader():
                 rows = slice(start, start + batch.num_rows)
-                keys[rows], numbers[rows] = _keys(batch["uid"].to_pylist()), batch["file_index"].to_numpy()
+                keys[rows], numbers[rows] = _keys(batch["uid"].to_pylist()), batch["number"].to_numpy()
                 start = rows.stop
             keys.flush()
             numbers.flush()
+    for path in copies:
+        path.unlink()
+
+
+def _entries(connection: "duckdb.DuckDBPyConnection", folder: Path, tables: list[Path]) -> tuple[str, list[Path]]:
+    """Return SQL of every row's (uid, number of its table), and the files below `folder` that hold them where there
+    are too many tables to be opened at once."""
+    if len(tables) <= FILES:
+        return f"(SELECT uid, file_index AS number FROM {files_sql(tables)})", []
+    copies = []
+    for start in range(0, len(tables), FILES):
+        path = folder / f"{start}.parquet"
+        query = f"SELECT uid, file_index + {start} AS number FROM {files_sql(tables[start : start + FILES])}"
+        quoted = str(path).replace("'", "''")
+        connection.execute(f"COPY ({query}) TO '{quoted}' (FORMAT parquet)")
+        copies.append(path)
+    return f"(SELECT uid, number FROM {files_sql(copies)})", copies
 
 
 def _keys(uids: Collection[bytes]) -> "np.ndarray[Any, np.dtype[np.uint64]]":

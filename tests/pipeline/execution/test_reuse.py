@@ -117,6 +117,19 @@ def test_what_an_older_version_left_is_taken_up_as_it_is(set_apart):
     assert values(set_apart, "one") == {(0, "a"): "0", (1, "b"): "0", (2, "c"): "1"}
 
 
+@pytest.mark.parametrize("files", [256, 1, 2])
+def test_the_index_is_the_same_where_tables_are_opened_some_at_a_time(set_apart, monkeypatch, files):
+    monkeypatch.setattr(reuse, "FILES", files)
+    note_places(set_apart, "score", {"one", "two"})
+    folder = set_apart / UNDER_WAY / "score" / INDEX
+    assert sorted(path.name for path in folder.iterdir()) == ["groups.json", "keys.npy", "numbers.npy"]
+    keys, numbers = np.load(folder / "keys.npy"), np.load(folder / "numbers.npy")
+    heads = [int.from_bytes(uid(number)[:8], "big") for number in (0, 0, 1, 2, 3)]
+    assert (keys.tolist(), sorted(numbers.tolist())) == (heads, [0, 0, 1, 1, 2])
+    assert values(set_apart, "one") == {(0, "a"): "0", (1, "b"): "0", (2, "c"): "1"}
+    assert values(set_apart, "two") == {(0, "a"): "2"}
+
+
 def test_a_process_looks_at_every_byte_of_a_file_once_while_it_stays_as_it_is(set_apart, monkeypatch):
     measured = []
     real = groups.__globals__["sha256_file"]

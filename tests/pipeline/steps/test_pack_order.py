@@ -11,12 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from manifests.files import read_table
 from manifests.tables import SAID
 from manifests.uid import uid_hash
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.shuffle import here
 from pipeline.steps import pack_order
 from pipeline.steps.pack_order import PackOrder, json_bytes, range_of
+from tokenize_shards.samples import captions_of
+from tokenize_shards.text import T5Tokens
 
 SQL = r"""coalesce(strlen({0}) + 5 * length(regexp_replace({0}, '[^\x00-\x1f"\\]', '', 'g')), 0)"""
 """What DuckDB counted before `json_bytes`: shards that were packed then keep their boundaries."""
@@ -112,6 +115,21 @@ def test_every_sample_and_every_gap_stands_in_the_packed_order(made, monkeypatch
     assert len(samples) == len(rows) - 5 == 21
     assert step.sizes("pretrain", list(samples)[:3]) == dict(list(samples.items())[:3])
     assert list(step.in_order("nobody")) == []
+
+
+@pytest.mark.parametrize("caption", ["alt", "top_caption"])
+def test_stored_features_count_as_many_tokens_as_the_tokenizer_finds(made, tiny_t5, caption):
+    """Whatever becomes of them afterwards: at most the bytes of a number of 16 bits, 32 to a token."""
+    sets = [f'pretokenize.t5_weights="{tiny_t5}"', f'pretokenize.t5_caption="{caption}"']
+    kinds = [recipe_of_run(made, sets=[*sets, f'pretokenize.t5="{t5}"']) for t5 in ("online", "precomputed")]
+    steps = [PackOrder(recipe, made) for recipe in kinds]
+    paths = sorted((made / "manifests" / "plan" / "pack").glob("pretrain-*"))
+    rows = [row for path in paths for row in read_table(path).to_pylist()]
+    online, stored = (step.sizes("pretrain", [row["uid"] for row in rows]) for step in steps)
+    texts = [next((one["text"] for one in captions_of(row) if one["source"] == caption), None) for row in rows]
+    tokens = [len(T5Tokens(str(tiny_t5)).ids([text])[0]) if text else 0 for text in texts]
+    assert [stored[row["uid"]] - online[row["uid"]] for row in rows] == [2 * 32 * count for count in tokens]
+    assert any(tokens) == (caption == "alt")
 
 
 def test_nothing_is_done_where_the_plan_stands(made, monkeypatch):
