@@ -25,6 +25,7 @@ from typing import Any
 import duckdb
 from processes import tree
 
+from manifests.journal import records_of
 from pipeline.stages.manifest import versions
 
 WORDS = (
@@ -144,12 +145,12 @@ def ours(table: Path, folder: Path) -> Timing:
     shutil.rmtree(root, ignore_errors=True)
     (folder / "recipe.toml").write_text(RECIPE.format(input=table, root=root))
     made = timed([sys.executable, "-m", "pipeline.cli", "run", "--stage", "filter", "--step", "select"], folder)
-    records = [json.loads(path.read_text()) for path in (root / "manifests" / "journal" / "select").glob("[0-9]*.json")]
+    records = records_of(root, "select")
     reasons: dict[str, int] = {}
     for record in records:
-        for reason, count in record["dropped"].items():
+        for reason, count in record.dropped.items():
             reasons[reason] = reasons.get(reason, 0) + count
-    made.facts = {"kept": sum(record["rows_out"] for record in records), "reasons": reasons}
+    made.facts = {"kept": sum(record.rows_out for record in records), "reasons": reasons}
     return made
 
 

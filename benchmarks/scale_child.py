@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.execution.step import Runtime, Step, note_step
+from pipeline.execution.step import Runtime, Step, Unit, note_step
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import Recipe
 from pipeline.stages.registry import stage_steps
@@ -88,7 +88,7 @@ class Child:
         """Forget a step's plan, and what it was planned from."""
         step = self.step
         for derived in getattr(step, "needs", ()):
-            shutil.rmtree(derived(step.recipe, step.root).journal.folder, ignore_errors=True)
+            _drop(derived(step.recipe, step.root))
         shutil.rmtree(step.root / "manifests" / "plan" / step.name, ignore_errors=True)
         return {}
 
@@ -120,8 +120,7 @@ class Child:
             step.bring(pending, partial(do_within, options=RunnerOptions(workers=self.workers)))
         do_units(step, pending, RunnerOptions(workers=self.workers), Progress(step.name, len(units)))
         shutil.rmtree(step.root / ".shuffle" / step.name, ignore_errors=True)
-        step.journal.forget_others(unit.name for unit in units)
-        note_step(step)
+        _end(step, units)
         before["wall_s"] = time.time() - before.pop("wall_before")
         close()
         return {**before, "units": len(pending), "worker_mib": _peak(resource.RUSAGE_CHILDREN)}
@@ -133,13 +132,12 @@ class Child:
         step = self.step
         units = step.units()
         made = forge(step, units)
-        step.journal.forget_others(unit.name for unit in units)
-        note_step(step)
+        _end(step, units)
         return {"units": made}
 
     def undo(self) -> dict[str, Any]:
         """Forget that a step's units are done; their files stay and are written over."""
-        shutil.rmtree(self.step.journal.folder)
+        _drop(self.step)
         return {}
 
     def manifest(self) -> dict[str, Any]:
@@ -169,6 +167,21 @@ class Child:
         from scale_folder import targets
 
         return {"targets": list(targets(self.recipe.root))}
+
+
+def _end(step: Step, units: list[Unit]) -> None:
+    """Leave a step's journal as a run does; checkouts of before leave a JSON a shard."""
+    step.journal.forget_others(unit.name for unit in units)
+    if hasattr(step.journal, "compact"):
+        step.journal.compact()
+    note_step(step)
+
+
+def _drop(step: Step) -> None:
+    """Drop a step's journal."""
+    shutil.rmtree(step.journal.folder, ignore_errors=True)
+    for path in getattr(step.journal, "tables", ()):
+        path.unlink(missing_ok=True)
 
 
 def _make_needs(step: Step, workers: int) -> None:

@@ -1,144 +1,84 @@
 """Keep a record of each shard that a step has finished, its files and counts, in the step's journal."""
 
+import filecmp
 import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from manifests.checksums import sha256_file
-from manifests.files import TEMPORARY, FormatError, digest_of, parsing, read_json, write_json
+from manifests.files import TEMPORARY, FormatError, digest_of, read_json, write_bytes, write_json
+from manifests.record_table import StoredRecords, record_bytes, stored_records
+from manifests.shard_record import (
+    ConservationError,
+    FileRecord,
+    ShardRecord,
+    by_kind,
+    conserve,
+    kept_by_kind,
+    parse_record,
+    total_dropped,
+)
+
+__all__ = [
+    "STEP",
+    "ConservationError",
+    "FileRecord",
+    "Journal",
+    "ShardRecord",
+    "by_kind",
+    "conserve",
+    "is_note",
+    "kept_by_kind",
+    "parse_record",
+    "records_of",
+    "total_dropped",
+    "upstream",
+]
 
 AGE_NS = 200_000_000
 MOST = 1 << 18
-"""Records that a process remembers: 1.4 kB each."""
-_REMEMBERED: "dict[tuple[int, int, int, int], ShardRecord]" = {}
+"""Records that a process remembers of JSONs: 1.4 kB each."""
+State = tuple[int, int, int, int]
+_REMEMBERED: dict[State, ShardRecord] = {}
+_TABLES: dict[Path, tuple[State, StoredRecords | FormatError]] = {}
+MOST_TABLES = 32
+COPY = ".copy.parquet"
+"""How the name of a table's copy ends."""
 STEP = "step.json"
 """In a step's journal: under which settings and weights the step was done last."""
 
 
-class ConservationError(ArithmeticError):
-    """Rows were lost or made up: rows in are not kept + dropped. Always a defect of this project, never of the data."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """One output file: path relative to the run folder, sha256 in hex, size in bytes.
-
-    `counted`: what stands for the file in digests where it also holds what no digest may depend on (the history of a
-    fetch); empty where all of its bytes count.
-    """
-
-    path: str
-    sha256: str
-    bytes: int
-    counted: str = ""
-
-    @classmethod
-    def of(cls, root: Path, path: Path) -> "FileRecord":
-        """Measure a finished file below `root`."""
-        return cls(path.relative_to(root).as_posix(), sha256_file(path), path.stat().st_size)
-
-    def is_whole(self, root: Path) -> bool:
-        """Tell whether the file is there with its recorded size."""
-        try:
-            return (root / self.path).stat().st_size == self.bytes
-        except OSError:
-            return False
-
-
-@dataclass(frozen=True, slots=True)
-class ShardRecord:
-    """What one unit of work read and wrote. `dropped` counts rows by reason; rows_in = rows_out + all dropped.
-
-    `read` says which foreign bytes the unit read, with their sha256: it tells another input, and stays out of manifests
-    and digests.
-    """
-
-    shard: str
-    key: str
-    files: tuple[FileRecord, ...]
-    rows_in: int
-    rows_out: int
-    dropped: dict[str, int] = field(default_factory=dict)
-    read: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        conserve(f"shard {self.shard}", self.rows_in, self.rows_out, self.dropped)
-
-    @property
-    def content(self) -> str:
-        """Return a digest of the outputs' bytes: what a later step's key is made of."""
-        return digest_of([[file.path, file.counted or file.sha256] for file in self.files])
-
-
-def parse_record(path: Path, entry: Mapping[str, Any]) -> ShardRecord:
-    """Return the shard's record that a journal's JSON object holds.
-
-    Raises FormatError, naming `path`, for one that lacks a field, holds another type there, or whose rows do not add
-    up.
-    """
-    with parsing(path, "not a shard's record"):
-        fields = {name: value for name, value in entry.items() if name != "format"}
-        files = tuple(FileRecord(**file) for file in entry["files"])
-        record = ShardRecord(**{**fields, "files": files})
-        texts = [record.shard, record.key, *record.dropped, *(text for f in files for text in (f.path, f.sha256))]
-        numbers = [record.rows_in, record.rows_out, *record.dropped.values(), *(file.bytes for file in files)]
-        if not all(isinstance(text, str) for text in texts) or not all(isinstance(n, int) for n in numbers):
-            raise TypeError("a text or a number is something else")
-    return record
-
-
-def conserve(what: str, rows_in: int, kept: int, dropped: Mapping[str, int]) -> None:
-    """Assert the conservation law. Raises ConservationError with the figures."""
-    if rows_in != kept + sum(dropped.values()):
-        raise ConservationError(
-            f"{what}: {rows_in} rows in, but {kept} kept + {sum(dropped.values())} dropped {dict(dropped)}"
-        )
-
-
-def total_dropped(records: Iterable[ShardRecord]) -> dict[str, int]:
-    """Add up the reasons of many shards, most frequent first, then by name."""
-    total: Counter[str] = Counter()
-    for record in records:
-        total.update(record.dropped)
-    return dict(sorted(((reason, n) for reason, n in total.items() if n), key=lambda item: (-item[1], item[0])))
-
-
-def by_kind(records: Iterable[ShardRecord]) -> dict[str, list[ShardRecord]]:
-    """Return the records of the shards of each kind, in order: those of a tier or captioner are called KIND-NUMBER."""
-    found: dict[str, list[ShardRecord]] = {}
-    for record in records:
-        found.setdefault(record.shard.rpartition("-")[0], []).append(record)
-    return found
-
-
-def kept_by_kind(records: Iterable[ShardRecord]) -> dict[str, int]:
-    """Add up rows_out of the shards of each kind, by name."""
-    return {kind: sum(record.rows_out for record in found) for kind, found in sorted(by_kind(records).items())}
-
-
 class Journal:
-    """What a step has finished: one renamed JSON a shard, below `manifests/journal/STEP/` of the run folder."""
+    """What a step has finished: one renamed JSON a shard, below `manifests/journal/STEP/` of the run folder, and of
+    those that it had finished when it ended one table, `manifests/journal/STEP.parquet`, twice the same. Of a shard
+    that has both the JSON is the newer record."""
 
     def __init__(self, root: Path, step: str) -> None:
         self.root, self.step = root, step
         self.folder = root / "manifests" / "journal" / step
 
+    @property
+    def tables(self) -> tuple[Path, Path]:
+        """Return where the table lies, and its copy."""
+        return self.folder.with_name(f"{self.folder.name}.parquet"), self.folder.with_name(f"{self.folder.name}{COPY}")
+
     def record(self, record: ShardRecord) -> None:
         """Write a shard's record: from now on the shard counts as done."""
-        write_json(self.folder / f"{record.shard}.json", asdict(record), sealed=True)
+        write_json(self.path(record.shard), asdict(record), sealed=True)
+
+    def path(self, shard: str) -> Path:
+        """Return where a shard's record is written."""
+        return self.folder / f"{shard}.json"
 
     def get(self, shard: str) -> ShardRecord | None:
         """Return a shard's record, or None where there is none or it is damaged (the shard is then made again)."""
-        path = self.folder / f"{shard}.json"
         try:
-            facts = path.stat()
+            facts = self.path(shard).stat()
         except OSError:
-            return None
-        return _named(shard, _read(path, facts))
+            return self._in_table(shard)
+        return _named(shard, _read(self.path(shard), facts))
 
     def note(self) -> dict[str, Any] | None:
         """Return the note of how the step was done last (`own_key`, `settings`), or None where there is none or it is
@@ -149,9 +89,10 @@ class Journal:
             return None
         return note if is_note(note, self.step) else None
 
-    def done(self, shard: str, key: str) -> ShardRecord | None:
-        """Return the record if the shard was made under this key, no row died in it, and its files are all there."""
-        record = self.get(shard)
+    def done(self, shard: str, key: str, *, now: bool = False) -> ShardRecord | None:
+        """Return the record if the shard was made under this key, no row died in it, and its files are all there.
+        `now`: only one that was written since the step ended last."""
+        record = self.get(shard) if not now or self.path(shard).exists() else None
         whole = (
             record
             and record.key == key
@@ -160,18 +101,88 @@ class Journal:
         )
         return record if whole else None
 
+    def written(self) -> dict[str, ShardRecord | None]:
+        """Return shard -> record, None for a damaged one, of the JSONs."""
+        try:
+            with os.scandir(self.folder) as entries:
+                there = [(entry.name.removesuffix(".json"), entry) for entry in entries if entry.name.endswith(".json")]
+        except FileNotFoundError:
+            return {}
+        wanted = [(name, entry) for name, entry in there if entry.name != STEP and not name.startswith(TEMPORARY)]
+        return {name: _listed(self.folder, entry) for name, entry in wanted}
+
+    def compacted(self) -> Mapping[str, ShardRecord]:
+        """Return shard -> record of the table, or of its copy where the table is damaged or lost."""
+        for path in self.tables:
+            try:
+                return _table(path, self.step).all
+            except (OSError, FormatError):
+                continue
+        return {}
+
+    def _in_table(self, shard: str) -> ShardRecord | None:
+        for path in self.tables:
+            try:
+                return _table(path, self.step).get(shard)
+            except (OSError, FormatError):
+                continue
+        return None
+
+    def records(self) -> dict[str, ShardRecord]:
+        """Return shard -> record of all whole records."""
+        every = {**self.compacted(), **self.written()}
+        return {shard: record for shard, record in every.items() if record is not None}
+
+    def compact(self) -> None:
+        """Gather all whole records in the table, once the step has ended, and drop the JSONs that it holds now.
+
+        Killed at any moment it leaves what reads the same. Nothing is written where there are no such JSONs.
+        """
+        fresh = {shard for shard, record in self.written().items() if record is not None}
+        if fresh:
+            self.write(self.records())
+        for shard in fresh:
+            self.path(shard).unlink(missing_ok=True)
+
+    def write(self, records: Mapping[str, ShardRecord]) -> None:
+        """Write the table of these records, and its copy; drop both where there is none."""
+        data = record_bytes(self.step, records.values()) if records else b""
+        for path in self.tables:
+            write_bytes(path, data) if data else path.unlink(missing_ok=True)
+
+    def heal(self) -> str:
+        """Make the table and its copy the same again where one is damaged, lost or older; return what the user is told
+        of it, nothing where both could be read.
+
+        Raises FormatError where neither can be read, which is no reason to make again what was paid for.
+        """
+        states = [_fault(path, self.step) for path in self.tables]
+        if None not in states:
+            if any(path.exists() for path in self.tables):
+                raise FormatError(f"{states[0]}; {states[1]}")
+            return ""
+        if states[0] is not None or states[1] is not None or not filecmp.cmp(*self.tables, shallow=False):
+            self.write(self.compacted())
+        return next((f"{self.step}: {fault}: written again from its copy" for fault in states if fault), "")
+
+    def forget(self, shards: Collection[str]) -> None:
+        """Remove the records of these shards, wherever they lie."""
+        before = self.compacted()
+        if not before.keys().isdisjoint(shards):
+            gone = set(shards)
+            self.write({shard: record for shard, record in before.items() if shard not in gone})
+        for shard in shards:
+            self.path(shard).unlink(missing_ok=True)
+
     def forget_others(self, shards: Iterable[str]) -> int:
         """Remove records and files of shards that the plan no longer holds; return how many went."""
-        keep, gone = set(shards), 0
-        for path in sorted(self.folder.glob("*.json")):
-            if path.stem in keep or path.name == STEP:
-                continue
-            record = self.get(path.stem)
+        gone = sorted({*self.compacted(), *self.written()} - set(shards))
+        for shard in gone:
+            record = self.get(shard)
             for file in record.files if record else ():
                 (self.root / file.path).unlink(missing_ok=True)
-            path.unlink()
-            gone += 1
-        return gone
+        self.forget(gone)
+        return len(gone)
 
 
 def is_note(value: Mapping[str, Any], step: str) -> bool:
@@ -182,14 +193,8 @@ def is_note(value: Mapping[str, Any], step: str) -> bool:
 
 def records_of(root: Path, step: str) -> list[ShardRecord]:
     """Return the records of a step's finished units, by name."""
-    folder = Journal(root, step).folder
-    try:
-        with os.scandir(folder) as entries:
-            there = sorted((entry.name, entry) for entry in entries if entry.name.endswith(".json"))
-    except FileNotFoundError:
-        return []
-    found = [_listed(folder, entry) for name, entry in there if name != STEP and not name.startswith(TEMPORARY)]
-    return [record for record in found if record is not None]
+    records = Journal(root, step).records()
+    return [records[shard] for shard in sorted(records)]
 
 
 def _listed(folder: Path, entry: "os.DirEntry[str]") -> ShardRecord | None:
@@ -204,13 +209,51 @@ def _named(shard: str, record: ShardRecord | None) -> ShardRecord | None:
     return record if record is not None and record.shard == shard else None
 
 
+def _state(facts: os.stat_result) -> State:
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _table(path: Path, step: str) -> StoredRecords:
+    """Return the records of a step's table, which a process reads once as long as it stays as it is (see `_read`).
+    Raises FormatError, OSError."""
+    facts = path.stat()
+    known = _TABLES.get(path)
+    if known is None or known[0] != _state(facts):
+        aged = time.time_ns() - facts.st_mtime_ns > AGE_NS
+        known = _state(facts), _read_table(path, step)
+        _TABLES.pop(path, None)
+        if aged:
+            if len(_TABLES) >= MOST_TABLES:
+                _TABLES.clear()
+            _TABLES[path] = known
+    if isinstance(known[1], FormatError):
+        raise known[1]
+    return known[1]
+
+
+def _read_table(path: Path, step: str) -> StoredRecords | FormatError:
+    try:
+        return stored_records(path, step)
+    except FormatError as error:
+        return error
+
+
+def _fault(path: Path, step: str) -> str | None:
+    """Say why the records of a table cannot be read, None where they can."""
+    try:
+        _ = _table(path, step).all
+    except (OSError, FormatError) as error:
+        return str(error) if isinstance(error, FormatError) else f"{path}: {error.strerror}"
+    return None
+
+
 def _read(path: Path, facts: os.stat_result) -> ShardRecord | None:
     """Return the record in a file, None for a damaged one; a process reads a file that stays as it is once.
 
     Records are replaced by renames, so that a file is one content for ever. One that was changed within AGE_NS is not
     remembered: another of its size could take its inode within one tick of the disk's clock.
     """
-    known = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    known = _state(facts)
     if known in _REMEMBERED:
         return _REMEMBERED[known]
     read_at = time.time_ns()

@@ -1,21 +1,23 @@
 """Read every record of a run folder — journals, manifests, plans, checkpoints, what was set aside — and say which of
 them is damaged."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from manifests.aside import ASIDE, parse_group
-from manifests.files import SEAL, FormatError, SealError, finished, json_text, parse_json, parsing, unsealed
-from manifests.journal import STEP, FileRecord, ShardRecord, is_note, parse_record
-from manifests.layout import FETCH_SETTINGS, PLAN, PLANNED, SINGLE, owner
+from manifests.files import FormatError, SealError, finished, parsing, unsealed
+from manifests.findings import Claim, Records, Stages, reason_of
+from manifests.journal import FileRecord
+from manifests.journal_records import read_journals
+from manifests.layout import FETCH_SETTINGS, PLAN, PLANNED
 from manifests.lineage import FOLDER
-from manifests.manifest import DIGESTS, Manifest
+from manifests.manifest import DIGESTS, NEXT, Manifest, ShardsError, shards_path
 from manifests.plans import BEFORE, FRESH, resting_folder
 from manifests.recipe_file import read_headed
 from manifests.regular_files import read_plain
+from manifests.shard_table import files_of
 
 ALWAYS: dict[str, tuple[str, type]] = {
     DIGESTS: ("stages", dict),
@@ -23,131 +25,12 @@ ALWAYS: dict[str, tuple[str, type]] = {
     "recipe.json": ("recipe", dict),
 }
 """Records in manifests/ that every run has, and the field that makes each what it is."""
-Stages = Mapping[str, Sequence[str]]
-"""Stage -> its steps, in order."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with one file. `step` and `shard` say whose output it is.
-
-    kind: missing, damaged, foreign (no record names it), stale (whole, but not what another record says); or a note
-    that is no fault: leftover (of a dead attempt; the next run sweeps it), unproved (no record of its bytes),
-    unfinished.
-    """
-
-    path: str
-    kind: str
-    says: str
-    step: str = ""
-    shard: str = ""
-
-    @property
-    def wrong(self) -> bool:
-        """Tell whether verify ends with exit code 1 for it."""
-        return self.kind not in ("leftover", "unproved", "unfinished")
-
-
-def with_cure(findings: Sequence[Finding]) -> list[Finding]:
-    """Say of what a manifest alone names, where a journal of its stage was changed since, that the stage's next run
-    makes what is wanted of it."""
-    behind = {finding.path: finding.step for finding in findings if finding.kind == "stale" and finding.step}
-    cured = []
-    for finding in findings:
-        by = next((name for name in behind if f"though {name} " in finding.says), "")
-        if finding.kind == "missing" and by:
-            stage = Path(by).stem
-            cure = f"the journal of {behind[by]} was changed since: pipeline run --stage {stage} ends what was begun"
-            finding = replace(finding, says=f"{finding.says}; {cure}")
-        cured.append(finding)
-    return cured
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A file that a record names, and what its bytes must be; bytes -1: not recorded."""
-
-    file: FileRecord
-    by: str
-    step: str = ""
-    shard: str = ""
-
-
-@dataclass
-class Records:
-    """What the folder's records say: whole records by place, claims on files, findings so far, paths accounted for,
-    planned shards."""
-
-    root: Path
-    journal: dict[str, dict[str, ShardRecord]] = field(default_factory=dict)
-    manifests: dict[str, Manifest] = field(default_factory=dict)
-    claims: dict[str, Claim] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-    known: set[str] = field(default_factory=set)
-    plans: dict[str, set[str]] = field(default_factory=dict)
-
-    def find(self, path: Path | str, kind: str, says: str, step: str = "", shard: str = "") -> None:
-        """Note a finding about a path in the folder."""
-        name = path if isinstance(path, str) else path.relative_to(self.root).as_posix()
-        self.findings.append(Finding(name, kind, says, step, shard))
-
-    def found(self, name: str) -> bool:
-        """Tell whether something wrong is already noted about a file."""
-        return any(finding.path == name and finding.wrong for finding in self.findings)
-
-    def planned(self, step: str) -> set[str] | None:
-        """Return the shards that a step has to make, or None where nothing whole says so."""
-        return {"00000"} if step in SINGLE else self.plans.get("fetch" if step == "score" else step)
-
-    def json(self, path: Path, step: str = "", shard: str = "") -> dict[str, Any] | None:
-        """Return a record's content without its seal, or None with a finding where it is missing or not byte for byte
-        what was written."""
-        name = path.relative_to(self.root).as_posix()
-        self.known.add(name)
-        try:
-            data = read_plain(path)
-            value, sealed = unsealed(path, data)
-            text = _as_written(path, data)
-        except FileNotFoundError:
-            self.find(name, "missing", "not there", step, shard)
-            return None
-        except (OSError, FormatError) as error:
-            self.find(name, "damaged", _reason(error, path), step, shard)
-            return None
-        if data != text:
-            self.find(
-                name, "damaged", "its content can be read, but its bytes are not those that were written", step, shard
-            )
-            return None
-        if not sealed:
-            self.find(name, "damaged", f"has no {SEAL}: nothing proves that it is as it was written", step, shard)
-        return value
-
-    def shaped(self, path: Path, step: str, is_it: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any] | None:
-        """Return a record as `json` does, and None with a finding for one that is whole but another kind of record."""
-        entry = self.json(path, step)
-        if entry is None or is_it(entry):
-            return entry
-        self.find(path, "damaged", "whole in itself, but another record than the one that belongs here", step)
-        return None
-
-
-def _as_written(path: Path, data: bytes) -> bytes:
-    """Return the bytes that `write_json` makes of what a JSON text says, its seal included."""
-    with parsing(path, "holds what no record does"):
-        return json_text(parse_json(path, data))
-
-
-def _reason(error: Exception, path: Path) -> str:
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror})"
-    return "empty" if path.stat().st_size == 0 else str(error).removeprefix(f"{path}: ")
 
 
 def read_records(root: Path, stages: Stages) -> Records:
     """Read every record below `root`; never raises for a damaged one."""
     records = Records(root)
-    _journals(records)
+    read_journals(records)
     for stage in stages:
         _manifest(records, stage)
     _other_manifests(records)
@@ -158,46 +41,32 @@ def read_records(root: Path, stages: Stages) -> Records:
     return records
 
 
-def _journals(records: Records) -> None:
-    for path in finished(records.root / "manifests" / "journal", "*/*.json"):
-        step, shard = path.parent.name, path.stem
-        if path.name == STEP:
-            records.shaped(path, step, partial(is_note, step=step))
-            continue
-        entry = records.json(path, step, shard)
-        if entry is None:
-            continue
-        try:
-            record = parse_record(path, entry)
-        except FormatError as error:
-            records.find(path, "damaged", _reason(error, path), step, shard)
-            continue
-        others = [file.path for file in record.files if owner(file.path) not in ((step, shard), ("", ""))]
-        if record.shard != shard or others:
-            whose = f"names {others[0]}" if others else f"the record of shard {record.shard}"
-            records.find(path, "damaged", f"{whose}: not that of {step} {shard}", step, shard)
-            continue
-        records.journal.setdefault(step, {})[shard] = record
-        for file in record.files:
-            records.claims[file.path] = Claim(file, "its journal", step, shard)
-
-
 def _manifest(records: Records, stage: str) -> None:
     path = records.root / "manifests" / f"{stage}.json"
-    records.known.add(f"manifests/{stage}.json")
+    tables = [other for other in (shards_path(path), path.with_name(f"{stage}{NEXT}")) if other.exists()]
+    records.known |= {f"manifests/{other.name}" for other in (path, *tables)}
+    if f"manifests/{stage}{NEXT}" in records.known:
+        records.find(f"manifests/{stage}{NEXT}", "leftover", "left by a stage that was killed at its end")
     if not path.exists():
         return
     if records.shaped(path, "", lambda entry: entry.get("stage") == stage) is None:
         return
     try:
         manifest = Manifest.read(path)
+    except ShardsError as error:
+        table = shards_path(path)
+        kind = "damaged" if table.exists() else "missing"
+        records.find(table, kind, str(error).removeprefix(f"{table}: ") if table.exists() else "not there")
+        return
     except (OSError, FormatError) as error:
         records.find(path, "damaged", str(error).removeprefix(f"{path}: "))
         return
     records.manifests[stage] = manifest
-    for entry in manifest.shards:
-        file = FileRecord(entry["path"], entry["sha256"], entry["bytes"])
-        records.claims.setdefault(file.path, Claim(file, f"manifests/{stage}.json", entry["step"], entry["shard"]))
+    names = [manifest.shards[name].to_pylist() for name in ("step", "shard", "path", "sha256", "bytes")]
+    for step, shard, name, sha256, size in zip(*names, strict=True):
+        if name not in records.claims:
+            file = FileRecord(name, sha256, size)
+            records.claims[name] = Claim(file, f"manifests/{stage}.json", step, shard)
 
 
 def _other_manifests(records: Records) -> None:
@@ -225,7 +94,7 @@ def _made_tables(records: Records, path: Path, entry: Mapping[str, Any]) -> None
         with parsing(path, "not a list of input files"):
             made = [FileRecord(*file["made"]) for file in entry.get("files", ()) if file.get("made")]
     except FormatError as error:
-        records.find(path, "damaged", _reason(error, path))
+        records.find(path, "damaged", reason_of(error, path))
         return
     for file in made:
         records.claims[file.path] = Claim(file, "manifests/input.json")
@@ -281,7 +150,7 @@ def _recipe(records: Records) -> None:
     try:
         values = read_headed(path)
     except (FormatError, OSError) as error:
-        records.find(path, "damaged", _reason(error, path))
+        records.find(path, "damaged", reason_of(error, path))
         return
     if records.found("manifests/recipe.json"):
         return
@@ -312,7 +181,7 @@ def _aside(records: Records) -> None:
         try:
             group = parse_group(path, entry)
         except FormatError as error:
-            records.find(path, "damaged", _reason(error, path), ASIDE, path.stem)
+            records.find(path, "damaged", reason_of(error, path), ASIDE, path.stem)
             continue
         for file in group.files:
             name = (group.folder / file.path).relative_to(records.root).as_posix()
@@ -329,9 +198,8 @@ def _text(path: Path) -> str:
 
 def shard_entries(manifest: Manifest, step: str) -> Iterator[tuple[str, str, str, int, int, int]]:
     """Yield (shard, path, sha256, bytes, rows in, rows out) of a step's files in a manifest."""
-    for entry in manifest.shards:
-        if entry["step"] == step:
-            yield entry["shard"], entry["path"], entry["sha256"], entry["bytes"], entry["rows_in"], entry["rows_out"]
+    names = ("shard", "path", "sha256", "bytes", "rows_in", "rows_out")
+    yield from zip(*files_of(manifest.shards, step).select(names).to_pydict().values(), strict=True)
 
 
 DIGESTS_PATH = f"manifests/{DIGESTS}"

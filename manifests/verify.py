@@ -10,12 +10,14 @@ from manifests.aside import ASIDE, UNDER_WAY
 from manifests.checksums import Measured, Watch, measure_all
 from manifests.damage import explain
 from manifests.files import TEMPORARY, FormatError, finished, read_json, read_parquet
+from manifests.findings import Claim, Finding, Records, Stages, with_cure
 from manifests.journal import STEP, FileRecord
 from manifests.layout import DERIVED, SCRATCH, owner
 from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import Manifest, read_digests
-from manifests.records import DIGESTS_PATH, Claim, Finding, Records, Stages, read_records, shard_entries, with_cure
+from manifests.records import DIGESTS_PATH, read_records, shard_entries
 from manifests.regular_files import walk
+from manifests.shard_table import files_of, shard_table
 from manifests.shards import Index, index_path
 from manifests.tombstones import NAME, TOMBSTONES
 from manifests.tombstones import STEP as REMOVE
@@ -139,7 +141,7 @@ def _noted(records: Records, step: str, says: str) -> None:
 
 def _without_manifest(records: Records, stage: str, steps: list[str]) -> list[str]:
     name = f"manifests/{stage}.json"
-    if records.found(name):
+    if records.lost(stage):
         return []
     children = [
         child
@@ -159,10 +161,13 @@ def _without_manifest(records: Records, stage: str, steps: list[str]) -> list[st
 
 def _compare(records: Records, manifest: Manifest, step: str) -> None:
     """Hold a step's entries in the manifest against its journal."""
+    journal = records.journal.get(step, {})
+    here = shard_table({step: [journal[shard] for shard in sorted(journal)]}).drop_columns("counted")
+    if here.equals(files_of(manifest.shards, step).drop_columns("counted")):
+        return
     listed: dict[str, set[tuple[str, str, int, int, int]]] = {}
     for shard, *entry in shard_entries(manifest, step):
         listed.setdefault(shard, set()).add(tuple(entry))  # type: ignore[arg-type]
-    journal = records.journal.get(step, {})
     for shard in sorted(set(listed) - set(journal)):
         name = f"manifests/journal/{step}/{shard}.json"
         if not records.found(name):
@@ -292,7 +297,7 @@ def _foreign(records: Records, stages: Stages) -> None:
 def _unlisted(records: Records, stages: Stages) -> None:
     """Where a stage has lost its manifest, name the records that its plans ask for and that are not there."""
     for stage, steps in stages.items():
-        for step in steps if records.found(f"manifests/{stage}.json") and stage not in records.manifests else ():
+        for step in steps if records.lost(stage) and stage not in records.manifests else ():
             _noted(records, step, f"not there, though {stage} has ended")
             for shard in sorted((records.planned(step) or set()) - set(records.journal.get(step, {}))):
                 _lost(records, step, shard, f"not there, though the plan of {step} has the shard")
@@ -314,7 +319,7 @@ def _unrecorded(records: Records, stage: str, step: str, shard: str) -> tuple[st
         ended = stage in records.manifests
         if shard not in (shards or ()) and (ended or shards is not None):
             return "foreign", "no record names it"
-        if ended or not records.found(f"manifests/{stage}.json"):
+        if not records.unread(step) and (ended or not records.lost(stage)):
             return (
                 "leftover",
                 f"no record names it yet: pipeline run --stage {stage} makes its shard, or makes it again",

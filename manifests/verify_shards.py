@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from manifests.checksums import Measured, Watch, measure_all
 from manifests.damage import explain, scan
 from manifests.files import SEAL, TEMPORARY, FormatError, parse_json, parsing, read_parquet
-from manifests.records import Finding
+from manifests.findings import Finding
 from manifests.regular_files import read_plain, walk
 from manifests.shards import Index, index_path
 from manifests.verify import LOOSE, Report, walk_foreign

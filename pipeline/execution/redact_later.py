@@ -26,12 +26,16 @@ def redact_later(steps: Sequence[Step], removed: RemovedRows) -> None:
     A shard that cannot be read goes whole: nobody can tell what is in it.
     """
     for step in steps:
+        gone = []
         for record in records_of(step.root, step.name):
             try:
-                _redact_shard(step, record, removed)
+                stays = _redact_shard(step, record, removed)
             except (OSError, FormatError) as error:
                 print(f"{step.name} {record.shard}: damaged, and let go; it is made anew ({error})", file=sys.stderr)
-                forget(step, record)
+                stays = False
+            gone += [] if stays else [record]
+        forget(step, gone)
+        step.journal.compact()
         redact_plan(step.root, step.name, removed)
 
 
@@ -53,21 +57,22 @@ def redact_plan(root: Path, step: str, removed: RemovedRows) -> None:
         note_plan(folder, {path.name: sha256_file(path) for path in tables})
 
 
-def forget(step: Step, record: ShardRecord) -> None:
-    """Drop a shard, files and record."""
-    for file in record.files:
+def forget(step: Step, records: Sequence[ShardRecord]) -> None:
+    """Drop shards, files and records."""
+    for file in (file for record in records for file in record.files):
         (step.root / file.path).unlink(missing_ok=True)
-    (step.journal.folder / f"{record.shard}.json").unlink()
+    step.journal.forget([record.shard for record in records])
 
 
-def _redact_shard(step: Step, record: ShardRecord, removed: RemovedRows) -> None:
+def _redact_shard(step: Step, record: ShardRecord, removed: RemovedRows) -> bool:
+    """Take the rows out of a shard; return False for one that is to go whole."""
     texts = [step.root / file.path for file in record.files if file.path.endswith(".json")]
     if any(removed.speaks(line) for path in texts for line in path.read_bytes().splitlines()):
-        forget(step, record)
-        return
+        return False
     redacted = from_unit(step.root, record, removed, step.reason_column)
     if redacted != record:
         step.journal.record(replace(redacted, key=OUTDATED))
+    return True
 
 
 def _redact_loose(path: Path, removed: RemovedRows) -> None:

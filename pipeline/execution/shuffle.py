@@ -353,6 +353,8 @@ class Gathered(Derived):
             if not grouped or self.is_small(pending):
                 self.make_legs(do)
         do_pending(self, do)
+        if self.journal.root == self.root:  # not beside what goes soon
+            self.journal.compact()
         sweep_scratch(self.root, self.name)
 
     def make_legs(self, do: Do) -> None:

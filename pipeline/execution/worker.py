@@ -37,7 +37,7 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
     def process(self, unit: Unit) -> Iterator[str]:
         """Do one unit unless another attempt has done it meanwhile."""
         journal = self.step.journal
-        if journal.done(unit.name, unit.key) is None and self.worker is not None:
+        if journal.done(unit.name, unit.key, now=True) is None and self.worker is not None:
             with Guard() as guard:
                 journal.record(
                     self.worker.run(unit, InFlight(Path(self.in_flight) if self.in_flight else None, self.crash_counts))

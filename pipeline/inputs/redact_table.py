@@ -109,3 +109,4 @@ def _read_again(root: Path, source: str, table: Path) -> None:
             if record.read.get("name") == source:
                 sha256 = file.digest(range(*record.read["groups"]), record.read["columns"])
                 Journal(root, "select").record(replace(record, read={**record.read, "sha256": sha256}))
+    Journal(root, "select").compact()

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from filters.tombstones import Wanted
 from manifests.files import TEMPORARY, FormatError, open_table, parse_json, read_table
-from manifests.records import Finding
+from manifests.findings import Finding
 from manifests.regular_files import walk
 from manifests.shards import member_places
 from manifests.tombstones import BY_TOMBSTONE, TOMBSTONES, read_tombstones

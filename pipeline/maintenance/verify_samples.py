@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from manifests.files import FormatError
-from manifests.records import Finding
+from manifests.findings import Finding
 from manifests.regular_files import walk
 from manifests.shards import Index, index_path
 from manifests.verify import Report

@@ -10,8 +10,9 @@ from typing import Any
 from manifests.files import digest_of
 from manifests.journal import records_of, total_dropped
 from manifests.lineage import former
-from manifests.manifest import Manifest, shard_list
+from manifests.manifest import Manifest
 from manifests.reasons import check_known
+from manifests.shard_table import shard_table
 from pipeline.execution.step import Step
 from pipeline.inputs.input_list import registered_files
 from pipeline.recipes.rules import every_rule, files_behind
@@ -67,7 +68,7 @@ def stage_figures(steps: Sequence[Step]) -> dict[str, Any]:
         "dropped": total_dropped(counted),
         "tiers": {tier: count for step in steps for tier, count in step.tiers().items()},
         "facts": {name: fact for step in steps for name, fact in step.facts().items()},
-        "shards": [entry for name, of_step in records.items() for entry in shard_list(name, of_step)],
+        "shards": shard_table(records),
     }
 
 

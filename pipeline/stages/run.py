@@ -20,7 +20,7 @@ from pipeline.execution.fallen import keep_fallen
 from pipeline.execution.progress import Progress
 from pipeline.execution.reuse import adopt, note_places, set_aside
 from pipeline.execution.run_folder import locked, need_removals, write_recipe
-from pipeline.execution.shuffle import make_needs
+from pipeline.execution.shuffle import make_needs, needs_of
 from pipeline.execution.step import Runtime, Step, Unit, note_step, settings_changed, state_of
 from pipeline.execution.supervisor import do_units, do_within, preflight
 from pipeline.inputs.convert import with_tables
@@ -278,8 +278,8 @@ def _keep_earlier(step: Step, before: Mapping[str, ShardRecord], pending: Sequen
     _tell([*set_aside(step.root, step.name, replaced), *adopt(step.root, step.name)])
     if pending and step.name in SEVERAL_SHARDS:  # linked until the step ends: rows of theirs may be wanted again
         set_aside(step.root, step.name, list(before.values()))
-    records = {unit.name: step.journal.folder / f"{unit.name}.json" for unit in pending}
-    damaged = [name for name, path in records.items() if path.exists() and step.journal.get(name) is None]
+    written = step.journal.written()
+    damaged = [unit.name for unit in pending if unit.name in written and written[unit.name] is None]
     if damaged:
         print(
             f"warning: {step.name}: the records of {len(damaged):,} shards, such as {damaged[0]}, are damaged: they are"
@@ -291,9 +291,27 @@ def _keep_earlier(step: Step, before: Mapping[str, ShardRecord], pending: Sequen
         note_places(step.root, step.name, {*step.alike(), *(unit.reads["made_by"] for unit in pending)})
 
 
+def _heal(step: Step) -> None:
+    """Bring the tables of records that the step, and those that it plans from, go on from in order.
+
+    Raises RecipeError where records of what was paid for cannot be read: repair proves what is there.
+    """
+    for one in (*needs_of(step), step):
+        try:
+            _tell(filter(None, [one.journal.heal()]))
+        except FormatError as error:
+            if one.carries:
+                raise RecipeError(
+                    f"{one.name}: the records of its shards, and their copy, are damaged ({error}); first: pipeline"
+                    f" repair {one.root}"
+                ) from error
+            _tell([f"warning: {one.name}: the records of its shards are damaged: they are made anew ({error})"])
+
+
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     """Plan a step, run the units that are not done, set aside what the plan no longer holds."""
     within = partial(do_within, options=options)
+    _heal(step)
     make_needs(step, within, grouped=options.runner != "local")
     units = step.units()
     _tell(step.plan_notes(units))
@@ -310,6 +328,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     progress = Progress(step.name, len(units), len(before))
     do_units(step, pending, options, progress)
     step.journal.forget_others(unit.name for unit in units)
+    step.journal.compact()
     if step.carries and any((step.root / place / step.name).exists() for place in (ASIDE, UNDER_WAY)):
         lists = row_exclusions(step.recipe)
         _tell(keep_fallen(step.root, step.name, step.made_from, lists, step.stand_ins))

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from manifests.journal import records_of
 from manifests.shards import read_shard, verify_shard
 from pipeline.stages.registry import STAGES
+from tests.support import journals
 from tests.support.commands import digests, final, manifest, pipeline_here, run, run_here, run_with_workers
 from tests.support.killed_runs import Killer, kill_when
 from tests.support.small_web import EXPECTED, KEPT, trouble, write_input, write_recipe
@@ -142,7 +144,7 @@ def test_another_threshold_at_select_fetches_nothing_again(place, tmp_path, web)
 
 
 def has_records(out, count):
-    return len(list(out.glob("manifests/journal/*/*.json"))) >= count
+    return journals.count(out) >= count
 
 
 def test_ten_kills_at_random_points_then_the_same_digests(place, tmp_path):
@@ -154,7 +156,7 @@ def test_ten_kills_at_random_points_then_the_same_digests(place, tmp_path):
     out, done, killed = tmp_path / "run", 0, []
     with Killer() as killer:
         for stage, kills in (("filter", 4), ("caption", 2), ("pretokenize", 4)):
-            more = sum(len(list(root.glob(f"manifests/journal/{step.name}/*.json"))) for step in STAGES[stage])
+            more = sum(1 + len(records_of(root, step.name)) for step in STAGES[stage])
             points = sorted(
                 random.choices(range(done, done + more - 1), k=kills)
             )  # not the last record: the run would end before the kill

@@ -175,7 +175,7 @@ def test_what_was_removed_is_repaired_as_it_is(removed_two, tmp_path):
     names += ["pairs/00000.parquet", "pairs/00000_stats.json", "ledger/fetch/00000.parquet", "codes/pretrain/00000.tar"]
     names += ["codes/encoded/pretrain-00000.parquet", "captions/llava-00000.parquet", "manifests/filter.json"]
     names += ["manifests/plan/fetch/00000.parquet", "manifests/plan/pack/pretrain-00000.parquet"]
-    for damaged in (names, ["manifests/journal/score/00000.json"]):
+    for damaged in (names, ["manifests/journal/score.parquet"]):
         for name in damaged:
             (run / name).write_bytes(b"")
         assert mend(run).left == {}

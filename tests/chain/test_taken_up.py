@@ -1,6 +1,5 @@
 """Run folders of an earlier commit, whole or killed half-way, are taken up: same keys, digests and bytes."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.files import read_json
+from manifests.journal import records_of
 from manifests.manifest import Manifest
 from manifests.schema import DIGESTS
 from manifests.verify import verify_run
@@ -26,8 +26,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not has(COMMIT), reason="this checkout's history lacks the earlier commit (a shallow clone)"),
 ]
-
-DERIVED = (("ledger/first", "parquet"), ("manifests/journal/first", "json"))
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +49,15 @@ def digests(root: Path) -> list[str]:
 
 def steps_keys(root: Path) -> dict[str, list[str]]:
     """Return step -> the keys of its records."""
-    journal = root / "manifests" / "journal"
     return {
-        step.name: [
-            json.loads(path.read_text())["key"]
-            for path in sorted((journal / step.name).glob("*.json"))
-            if path.stem != "step"
-        ]
-        for steps in STAGES.values()
-        for step in steps
+        step.name: [record.key for record in records_of(root, step.name)] for steps in STAGES.values() for step in steps
     }
+
+
+def is_record(name: str) -> bool:
+    """Tell whether a file is a record of shards, which are gathered in tables now."""
+    stages = {f"manifests/{stage}.{kind}" for stage in NAMES for kind in ("json", "parquet")}
+    return name in {"manifests/digests.json", *stages} or name.startswith("manifests/journal/")
 
 
 def is_whole(root: Path) -> bool:
@@ -80,8 +77,9 @@ def test_a_whole_run_is_whole_and_nothing_runs_again(old, tmp_path):
         "manifests/recipe.json",
         "recipe.toml",
     ]  # what plans are made from is noted; another output.root
-    first = [f"{place}/0000{n}.{kind}" for n in range(6) for place, kind in DERIVED]  # the plan is made of counts
-    assert differing(tmp_path / "run", old["whole"]) == sorted([*first, *others])
+    first = [f"ledger/first/0000{n}.parquet" for n in range(6)]  # the plan is made of counts
+    records = [name for name in differing(tmp_path / "run", old["whole"]) if is_record(name)]
+    assert differing(tmp_path / "run", old["whole"]) == sorted([*first, *others, *records])
     for note in notes:
         assert read_json(tmp_path / "run" / note)["files"] == read_json(old["whole"] / note)["files"]
 

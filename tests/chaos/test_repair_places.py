@@ -16,6 +16,7 @@ from pipeline.execution.errors import RunFailed
 from pipeline.maintenance.repair.run import STAGE_STEPS
 from pipeline.recipes.schema import RecipeError
 from tests.support.damages import DAMAGES
+from tests.support.journals import spread
 from tests.support.keep_runs import differing, files_of, mend
 
 TAR, PACKED, JOURNAL = "pairs/00000.tar", "codes/pretrain/00000.tar", "manifests/journal/score/00000.json"
@@ -23,11 +24,19 @@ KINDS = (
     TAR,
     PACKED,
     JOURNAL,
+    "manifests/journal/fetch.parquet",
+    "manifests/pretokenize.parquet",
     "codes/pretrain/00000.index.json",
     "manifests/filter.json",
     "manifests/plan/fetch/plan.json",
     "recipe.toml",
 )
+
+
+@pytest.fixture(scope="module")
+def made(made, tmp_path_factory):
+    """Return the whole run with a JSON a record, as a step under way has them, and folders of before."""
+    return spread(shutil.copytree(made, tmp_path_factory.mktemp("spread") / "run"), "score")
 
 
 @pytest.fixture

@@ -1,47 +1,27 @@
 """The journal tells what is done: under which key, with which files; rows in are rows kept and dropped."""
 
+import contextlib
 import hashlib
 import os
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
-from manifests.files import FormatError, read_json, write_json
+from manifests.files import FormatError, read_json, write_bytes, write_json
 from manifests.journal import (
     _REMEMBERED,
     STEP,
-    ConservationError,
     FileRecord,
     Journal,
     ShardRecord,
-    by_kind,
-    conserve,
     is_note,
-    kept_by_kind,
     parse_record,
     records_of,
-    total_dropped,
     upstream,
 )
+from manifests.record_table import record_bytes, stored_records
 from tests.support.records import finished_shard
-
-
-def test_rows_of_a_shard_are_kept_plus_dropped(tmp_path):
-    with pytest.raises(ConservationError, match="shard 00000: 3 rows in, but 2 kept"):
-        finished_shard(tmp_path, dropped={})
-    conserve("all", 6, 1, {"dns": 2, "tls": 3})
-    with pytest.raises(ConservationError) as raised:
-        conserve("all", 5, 1, {"dns": 2, "tls": 3})
-    assert str(raised.value) == "all: 5 rows in, but 1 kept + 5 dropped {'dns': 2, 'tls': 3}"
-
-
-def test_file_record(tmp_path):
-    record = finished_shard(tmp_path).files[0]
-    assert (record.path, record.bytes) == ("out/00000.bin", 5)
-    assert record.sha256 == hashlib.sha256(b"00000").hexdigest()
-    assert record.is_whole(tmp_path)
-    (tmp_path / "out" / "00000.bin").write_bytes(b"cut")
-    assert not record.is_whole(tmp_path)
 
 
 def test_done_needs_the_key_and_the_files(tmp_path):
@@ -75,32 +55,6 @@ def test_shards_that_left_the_plan_go_with_their_files(tmp_path):
     assert journal.forget_others(["00000"]) == 1
     assert not (tmp_path / "out" / "00001.bin").exists()
     assert (tmp_path / "out" / "00000.bin").exists()
-
-
-def test_content_and_totals(tmp_path):
-    one, two = finished_shard(tmp_path), finished_shard(tmp_path, "00001", dropped={"nsfw": 1})
-    assert one.content != two.content
-    assert one.content == replace(one, key="other").content
-    assert total_dropped([one, two, two]) == {"nsfw": 2, "size": 1}
-
-
-def test_reasons_are_added_most_frequent_first_then_by_name():
-    shards = [
-        ShardRecord("0", "k", (), 9, 2, {"tls": 3, "dns": 3, "size": 1}),
-        ShardRecord("1", "k", (), 5, 0, {"size": 5}),
-    ]
-    assert list(total_dropped([*shards, ShardRecord("2", "k", (), 1, 1, {"robots": 0})]).items()) == [
-        ("size", 6),
-        ("dns", 3),
-        ("tls", 3),
-    ]
-
-
-def test_rows_are_added_up_by_tier():
-    shards = [
-        ShardRecord(name, "k", (), rows, rows) for name, rows in (("b-x-00000", 1), ("a-00000", 2), ("a-00001", 3))
-    ]
-    assert list(kept_by_kind(shards).items()) == [("a", 5), ("b-x", 1)]
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path):
@@ -194,10 +148,139 @@ def test_what_is_remembered_is_bounded(tmp_path, monkeypatch):
     assert len(_REMEMBERED) <= 2
 
 
-def test_records_by_the_kind_of_their_shards():
-    records = [ShardRecord(name, "k", (), rows, rows) for name, rows in (("b-00", 3), ("a-x-00", 1), ("b-01", 4))]
-    assert {kind: [one.shard for one in own] for kind, own in by_kind(records).items()} == {
-        "b": ["b-00", "b-01"],
-        "a-x": ["a-x-00"],
-    }
-    assert list(kept_by_kind(records).items()) == [("a-x", 1), ("b", 7)]
+NAMES = ("00000", "00001", "00002")
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """Return the journal of a step of three shards that has ended, and its records."""
+    journal = Journal(tmp_path, "fetch")
+    records = [finished_shard(tmp_path, name) for name in NAMES]
+    for record in reversed(records):
+        journal.record(record)
+    journal.compact()
+    return journal, records
+
+
+def files(journal):
+    return sorted(path.name for path in journal.folder.parent.rglob("*") if path.is_file())
+
+
+def test_the_records_of_a_step_that_has_ended_lie_in_a_table_and_its_copy(ended, tmp_path):
+    journal, records = ended
+    assert files(journal) == ["fetch.copy.parquet", "fetch.parquet"]
+    table, copy = journal.tables
+    assert table.read_bytes() == copy.read_bytes() == record_bytes("fetch", records)
+    assert [journal.get(name) for name in (*NAMES, "00003")] == [*records, None]
+    assert records_of(tmp_path, "fetch") == records
+    assert journal.done("00001", "k") == records[1]
+    assert journal.done("00001", "k", now=True) is None  # not made since
+    before = table.stat().st_ino
+    journal.compact()
+    assert table.stat().st_ino == before  # nothing to do
+
+
+def test_a_json_is_newer_than_the_table(ended, tmp_path):
+    journal, records = ended
+    other = replace(records[1], key="other")
+    journal.record(other)
+    assert journal.get("00001") == journal.done("00001", "other", now=True) == other
+    assert records_of(tmp_path, "fetch") == [records[0], other, records[2]]
+    journal.path("00000").write_text("{")  # damaged: what it says is not what the table says
+    assert journal.get("00000") is None
+    assert records_of(tmp_path, "fetch") == [other, records[2]]
+    journal.compact()
+    assert files(journal) == ["00000.json", "fetch.copy.parquet", "fetch.parquet"]
+    assert records_of(tmp_path, "fetch") == [other, records[2]]
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_kill_while_records_are_gathered_leaves_what_reads_the_same(ended, tmp_path, monkeypatch, writes):
+    """Killed before the first write, between the two, or between the JSONs that go."""
+    journal, records = ended
+    new = [replace(record, key="new") for record in records]
+    for record in new:
+        journal.record(record)
+    left = iter([None] * writes)
+
+    def step(act):
+        def acting(*args, **named):
+            if next(left, "killed") == "killed":
+                raise KeyboardInterrupt
+            return act(*args, **named)
+
+        return acting
+
+    with monkeypatch.context() as patch:
+        patch.setattr("manifests.journal.write_bytes", step(write_bytes))
+        patch.setattr("pathlib.Path.unlink", step(Path.unlink))
+        with contextlib.suppress(KeyboardInterrupt):
+            journal.compact()
+    assert records_of(tmp_path, "fetch") == new
+    assert journal.heal() == ""
+    assert records_of(tmp_path, "fetch") == new
+    journal.compact()
+    assert files(journal) == ["fetch.copy.parquet", "fetch.parquet"]
+    assert records_of(tmp_path, "fetch") == new
+    assert len({path.read_bytes() for path in journal.tables}) == 1
+
+
+DAMAGES = {
+    "flipped": lambda data: bytes([*data[:200], data[200] ^ 1, *data[201:]]),
+    "cut": lambda data: data[:-9],
+    "emptied": lambda data: b"",
+    "of another step": lambda data: record_bytes("score", [ShardRecord("00000", "k", (), 0, 0)]),
+    "of no record": lambda data: record_bytes("fetch", []),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_damaged_table_costs_nothing(ended, tmp_path, damage, which):
+    journal, records = ended
+    path, whole = journal.tables[which], journal.tables[which].read_bytes()
+    path.write_bytes(DAMAGES[damage](whole))
+    assert records_of(tmp_path, "fetch") == records
+    assert [journal.get(name) for name in NAMES] == records
+    told = journal.heal()
+    assert told.startswith(f"fetch: {path}: ")
+    assert told.endswith(": written again from its copy")
+    assert path.read_bytes() == whole
+    assert journal.heal() == ""
+    path.unlink()
+    assert journal.heal() == f"fetch: {path}: No such file or directory: written again from its copy"
+    assert path.read_bytes() == whole
+
+
+def test_where_both_tables_are_damaged_no_record_is_made_up(ended, tmp_path):
+    journal, _ = ended
+    for path in journal.tables:
+        path.write_bytes(b"?")
+    assert records_of(tmp_path, "fetch") == []
+    with pytest.raises(FormatError, match=r"fetch\.parquet: not a Parquet table .*; .*fetch\.copy\.parquet: not"):
+        journal.heal()
+
+
+def test_a_damaged_table_is_read_once(ended, monkeypatch):
+    journal, records = ended
+    table, copy = journal.tables
+    table.write_bytes(b"?")
+    aged(table)
+    aged(copy)
+    reads = []
+    monkeypatch.setattr("manifests.journal.stored_records", lambda *of: reads.append(of) or stored_records(*of))
+    assert [journal.get(name) for name in NAMES * 9] == records * 9
+    assert reads == [(table, "fetch"), (copy, "fetch")]
+
+
+def test_records_are_forgotten_wherever_they_lie(ended, tmp_path):
+    journal, records = ended
+    journal.record(replace(records[1], key="other"))
+    journal.record(finished_shard(tmp_path, "00009"))
+    journal.forget(["00001", "00009", "00010"])
+    assert records_of(tmp_path, "fetch") == [records[0], records[2]]
+    assert (tmp_path / "out" / "00001.bin").exists()
+    assert journal.forget_others(["00000"]) == 1
+    assert not (tmp_path / "out" / "00002.bin").exists()
+    assert journal.forget_others([]) == 1
+    assert files(journal) == []

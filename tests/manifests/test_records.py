@@ -7,11 +7,13 @@ import pytest
 
 from manifests.aside import ASIDE, Group
 from manifests.files import write_bytes, write_json
+from manifests.findings import Finding, Records
 from manifests.journal import STEP, FileRecord, Journal, ShardRecord
 from manifests.manifest import Manifest
 from manifests.plans import write_plan
 from manifests.recipe_file import headed
-from manifests.records import Finding, Records, read_records, shard_entries
+from manifests.records import read_records, shard_entries
+from manifests.shard_table import from_entries
 
 FILE = FileRecord("scores/00000.parquet", "ab", 7)
 ENTRY = {"step": "score", "shard": "00000", "path": FILE.path, "sha256": "ab", "bytes": 7, "rows_in": 3, "rows_out": 3}
@@ -24,7 +26,7 @@ def root(tmp_path):
     """Return a run of a shard of score, a plan of fetch, a manifest and the records that every run has."""
     Journal(tmp_path, "score").record(ShardRecord("00000", "k", (FILE,), 3, 3))
     write_plan(tmp_path, "fetch", [("00000", pa.table({"n": [1]})), ("00001", pa.table({"n": [2]}))])
-    Manifest("filter", "r", [], [], 3, 3, {}, [ENTRY], [], {}, {}).write(tmp_path)
+    Manifest("filter", "r", [], [], 3, 3, {}, from_entries([ENTRY]), [], {}, {}).write(tmp_path)
     for name, content in zip(ALWAYS, ({"stages": {}}, {"files": []}, {"recipe": {"seed": 1}}), strict=True):
         write_json(tmp_path / "manifests" / name, content, sealed=True)
     (tmp_path / "recipe.toml").write_bytes(headed(b"seed = 1\n"))

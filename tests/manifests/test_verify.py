@@ -20,6 +20,7 @@ from manifests.verify_shards import is_bare, verify_folder
 from pipeline.stages.registry import STAGES
 from tests.support.commands import pipeline_here
 from tests.support.damages import DAMAGES
+from tests.support.journals import spread
 from tests.support.keep_runs import make_run, one_of_each_kind
 from tests.support.paths import ROOT
 
@@ -161,7 +162,7 @@ def test_an_unfinished_run_says_which_stages_have_no_manifest(tmp_path, web):
 
 def test_records_that_contradict_one_another(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
-    root = tmp_path / "run"
+    root = spread(tmp_path / "run")
     path = root / "manifests" / "journal" / "score" / "00000.json"
     entry = json.loads(path.read_text())
     del entry["seal"]
@@ -173,7 +174,7 @@ def test_records_that_contradict_one_another(run, tmp_path):
 
 def test_after_a_kill_between_plans_the_cure_is_said_of_what_the_manifest_alone_names(run, tmp_path):
     """The journal of select has moved on, and the first shard of the former plan is gone from fetch."""
-    root = shutil.copytree(run, tmp_path / "run")
+    root = spread(shutil.copytree(run, tmp_path / "run"))
     journal = root / "manifests" / "journal"
     gone = json.loads((journal / "fetch" / "00000.json").read_text())
     for name in ("manifests/journal/fetch/00000.json", *(file["path"] for file in gone["files"])):

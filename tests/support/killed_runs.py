@@ -14,6 +14,7 @@ from pathlib import Path
 
 from manifests.journal import Journal
 from tests.support.commands import command
+from tests.support.journals import count
 from tests.support.paths import ROOT
 
 
@@ -67,10 +68,10 @@ def _do(recipe: str, out: str, stage: str, records: int) -> None:
     from pipeline.stages.run import StageOptions, run_stage
     from tests.support.keep_runs import without_beam
 
-    journals, write = Path(out) / "manifests" / "journal", Journal.record
+    write = Journal.record
 
     def record(self, made):
-        if len(list(journals.glob("*/*.json"))) >= records:
+        if count(Path(out)) >= records:
             os.kill(os.getpid(), signal.SIGKILL)
         write(self, made)
 

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from manifests.records import Finding
+from manifests.findings import Finding
 from pipeline.execution.step import Runtime
 from pipeline.maintenance.repair.session import Repair, RepairOptions
 from tests.support.stage_steps import recipe_at

@@ -14,7 +14,7 @@ from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.verify import claims_of
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.redact_aside import redact_aside
-from pipeline.execution.redact_later import redact_plan
+from pipeline.execution.redact_later import forget, redact_plan
 from pipeline.execution.redaction import DamagedFileError, RemovedRows, from_lines, from_table, from_tar
 from pipeline.execution.shuffle import drop_scratch
 from pipeline.execution.step import Runtime, Step, Unit, settings_changed
@@ -106,6 +106,7 @@ def _run_again(work: Removal, step: Step) -> None:
     (unit,) = step.units()
     if unit.key != record.key or work.promotes:
         step.journal.record(step.open().run(unit, InFlight()))
+        step.journal.compact()
 
 
 def _redact_step(work: Removal, step: Step) -> None:
@@ -113,12 +114,17 @@ def _redact_step(work: Removal, step: Step) -> None:
     units = {unit.name: unit for unit in step.units()} if step.name in work.valid else None
     if units is None:
         redact_plan(work.copy, step.name, work.removed)
+    gone = []
     for before in records_of(work.copy, step.name):
         redacted = _redacted(work, step, before)
         planned = units is not None and before.shard in work.valid[step.name]
         record = _keyed(work, step, (units or {}).get(before.shard), redacted) if planned else redacted
-        if record is not None and record != before:
+        if record is None:
+            gone.append(before)
+        elif record != before:
             step.journal.record(record)
+    forget(step, gone)
+    step.journal.compact()
 
 
 def _redacted(work: Removal, step: Step, record: ShardRecord) -> ShardRecord:
@@ -129,11 +135,8 @@ def _redacted(work: Removal, step: Step, record: ShardRecord) -> ShardRecord:
 
 
 def _keyed(work: Removal, step: Step, unit: Unit | None, record: ShardRecord) -> ShardRecord | None:
-    """Return the record under the key that the planner asks for now; drop the shard that it asks for no more."""
+    """Return the record under the key that the planner asks for now, None of a shard that it asks for no more."""
     if unit is None:
-        for file in record.files:
-            (work.copy / file.path).unlink(missing_ok=True)
-        (step.journal.folder / f"{record.shard}.json").unlink()
         return None
     if not _as_planned(work, unit):
         work.later.append(f"{step.name} {unit.name}")

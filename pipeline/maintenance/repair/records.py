@@ -124,39 +124,43 @@ def mend_manifest(work: Repair, stage: str) -> None:
 
     That digest proves shards too of which no record was left.
     """
-    name = f"manifests/{stage}.json"
+    name, table = f"manifests/{stage}.json", f"manifests/{stage}.parquet"
     expected, sure = _digest_of(work, stage)
-    manifest = _put_together(work, stage, name) if work.needs(name) else None
+    manifest = _put_together(work, stage, name) if work.needs(name) or work.needs(table) else None
     proved = manifest is not None and manifest.digest == expected
     if manifest is not None and not proved and (sure or any(doubt.stage == stage for doubt in work.doubts)):
         what = f"{expected[:16]}… wanted" if expected else "and no record is left that says what it was"
         work.leave(
-            [name],
+            [name, table],
             f"put together again its digest is {manifest.digest[:16]}…, {what}; pipeline run --stage {stage} writes it"
             " anew",
         )
-        work.restore([name])
+        work.restore([name, table])
         manifest = None
     settle_doubts(work, stage, f"as the digest of {name} proves" if proved else "")
     if manifest is not None:
-        work.give(name, "from the journals" + ("" if proved else "; no record is left that says what its digest was"))
+        how = "from the journals" + ("" if proved else "; no record is left that says what its digest was")
+        for path in (table, name):
+            if work.needs(path) or work.sha256(path) != sha256_file(work.copy / path):
+                work.give(path, how)
         work.manifests[stage] = manifest
 
 
 def _put_together(work: Repair, stage: str, name: str) -> Manifest | None:
     """Write the manifest in the copy, or leave it and return None."""
+    table = f"manifests/{stage}.parquet"
     steps = [step(work.recipe, work.copy, work.runtime) for step in STAGES[stage]]
     if lost := [
         path for path in work.left if any(path.startswith(f"manifests/journal/{step.name}/") for step in steps)
     ]:
-        work.leave([name], f"{lost[0]} could not be repaired")
+        work.leave([name, table], f"{lost[0]} could not be repaired")
         return None
     try:
         for step in steps:
             same_settings(step)
         return write_manifest(work.recipe, stage, steps)
     except (ConservationError, UnknownReason, *UNDONE) as error:
-        work.leave([name], f"it cannot be put together again: {work.line(error)}")
+        work.leave([name, table], f"it cannot be put together again: {work.line(error)}")
         return None
 
 

@@ -5,15 +5,17 @@ from pathlib import Path
 
 from manifests.checksums import sha256_file
 from manifests.files import read_json
+from manifests.findings import Finding
 from manifests.journal import STEP, records_of
 from manifests.layout import FETCH_SETTINGS, PLAN
-from manifests.records import Finding, read_records
+from manifests.records import read_records
 from manifests.verify import Report, verify_run
 from manifests.working_copy import working_copy
 from pipeline.execution.errors import clear_errors
 from pipeline.execution.run_folder import locked
 from pipeline.execution.step import Runtime, Step, Unit, note_step
 from pipeline.maintenance.repair.derived import mend_derived
+from pipeline.maintenance.repair.journals import end_journal, mend_journal
 from pipeline.maintenance.repair.records import mend_digests, mend_inputs, mend_manifest, mend_recipe, mend_removals
 from pipeline.maintenance.repair.session import (
     STAGE_STEPS,
@@ -67,8 +69,11 @@ def _mend(work: Repair) -> None:
     for stage in STAGES:
         for step in steps[stage]:
             mend_derived(work, step)
+            mend_journal(work, step)
             _step(work, stage, step)
         mend_manifest(work, stage)
+        for step in steps[stage]:
+            end_journal(work, step)
     mend_digests(work)
     drop_damaged(work)
     _rest(work)

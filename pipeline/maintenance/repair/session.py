@@ -8,8 +8,8 @@ from pathlib import Path
 
 from manifests.checksums import Watch, sha256_file
 from manifests.files import FormatError, out_of_room
+from manifests.findings import Finding
 from manifests.manifest import Manifest
-from manifests.records import Finding
 from manifests.weights import WeightsError
 from manifests.working_copy import link, move_over
 from pipeline.execution.backends import RunnerOptions

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from manifests.journal import Journal, ShardRecord
+from manifests.shard_table import files_of
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.progress import Progress
 from pipeline.execution.reuse import note_places
@@ -24,14 +25,15 @@ def make_shards(work: Repair, stage: str, step: Step, shards: Sequence[tuple[str
         if why := _obstacle(work, step, shard, unit):
             work.leave([f.path for f in work.open(step.name) if f.shard == shard], why)
         elif unit is not None:
-            (step.journal.folder / f"{shard}.json").unlink(missing_ok=True)
             local = DATASETS[work.recipe.input.dataset].local
             todo.append(carry_pairs(work.root, work.copy, unit, local) if step.name == "fetch" else unit)
+    step.journal.forget([unit.name for unit in todo])
     if step.name == "fetch" and todo:
         note_places(work.copy, step.name, {str(unit.reads["made_by"]) for unit in todo})
     failures = _make(work, step, todo)
     for unit in todo:
         _take(work, stage, step, unit.name, failures.get(unit.name, "it could not be made again"))
+    work.restore([path.relative_to(work.copy).as_posix() for path in step.journal.tables])
 
 
 def _obstacle(work: Repair, step: Step, shard: str, unit: Unit | None) -> str:
@@ -119,9 +121,10 @@ def _expected(work: Repair, stage: str, step: str, shard: str, before: ShardReco
     """Return path -> sha256 of a shard's files: as journalled, else as the stage's manifest lists them."""
     if before is not None:
         return {file.path: file.sha256 for file in before.files}
-    manifest = work.manifests.get(stage)
-    entries = manifest.shards if manifest else []
-    return {entry["path"]: entry["sha256"] for entry in entries if (entry["step"], entry["shard"]) == (step, shard)}
+    if (manifest := work.manifests.get(stage)) is None:
+        return {}
+    listed = files_of(manifest.shards, step, shard)
+    return dict(zip(listed["path"].to_pylist(), listed["sha256"].to_pylist(), strict=True))
 
 
 def _as_fetched(work: Repair, step: str, shard: str, path: str) -> str:
@@ -135,8 +138,8 @@ def _as_fetched(work: Repair, step: str, shard: str, path: str) -> str:
     if path.startswith("ledger/") and not lost:
         says = "; what the attempts before the last met, and refusals said, is noted nowhere else"
     return (
-        f"{says}. Put a copy of it back; or remove {JOURNAL.format(step, shard)} and run filter, and the shard is"
-        " fetched as the web is now"
+        f"{says}. Put a copy of it back; or remove pairs/{shard}.tar and run filter, and the shard is fetched as the"
+        " web is now"
     )
 
 

@@ -167,12 +167,15 @@ def _redact(step: Step, removed: RemovedRows) -> None:
     """Take the rows out of a step's outputs in the copy; its shards are done under the keys of the plan without
     them."""
     units = {unit.name: unit for unit in step.units()}
+    gone = []
     for before in records_of(step.root, step.name):
         record = step.redact(before, removed)
-        if before.shard in units:
-            step.journal.record(replace(record, key=units[before.shard].key))
-        else:
-            forget(step, before)
+        if before.shard not in units:
+            gone.append(before)
+        elif (keyed := replace(record, key=units[before.shard].key)) != before:
+            step.journal.record(keyed)
+    forget(step, gone)
+    step.journal.compact()
 
 
 def _redact_left(copy: Path, removed: RemovedRows) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from manifests.records import Finding
+from manifests.findings import Finding
 from manifests.verify import Report
 from pipeline.cli import app
 from pipeline.cli.maintenance import repair_document, repair_lines, report_document, report_lines

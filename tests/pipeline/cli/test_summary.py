@@ -3,10 +3,12 @@
 import pytest
 
 from manifests.manifest import Manifest
+from manifests.shard_table import shard_table
 from pipeline.cli.summary import print_summary, summary, summary_lines
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.stages.run import Finished
 
+SHARDS = shard_table({})
 WEIGHTS = [{"name": "clip", "stand_in": True}, {"name": "vq", "stand_in": False}]
 LOSSES = [
     {"kind": "file", "name": "b.parquet", "fault": "no Parquet file"},
@@ -17,7 +19,14 @@ LOSSES = [
 def finished(made=3, **more):
     fields = {"stage": "caption", "dropped": {"size": 2, "http_404": 1}, "tiers": {"pretrain": 5}, "losses": LOSSES}
     manifest = Manifest(
-        recipe_digest="", inputs=[], weights=WEIGHTS, rows_in=8, kept=5, shards=[], versions={}, **{**fields, **more}
+        recipe_digest="",
+        inputs=[],
+        weights=WEIGHTS,
+        rows_in=8,
+        kept=5,
+        shards=shard_table({}),
+        versions={},
+        **{**fields, **more},
     )
     return Finished(manifest, made, 4, 75.25)
 

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from manifests.records import Finding
+from manifests.findings import Finding
 from manifests.shards import write_shard
 from manifests.verify import Report
 from manifests.verify_shards import verify_folder

@@ -8,6 +8,7 @@ import pytest
 from manifests.files import digest_of, write_json
 from manifests.manifest import Manifest
 from manifests.reasons import UnknownReason
+from manifests.shard_table import shard_table
 from pipeline.execution.in_flight import InFlight
 from pipeline.inputs.files import InputFile
 from pipeline.inputs.input_list import register_files
@@ -32,7 +33,7 @@ def steps(tmp_path):
 
 def bare(stage="filter", **values):
     """Return a manifest of ten rows, all kept."""
-    empty = Manifest(stage, "recipe", [], [], 10, 10, {}, [], [], {}, {})
+    empty = Manifest(stage, "recipe", [], [], 10, 10, {}, shard_table({}), [], {}, {})
     return replace(empty, **values)
 
 
@@ -41,7 +42,7 @@ def test_figures_are_the_sums_of_the_journals(steps):
     # two units of three rows, of which one is dropped
     assert (figures["rows_in"], figures["kept"], figures["dropped"]) == (6, 4, {"too_odd": 2})
     assert (figures["tiers"], figures["facts"]) == ({"pretrain": 4}, {"doubled": True})
-    assert [(entry["step"], entry["path"], entry["rows_out"]) for entry in figures["shards"]] == [
+    assert [(entry["step"], entry["path"], entry["rows_out"]) for entry in figures["shards"].to_pylist()] == [
         ("numbers", "numbers/00000.parquet", 2),
         ("numbers", "numbers/00001.parquet", 2),
         ("doubles", "doubles/00000.parquet", 2),

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from manifests.journal import Journal
 from manifests.manifest import Manifest
 from manifests.weights import WeightsError
 from pipeline.execution.run_folder import recipe_of_run
@@ -13,6 +14,7 @@ from pipeline.execution.step import Runtime
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages.registry import STAGES
 from pipeline.stages.run import StageOptions, check_ahead, run_stage
+from tests.support.journals import lose, spread
 from tests.support.stage_steps import Doubles, Numbers, recipe_at
 
 RULE = {"use": "size", "min_side": 1, "name": "too_odd"}
@@ -69,7 +71,7 @@ def test_a_second_run_makes_nothing(place, capsys):
 
 def test_what_is_unfinished_runs(place):
     run_stage(recipe(place), "filter", StageOptions())
-    (place / "manifests" / "journal" / "doubles" / "00001.json").unlink()
+    lose(place, "doubles", "00001")
     again = run_stage(recipe(place), "filter", StageOptions())
     assert (again.made, again.before) == (1, 3)
 
@@ -86,9 +88,55 @@ def test_a_changed_setting_runs_its_step_and_what_follows(place, capsys):
     assert "numbers changed (seed); runs again: numbers, doubles" in capsys.readouterr().err
 
 
+def table(place, step):
+    return Journal(place, step).tables[0]
+
+
+def test_the_records_of_its_steps_are_gathered_when_they_end(place, monkeypatch):
+    run_stage(recipe(place), "filter", StageOptions())
+    journal = place / "manifests" / "journal"
+    assert sorted(path.relative_to(journal).as_posix() for path in journal.rglob("*.*")) == [
+        *("doubles.copy.parquet", "doubles.parquet", "doubles/step.json"),
+        *("numbers.copy.parquet", "numbers.parquet", "numbers/step.json"),
+    ]
+    before = {step: table(place, step).read_bytes() for step in ("numbers", "doubles")}
+    spread(place)  # as before
+    lose(place, "numbers", "00001")
+    run_stage(recipe(place), "filter", StageOptions())
+    assert {step: table(place, step).read_bytes() for step in before} == before
+
+
+def test_a_damaged_table_of_records_is_told_and_written_again(place, capsys):
+    run_stage(recipe(place), "filter", StageOptions())
+    path = table(place, "numbers")
+    before = path.read_bytes()
+    path.write_bytes(before[:-9])
+    again = run_stage(recipe(place), "filter", StageOptions())
+    assert (again.made, path.read_bytes()) == (0, before)
+    assert f"numbers: {path}: not a Parquet table" in (told := capsys.readouterr().err)
+    assert ": written again from its copy" in told
+
+
+@pytest.mark.parametrize("paid", [False, True])
+def test_records_that_are_lost_twice_are_made_anew_only_where_that_costs_little(place, capsys, monkeypatch, paid):
+    run_stage(recipe(place), "filter", StageOptions())
+    monkeypatch.setattr(Numbers, "carries", paid)
+    for path in Journal(place, "numbers").tables:
+        path.write_bytes(b"?")
+    capsys.readouterr()
+    if paid:
+        with pytest.raises(
+            RecipeError, match=f"numbers: the records .* are damaged .*; first: pipeline repair {place}"
+        ):
+            run_stage(recipe(place), "filter", StageOptions())
+    else:
+        assert run_stage(recipe(place), "filter", StageOptions()).made == 2
+        assert "warning: numbers: the records of its shards are damaged: they are made anew" in capsys.readouterr().err
+
+
 def test_shards_that_the_plan_holds_no_more_are_dropped(place):
     run_stage(recipe(place), "filter", StageOptions())
-    record = place / "manifests" / "journal" / "numbers" / "00001.json"
+    record = spread(place) / "manifests" / "journal" / "numbers" / "00001.json"
     stray = record.with_name("00009.json")
     stray.write_bytes(record.read_bytes())
     run_stage(recipe(place), "filter", StageOptions())
@@ -118,7 +166,7 @@ def test_a_step_needs_the_steps_before_it(place):
     run_stage(recipe(place), "filter", StageOptions())
     with pytest.raises(RecipeError, match=r"--step doubles: numbers is changed \(seed\) in "):
         run_stage(recipe(place, seed=3), "filter", only)
-    (place / "manifests" / "journal" / "numbers" / "00001.json").unlink()
+    lose(place, "numbers", "00001")
     with pytest.raises(RecipeError, match="--step doubles: 1 of 2 shards of numbers are not done; choose it too"):
         run_stage(recipe(place), "filter", only)
 

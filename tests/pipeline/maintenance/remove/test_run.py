@@ -204,7 +204,7 @@ def test_what_was_asked_for_and_cannot_be_read_gives_way_to_what_is_asked_now(ru
 
 
 NEEDED = (
-    "manifests/journal/score/00000.json",  # without it the scores would keep the row
+    "manifests/journal/score.parquet",  # without it the scores would keep the row
     "tombstones.parquet",  # without them what was removed before would come back
     "manifests/plan/fetch/00000.parquet",
     "codes/pretrain/00000.index.json",

@@ -7,6 +7,7 @@ from manifests.tables import SELECTED
 from pipeline.execution.step import Runtime
 from pipeline.maintenance.repair.derived import mend_derived
 from pipeline.steps.fetch.step import Fetch
+from tests.support.journals import spread
 from tests.support.records import put_table, uid
 from tests.support.repairs import repair_of
 from tests.support.selected import add_files
@@ -21,6 +22,7 @@ def run(tmp_path):
     add_files(root, "00000")
     select(root, 1, 2, 1)
     fetch(repair_of(root).recipe, root).plan()
+    spread(root, "first")
     (tmp_path / "copy").rename(tmp_path / "before")
     return root
 

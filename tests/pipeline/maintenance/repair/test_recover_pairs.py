@@ -110,8 +110,8 @@ def test_other_files_of_the_shard_come_back_though_a_picture_does_not(run, made,
 def test_the_printed_advice_takes_the_shard_as_the_web_is_now(run, made, change):
     spoil_picture(run)
     change("gone")
-    assert "remove manifests/journal/fetch/00000.json and run filter" in mend(run).left[TAR]
-    (run / "manifests" / "journal" / "fetch" / "00000.json").unlink()
+    assert "remove pairs/00000.tar and run filter" in mend(run).left[TAR]
+    (run / TAR).unlink()
     with without_beam():
         finished = run_stage(recipe_of_run(run), "filter", StageOptions())
         manifest = finished.manifest

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from manifests.findings import Finding
 from manifests.manifest import Manifest
-from manifests.records import Finding
+from manifests.shard_table import shard_table
 from pipeline.execution.step import Runtime, note_step
 from pipeline.maintenance.repair import session
 from pipeline.maintenance.repair.session import (
@@ -155,7 +156,7 @@ def test_weights_must_be_those_that_the_step_was_done_with(tmp_path, monkeypatch
 
 
 def test_versions_must_be_those_of_the_manifest(monkeypatch):
-    manifest = Manifest("filter", "", [], [], 0, 0, {}, [], [], {}, {"python": "3.11", "numpy": "2.0"})
+    manifest = Manifest("filter", "", [], [], 0, 0, {}, shard_table({}), [], {}, {"python": "3.11", "numpy": "2.0"})
     monkeypatch.setattr(session, "versions", lambda: {"python": "3.11", "numpy": "2.0", "torch": "3"})
     same_versions("filter", None)
     same_versions("filter", manifest)

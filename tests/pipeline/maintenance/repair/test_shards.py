@@ -5,9 +5,10 @@ from dataclasses import asdict, replace
 import pytest
 
 from manifests.files import FormatError
+from manifests.findings import Finding
 from manifests.journal import records_of
-from manifests.manifest import Manifest, shard_list
-from manifests.records import Finding
+from manifests.manifest import Manifest
+from manifests.shard_table import shard_table
 from pipeline.execution.in_flight import InFlight
 from pipeline.maintenance.repair.shards import make_shards, settle_doubts
 from tests.support.repairs import repair_of
@@ -148,7 +149,7 @@ def test_pictures_that_may_not_be_read_are_not_fetched_again(run, monkeypatch):
 
 def listed(run, work):
     """Let the stage's manifest list the shards as they were."""
-    shards = shard_list("score", records_of(run, "score"))
+    shards = shard_table({"score": records_of(run, "score")})
     work.manifests["filter"] = Manifest("filter", "", [], [], 6, 4, {"too_odd": 2}, shards, [], {}, {})
 
 
