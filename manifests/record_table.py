@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, ROW_GROUP_ROWS, FormatError, SealError, parsing, read_table
+from manifests.regular_files import open_plain
 from manifests.shard_record import FileRecord, ShardRecord
 
 STEP_NAME, TABLE_SEAL = b"tessera_step", b"tessera_seal"
@@ -78,6 +79,7 @@ def stored_records(path: Path, step: str) -> StoredRecords:
 
     Raises FormatError for a table that is damaged, another step's or empty, SealError where it was changed, OSError.
     """
+    open_plain(path).close()
     table = read_table(path)
     said = table.schema.metadata or {}
     if table.schema.remove_metadata() != RECORDS.remove_metadata() or said.get(STEP_NAME) != step.encode():

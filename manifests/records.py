@@ -1,6 +1,7 @@
 """Read every record of a run folder — journals, manifests, plans, checkpoints, what was set aside — and say which of
 them is damaged."""
 
+import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,7 @@ def read_records(root: Path, stages: Stages) -> Records:
 
 def _manifest(records: Records, stage: str) -> None:
     path = records.root / "manifests" / f"{stage}.json"
-    tables = [other for other in (shards_path(path), path.with_name(f"{stage}{NEXT}")) if other.exists()]
+    tables = [other for other in (shards_path(path), path.with_name(f"{stage}{NEXT}")) if os.path.lexists(other)]
     records.known |= {f"manifests/{other.name}" for other in (path, *tables)}
     if f"manifests/{stage}{NEXT}" in records.known:
         records.find(f"manifests/{stage}{NEXT}", "leftover", "left by a stage that was killed at its end")
