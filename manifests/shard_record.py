@@ -1,5 +1,6 @@
 """Say what one unit of work read and wrote: its files, the rows that went in, came out and were dropped."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ class FileRecord:
     def is_whole(self, root: Path) -> bool:
         """Tell whether the file is there with its recorded size."""
         try:
-            return (root / self.path).stat().st_size == self.bytes
+            return os.stat(f"{root}/{self.path}").st_size == self.bytes
         except OSError:
             return False
 

@@ -24,6 +24,8 @@ from pipeline.execution.step import Unit
 from pipeline.steps.fetch.limits import SAME, Terms
 from pipeline.steps.fetch.pairs import Attempt, Result, Spool, earlier_pictures
 
+REFUSING = ("robots", "opted_out")
+"""Reasons of attempts that have a receipt."""
 LEDGER = "-ledger.parquet"
 """End of the name of a ledger that was set aside."""
 

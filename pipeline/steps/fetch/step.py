@@ -25,7 +25,7 @@ from pipeline.execution.step import Step, Unit
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import exclusions
 from pipeline.recipes.schema import RecipeError
-from pipeline.steps.fetch.attempts import counted_again, refusals
+from pipeline.steps.fetch.attempts import REFUSING, counted_again, refusals
 from pipeline.steps.fetch.hits import take_out
 from pipeline.steps.fetch.known_urls import note_urls
 from pipeline.steps.fetch.limits import made_alike, note_settings, standing_for
@@ -91,7 +91,10 @@ class Fetch(Step):
     def facts(self) -> dict[str, Any]:
         """Return `refusals`: signal -> rows that it refused, and `removed_by_list`: list of hashes -> rows whose
         pictures it named; each where there are any."""
-        counts = refusals(self.root, [self.root / record.files[-1].path for record in records_of(self.root, self.name)])
+        refused = [
+            record for record in records_of(self.root, self.name) if not record.dropped.keys().isdisjoint(REFUSING)
+        ]
+        counts = refusals(self.root, [self.root / record.files[-1].path for record in refused])
         listed = Counter(read_tombstones(self.root).by_list)
         for record in records_of(self.root, "select"):
             listed.update(record.read.get("removed_by_list", {}))
