@@ -6,11 +6,15 @@ import pytest
 
 from manifests.journal import Journal, records_of
 from manifests.verify import verify_run
+from pipeline.execution.in_flight import InFlight
 from pipeline.execution.run_folder import recipe_of_run
+from pipeline.maintenance.repair.journals import NOTHING, end_journal, mend_journal
 from pipeline.maintenance.repair.run import STAGE_STEPS
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages.run import StageOptions, run_stage
 from tests.support.keep_runs import differing, mend, without_beam
+from tests.support.repairs import repair_of
+from tests.support.stage_steps import Numbers, recipe_at
 
 STEPS = ("select", "fetch", "first", "score", "dedup", "decide", "caption", "encode", "pack")
 
@@ -98,3 +102,27 @@ def test_the_shards_of_a_manifest_come_back_from_the_journals(run, made):
     work = mend(run)
     assert (work.left, set(work.repaired)) == ({}, names(run, hit))
     assert differing(run, made) == []
+
+
+def test_where_no_record_comes_back_the_advice_is_to_begin_anew(tmp_path):
+    step = Numbers(recipe_at(tmp_path / "run"), tmp_path / "run")
+    records = [step.run(unit, InFlight()) for unit in step.units()]
+    for record in records:
+        step.journal.record(record)
+    step.journal.compact()
+    hit = names(step.root, step.journal.tables)
+    before = step.journal.tables[0].read_bytes()
+    for path in step.journal.tables:
+        path.write_bytes(b"?")
+    work = repair_of(step.root, *hit, step=step.name)
+    inside = Numbers(work.recipe, work.copy)
+    mend_journal(work, inside)
+    assert (work.repaired, work.left) == ({}, {})
+    end_journal(work, inside)
+    assert work.left == dict.fromkeys(hit, NOTHING)
+    work.left.clear()
+    for record in records:
+        inside.journal.record(record)
+    end_journal(work, inside)
+    assert work.repaired == dict.fromkeys(hit, "from the records of its shards, made again")
+    assert {path.read_bytes() for path in step.journal.tables} == {before}
