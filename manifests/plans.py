@@ -91,15 +91,24 @@ def put_plan(root: Path, step: str, tables: Iterable[FileRecord], made_in: Path,
     fresh = folder.with_name(f"{FRESH}{os.getpid()}-{secrets.token_hex(4)}-{step}")
     try:
         files = {}
+        fresh.mkdir(parents=True)
         for table in tables:
-            path = fresh / Path(table.path).name
-            link(made_in / table.path, path)
-            files[path.name] = table.sha256
+            name = os.path.basename(table.path)
+            _link(os.path.join(made_in, table.path), os.path.join(fresh, name))
+            files[name] = table.sha256
         note_plan(fresh, files, made_from, step)
         _swap(folder, fresh)
     finally:
         _clear(fresh)
     return _listed(folder, files)
+
+
+def _link(source: str, target: str) -> None:
+    """Make a new file lead to another one: a hard link where the disk has them."""
+    try:
+        os.link(source, target)
+    except OSError:
+        link(Path(source), Path(target))
 
 
 def note_plan(folder: Path, files: dict[str, str], made_from: str = "", step: str = "") -> None:

@@ -137,10 +137,10 @@ class FetchPlanWorker:
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write the tables of the shards that begin in one shard of the select ledger."""
-        files = []
+        files, folder = [], plan_folder(self.step.folder, STEP)
         with in_flight.working_on(unit.name, ()), ExitStack() as stack:
             for name, start, table in self._tables(unit, stack):
-                path = plan_folder(self.step.folder, STEP) / f"{name}.parquet"
+                path = folder / f"{name}.parquet"
                 write_table(path, as_before(table, start, self.step.recipe.fetch.shard_rows))
                 files.append(FileRecord.of(self.step.folder, path))
         return ShardRecord(unit.name, unit.key, tuple(files), unit.reads["rows"], unit.reads["rows"])
