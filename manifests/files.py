@@ -312,6 +312,13 @@ def read_schema(path: Path) -> pa.Schema:
     return schema if schema.metadata is not None else schema.with_metadata({})
 
 
+def read_metadata(path: Path) -> dict[bytes, bytes]:
+    """Return the metadata of any Parquet file, half as dear as its schema. Raises FormatError for one that is damaged,
+    OSError."""
+    with parsing(path, "not a Parquet table that can be read"), pa.OSFile(str(path), "rb") as file:
+        return dict(pq.ParquetFile(file).metadata.metadata or {})
+
+
 def has_columns(path: Path, *names: str) -> bool:
     """Tell whether a Parquet file has these columns: not one that is missing or damaged."""
     try:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from filters.scorers.catalog import HEADS, scorer_specs, scorer_weights
-from manifests.files import canonical_json, parsing, read_schema, read_table, write_table
+from manifests.files import canonical_json, parsing, read_metadata, read_table, write_table
 from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.schema import COLUMNS, schema
 from manifests.stored_pictures import stored_keys
@@ -93,10 +93,10 @@ class Score(Step):
         """Return `scores`: column -> what its numbers mean and what made them."""
         records = records_of(self.root, self.name)
         paths = [self.root / record.files[0].path for record in records]
-        preprocessing = _noted(paths[0], read_schema(paths[0]), PREPROCESSING) if paths else {}
+        preprocessing = _noted(paths[0], read_metadata(paths[0]), PREPROCESSING) if paths else {}
         no_number: Counter[str] = Counter()
         for path in paths:
-            no_number.update(_noted(path, read_schema(path), NO_NUMBER))
+            no_number.update(_noted(path, read_metadata(path), NO_NUMBER))
         facts: dict[str, Any] = {}
         for spec in self.specs():
             made = self._made_by(spec, preprocessing)
@@ -126,7 +126,7 @@ class Score(Step):
         path = self.root / redacted.files[0].path
         table = read_table(path)
         metadata: dict[Any, Any] = dict(table.schema.metadata)
-        if not _noted(path, table.schema, NO_NUMBER):
+        if not _noted(path, metadata, NO_NUMBER):
             return redacted
         given = {row["key"]: row for row in read_table(self.root / "pairs" / f"{record.shard}.parquet").to_pylist()}
         counts = ScoreWorker.no_numbers(self, table.to_pylist(), given)
@@ -211,11 +211,11 @@ class ScoreWorker:
         return table
 
 
-def _noted(path: Path, schema: pa.Schema, name: str) -> dict[str, Any]:
+def _noted(path: Path, metadata: Mapping[bytes, bytes], name: str) -> dict[str, Any]:
     """Return what a table of scores says under a name of its metadata, {} for nothing. Raises FormatError for no JSON
     object."""
     with parsing(path, f"its {name} is no JSON object"):
-        return dict(json.loads(schema.metadata.get(name.encode(), b"{}")))
+        return dict(json.loads(metadata.get(name.encode(), b"{}")))
 
 
 def _number(value: Any) -> float | None:

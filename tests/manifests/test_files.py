@@ -15,6 +15,7 @@ from manifests.files import (
     json_text,
     out_of_room,
     read_json,
+    read_metadata,
     read_present,
     read_table,
     sweep,
@@ -134,3 +135,14 @@ def test_a_table_that_cannot_be_read_has_no_columns(tmp_path):
     assert not has_columns(path, "a", "c")
     path.write_bytes(path.read_bytes()[:-9])
     assert not has_columns(path, "a")
+
+
+def test_metadata_is_read_without_the_schema(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_table(path, pa.table({"n": [1]}).replace_schema_metadata({"says": "ü"}))
+    assert read_metadata(path)[b"says"] == "ü".encode()
+    path.write_bytes(b"PAR1")
+    with pytest.raises(FormatError, match="not a Parquet table"):
+        read_metadata(path)
+    with pytest.raises(OSError, match="No such file"):
+        read_metadata(tmp_path / "b.parquet")
