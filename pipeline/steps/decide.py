@@ -1,9 +1,9 @@
 """filter / decide: put stored values and thresholds together and give every input row its one fate.
 
 Plan, pairs, attempts and scores of a number hold the same rows, so that these are evaluated within a shard of the fetch
-(`evaluate`); those that pass and have twins meet cluster by cluster (`contest`), and each shard of the final ledger is
-put together from the few fetch shards that its rows are in (`final`). What passes between them lies in a scratch
-folder.
+(`evaluate`) once it is known which rows have twins (`twins`); those that pass and have some meet cluster by cluster
+(`contest`), and each shard of the final ledger is put together from the few fetch shards that its rows are in
+(`final`). What passes between them lies in a scratch folder.
 """
 
 import shutil
@@ -30,7 +30,8 @@ from pipeline.steps.contest import Losers
 from pipeline.steps.evaluate import Evaluate, scratch_of, units_of
 from pipeline.steps.facts import fetch_shards
 from pipeline.steps.final import INDEX, Final, index_entries
-from pipeline.steps.labels import write_clusters, write_marks
+from pipeline.steps.labels import write_marks
+from pipeline.steps.twins import Twins, write_clusters
 
 EVALUATED_ROWS = 100_000
 """Rows of a unit that evaluates: memory, not speed, sets it."""
@@ -79,7 +80,8 @@ class Decide(Step):
         A file whose rows have the fates that it says already stays. What a killed attempt finished is taken up.
         """
         scratch = self._scratch(unit)
-        write_clusters(self.root, scratch)
+        Twins(self.recipe, self.root, self.runtime).make(do, grouped)
+        write_clusters(scratch)
         said = self._evaluate(unit, do)
         Losers(self.recipe, self.root, self.runtime).make(do, grouped)
         write_json(scratch / INDEX, self._index(said))

@@ -1,7 +1,7 @@
 """Look up what dedup says of a row over all rows: its cluster where it has twins, and its mark.
 
-Both are files of numbers in order of uid, made in one pass over dedup's tables, that workers map: a row without twins
-and marks takes no room in them, and no process holds them.
+Both are files of numbers in order of uid, made from dedup's tables (clusters by twins.py), that workers map: a row
+without twins and marks takes no room in them, and no process holds them.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from filters.survivors import halves
 from filters.verdicts import MARKS, REMOVED, Numbers, flags
-from manifests.files import FormatError, open_table
+from manifests.files import open_table
 from manifests.journal import records_of
 from manifests.tombstones import BY_TOMBSTONE
 
@@ -81,64 +81,10 @@ def _mapped(path: Path) -> Numbers:
     return np.memmap(path, np.uint64, "r") if path.stat().st_size else np.empty(0, np.uint64)
 
 
-def write_clusters(root: Path, folder: Path) -> None:
-    """Write uid -> cluster of the rows whose cluster holds more rows, from `dedup/00000.parquet`, which is in order of
-    uid. Held on the way: 25 bytes a cluster of two and more. Raises FormatError, OSError."""
-    named, counts = _named(root)
-    has_root = np.zeros(len(named), bool)
-    for uids, clusters in _dedup(root):
-        own = uids[np.all(uids == clusters, axis=1)]
-        place, hit = _places(named, own)
-        has_root[place[hit]] = True
-    writer = LookupWriter(folder, CLUSTERS)
-    several = counts + has_root > 1
-    before: Numbers | None = None
-    for uids, clusters in _dedup(root):
-        place, hit = _places(named, clusters)
-        twin = np.zeros(len(uids), bool)
-        twin[hit] = several[place[hit]]
-        ends = uids[:1] if before is None else np.concatenate([before, uids[:1]])
-        if not _in_order(ends) or not _in_order(uids):
-            raise FormatError(f"{root / 'dedup'}: the clusters are not in order of uid")
-        before = uids[-1:]
-        writer.add(uids[twin], clusters[twin])
-
-
-def _in_order(uids: Numbers) -> bool:
-    one, two = uids[:-1], uids[1:]
-    return bool(np.all((one[:, 0] < two[:, 0]) | ((one[:, 0] == two[:, 0]) & (one[:, 1] < two[:, 1]))))
-
-
-def _named(root: Path) -> tuple[Numbers, Numbers]:
-    """Return the clusters that other rows than their own name, in order, and how many rows do."""
-    named = [np.empty((0, 2), np.uint64)]
-    for uids, clusters in _dedup(root):
-        named.append(clusters[np.any(uids != clusters, axis=1)])
-    rows = np.concatenate(named)
-    rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
-    starts = np.flatnonzero(np.concatenate([[True] * min(len(rows), 1), np.any(rows[1:] != rows[:-1], axis=1)]))
-    return rows[starts], np.diff(np.append(starts, len(rows)))
-
-
-def _places(named: Numbers, asked: Numbers) -> tuple[Numbers, Numbers]:
-    """Return the place of each of these halves among the named ones, and which of them stand there."""
-    place = Lookup(named[:, 0].copy(), named[:, 1], named).find(asked)
-    return place, np.flatnonzero(place >= 0)
-
-
 def binary(uids: Numbers) -> pa.Array:
     """Return (n, 2) halves as uids, binary(16)."""
     raw = pa.py_buffer(np.ascontiguousarray(uids, dtype=">u8"))
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(uids), [None, raw])
-
-
-def _dedup(root: Path) -> Iterator[tuple[Numbers, Numbers]]:
-    """Yield uid and cluster of dedup's rows, as halves."""
-    paths = [root / file.path for record in records_of(root, "dedup") for file in record.files]
-    for path in (path for path in paths if path.parent == root / "dedup" and path.suffix == ".parquet"):
-        with open_table(path) as file:
-            for batch in file.iter_batches(ROWS, columns=["uid", "cluster"]):
-                yield halves(batch["uid"]), halves(batch["cluster"])
 
 
 def write_marks(root: Path, folder: Path, removed: Numbers) -> None:
@@ -170,7 +116,7 @@ def _marks(root: Path) -> Iterator[tuple[Numbers, Numbers]]:
 
 @dataclass(frozen=True)
 class Labels:
-    """What `write_clusters` and `write_marks` left in a folder, for any worker."""
+    """What `write_clusters` (twins.py) and `write_marks` left in a folder, for any worker."""
 
     folder: Path
 

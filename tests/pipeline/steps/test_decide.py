@@ -185,6 +185,9 @@ def test_an_attempt_that_was_killed_is_taken_up(tmp_path):
     write_table(note, TABLE.empty_table())  # what was removed may have changed: all of it begins anew
     step.do_unit(unit, noted)
     assert done == [
+        ("twins_namers", "00000"),
+        ("twins_paired", "00000"),
+        ("twins", "00000"),
         ("evaluate", "00000"),
         ("rivals", "00000"),
         ("losers", "00000"),

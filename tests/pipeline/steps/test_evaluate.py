@@ -8,7 +8,8 @@ from pipeline.recipes.rules import build_rules
 from pipeline.steps.arrow_files import read_arrow
 from pipeline.steps.evaluate import CONTESTED, EVALUATED, NOT_EVALUATED, Evaluate, scratch_of, units_of
 from pipeline.steps.facts import fetch_shards
-from pipeline.steps.labels import write_clusters, write_marks
+from pipeline.steps.labels import write_marks
+from pipeline.steps.twins import Twins, write_clusters
 from tests.support.records import uid
 from tests.support.undecided import undecided_recipe, undecided_run
 
@@ -16,7 +17,8 @@ from tests.support.undecided import undecided_recipe, undecided_run
 def test_verdicts_and_rivals_of_a_unit(tmp_path):
     root, recipe = undecided_run(tmp_path), undecided_recipe(tmp_path)
     scratch = scratch_of(root)
-    write_clusters(root, scratch)
+    Twins(recipe, root).make()
+    write_clusters(scratch)
     write_marks(root, scratch, np.empty((0, 2), np.uint64))
     first, second = units_of(fetch_shards(root), 4, "k")
     assert (first.name, first.reads["rows"], second.reads["rows"], first.key) == ("00000", 4, 2, "k")

@@ -1,55 +1,27 @@
-"""Clusters and marks are looked up by uid in mapped files; rows without any take no room in them."""
+"""Clusters and marks are looked up by uid in mapped files."""
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from filters.survivors import halves
-from manifests.files import FormatError, write_table
+from manifests.files import write_table
 from manifests.journal import FileRecord, Journal, ShardRecord
-from manifests.tables import CLUSTERS, MARKS
-from pipeline.steps import labels
-from pipeline.steps.labels import Labels, Lookup, binary, by_tombstone, mark_names, write_clusters, write_marks
-from tests.support.records import put_table, uid
+from manifests.tables import MARKS
+from pipeline.steps.labels import (
+    CLUSTERS,
+    Labels,
+    Lookup,
+    LookupWriter,
+    binary,
+    by_tombstone,
+    mark_names,
+    write_marks,
+)
+from tests.support.records import uid
 
 
 def uids(*numbers: int) -> pa.Array:
     return pa.array([None if n < 0 else uid(n) for n in numbers], pa.binary(16))
-
-
-def clustered(root, rows: dict[int, int]):
-    """Write dedup's table of uid -> cluster and return what workers see of it."""
-    put_table(
-        root,
-        "dedup",
-        "dedup/00000.parquet",
-        [{"uid": uid(one), "cluster": uid(other)} for one, other in rows.items()],
-        CLUSTERS,
-    )
-    write_clusters(root, root / "scratch")
-    return Labels(root / "scratch")
-
-
-@pytest.mark.parametrize("rows", [1, 3, 1 << 16])
-def test_only_clusters_of_two_and_more_count(tmp_path, monkeypatch, rows):
-    """Whatever the pieces in which the table is read."""
-    monkeypatch.setattr(labels, "ROWS", rows)
-    # 1, 4 and 6 are one cluster, 2 and 3 another, 5 is alone; 7 names a row that names another: nobody else is in it
-    found = clustered(tmp_path, {1: 1, 2: 2, 3: 2, 4: 1, 5: 5, 6: 1, 7: 6, 8: 9, 9: 8, 10: 8})
-    asked = uids(6, 5, 4, 3, 2, 1, 7, 99, -1, 8, 9, 10)
-    expected = [uid(1), None, uid(1), uid(2), uid(2), uid(1), None, None, None, None, uid(8), uid(8)]
-    assert found.clusters(asked).to_pylist() == expected
-    assert (tmp_path / "scratch" / "clusters.first").stat().st_size == 7 * 8
-
-
-def test_no_twins_at_all(tmp_path):
-    assert clustered(tmp_path, {}).clusters(uids(1, 2)).to_pylist() == [None, None]
-    assert clustered(tmp_path, {1: 1}).clusters(uids(1)).to_pylist() == [None]
-
-
-def test_a_table_out_of_order_is_refused(tmp_path):
-    with pytest.raises(FormatError, match="the clusters are not in order of uid"):
-        clustered(tmp_path, {2: 2, 1: 2})
 
 
 def test_uids_that_share_their_first_half_are_told_apart():
@@ -88,3 +60,11 @@ def test_the_first_mark_counts_and_tombstones_are_known(tmp_path):
 def test_no_marks_at_all(tmp_path):
     write_marks(tmp_path, tmp_path / "scratch", np.empty((0, 2), np.uint64))
     assert Labels(tmp_path / "scratch").marks(uids(1)).tolist() == [-1]
+
+
+def test_clusters_of_rows_and_none(tmp_path):
+    writer, found = LookupWriter(tmp_path, CLUSTERS), Labels(tmp_path)
+    assert found.clusters(uids(1, 2)).to_pylist() == [None, None]
+    writer.add(halves(uids(1, 3)), halves(uids(1, 1)))
+    writer.add(halves(uids(4)), halves(uids(2)))
+    assert found.clusters(uids(4, 2, 3, -1, 1)).to_pylist() == [uid(2), None, uid(1), None, uid(1)]
