@@ -1,11 +1,14 @@
 """Survivors are cut into shards in input order, the first row of each uid; added files and removed rows move nobody."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from filters.fetch.budget import Share
 from filters.fetch.optout import OPT_OUTS
+from manifests.journal import Journal
 from manifests.schema import CARRIED, schema
 from manifests.tables import ATTEMPTS, SELECTED
 from manifests.tombstones import TABLE, write_tombstones
@@ -158,7 +161,8 @@ def test_the_manifest_gets_refusals_by_signal(tmp_path):
     assert fetch(tmp_path).facts() == {}
     nothing = {"uid": uid(1), "attempt": 1, "last": True, "http_status": None}
     row = {**nothing, "reason": "opted_out", "rule": "X-Robots-Tag", "value": "noai"}
-    put_table(tmp_path, "fetch", "ledger/fetch/00000.parquet", [row, {**row, "uid": uid(2)}], ATTEMPTS)
+    record = put_table(tmp_path, "fetch", "ledger/fetch/00000.parquet", [row, {**row, "uid": uid(2)}], ATTEMPTS)
+    Journal(tmp_path, "fetch").record(replace(record, rows_out=0, dropped={"opted_out": 2}))
     assert fetch(tmp_path).facts() == {"refusals": {"X-Robots-Tag": 2}}
 
 
