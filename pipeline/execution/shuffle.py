@@ -58,10 +58,11 @@ def here(step: Step, units: Sequence[Unit]) -> None:
             step.journal.record(worker.run(unit, InFlight()))
 
 
-def parts_for(rows: int, schema: pa.Schema, even: int = EVEN) -> int:
-    """Return into how many parts rows of this schema, all of fixed width, are split."""
+def parts_for(rows: int, schema: pa.Schema, even: int = EVEN, most: int | None = None) -> int:
+    """Return into how many parts rows of this schema, all of fixed width, are split; `most`: bytes that one is to hold,
+    where that is less than SLICE_BYTES."""
     size = rows * sum(int(field.type.bit_width) for field in schema) // 8
-    return max(1, -(-size // SLICE_BYTES), min(even, size // EVEN_BYTES))
+    return max(1, -(-size // min(most or SLICE_BYTES, SLICE_BYTES)), min(even, size // EVEN_BYTES))
 
 
 def by_part(numbers: Parts, rows: pa.RecordBatch, parts: int) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -78,10 +79,10 @@ def by_part(numbers: Parts, rows: pa.RecordBatch, parts: int) -> Iterator[tuple[
         start = end
 
 
-def write_slices(file: BinaryIO, parts: int, schema: pa.Schema, pieces: Iterator[Piece]) -> int:
+def write_slices(file: BinaryIO, parts: int, schema: pa.Schema, pieces: Iterator[Piece], most: int = HELD_BYTES) -> int:
     """Write rows as slices: Arrow messages without a schema, and where each part's begin and end; return the rows.
 
-    A run of slices for every HELD_BYTES of rows: run r's slice of part p lies at offsets[r, p] … offsets[r, p + 1].
+    A run of slices for every `most` bytes of rows: run r's slice of part p lies at offsets[r, p] … offsets[r, p + 1].
     The file ends with the offsets (runs, parts + 1) and the numbers of both, int64, and MAGIC.
     """
     runs: list[list[int]] = []
@@ -102,7 +103,7 @@ def write_slices(file: BinaryIO, parts: int, schema: pa.Schema, pieces: Iterator
     for numbers, batch in pieces:
         waiting.append((numbers, batch))
         rows, held = rows + batch.num_rows, held + batch.nbytes
-        if held > HELD_BYTES:
+        if held > most:
             flush()
             held = 0
     if held:
@@ -216,6 +217,8 @@ class Leg(Scratch):
     """The leg whose parts are this one's units; None: its units are files of the run, and it has a plan of its own."""
     beside: ClassVar["type[Leg] | None"] = None
     """Another leg, of as many parts, whose rows its units need too."""
+    held_bytes: ClassVar[int] = HELD_BYTES
+    """Bytes of rows that a unit holds before it writes them."""
     whole: ClassVar[bool] = False
     """True: it has one unit, for all parts of the leg before."""
 
@@ -278,7 +281,7 @@ class LegWorker:
         with in_flight.working_on(unit.name, ()), writing(path) as temporary, open(temporary, "wb") as file:
             part = None if self.leg.whole else unit.reads.get("part")
             pieces = self.leg.receive(unit, [Sent(slices, part) for slices in self.before])
-            written = write_slices(file, unit.reads["parts"], self.leg.carried, pieces)
+            written = write_slices(file, unit.reads["parts"], self.leg.carried, pieces, self.leg.held_bytes)
         files = (FileRecord(path.relative_to(self.leg.folder).as_posix(), "", path.stat().st_size),)
         return ShardRecord(unit.name, unit.key, files, written, written)
 

@@ -35,7 +35,7 @@ from pipeline.steps.near_frequent import Counted, Told, find_frequent
 from pipeline.steps.near_legs import INTO, STAMP
 from pipeline.steps.near_marked import LISTS, Marked
 
-FORMAT = 2
+FORMAT = 3
 """Of what lies in the scratch folder: what another version left there is not taken up."""
 
 

@@ -33,7 +33,12 @@ from pipeline.steps.near_rounds import Rounds
 INTO = "near"
 GROUP_ROWS = 100_000
 """Rows of a unit that reads shards of scores, at least, unless they end."""
-MOST_PAIRS = 4_000_000
+PART_BYTES = 8_000_000
+"""Bytes of rows of a part: what a part takes at 3 million rows, where there are EVEN parts, so that memory does not
+grow behind that."""
+RUN_BYTES = 16_000_000
+"""Bytes of rows that a leg holds before it writes them: a part goes on once for each of 28 or 84 tables."""
+MOST_PAIRS = 500_000
 """Pairs that are joined in the memory of one worker, 90 bytes each; more are joined in rounds on disk, at the same
 cost (4 million: 14 and 17 CPU s)."""
 STAMP, TABLES = "stamp.json", "tables.json"
@@ -59,6 +64,7 @@ class NearLeg(Leg):
     """A leg between two of these groupings."""
 
     into: ClassVar[str] = INTO
+    held_bytes: ClassVar[int] = RUN_BYTES
 
     def is_small(self, pending: Sequence[Unit]) -> bool:
         """Tell whether there are few rows: one unit alone may be large."""
@@ -79,7 +85,7 @@ class NearLeg(Leg):
 
     def parts(self) -> int:
         """Return the parts by pHash: as many for every leg that spreads by it."""
-        return parts_for(self.rows(), ByHash.carried)
+        return parts_for(self.rows(), ByHash.carried, most=PART_BYTES)
 
     def looked_at(self) -> int:
         """Return how many rows all units look at."""
@@ -205,7 +211,7 @@ class ByTable(NearLeg):
     @property
     def parts_of_table(self) -> int:
         """Return into how many parts a table's pHashes go."""
-        return parts_for(self.rows(), self.carried, even=1) if self.bands.tables else 1
+        return parts_for(self.rows(), self.carried, even=1, most=PART_BYTES) if self.bands.tables else 1
 
     def parts(self) -> int:
         """Return the parts of all tables."""
@@ -352,7 +358,7 @@ class ByUid(NearLeg):
 
     def parts(self) -> int:
         """Return the ranges of uids."""
-        return parts_for(self.rows(), self.carried)
+        return parts_for(self.rows(), self.carried, most=PART_BYTES)
 
     def begins(self) -> int:
         """Return the parts by pHash."""

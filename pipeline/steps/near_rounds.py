@@ -11,6 +11,8 @@ from filters.forest import distinct_pairs, large_star, small_star, smallest_near
 from filters.hamming import MIX, Array, Pairs, part_of
 from pipeline.execution.shuffle import Slices, parts_for, write_slices
 
+PART_BYTES = 8_000_000
+"""Bytes of pairs of a part, and that are held before they are written."""
 EDGES = pa.schema([("node", pa.uint64()), ("near", pa.uint64())])
 
 
@@ -23,7 +25,7 @@ class Rounds:
 
     def __init__(self, folder: Path, pairs: int) -> None:
         self._folder = folder
-        self._parts = parts_for(2 * pairs, EDGES)
+        self._parts = parts_for(2 * pairs, EDGES, most=PART_BYTES)
 
     def components(self, pairs: Iterator[Pairs]) -> Iterator[Pairs]:
         """Yield (smallest of its component, hash) of all hashes of these pairs, the smallest with itself."""
@@ -55,7 +57,7 @@ class Rounds:
                 (part_of(node, self._parts), pa.record_batch([pa.array(node), pa.array(near)], schema=EDGES))
                 for node, near in pairs
             )
-            write_slices(file, self._parts, EDGES, pieces)
+            write_slices(file, self._parts, EDGES, pieces, PART_BYTES)
         return Slices((path,), EDGES)
 
     def _of_part(self, edges: Slices, part: int) -> Pairs:

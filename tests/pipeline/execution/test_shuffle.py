@@ -51,6 +51,7 @@ def test_rows_are_cut_by_part_and_stay_in_order():
 def test_parts_hold_32_MB_each():
     wide = pa.schema({"uid": pa.binary(16), "place": pa.uint64()})  # 24 bytes a row
     assert [parts_for(rows, wide, 1) for rows in (0, 1, 1_333_333, 1_333_334, 10_000_000)] == [1, 1, 1, 2, 8]
+    assert [parts_for(10_000_000, wide, 1, most) for most in (8_000_000, 64_000_000)] == [30, 8]
 
 
 def test_there_are_some_parts_unless_they_would_be_small():
@@ -58,12 +59,11 @@ def test_there_are_some_parts_unless_they_would_be_small():
     assert [parts_for(rows, wide) for rows in (0, 166_666, 166_667, 10_000_000, 11_000_000)] == [1, 1, 2, 8, 9]
 
 
-def test_slices_are_read_as_they_were_written(tmp_path, monkeypatch):
+def test_slices_are_read_as_they_were_written(tmp_path):
     pieces = [(np.array([0, 2]), batch(1, 2)), (np.array([2, 2]), batch(3, 4)), (np.array([0]), batch(5))]
     for held in (HELD_BYTES, 0):  # one run of slices, and one for each piece
-        monkeypatch.setattr("pipeline.execution.shuffle.HELD_BYTES", held)
         with open(tmp_path / "a.slices", "wb") as file:
-            assert write_slices(file, 3, ROWS, iter(pieces)) == 5
+            assert write_slices(file, 3, ROWS, iter(pieces), held) == 5
         slices = [list(read_slice(tmp_path / "a.slices", part, ROWS)) for part in range(3)]
         assert [len(batches) for batches in slices] == ([1, 0, 1] if held else [2, 0, 2])
         rows = [pa.Table.from_batches(batches, ROWS)["n"].to_pylist() for batches in slices]
