@@ -8,7 +8,8 @@ import apache_beam as beam
 import pyarrow as pa
 
 from manifests.guard import Guard
-from pipeline.execution.shuffle import Gathered, Leg, by_part
+from pipeline.execution.shuffle import Gathered, Leg
+from pipeline.execution.slices import by_part
 from pipeline.execution.step import Unit
 
 Message = tuple[int, bytes]

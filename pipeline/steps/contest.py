@@ -14,7 +14,8 @@ from filters.survivors import Candidates, halves
 from filters.verdicts import Numbers
 from manifests.files import digest_of, writing
 from manifests.journal import FileRecord, Journal, ShardRecord, records_of
-from pipeline.execution.shuffle import Gathered, Leg, Piece, parts_for
+from pipeline.execution.shuffle import Gathered, Leg, parts_for
+from pipeline.execution.slices import Piece
 from pipeline.execution.step import Unit
 from pipeline.steps.arrow_files import read_arrow
 from pipeline.steps.evaluate import CONTESTED, scratch_of

@@ -21,7 +21,8 @@ from manifests.journal import ShardRecord, by_kind, records_of
 from manifests.layout import SCRATCH
 from manifests.tables import ENCODED
 from manifests.uid import uid_hash
-from pipeline.execution.shuffle import Leg, Piece, Slices, sweep_scratch
+from pipeline.execution.shuffle import Leg, Slices, sweep_scratch
+from pipeline.execution.slices import Piece
 from pipeline.execution.step import Do, Unit
 from pipeline.steps.sharding import runs
 

@@ -14,7 +14,8 @@ from filters.forest import sample_bits
 from filters.hamming import MOVE_NS, SAMPLE, Array, Bands, choose_bands, distinct, part_of
 from manifests.files import digest_of, read_json, write_json, writing
 from manifests.journal import ShardRecord, records_of
-from pipeline.execution.shuffle import Leg, Piece, parts_for
+from pipeline.execution.shuffle import Leg, parts_for
+from pipeline.execution.slices import Piece
 from pipeline.execution.step import Do, Unit
 from pipeline.steps.frequent import SPELLED, Frequent, asked_for, counted, first_of_all, of_shard, shards
 from pipeline.steps.near_legs import GROUP_ROWS, TABLES, ByHash, NearEnd, NearLeg

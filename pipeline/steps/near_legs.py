@@ -26,7 +26,8 @@ from manifests.files import digest_of, open_table, read_field, read_json
 from manifests.journal import FileRecord, Journal, ShardRecord, records_of
 from manifests.layout import SCRATCH
 from manifests.tombstones import read_tombstones
-from pipeline.execution.shuffle import Batches, Gathered, Leg, Piece, parts_for, table_of
+from pipeline.execution.shuffle import Batches, Gathered, Leg, parts_for, table_of
+from pipeline.execution.slices import Piece
 from pipeline.execution.step import Unit
 from pipeline.steps.near_rounds import Rounds
 

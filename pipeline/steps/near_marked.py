@@ -13,7 +13,8 @@ from manifests.files import digest_of
 from manifests.journal import ShardRecord
 from manifests.tables import CLUSTERS
 from manifests.tombstones import read_tombstones
-from pipeline.execution.shuffle import Batches, Leg, Piece, table_of
+from pipeline.execution.shuffle import Batches, Leg, table_of
+from pipeline.execution.slices import Piece
 from pipeline.execution.step import Do, Unit
 from pipeline.steps.arrow_files import write_arrow
 from pipeline.steps.labels import binary

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from filters.forest import distinct_pairs, large_star, small_star, smallest_near
 from filters.hamming import MIX, Array, Pairs, part_of
-from pipeline.execution.shuffle import Slices, parts_for, write_slices
+from pipeline.execution.shuffle import Slices, parts_for
+from pipeline.execution.slices import write_slices
 
 PART_BYTES = 8_000_000
 """Bytes of pairs of a part, and that are held before they are written."""

@@ -25,7 +25,8 @@ from manifests.query import batches, connect, files_sql
 from manifests.tables import PACKED
 from manifests.tombstones import read_tombstones, tombstones_sha256
 from manifests.uid import uid_hash, uid_hash_sql
-from pipeline.execution.shuffle import SLICE_BYTES, Leg, Piece, Slices, do_pending, here, sweep_scratch
+from pipeline.execution.shuffle import SLICE_BYTES, Leg, Slices, do_pending, here, sweep_scratch
+from pipeline.execution.slices import Piece
 from pipeline.execution.step import Do, Unit
 from pipeline.steps.captions import texts_of
 from pipeline.steps.encode import grid_of

@@ -22,7 +22,8 @@ from filters.verdicts import Numbers
 from manifests.files import FormatError, digest_of, open_table
 from manifests.journal import FileRecord, Journal, ShardRecord, records_of
 from manifests.tombstones import tombstones_sha256
-from pipeline.execution.shuffle import Batches, Gathered, Leg, Piece
+from pipeline.execution.shuffle import Batches, Gathered, Leg
+from pipeline.execution.slices import Piece
 from pipeline.execution.step import Unit
 from pipeline.steps.arrow_files import read_arrow, write_arrow
 from pipeline.steps.evaluate import scratch_of

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from manifests.files import digest_of, write_table
 from manifests.journal import FileRecord, ShardRecord
-from pipeline.execution.shuffle import Gathered, Leg, Piece
+from pipeline.execution.shuffle import Gathered, Leg
+from pipeline.execution.slices import Piece
 from pipeline.execution.step import Unit
 
 FILES = ((5, 7, 5), (), (7, 7, 9))

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from manifests.files import digest_of, open_table, write_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.tombstones import read_tombstones
-from pipeline.execution.shuffle import Gathered, Leg, Piece, parts_for
+from pipeline.execution.shuffle import Gathered, Leg, parts_for
+from pipeline.execution.slices import Piece
 from pipeline.execution.step import Unit
 
 Numbers = np.ndarray[Any, np.dtype[np.uint64]]

@@ -1,33 +1,16 @@
-"""Rows move between groupings by part: slices, legs, what is made again after a kill, and nothing where all is done."""
-
-import io
+"""Rows move between groupings by part: legs, what is made again after a kill, and nothing where all is done."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.files import FormatError
 from manifests.layout import SCRATCH
-from pipeline.execution.shuffle import (
-    FEW_ROWS,
-    HELD_BYTES,
-    by_part,
-    drop_scratch,
-    here,
-    parts_for,
-    read_slice,
-    write_slices,
-)
+from pipeline.execution.shuffle import FEW_ROWS, drop_scratch, here, parts_for
+from pipeline.execution.slices import write_slices
 from pipeline.execution.step import Unit
 from tests.support.shuffles import SPREAD, ByNumber, Counts, Falling
 from tests.support.stage_steps import recipe_at
-
-ROWS = pa.schema({"n": pa.int32()})
-
-
-def batch(*numbers: int) -> pa.RecordBatch:
-    return pa.record_batch([pa.array(numbers, pa.int32())], schema=ROWS)
 
 
 @pytest.fixture
@@ -40,14 +23,6 @@ def told(root) -> list[dict[str, list[int]]]:
     return [pq.read_table(path).to_pydict() for path in sorted((root / "counts").glob("*.parquet"))]
 
 
-def test_rows_are_cut_by_part_and_stay_in_order():
-    cut = list(by_part(np.array([2, 0, 2, 0]), batch(1, 2, 3, 4), 4))
-    assert [(part, rows["n"].to_pylist()) for part, rows in cut] == [(0, [2, 4]), (2, [1, 3])]
-    assert list(by_part(np.array([], np.int64), batch(), 3)) == []
-    with pytest.raises(AssertionError, match=r"a row of part 4: wanted 0 … 3"):
-        list(by_part(np.array([4]), batch(1), 4))
-
-
 def test_parts_hold_32_MB_each():
     wide = pa.schema({"uid": pa.binary(16), "place": pa.uint64()})  # 24 bytes a row
     assert [parts_for(rows, wide, 1) for rows in (0, 1, 1_333_333, 1_333_334, 10_000_000)] == [1, 1, 1, 2, 8]
@@ -57,33 +32,6 @@ def test_parts_hold_32_MB_each():
 def test_there_are_some_parts_unless_they_would_be_small():
     wide = pa.schema({"uid": pa.binary(16), "place": pa.uint64()})
     assert [parts_for(rows, wide) for rows in (0, 166_666, 166_667, 10_000_000, 11_000_000)] == [1, 1, 2, 8, 9]
-
-
-def test_slices_are_read_as_they_were_written(tmp_path):
-    pieces = [(np.array([0, 2]), batch(1, 2)), (np.array([2, 2]), batch(3, 4)), (np.array([0]), batch(5))]
-    for held in (HELD_BYTES, 0):  # one run of slices, and one for each piece
-        with open(tmp_path / "a.slices", "wb") as file:
-            assert write_slices(file, 3, ROWS, iter(pieces), held) == 5
-        slices = [list(read_slice(tmp_path / "a.slices", part, ROWS)) for part in range(3)]
-        assert [len(batches) for batches in slices] == ([1, 0, 1] if held else [2, 0, 2])
-        rows = [pa.Table.from_batches(batches, ROWS)["n"].to_pylist() for batches in slices]
-        assert rows == [[1, 5], [], [2, 3, 4]]
-
-
-def test_a_file_without_rows_has_empty_slices(tmp_path):
-    with open(tmp_path / "a.slices", "wb") as file:
-        assert write_slices(file, 2, ROWS, iter([])) == 0
-    assert [list(read_slice(tmp_path / "a.slices", part, ROWS)) for part in range(2)] == [[], []]
-
-
-@pytest.mark.parametrize("damage", ["cut", "another", "no_such_part"])
-def test_what_holds_no_such_slice_is_named(tmp_path, damage):
-    path, file = tmp_path / "a.slices", io.BytesIO()
-    write_slices(file, 2, ROWS, iter([(np.array([0, 1]), batch(1, 2))]))
-    whole = file.getvalue()
-    path.write_bytes({"cut": whole[:-1], "another": b"no", "no_such_part": whole}[damage])
-    with pytest.raises(FormatError, match=r"a\.slices"):
-        list(read_slice(path, 2 if damage == "no_such_part" else 1, ROWS))
 
 
 def test_a_shuffle_tells_every_file_what_all_hold(step, tmp_path):
