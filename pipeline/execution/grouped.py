@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from manifests.guard import Guard
 from pipeline.execution.shuffle import Gathered, Leg
-from pipeline.execution.slices import by_part
+from pipeline.execution.slices import by_part, together
 from pipeline.execution.step import Unit
 
 Message = tuple[int, bytes]
@@ -24,11 +24,12 @@ class Spread(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         self.leg, self.units = replace(leg), dict(enumerate(units))  # without what planning has read
 
     def process(self, element: tuple[int, Iterable[Message]]) -> Iterator[tuple[int, bytes]]:
-        """Yield a message for each part that a piece of the unit has rows for."""
+        """Yield a message for each part that the unit has rows for, some more where it has many."""
         part, messages = element
         if (unit := self.units.get(part)) is None:  # of others behind the same leg
             return
-        for numbers, rows in self.leg.receive(unit, received(messages, self.leg.senders())):
+        pieces = self.leg.receive(unit, received(messages, self.leg.senders()))
+        for numbers, rows in together(pieces, self.leg.carried, self.leg.held_bytes):
             for to, own in by_part(numbers, rows, unit.reads["parts"]):
                 yield to, own.serialize().to_pybytes()
 

@@ -1,6 +1,6 @@
 """Cut rows by part, and keep them in files of slices: one slice a part, each read without the others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,37 +31,45 @@ def by_part(numbers: Parts, rows: pa.RecordBatch, parts: int) -> Iterator[tuple[
         start = end
 
 
-def write_slices(file: BinaryIO, parts: int, schema: pa.Schema, pieces: Iterator[Piece], most: int = HELD_BYTES) -> int:
+def together(pieces: Iterable[Piece], schema: pa.Schema, most: int = HELD_BYTES) -> Iterator[Piece]:
+    """Put pieces together until they hold more than `most` bytes: cut by part, they make a few large slices."""
+    waiting: list[Piece] = []
+    held = 0
+    for piece in pieces:
+        waiting.append(piece)
+        held += piece[1].nbytes
+        if held > most:
+            yield from _joined(waiting, schema)
+            held = 0
+    yield from _joined(waiting, schema)
+
+
+def _joined(waiting: list[Piece], schema: pa.Schema) -> Iterator[Piece]:
+    """Yield pieces as one, none where they have no rows, and let go of them."""
+    rows = pa.Table.from_batches([rows for _, rows in waiting], schema).combine_chunks().to_batches()
+    numbers = [numbers for numbers, _ in waiting]
+    waiting.clear()
+    yield from ((np.concatenate(numbers), batch) for batch in rows)
+
+
+def write_slices(file: BinaryIO, parts: int, schema: pa.Schema, pieces: Iterable[Piece], most: int = HELD_BYTES) -> int:
     """Write rows as slices: Arrow messages without a schema, and where each part's begin and end; return the rows.
 
     A run of slices for every `most` bytes of rows: run r's slice of part p lies at offsets[r, p] … offsets[r, p + 1].
     The file ends with the offsets (runs, parts + 1) and the numbers of both, int64, and MAGIC.
     """
     runs: list[list[int]] = []
-    waiting: list[Piece] = []
-    rows = held = 0
-
-    def flush() -> None:
-        batch = pa.Table.from_batches([rows for _, rows in waiting], schema).combine_chunks().to_batches()
+    written = 0
+    for numbers, rows in together(pieces, schema, most):
         offsets = [file.tell()] * (parts + 1)
-        for one in batch:
-            for part, own in by_part(np.concatenate([numbers for numbers, _ in waiting]), one, parts):
-                offsets[part] = file.tell()
-                file.write(own.serialize())
-                offsets[part + 1] = file.tell()
+        for part, own in by_part(numbers, rows, parts):
+            offsets[part] = file.tell()
+            file.write(own.serialize())
+            offsets[part + 1] = file.tell()
         runs.append(np.maximum.accumulate(np.array(offsets)).tolist())
-        waiting.clear()
-
-    for numbers, batch in pieces:
-        waiting.append((numbers, batch))
-        rows, held = rows + batch.num_rows, held + batch.nbytes
-        if held > most:
-            flush()
-            held = 0
-    if held:
-        flush()
+        written += rows.num_rows
     file.write(np.array(runs, "<i8").tobytes() + np.array([len(runs), parts], "<i8").tobytes() + MAGIC)
-    return rows
+    return written
 
 
 def read_slice(path: Path, part: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

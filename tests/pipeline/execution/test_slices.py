@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from manifests.files import FormatError
-from pipeline.execution.slices import HELD_BYTES, by_part, read_slice, write_slices
+from pipeline.execution.slices import HELD_BYTES, by_part, read_slice, together, write_slices
 
 ROWS = pa.schema({"n": pa.int32()})
 
@@ -49,3 +49,13 @@ def test_what_holds_no_such_slice_is_named(tmp_path, damage):
     path.write_bytes({"cut": whole[:-1], "another": b"no", "no_such_part": whole}[damage])
     with pytest.raises(FormatError, match=r"a\.slices"):
         list(read_slice(path, 2 if damage == "no_such_part" else 1, ROWS))
+
+
+@pytest.mark.parametrize(("held", "sizes"), [(HELD_BYTES, [5]), (8, [4, 1]), (0, [2, 2, 1])])
+def test_pieces_are_put_together_until_they_hold_some_bytes(held, sizes):
+    """4 bytes a row; a piece without rows is in none."""
+    pieces = [(np.array([0, 2]), batch(1, 2)), (np.array([2, 2]), batch(3, 4)), (np.array([0]), batch(5))]
+    found = list(together([*pieces, (np.array([], np.int64), batch())], ROWS, held))
+    assert [rows.num_rows for _, rows in found] == sizes
+    assert np.concatenate([numbers for numbers, _ in found]).tolist() == [0, 2, 2, 2, 0]
+    assert [number for _, rows in found for number in rows["n"].to_pylist()] == [1, 2, 3, 4, 5]
