@@ -12,9 +12,10 @@ Arrow batches:
 On this machine a leg's unit writes one file of slices, a slice a part, below `.shuffle/NAME/`, and a unit behind it
 reads its slice of every file; `receive` takes what two legs sent, or all that one did. Legs have journals there, so
 that a kill loses one unit; the folder goes when the end has all of its records, and a run with nothing to do splits
-nothing. On a cluster the same functions stand around Beam's GroupByKey (grouped.py). Rows reach them in any order: they
-sort by the full key before they decide. How many parts there are stands in no key but a leg's own and in no output: the
-bytes are the same for each number.
+nothing. On a cluster the same functions stand around Beam's GroupByKey (grouped.py). Rows for others than units of a
+shuffle are handed over part by part (delivered.py). Rows come in any order: whoever gets them sorts by the full key
+before he decides. How many parts there are stands in no key but a leg's own and in no output: the bytes are the same
+for each number.
 """
 
 import contextlib
@@ -118,9 +119,18 @@ class Scratch(Derived):
 def do_pending(step: Step, do: Do) -> None:
     """Do what is not done of a step's units, and drop the files of units of before."""
     units = step.units()
-    if pending := [unit for unit in units if step.journal.done(unit.name, unit.key) is None]:
+    if pending := _not_done(step, units):
         do(step, pending)
     step.journal.forget_others(unit.name for unit in units)
+
+
+def pending_of(step: Step) -> list[Unit]:
+    """Return what is not done of a step's units."""
+    return _not_done(step, step.units())
+
+
+def _not_done(step: Step, units: Sequence[Unit]) -> list[Unit]:
+    return [unit for unit in units if step.journal.done(unit.name, unit.key) is None]
 
 
 @dataclass(frozen=True)
@@ -193,13 +203,19 @@ class LegWorker:
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `.shuffle/NAME/LEG/UNIT.slices`."""
-        path = self.leg.folder / self.leg.name / f"{unit.name}.slices"
-        with in_flight.working_on(unit.name, ()), writing(path) as temporary, open(temporary, "wb") as file:
-            part = None if self.leg.whole else unit.reads.get("part")
-            pieces = self.leg.receive(unit, [Sent(slices, part) for slices in self.before])
-            written = write_slices(file, unit.reads["parts"], self.leg.carried, pieces, self.leg.held_bytes)
-        files = (FileRecord(path.relative_to(self.leg.folder).as_posix(), "", path.stat().st_size),)
-        return ShardRecord(unit.name, unit.key, files, written, written)
+        leg, part = self.leg, None if self.leg.whole else unit.reads.get("part")
+        with in_flight.working_on(unit.name, ()):
+            pieces = leg.receive(unit, [Sent(slices, part) for slices in self.before])
+            return record_slices(leg, leg.name, unit, unit.reads["parts"], pieces)
+
+
+def record_slices(leg: Leg, step: str, unit: Unit, parts: int, pieces: Iterable[Piece]) -> ShardRecord:
+    """Write rows of a leg as the slices of a step's unit, `.shuffle/INTO/STEP/UNIT.slices`; return its record."""
+    path = leg.folder / step / f"{unit.name}.slices"
+    with writing(path) as temporary, open(temporary, "wb") as file:
+        written = write_slices(file, parts, leg.carried, pieces, leg.held_bytes)
+    files = (FileRecord(path.relative_to(leg.folder).as_posix(), "", path.stat().st_size),)
+    return ShardRecord(unit.name, unit.key, files, written, written)
 
 
 @dataclass(frozen=True)
@@ -267,7 +283,7 @@ class Gathered(Derived):
 
     def make(self, do: Do = here, grouped: bool = False) -> None:
         """Do what is not done of its units, behind the legs, and drop the slices."""
-        if pending := [unit for unit in self.units() if self.journal.done(unit.name, unit.key) is None]:
+        if pending := pending_of(self):
             (self.root / SCRATCH / self.name).mkdir(parents=True, exist_ok=True)  # says that it is under way
             if not grouped or self.is_small(pending):
                 self.make_legs(do)

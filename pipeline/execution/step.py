@@ -136,9 +136,9 @@ class Step:
     def prepare(self, pending: Sequence[Unit]) -> None:
         """Do, in the driver and before any of these units starts, what their workers need beside their plan."""
 
-    def bring(self, pending: Sequence[Unit], do: "Do") -> None:
-        """Do, before any of these units starts, the derived work that their workers read; `do`: how its units are
-        done."""
+    def bring(self, pending: Sequence[Unit], do: "Do", grouped: bool = False) -> None:
+        """Do, before any of these units starts, the derived work that their workers read. `do` and `grouped`: how its
+        units are done (see shuffle.py)."""
 
     def outcome_notes(self) -> list[str]:
         """Return what the user is told of the step's outputs, once its units are done."""

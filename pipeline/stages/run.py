@@ -310,9 +310,9 @@ def _heal(step: Step) -> None:
 
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     """Plan a step, run the units that are not done, set aside what the plan no longer holds."""
-    within = partial(do_within, options=options)
+    within, grouped = partial(do_within, options=options), options.runner != "local"
     _heal(step)
-    make_needs(step, within, grouped=options.runner != "local")
+    make_needs(step, within, grouped)
     units = step.units()
     _tell(step.plan_notes(units))
     before: dict[str, ShardRecord] = {}
@@ -324,7 +324,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     if step.carries:
         _keep_earlier(step, before, pending)
     if pending:
-        step.bring(pending, within)
+        step.bring(pending, within, grouped)
     progress = Progress(step.name, len(units), len(before))
     do_units(step, pending, options, progress)
     step.journal.forget_others(unit.name for unit in units)

@@ -21,7 +21,8 @@ from manifests.journal import ShardRecord, by_kind, records_of
 from manifests.layout import SCRATCH
 from manifests.tables import ENCODED
 from manifests.uid import uid_hash
-from pipeline.execution.shuffle import Leg, Slices, sweep_scratch
+from pipeline.execution.delivered import Delivered, Rows
+from pipeline.execution.shuffle import Leg, sweep_scratch
 from pipeline.execution.slices import Piece
 from pipeline.execution.step import Do, Unit
 from pipeline.steps.sharding import runs
@@ -125,7 +126,16 @@ class MovedCodes(Leg):
                     yield part[part >= 0], pa.RecordBatch.from_arrays(columns, schema=self.carried)
 
 
-def bring(leg: MovedCodes, pending: Sequence[Unit], do: Do) -> None:
+@dataclass(frozen=True)
+class PackedRows(Delivered):
+    """These rows, for the workers that pack them."""
+
+    name: ClassVar[str] = "packed_rows"
+    legs: ClassVar[tuple[type[Leg], ...]] = (MovedCodes,)
+    key: ClassVar[tuple[str, ...]] = ("uid",)
+
+
+def bring(leg: MovedCodes, pending: Sequence[Unit], do: Do, grouped: bool = False) -> None:
     """Move rows to these packed shards, where a tier has more than FEW_SHARDS of them; what was moved for the same ones
     before stays."""
     shards = Counter(unit.reads["tier"] for unit in pending)
@@ -137,7 +147,7 @@ def bring(leg: MovedCodes, pending: Sequence[Unit], do: Do) -> None:
         sweep_scratch(leg.root, INTO)
         ends = [_end(leg.root, unit, leg.recipe.pretokenize.seed) for unit in many]
         write_table(leg.folder / PARTS, pa.Table.from_pylist(ends, schema=ENDS))
-    leg.make(do)
+    PackedRows(leg.recipe, leg.root, leg.runtime).make(do, grouped)
     write_bytes(leg.folder / WHOLE, b"")
 
 
@@ -168,7 +178,7 @@ def keys_of(folder: Path) -> dict[str, str]:
 class MovedRows:
     """The rows that were moved to packed shards: none where not all of them have been."""
 
-    slices: Slices
+    rows: Rows
     parts: Mapping[tuple[str, str], int]
     """(packed shard, key that it will be done under) -> its part."""
 
@@ -177,9 +187,9 @@ class MovedRows:
         """Find what lies in the run at `root`."""
         folder = root / SCRATCH / INTO
         keys = keys_of(folder) if (folder / WHOLE).exists() else {}
-        return cls(Slices.of(MovedCodes, root), {item: part for part, item in enumerate(keys.items())})
+        return cls(Rows.of(PackedRows, root), {item: part for part, item in enumerate(keys.items())})
 
     def of_unit(self, unit: Unit) -> pa.Table | None:
         """Return the rows of a packed shard in any order, None where they were not moved for the unit as it is."""
         part = self.parts.get((unit.name, unit.key))
-        return None if part is None else self.slices.of_part(part)
+        return None if part is None else self.rows.of_part(part)

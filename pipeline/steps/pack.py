@@ -103,9 +103,9 @@ class Pack(Step):
                 sizes.setdefault(uid, {})[tier] = size
         return sizes
 
-    def bring(self, pending: Sequence[Unit], do: Do) -> None:
+    def bring(self, pending: Sequence[Unit], do: Do, grouped: bool = False) -> None:
         """Move encoded rows to the shards that are to be packed."""
-        bring(MovedCodes(self.recipe, self.root, self.runtime), pending, do)
+        bring(MovedCodes(self.recipe, self.root, self.runtime), pending, do, grouped)
 
     def settle(self, steps: Sequence[Step]) -> list[str]:
         """Drop what was moved: it is packed."""

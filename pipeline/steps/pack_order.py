@@ -25,7 +25,8 @@ from manifests.query import batches, connect, files_sql
 from manifests.tables import PACKED
 from manifests.tombstones import read_tombstones, tombstones_sha256
 from manifests.uid import uid_hash, uid_hash_sql
-from pipeline.execution.shuffle import SLICE_BYTES, Leg, Slices, do_pending, here, sweep_scratch
+from pipeline.execution.delivered import Delivered, Rows
+from pipeline.execution.shuffle import SLICE_BYTES, Leg, here, sweep_scratch
 from pipeline.execution.slices import Piece
 from pipeline.execution.step import Do, Unit
 from pipeline.steps.captions import texts_of
@@ -120,7 +121,7 @@ class PackOrder(Leg):
     def make(self, do: Do = here, grouped: bool = False) -> None:
         """Do what is not done of its units, where the plan does not stand."""
         if standing_plan(self.root, STEP, self.made_of()) is None:
-            do_pending(self, do)
+            PackOrdered(self.recipe, self.root, self.runtime).make(do, grouped)
 
     def plan(self) -> list[Unit]:
         """Return a unit for some encoded shards of a tier."""
@@ -182,11 +183,11 @@ class PackOrder(Leg):
         range."""
         if tier not in self.encoded:
             return
-        slices, first = Slices.of(PackOrder, self.root), list(self.recipe.tier).index(tier) * self.ranges
+        rows, first = Rows.of(PackOrdered, self.root), list(self.recipe.tier).index(tier) * self.ranges
         gaps, own = self._gaps(tier), range_of
         place = own(gaps["draw"].to_numpy(), np.uint64(self.ranges))
         for number in range(self.ranges):
-            samples = slices.of_part(first + number)
+            samples = rows.of_part(first + number)
             samples = samples.append_column("gone", pa.array(np.zeros(samples.num_rows, bool)))
             both = pa.concat_tables([samples, gaps.filter(pa.array(place == number))])
             yield both.sort_by([("draw", "ascending"), ("uid", "ascending")])
@@ -241,6 +242,15 @@ class PackOrder(Leg):
         codes = 2 * grid_of(self.recipe.tokenizer(tier)[0], self.recipe.tier[tier].size) ** 2
         token = 2 * self.features.width if self.features.wanted else 0
         return {"crop": codes + CROP_BYTES, "token": token, "sample": OVERHEAD_BYTES}
+
+
+@dataclass(frozen=True)
+class PackOrdered(Delivered):
+    """Every tier's samples, for the cut into packed shards."""
+
+    name: ClassVar[str] = "pack_ordered"
+    legs: ClassVar[tuple[type[Leg], ...]] = (PackOrder,)
+    key: ClassVar[tuple[str, ...]] = ("draw", "uid")
 
 
 def range_of(draws: Numbers, ranges: np.uint64) -> Numbers:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from manifests.files import digest_of, write_table
 from manifests.journal import FileRecord, ShardRecord
+from pipeline.execution.delivered import Delivered
 from pipeline.execution.shuffle import Gathered, Leg
 from pipeline.execution.slices import Piece
 from pipeline.execution.step import Unit
@@ -105,3 +106,12 @@ class Falling(Counts):
             mark.touch()
             raise RuntimeError("fell over")
         return super().finish(unit, rows)
+
+
+@dataclass(frozen=True)
+class Numbers(Delivered):
+    """The numbers and their files, for readers that are no units of a shuffle."""
+
+    name: ClassVar[str] = "numbers"
+    legs: ClassVar[tuple[type[Leg], ...]] = (ByNumber,)
+    key: ClassVar[tuple[str, ...]] = ("number", "home")
