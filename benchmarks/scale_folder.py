@@ -8,6 +8,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -211,7 +212,7 @@ def scored(step: Step, unit: Unit, first: int) -> ShardRecord:
     values |= {name: pa.array(rng.normal(5.2, 0.7, rows).astype(np.float32)) for name in scored_columns(step.recipe)}
     path = root / "scores" / f"{unit.name}.parquet"
     put(path, pa.table({**values, "reason": pa.nulls(rows, pa.string())}), **{MADE_BY: unit.reads.get("made_by", "")})
-    return _record(step, unit, [path], rows)
+    return replace(_record(step, unit, [path], rows), read={"no_number": {}})
 
 
 def encoded(step: Step, unit: Unit) -> ShardRecord:

@@ -36,6 +36,8 @@ PREPROCESSING = "tessera_preprocessing"
 NO_NUMBER = "tessera_no_number"
 """Parquet metadata: score column -> rows for which its model gave NaN or infinity. They are null, and no rule passes
 them."""
+RECORDED = "no_number"
+"""The same counts in a shard's record (`read`): the stage's manifest asks for them without opening 60,000 tables."""
 TEXT_OF = {"clip_similarity": "caption", "clip_similarity_caption": "top_caption", "conse": "caption"}
 """Columns that need a text -> where `pairs/` has it: without it a null is no fault of the model."""
 HALVED = ("clip", "watermark_laion")
@@ -92,11 +94,11 @@ class Score(Step):
     def facts(self) -> dict[str, Any]:
         """Return `scores`: column -> what its numbers mean and what made them."""
         records = records_of(self.root, self.name)
-        paths = [self.root / record.files[0].path for record in records]
-        preprocessing = _noted(paths[0], read_metadata(paths[0]), PREPROCESSING) if paths else {}
+        first = self.root / records[0].files[0].path if records else None
+        preprocessing = _noted(first, read_metadata(first), PREPROCESSING) if first else {}
         no_number: Counter[str] = Counter()
-        for path in paths:
-            no_number.update(_noted(path, read_metadata(path), NO_NUMBER))
+        for record in records:
+            no_number.update(self._no_number(record))
         facts: dict[str, Any] = {}
         for spec in self.specs():
             made = self._made_by(spec, preprocessing)
@@ -104,6 +106,14 @@ class Score(Step):
                 scale = COLUMNS[column].metadata[b"says"].decode()
                 facts[column] = {"scale": scale, **made, "no_number": no_number[column]}
         return {"scores": facts}
+
+    def _no_number(self, record: ShardRecord) -> dict[str, int]:
+        """Return the shard's NO_NUMBER as its record holds it; the records of before hold none, and their tables are
+        opened."""
+        if RECORDED not in record.read:
+            path = self.root / record.files[0].path
+            return dict(_noted(path, read_metadata(path), NO_NUMBER))
+        return dict(record.read[RECORDED])
 
     def _made_by(self, spec: Any, preprocessing: dict[str, str]) -> dict[str, Any]:
         """Return what made a head's columns; `preprocessing`: encoder -> what becomes of a picture before it sees
@@ -131,7 +141,7 @@ class Score(Step):
         given = {row["key"]: row for row in read_table(self.root / "pairs" / f"{record.shard}.parquet").to_pylist()}
         counts = ScoreWorker.no_numbers(self, table.to_pylist(), given)
         write_table(path, table.replace_schema_metadata({**metadata, NO_NUMBER.encode(): canonical_json(counts)}))
-        return replace(redacted, files=(FileRecord.of(self.root, path),))
+        return replace(redacted, files=(FileRecord.of(self.root, path),), read={**redacted.read, RECORDED: counts})
 
 
 @dataclass(frozen=True)
@@ -156,10 +166,11 @@ class ScoreWorker:
         )
         made = complete(({"uid": uid} for uid in uids), rows)
         path = root / "scores" / f"{unit.name}.parquet"
-        told = {PREPROCESSING: self.panel.preprocessing, NO_NUMBER: self.no_numbers(self.step, made, given)}
+        no_number = self.no_numbers(self.step, made, given)
+        told = {PREPROCESSING: self.panel.preprocessing, NO_NUMBER: no_number}
         facts = {name: canonical_json(value).decode() for name, value in told.items()}
         write_table(path, stamp(self._table(made), made_by, **facts))
-        return record_of(root, unit, path, made)
+        return replace(record_of(root, unit, path, made), read={RECORDED: no_number})
 
     @staticmethod
     def no_numbers(step: Score, rows: list[Row], given: dict[str, Row]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """The score step on a shard of its own: the same bytes with decoders beside it, and what is no number is null and
 counted."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -83,9 +84,18 @@ def test_what_is_no_number_is_null_and_counted(unit, tmp_path):
     assert table["clip_similarity"].to_pylist() == [0.5, 0.5, None, 0.5, None]  # row 2 has no text
     assert table["clip_similarity_caption"].to_pylist() == [0.25, None, None, 0.25, None]
     assert table.schema.metadata[NO_NUMBER.encode()] == b'{"aesthetic_v2":1,"clip_similarity_caption":1}'
+    assert record.read == {"no_number": {"aesthetic_v2": 1, "clip_similarity_caption": 1}}
     assert (record.rows_in, record.rows_out, record.dropped) == (5, 4, {"not_an_image": 1})
     assert table.schema.field("embedding").type == pa.list_(pa.float16(), 3)
     assert [float(row[0]) for row in table["embedding"].to_pylist()] == [0.625, 0.640625, 0.65625, 0.671875, 0]
+
+
+def test_what_is_no_number_is_told_without_the_table_and_of_a_record_of_before_with_it(unit, tmp_path):
+    record, _ = scored(tmp_path, unit, Decoders(0))
+    step, said = Score(parse_recipe(RECIPE), tmp_path), record.read["no_number"]
+    assert step._no_number(replace(record, read={})) == said
+    (tmp_path / record.files[0].path).unlink()
+    assert step._no_number(record) == said
 
 
 def test_decoders_beside_the_worker_change_no_byte(unit, tmp_path):
