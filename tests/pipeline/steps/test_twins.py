@@ -11,10 +11,12 @@ from manifests import files
 from manifests.files import FormatError, writing_table
 from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.tables import CLUSTERS
+from pipeline.execution.shuffle import here
 from pipeline.steps import twins
 from pipeline.steps.evaluate import scratch_of
 from pipeline.steps.labels import Labels, binary
 from pipeline.steps.twins import Namers, Runs, Twins, write_clusters
+from tests.support.grouping import as_on_a_cluster, on_beam
 from tests.support.records import uid
 from tests.support.undecided import undecided_recipe
 
@@ -64,6 +66,24 @@ def test_as_counting_over_all_rows_has_it(tmp_path, monkeypatch):
     found = clustered(tmp_path, rows, monkeypatch, 7)
     several = [rows[n] if list(rows.values()).count(rows[n]) > 1 else None for n in rows]
     assert found.clusters(uids(*rows)).to_pylist() == [None if one is None else uid(one) for one in several]
+
+
+@pytest.mark.parametrize("run", [1, 4])
+def test_beams_grouping_finds_what_one_machine_finds(tmp_path, monkeypatch, run):
+    """29 row groups, in 29 runs and in 8."""
+    draw = random.Random(6)
+    rows = {n: n if draw.random() < 0.4 else draw.randrange(250) for n in range(200)}
+    bytes_of = []
+    for name, do in (("alone", here), ("together", on_beam)):
+        monkeypatch.setattr(twins, "RUN_GROUPS", 29 if name == "alone" else run)
+        root = tmp_path / name
+        put_clusters(root, {uid(one): uid(other) for one, other in rows.items()}, 7, monkeypatch)
+        with as_on_a_cluster():
+            Twins(undecided_recipe(root), root).make(do, grouped=name == "together")
+        write_clusters(scratch_of(root))
+        bytes_of.append([path.read_bytes() for path in sorted(scratch_of(root).glob("clusters.*"))])
+    assert len(bytes_of[0]) == 3
+    assert bytes_of[0] == bytes_of[1]
 
 
 def test_no_twins_at_all(tmp_path, monkeypatch):

@@ -1,21 +1,17 @@
 """The first row of each uid, by shard of the select ledger: whatever the parts, the order and the batches."""
 
 import shutil
-from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from manifests.journal import records_of
-from pipeline.execution.job import Job
 from pipeline.execution.shuffle import here
 from pipeline.execution.step import Unit
-from pipeline.execution.worker import run
 from pipeline.steps.fetch.first import FIRST, ByUid, First, FirstOfUid, first_of_each, halves
+from tests.support.grouping import as_on_a_cluster, on_beam
 from tests.support.records import uid
 from tests.support.selected import add_files, leave_gap, put_selected, recipe_of
 
@@ -72,20 +68,16 @@ def test_the_number_of_parts_shows_in_no_byte(root, monkeypatch):
     assert found[1] == found[3] == found[5]
 
 
-def test_beams_grouping_gives_the_same_bytes(root, monkeypatch):
+@pytest.mark.parametrize(("size", "parts"), [(24 * 3, 3), (10**9, 1)])
+def test_beams_grouping_gives_the_same_bytes(root, monkeypatch, size, parts):
     """What a cluster's runner is handed, run by Beam's local one."""
-    monkeypatch.setattr("pipeline.execution.worker.pipeline_options", lambda job: (FnApiRunner(), PipelineOptions([])))
-    monkeypatch.setattr("pipeline.execution.shuffle.SLICE_BYTES", 24 * 3)
-    monkeypatch.setattr("pipeline.execution.shuffle.Derived.is_small", lambda step, pending: False)
     first(root).make()
     slices = [path.read_bytes() for path in sorted((root / "ledger/first").glob("*"))]
     shutil.rmtree(root / "ledger/first")
-
-    def do(step, units):
-        name = f"{type(step).__module__}:{type(step).__name__}"
-        run(Job(name, str(root), step.recipe.plain(), [asdict(unit) for unit in units], "", runner="flink"))
-
-    first(root).make(do, grouped=True)
+    monkeypatch.setattr("pipeline.execution.shuffle.SLICE_BYTES", size)
+    assert ByUid(recipe_of(2), root).parts() == parts
+    with as_on_a_cluster():
+        first(root).make(on_beam, grouped=True)
     assert [path.read_bytes() for path in sorted((root / "ledger/first").glob("*"))] == slices
 
 
