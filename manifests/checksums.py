@@ -4,7 +4,8 @@ at once when told to."""
 import hashlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +17,8 @@ BLOCK = 1 << 20
 """Bytes read and hashed at a time: hashlib lets other threads run meanwhile."""
 
 
+WAITING = 1024
+"""Files that wait for a thread, or to be asked for."""
 REMEMBERED = 1024
 """Digests that a process remembers: some hundred bytes each."""
 
@@ -81,10 +84,11 @@ class Watch:
 
 def measure(path: Path, watch: Watch) -> Measured:
     """Return a file's size and sha256."""
-    digest, size, block = hashlib.sha256(), 0, bytearray(BLOCK)
-    view = memoryview(block)
+    digest, size = hashlib.sha256(), 0
     try:
         with open_plain(path, buffering=0) as file:
+            block = bytearray(min(BLOCK, os.fstat(file.fileno()).st_size + 1))  # most files are far below a block
+            view = memoryview(block)
             while count := file.readinto(block):  # type: ignore[attr-defined]
                 digest.update(view[:count])
                 size += count
@@ -95,29 +99,37 @@ def measure(path: Path, watch: Watch) -> Measured:
     return Measured(digest.hexdigest(), size)
 
 
-def measure_all(paths: Sequence[Path], jobs: int, watch: Watch) -> Mapping[Path, Measured]:
-    """Measure files in `jobs` threads (0: one per core). An interrupt stops them within a block each."""
+def measure_all(paths: Iterable[Path], jobs: int, watch: Watch) -> Iterator[tuple[Path, Measured]]:
+    """Measure files in `jobs` threads (0: one per core); yield each with what it is, in their order, some WAITING ahead
+    of what is asked for. An interrupt, and an end of the asking, stop them within a block each."""
     workers = jobs or len(os.sched_getaffinity(0))
-    found: dict[Path, Measured] = {}
-    watch.total += sum(_size(path) for path in paths)
+    waiting: deque[tuple[Path, Future[Measured]]] = deque()
     pool = ThreadPoolExecutor(workers)
     is_done = False
-    try:
-        waiting: dict[Future[Measured], Path] = {pool.submit(measure, path, watch): path for path in paths}
-        left = set(waiting)
-        while left:
-            done, left = wait(left, timeout=0.2)
-            found.update({waiting[future]: future.result() for future in done})
+
+    def result() -> tuple[Path, Measured]:
+        path, future = waiting.popleft()
+        while not wait([future], timeout=0.2).done:
             watch.show()
+        watch.show()
+        return path, future.result()
+
+    try:
+        for path in paths:
+            waiting.append((path, pool.submit(measure, path, watch)))
+            if len(waiting) == WAITING:
+                yield result()
+        while waiting:
+            yield result()
         is_done = True
     finally:
         if not is_done:
             watch.stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)
-    return found
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Return a file's size in bytes, 0 for one that is not there."""
     try:
         return path.stat().st_size
     except OSError:

@@ -51,7 +51,7 @@ def with_cure(findings: Sequence[Finding]) -> list[Finding]:
     return cured
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A file that a record names, and what its bytes must be; bytes -1: not recorded."""
 

@@ -2,8 +2,9 @@
 names."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 
 from manifests.aside import ASIDE, UNDER_WAY
@@ -234,25 +235,34 @@ def _inputs(records: Records) -> None:
 
 def _measure(records: Records, jobs: int, watch: Watch) -> None:
     """Measure every claimed file, and explain those that differ."""
-    claims = {records.root / name: claim for name, claim in sorted(records.claims.items())}
-    there = [path for path in claims if os.path.exists(path)]
-    for path in sorted(set(claims) - set(there)):
-        claim = claims[path]
-        records.find(path, "missing", f"not there, though {claim.by} names it", claim.step, claim.shard)
-    measured = measure_all(there, jobs, watch)
-    damaged = [path for path in there if _differs(claims[path].file, measured[path])]
-    for path in damaged:
-        claim = claims[path]
-        wanted = Measured(claim.file.sha256, claim.file.bytes if claim.file.bytes >= 0 else measured[path].bytes)
+    watch.total += sum(max(claim.file.bytes, 0) for claim in records.claims.values())
+    damaged = {
+        path: got
+        for path, got in measure_all(_claimed(records), jobs, watch)
+        if _differs(records.claims[path.relative_to(records.root).as_posix()].file, got)
+    }
+    for path, got in damaged.items():
+        claim = records.claims[path.relative_to(records.root).as_posix()]
+        wanted = Measured(claim.file.sha256, claim.file.bytes if claim.file.bytes >= 0 else got.bytes)
         index, pictures = _sidecars(path, damaged)
-        records.find(path, "damaged", explain(path, wanted, measured[path], index, pictures), claim.step, claim.shard)
+        records.find(path, "damaged", explain(path, wanted, got, index, pictures), claim.step, claim.shard)
+
+
+def _claimed(records: Records) -> Iterator[Path]:
+    """Yield the claimed files that are there; say which are not."""
+    for name, claim in sorted(records.claims.items(), key=itemgetter(0)):
+        path = records.root / name
+        if os.path.exists(path):
+            yield path
+        else:
+            records.find(name, "missing", f"not there, though {claim.by} names it", claim.step, claim.shard)
 
 
 def _differs(wanted: FileRecord, got: Measured) -> bool:
     return bool(got.error) or got.sha256 != wanted.sha256 or wanted.bytes not in (-1, got.bytes)
 
 
-def _sidecars(path: Path, damaged: list[Path]) -> tuple[Index | None, Mapping[str, str] | None]:
+def _sidecars(path: Path, damaged: Container[Path]) -> tuple[Index | None, Mapping[str, str] | None]:
     """Return what a damaged tar's whole sidecars say of its members."""
     if path.suffix != ".tar":
         return None, None

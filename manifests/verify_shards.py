@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.checksums import Measured, Watch, measure_all
+from manifests.checksums import Measured, Watch, measure_all, size_of
 from manifests.damage import explain, scan
 from manifests.files import SEAL, TEMPORARY, FormatError, parse_json, parsing, read_parquet
 from manifests.findings import Finding
@@ -54,9 +54,9 @@ def verify_folder(root: Path, jobs: int = 0, watch: Watch | None = None) -> Repo
     indexes = {path: _index(folder, path) for path in _files(root, INDEX)}
     for path in tars:
         folder.know(path)
-    measured = measure_all(tars, jobs, watch)
-    for path in tars:
-        _shard(folder, path, measured[path], indexes)
+    watch.total += sum(map(size_of, tars))
+    for path, measured in measure_all(tars, jobs, watch):
+        _shard(folder, path, measured, indexes)
     for path in sorted(indexes):
         if not _tar_of(path).is_file():
             folder.find(_tar_of(path), "missing", f"not there, though its index {path.name} is")

@@ -81,13 +81,13 @@ def test_many_files_are_measured_and_counted(tmp_path: Path) -> None:
     first, second = file_of(tmp_path / "first", b"abc"), file_of(tmp_path / "second", b"")
     watch = Watch()
     measured = measure_all([first, second, tmp_path / "none"], 2, watch)
-    assert measured == {
+    assert dict(measured) == {
         first: Measured(ABC, 3),
         second: Measured(NOTHING, 0),
         tmp_path / "none": Measured(error="No such file or directory"),
     }
-    assert (watch.total, watch.done, watch.files) == (3, 3, 2)
-    assert measure_all([], 1, Watch()) == {}
+    assert (watch.done, watch.files) == (3, 2)
+    assert list(measure_all([], 1, Watch())) == []
 
 
 def test_a_stopped_watch_stops_the_measuring(tmp_path: Path) -> None:
@@ -96,5 +96,16 @@ def test_a_stopped_watch_stops_the_measuring(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         measure(file_of(tmp_path / "file", b"abc"), watch)
     with pytest.raises(Stopped):
-        measure_all([tmp_path / "file"], 1, watch)
+        list(measure_all([tmp_path / "file"], 1, watch))
     assert (watch.done, watch.files) == (0, 0)
+
+
+def test_few_files_are_under_way_at_a_time_and_none_once_nobody_asks(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("manifests.checksums.WAITING", 3)
+    paths, asked = [file_of(tmp_path / f"{number}", b"abc") for number in range(20)], []
+    found = measure_all((asked.append(path) or path for path in paths), 2, watch := Watch())
+    assert next(found) == (paths[0], Measured(ABC, 3))
+    assert asked == paths[:3]
+    found.close()
+    assert watch.stopped.is_set()
+    assert [path for path, _ in measure_all(paths, 2, Watch())] == paths
