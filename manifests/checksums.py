@@ -107,7 +107,7 @@ def measure_all(paths: Iterable[Path], jobs: int, watch: Watch) -> Iterator[tupl
     pool = ThreadPoolExecutor(workers)
     is_done = False
 
-    def result() -> tuple[Path, Measured]:
+    def _result() -> tuple[Path, Measured]:
         path, future = waiting.popleft()
         while not wait([future], timeout=0.2).done:
             watch.show()
@@ -118,9 +118,9 @@ def measure_all(paths: Iterable[Path], jobs: int, watch: Watch) -> Iterator[tupl
         for path in paths:
             waiting.append((path, pool.submit(measure, path, watch)))
             if len(waiting) == WAITING:
-                yield result()
+                yield _result()
         while waiting:
-            yield result()
+            yield _result()
         is_done = True
     finally:
         if not is_done:

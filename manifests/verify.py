@@ -1,28 +1,25 @@
 """Verify a run folder: every file against its record, every record against the others, and nothing that no record
 names."""
 
-import os
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from pathlib import Path
 
 from manifests.aside import ASIDE, UNDER_WAY
-from manifests.checksums import Measured, Watch, measure_all
-from manifests.damage import explain
+from manifests.checksums import Watch
 from manifests.files import TEMPORARY, FormatError, finished, read_json, read_parquet
 from manifests.findings import Claim, Finding, Records, Stages, with_cure
-from manifests.journal import STEP, FileRecord
+from manifests.journal import STEP
 from manifests.layout import DERIVED, SCRATCH, owner
 from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import Manifest, read_digests
 from manifests.records import DIGESTS_PATH, read_records, shard_entries
 from manifests.regular_files import walk
 from manifests.shard_table import files_of, shard_table
-from manifests.shards import Index, index_path
 from manifests.tombstones import NAME, TOMBSTONES
 from manifests.tombstones import STEP as REMOVE
 from manifests.transaction import ASKED, NOTES, PENDING
+from manifests.verify_bytes import measure_claims
 from manifests.verify_derived import unrecorded
 
 FREE = ("logs", "train", "recheck")
@@ -72,7 +69,7 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
     said += _set_aside(records)
     _digests(records)
     _inputs(records)
-    _measure(records, jobs, watch)
+    measure_claims(records, jobs, watch)
     _foreign(records, stages)
     _removals(records)
     if any((root / PENDING / note).exists() for note in NOTES):
@@ -231,51 +228,6 @@ def _inputs(records: Records) -> None:
         records.find(
             name, "stale", f"names {len(files)} readable files, manifests/filter.json {len(wanted)}, or others"
         )
-
-
-def _measure(records: Records, jobs: int, watch: Watch) -> None:
-    """Measure every claimed file, and explain those that differ."""
-    watch.total += sum(max(claim.file.bytes, 0) for claim in records.claims.values())
-    damaged = {
-        path: got
-        for path, got in measure_all(_claimed(records), jobs, watch)
-        if _differs(records.claims[path.relative_to(records.root).as_posix()].file, got)
-    }
-    for path, got in damaged.items():
-        claim = records.claims[path.relative_to(records.root).as_posix()]
-        wanted = Measured(claim.file.sha256, claim.file.bytes if claim.file.bytes >= 0 else got.bytes)
-        index, pictures = _sidecars(path, damaged)
-        records.find(path, "damaged", explain(path, wanted, got, index, pictures), claim.step, claim.shard)
-
-
-def _claimed(records: Records) -> Iterator[Path]:
-    """Yield the claimed files that are there; say which are not."""
-    for name, claim in sorted(records.claims.items(), key=itemgetter(0)):
-        path = records.root / name
-        if os.path.exists(path):
-            yield path
-        else:
-            records.find(name, "missing", f"not there, though {claim.by} names it", claim.step, claim.shard)
-
-
-def _differs(wanted: FileRecord, got: Measured) -> bool:
-    return bool(got.error) or got.sha256 != wanted.sha256 or wanted.bytes not in (-1, got.bytes)
-
-
-def _sidecars(path: Path, damaged: Container[Path]) -> tuple[Index | None, Mapping[str, str] | None]:
-    """Return what a damaged tar's whole sidecars say of its members."""
-    if path.suffix != ".tar":
-        return None, None
-    table = path.with_suffix(".parquet")
-    try:
-        if index_path(path).exists() and index_path(path) not in damaged:
-            return Index.read(index_path(path)), None
-        if table.is_file() and table not in damaged:
-            rows = read_parquet(table, ["key", "sha256"]).to_pylist()
-            return None, {f"{row['key']}.jpg": row["sha256"] for row in rows if row["sha256"]}
-    except (OSError, FormatError):
-        pass
-    return None, None
 
 
 def _foreign(records: Records, stages: Stages) -> None:
