@@ -59,7 +59,7 @@ def _tables(records: Records) -> None:
             try:
                 found[path] = list(stored_records(path, step).all.values())
             except FileNotFoundError:
-                records.find(path, "missing", "not there, though its copy is", step)
+                records.find(path, "missing", "not there, though the other of the two is", step)
             except (OSError, FormatError) as error:
                 records.find(path, "damaged", reason_of(error, path), step)
         if len(found) == 2:

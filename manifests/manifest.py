@@ -161,6 +161,8 @@ def _read_shards(path: Path, said: Any) -> pa.Table:
     if isinstance(said, list):
         return from_entries(said)
     sha256, entries = said["sha256"], said["entries"]
+    if shards_path(path).is_dir():
+        raise ShardsError(f"{shards_path(path)}: a folder, wanted the table of shards that {path.name} names")
     for place in (shards_path(path), path.with_name(f"{path.stem}{NEXT}")):
         if place.is_file() and sha256_file(place) == sha256:
             table = read_table(place)

@@ -14,6 +14,8 @@ from manifests.layout import SCRATCH
 from manifests.regular_files import walk
 from manifests.transaction import ASKED
 
+RECORDS = "manifests"
+"""Folder whose links are never followed: what lies there is this project's alone."""
 LEFT_OUT = ("logs", "train", UNDER_WAY, ASIDE, SCRATCH)
 
 
@@ -59,10 +61,13 @@ def link(source: Path, target: Path) -> None:
 
 
 def move_over(copy: Path, root: Path, name: str) -> None:
-    """Put the copy's file in the place of the root's, or of what that leads to, in one rename; the copy keeps it
-    too."""
+    """Put the copy's file in the place of the root's in one rename, or of the data file that this leads to; the copy
+    keeps it too.
+
+    Any other link is replaced itself: those of records, and those that lead nowhere or to what is no plain file.
+    """
     target = root / name
-    target = target.resolve() if target.exists() else target  # a link that leads nowhere is replaced itself
+    target = target.resolve() if target.is_file() and Path(name).parts[0] != RECORDS else target
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY}repair-{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
     try:

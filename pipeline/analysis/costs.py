@@ -21,6 +21,8 @@ HOW = (
 SLACK = {"cpu_s": 1.0, "wall_s": 1.0, "peak_mib": 25.0, "read": 25e6, "written": 25e6, "files": 10.0, "spilled": 25e6}
 """What is measured (seconds, MiB of the largest process, bytes, files), and what a figure may be off by chance."""
 FIGURES = tuple(SLACK)
+MOST = 1e18
+"""What no figure reaches."""
 PLACES_OF_ROWS = ("input", "planned", "fetched", "kept", "packed")
 """Counts of a run that a step's rows may follow."""
 BENT = ("cpu_s", "read")
@@ -204,7 +206,7 @@ def read_costs(path: Path, most: float = float("inf")) -> Costs:
         entries = [one for one in _entries(held["measured"]) if one["input"] <= most]
         machine = dict(held["machine"])
         rates = {each: dict(known) for each, known in held.get("rates", {}).items()}
-        if not all(float(rate) > 0 for known in rates.values() for rate in known.values()):
+        if not all(0 < rate < MOST for known in rates.values() for rate in known.values()):
             raise ValueError("a rate is not above 0")
     if len({one["input"] for one in entries if one["mode"] == "rows"}) < 2:
         raise RecipeError(f"plan: {path} holds runs of one size only, wanted two or more; {HOW}")
@@ -218,10 +220,13 @@ def _entries(measured: Sequence[Entry]) -> list[dict[str, Any]]:
         if given.get("failed") or "counts" not in given:
             continue
         one = {"rows": given["input"], **given}
-        if not all(isinstance(one[key], int | float) for key in (*FIGURES, "rows", "input", "workers")):
-            raise TypeError(f"{one['kind']} {one['name']}: a figure is no number")
-        if not all(isinstance(one["counts"][place], int) for place in PLACES_OF_ROWS):
-            raise TypeError("a count is no number")
+        figures = [*(one[key] for key in (*FIGURES, "rows", "input")), one.get("units", 0)]
+        if not all(isinstance(value, int | float) and 0 <= value < MOST for value in figures):
+            raise TypeError(f"{one['kind']} {one['name']}: a figure is no number from 0 on")
+        if not isinstance(one["workers"], int) or one["workers"] < 1:
+            raise TypeError(f"{one['kind']} {one['name']}: its workers are no number from 1 on")
+        if not all(isinstance(one["counts"][place], int) and one["counts"][place] >= 0 for place in PLACES_OF_ROWS):
+            raise TypeError("a count is no number from 0 on")
         found[tuple(one[key] for key in ("kind", "name", "workers", "mode", "input"))] = one
     shards = {(one["mode"], one["input"]): one.get("units", 0) for one in found.values() if _plans_fetch(one)}
     return [{**one, "shards": shards.get((one["mode"], one["input"]), 0)} for one in found.values()]

@@ -72,6 +72,7 @@ def plan(
         float | None,
         typer.Option(
             min=1,
+            max=1e15,
             help="About this many rows are sampled, from row groups spread over the files (20,000 where nothing is"
             " said). With --workers or --gpus: rows of the run that is rehearsed, such as 600e6; else those of the"
             " input.",

@@ -308,13 +308,25 @@ def _heal(step: Step) -> None:
             _tell([f"warning: {one.name}: the records of its shards are damaged: they are made anew ({error})"])
 
 
+def _lost(step: Step, units: Sequence[Unit]) -> list[str]:
+    """Say that a step which has ended here has no record left: to delete them is how a user has all made anew, and an
+    accident costs as much."""
+    journal = step.journal
+    if not units or journal.note() is None or any(path.exists() for path in journal.tables) or journal.written():
+        return []
+    return [
+        f"warning: {step.name}: it ended here before, and no record of its shards is left: {len(units):,} shards are"
+        f" made anew; instead, pipeline repair {step.root} may prove what is there"
+    ]
+
+
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     """Plan a step, run the units that are not done, set aside what the plan no longer holds."""
     within, grouped = partial(do_within, options=options), options.runner != "local"
     _heal(step)
     make_needs(step, within, grouped)
     units = step.units()
-    _tell(step.plan_notes(units))
+    _tell([*_lost(step, units), *step.plan_notes(units)])
     before: dict[str, ShardRecord] = {}
     for unit in units:
         record = step.journal.done(unit.name, unit.key)

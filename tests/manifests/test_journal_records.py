@@ -55,7 +55,7 @@ def test_a_whole_journal_has_no_findings(journal):
         (lambda path: write_bytes(path, path.read_bytes()[:-9]), "not a Parquet table"),
         (lambda path: write_bytes(path, record_bytes("fetch", [ONE, TWO])), "not the records of score"),
         (lambda path: write_bytes(path, record_bytes("score", [])), "holds no record"),
-        (lambda path: path.unlink(), "not there, though its copy is"),
+        (lambda path: path.unlink(), "not there, though the other of the two is"),
     ],
 )
 def test_a_damaged_table_is_named_and_its_copy_counts(journal, damage, says):

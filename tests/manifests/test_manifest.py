@@ -163,3 +163,11 @@ def test_a_table_that_the_manifest_does_not_name_is_not_believed(tmp_path):
     shards_path(path).unlink()
     with pytest.raises(ShardsError):
         Manifest.read(path)
+
+
+def test_a_folder_in_the_place_of_the_table_is_named(tmp_path):
+    path = listed(tmp_path, "r").write(tmp_path)
+    shards_path(path).unlink()
+    shards_path(path).mkdir()
+    with pytest.raises(ShardsError, match=r"filter\.parquet: a folder, wanted the table of shards"):
+        Manifest.read(path)

@@ -1,5 +1,7 @@
 """A working copy is links: what is written there leaves the run as it was until it is moved over."""
 
+import os
+
 import pytest
 
 from manifests.transaction import ASKED
@@ -99,3 +101,20 @@ def test_links_to_files_are_in_the_way_but_those_of_training(root, tmp_path):
     (root / "train" / "away").symlink_to(root / "recipe.toml")
     (root / "pairs" / "away").symlink_to(root / "recipe.toml")
     assert links_in_the_way(root) == [f"{root}/pairs/away is a link to {root}/recipe.toml"]
+
+
+def test_no_link_of_records_is_followed_and_none_to_what_is_no_plain_file(root, tmp_path):
+    (tmp_path / "copy" / "manifests").mkdir(parents=True)
+    (tmp_path / "copy" / "pairs").mkdir()
+    (root / "manifests").mkdir(exist_ok=True)
+    (tmp_path / "thesis").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    for name, leads_to in (("manifests/a", "thesis"), ("pairs/p", "pipe")):
+        (root / name).unlink(missing_ok=True)
+        (root / name).symlink_to(tmp_path / leads_to)
+        (tmp_path / "copy" / name).write_text("made")
+        move_over(tmp_path / "copy", root, name)
+        assert not (root / name).is_symlink()
+        assert (root / name).read_text() == "made"
+    assert (tmp_path / "thesis").read_text() == "mine"
+    assert (tmp_path / "pipe").is_fifo()

@@ -153,3 +153,28 @@ def test_no_file_one_size_and_another_file_are_told(tmp_path, monkeypatch):
         path.write_text(text)
         with pytest.raises(FormatError, match="no file of costs"):
             read_costs(path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cpu_s": float("nan")},
+        {"cpu_s": 10**400},
+        {"wall_s": float("inf")},
+        {"peak_mib": -1},
+        {"rows": -1},
+        {"units": "x"},
+        {"workers": 0},
+        {"counts": {"input": -1, "planned": 1, "fetched": 1, "kept": 1, "packed": 1}},
+    ],
+)
+def test_figures_that_no_run_has_are_refused(tmp_path, wrong):
+    with pytest.raises(FormatError, match="no number from"):
+        read_costs(written(tmp_path / "scale.json", [entry(MILLION), entry(3 * MILLION, **wrong)]))
+
+
+@pytest.mark.parametrize("rate", ["30", float("inf"), -1])
+def test_a_rate_that_is_none_is_refused(tmp_path, rate):
+    entries = [entry(MILLION), entry(3 * MILLION)]
+    with pytest.raises(FormatError):
+        read_costs(written(tmp_path / "scale.json", entries, rates={"worker": {"fetch": rate}}))

@@ -134,6 +134,15 @@ def test_records_that_are_lost_twice_are_made_anew_only_where_that_costs_little(
         assert "warning: numbers: the records of its shards are damaged: they are made anew" in capsys.readouterr().err
 
 
+def test_records_that_were_deleted_are_made_anew_with_a_warning(place, capsys):
+    run_stage(recipe(place), "filter", StageOptions())
+    for path in Journal(place, "numbers").tables:
+        path.unlink()
+    capsys.readouterr()
+    run_stage(recipe(place), "filter", StageOptions())
+    assert "warning: numbers: it ended here before, and no record of its shards is left" in capsys.readouterr().err
+
+
 def test_shards_that_the_plan_holds_no_more_are_dropped(place):
     run_stage(recipe(place), "filter", StageOptions())
     record = spread(place) / "manifests" / "journal" / "numbers" / "00001.json"
