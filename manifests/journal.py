@@ -130,7 +130,10 @@ class Journal:
 
     def records(self) -> dict[str, ShardRecord]:
         """Return shard -> record of all whole records."""
-        every = {**self.compacted(), **self.written()}
+        return self._with(self.written())
+
+    def _with(self, written: Mapping[str, ShardRecord | None]) -> dict[str, ShardRecord]:
+        every = {**self.compacted(), **written}
         return {shard: record for shard, record in every.items() if record is not None}
 
     def compact(self) -> None:
@@ -138,9 +141,10 @@ class Journal:
 
         Killed at any moment it leaves what reads the same. Nothing is written where there are no such JSONs.
         """
-        fresh = {shard for shard, record in self.written().items() if record is not None}
+        written = self.written()
+        fresh = {shard for shard, record in written.items() if record is not None}
         if fresh:
-            self.write(self.records())
+            self.write(self._with(written))
         for shard in fresh:
             self.path(shard).unlink(missing_ok=True)
 
