@@ -53,12 +53,11 @@ class Runs:
         rows = 0
         for path, _ in tables_of(root):
             with open_table(path) as file:
-                for number in range(file.num_row_groups):
-                    group = file.metadata.row_group(number)
-                    if group.num_rows:
-                        found.append((path, number))
-                        first.append(group.column(0).statistics.min)
-                        rows += group.num_rows
+                metadata = file.metadata
+            held = [number for number in range(metadata.num_row_groups) if metadata.row_group(number).num_rows]
+            found += [(path, number) for number in held]
+            first += [metadata.row_group(number).column(0).statistics.min for number in held]
+            rows += metadata.num_rows
         groups = [found[start : start + size] for start in range(0, len(found), size)]
         return cls(groups or [[]], halves(pa.array(first[::size] or [bytes(16)], pa.binary(16))), rows)
 
