@@ -76,7 +76,7 @@ def writing(path: Path) -> Iterator[Path]:
     """
     if not os.path.isdir(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    temporary = path.with_name(f"{attempts_of(os.getpid())}{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
         descriptor = os.open(temporary, os.O_RDONLY)
@@ -90,9 +90,23 @@ def writing(path: Path) -> Iterator[Path]:
         raise
 
 
+def attempts_of(pid: int) -> str:
+    """Return how the names begin that a process of this machine writes under until a file is whole."""
+    return f"{TEMPORARY}{socket.gethostname()}-{pid}-"
+
+
 def finished(folder: Path, pattern: str) -> list[Path]:
     """Return the files in a folder whose names match, in order, without those that dead attempts left half-written."""
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith(TEMPORARY))
+
+
+def sweep_after(root: Path, pids: Iterable[int]) -> None:
+    """Remove the files that processes of this machine, which have died, left half-written below `root`."""
+    begin = tuple(attempts_of(pid) for pid in pids)
+    for here, _, files in walk(root) if begin else ():
+        for name in files:
+            if name.startswith(begin):
+                (here / name).unlink(missing_ok=True)
 
 
 def sweep(root: Path) -> int:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from manifests.files import sweep_after
 from manifests.journal import ShardRecord
 from manifests.uid import uid_hash
 from pipeline.execution.backends import RunnerOptions
@@ -59,6 +60,8 @@ class Supervisor:
         self.step, self.options, self.progress = step, options, progress
         self.crash_counts: Counter[str] = Counter()
         self.deaths = 0
+        self.dead: set[int] = set()
+        """Process numbers of workers that did not come to their end."""
         self.workers: dict[int, WorkerHandle] = {}
         self.folder = step.root / "logs" / "workers"
         self.lanes = step.runtime.lanes
@@ -89,6 +92,7 @@ class Supervisor:
         finally:
             self._stop_workers()
             self._sweep()
+            sweep_after(self.step.root, self.dead)
         if pending:
             raise RunFailed(
                 f"{self.step.name}: the runner ended without a record of {len(pending)} shards:"
@@ -128,6 +132,7 @@ class Supervisor:
     def _stop_workers(self) -> None:
         for worker in self.workers.values():
             worker.process.stop()
+            self._note_end(worker)
         self.workers.clear()
         for scratch in self.folder.glob("*.tmp"):
             shutil.rmtree(scratch, ignore_errors=True)
@@ -198,12 +203,18 @@ class Supervisor:
         if code is None:
             return
         worker.process.stop()
+        self._note_end(worker)
         del self.workers[worker.number]
         self._collect(pending)
         rest = [unit for unit in worker.units if unit.name in pending]
         if code != DONE and rest:
             self._charge(worker, code)
             self._start(worker.number, rest)
+
+    def _note_end(self, worker: WorkerHandle) -> None:
+        """Note a worker that may have left files half-written."""
+        if worker.process.poll() != DONE and worker.process.pid:
+            self.dead.add(worker.process.pid)
 
     def _exit_code(self, worker: WorkerHandle) -> int | None:
         """Return the exit code, SIGKILL's where the worker has been silent for too long, None while it works."""

@@ -9,6 +9,7 @@ import pytest
 
 from manifests.files import (
     FormatError,
+    attempts_of,
     canonical_json,
     digest_of,
     has_columns,
@@ -19,6 +20,7 @@ from manifests.files import (
     read_present,
     read_table,
     sweep,
+    sweep_after,
     write_bytes,
     write_json,
     write_table,
@@ -59,6 +61,14 @@ def test_sweep_takes_only_leftovers(tmp_path):
     assert sweep(tmp_path) == 1
     assert list((tmp_path / "deep").iterdir()) == []
     assert (tmp_path / "kept.tar").exists()
+
+
+def test_what_one_dead_process_left_goes_and_what_others_write_stays(tmp_path):
+    mine, other = tmp_path / f"{attempts_of(7)}ab-x.tar", tmp_path / f"{attempts_of(77)}ab-x.tar"
+    mine.write_bytes(b"half")
+    other.write_bytes(b"half")
+    sweep_after(tmp_path, [7])
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_canonical_json_is_one_text():

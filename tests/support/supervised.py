@@ -27,6 +27,7 @@ class FakeWorker:
     job: Job
     code: int | None
     stopped: int = 0
+    pid: int | None = None
 
     def poll(self) -> int | None:
         return self.code

@@ -1,8 +1,10 @@
 """Where shards of the plan begin follows from counts; what is planned already is not written again."""
 
+import contextlib
 import os
 import random
 import signal
+import time
 from functools import partial
 
 import pyarrow as pa
@@ -138,16 +140,19 @@ def test_workers_of_which_one_is_killed_in_each_step_give_the_bytes_of_the_drive
     make(tmp_path / "calm", shard_rows=3)
     monkeypatch.setattr("pipeline.execution.shuffle.SLICE_BYTES", 200)
     monkeypatch.setattr("pipeline.execution.shuffle.Derived.is_small", lambda step, pending: False)
-    killed, collect = [], Supervisor._collect
+    killed, start = [], Supervisor._start
 
-    def kill_once(supervisor, *args, **options):
-        alive = [worker.process.pid for worker in supervisor.workers.values() if worker.process.poll() is None]
-        if supervisor.step.name not in killed and alive and alive[0]:
-            os.kill(alive[0], signal.SIGKILL)
+    def kill_first(supervisor, number, units):
+        worker = start(supervisor, number, units)
+        if supervisor.step.name not in killed:
             killed.append(supervisor.step.name)
-        collect(supervisor, *args, **options)
+            while worker.process.pid is None:  # the fork server has not forked it yet
+                time.sleep(0.001)
+            with contextlib.suppress(ProcessLookupError):  # it was quicker
+                os.kill(worker.process.pid, signal.SIGKILL)
+        return worker
 
-    monkeypatch.setattr(Supervisor, "_collect", kill_once)
+    monkeypatch.setattr(Supervisor, "_start", kill_first)
     make(tmp_path / "killed", partial(do_within, options=RunnerOptions(workers=2)), shard_rows=3)
     assert killed == ["first_split", "first_reduce", "first", "fetch_plan"]
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "calm")
