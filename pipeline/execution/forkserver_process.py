@@ -93,12 +93,16 @@ class Server:
         os.chdir(request["folder"])
         tempfile.tempdir = None  # TMPDIR is another one now
         end_with(self.sentinel[0])
-        from pipeline.execution.worker import work  # imported before the fork
-
-        code = work(Path(request["job"]))
+        code = self.work(request)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # Beam and onnxruntime threads must not hold a finished worker
+
+    def work(self, request: dict[str, Any]) -> int:
+        """Do what the fork is there for: the job of this file. Return the exit code."""
+        from pipeline.execution.worker import work  # imported before the fork
+
+        return work(Path(request["job"]))
 
 
 def end_with(sentinel: int) -> None:
@@ -127,7 +131,7 @@ def ignore_interrupts() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # forkserver.py starts this process with it blocked
 
 
-def main() -> NoReturn:
+def main(server: type[Server] = Server) -> NoReturn:
     """Import what every worker needs, then serve."""
     ignore_interrupts()
     answers = os.dup(1)
@@ -142,7 +146,7 @@ def main() -> NoReturn:
 
     gc.enable()
     gc.freeze()
-    Server(answers).serve()
+    server(answers).serve()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,179 @@
+"""Start Beam's SDK processes where an engine asks for them: `python -m pipeline.execution.pool --port N`.
+
+The external worker pool of Beam's protocol, to run beside each TaskManager or Spark worker, for
+`--environment_type=EXTERNAL --environment_config=HOST:N`. Beam's own (worker_pool_main, 2.77) starts the `python` of
+PATH, with this shell's threads and GPU, each with a pipe as standard output that nobody reads, and leaves them behind
+where it is killed. Here
+- SDK processes are forks of this Python, with a worker's environment, and end with the pool however that ends;
+- what they print stands in worker-0.log and so on of the folder `--logs`, the last MiB of each;
+- a process that the engine stops is asked, then killed, and reaped;
+- a second pool on the same port is refused;
+- `about(address)` says who listens there.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import apache_beam
+import grpc
+from apache_beam.portability.api import beam_fn_api_pb2 as api
+from apache_beam.portability.api import beam_fn_api_pb2_grpc as api_grpc
+
+from pipeline.execution.environment import worker_environment
+from pipeline.execution.forkserver import ForkServer, WorkerProcess
+
+PROCESS = (sys.executable, "-m", "pipeline.execution.pool_process")
+MOST_LOG = 1 << 20
+"""Bytes of a log above which its first half goes."""
+START_S = 120.0
+"""Seconds that the first process has to import Beam and start; an engine waits about as long."""
+ABOUT = "/tessera.Pool/About"
+"""A method beside Beam's own two: says which Python, Beam and package a pool has."""
+
+
+class Pool(api_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]  # Beam has no types
+    """The SDK processes of one pool, by the engine's id. gRPC calls it from threads of its own."""
+
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        self.lock = threading.Lock()
+        self.forks = ForkServer(PROCESS)
+        self.workers: dict[str, tuple[int, WorkerProcess]] = {}
+        """id -> (number, process): the lowest number that no other has, which says whose log and whose GPU it is."""
+
+    def StartWorker(self, request: Any, context: object) -> Any:  # Beam's name
+        """Start an SDK process; an answer with `error` where that cannot be done."""
+        try:
+            with self.lock:
+                error = self._start(request.worker_id, request.control_endpoint.url)
+        except OSError as fault:
+            error = str(fault)
+        return api.StartWorkerResponse(error=f"worker pool of process {os.getpid()}: {error}" if error else "")
+
+    def StopWorker(self, request: Any, context: object) -> Any:  # Beam's name
+        """End an SDK process, where there is one of this id."""
+        with self.lock:
+            _, process = self.workers.pop(request.worker_id, (0, None))
+            if process is not None:
+                process.stop()
+        return api.StopWorkerResponse()
+
+    def _start(self, worker: str, address: str) -> str:
+        """Start a process and return an empty text, or why there is none."""
+        if not self.forks.alive:
+            self.forks.close()
+            self.forks = ForkServer(PROCESS)
+        self.workers = {name: one for name, one in self.workers.items() if one[1].poll() is None}
+        taken = {number for number, _ in self.workers.values()}
+        number = min(set(range(len(taken) + 1)) - taken)
+        environment = worker_environment(number) | {"WORKER_ID": worker, "CONTROL_ADDRESS": address}
+        process = self.forks.start(Path(), self.logs / f"worker-{number}.log", environment)
+        end = time.monotonic() + START_S
+        while process.pid is None and process.poll() is None and time.monotonic() < end:
+            self.forks.listen(1.0)
+        if process.pid is None:
+            self.forks.close()
+            return f"no SDK process within {START_S:.0f} s: {self.forks.error or 'its Python says nothing'}"
+        self.workers[worker] = (number, process)
+        return ""
+
+    def shorten_logs(self) -> None:
+        """Drop the first half of each log that is too long; processes go on writing at its end."""
+        for path in self.logs.glob("worker-*.log"):
+            if path.stat().st_size > MOST_LOG:
+                last = path.read_bytes()[-MOST_LOG // 2 :]
+                os.truncate(path, 0)
+                with path.open("ab") as log:
+                    log.write(last)
+
+    def close(self) -> None:
+        """End all processes."""
+        with self.lock:
+            self.forks.close()
+
+
+def versions() -> dict[str, str]:
+    """Return what must be the same on both sides of a run."""
+    try:
+        package = importlib.metadata.version("tessera-t2i")
+    except importlib.metadata.PackageNotFoundError:
+        package = "not installed"
+    return {"package": package, "beam": apache_beam.__version__, "python": sys.version.split()[0]}
+
+
+def about(address: str, seconds: float = 5.0) -> dict[str, str] | None:
+    """Return the versions, the executable, the process and the log folder of the pool at HOST:PORT; None where another
+    program serves gRPC there, such as Beam's own pool. Raises ConnectionError where nothing answers in time."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer: bytes = channel.unary_unary(ABOUT)(b"", timeout=seconds, wait_for_ready=False)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                return None
+            raise ConnectionError(f"no worker pool answers at {address}: {error.details()}") from error
+    return dict(json.loads(answer))
+
+
+def serve(host: str, port: int, pool: Pool) -> tuple[grpc.Server, int]:
+    """Serve the pool and return (server, port): a free one for port 0. Raises OSError where the port is taken."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    options = [("grpc.so_reuseport", 0), ("grpc.http2.max_ping_strikes", 0)]
+    server = grpc.server(ThreadPoolExecutor(32), options=options)
+    api_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+    said = {**versions(), "executable": sys.executable, "process": str(os.getpid()), "logs": str(pool.logs)}
+    answer = grpc.unary_unary_rpc_method_handler(lambda request, context: json.dumps(said).encode())
+    service, _, method = ABOUT.strip("/").partition("/")
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: answer}),))
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError:
+        bound = 0
+    if not bound:
+        raise OSError(f"cannot listen on {host}:{port}: another program has this port, or no such address is here")
+    server.start()
+    return server, bound
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGTERM or Ctrl-C; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.execution.pool", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--port", type=int, required=True, help="port to listen on; 0: any free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on: whoever reaches it starts processes")
+    parser.add_argument("--logs", type=Path, help="folder for what SDK processes print (one of the temporary folder)")
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING)
+    logs = (asked.logs or Path(tempfile.mkdtemp(prefix="tessera-pool-"))).absolute()
+    logs.mkdir(parents=True, exist_ok=True)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    pool = Pool(logs)
+    try:
+        server, port = serve(asked.host, asked.port, pool)
+    except OSError as error:
+        pool.close()
+        print(f"worker pool: {error}", file=sys.stderr)
+        return 2
+    print(f"worker pool at {asked.host}:{port}, process {os.getpid()}, logs in {logs}", flush=True)
+    while not ended.wait(5.0):
+        pool.shorten_logs()
+    server.stop(0)
+    pool.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
