@@ -27,6 +27,7 @@ COMES_ALONG = {
     "tqdm": "transformers",
     "yarl": "aiohttp",
     "idna": "aiohttp",
+    "grpc": "apache-beam",
     "zstandard": "apache-beam",
 }
 """Modules that the code imports, and the dependency that cannot do without them."""
