@@ -95,6 +95,8 @@ def changed_steps(key: str, field: FieldInfo) -> tuple[str, ...]:
     table, _, name = key.partition(".")
     if table == "train":
         return _of_training(name)
+    if table == "runner":  # no step is told of it
+        return ()
     found: set[str] = set()
     tried = 0
     for number, values in enumerate(VARIANTS):

@@ -48,7 +48,8 @@ def run(
     set_: SetOption = None,
     runner: Annotated[str, typer.Option(help=f"Beam runner: {', '.join(RUNNERS)}.")] = "local",
     workers: Annotated[
-        int, typer.Option(min=0, help="Worker processes of the local runner; 0: one per core, or per GPU.")
+        int,
+        typer.Option(min=0, help="Worker processes; 0: one per core, or per GPU. Elsewhere: units done at once."),
     ] = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, help="About this many input rows, chosen by hash(uid, seed).")
@@ -75,11 +76,14 @@ def run(
         fail(f"--runner {runner!r}: no such runner; choices: {', '.join(RUNNERS)}")
     if step is not None and not step.strip(" ,"):
         fail(f"--step {step!r}: names no step; leave the option out to run the whole stage")
-    if beam_options and not beam_options[0].startswith("-"):
-        fail(f"{beam_options[0]!r}: a word that belongs to no option; options for Beam's runner stand behind --")
     retry = retry_reasons(
         retry_failed, stage, steps := tuple(name.strip() for name in (step or "").split(",") if name.strip())
     )
+    given = tuple(beam_options or ())
+    if given:
+        from pipeline.execution.beam_flags import flags
+
+        list(flags(given))
     if not dry_run:
         forkserver()  # workers' imports begin now, beside ours
     sets = [
@@ -90,9 +94,12 @@ def run(
     read = open_recipe(recipe, out, sets)
 
     from pipeline.execution.backends import RunnerOptions
+    from pipeline.execution.engine import seen_by_workers
     from pipeline.stages.run import StageOptions
 
-    options = StageOptions(RunnerOptions(runner, workers, tuple(beam_options or ())), steps, dry_run, retry)
+    where = RunnerOptions(runner, workers, given, read.runner.stall_s, read.runner)
+    read = seen_by_workers(read, where)
+    options = StageOptions(where, steps, dry_run, retry)
     run_stages(read, STAGES[:3] if stage == "all" else (stage,), options, as_json)
 
 

@@ -17,6 +17,7 @@ from manifests.files import sweep_after
 from manifests.journal import ShardRecord
 from manifests.uid import uid_hash
 from pipeline.execution.backends import RunnerOptions
+from pipeline.execution.engine import beam_options
 from pipeline.execution.environment import worker_environment
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.forkserver import WorkerProcess, forkserver
@@ -152,7 +153,7 @@ class Supervisor:
             dict(self.crash_counts),
             asdict(self._runtime(number)),
             self.options.runner,
-            list(self.options.beam_options),
+            beam_options(self.step, self.options),
         )
         job.write(stem.with_suffix(".job"))
         scratch = stem.with_suffix(".tmp")  # what Beam leaves behind when its process is killed

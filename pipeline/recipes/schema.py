@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from filters.fetch.config import FetchConfig
+from pipeline.recipes.runner import RunnerConfig
 from pipeline.recipes.train import TrainConfig
 
 Rule = dict[str, Any]
@@ -258,6 +259,7 @@ class Recipe(Section):
     caption: CaptionSection = CaptionSection()
     pretokenize: PretokenizeSection = PretokenizeSection()
     train: TrainConfig = TrainConfig()
+    runner: RunnerConfig = RunnerConfig()
 
     @property
     def root(self) -> Path:
@@ -275,8 +277,11 @@ class Recipe(Section):
         return self.tier[tier].vq or self.pretokenize.vq, self.tier[tier].weights or self.pretokenize.weights
 
     def plain(self) -> dict[str, Any]:
-        """Return the resolved recipe as plain values without nulls, ready for TOML or JSON."""
-        values: dict[str, Any] = _without_nulls(self.model_dump(mode="json"))
+        """Return the resolved recipe as plain values without nulls, ready for TOML or JSON.
+
+        [runner] is left out: it says where this invocation works, and a run folder is the same wherever it was made.
+        """
+        values: dict[str, Any] = _without_nulls(self.model_dump(mode="json", exclude={"runner"}))
         return values
 
 

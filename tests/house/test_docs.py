@@ -167,6 +167,7 @@ def recipe_tables() -> dict[str, Any]:
         "caption.llava",
         "pretokenize",
         "train",
+        "runner",
     ],
 )
 def test_every_recipe_key_stands_in_its_table_with_its_default(table: str) -> None:

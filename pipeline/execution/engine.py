@@ -1,0 +1,63 @@
+"""What a run off this machine's own runner begins with: paths that workers see, a job server, and Beam's options."""
+
+import os
+from pathlib import Path
+
+from pipeline.execution.backends import EMBEDDED, Backend, RunnerOptions
+from pipeline.execution.beam_flags import check_flags
+from pipeline.execution.java import job_server
+from pipeline.execution.step import Step
+from pipeline.recipes.schema import Recipe, RecipeError
+
+LOG = "job-server.log"
+
+
+def seen_by_workers(recipe: Recipe, options: RunnerOptions) -> Recipe:
+    """Return the recipe with paths that workers can follow, whatever folder they work in: absolute ones.
+
+    Raises RecipeError for what the runner is not told, and for a relative run folder where workers are on other
+    machines, whose current folder is another: an absolute one may be a shared one, a relative one is a mistake.
+    """
+    backend = options.backend
+    if options.runner == "local":
+        if options.beam_options:
+            check_flags(options.beam_options)
+        return recipe
+    backend.check()
+    root = recipe.output.root
+    if _is_relative(root) and not backend.is_here:
+        raise RecipeError(
+            f"output.root: {root!r} is a path in the current folder, and workers on other machines have another; give"
+            " one that all of them see: an absolute path on a shared disk (--out /shared/run), or a store (--out"
+            " s3://bucket/run)"
+        )
+    files = recipe.input.files
+    seen = [_absolute(name) for name in files] if isinstance(files, list) else _absolute(files)
+    return recipe.model_copy(
+        update={
+            "output": recipe.output.model_copy(update={"root": _absolute(root)}),
+            "input": recipe.input.model_copy(update={"files": seen}),
+        }
+    )
+
+
+def _is_relative(path: str) -> bool:
+    return "://" not in path and not os.path.isabs(path)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if _is_relative(path) else path
+
+
+def endpoint_of(backend: Backend, root: Path) -> str:
+    """Return where jobs are handed over: the endpoint that was given, or that of a job server of our own."""
+    command = backend.server()
+    return job_server(command, root / "logs" / LOG).endpoint if command else backend.config.job_endpoint or EMBEDDED
+
+
+def beam_options(step: Step, options: RunnerOptions) -> list[str]:
+    """Return Beam's options for a step's job."""
+    if options.runner == "local":
+        return list(options.beam_options)
+    backend = options.backend
+    return backend.beam(endpoint_of(backend, step.root), f"tessera-{step.name}", options.parallelism)

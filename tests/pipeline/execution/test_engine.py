@@ -1,0 +1,42 @@
+"""pipeline/execution/engine.py: paths that workers can follow."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.execution.backends import RunnerOptions
+from pipeline.execution.engine import seen_by_workers
+from pipeline.recipes.load import parse_recipe
+from pipeline.recipes.runner import RunnerConfig
+from pipeline.recipes.schema import RecipeError
+
+
+def recipe(root: str, files="data/*.parquet"):
+    return parse_recipe({"tier": {"a": {"size": 64}}, "output": {"root": root}, "input": {"files": files}})
+
+
+def options(runner="portable", **config):
+    return RunnerOptions(runner, config=RunnerConfig(**config))
+
+
+def test_paths_are_made_absolute_where_workers_are_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = os.getcwd()
+    read = seen_by_workers(recipe("runs/a", ["data", "s3://b/c"]), options(job_endpoint="localhost:1"))
+    assert read.root == Path(here) / "runs" / "a"
+    assert read.input.files == [f"{here}/data", "s3://b/c"]
+    assert seen_by_workers(recipe("runs/a"), options("local")).root == Path("runs/a")
+
+
+def test_a_relative_run_folder_is_refused_where_workers_are_elsewhere():
+    far = options(job_endpoint="far.test:1", pools=["far.test:2"])
+    with pytest.raises(RecipeError, match=r"output.root: 'runs/a' is a path in the current folder.*--out /shared/run"):
+        seen_by_workers(recipe("runs/a"), far)
+    assert seen_by_workers(recipe("/shared/a"), far).root == Path("/shared/a")
+    assert seen_by_workers(recipe("s3://b/a"), far).output.root == "s3://b/a"
+
+
+def test_a_misspelt_option_is_refused_on_this_machine_too():
+    with pytest.raises(RecipeError, match="--direct_num_wokers: no option of Beam"):
+        seen_by_workers(recipe("a"), RunnerOptions("local", beam_options=("--direct_num_wokers=2",)))
