@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.publishing import may_publish
 from manifests.regular_files import read_plain, walk
 
 FORMAT = 1
@@ -72,7 +73,8 @@ def parsing(path: Path | str, says: str, raising: type[ValueError] = FormatError
 def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, unique per attempt, and rename it to `path` when the block ends well.
 
-    Two attempts may write one file at the same time (a cluster restarts shards): the last rename wins whole.
+    Two attempts may write one file at the same time (a cluster restarts shards): the last rename wins whole. Raises
+    RunOver where the run that this is for does not hold its folder any more (see publishing.py).
     """
     if not os.path.isdir(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +86,7 @@ def writing(path: Path) -> Iterator[Path]:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        may_publish()
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from manifests.journal import STEP
 from manifests.layout import DERIVED, SCRATCH, owner
 from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import Manifest, read_digests
+from manifests.publishing import RUN_TOKEN
 from manifests.records import DIGESTS_PATH, read_records, shard_entries
 from manifests.regular_files import walk
 from manifests.shard_table import files_of, shard_table
@@ -27,7 +28,7 @@ FREE = ("logs", "train", "recheck")
 made again by `pipeline recheck`."""
 IN_PASSING = (UNDER_WAY, PENDING, SCRATCH)
 """Folders in which a run, or a removal, keeps what it needs until it ends."""
-LOOSE = (".lock", "report.html", "plan.json", "truth.txt", "ATTRIBUTION.md")
+LOOSE = (".lock", RUN_TOKEN, "report.html", "plan.json", "truth.txt", "ATTRIBUTION.md")
 """Files beside the data that commands write over at any time."""
 
 

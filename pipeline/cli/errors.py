@@ -37,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "manifests.weights.WeightsError": USE,
     "pipeline.report.render.ReportError": USE,
     "pipeline.execution.errors.RunFailed": FAILED,
+    "manifests.publishing.RunOver": SAID,
     "manifests.transaction.TransactionError": SAID,
     "pipeline.analysis.why.NotFound": SAID,
     "pipeline.evaluation.ground_truth.TruthError": SAID,

@@ -8,6 +8,8 @@ import apache_beam as beam
 import pyarrow as pa
 
 from manifests.guard import Guard
+from manifests.publishing import may_publish
+from pipeline.execution.run_token import holding
 from pipeline.execution.shuffle import Gathered, Leg
 from pipeline.execution.slices import by_part, together
 from pipeline.execution.step import Unit
@@ -20,14 +22,17 @@ says that the unit is there."""
 class Spread(beam.DoFn):  # type: ignore[misc]  # Beam has no types
     """Spread a unit of a leg: (its part, what the legs before sent there) -> (part, rows) for the next ones."""
 
-    def __init__(self, leg: Leg, units: list[Unit]) -> None:
+    def __init__(self, leg: Leg, units: list[Unit], token: str = "") -> None:
         self.leg, self.units = replace(leg), dict(enumerate(units))  # without what planning has read
+        self.token = token
 
     def process(self, element: tuple[int, Iterable[Message]]) -> Iterator[tuple[int, bytes]]:
         """Yield a message for each part that the unit has rows for, some more where it has many."""
         part, messages = element
         if (unit := self.units.get(part)) is None:  # of others behind the same leg
             return
+        with holding(self.leg.root, self.token):
+            may_publish()
         pieces = self.leg.receive(unit, received(messages, self.leg.senders()))
         for numbers, rows in together(pieces, self.leg.carried, self.leg.held_bytes):
             for to, own in by_part(numbers, rows, unit.reads["parts"]):
@@ -37,15 +42,17 @@ class Spread(beam.DoFn):  # type: ignore[misc]  # Beam has no types
 class Finish(beam.DoFn):  # type: ignore[misc]  # Beam has no types
     """Do a unit at the end of a shuffle and journal its record."""
 
-    def __init__(self, step: Gathered, units: list[Unit]) -> None:
+    def __init__(self, step: Gathered, units: list[Unit], token: str = "") -> None:
         self.step, self.units = replace(step), {unit.reads["part"]: unit for unit in units}
+        self.token = token
 
     def process(self, element: tuple[int, Iterable[Message]]) -> Iterator[str]:
         """Write the unit's files, unless it is one that was done before."""
         part, messages = element
         unit = self.units.get(part)
         if unit is not None:
-            with Guard() as guard:
+            with Guard() as guard, holding(self.step.root, self.token):
+                may_publish()
                 self.step.journal.record(self.step.receive(unit, received(messages, self.step.senders())))
             if guard.error is not None:
                 raise guard.error
@@ -71,8 +78,9 @@ def received(messages: Iterable[Message], senders: Sequence[type[Leg]]) -> list[
     return [Received(messages, number, leg.carried) for number, leg in enumerate(senders)]
 
 
-def shuffled(pipeline: beam.Pipeline, step: Gathered, units: list[Unit]) -> beam.PCollection:
-    """Return the names of the units that a shuffle has done: these, in parts of `unit.reads["part"]`."""
+def shuffled(pipeline: beam.Pipeline, step: Gathered, units: list[Unit], token: str = "") -> beam.PCollection:
+    """Return the names of the units that a shuffle has done: these, in parts of `unit.reads["part"]`. `token`: that of
+    the run (see run_token.py)."""
     moved: dict[type[Leg], beam.PCollection] = {}
     for leg in step.before():
         planned = leg.units()
@@ -81,9 +89,9 @@ def shuffled(pipeline: beam.Pipeline, step: Gathered, units: list[Unit]) -> beam
         else:
             numbers = pipeline | f"units of {leg.name}" >> beam.Create([(part, ()) for part in range(len(planned))])
             grouped = numbers | f"one bundle each of {leg.name}" >> beam.Reshuffle()
-        moved[type(leg)] = grouped | leg.name >> beam.ParDo(Spread(leg, planned))
+        moved[type(leg)] = grouped | leg.name >> beam.ParDo(Spread(leg, planned, token))
     parts = [unit.reads["part"] for unit in units]
-    return _grouped(pipeline, moved, step, parts) | step.name >> beam.ParDo(Finish(step, units))
+    return _grouped(pipeline, moved, step, parts) | step.name >> beam.ParDo(Finish(step, units, token))
 
 
 def _grouped(

@@ -10,13 +10,14 @@ from manifests.files import parsing, write_bytes
 from pipeline.execution.step import Runtime, Step, Unit
 from pipeline.recipes.load import parse_recipe
 
-DONE, FAILED, MISUSED, NO_ROOM = 0, 1, 2, 28
-"""Exit codes of a worker process: the last means that the disk is full."""
+DONE, FAILED, MISUSED, NO_ROOM, OVER = 0, 1, 2, 28, 75
+"""Exit codes of a worker process: NO_ROOM means that the disk is full, OVER that another run holds the folder."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Units of one step (`module:class`) for one worker process."""
+    """Units of one step (`module:class`) for one worker process. `token`: under which they are published (see
+    run_token.py)."""
 
     step: str
     root: str
@@ -27,6 +28,7 @@ class Job:
     runtime: dict[str, Any] = field(default_factory=dict)
     runner: str = "local"
     beam_options: list[str] = field(default_factory=list)
+    token: str = ""
 
     def write(self, path: Path) -> None:
         """Write the job for a worker to read."""

@@ -17,6 +17,7 @@ from manifests.plans import settle_plans
 from manifests.recipe_file import headed, read_headed
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.transaction import ASKED, finish
+from pipeline.execution.run_token import new_token
 from pipeline.recipes.load import load_recipe, parse_recipe, set_over
 from pipeline.recipes.schema import Recipe, RecipeError
 
@@ -63,7 +64,7 @@ def recipe_of_run(root: Path, path: str | None = None, sets: Sequence[str] = ())
 
 @contextlib.contextmanager
 def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
-    """Hold the run folder for this process and sweep what dead attempts left in it.
+    """Hold the run folder for this process, under a new token, and sweep what dead attempts left in it.
 
     The system lets go of the lock when the process ends, however it ends. Raises RecipeError while another run holds
     it, and where a removal that was asked for is not at its end, unless this is the removal.
@@ -74,15 +75,16 @@ def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
         raise RecipeError(f"output.root: cannot make the run folder {str(root)!r} ({error.strerror})") from error
     with _open_lock(root) as file:
         _take(file, root)
-        settle_plans(root)
-        sweep(root)
-        if finish(root):
-            print(f"{root}: finished a removal that was interrupted", file=sys.stderr)
-        if (root / ASKED).exists() and not removing:
-            raise RecipeError(
-                f"{root}: a removal was asked for here and is not at its end; first: pipeline remove {root}"
-            )
-        yield
+        with new_token(root):  # before anything is read or swept: an earlier run's workers put nothing there any more
+            settle_plans(root)
+            sweep(root)
+            if finish(root):
+                print(f"{root}: finished a removal that was interrupted", file=sys.stderr)
+            if (root / ASKED).exists() and not removing:
+                raise RecipeError(
+                    f"{root}: a removal was asked for here and is not at its end; first: pipeline remove {root}"
+                )
+            yield
 
 
 def _open_lock(root: Path) -> IO[str]:

@@ -22,8 +22,9 @@ from pipeline.execution.environment import worker_environment
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.forkserver import WorkerProcess, forkserver
 from pipeline.execution.in_flight import DEATHS_OF_A_POISONED_ROW, InFlight, last_sign, read_in_flight, read_part
-from pipeline.execution.job import DONE, MISUSED, NO_ROOM, Job, error_path
+from pipeline.execution.job import DONE, MISUSED, NO_ROOM, OVER, Job, error_path
 from pipeline.execution.progress import Progress
+from pipeline.execution.run_token import current_token
 from pipeline.execution.step import Runtime, Step, Unit
 from pipeline.recipes.schema import RecipeError
 
@@ -154,6 +155,7 @@ class Supervisor:
             asdict(self._runtime(number)),
             self.options.runner,
             beam_options(self.step, self.options),
+            current_token(self.step.root),
         )
         job.write(stem.with_suffix(".job"))
         scratch = stem.with_suffix(".tmp")  # what Beam leaves behind when its process is killed
@@ -233,6 +235,8 @@ class Supervisor:
         code = int(said) if said.isdigit() else code  # a full disk can cost the exit code too: the log is on it
         if code == MISUSED:
             raise RecipeError(message)
+        if code == OVER:
+            raise RunFailed(f"{self.step.name}: {message}")
         if code == NO_ROOM:
             raise RunFailed(
                 f"{self.step.name}: no room left to write ({message}); make room and run the same command again:"

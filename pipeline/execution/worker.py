@@ -9,26 +9,29 @@ import apache_beam as beam
 
 from manifests.files import out_of_room, write_bytes
 from manifests.guard import Guard
+from manifests.publishing import RunOver, may_publish
 from manifests.weights import WeightsError
 from pipeline.execution.backends import pipeline_options
 from pipeline.execution.grouped import shuffled
 from pipeline.execution.in_flight import InFlight
-from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, Job, error_path
+from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, OVER, Job, error_path
+from pipeline.execution.run_token import holding
 from pipeline.execution.shuffle import Gathered
 from pipeline.execution.step import Step, Unit, Worker
 from pipeline.recipes.schema import RecipeError
 
 
 class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
-    """The one DoFn of every step: do a unit, journal its record."""
+    """The one DoFn of every step: do a unit, journal its record, both under the run's token."""
 
-    def __init__(self, step: Step, in_flight: str, crash_counts: dict[str, int]) -> None:
-        self.step, self.in_flight, self.crash_counts = step, in_flight, crash_counts
+    def __init__(self, step: Step, in_flight: str, crash_counts: dict[str, int], token: str = "") -> None:
+        self.step, self.in_flight, self.crash_counts, self.token = step, in_flight, crash_counts, token
         self.worker: Worker | None = None
 
     def setup(self) -> None:
         """Load the step's models once per process."""
-        with Guard() as guard:
+        with Guard() as guard, holding(self.step.root, self.token):
+            may_publish()
             self.worker = self.step.open()
             if self.in_flight:
                 Path(self.in_flight).touch()  # ready: from now on silence counts
@@ -38,7 +41,8 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         """Do one unit unless another attempt has done it meanwhile."""
         journal = self.step.journal
         if journal.done(unit.name, unit.key, now=True) is None and self.worker is not None:
-            with Guard() as guard:
+            with Guard() as guard, holding(self.step.root, self.token):
+                may_publish()
                 journal.record(
                     self.worker.run(unit, InFlight(Path(self.in_flight) if self.in_flight else None, self.crash_counts))
                 )
@@ -49,7 +53,9 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         """Raise an error, and leave it for the supervisor: Beam passes on its text alone."""
         if error is None:
             return
-        code = NO_ROOM if out_of_room(error) else MISUSED if isinstance(error, RecipeError | WeightsError) else FAILED
+        code = NO_ROOM if out_of_room(error) else FAILED
+        for kinds, said in (((RecipeError, WeightsError), MISUSED), ((RunOver,), OVER)):
+            code = said if isinstance(error, kinds) else code
         text = str(error) if code != FAILED else f"{type(error).__name__}: {error}"
         if self.in_flight:
             write_bytes(error_path(self.in_flight), f"{code}\n{text}".encode())
@@ -59,20 +65,20 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
 def run(job: Job) -> None:
     """Run the job's units through Beam and return when all are done; without units only load what the step needs."""
     if not job.units:
-        RunUnit(job.make_step(), job.in_flight, {}).setup()
+        RunUnit(job.make_step(), job.in_flight, {}, job.token).setup()
         return
     step = job.make_step()
     if job.runner == "local" and step.derived:
-        _one_after_another(RunUnit(step, job.in_flight, job.crash_counts), job.make_units())
+        _one_after_another(RunUnit(step, job.in_flight, job.crash_counts, job.token), job.make_units())
         return
     runner, options = pipeline_options(job)
     in_flight = job.in_flight if job.runner == "local" else ""
     with beam.Pipeline(runner=runner, options=options) as pipeline:
         if job.runner != "local" and isinstance(step, Gathered):
-            shuffled(pipeline, step, job.make_units())
+            shuffled(pipeline, step, job.make_units(), job.token)
             return
         units = pipeline | "units" >> beam.Create(job.make_units()) | "one bundle each" >> beam.Reshuffle()
-        _ = units | job.step >> beam.ParDo(RunUnit(step, in_flight, job.crash_counts))
+        _ = units | job.step >> beam.ParDo(RunUnit(step, in_flight, job.crash_counts, job.token))
 
 
 def _one_after_another(run_unit: RunUnit, units: list[Unit]) -> None:
