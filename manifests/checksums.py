@@ -87,7 +87,8 @@ def measure(path: Path, watch: Watch) -> Measured:
     digest, size = hashlib.sha256(), 0
     try:
         with open_plain(path, buffering=0) as file:
-            block = bytearray(min(BLOCK, os.fstat(file.fileno()).st_size + 1))  # most files are far below a block
+            block = bytearray(min(BLOCK, file.seek(0, os.SEEK_END) + 1))  # most files are far below a block
+            file.seek(0)
             view = memoryview(block)
             while count := file.readinto(block):  # type: ignore[attr-defined]
                 digest.update(view[:count])

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from manifests.publishing import may_publish
 from manifests.regular_files import read_plain, walk
+from manifests.store import arrow_source, drop, is_remote, local_scratch, store_of
 
 FORMAT = 1
 """Version of every file format this project writes; readers refuse what they do not know."""
@@ -71,26 +72,38 @@ def parsing(path: Path | str, says: str, raising: type[ValueError] = FormatError
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, unique per attempt, and rename it to `path` when the block ends well.
+    """Yield a temporary path beside `path`, unique per attempt, and rename it to `path` when the block ends well;
+    in an object store a local path, whose file is uploaded then.
 
     Two attempts may write one file at the same time (a cluster restarts shards): the last rename wins whole. Raises
     RunOver where the run that this is for does not hold its folder any more (see publishing.py).
     """
+    if is_remote(path):
+        with _uploading(path) as local:
+            yield local
+        return
     if not os.path.isdir(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{attempts_of(os.getpid())}{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         may_publish()
-        os.replace(temporary, path)
+        store_of(path).commit(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def _uploading(path: Path) -> Iterator[Path]:
+    """Yield a local path, and upload what was written there as one object when the block ends well."""
+    folder = local_scratch(path)
+    try:
+        yield folder / path.name
+        may_publish()
+        store_of(path).commit(folder / path.name, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def attempts_of(pid: int) -> str:
@@ -117,7 +130,7 @@ def sweep(root: Path) -> int:
     leftovers: list[Path] = []
     for here, names, files in walk(root):
         for folder in [here / name for name in names if name.startswith(TEMPORARY)]:
-            shutil.rmtree(folder, ignore_errors=True)
+            drop(folder)
         names[:] = [name for name in names if not name.startswith(TEMPORARY)]
         leftovers += [here / name for name in files if name.startswith(TEMPORARY)]
     for path in leftovers:
@@ -317,7 +330,11 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
 @contextlib.contextmanager
 def open_table(path: Path) -> Iterator[pq.ParquetFile]:
     """Open any Parquet file; what its bytes make Arrow raise, also within the block, becomes a FormatError."""
-    with parsing(path, "not a Parquet table that can be read"), pq.ParquetFile(path) as file:
+    with (
+        parsing(path, "not a Parquet table that can be read"),
+        arrow_source(path) as source,
+        pq.ParquetFile(source) as file,
+    ):
         yield file
 
 
@@ -332,7 +349,7 @@ def read_schema(path: Path) -> pa.Schema:
 def read_metadata(path: Path) -> dict[bytes, bytes]:
     """Return the metadata of any Parquet file, half as dear as its schema. Raises FormatError for one that is damaged,
     OSError."""
-    with parsing(path, "not a Parquet table that can be read"), pa.OSFile(str(path), "rb") as file:
+    with parsing(path, "not a Parquet table that can be read"), arrow_source(path) as file:
         return dict(pq.ParquetFile(file).metadata.metadata or {})
 
 

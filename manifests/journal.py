@@ -1,6 +1,5 @@
 """Keep a record of each shard that a step has finished, its files and counts, in the step's journal."""
 
-import filecmp
 import os
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -20,6 +19,7 @@ from manifests.shard_record import (
     parse_record,
     total_dropped,
 )
+from manifests.store import Scanned, same_bytes, scan
 
 __all__ = [
     "STEP",
@@ -104,7 +104,7 @@ class Journal:
     def written(self) -> dict[str, ShardRecord | None]:
         """Return shard -> record, None for a damaged one, of the JSONs."""
         try:
-            with os.scandir(self.folder) as entries:
+            with scan(self.folder) as entries:
                 there = [(entry.name.removesuffix(".json"), entry) for entry in entries if entry.name.endswith(".json")]
         except FileNotFoundError:
             return {}
@@ -162,7 +162,7 @@ class Journal:
         """
         table, copy = self.tables
         states = [_fault(table, self.step)]
-        if states[0] is None and copy.is_file() and filecmp.cmp(table, copy, shallow=False):
+        if states[0] is None and copy.is_file() and same_bytes(table, copy):
             return ""
         states.append(_fault(copy, self.step))
         if None not in states:
@@ -204,7 +204,7 @@ def records_of(root: Path, step: str) -> list[ShardRecord]:
     return [records[shard] for shard in sorted(records)]
 
 
-def _listed(folder: Path, entry: "os.DirEntry[str]") -> ShardRecord | None:
+def _listed(folder: Path, entry: Scanned) -> ShardRecord | None:
     try:
         facts = entry.stat()
     except OSError:  # a link that leads nowhere, or gone meanwhile

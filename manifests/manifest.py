@@ -5,7 +5,6 @@ The shards are a table of their own, `manifests/STAGE.parquet`, whose sha256 sta
 
 import contextlib
 import hashlib
-import os
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +26,7 @@ from manifests.files import (
 )
 from manifests.shard_record import conserve
 from manifests.shard_table import SHARDS, entries_json, from_entries
+from manifests.store import rename
 
 DIGESTS = "digests.json"
 """Beside the manifests: the digest of each, so that a manifest that went missing or was swapped is missed."""
@@ -106,7 +106,7 @@ class Manifest:
         write_table(ahead, self.shards)
         shards = {"table": table.name, "entries": self.shards.num_rows, "sha256": sha256_file(ahead)}
         write_json(path, {"stage": self.stage, "digest": self.digest, **self._entry(), "shards": shards}, sealed=True)
-        os.replace(ahead, table)
+        rename(ahead, table)
         known = {**read_digests(root), self.stage: {"digest": self.digest, "sha256": sha256_file(path)}}
         write_json(path.with_name(DIGESTS), {"stages": dict(sorted(known.items()))}, sealed=True)
         return path
@@ -152,7 +152,7 @@ def _settle(path: Path) -> None:
     with contextlib.suppress(OSError, FormatError, KeyError):
         ahead = path.with_name(f"{path.stem}{NEXT}")
         if sha256_file(ahead) == read_field(path, "shards", dict)["sha256"]:
-            os.replace(ahead, shards_path(path))
+            rename(ahead, shards_path(path))
 
 
 def _read_shards(path: Path, said: Any) -> pa.Table:

@@ -7,7 +7,10 @@ from typing import TypeVar
 
 import duckdb
 
+from manifests.duckdb_files import reading_filesystem
 from manifests.files import FormatError, out_of_room, read_field
+from manifests.remote_path import RemotePath
+from manifests.store import scratch_of
 
 Item = TypeVar("Item")
 OF_BYTES = (
@@ -54,8 +57,10 @@ def connect(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     try:
         memory, threads = limits(root)
-        config = {**SETTINGS, "temp_directory": str(root / ".tmp-duckdb"), "memory_limit": memory}
+        config = {**SETTINGS, "temp_directory": str(scratch_of(root) / ".tmp-duckdb"), "memory_limit": memory}
         with duckdb.connect(config={**config, **({"threads": threads} if threads else {})}) as connection:
+            if isinstance(root, RemotePath):
+                connection.register_filesystem(reading_filesystem(root.protocol))
             yield connection
     except duckdb.OutOfMemoryException as error:
         if out_of_room(error):

@@ -1,7 +1,6 @@
 """Read every record of a run folder — journals, manifests, plans, checkpoints, what was set aside — and say which of
 them is damaged."""
 
-import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -44,7 +43,9 @@ def read_records(root: Path, stages: Stages) -> Records:
 
 def _manifest(records: Records, stage: str) -> None:
     path = records.root / "manifests" / f"{stage}.json"
-    tables = [other for other in (shards_path(path), path.with_name(f"{stage}{NEXT}")) if os.path.lexists(other)]
+    tables = [
+        other for other in (shards_path(path), path.with_name(f"{stage}{NEXT}")) if other.exists() or other.is_symlink()
+    ]
     records.known |= {f"manifests/{other.name}" for other in (path, *tables)}
     if f"manifests/{stage}{NEXT}" in records.known:
         records.find(f"manifests/{stage}{NEXT}", "leftover", "left by a stage that was killed at its end")

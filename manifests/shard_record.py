@@ -9,6 +9,7 @@ from typing import Any
 
 from manifests.checksums import sha256_file
 from manifests.files import digest_of, parsing
+from manifests.store import is_remote
 
 
 class ConservationError(ArithmeticError):
@@ -36,7 +37,8 @@ class FileRecord:
     def is_whole(self, root: Path) -> bool:
         """Tell whether the file is there with its recorded size."""
         try:
-            return os.stat(f"{root}/{self.path}").st_size == self.bytes
+            facts = (root / self.path).stat() if is_remote(root) else os.stat(f"{root}/{self.path}")
+            return facts.st_size == self.bytes
         except OSError:
             return False
 

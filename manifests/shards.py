@@ -15,6 +15,7 @@ from typing import IO
 from manifests.checksums import sha256_file
 from manifests.files import FormatError, parsing, read_json, unsealed, write_json, writing
 from manifests.regular_files import read_plain
+from manifests.store import open_file
 
 Sample = dict[str, bytes]
 """One sample: extension without its leading dot ("jpg", "codes.npy") -> bytes."""
@@ -160,11 +161,11 @@ def read_shard(path: Path) -> Iterator[tuple[str, Sample]]:
 
 def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
     """Yield (key, extension, bytes) of every member, then check the end."""
-    with parsing(path, "damaged", ShardError), tarfile.open(path, "r:") as tar:
+    with parsing(path, "damaged", ShardError), open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for info in tar:
-            file = tar.extractfile(info)
+            member = tar.extractfile(info)
             name, _, extension = info.name.partition(".")
-            yield name, extension, file.read() if file else b""
+            yield name, extension, member.read() if member else b""
         check_end(path, tar.offset)
 
 
@@ -205,7 +206,7 @@ def _places_by_tarfile(path: Path, file: IO[bytes]) -> Iterator[tuple[str, int, 
 def check_end(path: Path, offset: int) -> None:
     """Ask for the two zero blocks where a tar's last member ends. Raises ShardError where they are not: the file was
     cut."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         file.seek(offset)
         tail = file.read(2 * tarfile.BLOCKSIZE)
     if len(tail) < 2 * tarfile.BLOCKSIZE or any(tail):
@@ -246,7 +247,7 @@ class ShardReader:
     def __init__(self, path: Path) -> None:
         """Raises OSError or FormatError for a tar or index that is missing or no index."""
         self.path, self.index = path, Index.read(index_path(path))
-        self._file: IO[bytes] = open(path, "rb")  # noqa: SIM115  closed by __exit__
+        self._file: IO[bytes] = open_file(path)
 
     def __enter__(self) -> "ShardReader":
         return self

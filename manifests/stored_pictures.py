@@ -7,6 +7,7 @@ from pathlib import Path
 from tarfile import BLOCKSIZE
 
 from manifests.shards import Sample, ShardError, check_end, member_places
+from manifests.store import local_copy
 
 PICTURE = ("jpg",)
 """Extension of the picture; `txt` and `json` stand beside it."""
@@ -21,14 +22,14 @@ def stored_pictures(
     it. Raises ShardError for a tar that is cut or damaged, where its end is reached, and OSError.
     """
     end = 0
-    with open(tar, "rb") as file:
-        for key, members in groupby(member_places(tar), lambda place: place[0].partition(".")[0]):
+    with local_copy(tar) as local, open(local, "rb") as file:
+        for key, members in groupby(member_places(local), lambda place: place[0].partition(".")[0]):
             places = [(name.partition(".")[2], offset, length) for name, offset, length in members]
             _, offset, length = places[-1]
             end = offset + -(-length // BLOCKSIZE) * BLOCKSIZE
             if keys is None or key in keys:
                 yield key, {part: _read(tar, file.fileno(), *place) for part, *place in places if part in parts}
-    check_end(tar, end)
+        check_end(local, end)
 
 
 def _read(tar: Path, descriptor: int, offset: int, length: int) -> bytes:

@@ -1,6 +1,5 @@
 """Hold the bytes of a run's files against what its records say of them."""
 
-import os
 from collections.abc import Container, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
@@ -32,7 +31,7 @@ def _claimed(records: Records) -> Iterator[Path]:
     """Yield the claimed files that are there; say which are not."""
     for name, claim in sorted(records.claims.items(), key=itemgetter(0)):
         path = records.root / name
-        if os.path.exists(path):
+        if path.exists():
             yield path
         else:
             records.find(name, "missing", f"not there, though {claim.by} names it", claim.step, claim.shard)

@@ -1,0 +1,39 @@
+"""Let DuckDB read the tables of a run in an object store, by the requests that everything else is read by."""
+
+from typing import Any
+
+from manifests.remote_path import RemotePath
+
+
+def reading_filesystem(protocol: str) -> Any:
+    """Return a file system of fsspec for `connection.register_filesystem`: it opens to read, and lists."""
+    from fsspec import AbstractFileSystem
+
+    class Reading(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+        """Objects of one protocol, by their whole URLs."""
+
+        cachable = False
+
+        def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+            return RemotePath.of(_url(path)).open("rb")
+
+        def info(self, path: str, **options: Any) -> dict[str, Any]:
+            facts = RemotePath.of(_url(path)).stat()
+            return {"name": path, "size": facts.st_size, "type": "file" if facts.is_file else "directory"}
+
+        def modified(self, path: str) -> Any:
+            from datetime import UTC, datetime
+
+            return datetime.fromtimestamp(RemotePath.of(_url(path)).stat().st_mtime, UTC)
+
+        def glob(self, path: str, **options: Any) -> list[str]:
+            return [path] if RemotePath.of(_url(path)).is_file() else []
+
+        def exists(self, path: str, **options: Any) -> bool:
+            return RemotePath.of(_url(path)).exists()
+
+    def _url(path: str) -> str:
+        return path if "://" in path else f"{protocol}://{path.lstrip('/')}"
+
+    Reading.protocol = protocol
+    return Reading()

@@ -1,0 +1,444 @@
+"""A path in an object store, with the methods of pathlib: any file system that fsspec knows, by its URL.
+
+`__fspath__` raises: what opens files by the name that the operating system knows (os, shutil, Arrow, DuckDB) says so
+instead of making a local folder "s3:". Every request is tried again, with growing pauses, where the store throttles it,
+fails, or sends less than it said.
+"""
+
+import contextlib
+import fnmatch
+import io
+import random
+import stat
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PosixPath
+from typing import Any, NoReturn, Self, TypeVar
+
+T = TypeVar("T")
+TRIES = 7
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
+"""A request is sent at most TRIES times; pauses between them double, half of each by chance."""
+WHOLE_BYTES = 16 << 20
+"""Objects up to this size are read by one request, others in pieces of PIECE_BYTES."""
+PIECE_BYTES = 4 << 20
+CODES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+"""Protocol -> the extra that installs what it needs."""
+FINAL: tuple[type[Exception], ...] = (
+    *(FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError),
+    *(ValueError, TypeError, AttributeError, NotImplementedError, ImportError),
+)
+"""Errors that another try does not mend."""
+_SNAPSHOT: ContextVar["dict[str, dict[str, Facts]] | None"] = ContextVar("listings", default=None)
+
+
+class StoreError(OSError):
+    """A store did not do what it was asked for, also not when asked again."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a store says of an object, or of a prefix: fields as in os.stat_result."""
+
+    st_size: int
+    st_mtime: float
+    tag: str
+    is_file: bool = True
+
+    @property
+    def st_mtime_ns(self) -> int:
+        """Return the time of the last change in nanoseconds."""
+        return int(self.st_mtime * 1e9)
+
+    @property
+    def st_mode(self) -> int:
+        """Return the kind of file."""
+        return stat.S_IFREG if self.is_file else stat.S_IFDIR
+
+    @property
+    def st_dev(self) -> int:
+        """Return 0: what lies in stores is on no device."""
+        return 0
+
+    @property
+    def st_ino(self) -> int:
+        """Return a number that is another one once the object changed."""
+        return int.from_bytes(self.tag.encode()[-16:], "big")
+
+
+def is_url(text: str) -> bool:
+    """Tell whether text names a place in a store: PROTOCOL://…, but for file://."""
+    head, colon, _ = text.partition("://")
+    return bool(colon) and head.isalnum() and head.lower() != "file"
+
+
+class RemotePath(PosixPath):
+    """A place in a store. Folders are prefixes: they need not be made, and are there while something lies below."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """Return the path of a URL. Raises ValueError without a bucket."""
+        protocol, _, rest = url.partition("://")
+        parts = [part for part in rest.split("/") if part not in ("", ".")]
+        if not parts or ".." in parts:
+            raise ValueError(f"{url!r}: wanted {protocol}://BUCKET/FOLDER")
+        return cls(f"{protocol.lower()}:", *parts)
+
+    def __str__(self) -> str:
+        parts = self.parts
+        return f"{parts[0]}//{'/'.join(parts[1:])}" if self._is_whole() else "/".join(parts) or "."
+
+    def __repr__(self) -> str:
+        return f"RemotePath({str(self)!r})"
+
+    def __fspath__(self) -> NoReturn:
+        raise TypeError(f"{self}: lies in a store, and no file of this machine has that name")
+
+    def _is_whole(self) -> bool:
+        return bool(self.parts) and self.parts[0].endswith(":")
+
+    @property
+    def protocol(self) -> str:
+        """Return s3, gs, memory …"""
+        return self.parts[0].removesuffix(":")
+
+    @property
+    def key(self) -> str:
+        """Return the name under which the store's file system knows it."""
+        return str(filesystem(self.protocol)._strip_protocol(str(self)))
+
+    def call(self, name: str, *args: Any, tries: int = TRIES, **options: Any) -> Any:
+        """Call a method of the file system on this path; again where it fails for a while. Raises OSError."""
+        return tried(lambda: getattr(filesystem(self.protocol), name)(self.key, *args, **options), str(self), tries)
+
+    # what is there
+
+    def stat(self, *, follow_symlinks: bool = True) -> Any:
+        """Return size, time of change and tag. Raises FileNotFoundError."""
+        known = _known(self)
+        if known is not None:
+            if self.name in known:
+                return known[self.name]
+            raise FileNotFoundError(2, "no such object", str(self))
+        return _facts(self.call("info"))
+
+    def lstat(self) -> Any:
+        """Return what `stat` does: stores have no links."""
+        return self.stat()
+
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        """Tell whether there is such an object, or one below."""
+        try:
+            self.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def is_file(self) -> bool:
+        """Tell whether there is such an object."""
+        try:
+            return bool(self.stat().is_file)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def is_dir(self) -> bool:
+        """Tell whether there is an object below."""
+        try:
+            return not self.stat().is_file
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def is_symlink(self) -> bool:
+        """Return False."""
+        return False
+
+    def listed(self) -> list[tuple[Self, Facts]]:
+        """Return (path, facts) of what lies directly below, by name and by one listing; nothing where nothing does."""
+        try:
+            found = self.call("ls", detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        here = self.key.rstrip("/")
+        named = {entry["name"].rstrip("/"): entry for entry in found}
+        return [(self / name.rsplit("/", 1)[-1], _facts(named[name])) for name in sorted(named) if name != here]
+
+    def iterdir(self) -> Generator[Self, None, None]:
+        """Yield what lies directly below, by name."""
+        for path, _ in self.listed():
+            yield path
+
+    def walk_files(self) -> list[tuple[Self, Facts]]:
+        """Return (path, facts) of every object below, by one listing."""
+        try:
+            found = self.call("find", detail=True)
+        except FileNotFoundError:
+            return []
+        start = len(self.key.rstrip("/")) + 1
+        return [(self / name[start:], _facts(found[name])) for name in sorted(found) if len(name) >= start]
+
+    def glob(self, pattern: str, **options: Any) -> Iterator[Self]:  # type: ignore[override]
+        """Yield what matches, by name: `*` within a name, `**` for any number of folders."""
+        if pattern.startswith("**/"):
+            yield from self.rglob(pattern[3:])
+            return
+        head, _, rest = pattern.partition("/")
+        for path, facts in self.listed() if any(sign in head for sign in "*?[") else [(self / head, None)]:
+            if facts is None:
+                if rest:
+                    yield from path.glob(rest)
+                elif path.exists():
+                    yield path
+            elif fnmatch.fnmatchcase(path.name, head):
+                if not rest:
+                    yield path
+                elif not facts.is_file:
+                    yield from path.glob(rest)
+
+    def rglob(self, pattern: str, **options: Any) -> Iterator[Self]:  # type: ignore[override]
+        """Yield every object below whose name, or last names, match."""
+        for path, _ in self.walk_files():
+            if path.match(pattern):
+                yield path
+
+    # reading
+
+    def open(self, mode: str = "r", *args: Any, **options: Any) -> Any:
+        """Open to read, as bytes ("rb") or text: stores publish whole files, see `manifests.files.writing`."""
+        if mode not in ("r", "rb", "rt"):
+            raise io.UnsupportedOperation(f"{self}: opened as {mode!r}; files of a store are written whole")
+        facts = _facts(self.call("info"))
+        if not facts.is_file:
+            raise IsADirectoryError(21, "is a folder", str(self))
+        if facts.st_size <= WHOLE_BYTES:
+            file: Any = io.BytesIO(self._read(0, facts.st_size) if facts.st_size else b"")
+        else:
+            file = io.BufferedReader(Ranges(self, facts.st_size), PIECE_BYTES)
+        return file if mode == "rb" else io.TextIOWrapper(file, *args, **options)
+
+    def _read(self, start: int, end: int) -> bytes:
+        """Return these bytes. Raises StoreError where fewer come, each time."""
+
+        def request() -> bytes:
+            data = bytes(filesystem(self.protocol).cat_file(self.key, start=start, end=end))
+            if len(data) != end - start:
+                raise StoreError(f"{self}: {len(data)} bytes came of {end - start}")
+            return data
+
+        return tried(request, str(self))
+
+    def read_bytes(self) -> bytes:
+        """Return the bytes of the object."""
+        with self.open("rb") as file:
+            return bytes(file.read())
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
+        """Return the text of the object."""
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
+
+    # changing
+
+    def put(self, local: Path) -> None:
+        """Upload a local file as this object."""
+        self._made(tried(lambda: filesystem(self.protocol).put_file(str(local), self.key), str(self)))
+
+    def write_bytes(self, data: Any) -> int:
+        """Upload bytes as this object."""
+        self._made(self.call("pipe_file", bytes(data)))
+        return len(data)
+
+    def write_text(self, data: str, *args: Any, **options: Any) -> int:
+        """Upload text as this object."""
+        return self.write_bytes(data.encode())
+
+    def create(self, data: bytes) -> bool:
+        """Upload bytes where there is no such object; return False where there is one.
+
+        An upload whose answer was lost may have come: what is there then tells.
+        """
+        try:
+            self.call("pipe_file", data, mode="create")
+        except FileExistsError:
+            return self.read_bytes() == data
+        except OSError as error:
+            if "PreconditionFailed" not in str(error) and "412" not in str(error):
+                raise
+            return self.read_bytes() == data
+        self._made(None)
+        return True
+
+    def copy_to(self, target: "RemotePath") -> None:
+        """Copy within the store."""
+        self.call("cp_file", target.key)
+        target._made(None)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Delete the object. Raises FileNotFoundError where there is none, unless that may be."""
+        try:
+            self.call("rm_file")
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+        self._made(None)
+
+    def drop(self) -> None:
+        """Delete every object below."""
+        for path, _ in self.walk_files():
+            path.unlink(missing_ok=True)
+
+    def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        """Do nothing: a folder is there once something lies in it."""
+
+    def rmdir(self) -> None:
+        """Do nothing: a folder is gone once nothing lies in it."""
+
+    def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
+        """Make an empty object where there is none."""
+        self.create(b"")
+
+    def replace(self, target: Any) -> Any:
+        """Copy within the store, then delete."""
+        self.copy_to(target)
+        self.unlink(missing_ok=True)
+        return target
+
+    rename = replace
+
+    def resolve(self, strict: bool = False) -> Self:
+        """Return itself."""
+        return self
+
+    absolute = expanduser = resolve
+
+    def samefile(self, other: Any) -> bool:
+        """Tell whether it is the same path."""
+        return bool(self == other)
+
+    def _made(self, _: Any) -> None:
+        """Forget listings that do not know of a change."""
+        if (snapshot := _SNAPSHOT.get()) is not None:
+            snapshot.pop(str(self.parent), None)
+
+
+class Ranges(io.RawIOBase):
+    """An object too large for memory, read by requests for ranges of it."""
+
+    def __init__(self, path: RemotePath, size: int) -> None:
+        self.path, self.size, self.at = path, size, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the offset of the next byte."""
+        return self.at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to an offset, as files do."""
+        self.at = max(0, offset + (0, self.at, self.size)[whence])
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as many bytes as fit, or are left."""
+        count = min(len(buffer), max(0, self.size - self.at))
+        if count:
+            buffer[:count] = self.path._read(self.at, self.at + count)
+            self.at += count
+        return count
+
+
+@contextlib.contextmanager
+def snapshot() -> Iterator[None]:
+    """Within the block, take what is there from one listing of each folder instead of a request for each file.
+
+    For questions about many files at a time when others change nothing; changes of this process are known.
+    """
+    mark = _SNAPSHOT.set({})
+    try:
+        yield
+    finally:
+        _SNAPSHOT.reset(mark)
+
+
+def _known(path: RemotePath) -> dict[str, Facts] | None:
+    found = _SNAPSHOT.get()
+    if found is None or len(path.parts) < 4:
+        return None
+    folder = str(path.parent)
+    if folder not in found:
+        found[folder] = {entry.name: facts for entry, facts in path.parent.listed()}
+    return found[folder]
+
+
+def _facts(info: dict[str, Any]) -> Facts:
+    changed = next((info[name] for name in ("LastModified", "mtime", "updated", "created") if info.get(name)), 0)
+    if isinstance(changed, str):
+        changed = datetime.fromisoformat(changed)
+    seconds = changed.timestamp() if isinstance(changed, datetime) else float(changed)
+    size = int(info.get("size") or 0)
+    tag = str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or f"{size}-{seconds}").strip('"')
+    return Facts(size, seconds, tag, info.get("type") != "directory")
+
+
+def filesystem(protocol: str) -> Any:
+    """Return fsspec's file system of a protocol, without a cache of listings. Raises StoreError where its package is
+    missing."""
+    import fsspec
+
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if CODES.get(protocol) == "s3":
+        options["config_kwargs"] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}
+    try:
+        return fsspec.filesystem(protocol, **options)
+    except (ImportError, ValueError) as error:
+        extra = CODES.get(protocol)
+        how = f"pip install 'tessera-t2i[{extra}]'" if extra else "install the package that fsspec names for it"
+        raise StoreError(f"{protocol}://: cannot be opened ({error}); {how}") from error
+
+
+def transient() -> tuple[type[BaseException], ...]:
+    """Return what stores raise, of which some passes: OSError, and the classes of their clients that are loaded."""
+    kinds: list[type[BaseException]] = [OSError, TimeoutError]
+    for module, name in (
+        ("botocore.exceptions", "BotoCoreError"),
+        ("aiohttp", "ClientError"),
+        ("asyncio", "TimeoutError"),
+        ("botocore.exceptions", "ClientError"),
+        ("gcsfs.retry", "HttpError"),
+        ("fsspec.exceptions", "FSTimeoutError"),
+    ):
+        if module in sys.modules and hasattr(sys.modules[module], name):
+            kinds.append(getattr(sys.modules[module], name))
+    return tuple(kinds)
+
+
+def tried(request: Callable[[], T], what: str, tries: int = TRIES) -> T:
+    """Return what a request returns, sent again where it fails for a while.
+
+    Raises what another try does not mend as it is, and StoreError for what failed to the end.
+    """
+    for number in range(1, tries + 1):
+        try:
+            return request()
+        except FINAL:
+            raise
+        except transient() as error:
+            if "PreconditionFailed" in str(error) or type(error).__name__ in (
+                "NoCredentialsError",
+                "PartialCredentialsError",
+            ):
+                raise StoreError(f"{what}: {error}") from error
+            if number == tries:
+                raise StoreError(f"{what}: {type(error).__name__}: {error} (tried {tries} times)") from error
+            time.sleep(min(FIRST_PAUSE_S * 2 ** (number - 1), LONGEST_PAUSE_S) * random.uniform(0.5, 1.0))
+    raise AssertionError("unreachable")
