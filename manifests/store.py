@@ -1,8 +1,8 @@
 """Keep a run in a folder, or in an object store: the one place that knows how a whole file is published there.
 
-A run folder's root is a `Path`, or for a URL such as s3://bucket/run a `RemotePath` (remote_path.py), which reads, lists and
-deletes by the same methods. What a method cannot say alike for both is a function here: publishing a file that was
-written elsewhere, renaming, copying, dropping a folder, and a name that only one process can take.
+A run folder's root is a `Path`, or for a URL such as s3://bucket/run a `RemotePath` (remote_path.py), which reads,
+lists and deletes by the same methods. What a method cannot say alike for both is a function here: publishing a file
+that was written elsewhere, renaming, copying, dropping a folder, and a name that only one process can take.
 """
 
 import contextlib
