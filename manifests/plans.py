@@ -4,10 +4,10 @@ A plan is a folder: a table a shard, and a note of the sha256 of each and of wha
 the one before and takes its place by two renames, so that a kill leaves the one or the other, whole.
 """
 
+import contextlib
 import os
 import secrets
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +16,8 @@ from manifests.checksums import sha256_file
 from manifests.files import TEMPORARY, FormatError, digest_of, finished, read_field, read_json, write_json, write_table
 from manifests.journal import FileRecord
 from manifests.layout import PLAN
+from manifests.store import drop, entries, is_remote, local_scratch, scan, store_of
+from manifests.store import link as put_link
 from manifests.working_copy import link
 
 BEFORE = f"{TEMPORARY}before-"
@@ -62,8 +64,7 @@ def write_plan(root: Path, step: str, tables: Iterable[tuple[str, pa.Table]], ma
         return standing
     folder = plan_folder(root, step)
     _settle(folder)
-    fresh = folder.with_name(f"{FRESH}{os.getpid()}-{secrets.token_hex(4)}-{step}")
-    try:
+    with _fresh(folder) as fresh:
         files = {}
         for name, table in tables:
             path = fresh / f"{name}.parquet"
@@ -71,8 +72,6 @@ def write_plan(root: Path, step: str, tables: Iterable[tuple[str, pa.Table]], ma
             files[path.name] = sha256_file(path)
         note_plan(fresh, files, made_from, step)
         _swap(folder, fresh)
-    finally:
-        _clear(fresh)
     return _listed(folder, files)
 
 
@@ -88,18 +87,16 @@ def put_plan(root: Path, step: str, tables: Iterable[FileRecord], made_in: Path,
     they stay where they are too."""
     folder = plan_folder(root, step)
     _settle(folder)
-    fresh = folder.with_name(f"{FRESH}{os.getpid()}-{secrets.token_hex(4)}-{step}")
-    try:
-        files = {}
-        fresh.mkdir(parents=True)
-        for table in tables:
-            name = os.path.basename(table.path)
-            _link(os.path.join(made_in, table.path), os.path.join(fresh, name))
-            files[name] = table.sha256
+    listed = list(tables)
+    files = {os.path.basename(table.path): table.sha256 for table in listed}
+    sources = {os.path.basename(table.path): made_in / table.path for table in listed}
+    with _fresh(folder) as fresh:
+        if not is_remote(folder):
+            fresh.mkdir(parents=True)
+            for name, source in sources.items():
+                _link(str(source), os.path.join(fresh, name))
         note_plan(fresh, files, made_from, step)
-        _swap(folder, fresh)
-    finally:
-        _clear(fresh)
+        _swap(folder, fresh, sources)
     return _listed(folder, files)
 
 
@@ -109,6 +106,18 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         link(Path(source), Path(target))
+
+
+@contextlib.contextmanager
+def _fresh(folder: Path) -> Iterator[Path]:
+    """Yield where a plan is made until it takes the place of another one: beside it, for a store on this machine."""
+    fresh = folder.with_name(f"{FRESH}{os.getpid()}-{secrets.token_hex(4)}-{folder.name}")
+    if is_remote(folder):
+        fresh = local_scratch(folder)
+    try:
+        yield fresh
+    finally:
+        drop(fresh)
 
 
 def note_plan(folder: Path, files: dict[str, str], made_from: str = "", step: str = "") -> None:
@@ -131,12 +140,16 @@ def _settle(folder: Path) -> None:
     if not before.exists():
         return
     if folder.exists():
-        _clear(before)
+        drop(before)
     else:
         os.replace(before, folder)
 
 
-def _swap(folder: Path, fresh: Path) -> None:
+def _swap(folder: Path, fresh: Path, sources: Mapping[str, Path] | None = None) -> None:
+    """Put a plan that was made in the place of the one before. `sources`: where its tables lie in the store."""
+    if is_remote(folder):
+        _upload(folder, fresh, sources or {})
+        return
     if folder.exists():
         os.replace(folder, folder.with_name(f"{BEFORE}{folder.name}"))
     try:
@@ -145,11 +158,16 @@ def _swap(folder: Path, fresh: Path) -> None:
         _settle(folder)
 
 
-def _clear(folder: Path) -> None:
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+def _upload(folder: Path, fresh: Path, sources: Mapping[str, Path]) -> None:
+    """Put a plan into a store, which renames no folder: without its note it is none, and the note comes last."""
+    (folder / PLAN).unlink(missing_ok=True)
+    made = [path.name for path in fresh.iterdir() if path.name != PLAN]
+    for name in {entry.name for entry in entries(folder)} - {*made, *sources}:
+        (folder / name).unlink(missing_ok=True)
+    for name, source in sources.items():
+        put_link(source, folder / name)
+    for name in (*made, PLAN):
+        store_of(folder).commit(fresh / name, folder / name)
 
 
 def _listed(folder: Path, files: dict[str, str]) -> Planned:
@@ -166,8 +184,8 @@ def _standing(folder: Path, made_from: str) -> Planned | None:
         files = note.get("files")
         if note.get("made_from") != made_from or note.get("step") != folder.name or not isinstance(files, dict):
             return None
-        with os.scandir(folder) as entries:
-            written = {entry.name: entry.stat().st_mtime_ns for entry in entries}
+        with scan(folder) as found:
+            written = {entry.name: entry.stat().st_mtime_ns for entry in found}
         if written.keys() != {*files, PLAN}:
             return None
         younger = [name for name, at in written.items() if name != PLAN and at > written[PLAN]]
