@@ -99,7 +99,7 @@ def killed_at(monkeypatch):
 
             return one
 
-        for name in ("write_table", "write_json", "_clear"):
+        for name in ("write_table", "write_json", "drop"):
             monkeypatch.setattr(plans, name, counted(name, getattr(plans, name)))
         monkeypatch.setattr(plans.os, "replace", counted("replace", os.replace))
 
