@@ -29,15 +29,20 @@ PIECE_BYTES = 4 << 20
 CODES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """Protocol -> the extra that installs what it needs."""
 FINAL: tuple[type[Exception], ...] = (
-    *(FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError),
+    *(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError),
     *(ValueError, TypeError, AttributeError, NotImplementedError, ImportError),
 )
 """Errors that another try does not mend."""
+CONDITION = "PreconditionFailed"
+"""In the message of a store that has an object where none was to be."""
 _SNAPSHOT: ContextVar["dict[str, dict[str, Facts]] | None"] = ContextVar("listings", default=None)
 
 
-class StoreError(OSError):
-    """A store did not do what it was asked for, also not when asked again."""
+class StoreError(RuntimeError):
+    """A store cannot be used, or did not do what it was asked for, also not when asked again.
+
+    No OSError: who asks for a file and hears that there is none, or that it is damaged, makes it anew.
+    """
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,10 @@ class RemotePath(PosixPath):
         return str(filesystem(self.protocol)._strip_protocol(str(self)))
 
     def call(self, name: str, *args: Any, tries: int = TRIES, **options: Any) -> Any:
-        """Call a method of the file system on this path; again where it fails for a while. Raises OSError."""
+        """Call a method of the file system on this path; again where it fails for a while.
+
+        Raises StoreError, and FileNotFoundError and its like.
+        """
         return tried(lambda: getattr(filesystem(self.protocol), name)(self.key, *args, **options), str(self), tries)
 
     # what is there
@@ -227,15 +235,14 @@ class RemotePath(PosixPath):
         def request() -> bytes:
             data = bytes(filesystem(self.protocol).cat_file(self.key, start=start, end=end))
             if len(data) != end - start:
-                raise StoreError(f"{self}: {len(data)} bytes came of {end - start}")
+                raise OSError(f"{len(data)} bytes came of {end - start}")
             return data
 
         return tried(request, str(self))
 
     def read_bytes(self) -> bytes:
-        """Return the bytes of the object."""
-        with self.open("rb") as file:
-            return bytes(file.read())
+        """Return the bytes of the object, by one request."""
+        return bytes(self.call("cat_file"))
 
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
         """Return the text of the object."""
@@ -265,8 +272,8 @@ class RemotePath(PosixPath):
             self.call("pipe_file", data, mode="create")
         except FileExistsError:
             return self.read_bytes() == data
-        except OSError as error:
-            if "PreconditionFailed" not in str(error) and "412" not in str(error):
+        except StoreError as error:
+            if CONDITION not in str(error):
                 raise
             return self.read_bytes() == data
         self._made(None)
@@ -430,10 +437,12 @@ def tried(request: Callable[[], T], what: str, tries: int = TRIES) -> T:
     for number in range(1, tries + 1):
         try:
             return request()
+        except PermissionError as error:
+            raise StoreError(f"{what}: {error}") from error
         except FINAL:
             raise
         except transient() as error:
-            if "PreconditionFailed" in str(error) or type(error).__name__ in (
+            if CONDITION in str(error) or type(error).__name__ in (
                 "NoCredentialsError",
                 "PartialCredentialsError",
             ):

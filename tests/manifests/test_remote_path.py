@@ -155,7 +155,8 @@ def test_an_answer_that_was_cut_is_asked_for_again(root, monkeypatch):
         return data[: cut.pop(0)] if cut else data
 
     monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
-    assert (root / "a").read_bytes() == b"0123456789"
+    with (root / "a").open("rb") as file:
+        assert file.read() == b"0123456789"
     assert cut == []
 
 
