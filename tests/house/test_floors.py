@@ -72,8 +72,8 @@ def test_circles_and_layers_are_counted():
     assert layers({"a": {"b"}, "b": {"c"}, "c": set()}) == 3
 
 
-def test_what_is_on_disk_needs_only_arrow_and_duckdb():
-    allowed = {"pyarrow", "duckdb", "manifests"}
+def test_what_is_stored_needs_only_arrow_duckdb_and_fsspec():
+    allowed = {"pyarrow", "duckdb", "fsspec", "manifests"}
     wrong = {path.name: third_party(path) - allowed for path in (ROOT / "manifests").rglob("*.py")}
     assert {name: more for name, more in wrong.items() if more} == {}
 
