@@ -6,7 +6,8 @@ PATH, with this shell's threads and GPU, each with a pipe as standard output tha
 where it is killed. Here
 - SDK processes are forks of this Python, with a worker's environment, and end with the pool however that ends;
 - what they print stands in worker-0.log and so on of the folder `--logs`, the last MiB of each;
-- a process that the engine stops is asked, then killed, and reaped;
+- a process that the engine stops is asked, then killed, and reaped; engines count their workers from 1 each, so that
+  one pool for several of them tells two 1-1 apart by the connection that asked;
 - a second pool on the same port is refused;
 - `about(address)` says who listens there.
 """
@@ -48,27 +49,30 @@ class Pool(api_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]  # 
         self.logs = logs
         self.lock = threading.Lock()
         self.forks = ForkServer(PROCESS)
-        self.workers: dict[str, tuple[int, WorkerProcess]] = {}
-        """id -> (number, process): the lowest number that no other has, which says whose log and whose GPU it is."""
+        self.workers: dict[tuple[str, str], tuple[int, WorkerProcess]] = {}
+        """(id, connection) -> (number, process): the lowest number that no other has, which says whose log and whose
+        GPU it is."""
 
-    def StartWorker(self, request: Any, context: object) -> Any:  # Beam's name
+    def StartWorker(self, request: Any, context: grpc.ServicerContext) -> Any:  # Beam's name
         """Start an SDK process; an answer with `error` where that cannot be done."""
         try:
             with self.lock:
-                error = self._start(request.worker_id, request.control_endpoint.url)
+                error = self._start((request.worker_id, context.peer()), request.control_endpoint.url)
         except OSError as fault:
             error = str(fault)
         return api.StartWorkerResponse(error=f"worker pool of process {os.getpid()}: {error}" if error else "")
 
-    def StopWorker(self, request: Any, context: object) -> Any:  # Beam's name
-        """End an SDK process, where there is one of this id."""
+    def StopWorker(self, request: Any, context: grpc.ServicerContext) -> Any:  # Beam's name
+        """End the SDK process of this id that this connection asked for, else the only one of this id; of several none,
+        since each ends with its engine's control channel too."""
         with self.lock:
-            _, process = self.workers.pop(request.worker_id, (0, None))
-            if process is not None:
-                process.stop()
+            own = (request.worker_id, context.peer())
+            same = [own] if own in self.workers else [key for key in self.workers if key[0] == request.worker_id]
+            if len(same) == 1:
+                self.workers.pop(same[0])[1].stop()
         return api.StopWorkerResponse()
 
-    def _start(self, worker: str, address: str) -> str:
+    def _start(self, worker: tuple[str, str], address: str) -> str:
         """Start a process and return an empty text, or why there is none."""
         if not self.forks.alive:
             self.forks.close()
@@ -76,7 +80,7 @@ class Pool(api_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]  # 
         self.workers = {name: one for name, one in self.workers.items() if one[1].poll() is None}
         taken = {number for number, _ in self.workers.values()}
         number = min(set(range(len(taken) + 1)) - taken)
-        environment = worker_environment(number) | {"WORKER_ID": worker, "CONTROL_ADDRESS": address}
+        environment = worker_environment(number) | {"WORKER_ID": worker[0], "CONTROL_ADDRESS": address}
         process = self.forks.start(Path(), self.logs / f"worker-{number}.log", environment)
         end = time.monotonic() + START_S
         while process.pid is None and process.poll() is None and time.monotonic() < end:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import apache_beam as beam
@@ -134,6 +135,25 @@ def test_each_process_has_a_number_which_is_free_again_after_its_end(pool, logs,
         pytest.fail("no process has the number of one that ended")
 
 
+def test_engines_that_use_the_same_ids_end_their_own_processes(pool, logs, control):
+    """TaskManagers of one machine share a pool, and each calls its first worker 1-1: one's end stopped another's."""
+    options = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own for each channel
+    where = endpoints_pb2.ApiServiceDescriptor(url=control)
+    with grpc.insecure_channel(pool.address, options) as one, grpc.insecure_channel(pool.address, options) as other:
+        stubs = [api_grpc.BeamFnExternalWorkerPoolStub(channel) for channel in (one, other)]
+        for number, stub in enumerate(stubs):
+            stub.StartWorker(api.StartWorkerRequest(worker_id="1-1", control_endpoint=where), timeout=120)
+            wait_for(lambda log=logs / f"worker-{number}.log": started(log))
+        first, second = [started(logs / f"worker-{number}.log")[0] for number in (0, 1)]
+        with grpc.insecure_channel(pool.address, options) as third:
+            stub = api_grpc.BeamFnExternalWorkerPoolStub(third)
+            stub.StopWorker(api.StopWorkerRequest(worker_id="1-1"), timeout=60)
+        assert {first, second} <= set(parents())
+        stubs[0].StopWorker(api.StopWorkerRequest(worker_id="1-1"), timeout=60)
+        assert first not in parents()
+        assert second in parents()
+
+
 def test_a_process_ends_with_the_control_channel(pool, logs):
     server, address, connected = control_server()
     assert ask(pool.address, "a", address).error == ""
@@ -168,13 +188,13 @@ def test_the_process_that_forks_them_is_started_again(pool, logs, control):
 def test_a_pool_that_can_start_no_process_says_why(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "PROCESS", (sys.executable, "-c", "import sys; sys.exit('no module named beam')"))
     pool = module.Pool(tmp_path)
-    request = api.StartWorkerRequest(worker_id="a")
-    assert pool.StartWorker(request, None).error.endswith(": no module named beam")
+    request, asking = api.StartWorkerRequest(worker_id="a"), types.SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:5")
+    assert pool.StartWorker(request, asking).error.endswith(": no module named beam")
     monkeypatch.setattr(module, "PROCESS", (sys.executable, "-c", "input()"))
     monkeypatch.setattr(module, "START_S", 0.1)
-    assert pool.StartWorker(request, None).error.endswith("no SDK process within 0 s: its Python says nothing")
+    assert pool.StartWorker(request, asking).error.endswith("no SDK process within 0 s: its Python says nothing")
     pool.logs = tmp_path / "none"
-    assert "No such file" in pool.StartWorker(request, None).error
+    assert "No such file" in pool.StartWorker(request, asking).error
     pool.close()
 
 
