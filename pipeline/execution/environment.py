@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 FIXED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+WORKERS = {**dict.fromkeys(FIXED, "1"), "TOKENIZERS_PARALLELISM": "false", "NO_ALBUMENTATIONS_UPDATE": "1"}
+"""What is the same for every worker: one thread per maths library, and nothing asked of others' servers."""
+HUB = "HF_HUB_OFFLINE"
+"""Says that models are not looked for on a hub, unless the user's environment says otherwise."""
 
 
 def gpus() -> list[str]:
@@ -21,10 +25,8 @@ def worker_environment(number: int) -> dict[str, str]:
     cards = gpus()
     return {
         **os.environ,
-        **dict.fromkeys(FIXED, "1"),
+        **WORKERS,
         **({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}),
-        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),
-        "TOKENIZERS_PARALLELISM": "false",
-        "NO_ALBUMENTATIONS_UPDATE": "1",
+        HUB: os.environ.get(HUB, "1"),
         "PYTHONUNBUFFERED": "1",
     }

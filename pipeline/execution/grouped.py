@@ -13,6 +13,7 @@ from pipeline.execution.run_token import holding
 from pipeline.execution.shuffle import Gathered, Leg
 from pipeline.execution.slices import by_part, together
 from pipeline.execution.step import Unit
+from pipeline.execution.threads import bind_this_thread
 
 Message = tuple[int, bytes]
 """Which of a unit's senders it is from, and rows on their way: an Arrow message without its schema; an empty one only
@@ -33,6 +34,7 @@ class Spread(beam.DoFn):  # type: ignore[misc]  # Beam has no types
             return
         with holding(self.leg.root, self.token):
             may_publish()
+        bind_this_thread(self.leg.name)
         pieces = self.leg.receive(unit, received(messages, self.leg.senders()))
         for numbers, rows in together(pieces, self.leg.carried, self.leg.held_bytes):
             for to, own in by_part(numbers, rows, unit.reads["parts"]):
@@ -53,6 +55,7 @@ class Finish(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         if unit is not None:
             with Guard() as guard, holding(self.step.root, self.token):
                 may_publish()
+                bind_this_thread(self.step.name)
                 self.step.journal.record(self.step.receive(unit, received(messages, self.step.senders())))
             if guard.error is not None:
                 raise guard.error

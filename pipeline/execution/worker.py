@@ -1,5 +1,6 @@
 """Run one worker process: a Beam pipeline of one ParDo over the units it was given; a loop for derived steps here."""
 
+import secrets
 import signal
 import traceback
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from pipeline.execution.backends import pipeline_options
 from pipeline.execution.grouped import shuffled
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, OVER, Job, error_path
+from pipeline.execution.loaded import loaded
 from pipeline.execution.run_token import holding
 from pipeline.execution.shuffle import Gathered
-from pipeline.execution.step import Step, Unit, Worker
+from pipeline.execution.step import Step, Unit
 from pipeline.recipes.schema import RecipeError
 
 
@@ -26,27 +28,27 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
 
     def __init__(self, step: Step, in_flight: str, crash_counts: dict[str, int], token: str = "") -> None:
         self.step, self.in_flight, self.crash_counts, self.token = step, in_flight, crash_counts, token
-        self.worker: Worker | None = None
+        self.job = secrets.token_hex(8)
+        """The same in all copies that an engine makes of this, and no other's: a process loads the worker once."""
 
     def setup(self) -> None:
-        """Load the step's models once per process."""
+        """Load the step's models, unless another thread of this process has."""
         with Guard() as guard, holding(self.step.root, self.token):
             may_publish()
-            self.worker = self.step.open()
-            if self.in_flight:
-                Path(self.in_flight).touch()  # ready: from now on silence counts
+            with loaded(self.job, self.step.open):
+                if self.in_flight:
+                    Path(self.in_flight).touch()  # ready: from now on silence counts
         self._raise(guard.error)
 
     def process(self, unit: Unit) -> Iterator[str]:
-        """Do one unit unless another attempt has done it meanwhile."""
+        """Do one unit, when its turn has come, unless another attempt has done it meanwhile."""
         journal = self.step.journal
-        if journal.done(unit.name, unit.key, now=True) is None and self.worker is not None:
-            with Guard() as guard, holding(self.step.root, self.token):
+        in_flight = InFlight(Path(self.in_flight) if self.in_flight else None, self.crash_counts)
+        with Guard() as guard, holding(self.step.root, self.token), loaded(self.job, self.step.open) as worker:
+            if journal.done(unit.name, unit.key, now=True) is None:
                 may_publish()
-                journal.record(
-                    self.worker.run(unit, InFlight(Path(self.in_flight) if self.in_flight else None, self.crash_counts))
-                )
-            self._raise(guard.error)
+                journal.record(worker.run(unit, in_flight))
+        self._raise(guard.error)
         yield unit.name
 
     def _raise(self, error: Exception | None) -> None:
