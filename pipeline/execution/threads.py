@@ -9,13 +9,16 @@ Sessions of onnxruntime have their number from where they are made (filters/scor
 """
 
 import contextlib
+import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable
+from pathlib import Path
 
 from pipeline.execution.environment import HUB, WORKERS
 
+OPENBLAS = tuple(f"{prefix}openblas_set_num_threads{suffix}" for prefix in ("", "scipy_") for suffix in ("", "64_"))
+"""What OpenBLAS calls its setter, by how it was built; Fortran's, which take a pointer, end in `_` and `_64_`."""
 _bound = threading.local()
 
 
@@ -23,8 +26,7 @@ def bind_threads() -> None:
     """Let libraries that are loaded, and those that will be, compute in one thread when this thread asks them."""
     os.environ.update(WORKERS)
     os.environ.setdefault(HUB, "1")
-    if (limits := _limits()) is not None:
-        limits(1)
+    _limit_blas()
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)
         with contextlib.suppress(RuntimeError):  # said before, or at work: no number comes from there
@@ -35,14 +37,27 @@ def bind_threads() -> None:
         numexpr.set_num_threads(1)
 
 
-def _limits() -> Callable[[int], object] | None:
-    """Return what sets the threads of loaded BLAS, and of OpenMP for this thread; None without the extra `score`, whose
-    heads alone multiply matrices outside torch that are large enough to be split."""
+def _limit_blas() -> None:
+    """Set the threads of loaded BLAS, and of OpenMP for this thread: by threadpoolctl, which the extra `score` brings,
+    else those of the OpenBLAS in numpy's and scipy's wheels."""
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
-        return None
-    return threadpool_limits  # type: ignore[no-any-return]  # it has no types
+        _limit_openblas()
+        return
+    threadpool_limits(1)
+
+
+def _limit_openblas() -> None:
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:  # no Linux
+        return
+    for path in {line.split(maxsplit=5)[-1] for line in lines if "openblas" in line}:
+        library = ctypes.CDLL(path)
+        for name in OPENBLAS:
+            if hasattr(library, name):
+                getattr(library, name)(1)
 
 
 def bind_this_thread(loaded: str) -> None:

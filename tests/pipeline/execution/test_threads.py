@@ -87,3 +87,18 @@ def test_libraries_that_are_loaded_have_one_thread_and_those_to_come_will(monkey
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
+
+
+def test_without_threadpoolctl_openblas_is_bound_all_the_same(monkeypatch):
+    import numpy  # noqa: F401  # its wheel has one
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["internal_api"] == "openblas"}
+
+    with threadpool_limits(2):
+        before = threads()
+        monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+        bind_threads()
+        assert threads() <= {1}
+    assert before in ({2}, {1}, set())  # {1}: a machine of one core
