@@ -32,6 +32,7 @@ from manifests.files import digest_of, writing
 from manifests.journal import FileRecord, Journal, ShardRecord, records_of
 from manifests.layout import SCRATCH
 from pipeline.execution.in_flight import InFlight
+from pipeline.execution.planned import do_planned
 from pipeline.execution.slices import HELD_BYTES, Piece, parts_in, read_slice, write_slices
 from pipeline.execution.step import Do, Step, Unit
 
@@ -119,8 +120,7 @@ class Scratch(Derived):
 def do_pending(step: Step, do: Do) -> None:
     """Do what is not done of a step's units, and drop the files of units of before."""
     units = step.units()
-    if pending := _not_done(step, units):
-        do(step, pending)
+    do_planned(step, units, _not_done(step, units), do)
     step.journal.forget_others(unit.name for unit in units)
 
 

@@ -2,7 +2,7 @@
 
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from manifests.lineage import former
 from manifests.manifest import Manifest
 from manifests.reasons import check_known
 from manifests.shard_table import shard_table
+from pipeline.execution.planned import Keys, need_planned
 from pipeline.execution.step import Step
 from pipeline.inputs.input_list import registered_files
 from pipeline.recipes.rules import every_rule, files_behind
@@ -57,10 +58,12 @@ def _processor() -> str:
     )
 
 
-def stage_figures(steps: Sequence[Step]) -> dict[str, Any]:
+def stage_figures(steps: Sequence[Step], planned: Mapping[str, Keys] | None = None) -> dict[str, Any]:
     """Return what a stage's manifest says of its rows, from the journals of its steps: rows_in, kept, dropped, tiers,
-    facts and shards."""
+    facts and shards. `planned`: by step the units of this run; RunFailed where a journal holds anything else."""
     records = {step.name: records_of(step.root, step.name) for step in steps}
+    for step, keys in (planned or {}).items():
+        need_planned(step, records[step], keys)
     counted = [record for step in steps if step.counts_rows for record in records[step.name]]
     return {
         "rows_in": sum(record.rows_in for record in counted),
@@ -76,9 +79,11 @@ class TooManyLosses(RuntimeError):
     """The run ended, but lost more of its input than the recipe allows (exit code 3)."""
 
 
-def write_manifest(recipe: Recipe, stage: str, steps: list[Step]) -> Manifest:
-    """Put a stage's manifest together from its steps' journals and write it."""
-    figures = stage_figures(steps)
+def write_manifest(
+    recipe: Recipe, stage: str, steps: list[Step], planned: Mapping[str, Keys] | None = None
+) -> Manifest:
+    """Put a stage's manifest together from its steps' journals and write it. `planned` as in `stage_figures`."""
+    figures = stage_figures(steps, planned)
     check_known(figures["dropped"], [str(rule.get("name", rule["use"])) for rule in every_rule(recipe)])
     weights = {(file.name, file.sha256): file.record() for step in steps for file in step.weights()}
     files = registered_files(recipe.root) if stage == "filter" else []

@@ -17,6 +17,7 @@ from manifests.manifest import Manifest
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.errors import clear_errors
 from pipeline.execution.fallen import keep_fallen
+from pipeline.execution.planned import Keys, do_planned
 from pipeline.execution.progress import Progress
 from pipeline.execution.reuse import adopt, note_places, set_aside
 from pipeline.execution.run_folder import locked, need_removals, write_recipe
@@ -62,10 +63,12 @@ class Finished:
 
 @dataclass
 class Done:
-    """What the steps of one invocation did: units made and units that were done before."""
+    """What the steps of one invocation did: units made and units that were done before, and by step what was
+    planned."""
 
     made: int = 0
     before: int = 0
+    planned: dict[str, Keys] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
 
@@ -109,7 +112,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
                 file=sys.stderr,
             )
             return None
-        manifest = write_manifest(recipe, stage, steps)
+        manifest = write_manifest(recipe, stage, steps, done.planned)
     return Finished(manifest, done.made, done.before, time.monotonic() - done.started)
 
 
@@ -338,7 +341,8 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     if pending:
         step.bring(pending, within, grouped)
     progress = Progress(step.name, len(units), len(before))
-    do_units(step, pending, options, progress)
+    do_planned(step, units, pending, partial(do_units, options=options, progress=progress))
+    done.planned[step.name] = {unit.name: unit.key for unit in units}
     step.journal.forget_others(unit.name for unit in units)
     step.journal.compact()
     if step.carries and any((step.root / place / step.name).exists() for place in (ASIDE, UNDER_WAY)):

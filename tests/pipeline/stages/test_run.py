@@ -9,9 +9,11 @@ import pytest
 from manifests.journal import Journal
 from manifests.manifest import Manifest
 from manifests.weights import WeightsError
+from pipeline.execution.errors import RunFailed
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Runtime
 from pipeline.recipes.schema import RecipeError
+from pipeline.stages import run as stages_run
 from pipeline.stages.registry import STAGES
 from pipeline.stages.run import StageOptions, check_ahead, run_stage
 from tests.support.journals import lose, spread
@@ -290,3 +292,38 @@ def test_nobody_is_asked_for_a_picture_without_a_contact(place, monkeypatch):
         run_stage(nameless, "filter", StageOptions())
     assert not place.exists()
     assert run_stage(nameless, "filter", StageOptions(steps=("numbers",))) is None
+
+
+class Orphan:
+    """A worker of an earlier run, of another recipe, that nobody ended: it writes a shard of `numbers` at a moment."""
+
+    def __init__(self, place, times):
+        self.step, self.times = Numbers(recipe(place, seed=50), place), times
+
+    def writes(self):
+        if self.times:
+            self.times -= 1
+            unit = self.step.units()[1]
+            self.step.journal.record(self.step.run(unit, None))
+
+
+@pytest.mark.parametrize("when", ["among the units", "after its step"])
+def test_shards_of_another_run_come_into_no_manifest(place, tmp_path, monkeypatch, when):
+    """Score with other heads was stopped on a cluster and went on: 6 of 24 shards of the next manifest were its."""
+    (tmp_path / "fresh").mkdir()
+    wanted = run_stage(recipe(tmp_path / "fresh" / "run", files=f"{tmp_path}/in/*.parquet"), "filter", StageOptions())
+    orphan, do_units = Orphan(place, 1), stages_run.do_units
+
+    def meanwhile(step, pending, options, progress):
+        do_units(step, pending, options, progress)
+        if step.name == ("numbers" if when == "among the units" else "doubles"):
+            orphan.writes()
+
+    monkeypatch.setattr(stages_run, "do_units", meanwhile)
+    if when == "after its step":
+        with pytest.raises(RunFailed, match=r"numbers: the records of 1 shards \(00001\) are not of this run"):
+            run_stage(recipe(place), "filter", StageOptions())
+        assert not (place / "manifests" / "filter.json").exists()
+    finished = run_stage(recipe(place), "filter", StageOptions())
+    assert numbers(place, "numbers") == [[0, 1], [3, 4]]
+    assert finished.manifest.digest == wanted.manifest.digest
