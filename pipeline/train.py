@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from manifests.files import FormatError, out_of_room, parsing, write_bytes
+from manifests.remote_path import StoreError
+from manifests.roots import check_root, root_of
 from manifests.transaction import TransactionError
 from pipeline.demo.pictures import has_emoji
 from pipeline.evaluation.plots import save_loss_curve
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.ExitStack() as stack:
             return run(args, machine, stack)
-    except (TrainError, LoaderError, TransactionError) as error:
+    except (TrainError, LoaderError, TransactionError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         if not out_of_room(error):
@@ -81,6 +83,7 @@ def run(args: argparse.Namespace, machine: Machine, stack: contextlib.ExitStack)
     try:
         recipe = read_recipe(args, machine.say)
         if machine.leads:
+            check_root(recipe.root)
             stack.enter_context(locked(recipe.root))
         job = prepare(recipe, machine)
         sheets = open_sheets(job) if machine.leads and (job.config.sample_every or job.config.recall_pictures) else None
@@ -99,7 +102,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--recipe", metavar="FILE", help="TOML file or bundled name; none: recipe.toml here, else the bundled demo"
     )
-    parser.add_argument("--out", metavar="DIR", help="run folder, instead of the recipe's output.root")
+    parser.add_argument("--out", metavar="DIR", help="run folder or its URL, instead of the recipe's output.root")
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -111,9 +114,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def read_recipe(args: argparse.Namespace, say: Any) -> Recipe:
-    """Return the recipe that the options name, and say which it is. Raises RecipeError."""
+    """Return the recipe that the options name, and say which it is. Raises RecipeError, RootError."""
     path, said = (args.recipe, f"recipe: {args.recipe}") if args.recipe else choose_recipe(has_emoji)
     say(said)
+    if args.recipe:
+        check_root(root_of(args.recipe), writes=False)  # it may lie in a store
     return load_recipe(path, [*args.set, *([f"output.root={json.dumps(args.out)}"] if args.out else [])])
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.errors import exit_codes, fail
+from pipeline.cli.options import local_path, run_folder
 from pipeline.cli.output import JsonOption, note, result
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ Weights = Annotated[str | None, typer.Option(metavar="FILE", help="Tokenizer wei
 @show.command("codes")
 @exit_codes()
 def show_codes_command(
-    shard: Annotated[Path, typer.Argument(metavar="SHARD", help="A shard of codes: RUN/codes/TIER/00000.tar.")],
+    tar: Annotated[str, typer.Argument(metavar="SHARD", help="A shard of codes: RUN/codes/TIER/00000.tar.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many samples.")] = 16,
     sheet: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Where to write the sheet; else codes-TIER-NUMBER.png here.")
+        Path | None,
+        typer.Option(
+            parser=local_path, metavar="PNG", help="Where to write the sheet; else codes-TIER-NUMBER.png here."
+        ),
     ] = None,
     vq: Annotated[str | None, typer.Option(metavar="NAME", help="Tokenizer, instead of the run's recipe.")] = None,
     weights: Weights = None,
@@ -37,6 +41,7 @@ def show_codes_command(
     from pipeline.evaluation.reconstruction import show_codes
     from tokenize_shards.vq import load_vq
 
+    shard = run_folder(tar)
     if not shard.is_file():
         fail(f"show: no shard {str(shard)!r}; wanted RUN/codes/TIER/NUMBER.tar")
     name, file = _tokenizer_of(shard, vq, weights)
@@ -73,8 +78,10 @@ def _tokenizer_of(shard: Path, vq: str | None, weights: str | None) -> tuple[str
 @export.command("llamagen")
 @exit_codes()
 def export_llamagen_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with codes.")],
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
+    folder: Annotated[str, typer.Argument(metavar="RUN", help="Run folder with codes, or its URL.")],
+    to: Annotated[
+        Path, typer.Option(parser=local_path, metavar="DIR", help="Where to write: a folder of this machine.")
+    ],
     tier: Annotated[str, typer.Option(help="Which tier's codes.")] = "pretrain",
     pictures: Annotated[bool, typer.Option(help="Write the pictures too: train_t2i reads them.")] = True,
     t5: Annotated[
@@ -83,6 +90,7 @@ def export_llamagen_command(
     as_json: JsonOption = False,
 ) -> None:
     """Write jsonl, codes and T5 features as LlamaGen's scripts read them."""
+    run = run_folder(folder)
     if not run.is_dir():
         fail(f"export: no folder {str(run)!r}; wanted a run folder with codes")
     from pipeline.llamagen.export import ExportOptions, export_llamagen
@@ -115,14 +123,23 @@ def _export_notes(done: "Exported") -> Iterator[str]:
 @import_.command("llamagen")
 @exit_codes()
 def import_llamagen_command(
-    codes: Annotated[Path, typer.Option(metavar="DIR", help="STEM/LINE.npy folders, or ImageNet's …_codes.")],
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder that gets codes/TIER/*.tar.")],
+    codes: Annotated[
+        Path, typer.Option(parser=local_path, metavar="DIR", help="STEM/LINE.npy folders, or ImageNet's …_codes.")
+    ],
+    to: Annotated[
+        Path, typer.Option(parser=local_path, metavar="DIR", help="Folder of this machine that gets codes/TIER/*.tar.")
+    ],
     size: Annotated[int, typer.Option(help="Side of the encoded crops, pixels.")],
     jsonl: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="A jsonl file or a folder of them (text-to-image).")
+        Path | None,
+        typer.Option(parser=local_path, metavar="PATH", help="A jsonl file or a folder of them (text-to-image)."),
     ] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="DIR", help="ImageNet's …_labels (class-conditional).")] = None,
-    t5: Annotated[Path | None, typer.Option(metavar="DIR", help="T5 features, STEM/LINE.npy.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(parser=local_path, metavar="DIR", help="ImageNet's …_labels (class-conditional).")
+    ] = None,
+    t5: Annotated[
+        Path | None, typer.Option(parser=local_path, metavar="DIR", help="T5 features, STEM/LINE.npy.")
+    ] = None,
     vq: Annotated[str, typer.Option(metavar="NAME", help="Tokenizer that made the codes.")] = "VQ-16",
     weights: Annotated[
         str | None, typer.Option(metavar="FILE", help="Its weights: their fingerprint goes into every sample.")

@@ -35,6 +35,7 @@ KINDS: dict[str, Kind] = {
     "pipeline.cli.errors.WrongUse": USE,
     "pipeline.recipes.schema.RecipeError": USE,
     "manifests.weights.WeightsError": USE,
+    "manifests.roots.RootError": USE,
     "pipeline.report.render.ReportError": USE,
     "pipeline.execution.errors.RunFailed": FAILED,
     "manifests.publishing.RunOver": SAID,

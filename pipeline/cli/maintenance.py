@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.errors import Words, exit_codes, fail
-from pipeline.cli.options import JobsOption, OtherRecipeOption, RunArgument, SetOption, WorkersOption
+from pipeline.cli.options import JobsOption, OtherRecipeOption, RunArgument, SetOption, WorkersOption, run_folder
 from pipeline.cli.output import JsonOption, note, result, shown
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ def verify(
 
     if not folder:
         fail("DIR is empty; wanted a folder (. for the current one)")
-    _note_runner(Path(folder))
-    report = look(Path(folder), jobs, quiet, samples)
-    result(as_json, report_document(Path(folder), report), report_lines(Path(folder), report, every))
+    root = run_folder(folder)
+    _note_runner(root)
+    report = look(root, jobs, quiet, samples)
+    result(as_json, report_document(root, report), report_lines(root, report, every))
     raise typer.Exit(1 if report.wrong else 0)
 
 
@@ -103,8 +104,9 @@ def repair(
     if not folder:
         fail("RUN is empty; wanted a run folder (. for the current one)")
     options = RepairOptions(RunnerOptions(workers=workers), jobs, other_versions, ShownWatch(False))
-    report, work = _repair(Path(folder), recipe, set_ or [], options)
-    result(as_json, repair_document(Path(folder), report, work), repair_lines(Path(folder), report, work))
+    root = run_folder(folder, writes=True)
+    report, work = _repair(root, recipe, set_ or [], options)
+    result(as_json, repair_document(root, report, work), repair_lines(root, report, work))
     raise typer.Exit(1 if work is not None and work.left else 0)
 
 
@@ -150,6 +152,10 @@ def _note_runner(root: Path) -> None:
     """Say so when a run is writing into the folder: its newest files may be reported."""
     import fcntl
 
+    from manifests.store import is_remote
+
+    if is_remote(root):
+        return  # a lock that is looked at there is a request more, and tells of the last second alone
     try:
         with open(root / ".lock", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -13,6 +13,13 @@ def _given(text: str | None) -> str | None:
     return text
 
 
+def local_path(text: str) -> Path:
+    """Return the path of a file or folder of this machine that an option names. Raises BadParameter for a URL."""
+    if "://" in text:
+        raise typer.BadParameter(f"{text}: a URL; wanted a file or folder of this machine")
+    return Path(text)
+
+
 RecipeOption = Annotated[
     str | None,
     typer.Option(
@@ -24,7 +31,12 @@ RecipeOption = Annotated[
 ]
 OutOption = Annotated[
     str | None,
-    typer.Option("--out", callback=_given, metavar="DIR", help="Run folder, instead of the recipe's output.root."),
+    typer.Option(
+        "--out",
+        callback=_given,
+        metavar="DIR",
+        help="Run folder, or a URL such as s3://BUCKET/FOLDER, instead of the recipe's output.root.",
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -34,7 +46,7 @@ SetOption = Annotated[
         help="Override a recipe value, e.g. tier.pretrain.rules.aesthetic.min=5.0; repeatable.",
     ),
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its URL.")]
 OtherRecipeOption = Annotated[
     str | None,
     typer.Option("--recipe", callback=_given, metavar="FILE", help="Recipe, instead of the one in the run folder."),
@@ -47,14 +59,29 @@ JobsOption = Annotated[
 WorkersOption = Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core, or per GPU.")]
 
 
+def run_folder(folder: str, *, writes: bool = False) -> Path:
+    """Return the path of a run folder that a command names, local or a URL. Raises RootError where its store cannot be
+    used as the command does."""
+    from manifests.roots import check_root, root_of
+
+    root = root_of(folder)
+    check_root(root, writes=writes)
+    return root
+
+
 def open_recipe(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
-    """Read the recipe that a command names, say on stderr which it is, and return it. Raises RecipeError for a
-    fault in it."""
+    """Read the recipe that a command which writes names, say on stderr which it is, and return it.
+
+    Raises RecipeError for a fault in it, RootError where its run folder cannot be.
+    """
     from pipeline.demo.pictures import has_emoji
     from pipeline.recipes.load import choose_recipe, load_recipe
 
+    if recipe:
+        run_folder(recipe)  # it may lie in a store
     path, says = (recipe, f"recipe: {recipe}") if recipe else choose_recipe(has_emoji)
     read = load_recipe(path, [*(sets or []), *([f"output.root={_toml_text(out)}"] if out else [])])
+    run_folder(read.output.root, writes=True)
     typer.echo(says, err=True)
     return read
 
@@ -67,17 +94,19 @@ def _toml_text(text: str) -> str:
 
 
 def recipe_of(out: str | None) -> str | None:
-    """Return the resolved recipe of a run folder, for commands that only look at one."""
-    path = Path(out or "") / "recipe.toml"
-    return str(path) if out and path.is_file() else None
+    """Return the resolved recipe of a run folder, for commands that only look at one. Raises RootError."""
+    if not out:
+        return None
+    path = run_folder(out) / "recipe.toml"
+    return str(path) if path.is_file() else None
 
 
 def open_run(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
     """Return the recipe that a question about a run is asked with: the named one, else the one that the run folder was
     made with.
 
-    The run folder is `--out`, else that of the recipe found. Raises RecipeError for a fault in a recipe. Says nothing
-    on stdout.
+    The run folder is `--out`, else that of the recipe found. Raises RecipeError for a fault in a recipe, RootError
+    where the run folder cannot be. Says nothing on stdout.
     """
     from pipeline.demo.pictures import has_emoji
     from pipeline.recipes.load import choose_recipe, load_recipe
@@ -86,7 +115,10 @@ def open_run(recipe: str | None, out: str | None, sets: list[str] | None) -> Any
         return load_recipe(path, [*(sets or []), *settings])
 
     if recipe:
-        return read(recipe, [f"output.root={_toml_text(out)}"] if out else [])
+        run_folder(recipe)
+        named = read(recipe, [f"output.root={_toml_text(out)}"] if out else [])
+        run_folder(named.output.root)
+        return named
     root = out or load_recipe(choose_recipe(has_emoji)[0]).output.root
     within = recipe_of(root)
     return read(within or choose_recipe(has_emoji)[0], [f"output.root={_toml_text(root)}"])

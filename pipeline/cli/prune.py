@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.errors import Words, exit_codes, fail
-from pipeline.cli.options import RunArgument
+from pipeline.cli.options import RunArgument, run_folder
 from pipeline.cli.output import JsonOption, result
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def prune(
 
     if not folder:
         fail("RUN is empty; wanted a run folder (. for the current one)")
-    root = Path(folder)
+    root = run_folder(folder, writes=yes)
     if not root.is_dir() or not is_run(root):
         fail(f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)")
     there = set_aside_in(root)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.errors import Words, exit_codes, fail
-from pipeline.cli.options import OtherRecipeOption, RunArgument, SetOption
+from pipeline.cli.options import OtherRecipeOption, RunArgument, SetOption, run_folder
 from pipeline.cli.output import JsonOption, result, shown
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def recheck(
     require_packages()
     from pipeline.maintenance.recheck import recheck_run
 
-    root = Path(folder)
     if not folder:
         fail("RUN is empty; wanted a run folder (. for the current one)")
+    root = run_folder(folder, writes=True)
     if not root.is_dir() or not is_run(root):
         fail(f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)")
     read = recipe_of_run(root, recipe, set_ or [])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.errors import Words, exit_codes, fail
-from pipeline.cli.options import OtherRecipeOption, RunArgument
+from pipeline.cli.options import OtherRecipeOption, RunArgument, run_folder
 from pipeline.cli.output import JsonOption, note, put, result
 
 if TYPE_CHECKING:
@@ -98,7 +98,10 @@ def remove(
     kinds |= {"md5": md5 or [], "sha1": sha1 or [], "source_sha256": source_sha256 or [], "pdq": pdq or []}
     done = _remove(folder, kinds, (lists or [], radius), promote, recipe)
     if done is not None:
-        result(as_json, removal_document(Path(folder), done), removal_lines(Path(folder), done))
+        from manifests.store import path_of
+
+        root = path_of(folder)
+        result(as_json, removal_document(root, done), removal_lines(root, done))
     elif as_json:
         put("{}")
 
@@ -114,9 +117,9 @@ def _remove(
     from pipeline.maintenance.remove.selectors import gather, within
     from pipeline.recipes.datasets import DATASETS
 
-    root = Path(folder)
     if not folder:
         fail("RUN is empty; wanted a run folder (. for the current one)")
+    root = run_folder(folder, writes=True)
     if not root.is_dir() or not is_run(root):
         fail(f"{str(root)!r}: no run folder; wanted the folder that pipeline run has written (output.root)")
     read = recipe_of_run(root, recipe)

@@ -13,6 +13,7 @@ from pipeline.cli.runtime import after, run_context
 STAGES = ("filter", "caption", "pretokenize", "all")
 RUNNERS = ("local", "flink", "spark", "dataflow", "portable")
 RETRY = "--retry-failed"
+OWN_MEMORY = "memory://"
 
 
 def _words(given: list[str] | None) -> list[str] | None:
@@ -92,6 +93,8 @@ def run(
         *([f"input.sample={sample}"] if sample is not None else []),
     ]
     read = open_recipe(recipe, out, sets)
+    if read.output.root.startswith(OWN_MEMORY):
+        fail(f"{read.output.root}: only this process would see it, and workers are others; wanted a folder, or s3://…")
 
     from pipeline.execution.backends import RunnerOptions
     from pipeline.execution.engine import seen_by_workers

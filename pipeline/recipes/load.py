@@ -12,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from filters.fetch.optout import LATER
 from manifests.files import FormatError, parsing
+from manifests.roots import root_of
+from manifests.store import is_remote
 from pipeline.recipes.schema import ExcludeFile, Recipe, RecipeError, TierSection
 
 A_TIER = """[tier.pretrain]
@@ -56,9 +58,9 @@ def choose_recipe(has_emoji: Callable[[], bool]) -> tuple[Path, str]:
 def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe. `path` is a file or a bundled name.
 
-    Raises RecipeError with what was got, what was wanted and the choices.
+    Raises RecipeError with what was got, what was wanted and the choices; RootError for a URL that is none.
     """
-    file = Path(path)
+    file = root_of(str(path))
     if not file.is_file() and str(path) in BUNDLED:
         file = bundled(str(path))
     try:
@@ -258,7 +260,13 @@ def _beside(entry: Any, folder: Path) -> Any:
         return {**entry, "file": _beside(entry["file"], folder)}
     if not isinstance(entry, str) or re.fullmatch(r"[0-9a-fA-F]{16}", entry):
         return entry
-    return str((folder / entry if (folder / entry).exists() else Path(entry)).absolute())
+    return str((beside if (beside := _in(folder, entry)).exists() else Path(entry)).absolute())
+
+
+def _in(folder: Path, name: str) -> Path:
+    """Return the path of a file that a recipe names, where it lies beside the recipe. What recipes name lies on disks,
+    also where the recipe is in a store."""
+    return Path(name) if is_remote(folder) else folder / name
 
 
 def find_beside(data: dict[str, Any], folder: Path) -> None:
@@ -269,7 +277,9 @@ def find_beside(data: dict[str, Any], folder: Path) -> None:
     if not isinstance(section, dict) or not isinstance(named, str | list):
         return
     found = [
-        str((folder / path if (folder / path).is_file() else Path(path)).absolute()) if isinstance(path, str) else path
+        str((beside if (beside := _in(folder, path)).is_file() else Path(path)).absolute())
+        if isinstance(path, str)
+        else path
         for path in ([named] if isinstance(named, str) else named)
     ]
     section["python"] = found

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from filters.fetch.config import FetchConfig
+from manifests.roots import root_of
+from manifests.store import path_of
 from pipeline.recipes.runner import RunnerConfig
 from pipeline.recipes.train import TrainConfig
 
@@ -71,13 +73,19 @@ class InputSection(Section):
 class OutputSection(Section):
     """[output]: where the run folder is, and what a query over its tables may take."""
 
-    root: str = Field("runs/laion-coco", description="run folder")
+    root: str = Field("runs/laion-coco", description="run folder: a local one, or a URL such as s3://BUCKET/FOLDER")
     memory_limit: str = Field(
         "2GB",
         pattern=r"^[1-9][0-9]*(MB|GB|TB|MiB|GiB|TiB)$",
         description="what a query of DuckDB may hold in memory; the rest lies in the run folder meanwhile",
     )
     threads: int = Field(0, ge=0, le=1024, description="threads of a query of DuckDB; 0: one for each core")
+
+    @field_validator("root")
+    @classmethod
+    def _is_a_place(cls, root: str) -> str:
+        root_of(root)
+        return root
 
 
 class ExcludeFile(Section):
@@ -264,7 +272,7 @@ class Recipe(Section):
     @property
     def root(self) -> Path:
         """Return the run folder."""
-        return Path(self.output.root)
+        return path_of(self.output.root)
 
     @property
     def store_side(self) -> int:
