@@ -119,7 +119,7 @@ def finished(folder: Path, pattern: str) -> list[Path]:
 def sweep_after(root: Path, pids: Iterable[int]) -> None:
     """Remove the files that processes of this machine, which have died, left half-written below `root`."""
     begin = tuple(attempts_of(pid) for pid in pids)
-    for here, _, files in walk(root) if begin else ():
+    for here, _, files in walk(root) if begin and not is_remote(root) else ():
         for name in files:
             if name.startswith(begin):
                 (here / name).unlink(missing_ok=True)
@@ -351,6 +351,12 @@ def read_metadata(path: Path) -> dict[bytes, bytes]:
     OSError."""
     with parsing(path, "not a Parquet table that can be read"), arrow_source(path) as file:
         return dict(pq.ParquetFile(file).metadata.metadata or {})
+
+
+def rows_of(path: Path) -> int:
+    """Return the number of rows of any Parquet file. Raises FormatError for one that is damaged, OSError."""
+    with open_table(path) as file:
+        return int(file.metadata.num_rows)
 
 
 def has_columns(path: Path, *names: str) -> bool:

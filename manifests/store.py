@@ -12,6 +12,7 @@ import io
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,14 @@ from typing import IO, Any, Protocol, cast
 import pyarrow as pa
 
 from manifests.regular_files import open_plain
-from manifests.remote_path import RemotePath, is_url
+from manifests.remote_path import Ranges, RemotePath, is_url
 
 BLOCK = 1 << 20
+SPARSE_BYTES = 64 << 10
+"""Bytes of the smallest request for a piece of an object."""
+UPLOAD, CACHE = "upload-", "cache"
+"""Local folders of files on their way to a store, and for copies that are mapped."""
+CACHED_S = 86_400.0
 SCRATCH_FOLDER = "TESSERA_SCRATCH"
 """Environment variable: the local folder for what runs in a store only need while they work."""
 
@@ -186,16 +192,63 @@ def scratch_of(root: Path) -> Path:
     """
     if not isinstance(root, RemotePath):
         return root
-    base = Path(os.environ.get(SCRATCH_FOLDER) or Path(tempfile.gettempdir()) / f"tessera-{getpass.getuser()}")
     name = "".join(letter if letter.isalnum() else "-" for letter in root.name)[:40]
-    return base / f"{name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
+    return _base() / f"{name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
 
 
 def local_scratch(path: Path) -> Path:
-    """Return a new local folder's path for a file on its way to `path` in a store; its owner drops it."""
-    base = Path(os.environ.get(SCRATCH_FOLDER) or tempfile.gettempdir())
+    """Return a new local folder for a file on its way to or from `path` in a store; its owner drops it."""
+    return Path(tempfile.mkdtemp(prefix=f"{UPLOAD}{os.getpid()}-", dir=_base()))
+
+
+def _base() -> Path:
+    base = Path(os.environ.get(SCRATCH_FOLDER) or Path(tempfile.gettempdir()) / f"tessera-{getpass.getuser()}")
     base.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix="tessera-", dir=base))
+    return base
+
+
+def spool_folder(folder: Path) -> Path:
+    """Return a local folder for what is read and written a piece at a time until it can be put into `folder`: itself,
+    or for a store the one of files on their way."""
+    return _base() if isinstance(folder, RemotePath) else folder
+
+
+def sweep_uploads() -> None:
+    """Drop the files that processes of this machine which have ended had on their way to a store, and copies of its
+    files that nobody asked for in CACHED_S."""
+    for folder in _base().glob(f"{UPLOAD}*"):
+        pid = folder.name.removeprefix(UPLOAD).partition("-")[0]
+        if pid.isdigit() and not _runs(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+    for path in (_base() / CACHE).glob("*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_atime > CACHED_S:
+                path.unlink()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def mapped(path: Path) -> Path:
+    """Return a path on this machine's disk with the bytes of a file, for what is mapped by many processes: itself, or
+    for an object of a store a copy that they share, made anew once the object has changed."""
+    if not isinstance(path, RemotePath):
+        return path
+    name = hashlib.sha256(f"{path} {path.stat().tag}".encode()).hexdigest()[:32]
+    copy = _base() / CACHE / f"{name}{path.suffix}"
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with local_copy(path) as local:
+            os.replace(local, copy)
+    os.utime(copy)
+    return copy
 
 
 def rename(source: Path, target: Path) -> None:
@@ -222,6 +275,13 @@ def entries(folder: Path) -> list[Entry]:
 def open_file(path: Path) -> IO[bytes]:
     """Open a plain file of any store to read, seekable. Raises OSError."""
     return store_of(path).open(path)
+
+
+def open_sparse(path: Path) -> IO[bytes]:
+    """Open a file of any store of which only a few pieces are read. Raises OSError."""
+    if not isinstance(path, RemotePath):
+        return open(path, "rb")
+    return cast(IO[bytes], io.BufferedReader(Ranges(path, path.stat().st_size), SPARSE_BYTES))
 
 
 def create(path: Path, data: bytes) -> bool:

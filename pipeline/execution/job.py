@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import parsing, write_bytes
+from manifests.store import path_of
 from pipeline.execution.step import Runtime, Step, Unit
 from pipeline.recipes.load import parse_recipe
 
@@ -44,7 +45,7 @@ class Job:
         """Build the step again on the worker's side."""
         module, _, name = self.step.partition(":")
         step: type[Step] = getattr(importlib.import_module(module), name)
-        return step(parse_recipe(self.recipe), Path(self.root), Runtime(**self.runtime))
+        return step(parse_recipe(self.recipe), path_of(self.root), Runtime(**self.runtime))
 
     def make_units(self) -> list[Unit]:
         """Build the units again on the worker's side."""

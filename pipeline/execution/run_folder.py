@@ -15,8 +15,10 @@ from manifests.files import FormatError, read_field, sweep, write_bytes, write_j
 from manifests.lineage import lost
 from manifests.plans import settle_plans
 from manifests.recipe_file import headed, read_headed
+from manifests.store import is_remote, sweep_uploads
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.transaction import ASKED, finish
+from pipeline.execution.lease import leased
 from pipeline.execution.run_token import new_token
 from pipeline.recipes.load import load_recipe, parse_recipe, set_over
 from pipeline.recipes.schema import Recipe, RecipeError
@@ -66,25 +68,33 @@ def recipe_of_run(root: Path, path: str | None = None, sets: Sequence[str] = ())
 def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
     """Hold the run folder for this process, under a new token, and sweep what dead attempts left in it.
 
-    The system lets go of the lock when the process ends, however it ends. Raises RecipeError while another run holds
-    it, and where a removal that was asked for is not at its end, unless this is the removal.
+    On a disk the system lets go of the lock when the process ends, however it ends; in an object store the lease of a
+    process that has ended expires (lease.py). Raises RecipeError while another run holds it, and where a removal that
+    was asked for is not at its end, unless this is the removal.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecipeError(f"output.root: cannot make the run folder {str(root)!r} ({error.strerror})") from error
+    lock = leased(root) if is_remote(root) else _flocked(root)
+    with lock, new_token(root):  # a token before anything is read: an earlier run's workers put nothing there any more
+        settle_plans(root)
+        sweep_uploads() if is_remote(root) else sweep(root)
+        if finish(root):
+            print(f"{root}: finished a removal that was interrupted", file=sys.stderr)
+        if (root / ASKED).exists() and not removing:
+            raise RecipeError(
+                f"{root}: a removal was asked for here and is not at its end; first: pipeline remove {root}"
+            )
+        yield
+
+
+@contextlib.contextmanager
+def _flocked(root: Path) -> Iterator[None]:
+    """Hold a folder of a disk: the system lets go of it when the process ends, however that came."""
     with _open_lock(root) as file:
         _take(file, root)
-        with new_token(root):  # before anything is read or swept: an earlier run's workers put nothing there any more
-            settle_plans(root)
-            sweep(root)
-            if finish(root):
-                print(f"{root}: finished a removal that was interrupted", file=sys.stderr)
-            if (root / ASKED).exists() and not removing:
-                raise RecipeError(
-                    f"{root}: a removal was asked for here and is not at its end; first: pipeline remove {root}"
-                )
-            yield
+        yield
 
 
 def _open_lock(root: Path) -> IO[str]:

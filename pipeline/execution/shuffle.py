@@ -19,7 +19,6 @@ for each number.
 """
 
 import contextlib
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +30,7 @@ import pyarrow as pa
 from manifests.files import digest_of, writing
 from manifests.journal import FileRecord, Journal, ShardRecord, records_of
 from manifests.layout import SCRATCH
+from manifests.store import drop
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.planned import do_planned
 from pipeline.execution.slices import HELD_BYTES, Piece, parts_in, read_slice, write_slices
@@ -321,11 +321,11 @@ class GatheredWorker:
 
 def sweep_scratch(root: Path, into: str) -> None:
     """Drop what has come through, and `.shuffle` itself where nothing else is on its way."""
-    shutil.rmtree(root / SCRATCH / into, ignore_errors=True)
+    drop(root / SCRATCH / into)
     with contextlib.suppress(OSError):  # not there, or not empty
         (root / SCRATCH).rmdir()
 
 
 def drop_scratch(root: Path) -> None:
     """Drop what shuffles under way have written: they begin anew."""
-    shutil.rmtree(root / SCRATCH, ignore_errors=True)
+    drop(root / SCRATCH)

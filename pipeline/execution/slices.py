@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
 from manifests.files import FormatError, parsing
+from manifests.store import open_sparse
 
 HELD_BYTES = 64_000_000
 """Bytes of rows that are held before they are written."""
@@ -74,7 +75,7 @@ def write_slices(file: BinaryIO, parts: int, schema: pa.Schema, pieces: Iterable
 
 def read_slice(path: Path, part: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield the batches of one part from a file of slices. Raises FormatError for another file, OSError."""
-    with open(path, "rb") as file, parsing(path, "not a file of slices"):
+    with open_sparse(path) as file, parsing(path, "not a file of slices"):
         end, runs, parts = _sizes(path, file)
         if not 0 <= part < parts:
             raise FormatError(f"{path}: no slice {part}")
@@ -89,11 +90,11 @@ def read_slice(path: Path, part: int, schema: pa.Schema) -> Iterator[pa.RecordBa
 
 def parts_in(path: Path) -> int:
     """Return how many parts a file of slices has. Raises FormatError for another file, OSError."""
-    with open(path, "rb") as file, parsing(path, "not a file of slices"):
+    with open_sparse(path) as file, parsing(path, "not a file of slices"):
         return _sizes(path, file)[2]
 
 
-def _sizes(path: Path, file: BinaryIO) -> tuple[int, int, int]:
+def _sizes(path: Path, file: IO[bytes]) -> tuple[int, int, int]:
     """Return where the slices' offsets end, and how many runs and parts there are."""
     end = max(0, file.seek(0, 2) - len(MAGIC) - 16)
     file.seek(end)

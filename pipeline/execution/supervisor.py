@@ -1,7 +1,6 @@
 """Run a step's units: in supervised worker processes on this machine, or handed to a cluster's Beam runner."""
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from manifests.files import sweep_after
 from manifests.journal import ShardRecord
+from manifests.store import scan, scratch_of
 from manifests.uid import uid_hash
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.engine import beam_options
@@ -65,7 +65,7 @@ class Supervisor:
         self.dead: set[int] = set()
         """Process numbers of workers that did not come to their end."""
         self.workers: dict[int, WorkerHandle] = {}
-        self.folder = step.root / "logs" / "workers"
+        self.folder = scratch_of(step.root) / "logs" / "workers"
         self.lanes = step.runtime.lanes
         self.listened = self.look_at = 0.0
         self.budget = self.folder / f"{step.name}.budget"
@@ -186,10 +186,9 @@ class Supervisor:
             self.look_at = time.monotonic() + LOOKS * (time.monotonic() - began)
 
     def _look(self, pending: dict[str, Unit]) -> None:
-        folder = self.step.journal.folder
-        if not folder.is_dir():
-            return
-        fresh = [entry.name[:-5] for entry in os.scandir(folder) if entry.name.endswith(".json")]
+        fresh: list[str] = []
+        with contextlib.suppress(FileNotFoundError), scan(self.step.journal.folder) as found:
+            fresh = [entry.name[:-5] for entry in found if entry.name.endswith(".json")]
         for name in set(fresh) & set(pending):
             record = self._record(pending[name])
             if record is not None:

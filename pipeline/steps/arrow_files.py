@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from manifests.files import parsing, writing
+from manifests.store import is_remote
 
 
 def write_arrow(path: Path, table: pa.Table) -> None:
@@ -18,6 +19,10 @@ def write_arrow(path: Path, table: pa.Table) -> None:
 
 
 def read_arrow(path: Path) -> pa.Table:
-    """Map a table. Raises FormatError for another file, OSError."""
-    with parsing(path, "not an Arrow file"), pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+    """Map a table, on a disk. Raises FormatError for another file, OSError."""
+    with parsing(path, "not an Arrow file"), _opened(path) as file, pa.ipc.open_file(file) as reader:
         return reader.read_all()
+
+
+def _opened(path: Path) -> pa.NativeFile:
+    return pa.BufferReader(path.read_bytes()) if is_remote(path) else pa.memory_map(str(path))

@@ -14,6 +14,7 @@ from filters.survivors import Candidates, halves
 from filters.verdicts import Numbers
 from manifests.files import digest_of, writing
 from manifests.journal import FileRecord, Journal, ShardRecord, records_of
+from manifests.store import mapped
 from pipeline.execution.shuffle import Gathered, Leg, parts_for
 from pipeline.execution.slices import Piece
 from pipeline.execution.step import Unit
@@ -92,7 +93,7 @@ class Losers(Gathered):
         numbers = (columns[name].to_numpy() for name in ("rank", "aesthetic", "pixels"))
         lost = Candidates(halves(columns["cluster"]), halves(columns["uid"]), *numbers).losers()
         path = scratch_of(self.root) / "losers" / f"{unit.name}.npy"
-        with writing(path) as temporary, temporary.open("wb") as file:
+        with writing(path) as temporary, open(temporary, "wb") as file:
             np.save(file, np.sort(columns["home"].to_numpy()[lost]))
         files = (FileRecord.of(scratch_of(self.root), path),)
         return ShardRecord(unit.name, unit.key, files, rows.num_rows, rows.num_rows)
@@ -102,7 +103,7 @@ def losers_of(folder: Path, number: int) -> Numbers:
     """Return the rows that lost of the unit of evaluate that has this number, given decide's scratch folder."""
     found = [np.empty(0, np.int64)]
     for path in sorted((folder / "losers").glob("*.npy")):
-        homes = np.load(path, mmap_mode="r")
+        homes = np.load(mapped(path), mmap_mode="r")
         low, high = np.searchsorted(homes, [number << 32, (number + 1) << 32])
         found.append(homes[low:high] & ((1 << 32) - 1))
     return np.concatenate(found)

@@ -6,7 +6,6 @@ Plan, pairs, attempts and scores of a number hold the same rows, so that these a
 (`final`). What passes between them lies in a scratch folder.
 """
 
-import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from filters.verdicts import NEAR, reasons_of
 from manifests.files import digest_of, read_table, write_bytes, write_json
 from manifests.journal import ShardRecord, records_of, upstream
 from manifests.schema import DIGESTS
+from manifests.store import drop
 from manifests.tombstones import tombstones_sha256
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.shuffle import Derived, here, sweep_scratch
@@ -103,7 +103,7 @@ class Decide(Step):
         scratch = scratch_of(self.root)
         stamp = digest_of([unit.key, tombstones_sha256(self.root)]).encode()
         if not (scratch / STAMP).is_file() or (scratch / STAMP).read_bytes() != stamp:
-            shutil.rmtree(scratch, ignore_errors=True)
+            drop(scratch)
             write_bytes(scratch / STAMP, stamp)
         return scratch
 

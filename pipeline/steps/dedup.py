@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from manifests.files import open_table, read_field, write_json, write_table, writing_table
+from manifests.files import open_table, read_field, rows_of, write_json, write_table, writing_table
 from manifests.journal import FileRecord, ShardRecord, records_of, upstream
 from manifests.tables import CLUSTERS, MARKS, MATCHES
 from pipeline.execution.in_flight import InFlight
@@ -69,7 +68,7 @@ class Dedup(Step):
                     writer.write(table)
                 rows += tables[0].num_rows
         for path, one in zip(paths, schemas, strict=True):
-            if not pq.read_metadata(path).num_rows:
+            if not rows_of(path):
                 write_table(path, one.empty_table())  # a table without rows has one row group, as it had before
         report = self.root / "dedup" / "top_hashes.json"
         write_json(report, {"hashes": top})
@@ -92,7 +91,7 @@ class Dedup(Step):
             for batch in file.iter_batches(columns=["reason"]):
                 reasons.update({one["values"]: one["counts"] for one in pc.value_counts(batch["reason"]).to_pylist()})
         notes += [f"  marked {reason}: {number:,}" for reason, number in reasons.items()]
-        if matches := pq.read_metadata(self.root / "ledger" / "eval_matches.parquet").num_rows:
+        if matches := rows_of(self.root / "ledger" / "eval_matches.parquet"):
             notes.append(f"  matches with evaluation sets: {matches:,} (ledger/eval_matches.parquet)")
         return notes
 

@@ -16,6 +16,7 @@ from filters.survivors import halves
 from filters.verdicts import MARKS, REMOVED, Numbers, flags
 from manifests.files import open_table
 from manifests.journal import records_of
+from manifests.store import drop, is_remote, local_scratch, mapped, store_of
 from manifests.tombstones import BY_TOMBSTONE
 
 ROWS = 1 << 16
@@ -56,11 +57,12 @@ class Lookup:
 
 
 class LookupWriter:
-    """Appends to the files of a Lookup."""
+    """Appends to the files of a Lookup; in an object store they are there once it is closed."""
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.paths = [folder / f"{name}.{part}" for part in ("first", "second", "beside")]
+        self.folder, self.local = folder, local_scratch(folder) if is_remote(folder) else folder
+        self.paths = [self.local / f"{name}.{part}" for part in ("first", "second", "beside")]
         for path in self.paths:
             path.write_bytes(b"")
 
@@ -70,6 +72,13 @@ class LookupWriter:
             with path.open("ab") as file:
                 np.ascontiguousarray(values).tofile(file)
 
+    def close(self) -> None:
+        """Publish the files where they are not yet in their place."""
+        if self.local != self.folder:
+            for path in self.paths:
+                store_of(self.folder).commit(path, self.folder / path.name)
+            drop(self.local)
+
 
 def open_lookup(folder: Path, name: str, width: int) -> Lookup:
     """Map the files of a Lookup."""
@@ -78,6 +87,7 @@ def open_lookup(folder: Path, name: str, width: int) -> Lookup:
 
 
 def _mapped(path: Path) -> Numbers:
+    path = mapped(path)
     return np.memmap(path, np.uint64, "r") if path.stat().st_size else np.empty(0, np.uint64)
 
 
@@ -99,7 +109,9 @@ def write_marks(root: Path, folder: Path, removed: Numbers) -> None:
     uids, code = uids[order], code[order]
     starts = np.flatnonzero(np.concatenate([[True] * min(len(uids), 1), np.any(uids[1:] != uids[:-1], axis=1)]))
     first = code[starts] | (np.bitwise_or.reduceat(code, starts) & BY if len(starts) else code)
-    LookupWriter(folder, MARKED).add(uids[starts], first.astype(np.uint64))
+    writer = LookupWriter(folder, MARKED)
+    writer.add(uids[starts], first.astype(np.uint64))
+    writer.close()
 
 
 def _marks(root: Path) -> Iterator[tuple[Numbers, Numbers]]:

@@ -19,6 +19,7 @@ from filters.tombstones import digests
 from manifests.files import read_json, read_schema, read_table, write_json, writing
 from manifests.journal import records_of
 from manifests.plans import planned_tables
+from manifests.store import mapped
 from manifests.tombstones import BY_TOMBSTONE, read_tombstones
 from pipeline.recipes.lists import evaluation_images, evaluation_prompts, exclusions
 from pipeline.recipes.schema import Recipe
@@ -86,7 +87,7 @@ class Embedded(NamedTuple):
         """Return what `write` wrote, None where it did not."""
         if not (folder / "embedded.json").is_file():
             return None
-        return cls(read_json(folder / "embedded.json")["names"], np.load(folder / "embedded.npy"))
+        return cls(read_json(folder / "embedded.json")["names"], np.load(mapped(folder / "embedded.npy")))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ lie in the run's scratch folder, and on a cluster the same functions stand aroun
 last leg are those of `filters.dedup.clusters`, whatever the parts and the tables.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from filters.hamming import Array
 from manifests.files import digest_of, read_json, write_json
 from manifests.journal import records_of
 from manifests.layout import SCRATCH
+from manifests.store import drop
 from manifests.tombstones import tombstones_sha256
 from pipeline.execution.step import Do, Step, Unit
 from pipeline.steps.arrow_files import read_arrow
@@ -82,5 +82,5 @@ def _stamp(folder: Path, root: Path, unit: Unit, rows: int) -> None:
     """Empty the scratch folder, unless an attempt at the same work left it."""
     stamp = digest_of([FORMAT, unit.key, tombstones_sha256(root)])
     if not (folder / STAMP).is_file() or read_json(folder / STAMP)["stamp"] != stamp:
-        shutil.rmtree(folder, ignore_errors=True)
+        drop(folder)
         write_json(folder / STAMP, {"stamp": stamp, "rows": rows})

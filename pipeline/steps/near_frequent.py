@@ -14,6 +14,7 @@ from filters.forest import sample_bits
 from filters.hamming import MOVE_NS, SAMPLE, Array, Bands, choose_bands, distinct, part_of
 from manifests.files import digest_of, read_json, write_json, writing
 from manifests.journal import ShardRecord, records_of
+from manifests.store import mapped
 from pipeline.execution.shuffle import Leg, parts_for
 from pipeline.execution.slices import Piece
 from pipeline.execution.step import Do, Unit
@@ -80,7 +81,7 @@ class Spelled(NearLeg):
     @cached_property
     def known(self) -> Array:
         """Return the pHashes that are asked for, in order, and how many pictures each has: (2, N)."""
-        known: Array = np.load(self.folder / ASKED)
+        known: Array = np.load(mapped(self.folder / ASKED))
         return known
 
     @property
@@ -127,7 +128,7 @@ def find_frequent(counted_: Counted, told: Told, do: Do, grouped: bool) -> tuple
     """Return the most frequent pHashes with what stands under each, and those that make a placeholder."""
     counted_.make(do, grouped)
     files = [counted_.folder / file.path for one in records_of(counted_.folder, counted_.name) for file in one.files]
-    parts = (np.load(path) for path in files if path.name != TABLES)
+    parts = (np.load(mapped(path)) for path in files if path.name != TABLES)
     asked = asked_for(((one[0], one[1].astype(np.int64)) for one in parts), counted_.recipe.dedup.placeholder_min)
     save(counted_.folder / ASKED, asked)
     told.make(do, grouped)

@@ -231,3 +231,4 @@ def write_clusters(folder: Path) -> None:
     writer = LookupWriter(folder, CLUSTERS)
     for record in records_of(folder, Twins.name):
         writer.add(*_halves(read_arrow(folder / record.files[0].path)))
+    writer.close()

@@ -23,6 +23,7 @@ from manifests.journal import Journal
 from manifests.plans import planned_tables
 from manifests.query import connect, files_sql
 from manifests.shards import ShardError
+from manifests.store import mapped
 from pipeline.execution.reuse import stamped
 from pipeline.steps.fetch.attempts import Past, carried, history, pasts
 from pipeline.steps.fetch.limits import Terms
@@ -133,7 +134,7 @@ def _places(root: Path, urls: Iterable[str]) -> list[tuple[bytes, str, str | Non
     """Return (uid, URL, its shard or None where it lies aside) of the rows that the index knows for these URLs."""
     try:
         shards = read_field(_path(root).with_suffix(".json"), "shards", list)
-        entries = np.load(_path(root), mmap_mode="r")
+        entries = np.load(mapped(_path(root)), mmap_mode="r")
     except (OSError, FormatError):
         return []
     by_hash = {_hash(url): url for url in urls}

@@ -27,6 +27,7 @@ from manifests.files import read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord
 from manifests.schema import DIGESTS
 from manifests.shards import write_shard
+from manifests.store import scratch_of, spool_folder
 from manifests.tombstones import value_digest
 from pipeline.execution.in_flight import InFlight, Part, batches
 from pipeline.execution.step import Unit
@@ -77,7 +78,7 @@ class FetchWorker:
         pairs = root / "pairs"
         pairs.mkdir(parents=True, exist_ok=True)
         digests = unit.reads.get("digests", DIGESTS)
-        with tempfile.TemporaryFile(dir=pairs) as file:
+        with tempfile.TemporaryFile(dir=spool_folder(pairs)) as file:
             spool = Spool(file)
             results = self._fetch(unit, rows, in_flight, spool)
             write_shard(pairs / f"{unit.name}.tar", samples(rows, results, spool, digests))
@@ -250,7 +251,7 @@ class FetchWorker:
     def _log(self, unit: Unit) -> None:
         """Append what failed, and when, to the shard's log: it is no output, and a retry does not wipe out what was
         before."""
-        path = self.root / "logs" / "fetch" / f"{unit.name}.jsonl"
+        path = scratch_of(self.root) / "logs" / "fetch" / f"{unit.name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
             for entry in sorted(self.details, key=lambda entry: entry["uid"]):
