@@ -330,12 +330,10 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
 @contextlib.contextmanager
 def open_table(path: Path) -> Iterator[pq.ParquetFile]:
     """Open any Parquet file; what its bytes make Arrow raise, also within the block, becomes a FormatError."""
-    with (
-        parsing(path, "not a Parquet table that can be read"),
-        arrow_source(path) as source,
-        pq.ParquetFile(source) as file,
-    ):
-        yield file
+    with parsing(path, "not a Parquet table that can be read"), contextlib.ExitStack() as stack:
+        source = stack.enter_context(arrow_source(path)) if is_remote(path) else path
+        with pq.ParquetFile(source) as file:
+            yield file
 
 
 def read_schema(path: Path) -> pa.Schema:
