@@ -27,7 +27,7 @@ ENDPOINTS = {
     "s3": "; AWS_ENDPOINT_URL says where the store is, if it is not Amazon's",
     "gcs": f"; where it knows of no credentials: {CREDENTIALS['gcs']}",
 }
-"""What else may be wrong where a store is not reached: Google's client looks for credentials on the network for long."""
+"""What else may be wrong where none is reached: Google's client looks for credentials on the network at length."""
 WANTED = "wanted a folder, or s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
 LOCAL = ("file", "local")
 UNREACHED = ("EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError", "ConnectionRefusedError")
