@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,8 @@ BLOCK = 1 << 20
 
 WAITING = 1024
 """Files that wait for a thread, or to be asked for."""
+READERS = 16
+"""Threads that measure what lies in a store: most of the time they wait for its answers."""
 REMEMBERED = 1024
 """Digests that a process remembers: some hundred bytes each."""
 
@@ -117,7 +120,7 @@ def measure_all(paths: Iterable[Path], jobs: int, watch: Watch) -> Iterator[tupl
 
     try:
         for path in paths:
-            waiting.append((path, pool.submit(measure, path, watch)))
+            waiting.append((path, pool.submit(copy_context().run, measure, path, watch)))  # with its listings
             if len(waiting) == WAITING:
                 yield _result()
         while waiting:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from manifests.layered_path import layered
 from manifests.remote_path import RemotePath
 
 
@@ -15,25 +16,25 @@ def reading_filesystem(protocol: str) -> Any:
         cachable = False
 
         def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
-            return RemotePath.of(_url(path)).open("rb")
+            return place_of(path).open("rb")
 
         def info(self, path: str, **options: Any) -> dict[str, Any]:
-            facts = RemotePath.of(_url(path)).stat()
+            facts = place_of(path).stat()
             return {"name": path, "size": facts.st_size, "type": "file" if facts.is_file else "directory"}
 
         def modified(self, path: str) -> Any:
             from datetime import UTC, datetime
 
-            return datetime.fromtimestamp(RemotePath.of(_url(path)).stat().st_mtime, UTC)
+            return datetime.fromtimestamp(place_of(path).stat().st_mtime, UTC)
 
         def glob(self, path: str, **options: Any) -> list[str]:
-            return [path] if RemotePath.of(_url(path)).is_file() else []
+            return [path] if place_of(path).is_file() else []
 
         def exists(self, path: str, **options: Any) -> bool:
-            return RemotePath.of(_url(path)).exists()
+            return place_of(path).exists()
 
-    def _url(path: str) -> str:
-        return path if "://" in path else f"{protocol}://{path.lstrip('/')}"
+    def place_of(path: str) -> RemotePath:
+        return layered(RemotePath.of(path if "://" in path else f"{protocol}://{path.lstrip('/')}"))
 
     Reading.protocol = protocol
     return Reading()

@@ -191,7 +191,8 @@ class RemotePath(PosixPath):
         return [(self / name[start:], _facts(found[name])) for name in sorted(found) if len(name) >= start]
 
     def glob(self, pattern: str, **options: Any) -> Iterator[Self]:  # type: ignore[override]
-        """Yield what matches, by name: `*` within a name, `**` for any number of folders."""
+        """Yield what matches, by name: `*` within a name, `**` for any number of folders; folders alone where the
+        pattern ends with a slash."""
         if pattern.startswith("**/"):
             yield from self.rglob(pattern[3:])
             return
@@ -204,7 +205,8 @@ class RemotePath(PosixPath):
                     yield path
             elif fnmatch.fnmatchcase(path.name, head):
                 if not rest:
-                    yield path
+                    if not (facts.is_file and pattern.endswith("/")):
+                        yield path
                 elif not facts.is_file:
                     yield from path.glob(rest)
 
@@ -220,11 +222,13 @@ class RemotePath(PosixPath):
         """Open to read, as bytes ("rb") or text: stores publish whole files, see `manifests.files.writing`."""
         if mode not in ("r", "rb", "rt"):
             raise io.UnsupportedOperation(f"{self}: opened as {mode!r}; files of a store are written whole")
-        facts = _facts(self.call("info"))
+        facts = self.stat()
         if not facts.is_file:
             raise IsADirectoryError(21, "is a folder", str(self))
         if facts.st_size <= WHOLE_BYTES:
-            file: Any = io.BytesIO(self._read(0, facts.st_size) if facts.st_size else b"")
+            is_new = _SNAPSHOT.get() is None  # else the object may be another one by now, of another size
+            data = (self._read(0, facts.st_size) if is_new else self.read_bytes()) if facts.st_size else b""
+            file: Any = io.BytesIO(data)
         else:
             file = io.BufferedReader(Ranges(self, facts.st_size), PIECE_BYTES)
         return file if mode == "rb" else io.TextIOWrapper(file, *args, **options)

@@ -15,7 +15,7 @@ from typing import IO
 from manifests.checksums import sha256_file
 from manifests.files import FormatError, parsing, read_json, unsealed, write_json, writing
 from manifests.regular_files import read_plain
-from manifests.store import open_file
+from manifests.store import local_copy, open_file
 
 Sample = dict[str, bytes]
 """One sample: extension without its leading dot ("jpg", "codes.npy") -> bytes."""
@@ -172,10 +172,10 @@ def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
 def member_places(path: Path) -> Iterator[tuple[str, int, int]]:
     """Yield (name, offset of the data, length) of a tar's members by their headers alone: nothing is checked.
 
-    Headers like those of `write_shard` take microseconds; from the first other one on tarfile reads them. Raises
-    ShardError or OSError.
+    Headers like those of `write_shard` take microseconds; from the first other one on tarfile reads them. A tar in a
+    store is copied to this machine for it. Raises ShardError or OSError.
     """
-    with open(path, "rb") as file:
+    with local_copy(path) as local, open(local, "rb") as file:
         at = 0
         while _is_plain(head := os.pread(file.fileno(), tarfile.BLOCKSIZE, at)):
             name, length = head[:100].rstrip(b"\0").decode("utf-8", "surrogateescape"), int(head[124:135], 8)

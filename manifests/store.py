@@ -20,6 +20,7 @@ from typing import IO, Any, Protocol, cast
 
 import pyarrow as pa
 
+from manifests.layered_path import layered
 from manifests.regular_files import open_plain
 from manifests.remote_path import Ranges, RemotePath, is_url
 
@@ -176,7 +177,7 @@ def path_of(root: str | Path) -> Path:
     """Return the path of a folder's name, or of a URL: where a run's root is read from text it is read by this."""
     if isinstance(root, Path):
         return root
-    return RemotePath.of(root) if is_url(root) else Path(root)
+    return layered(RemotePath.of(root)) if is_url(root) else Path(root)
 
 
 def is_remote(path: Path) -> bool:

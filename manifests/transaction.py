@@ -3,7 +3,6 @@ finished later."""
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,8 +10,12 @@ from pathlib import Path
 
 from manifests.checksums import sha256_file
 from manifests.files import TEMPORARY, FormatError, parsing, read_json, write_json
+from manifests.layered_path import NEW, REMOVING, layer_names
+from manifests.regular_files import walk
+from manifests.remote_path import snapshot
+from manifests.store import drop, is_remote, rename
 
-PENDING = ".removal"
+PENDING = REMOVING
 """Where a removal keeps new files until all of them are whole."""
 ASKED = ".removal-asked.json"
 """What a removal was asked for, there from its begin to its end: until then the folder takes no other work."""
@@ -38,12 +41,24 @@ class Changes:
 
 
 def changes(root: Path, copy: Path, names: Collection[str]) -> Changes:
-    """Compare a copy with the run: `names` are the paths that were in the copy when it was made."""
+    """Compare a copy with the run: `names` are the paths that were in the copy when it was made, of which the layer of
+    a run in a store needs none."""
+    if is_remote(copy):
+        return _changes_of_layer(root, copy)
     there = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
     put = sorted(name for name in there if _differs(root / name, copy / name))
-    return Changes(
-        tuple(sorted(put, key=lambda name: (name.startswith(LAST), name))), tuple(sorted(set(names) - there))
-    )
+    return Changes(_in_order(put), tuple(sorted(set(names) - there)))
+
+
+def _changes_of_layer(root: Path, copy: Path) -> Changes:
+    written, gone = layer_names(copy)
+    with snapshot():
+        put = [name for name in written if _differs(root / name, copy / name)]
+        return Changes(_in_order(put), tuple(name for name in gone if (root / name).is_file()))
+
+
+def _in_order(names: Collection[str]) -> tuple[str, ...]:
+    return tuple(sorted(names, key=lambda name: (name.startswith(LAST), name)))
 
 
 def _differs(old: Path, new: Path) -> bool:
@@ -55,42 +70,49 @@ def _differs(old: Path, new: Path) -> bool:
 
 
 def commit(root: Path, copy: Path, found: Changes) -> None:
-    """Stage the copy's new files below `.removal/`, note twice what belongs where and its sha256, then move them
-    over."""
+    """Stage the copy's new files below `.removal/new/`, note twice what belongs where and its sha256, then move them
+    over. The layer over a run in a store lies there from the beginning."""
     staged = root / PENDING
-    shutil.rmtree(staged, ignore_errors=True)
+    is_staged = is_remote(copy)
+    if not is_staged:
+        drop(staged)
     put: dict[str, str] = {}
     for name in found.put:
-        place = staged / "new" / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _sync(copy / name)
         put[name] = sha256_file(copy / name)
-        os.replace(copy / name, place)
+        if not is_staged:
+            _stage(copy / name, staged / NEW / name)
     for note in NOTES if found.put or found.drop else ():
         write_json(staged / note, {"put": put, "drop": list(found.drop)}, sealed=True)
     _move(root, put, found.drop)
 
 
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
+def _stage(source: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(source, "rb") as file:
         os.fsync(file.fileno())
+    rename(source, place)
 
 
-def _move(root: Path, put: Collection[str], drop: Collection[str]) -> None:
+def _move(root: Path, put: Collection[str], gone: Collection[str]) -> None:
     """Put every staged file in its place, in order, and forget that a removal was under way."""
     staged = root / PENDING
     for name in put:
-        if (staged / "new" / name).exists():
+        if (staged / NEW / name).exists():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staged / "new" / name, root / name)
-    for name in drop:
+            rename(staged / NEW / name, root / name)
+    for name in gone:
         (root / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # a folder of its lists alone: it goes with the last of them
         (root / "recheck").rmdir()
     for note in NOTES:
         (staged / note).unlink(missing_ok=True)
     (root / ASKED).unlink(missing_ok=True)
-    shutil.rmtree(staged, ignore_errors=True)
+    drop(staged)
+
+
+def is_noted(root: Path) -> bool:
+    """Tell whether all new files of a removal are whole, and on their way into the run."""
+    return any((root / PENDING / note).exists() for note in NOTES)
 
 
 def finish(root: Path) -> bool:
@@ -100,23 +122,23 @@ def finish(root: Path) -> bool:
     Raises TransactionError, and moves nothing, where it had changed something and what it had made ready is damaged.
     """
     staged = root / PENDING
-    if any((staged / note).exists() for note in NOTES):
-        put, drop = _noted(root)
+    if is_noted(root):
+        put, gone = _noted(root)
         if not (bad := _damaged(root, put)):
-            _move(root, put, drop)
+            _move(root, put, gone)
             return True
         if any(_is_moved(root, name, sha256) for name, sha256 in put.items()):
             raise TransactionError(
-                f"{root}: a removal was interrupted while it put its files in place, and {PENDING}/new/{bad[0]} is"
+                f"{root}: a removal was interrupted while it put its files in place, and {PENDING}/{NEW}/{bad[0]} is"
                 " damaged or missing; nothing was moved now: restore that file, or the run from a copy and remove"
                 " again"
             )
         print(
-            f"{root}: a removal was interrupted; {PENDING}/new/{bad[0]} is damaged, and none of its files is in place:"
-            " it begins anew",
+            f"{root}: a removal was interrupted; {PENDING}/{NEW}/{bad[0]} is damaged, and none of its files is in"
+            " place: it begins anew",
             file=sys.stderr,
         )
-    shutil.rmtree(staged, ignore_errors=True)
+    drop(staged)
     return False
 
 
@@ -143,7 +165,7 @@ def _read_note(path: Path) -> tuple[dict[str, str], list[str]]:
 
 def _damaged(root: Path, put: dict[str, str]) -> list[str]:
     """Return the files that are neither staged nor in place as they were written."""
-    staged = root / PENDING / "new"
+    staged = root / PENDING / NEW
     there = {name: staged / name if (staged / name).exists() else root / name for name in put}
     return [name for name, path in there.items() if not path.exists() or sha256_file(path) != put[name]]
 
@@ -154,6 +176,8 @@ def _is_moved(root: Path, name: str, sha256: str) -> bool:
 
 def is_left(root: Path) -> bool:
     """Tell whether a killed process left anything that is finished or swept when the folder is locked the next time."""
-    return (
-        any((root / name).exists() for name in (PENDING, ASKED)) or next(root.rglob(f"{TEMPORARY}*"), None) is not None
-    )
+    if any((root / name).exists() for name in (PENDING, ASKED)):
+        return True
+    if is_remote(root):
+        return any(name.startswith(TEMPORARY) for _, *both in walk(root) for names in both for name in names)
+    return next(root.rglob(f"{TEMPORARY}*"), None) is not None

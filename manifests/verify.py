@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from manifests.aside import ASIDE, UNDER_WAY
-from manifests.checksums import Watch
+from manifests.checksums import READERS, Watch
 from manifests.files import TEMPORARY, FormatError, finished, read_json, read_parquet
 from manifests.findings import Claim, Finding, Records, Stages, with_cure
 from manifests.journal import STEP
@@ -16,10 +16,12 @@ from manifests.manifest import Manifest, read_digests
 from manifests.publishing import RUN_TOKEN
 from manifests.records import DIGESTS_PATH, read_records, shard_entries
 from manifests.regular_files import walk
+from manifests.remote_path import snapshot
 from manifests.shard_table import files_of, shard_table
+from manifests.store import is_remote
 from manifests.tombstones import NAME, TOMBSTONES
 from manifests.tombstones import STEP as REMOVE
-from manifests.transaction import ASKED, NOTES, PENDING
+from manifests.transaction import ASKED, NOTES, PENDING, is_noted
 from manifests.verify_bytes import measure_claims
 from manifests.verify_derived import unrecorded
 
@@ -63,8 +65,13 @@ def is_run(root: Path) -> bool:
 
 
 def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = None) -> Report:
-    """Verify the run folder at `root`; `jobs` threads measure its files (0: one per core). Writes nothing."""
-    watch = watch or Watch()
+    """Verify the run folder at `root`; `jobs` threads measure its files (0: one per core, READERS in a store). Writes
+    nothing. In a store each object is read once, and what is there is known from listings."""
+    with snapshot():
+        return _verified(root, stages, jobs or (READERS if is_remote(root) else 0), watch or Watch())
+
+
+def _verified(root: Path, stages: Stages, jobs: int, watch: Watch) -> Report:
     records = read_records(root, stages)
     said = [line for stage, steps in stages.items() for line in _stage(records, stage, steps)]
     said += _set_aside(records)
@@ -73,7 +80,7 @@ def verify_run(root: Path, stages: Stages, jobs: int = 0, watch: Watch | None = 
     measure_claims(records, jobs, watch)
     _foreign(records, stages)
     _removals(records)
-    if any((root / PENDING / note).exists() for note in NOTES):
+    if is_noted(root):
         records.find(
             f"{PENDING}/{NOTES[-1]}",
             "stale",
@@ -100,6 +107,11 @@ def look_over(root: Path, stages: Stages) -> list[Finding]:
 
     Checkpoints are left out.
     """
+    with snapshot():
+        return _looked_over(root, stages)
+
+
+def _looked_over(root: Path, stages: Stages) -> list[Finding]:
     records = read_records(root, stages)
     for stage, steps in stages.items():
         _stage(records, stage, steps)

@@ -7,12 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.checksums import Measured, Watch, measure_all, size_of
+from manifests.checksums import READERS, Measured, Watch, measure_all, size_of
 from manifests.damage import explain, scan
 from manifests.files import SEAL, TEMPORARY, FormatError, parse_json, parsing, read_parquet
 from manifests.findings import Finding
 from manifests.regular_files import read_plain, walk
+from manifests.remote_path import snapshot
 from manifests.shards import Index, index_path
+from manifests.store import is_remote
 from manifests.verify import LOOSE, Report, walk_foreign
 
 INDEX, STATS = ".index.json", "_stats.json"
@@ -48,7 +50,11 @@ def is_bare(root: Path) -> bool:
 
 def verify_folder(root: Path, jobs: int = 0, watch: Watch | None = None) -> Report:
     """Verify every shard below `root` against the sidecars beside it. Writes nothing."""
-    watch = watch or Watch()
+    with snapshot():
+        return _verified(root, jobs or (READERS if is_remote(root) else 0), watch or Watch())
+
+
+def _verified(root: Path, jobs: int, watch: Watch) -> Report:
     folder = _Folder(root)
     tars = _files(root, ".tar")
     indexes = {path: _index(folder, path) for path in _files(root, INDEX)}

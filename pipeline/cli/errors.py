@@ -126,9 +126,10 @@ def message(error: BaseException, kind: Kind, words: Words) -> str:
 
 def _in_the_run(text: str) -> str:
     """Return a text that names the run's files where it names the links to them in a working copy."""
-    from manifests.files import TEMPORARY
+    from manifests.layered_path import NEW, REMOVING, REPAIRING
 
-    return re.sub(rf"/{re.escape(TEMPORARY)}repair-[^/]+", "", text)
+    copies = rf"{re.escape(REPAIRING)}[^/]+(/{NEW}(?=/))?|{re.escape(REMOVING)}/{NEW}(?=/)"
+    return re.sub(rf"/({copies})", "", text)
 
 
 def fail(text: str) -> NoReturn:

@@ -5,7 +5,6 @@ DuckDB compares rows by uid and by the digest of what they were made from, and s
 groups of at most MOST_ROWS, and a group of which every row fell out is linked as it is.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from manifests.aside import ASIDE, UNDER_WAY, Group, groups, unread, unrecorded
 from manifests.files import FormatError, has_columns, read_table
 from manifests.journal import records_of
 from manifests.query import connect, files_sql
+from manifests.store import drop
 from manifests.tombstones import read_tombstones
 from pipeline.execution.groups import Parts, put_together
 from pipeline.execution.reuse import DAMAGED, link, stamped
@@ -77,11 +77,11 @@ def keep_fallen(
     work.done.damaged += [*work.noted(), *(path.relative_to(root).as_posix() for path in unread(root, ASIDE, step))]
     for path in list(unrecorded(root / ASIDE / step)):
         work.done.swept.append(path.name)
-        path.unlink()
+        path.unlink(missing_ok=True)
     for made_by in sorted({group.made_by for place in (ASIDE, UNDER_WAY) for group in groups(root, place, step)}):
         work.settle(made_by)
     work.done.damaged = sorted(set(work.done.damaged))
-    shutil.rmtree(root / UNDER_WAY / step, ignore_errors=True)
+    drop(root / UNDER_WAY / step)
     for folder in (root / UNDER_WAY, root / ASIDE / step, root / ASIDE):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

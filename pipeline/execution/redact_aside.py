@@ -1,6 +1,5 @@
 """Find removed rows in what was set aside, and take them out of it: what removes rows reaches what no plan holds."""
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import pyarrow as pa
 
 from manifests.aside import ASIDE, UNDER_WAY, Group, groups, steps_aside
 from manifests.files import FormatError, read_parquet
+from manifests.store import drop
 from pipeline.execution.groups import put_together
 from pipeline.execution.redaction import RemovedRows, holds
 from pipeline.execution.reuse import INDEX
@@ -39,7 +39,7 @@ def redact_aside(root: Path, removed: RemovedRows) -> None:
     """Take the rows that go out of every group; a group that is damaged goes whole, for
     nobody can tell what is in it."""
     for step in steps_aside(root, UNDER_WAY):
-        shutil.rmtree(root / UNDER_WAY / step / INDEX, ignore_errors=True)
+        drop(root / UNDER_WAY / step / INDEX)
     for group in every_group(root):
         try:
             _redact(group, removed)

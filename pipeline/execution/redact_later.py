@@ -1,9 +1,8 @@
 """Take rows out of what later steps and commands have made of them in earlier runs: their shards, their plans, reports,
 and tables that no record names."""
 
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +10,13 @@ from manifests.checksums import sha256_file
 from manifests.files import FormatError
 from manifests.journal import ShardRecord, records_of
 from manifests.plans import note_plan, plan_folder
+from manifests.regular_files import walk
+from manifests.store import drop, is_remote, scratch_of
 from manifests.tombstones import TOMBSTONES
-from pipeline.execution.redaction import RemovedRows, from_table, from_tar, from_unit, holds
+from pipeline.execution.redaction import RemovedRows, from_lines, from_table, from_tar, from_unit, holds
 from pipeline.execution.step import Step
 
+KINDS = (".parquet", ".tar")
 OUTDATED = ""
 """The key of a shard from which rows went: no plan asks for it, so that the next run of its step makes it anew, from
 the rows that stay."""
@@ -42,10 +44,33 @@ def redact_later(steps: Sequence[Step], removed: RemovedRows) -> None:
 def redact_reports(root: Path, removed: RemovedRows) -> None:
     """Drop what commands have written about rows, and take the rows out of tables and tars that no step wrote."""
     (root / "report.html").unlink(missing_ok=True)
-    shutil.rmtree(root / "recheck", ignore_errors=True)
-    for path in sorted(path for path in root.rglob("*") if path.suffix in (".parquet", ".tar") and path.is_file()):
+    drop(root / "recheck")
+    for path in tables_and_tars(root):
         if path != root / TOMBSTONES:
             _redact_loose(path, removed)
+
+
+def tables_and_tars(root: Path) -> list[Path]:
+    """Return every table and tar below a folder, in order; of a store by its listings alone, and tars first: the table
+    beside one says whether it is looked at."""
+    if is_remote(root):
+        found = (folder / name for folder, _, names in walk(root) for name in names if name.endswith(KINDS))
+        return sorted(found, key=lambda path: (path.suffix != ".tar", path))
+    return sorted(path for path in root.rglob("*") if path.suffix in KINDS and path.is_file())
+
+
+def redact_logs(root: Path, copy: Path, removed: RemovedRows) -> None:
+    """Drop the lines of logs that name a row which goes: in the copy of the run, and where a run in a store keeps logs
+    of its workers on this machine, there."""
+    for path in sorted(path for path in (copy / "logs").rglob("*") if path.is_file()):
+        from_lines(path, removed, "logs")
+    for path in sorted(_local_logs(root)):
+        from_lines(path, removed, "logs")
+
+
+def _local_logs(root: Path) -> Iterator[Path]:
+    if is_remote(root):
+        yield from (path for path in (scratch_of(root) / "logs").rglob("*") if path.is_file())
 
 
 def redact_plan(root: Path, step: str, removed: RemovedRows) -> None:

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from manifests.checksums import sha256_file
 from manifests.files import ROW_GROUP_ROWS, FormatError, open_table, write_bytes, write_table
 from manifests.journal import FileRecord, ShardRecord
-from manifests.shards import index_path, member_places, read_shard, write_shard
+from manifests.shards import Index, index_path, member_places, read_shard, write_shard
+from manifests.store import is_remote
 
 KEYS = ("uid", "key")
 """Columns that say whose row it is: 16 bytes, or 32 hex digits."""
@@ -88,15 +89,26 @@ def domains(host: str) -> list[str]:
 
 def holds(path: Path, removed: RemovedRows) -> bool:
     """Tell whether a table or tar holds a row that goes; any other file holds none. Of a tar only the headers are
-    read."""
+    read; in a store its index or the table beside it, where there is one."""
     if path.suffix == ".tar":
-        return bool(_keys(path, removed))
+        return _may_hold(path, removed) and bool(_keys(path, removed))
     if path.suffix != ".parquet":
         return False
     with open_table(path) as file:
         names = [name for name in KEYS if name in file.schema_arrow.names]
         batches = file.iter_batches(columns=names[:1]) if names else ()
         return any(pc.any(removed.rows(batch)).as_py() for batch in batches)
+
+
+def _may_hold(path: Path, removed: RemovedRows) -> bool:
+    """Tell by what stands beside a tar in a store, where headers alone cannot be read, whether it may hold a row that
+    goes."""
+    if not is_remote(path):
+        return True
+    if index_path(path).exists():
+        return any(member.key in removed.hexes for member in Index.read(index_path(path)).members)
+    table = path.with_suffix(".parquet")
+    return not table.exists() or holds(table, removed)
 
 
 def _keys(path: Path, removed: RemovedRows) -> frozenset[str]:

@@ -5,6 +5,7 @@ and in `aside/STEP/` (see fallen.py), for rows made the same way. What is carrie
 that the bytes do not depend on it. An index, made once a step, leads a unit to the few groups that hold its rows.
 """
 
+import contextlib
 import os
 import shutil
 import time
@@ -21,6 +22,8 @@ from manifests.aside import ASIDE, UNDER_WAY, Group, groups, read_group, unrecor
 from manifests.files import FormatError, digest_of, open_table, read_field, read_schema, write_json, writing
 from manifests.journal import AGE_NS, FileRecord, ShardRecord
 from manifests.query import FILES, connect, files_sql
+from manifests.store import drop, is_remote, local_scratch
+from manifests.store import link as copy_within
 
 if TYPE_CHECKING:
     import duckdb
@@ -55,6 +58,9 @@ def link(source: Path, target: Path) -> None:
     """Let `target` hold what `source` does: a hard link where the disk has them, else a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
+        return
+    if is_remote(target):
+        copy_within(source, target)
         return
     try:
         os.link(source, target)
@@ -117,7 +123,7 @@ def note_places(root: Path, step: str, made_by: Collection[str]) -> None:
     """Write the index of a step's groups that were made in one of these ways: the first 8 bytes of every uid, sorted,
     and the number of its group; 12 bytes a row. Before any worker starts."""
     folder = root / UNDER_WAY / step / INDEX
-    shutil.rmtree(folder, ignore_errors=True)
+    drop(folder)
     found = [group for place in (ASIDE, UNDER_WAY) for group in groups(root, place, step) if group.made_by in made_by]
     readable = [group for group in found if stamped([group.folder / group.table]) is not None]
     try:
@@ -136,8 +142,8 @@ def _write_index(root: Path, folder: Path, tables: list[Path]) -> None:
     if not tables:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with connect(root) as connection:
-        entries, copies = _entries(connection, folder, tables)
+    with connect(root) as connection, _beside(folder) as place:
+        entries, copies = _entries(connection, place, tables)
         (count,) = connection.execute(f"SELECT count(*) FROM {entries}").fetchone() or (0,)
         with writing(folder / "keys.npy") as one, writing(folder / "numbers.npy") as two:
             keys = np.lib.format.open_memmap(one, "w+", np.dtype("<u8"), (count,))
@@ -149,8 +155,20 @@ def _write_index(root: Path, folder: Path, tables: list[Path]) -> None:
                 start = rows.stop
             keys.flush()
             numbers.flush()
-    for path in copies:
-        path.unlink()
+        for path in copies:
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """Yield the folder that DuckDB writes into on its way to an index: the index's own, for a store one of this
+    machine."""
+    place = local_scratch(folder) if is_remote(folder) else folder
+    try:
+        yield place
+    finally:
+        if place != folder:
+            drop(place)
 
 
 def _entries(connection: "duckdb.DuckDBPyConnection", folder: Path, tables: list[Path]) -> tuple[str, list[Path]]:

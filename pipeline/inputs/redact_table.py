@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 from filters.tombstones import named_rows
 from manifests.files import read_json, write_json, writing
 from manifests.journal import FileRecord, Journal, records_of
+from manifests.store import open_file
 from manifests.tombstones import Tombstones
 from manifests.uid import Uids
 from pipeline.inputs.input_list import LEDGER
 from pipeline.inputs.jsonl import FAULT_COLUMN
-from pipeline.inputs.parquet import RowGroups, open_input, parsing
+from pipeline.inputs.parquet import RowGroups, parsing
 
 
 def blank_rows(path: Path, source: str, mapping: Mapping[str, str], tombstones: Tombstones) -> int:
@@ -40,8 +41,8 @@ def blank_rows(path: Path, source: str, mapping: Mapping[str, str], tombstones: 
 
 @contextmanager
 def _opened_table(path: Path) -> Iterator[pq.ParquetFile]:
-    """Open a table of this machine, and close it at the end of the block. Raises OSError or BrokenInput."""
-    with open_input(str(path)) as raw:
+    """Open a table of the run, and close it at the end of the block. Raises OSError or BrokenInput."""
+    with open_file(path) as raw:
         with parsing(str(path)):
             file = pq.ParquetFile(raw)
         yield file

@@ -2,13 +2,13 @@
 
 import os
 import secrets
-import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.aside import ASIDE, UNDER_WAY, groups, steps_aside
 from manifests.files import TEMPORARY
+from manifests.store import drop, is_remote
 from pipeline.execution.run_folder import locked
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages.registry import STAGES
@@ -46,8 +46,9 @@ def _size(path: Path) -> int | None:
 def prune(root: Path, steps: Collection[str]) -> list[Kept]:
     """Let go of what lies aside of these steps (none: of all); return what that was.
 
-    A step's folder is renamed, then its files go: a kill leaves a temporary name, which the next start sweeps. Raises
-    RecipeError for a step that has nothing aside, and while another run holds the folder.
+    A step's folder is renamed, then its files go: a kill leaves a temporary name, which the next start sweeps. In a
+    store, where no folder is renamed, records go before the files that they name: a kill leaves what nobody uses.
+    Raises RecipeError for a step that has nothing aside, and while another run holds the folder.
     """
     with locked(root):
         there = set_aside_in(root)
@@ -57,12 +58,21 @@ def prune(root: Path, steps: Collection[str]) -> list[Kept]:
             raise RecipeError(f"--step {unknown[0]!r}: nothing of it is set aside; steps with something: {names}")
         gone = [kept for kept in there if not steps or kept.step in steps]
         for kept in gone:
-            doomed = root / f"{TEMPORARY}prune-{os.getpid()}-{secrets.token_hex(4)}"
-            os.rename(root / ASIDE / kept.step, doomed)
-            shutil.rmtree(doomed)
+            _let_go(root, root / ASIDE / kept.step)
         if (root / ASIDE).is_dir() and not any((root / ASIDE).iterdir()):
             (root / ASIDE).rmdir()
     return gone
+
+
+def _let_go(root: Path, folder: Path) -> None:
+    if is_remote(folder):
+        for record in folder.glob("*.json"):
+            record.unlink(missing_ok=True)
+    else:
+        doomed = root / f"{TEMPORARY}prune-{os.getpid()}-{secrets.token_hex(4)}"
+        os.rename(folder, doomed)
+        folder = doomed
+    drop(folder)
 
 
 def under_way(root: Path) -> list[Kept]:

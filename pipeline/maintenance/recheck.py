@@ -6,7 +6,6 @@ them. Nothing here is in a digest, and no picture is asked for.
 
 import csv
 import io
-import shutil
 import sys
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from filters.fetch.sites import SiteCache
 from filters.fetch.url import identity
 from manifests.files import FormatError, digest_of, read_json, read_table, write_bytes, write_json
 from manifests.journal import FileRecord, records_of
+from manifests.store import drop
 from pipeline.execution.progress import EVERY_S, clock
 from pipeline.execution.run_folder import locked
 from pipeline.execution.step import Runtime
@@ -89,7 +89,7 @@ def recheck_run(root: Path, recipe: Recipe, runtime: Runtime, sites_only: bool =
         parts = list(_parts(root, files, config, sites_only))
         done = _finished(folder, parts)
         write_json(folder / ROUND, {"plan": plan, "ended": True})
-        shutil.rmtree(folder / "parts", ignore_errors=True)
+        drop(folder / "parts")
         return done
 
 
@@ -107,7 +107,7 @@ def _begin(folder: Path, plan: str) -> None:
     except (OSError, FormatError):
         known = {}
     if known.get("plan") != plan or known.get("ended") is not False:
-        shutil.rmtree(folder, ignore_errors=True)
+        drop(folder)
         (folder / "parts").mkdir(parents=True)
         write_json(folder / ROUND, {"plan": plan, "ended": False})
 

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.tombstones import Wanted
+from manifests.checksums import READERS
 from manifests.files import TEMPORARY, FormatError, open_table, parse_json, read_table
 from manifests.findings import Finding
 from manifests.regular_files import walk
 from manifests.shards import member_places
+from manifests.store import is_remote, local_copy
 from manifests.tombstones import BY_TOMBSTONE, TOMBSTONES, read_tombstones
 from manifests.verify import Report
 from pipeline.execution.redaction import HEX, HOSTS
@@ -39,7 +41,8 @@ def with_absence(root: Path, report: Report, jobs: int = 0) -> Report:
     if not removed.tombstones:
         return report
     paths = [path for path in _paths(root) if path != root / TOMBSTONES]
-    with ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool:
+    threads = jobs or (READERS if is_remote(root) else len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(threads) as pool:
         says_of = list(pool.map(lambda path: _look(root, path, removed), paths))
     findings = [
         Finding(path.relative_to(root).as_posix(), "removed", f"holds {'; '.join(says)}, which was removed")
@@ -68,9 +71,11 @@ def _returned(root: Path) -> list[str]:
 
 
 def _paths(root: Path) -> Iterator[Path]:
+    listed = is_remote(root)  # a store lists objects alone
     for here, names, files in walk(root):
         names[:] = sorted(n for n in names if not n.startswith(TEMPORARY) and not (here == root and n in NOT_READ))
-        yield from (here / name for name in sorted(files) if not name.startswith(TEMPORARY) and (here / name).is_file())
+        paths = (here / name for name in sorted(files) if not name.startswith(TEMPORARY))
+        yield from (path for path in paths if listed or path.is_file())
 
 
 def _look(root: Path, path: Path, removed: Wanted) -> list[str]:
@@ -106,8 +111,8 @@ def _count(column: pa.Array, removed: Wanted, of_url: bool) -> int:
 
 def _in_tar(path: Path, removed: Wanted) -> Iterator[str]:
     urls: list[str] = []
-    with open(path, "rb") as file:
-        for name, offset, length in member_places(path):
+    with local_copy(path) as local, open(local, "rb") as file:
+        for name, offset, length in member_places(local):
             if removed.names(name.partition(".")[0]):
                 yield f"member {name}"
             if removed.has_urls and name.endswith(".json"):

@@ -36,7 +36,7 @@ def others(root):
 
 @pytest.mark.parametrize("name", ["working copy", "staging"])
 def test_what_a_kill_at_the_end_leaves_says_nothing_and_is_swept(run, monkeypatch, name):
-    module = "manifests.working_copy" if name == "working copy" else "manifests.transaction"
+    module = "manifests.working_copy" if name == "working copy" else "manifests.store"
     monkeypatch.setattr(f"{module}.shutil.rmtree", lambda *_, **__: None)
     remove(run, url=URL.format(5))
     monkeypatch.undo()

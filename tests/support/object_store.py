@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from manifests.store import path_of
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 ANSWER = b"<Error><Code>%s</Code><Message>as the test wants it</Message></Error>"
@@ -130,6 +133,18 @@ def object_store(faults: Faults | None = None) -> Iterator[ObjectStore]:
             proxy.shutdown()
             proxy.server_close()
         server.stop()
+
+
+def put_run(run: Path, root: Path) -> Path:
+    """Upload a run folder of this machine, object by object, as `root` of a store; return that."""
+    for path in sorted(path for path in run.rglob("*") if path.is_file() and path.name != ".lock"):
+        (root / path.relative_to(run)).write_bytes(path.read_bytes())
+    return root
+
+
+def in_memory(name: str = "run") -> Path:
+    """Return a new place in this process's memory."""
+    return path_of(f"memory://{secrets.token_hex(6)}/{name}")
 
 
 @contextmanager

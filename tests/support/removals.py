@@ -44,7 +44,7 @@ def interrupted(root, monkeypatch, after, counted=""):
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr("manifests.transaction.os.replace", stop)
+    monkeypatch.setattr("manifests.store.os.replace", stop)
     with pytest.raises(KeyboardInterrupt):
         remove(root, url=[URL.format(5), URL.format(3)])
     monkeypatch.undo()

@@ -1,6 +1,5 @@
 """Take rows out of a copy of a run: its input tables, every step's plan and outputs, leftovers, logs, manifests."""
 
-import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ import pyarrow.compute as pc
 from manifests.files import FormatError, read_table
 from manifests.journal import ShardRecord, records_of
 from manifests.manifest import DERIVED, Manifest
+from manifests.store import drop
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.verify import claims_of
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.redact_aside import redact_aside
-from pipeline.execution.redact_later import forget, redact_plan
-from pipeline.execution.redaction import DamagedFileError, RemovedRows, from_lines, from_table, from_tar
+from pipeline.execution.redact_later import forget, redact_logs, redact_plan, tables_and_tars
+from pipeline.execution.redaction import DamagedFileError, RemovedRows, from_table, from_tar
 from pipeline.execution.shuffle import drop_scratch
 from pipeline.execution.step import Runtime, Step, Unit, settings_changed
 from pipeline.inputs.redact_table import blank_input
@@ -88,11 +88,10 @@ def redact_run(work: Removal) -> None:
         redact_plan(work.copy, name, work.removed)  # planned, and ended before the first shard was done
     redact_aside(work.copy, work.removed)
     _redact_leftovers(work)
-    for path in sorted(path for path in (work.copy / "logs").rglob("*") if path.is_file()):
-        from_lines(path, work.removed, "logs")
+    redact_logs(work.root, work.copy, work.removed)
     if work.removed.uids:
         (work.copy / "report.html").unlink(missing_ok=True)
-        shutil.rmtree(work.copy / "recheck", ignore_errors=True)  # it names rows, and is made again
+        drop(work.copy / "recheck")  # it names rows, and is made again
     for stage in STAGES:
         _renew_manifest(work, stage)
 
@@ -157,7 +156,7 @@ def _redact_leftovers(work: Removal) -> None:
     """Take the rows out of tables and tars that no record names: what was set aside, and what dead attempts left
     behind."""
     named = claims_of(work.copy, STEPS)
-    for path in sorted(path for path in work.copy.rglob("*") if path.suffix in (".parquet", ".tar") and path.is_file()):
+    for path in tables_and_tars(work.copy):
         name = path.relative_to(work.copy).as_posix()
         if name in named or name == TOMBSTONES:
             continue

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from manifests.aside import ASIDE, UNDER_WAY
 from manifests.checksums import sha256_file
 from manifests.files import write_json
 from manifests.lineage import FOLDER, note_removal
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
-from manifests.transaction import ASKED, NOTES, PENDING, Changes, changes, commit
+from manifests.transaction import ASKED, Changes, changes, commit, is_noted
 from manifests.verify import Report, look_over
-from manifests.working_copy import link, working_copy
+from manifests.working_copy import whole_copy
 from pipeline.execution.redaction import DamagedFileError, RemovedRows
 from pipeline.execution.run_folder import COPY, RECIPE, locked
 from pipeline.execution.step import Runtime
@@ -25,8 +24,6 @@ from pipeline.maintenance.verify_removed import with_absence
 from pipeline.recipes.schema import Recipe
 from pipeline.stages.registry import STAGES
 
-CARRIED = (UNDER_WAY, ASIDE, "logs")
-"""Folders that a working copy leaves out, and rows may stand in."""
 RECIPES = (RECIPE, COPY)
 """Copies of one another, which hold no rows: one of them, or the option `--recipe`, is enough."""
 
@@ -92,10 +89,9 @@ def _remove(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Se
         asked.note(selectors, promote)
         steps = [step(recipe, root, runtime) for steps in STAGES.values() for step in steps]
         fresh = {selector: uids[selector] for selector in selectors if selector not in known}
-        with working_copy(root, ()) as copy:
+        with whole_copy(root) as (copy, names):
             inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(copy)})})
             work = Removal(root, copy, inside, runtime, _removed_rows(root, uids, left), bool(promoted))
-            names = _all_of(root, copy)
             rows = tombstones_of(root, steps, fresh, promote)
             _redact(work, [*_promoted(before, promoted), *rows])
             outcome = _outcome(work, {selector: len(uids[selector]) for selector in selectors}, tuple(known), rows)
@@ -174,7 +170,7 @@ class Asked:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not any((self.root / PENDING / note).exists() for note in NOTES):
+        if isinstance(error, Exception) and not is_noted(self.root):
             self.forget()
 
 
@@ -206,15 +202,6 @@ def _promoted(before: Tombstones, selectors: Collection[Selector]) -> list[dict[
     """Return the tombstones; those of these selectors let near duplicates in from now on."""
     is_of = _is_of(selectors)
     return [{**row, "promote": row["promote"] or is_of(row)} for row in before.table.to_pylist()]
-
-
-def _all_of(root: Path, copy: Path) -> list[str]:
-    """Add what the copy leaves out and rows may stand in; return the paths of all its files."""
-    for folder in CARRIED:
-        for path in sorted((root / folder).rglob("*")):
-            if path.is_file():
-                link(path, copy / path.relative_to(root))
-    return [path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()]
 
 
 def _record(work: Removal, outcome: Outcome, promote: bool) -> str:

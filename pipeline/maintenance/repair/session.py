@@ -11,7 +11,7 @@ from manifests.files import FormatError, out_of_room
 from manifests.findings import Finding
 from manifests.manifest import Manifest
 from manifests.weights import WeightsError
-from manifests.working_copy import link, move_over
+from manifests.working_copy import lead_to, move_over
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.step import Runtime, Step
 from pipeline.recipes.schema import Recipe, RecipeError
@@ -91,7 +91,7 @@ class Repair:
         """Let the copy lead to the run's files again: what later steps read is what the run holds."""
         for name in names:
             if (name not in self.found or name in self.repaired) and (self.root / name).exists():
-                link(self.root / name, self.copy / name)
+                lead_to(self.root, self.copy, name)
             else:
                 (self.copy / name).unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from manifests.journal import Journal, ShardRecord
 from manifests.shard_table import files_of
+from manifests.store import is_remote
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.progress import Progress
 from pipeline.execution.reuse import note_places
@@ -55,7 +56,9 @@ def _obstacle(work: Repair, step: Step, shard: str, unit: Unit | None) -> str:
 
 def _barred(folder: Path, tar: str) -> str:
     """Return what keeps this process from reading a shard of pairs that may be whole: nobody is asked for its pictures
-    then."""
+    then. A store that lets nobody read raises instead."""
+    if is_remote(folder):
+        return ""
     if os.path.exists(folder) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return "pairs/"
     return f"pairs/{tar}" if os.path.exists(folder / tar) and not os.access(folder / tar, os.R_OK) else ""

@@ -14,24 +14,22 @@ import pyarrow.compute as pc
 from filters.digest_lists import RULE, DigestLists
 from filters.tombstones import url_digests
 from filters.url_forms import place_forms
-from manifests.aside import ASIDE, PAIRS, UNDER_WAY
+from manifests.aside import PAIRS
 from manifests.files import FormatError, read_schema, read_table
 from manifests.journal import records_of
 from manifests.plans import planned_tables
 from manifests.tombstones import TABLE, read_tombstones, value_digest, write_tombstones
 from manifests.transaction import changes, commit
-from manifests.working_copy import link, working_copy
+from manifests.working_copy import whole_copy
 from pipeline.execution.redact_aside import files_aside, redact_aside
-from pipeline.execution.redact_later import forget, redact_later, redact_reports
-from pipeline.execution.redaction import RemovedRows, from_lines
+from pipeline.execution.redact_later import forget, redact_later, redact_logs, redact_reports
+from pipeline.execution.redaction import RemovedRows
 from pipeline.execution.shuffle import drop_scratch
 from pipeline.execution.step import Step
 from pipeline.inputs.redact_table import blank_input
 from pipeline.recipes.rules import input_columns
 
 Row = dict[str, Any]
-LEFT = (UNDER_WAY, ASIDE, "logs")
-"""Folders that a working copy leaves out, and rows may stand in."""
 ENDED = ("select", "fetch")
 """Steps that have done their units when hits are taken out."""
 
@@ -69,8 +67,7 @@ def take_out(steps: Sequence[Step], named: DigestLists) -> tuple[Counter[str], i
     urls = {row["url"] for row in places} | {hit["url"] for hit in aside.values()}
     removed = RemovedRows(uids, frozenset(url for url in urls if url))
     drop_scratch(root)
-    with working_copy(root, ()) as copy:
-        names = _all_of(root, copy)
+    with whole_copy(root) as (copy, names):
         recipe = steps[0].recipe
         inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(copy)})})
         here = [replace(step, recipe=inside, root=copy) for step in steps]
@@ -80,7 +77,7 @@ def take_out(steps: Sequence[Step], named: DigestLists) -> tuple[Counter[str], i
         for step in (step for step in here if step.name in ENDED):
             _redact(step, removed)
         redact_later([step for step in here if step.name not in ENDED], removed)
-        _redact_left(copy, removed)
+        _redact_left(root, copy, removed)
         commit(root, copy, changes(root, copy, names))
     return Counter(row["list"] or "tombstones" for row in places if row["uid"] not in aside), len(aside)
 
@@ -155,14 +152,6 @@ def _tombstones(root: Path, aside: Mapping[bytes, Row], places: list[Row], urls:
     return [{name: row[name] for name in TABLE.names} for row in made]
 
 
-def _all_of(root: Path, copy: Path) -> list[str]:
-    """Add to the copy what it leaves out and rows may stand in; return the paths of all its files."""
-    for folder in LEFT:
-        for path in (path for path in sorted((root / folder).rglob("*")) if path.is_file()):
-            link(path, copy / path.relative_to(root))
-    return [path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()]
-
-
 def _redact(step: Step, removed: RemovedRows) -> None:
     """Take the rows out of a step's outputs in the copy; its shards are done under the keys of the plan without
     them."""
@@ -178,9 +167,8 @@ def _redact(step: Step, removed: RemovedRows) -> None:
     step.journal.compact()
 
 
-def _redact_left(copy: Path, removed: RemovedRows) -> None:
+def _redact_left(root: Path, copy: Path, removed: RemovedRows) -> None:
     """Take the rows out of what was set aside, out of reports and out of logs."""
     redact_aside(copy, removed)
     redact_reports(copy, removed)
-    for path in sorted(path for path in (copy / "logs").rglob("*") if path.is_file()):
-        from_lines(path, removed, "logs")
+    redact_logs(root, copy, removed)

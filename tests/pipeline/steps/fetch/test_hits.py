@@ -287,7 +287,7 @@ def test_a_kill_while_files_are_put_in_place_is_made_up_for(place, done, tmp_pat
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr("manifests.transaction.os.replace", stop)
+    monkeypatch.setattr("manifests.store.os.replace", stop)
     with pytest.raises(KeyboardInterrupt):
         listed_run(place, tmp_path / "run")
     monkeypatch.undo()
