@@ -25,9 +25,9 @@ from manifests.transaction import ASKED, NOTES, PENDING, is_noted
 from manifests.verify_bytes import measure_claims
 from manifests.verify_derived import unrecorded
 
-FREE = ("logs", "train", "recheck")
+FREE = ("logs", "train", "recheck", ".lease")
 """Folders whose files no digest covers; checkpoints in train/ are checked by their own records, lists in recheck/ are
-made again by `pipeline recheck`."""
+made again by `pipeline recheck`; .lease/ says who holds a run in a store."""
 IN_PASSING = (UNDER_WAY, PENDING, SCRATCH)
 """Folders in which a run, or a removal, keeps what it needs until it ends."""
 LOOSE = (".lock", RUN_TOKEN, "report.html", "plan.json", "truth.txt", "ATTRIBUTION.md")

@@ -82,6 +82,13 @@ def _layer_of(
             drop(root / holder)
 
 
+def sweep_copies(root: Path) -> None:
+    """Drop the working copies that dead processes left in a run in a store; whoever holds the run has none yet."""
+    for path in root.iterdir():
+        if path.name.startswith(REPAIRING):
+            drop(path)
+
+
 def _link_all(root: Path, copy: Path, without: Collection[str]) -> None:
     left_out = (*CARRIED, *LEFT_OUT)
     for folder, names, files in walk(root):

@@ -22,7 +22,7 @@ from manifests.aside import ASIDE, UNDER_WAY, Group, groups, read_group, unrecor
 from manifests.files import FormatError, digest_of, open_table, read_field, read_schema, write_json, writing
 from manifests.journal import AGE_NS, FileRecord, ShardRecord
 from manifests.query import FILES, connect, files_sql
-from manifests.store import drop, is_remote, local_scratch
+from manifests.store import drop, is_remote, local_scratch, mapped
 from manifests.store import link as copy_within
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _holding(root: Path, step: str, uids: Collection[bytes]) -> list[Group]:
         names = read_field(folder / "groups.json", "groups", list)
     except FileNotFoundError:
         return [group for place in (ASIDE, UNDER_WAY) for group in groups(root, place, step)]
-    keys, numbers = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("keys", "numbers"))
+    keys, numbers = (np.load(mapped(folder / f"{name}.npy"), mmap_mode="r") for name in ("keys", "numbers"))
     if not len(keys) or not uids:
         return []
     wanted = distinct(_keys(uids))

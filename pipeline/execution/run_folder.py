@@ -18,6 +18,7 @@ from manifests.recipe_file import headed, read_headed
 from manifests.store import is_remote, sweep_uploads
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.transaction import ASKED, finish
+from manifests.working_copy import sweep_copies
 from pipeline.execution.lease import leased
 from pipeline.execution.run_token import new_token
 from pipeline.recipes.load import load_recipe, parse_recipe, set_over
@@ -79,7 +80,7 @@ def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
     lock = leased(root) if is_remote(root) else _flocked(root)
     with lock, new_token(root):  # a token before anything is read: an earlier run's workers put nothing there any more
         settle_plans(root)
-        sweep_uploads() if is_remote(root) else sweep(root)
+        _sweep(root)
         if finish(root):
             print(f"{root}: finished a removal that was interrupted", file=sys.stderr)
         if (root / ASKED).exists() and not removing:
@@ -87,6 +88,15 @@ def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
                 f"{root}: a removal was asked for here and is not at its end; first: pipeline remove {root}"
             )
         yield
+
+
+def _sweep(root: Path) -> None:
+    """Drop what dead attempts left in a run: in a store no half of a file, but working copies."""
+    if is_remote(root):
+        sweep_uploads()
+        sweep_copies(root)
+    else:
+        sweep(root)
 
 
 @contextlib.contextmanager
