@@ -323,6 +323,10 @@ def _lost(step: Step, units: Sequence[Unit]) -> list[str]:
     ]
 
 
+def _keys(units: Sequence[Unit]) -> Keys:
+    return {unit.name: unit.key for unit in units}
+
+
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     """Plan a step, run the units that are not done, set aside what the plan no longer holds."""
     within, grouped = partial(do_within, options=options), options.runner != "local"
@@ -342,7 +346,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
         step.bring(pending, within, grouped)
     progress = Progress(step.name, len(units), len(before))
     do_planned(step, units, pending, partial(do_units, options=options, progress=progress))
-    done.planned[step.name] = {unit.name: unit.key for unit in units}
+    done.planned[step.name] = _keys(units)
     step.journal.forget_others(unit.name for unit in units)
     step.journal.compact()
     if step.carries and any((step.root / place / step.name).exists() for place in (ASIDE, UNDER_WAY)):
@@ -350,6 +354,8 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
         _tell(keep_fallen(step.root, step.name, step.made_from, lists, step.stand_ins))
     note_step(step)
     every = [other for stage in STAGES for other in stage_steps(step.recipe, stage, step.runtime)]
-    _tell(step.settle(every))
+    if told := step.settle(every):  # rows went out of shards that had ended, which have other keys now
+        _tell(told)
+        done.planned.update({one.name: _keys(one.units()) for one in every if one.name in done.planned})
     done.made, done.before = done.made + len(pending), done.before + len(before)
     progress.show(last=True)

@@ -112,12 +112,12 @@ class FetchPlan(Scratch):
 
     def make(self, do: Do = here, grouped: bool = False) -> None:
         """Make the plan where it does not stand."""
-        if self.standing() is not None:
-            for into in (self.into, *(need.name for need in self.needs)):  # a killed run may have come this far
-                sweep_scratch(self.root, into)
+        standing = self.standing()
+        for need in needs_of(self) if standing != [] else ():  # where the plan stands too: a run that was stopped
+            need.make(do, grouped)  # may have begun to write them for other rules
+        if standing is not None:
+            sweep_scratch(self.root, self.into)  # a killed run may have come this far
             return
-        for need in needs_of(self):
-            need.make(do, grouped)
         do_pending(self, do)
         made = [self.journal.get(unit.name) for unit in self.units()]
         tables = [file for record in made if record for file in record.files]
