@@ -50,6 +50,9 @@ HERE = re.compile(
 """Addresses of this machine."""
 OPENED = ("lang", "lang.invoke", "util", "util.concurrent", "nio", "net", "io")
 """Packages of java.base that Spark looks into, and must be let from Java 17 on; beside them sun.nio.ch."""
+NO_RESTARTS = "--number_of_execution_retries=0"
+"""Flink ends a job when one of its tasks fails, whatever its own strategy: the run hands over what is left, counts
+deaths, and asks for no more slots than there are then."""
 START = "see docs/cluster.md"
 
 
@@ -266,7 +269,7 @@ class Flink(_Started):
     def beam(self, endpoint: str, job: str, parallelism: int) -> list[str]:
         """Return Beam's options for a job of this name that is handed to a job server at `endpoint`."""
         wide = [f"--parallelism={parallelism}"] if parallelism else []
-        return [*wide, *super().beam(endpoint, job, parallelism)]
+        return [*wide, NO_RESTARTS, *super().beam(endpoint, job, parallelism)]
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
+from manifests.store import scratch_of
 from pipeline.execution.backends import EMBEDDED, Backend, RunnerOptions
 from pipeline.execution.beam_flags import check_flags
 from pipeline.execution.java import job_server
-from pipeline.execution.step import Step
 from pipeline.recipes.schema import Recipe, RecipeError
 
 LOG = "job-server.log"
@@ -52,12 +52,24 @@ def _absolute(path: str) -> str:
 def endpoint_of(backend: Backend, root: Path) -> str:
     """Return where jobs are handed over: the endpoint that was given, or that of a job server of our own."""
     command = backend.server()
-    return job_server(command, root / "logs" / LOG).endpoint if command else backend.config.job_endpoint or EMBEDDED
+    if command:
+        return job_server(command, scratch_of(root) / "logs" / LOG).endpoint
+    return getattr(backend.config, "job_endpoint", "") or EMBEDDED
 
 
-def beam_options(step: Step, options: RunnerOptions) -> list[str]:
-    """Return Beam's options for a step's job."""
-    if options.runner == "local":
-        return list(options.beam_options)
+_tried: set[tuple[Backend, Path]] = set()
+
+
+def try_engine(options: RunnerOptions, root: Path) -> list[str]:
+    """Look once in an invocation whether the runner can work for this run folder; return what is worth telling.
+
+    Raises RecipeError or RunFailed with the cause and the remedy.
+    """
     backend = options.backend
-    return backend.beam(endpoint_of(backend, step.root), f"tessera-{step.name}", options.parallelism)
+    if options.runner == "local" or (backend, root) in _tried:
+        return []
+    from pipeline.execution.preflight import look_at_engine  # Beam's half of it is for engines alone
+
+    notes = look_at_engine(backend, endpoint_of(backend, root), root)
+    _tried.add((backend, root))
+    return notes

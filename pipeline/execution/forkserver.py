@@ -46,6 +46,8 @@ class ForkServer:
         self.codes: dict[int, int] = {}
         self._tickets = 0
         self._buffer = b""
+        self.stopping = False
+        """A worker is being stopped: that the process has ended too (a signal to the whole group) is no news."""
         self.error = ""
         """The end of what the process wrote to standard error, once it has ended."""
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # as long as this object
@@ -87,7 +89,8 @@ class ForkServer:
         """Take in what the process says within this time; where it has died, all of its workers have."""
         if self._ready(seconds) and not self._take_in():
             self.close()
-            print(f"the process that starts workers ended: {self.error or 'killed'}", file=sys.stderr)
+            if not self.stopping:
+                print(f"the process that starts workers ended: {self.error or 'killed'}", file=sys.stderr)
 
     def close(self) -> None:
         """End the process and every worker that still runs."""
@@ -153,6 +156,13 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """End it: ask, wait three seconds, then kill. One that the server has not forked yet ends with the server."""
+        self.server.stopping = True
+        try:
+            self._stop()
+        finally:
+            self.server.stopping = False
+
+    def _stop(self) -> None:
         if self.poll() is not None:
             return
         if self.pid is None:

@@ -1,5 +1,6 @@
 """Ask a Beam job server about jobs, and cancel them: each call ends within seconds."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,26 +37,23 @@ class JobService:
 
     def jobs(self) -> list[BeamJob]:
         """Return all jobs that it knows."""
-        from apache_beam.portability.api import beam_job_api_pb2 as api
-
+        api, _ = _messages()
         answer = self._ask(self._stub.GetJobs, api.GetJobsRequest())
         return [BeamJob(job.job_id, job.job_name, api.JobState.Enum.Name(job.state)) for job in answer.job_info]
 
     def job(self, name: str) -> BeamJob | None:
         """Return the job of a name that a run gave it: the id begins with that, whatever the server calls it."""
-        return next((job for job in self.jobs() if job.id.startswith(name) or job.name == name), None)
+        return next((job for job in self.jobs() if job.id.startswith(f"{name}_") or job.name == name), None)
 
     def option_names(self) -> set[str]:
         """Return the names of the options that its engine takes."""
-        from apache_beam.portability.api import beam_job_api_pb2 as api
-
+        api, _ = _messages()
         answer = self._ask(self._stub.DescribePipelineOptions, api.DescribePipelineOptionsRequest())
         return {option.name for option in answer.options}
 
     def cancel(self, job: str) -> None:
         """Ask it to cancel a job by its id; that takes its time."""
-        from apache_beam.portability.api import beam_job_api_pb2 as api
-
+        api, _ = _messages()
         self._ask(self._stub.Cancel, api.CancelJobRequest(job_id=job))
 
     def close(self) -> None:
@@ -72,9 +70,8 @@ class JobService:
 
     @cached_property
     def _stub(self) -> Any:
-        from apache_beam.portability.api import beam_job_api_pb2_grpc
-
-        return beam_job_api_pb2_grpc.JobServiceStub(self._channel)
+        _, services = _messages()
+        return services.JobServiceStub(self._channel)
 
     def _ask(self, call: Callable[..., Any], request: Any) -> Any:
         import grpc
@@ -84,3 +81,13 @@ class JobService:
         except grpc.RpcError as error:
             said = " ".join(str(error.details() or error.code()).split())[:300]
             raise Unreachable(f"the job server at {self.endpoint}: {said}") from error
+
+
+def _messages() -> tuple[Any, Any]:
+    """Return Beam's messages and services for job servers; without its warnings of packages that nobody needs here."""
+    logging.disable(logging.WARNING)
+    try:
+        from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+    finally:
+        logging.disable(logging.NOTSET)
+    return beam_job_api_pb2, beam_job_api_pb2_grpc

@@ -33,6 +33,8 @@ class Progress:
     parts: Sequence[Part] = ()
     """How far each worker is in its last unit, where it says."""
     finished: set[str] = field(default_factory=set)
+    state: str = ""
+    """What an engine is waiting for."""
 
     def add(self, record: ShardRecord) -> None:
         """Count a unit finished in this invocation."""
@@ -62,7 +64,8 @@ class Progress:
         rate = (urls if self.parts else self.rows) / elapsed if elapsed > 0 else 0.0
         done = f"{self.done + self.skipped}/{self.units} shards{skipped}{f'  {urls:,} URLs' if self.parts else ''}"
         speed = f"{rate:,.0f} {noun}/s"
-        return f"  {self.step:<8} {done}  {speed}  ETA {eta}  kept {self.kept:,}  {clock(elapsed)}{self._slowest()}"
+        waits = f"  {self.state}" if self.state else self._slowest()
+        return f"  {self.step:<8} {done}  {speed}  ETA {eta}  kept {self.kept:,}  {clock(elapsed)}{waits}"
 
     def _begun(self) -> list[Part]:
         return [part for part in self.parts if part.unit not in self.finished]

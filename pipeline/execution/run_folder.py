@@ -19,6 +19,7 @@ from manifests.store import is_remote, sweep_uploads
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.transaction import ASKED, finish
 from manifests.working_copy import sweep_copies
+from pipeline.execution.engine_jobs import settle_jobs
 from pipeline.execution.lease import leased
 from pipeline.execution.run_token import new_token
 from pipeline.recipes.load import load_recipe, parse_recipe, set_over
@@ -79,6 +80,7 @@ def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
         raise RecipeError(f"output.root: cannot make the run folder {str(root)!r} ({error.strerror})") from error
     lock = leased(root) if is_remote(root) else _flocked(root)
     with lock, new_token(root):  # a token before anything is read: an earlier run's workers put nothing there any more
+        settle_jobs(root)
         settle_plans(root)
         _sweep(root)
         if finish(root):

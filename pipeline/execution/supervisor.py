@@ -1,4 +1,4 @@
-"""Run a step's units: in supervised worker processes on this machine, or handed to a cluster's Beam runner."""
+"""Run a step's units: in supervised worker processes on this machine, or on an engine (engine_run.py)."""
 
 import contextlib
 import shutil
@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 
 from manifests.files import sweep_after
-from manifests.journal import ShardRecord
-from manifests.store import scan, scratch_of
+from manifests.store import scratch_of
 from manifests.uid import uid_hash
 from pipeline.execution.backends import RunnerOptions
-from pipeline.execution.engine import beam_options
+from pipeline.execution.engine_run import EngineRun
 from pipeline.execution.environment import worker_environment
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.forkserver import WorkerProcess, forkserver
+from pipeline.execution.gathering import Gathering
 from pipeline.execution.in_flight import DEATHS_OF_A_POISONED_ROW, InFlight, last_sign, read_in_flight, read_part
 from pipeline.execution.job import DONE, MISUSED, NO_ROOM, OVER, Job, error_path
 from pipeline.execution.progress import Progress
@@ -33,8 +33,6 @@ FRUITLESS_DEATHS = 12
 in hand do too."""
 
 
-LOOKS = 50
-"""A look at the journal takes at most one part in so many of the driver's time."""
 TICK_S = 0.05
 """Seconds between two looks at workers that go on."""
 LISTEN_S = 1.0
@@ -67,7 +65,8 @@ class Supervisor:
         self.workers: dict[int, WorkerHandle] = {}
         self.folder = scratch_of(step.root) / "logs" / "workers"
         self.lanes = step.runtime.lanes
-        self.listened = self.look_at = 0.0
+        self.listened = 0.0
+        self.gathering = Gathering(step, progress)
         self.budget = self.folder / f"{step.name}.budget"
         """What the workers of a step on this machine take of others' servers together; a file of its own in each
         run of it."""
@@ -76,8 +75,7 @@ class Supervisor:
         """Return when all units are done. Raises RunFailed or RecipeError; stops its workers on the way out."""
         self.folder.mkdir(parents=True, exist_ok=True)
         pending = {unit.name: unit for unit in units}
-        count = min(self.options.processes, len(units)) if self.options.runner == "local" else 1
-        self.lanes = count if self.options.runner == "local" else self.options.parallelism
+        self.lanes = count = min(self.options.processes, len(units))
         self._sweep()
         shuffled = sorted(units, key=lambda unit: uid_hash(unit.name.encode(), 0))
         try:
@@ -85,7 +83,7 @@ class Supervisor:
                 self._start(number, shuffled[number::count])
             while self.workers:
                 self._wait()
-                self._collect(pending, now=False)
+                self.gathering.collect(pending, now=False)
                 self._listen(count)
                 self.progress.show()
                 for worker in list(self.workers.values()):
@@ -154,7 +152,7 @@ class Supervisor:
             dict(self.crash_counts),
             asdict(self._runtime(number)),
             self.options.runner,
-            beam_options(self.step, self.options),
+            list(self.options.beam_options),
             current_token(self.step.root),
         )
         job.write(stem.with_suffix(".job"))
@@ -171,33 +169,8 @@ class Supervisor:
 
     def _runtime(self, number: int) -> Runtime:
         """Return what a worker knows of those beside it."""
-        shared = str(self.budget.resolve()) if self.options.runner == "local" and self.lanes > 1 else ""
+        shared = str(self.budget.resolve()) if self.lanes > 1 else ""
         return replace(self.step.runtime, lanes=self.lanes, lane=number, budget=shared)
-
-    def _collect(self, pending: dict[str, Unit], now: bool = True) -> None:
-        """Move newly journalled units from pending to the progress.
-
-        But for `now`, a look waits for LOOKS times as long as the one before took: a journal of 60,000 records is
-        listed every two seconds, a small one at every turn.
-        """
-        began = time.monotonic()
-        if now or began >= self.look_at:
-            self._look(pending)
-            self.look_at = time.monotonic() + LOOKS * (time.monotonic() - began)
-
-    def _look(self, pending: dict[str, Unit]) -> None:
-        fresh: list[str] = []
-        with contextlib.suppress(FileNotFoundError), scan(self.step.journal.folder) as found:
-            fresh = [entry.name[:-5] for entry in found if entry.name.endswith(".json")]
-        for name in set(fresh) & set(pending):
-            record = self._record(pending[name])
-            if record is not None:
-                self.progress.add(record)
-                del pending[name]
-
-    def _record(self, unit: Unit) -> ShardRecord | None:
-        record = self.step.journal.get(unit.name)
-        return record if record and record.key == unit.key else None
 
     def _attend(self, worker: WorkerHandle, pending: dict[str, Unit]) -> None:
         """Let go of a worker that is done; charge one that died, and start its successor."""
@@ -207,7 +180,7 @@ class Supervisor:
         worker.process.stop()
         self._note_end(worker)
         del self.workers[worker.number]
-        self._collect(pending)
+        self.gathering.collect(pending)
         rest = [unit for unit in worker.units if unit.name in pending]
         if code != DONE and rest:
             self._charge(worker, code)
@@ -221,7 +194,7 @@ class Supervisor:
     def _exit_code(self, worker: WorkerHandle) -> int | None:
         """Return the exit code, SIGKILL's where the worker has been silent for too long, None while it works."""
         code = worker.process.poll()
-        if code is not None or self.options.runner != "local":
+        if code is not None:
             return code
         sign = last_sign(worker.in_flight)
         limit = self.options.stall_s if sign > worker.started else max(self.options.stall_s, START_S)
@@ -252,7 +225,7 @@ class Supervisor:
             file=sys.stderr,
         )
         hopeless = not uids and self.crash_counts[f"shard {unit}"] >= DEATHS_OF_A_POISONED_ROW
-        if hopeless or self.options.runner != "local" or self.deaths > FRUITLESS_DEATHS + self.progress.rows // 10_000:
+        if hopeless or self.deaths > FRUITLESS_DEATHS + self.progress.rows // 10_000:
             raise RunFailed(f"{self.step.name}: {self.deaths} workers died, the last {how}; its log: {worker.log}")
 
 
@@ -280,7 +253,8 @@ def do_units(step: Step, pending: Sequence[Unit], options: RunnerOptions, progre
     if not pending:
         return
     if not step.is_small(pending):
-        Supervisor(step, options, progress).run(pending)
+        run = (Supervisor if options.runner == "local" else EngineRun)(step, options, progress)
+        run.run(pending)
         return
     within = partial(do_within, options=options)
     worker = step.open() if step.beam else None

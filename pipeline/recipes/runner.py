@@ -35,8 +35,8 @@ class RunnerConfig(BaseModel):
     environment_config: str = Field(
         "", description="docker: the image; process: the command, as JSON; external: the pool as the engine calls it"
     )
-    pools: list[str] = Field(
-        [], description="host:port of worker pools as this machine calls them: each is tried before the run"
+    pools: tuple[str, ...] = Field(
+        (), description="host:port of worker pools as this machine calls them: each is tried before the run"
     )
     parallelism: int = Field(
         0, ge=0, le=100_000, description="units done at once; `--workers` goes before it; 0: the engine's free slots"

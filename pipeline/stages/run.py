@@ -15,6 +15,7 @@ from manifests.files import FormatError
 from manifests.journal import ShardRecord, records_of
 from manifests.manifest import Manifest
 from pipeline.execution.backends import RunnerOptions
+from pipeline.execution.engine import try_engine
 from pipeline.execution.errors import clear_errors
 from pipeline.execution.fallen import keep_fallen
 from pipeline.execution.planned import Keys, do_planned
@@ -104,6 +105,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
         # the first loads its own before it works
         preflight([step for step in chosen[1:] if states[step.name] != "unchanged"])
         write_recipe(recipe)
+        _tell(try_engine(options.runner, recipe.root))
         done = _do_steps(steps, chosen, options.runner)
         if chosen != steps:
             print(

@@ -73,6 +73,7 @@ def test_flink_inside_a_job_server_of_our_own(tmp_path):
     assert (flink.environment, flink.is_here, flink.rest) == ("LOOPBACK", True, "")
     assert flink.beam("localhost:7", "a-job", 2) == [
         "--parallelism=2",
+        "--number_of_execution_retries=0",
         "--job_endpoint=localhost:7",
         "--job_name=a-job",
         "--environment_type=LOOPBACK",

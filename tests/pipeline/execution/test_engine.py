@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.execution.backends import RunnerOptions
-from pipeline.execution.engine import seen_by_workers
+from pipeline.execution.engine import seen_by_workers, try_engine
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.runner import RunnerConfig
 from pipeline.recipes.schema import RecipeError
@@ -40,3 +40,15 @@ def test_a_relative_run_folder_is_refused_where_workers_are_elsewhere():
 def test_a_misspelt_option_is_refused_on_this_machine_too():
     with pytest.raises(RecipeError, match="--direct_num_wokers: no option of Beam"):
         seen_by_workers(recipe("a"), RunnerOptions("local", beam_options=("--direct_num_wokers=2",)))
+
+
+def test_an_engine_is_looked_at_once_in_an_invocation(tmp_path, monkeypatch):
+    looks = []
+    monkeypatch.setattr("pipeline.execution.preflight.look_at_engine", lambda *asked: looks.append(asked) or ["a note"])
+    embedded = options(job_endpoint="embed")
+    assert [try_engine(embedded, tmp_path), try_engine(embedded, tmp_path), try_engine(options("local"), tmp_path)] == [
+        ["a note"],
+        [],
+        [],
+    ]
+    assert [(backend.name, endpoint, root) for backend, endpoint, root in looks] == [("portable", "embed", tmp_path)]

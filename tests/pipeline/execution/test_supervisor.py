@@ -300,27 +300,6 @@ def test_a_step_of_one_query_is_done_here(tmp_path, monkeypatch):
     assert sorted(path.stem for path in step.journal.folder.glob("0*.json")) == ["00000", "00001"]
 
 
-def test_a_long_journal_is_listed_less_often_than_a_short_one(tmp_path, monkeypatch):
-    supervisor, _, _ = supervised_by_fakes(monkeypatch, tmp_path, 1, [0])
-    clock, looks, costs = [100.0], [], [0.0]
-
-    def look(pending):
-        looks.append(clock[0])
-        clock[0] += costs[0]
-
-    monkeypatch.setattr(supervisor, "_look", look)
-    monkeypatch.setattr("pipeline.execution.supervisor.time.monotonic", lambda: clock[0])
-    for cost, expected in ((0.0005, 40), (0.042, 1)):  # of 40 turns in 2 s: ten records, and 60,000
-        costs[0] = cost
-        looks.clear()
-        for _ in range(40):
-            supervisor._collect({}, now=False)
-            clock[0] += 0.05
-        assert len(looks) == expected
-    supervisor._collect({})
-    assert len(looks) == 2  # a worker that ended is looked for at once
-
-
 def test_a_step_done_here_may_have_units_of_a_derived_step_done(tmp_path, monkeypatch):
     """Few rows are done here too, on every runner; their figures stay out of the outer step's progress."""
     monkeypatch.setattr("pipeline.execution.supervisor.forkserver", None)

@@ -13,7 +13,7 @@ def test_it_is_in_no_plain_recipe():
     read = parse_recipe({**TIER, "runner": {"job_endpoint": "localhost:1", "pools": ["localhost:2"]}})
     assert read.runner == RunnerConfig(job_endpoint="localhost:1", pools=["localhost:2"])
     assert read.plain() == parse_recipe(TIER).plain()
-    assert parse_recipe(read.plain()).runner.pools == []
+    assert parse_recipe(read.plain()).runner.pools == ()
 
 
 @pytest.mark.parametrize(
