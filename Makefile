@@ -10,7 +10,7 @@ ARGS ?=
 # Where this is set, every process compiles all that it imports again: Beam 2 s, open_clip 9 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test lint bench docs pretokenize demo-tokenizer clean
+.PHONY: help setup demo test lint bench docs pretokenize demo-tokenizer clean cluster-jars cluster-up cluster-demo cluster-down
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -50,6 +50,18 @@ pretokenize: setup  ## Encode the kept pictures into VQ-code shards (ARGS= is pa
 
 demo-tokenizer: setup  ## Train the demo's small VQ tokenizer again (about ten minutes on two cores)
 	$(BIN)/python -m pipeline.demo.train_tokenizer $(ARGS)
+
+cluster-jars: setup  ## Fetch Beam's job servers, Flink and Spark with Maven (300 MB in build/cluster; docs/cluster.md)
+	$(BIN)/python -m deploy.jars $(ARGS)
+
+cluster-up: cluster-jars  ## Start a Flink cluster, a Spark and a worker pool on this machine (ARGS=--help: ports)
+	$(BIN)/python -m deploy.cluster up $(ARGS)
+
+cluster-demo: setup  ## Run the demo's filter and pretokenize here and on each engine, and compare digests
+	$(BIN)/python -m deploy.demo $(ARGS)
+
+cluster-down:  ## End what cluster-up started, and nothing else
+	$(BIN)/python -m deploy.cluster down
 
 clean:  ## Remove the demo's results, caches and the environment
 	rm -rf demo runs build .pytest_cache .mypy_cache .ruff_cache *.egg-info $(VENV)

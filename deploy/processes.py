@@ -29,14 +29,20 @@ class Noted:
         """Tell whether it still runs."""
         return started_at(self.pid) == self.started
 
+    @property
+    def left(self) -> list[int]:
+        """Return the processes of its session that still run; none where another program has its number by now, which
+        Linux gives to nobody while one of the session runs."""
+        return session(self.pid) if started_at(self.pid) in (self.started, None) else []
+
     def end(self, seconds: float = 15.0) -> None:
         """End its whole session, so also what it started: ask, wait, then kill."""
         for number, wait in ((signal.SIGTERM, seconds), (signal.SIGKILL, seconds)):
-            if not self.alive and not session(self.pid):
+            if not self.left:
                 return
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
-            wait_until(lambda: not session(self.pid), wait)
+            wait_until(lambda: not self.left, wait)
 
 
 def _stat(pid: int) -> list[str]:
@@ -108,7 +114,7 @@ def end_all(folder: Path) -> list[str]:
     that ran."""
     ended = []
     for one in sorted(noted_in(folder), key=lambda one: -one.started):
-        if one.alive or session(one.pid):
+        if one.left:
             ended.append(one.name)
             one.end()
         (folder / f"{one.name}.json").unlink(missing_ok=True)

@@ -12,7 +12,18 @@ from tests.house.count import PACKAGES
 from tests.support.paths import ROOT
 
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-PLACES = ("pipeline", "filters", "captioning", "tokenize_shards", "manifests", "tests", "benchmarks", "docs", ".ci")
+PLACES = (
+    "pipeline",
+    "filters",
+    "captioning",
+    "tokenize_shards",
+    "manifests",
+    "tests",
+    "benchmarks",
+    "docs",
+    "deploy",
+    ".ci",
+)
 ROOT_FILES = r"(?:pyproject\.toml|Makefile|constraints\.txt|overrides\.txt|LICENSE|README\.md|CONTRIBUTING\.md)"
 EXAMPLE = {"filters/letters.py", "tests/filters/test_letters.py"}
 PLACEHOLDER = re.compile(r"\b(?:NAME|STEP|TIER|RUN)\b|journal/|plan/")
