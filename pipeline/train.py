@@ -15,14 +15,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from manifests.files import FormatError, out_of_room, parsing, write_bytes
+from manifests.files import out_of_room
 from manifests.remote_path import StoreError
 from manifests.roots import check_root, root_of
 from manifests.transaction import TransactionError
@@ -158,8 +157,8 @@ def train(job: Job, sheets: SampleSheets | None, stop: dict[str, bool]) -> int:
     config, meter = job.config, Meter()
     if job.step >= job.last:
         job.machine.say(f"nothing to train: {job.step:,} of {job.last:,} steps are done")
-    else:
-        trim_metrics(job)
+    elif job.machine.leads:
+        job.metrics.keep_until(job.step)
     job.model.train()
     for chosen in job.pictures.steps(job.step):
         if job.step >= job.last:
@@ -291,7 +290,6 @@ def log(job: Job, meter: Meter, norm: Tensor) -> None:
             f" {job.folder / 'checkpoints'}"
         )
     if job.machine.leads:
-        job.folder.mkdir(parents=True, exist_ok=True)
         rates = [group["lr"] for optimizer in job.optimizers for group in optimizer.param_groups[:1]]
         line = {
             "step": job.step,
@@ -300,25 +298,8 @@ def log(job: Job, meter: Meter, norm: Tensor) -> None:
             "lr": rates,
             "tokens_per_s": round(tokens),
         }
-        with open(metrics_path(job), "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        job.metrics.add(line)
     meter.since, meter.steps, meter.loss = now, 0, 0.0
-
-
-def metrics_path(job: Job) -> Path:
-    """Return where the progress lines are kept."""
-    return job.folder / "metrics.jsonl"
-
-
-def trim_metrics(job: Job) -> None:
-    """Drop the lines of steps that will be taken again."""
-    path = metrics_path(job)
-    if job.machine.leads and path.is_file():
-        kept = []
-        for line in path.read_bytes().decode("utf-8", "replace").splitlines():
-            with contextlib.suppress(FormatError), parsing(path, "a line has no step"):
-                kept += [line] if json.loads(line)["step"] <= job.step else []
-        write_bytes(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def checkpoint(job: Job) -> None:
@@ -327,6 +308,7 @@ def checkpoint(job: Job) -> None:
 
     def save() -> None:
         save_checkpoint(job.folder / "checkpoints", job.gpt, job.optimizers, state, job.config.keep_checkpoints)
+        job.metrics.publish()
 
     job.machine.first(save)
 
@@ -352,7 +334,7 @@ def prompts(job: Job) -> list[str]:
 
 def finish(job: Job, sheets: SampleSheets | None) -> None:
     """Draw the loss curve and, where asked for, measure the recall; say where everything is."""
-    said = save_loss_curve(job.folder / "loss.png", metrics_path(job), f"{job.config.model} on tier {job.config.tier}")
+    said = save_loss_curve(job.folder / "loss.png", job.metrics.path, f"{job.config.model} on tier {job.config.tier}")
     if said:
         job.machine.say(said)
     if sheets and job.config.recall_pictures and isinstance(job.pictures, MemoryPictures):

@@ -4,6 +4,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.files import FormatError, digest_of, parsing
+from manifests.remote_path import snapshot
 from manifests.shards import ShardError, ShardReader, index_counts, index_path, verify_shard
+from manifests.store import is_remote, local_copy
 
 Codes = npt.NDArray[np.uint16]
 Features = npt.NDArray[np.float32]
@@ -21,6 +24,8 @@ Features = npt.NDArray[np.float32]
 
 HEADS = 1024
 """Heads of .npy files that are kept: to write one or to read it takes ten times as long as the numbers behind it."""
+ASKED_AT_ONCE = 16
+"""Indexes of shards in a store that are asked for at a time."""
 UNKNOWN = "unknown"
 """The fingerprint of a tokenizer whose weights were not at hand when its codes were imported."""
 
@@ -196,10 +201,18 @@ def find_shards(codes: Path, tier: str) -> list[Shard]:
     paths = sorted(folder.glob("*.tar"))
     if not paths:
         raise LoaderError(f"tier {tier!r} has no codes in {codes}; tiers with codes: {', '.join(with_codes)}")
-    shards = [_shard(path) for path in paths]
+    shards = _with_counts(paths)
     if not sum(shard.samples for shard in shards):
         raise LoaderError(f"tier {tier!r} is empty: its {len(shards)} shard(s) in {folder} hold no sample")
     return shards
+
+
+def _with_counts(paths: Sequence[Path]) -> list[Shard]:
+    """Return shards with what their indexes say; of a store many indexes are asked for at a time."""
+    if not is_remote(paths[0]):
+        return [_shard(path) for path in paths]
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        return list(pool.map(_shard, paths))
 
 
 def _shard(path: Path) -> Shard:
@@ -213,14 +226,15 @@ def _shard(path: Path) -> Shard:
 
 def check_shards(shards: Sequence[Shard], how: str) -> None:
     """Compare each shard with its index, by "sha256" or by "size". Raises LoaderError that names the damaged shard."""
-    for shard in shards:
-        try:
-            if how == "sha256":
-                verify_shard(shard.path)
-            elif (size := shard.path.stat().st_size) != shard.bytes:
-                raise ShardError(f"{shard.path}: {size} bytes, its index says {shard.bytes}")
-        except (OSError, FormatError) as error:
-            raise LoaderError(f"damaged shard: {error}; remove it and run `make pretokenize` again") from error
+    with snapshot():
+        for shard in shards:
+            try:
+                if how == "sha256":
+                    verify_shard(shard.path)
+                elif (size := shard.path.stat().st_size) != shard.bytes:
+                    raise ShardError(f"{shard.path}: {size} bytes, its index says {shard.bytes}")
+            except (OSError, FormatError) as error:
+                raise LoaderError(f"damaged shard: {error}; remove it and run `make pretokenize` again") from error
 
 
 def data_digest(shards: Sequence[Shard]) -> str:
@@ -229,20 +243,21 @@ def data_digest(shards: Sequence[Shard]) -> str:
 
 
 def read_samples(shard: Shard) -> Iterator[CodeSample]:
-    """Yield the samples of one local shard through webdataset, in the shard's order.
+    """Yield the samples of one shard through webdataset, in the shard's order; of a store, of a local copy of it.
 
     Raises LoaderError for a sample that cannot be read, and at the end where fewer came than the index says:
     a cut tar otherwise ends in silence.
     """
     import webdataset
 
-    # One shard per pipeline, already this process's own: nothing is left to split or shuffle.
-    parts = webdataset.WebDataset([str(shard.path)], shardshuffle=False, nodesplitter=None, empty_check=False)
-    yield from _all_of(shard, parts)
+    with local_copy(shard.path) as path:
+        # One shard per pipeline, already this process's own: nothing is left to split or shuffle.
+        parts = webdataset.WebDataset([str(path)], shardshuffle=False, nodesplitter=None, empty_check=False)
+        yield from _all_of(shard, parts)
 
 
 def indexed_samples(shard: Shard) -> Iterator[CodeSample]:
-    """Yield the samples of one local shard through its index, in the shard's order, each member held against its
+    """Yield the samples of one shard through its index, in the shard's order, each member held against its
     CRC-32: for those that train on none of them, since webdataset imports torch. Raises as `read_samples`."""
     with parsing(f"shard {shard.path}", "cannot be read", LoaderError), ShardReader(shard.path) as reader:
         yield from _all_of(shard, ({"__key__": key, **sample} for key, sample in reader.samples()))
@@ -323,7 +338,8 @@ def only_made_by(tokenizer: Tokenizer, samples: Iterator[CodeSample], path: Path
 
 def first_sample(shards: Sequence[Shard]) -> CodeSample:
     """Return the first sample there is; its tokenizer is the one that all others must have."""
-    return next(read_samples(next(shard for shard in shards if shard.samples)))
+    shard = next(shard for shard in shards if shard.samples)
+    return next(indexed_samples(shard) if is_remote(shard.path) else read_samples(shard))
 
 
 def class_of(sample: CodeSample, classes: int) -> int:

@@ -1,8 +1,8 @@
 """Save and find training checkpoints that are whole or absent, and start from weights that others made.
 
 A checkpoint is a folder `STEP/` with `model.safetensors`, `optimizer.pt` (tensors and numbers only) and `state.json`
-(step, seed, data, recipe, and the other two files' sha256). It is written under a temporary name and renamed;
-`latest` names the newest.
+(step, seed, data, recipe, and the other two files' sha256). It is written under a temporary name and renamed; in an
+object store `state.json` is put last, and taken first where one goes. `latest` names the newest.
 """
 
 import os
@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,11 +22,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from manifests.checksums import sha256_file
-from manifests.files import TEMPORARY, FormatError, parsing, read_json, write_bytes, write_json
+from manifests.files import TEMPORARY, FormatError, parsing, read_json, write_bytes, write_json, writing
+from manifests.remote_path import RemotePath
+from manifests.roots import root_of
+from manifests.store import drop, is_remote, link, local_copy, local_scratch
 from manifests.weights import WeightsError
 from tokenize_shards.tensors import fit, read_tensors
 
 MODEL, OPTIMIZER, STATE, LATEST = "model.safetensors", "optimizer.pt", "state.json", "latest"
+REMEMBERED = 16
+"""Digests of files in a store that a process remembers."""
 STRAY = ("freqs_cis",)
 """Tensors that some of LlamaGen's tools save, and that are computed anyway."""
 
@@ -52,24 +58,49 @@ def save_checkpoint(
     """
     root.mkdir(parents=True, exist_ok=True)
     folder = root / f"{int(state['step']):07d}"
-    temporary = root / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{folder.name}"
+    temporary = _beside(folder)
     try:
-        temporary.mkdir()
         _save_model(
             {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL
         )
         _save_states([optimizer.state_dict() for optimizer in optimizers], temporary / OPTIMIZER)
         digests = {name: sha256_file(temporary / name) for name in (MODEL, OPTIMIZER)}
         write_json(temporary / STATE, {**state, "sha256": digests}, sealed=True)
-        _sync(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
+        _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     write_bytes(root / LATEST, f"{folder.name}\n".encode())
     for old in _folders(root)[keep:]:
-        shutil.rmtree(old)
+        _drop(old)
     return folder
+
+
+def _beside(folder: Path) -> Path:
+    """Make the folder that a checkpoint is written in before it is whole: on a disk beside its place."""
+    if is_remote(folder):
+        return local_scratch(folder)
+    temporary = folder.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{folder.name}")
+    temporary.mkdir()
+    return temporary
+
+
+def _publish(made: Path, folder: Path) -> None:
+    """Put a whole checkpoint in its place, and in that of one that stands there."""
+    if is_remote(folder):
+        _drop(folder)
+        for name in (MODEL, OPTIMIZER, STATE):
+            with writing(folder / name) as local:
+                os.replace(made / name, local)
+        return
+    _sync(made)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(made, folder)
+
+
+def _drop(folder: Path) -> None:
+    """Remove a checkpoint, what makes it one first."""
+    (folder / STATE).unlink(missing_ok=True)
+    drop(folder)
 
 
 def _save_model(tensors: dict[str, Tensor], path: Path) -> None:
@@ -132,7 +163,21 @@ def _folders(root: Path) -> list[Path]:
 def sweep_checkpoints(root: Path) -> None:
     """Remove what dead attempts left."""
     for path in root.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
+        drop(path)
+    for path in _folders(root) if is_remote(root) else ():
+        if not (path / STATE).exists():
+            drop(path)
+
+
+def set_aside(folder: Path, aside: Path) -> None:
+    """Give a folder of checkpoints, samples and metrics another name: at once on a disk; in an object store file by
+    file, none of which goes before all are there."""
+    if not is_remote(folder):
+        folder.rename(aside)
+        return
+    for path in sorted(folder.rglob("*")):
+        link(path, aside.joinpath(*path.parts[len(folder.parts) :]))
+    drop(folder)
 
 
 def latest_checkpoint(root: Path) -> Checkpoint | None:
@@ -150,16 +195,28 @@ def _read_checkpoint(folder: Path) -> Checkpoint:
     """Return a checkpoint of whole files. Raises FormatError for a damaged or malformed one, OSError."""
     state = read_json(folder / STATE)
     with parsing(folder / STATE, "not the state of a checkpoint"):
-        wrong = [name for name, digest in state["sha256"].items() if sha256_file(folder / name) != digest]
+        wrong = [name for name, digest in state["sha256"].items() if _sha256(folder / name) != digest]
     if wrong:
         raise FormatError(f"{', '.join(wrong)}: not the recorded sha256")
     return Checkpoint(folder, state)
 
 
+def _sha256(path: Path) -> str:
+    """Return a file's sha256; of an object that is not another one by now it is not read again."""
+    return _sha256_of(path, path.stat().tag) if isinstance(path, RemotePath) else sha256_file(path)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _sha256_of(path: Path, tag: str) -> str:
+    return sha256_file(path)
+
+
 def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
     """Put weights and optimizer state back. Raises WeightsError where they do not fit."""
-    load_weights(model, load_file(checkpoint.folder / MODEL), f"checkpoint {checkpoint.folder}")
-    states = torch.load(checkpoint.folder / OPTIMIZER, weights_only=True, map_location="cpu")
+    with local_copy(checkpoint.folder / MODEL) as path:
+        load_weights(model, load_file(path), f"checkpoint {checkpoint.folder}")
+    with local_copy(checkpoint.folder / OPTIMIZER) as path:
+        states = torch.load(path, weights_only=True, map_location="cpu")
     try:
         for optimizer, state in zip(optimizers, states, strict=True):
             optimizer.load_state_dict(state)
@@ -175,7 +232,7 @@ def start_from(model: nn.Module, source: str) -> Path:
 
     Raises WeightsError for a missing, damaged or unsafe file, or another model's.
     """
-    path = Path(source).expanduser()
+    path = root_of(source).expanduser()
     if path.is_dir():
         pointer = path / LATEST
         path = path / (pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ".") / MODEL
@@ -185,7 +242,12 @@ def start_from(model: nn.Module, source: str) -> Path:
             " (train/TIER/checkpoints), a .safetensors file, or a .pt such as t2i_XL_stage1_256.pt"
             " (huggingface.co/peizesun/llamagen_t2i)"
         )
-    load_weights(model, read_tensors(path), f"train.init_from {path}")
+    with local_copy(path) as local:
+        try:
+            tensors = read_tensors(local)
+        except WeightsError as error:
+            raise WeightsError(str(error).replace(str(local), str(path))) from error
+        load_weights(model, tensors, f"train.init_from {path}")
     return path
 
 

@@ -13,10 +13,18 @@ from pipeline.gpt import GPT, build_gpt
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.train import TrainConfig
 from pipeline.training.caption_sources import check_sources
-from pipeline.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, start_from, sweep_checkpoints
+from pipeline.training.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    load_checkpoint,
+    set_aside,
+    start_from,
+    sweep_checkpoints,
+)
 from pipeline.training.conditions import Conditioner, conditioner
 from pipeline.training.distributed import Machine, wrapped
 from pipeline.training.loader import Example, Limits, MemoryPictures, Pictures, Share, chooser, open_pictures
+from pipeline.training.metrics import Metrics
 from pipeline.training.optim import make_optimizers
 from tokenize_shards.samples import (
     UNKNOWN,
@@ -48,6 +56,7 @@ class Job:
     machine: Machine
     folder: Path  # RUN/train/TIER
     root: Path  # RUN
+    metrics: Metrics
     tokenizer: Tokenizer
     vq: tuple[str, str]  # architecture and weights, to see samples
     pictures: Pictures
@@ -93,6 +102,7 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
         machine=machine,
         folder=recipe.root / "train" / config.tier,
         root=recipe.root,
+        metrics=Metrics(recipe.root, recipe.root / "train" / config.tier),
         tokenizer=tokenizer,
         vq=recipe.tokenizer(config.tier),
         pictures=pictures,
@@ -242,7 +252,7 @@ def _settle(job: Job, checkpoints: Path) -> None:
         return
     number = next(n for n in range(1, 10**6) if not job.folder.with_name(f"{job.folder.name}.old-{n}").exists())
     aside = job.folder.with_name(f"{job.folder.name}.old-{number}")
-    job.folder.rename(aside)
+    set_aside(job.folder, aside)
     job.machine.say(f"{said}: set aside as {aside}, starting anew, as train.on_change says")
 
 

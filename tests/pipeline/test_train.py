@@ -25,6 +25,7 @@ from pipeline.training.text_features import HashedWords
 from tests.support.code_shards import row_of, write_codes, write_recipe
 from tests.support.paths import ROOT
 from tests.support.small_training import command
+from tests.support.stored_runs import memory_root, upload
 
 pytestmark = pytest.mark.usefixtures("small_demo")
 
@@ -89,6 +90,35 @@ def test_killed_after_four_steps_eight_are_the_same_bytes(run, tmp_path, capsys)
     assert weights(run, 8) == straight
     steps = [json.loads(line)["step"] for line in (folder_of(run) / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(2, 9, 2))
+
+
+def test_in_a_store_it_goes_on_to_the_same_bytes_and_leaves_the_same_files(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TESSERA_SCRATCH", str(tmp_path / "scratch"))
+    stored = upload(tmp_path / "run", memory_root())
+    sets = ("train.checkpoint_every=4", "train.sample_every=8", "train.log_every=2", "train.keep_checkpoints=1")
+    assert train(run, "train.steps=8", *sets) == 0
+
+    def train_there(*more):
+        return main([*words(run, *sets, *more), "--out", str(stored)])
+
+    assert (train_there("train.steps=4"), train_there("train.steps=8")) == (0, 0)
+    assert f"going on from step 4 ({stored}/train/pretrain/checkpoints/0000004)" in capsys.readouterr().out
+    there = stored / "train" / "pretrain"
+    found = {path.relative_to(there).as_posix() for path in there.rglob("*")} - {"samples/0000004.png"}
+    assert found == {path.relative_to(folder_of(run)).as_posix() for path in folder_of(run).rglob("*.*")} | {
+        "checkpoints/latest"
+    }
+    ends = there / "checkpoints" / "0000008" / "model.safetensors"
+    assert ends.read_bytes() == weights(run, 8)
+    lines = [
+        [(line["step"], line["loss"]) for line in map(json.loads, folder.joinpath("metrics.jsonl").open())]
+        for folder in (there, folder_of(run))
+    ]
+    assert lines[0] == lines[1]
+    assert train_there("train.steps=8", "train.lr=0.5", "train.on_change=restart") == 0
+    assert stored.joinpath("train", "pretrain.old-1", "checkpoints", "0000008", "state.json").exists()
+    assert not [path for path in (tmp_path / "scratch").iterdir() if path.name.startswith("upload-")]
+    assert main([*words(run), "--out", "s3:/b/run"]) == 2
 
 
 def test_it_learns_and_then_has_nothing_to_do(run, capsys):

@@ -13,6 +13,7 @@ import pytest
 from manifests.files import read_json, write_json
 from manifests.shards import ShardError, index_path, write_shard
 from tests.support.npy_files import OBJECTS, npy
+from tests.support.stored_runs import memory_root, upload
 from tokenize_shards.samples import (
     CodeSample,
     LoaderError,
@@ -114,6 +115,28 @@ def test_the_index_gives_the_samples_that_webdataset_gives(tmp_path: Path) -> No
     damaged.path.write_bytes(data)
     with pytest.raises(ShardError, match="CRC-32"):
         list(indexed_samples(damaged))
+
+
+def test_shards_of_a_store_give_the_same_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESSERA_SCRATCH", str(tmp_path / "scratch"))
+    write(tmp_path / "run", "00000", parts_of(1), parts_of(2), parts_of(3))
+    write(tmp_path / "run", "00001", parts_of(4))
+    stored, local = shards_of(upload(tmp_path / "run", memory_root())), shards_of(tmp_path / "run")
+    assert data_digest(stored) == data_digest(local)
+    assert first_sample(stored).uid == first_sample(local).uid
+    for how in ("sha256", "size"):
+        check_shards(stored, how)
+    for one, other in zip(stored, local, strict=True):
+        for read in (indexed_samples, read_samples):
+            for sample, wanted in zip(read(one), read(other), strict=True):
+                assert np.array_equal(sample.codes_KN, wanted.codes_KN)
+                assert replace(sample, codes_KN=wanted.codes_KN) == wanted
+    assert list((tmp_path / "scratch").iterdir()) == []
+    stored[1].path.unlink()
+    with pytest.raises(LoaderError, match=r"damaged shard: .*00001\.tar"):
+        check_shards(stored, "size")
+    with pytest.raises(FileNotFoundError):
+        list(read_samples(stored[1]))
 
 
 def test_numbers_of_sixteen_bits_round_to_nearest() -> None:

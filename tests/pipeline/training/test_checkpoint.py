@@ -16,9 +16,11 @@ from pipeline.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
+    set_aside,
     start_from,
     sweep_checkpoints,
 )
+from tests.support.stored_runs import memory_root, upload
 
 
 def model_and_optimizer(seed=0):
@@ -34,9 +36,20 @@ def save(root, step, seed=0, keep=3):
     return save_checkpoint(root, *model_and_optimizer(seed), {"step": step}, keep)
 
 
-def test_a_checkpoint_comes_back_whole(tmp_path):
-    save(tmp_path, 20)
-    found = latest_checkpoint(tmp_path)
+@pytest.fixture(params=["disk", "memory"])
+def root(request, tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_SCRATCH", str(tmp_path / "scratch"))
+    return tmp_path / "checkpoints" if request.param == "disk" else memory_root() / "checkpoints"
+
+
+def files_below(folder):
+    """What is there, but for empty folders, which fsspec's memory remembers."""
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_checkpoint_comes_back_whole(root):
+    save(root, 20)
+    found = latest_checkpoint(root)
     model, optimizers = model_and_optimizer(1)
     load_checkpoint(found, model, optimizers)
     wanted, wanted_optimizers = model_and_optimizer(0)
@@ -44,7 +57,7 @@ def test_a_checkpoint_comes_back_whole(tmp_path):
     assert torch.equal(model.weight, wanted.weight)
     got, kept = (o[0].state_dict()["state"][0] for o in (optimizers, wanted_optimizers))
     assert all(torch.equal(got[name], kept[name]) for name in ("step", "exp_avg", "exp_avg_sq"))
-    assert (tmp_path / "latest").read_text() == "0000020\n"
+    assert (root / "latest").read_text() == "0000020\n"
 
 
 def test_the_same_state_is_the_same_bytes(tmp_path):
@@ -53,24 +66,49 @@ def test_the_same_state_is_the_same_bytes(tmp_path):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_only_the_newest_stay(tmp_path):
+def test_only_the_newest_stay(root):
     for step in (5, 100, 20, 1000):
-        save(tmp_path, step, keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0000100", "0001000", "latest"]
-    save(tmp_path, 1000, seed=4, keep=2)  # a step saved again replaces itself
-    assert latest_checkpoint(tmp_path).step == 1000
+        save(root, step, keep=2)
+    assert {path.relative_to(root).parts[0] for path in files_below(root)} == {"0000100", "0001000", "latest"}
+    save(root, 1000, seed=4, keep=2)  # a step saved again replaces itself
+    assert latest_checkpoint(root).step == 1000
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
-    save(tmp_path, 1)
-    newest = save(tmp_path, 2)
+@pytest.mark.parametrize("there", ["model.safetensors", "optimizer.pt"])
+def test_a_store_shows_no_checkpoint_before_its_state_is_there(there, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TESSERA_SCRATCH", str(tmp_path / "scratch"))
+    root = memory_root()
+    save(root, 1)
+    (root / "0000002" / there).write_bytes(b"an upload that was killed")
+    sweep_checkpoints(root)
+    assert latest_checkpoint(root).step == 1
+    assert {path.relative_to(root).parts[0] for path in files_below(root)} == {"0000001", "latest"}
+    assert capsys.readouterr().err == ""
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_folder_is_set_aside_whole(root):
+    save(root / "checkpoints", 1)
+    save(root / "checkpoints", 2)
+    before = {path.relative_to(root).as_posix(): path.read_bytes() for path in files_below(root)}
+    aside = root.with_name("aside")
+    set_aside(root, aside)
+    assert files_below(root) == []
+    after = {path.relative_to(aside).as_posix(): path.read_bytes() for path in files_below(aside)}
+    assert after == before
+    assert latest_checkpoint(aside / "checkpoints").step == 2
+
+
+def test_a_damaged_checkpoint_is_passed_over(root, capsys):
+    save(root, 1)
+    newest = save(root, 2)
     data = (newest / "model.safetensors").read_bytes()
     (newest / "model.safetensors").write_bytes(data[:-1] + b"\x7f")
-    assert latest_checkpoint(tmp_path).step == 1
+    assert latest_checkpoint(root).step == 1
     assert "0000002 is damaged (model.safetensors: not the recorded sha256)" in capsys.readouterr().err
-    (tmp_path / "0000001" / "state.json").unlink()
-    assert latest_checkpoint(tmp_path) is None
-    assert latest_checkpoint(tmp_path / "nowhere") is None
+    (root / "0000001" / "state.json").unlink()
+    assert latest_checkpoint(root) is None
+    assert latest_checkpoint(root / "nowhere") is None
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt"])
@@ -112,6 +150,12 @@ def test_weights_start_a_new_run_from_every_kind_of_file(tmp_path):
         model = nn.Linear(3, 2)
         assert start_from(model, str(tmp_path / source)).is_file()
         assert torch.equal(model.weight, weight)
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "flat.pt").read_bytes()[:-100])
+    stored = upload(tmp_path, memory_root())
+    for source in ("released.pt", "checkpoints", "checkpoints/0000003"):
+        assert start_from(nn.Linear(3, 2), str(stored / source)).is_file()
+    with pytest.raises(WeightsError, match=f"^{stored}/cut.pt: wanted a checkpoint"):
+        start_from(nn.Linear(3, 2), str(stored / "cut.pt"))
 
 
 class Evil:
