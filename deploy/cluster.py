@@ -1,11 +1,12 @@
 """Start and end a cluster on this machine: `python -m deploy.cluster up|down|status`.
 
-`up` starts a Flink session cluster (a JobManager, three TaskManagers of two slots), a standalone Spark (a master, a
-worker), Beam's job server in front of each, and our worker pool. `down` ends exactly those.
+`up` starts a Flink session cluster (a JobManager, three TaskManagers of two slots), a standalone Spark (a master and a
+worker) and our worker pool. `down` ends exactly those.
 """
 
 import argparse
 import json
+import shlex
 import shutil
 import sys
 import urllib.request
@@ -88,25 +89,22 @@ def start_pool(settings: Settings, folder: Path) -> None:
 
 
 def start_flink(settings: Settings, folder: Path, home: Path) -> None:
-    """Start the session cluster and its job server."""
+    """Start the session cluster."""
     flink.write_configuration(settings, folder)
     started = [start(name, command, folder) for name, command in flink.commands(settings, folder, home).items()]
     answers(started[0], settings.flink_page)
-    server = start("flink-jobs", flink.job_server(settings, folder, home), folder)
-    answers(server, settings.flink_jobs)
     if not wait_until(lambda: slots(settings) >= settings.parallelism, START_S):
         raise NotUp(f"{slots(settings)} of {settings.parallelism} slots came: {logs(started)}")
 
 
 def start_spark(settings: Settings, folder: Path, home: Path) -> None:
-    """Start the standalone Spark and its job server."""
+    """Start the standalone Spark."""
     spark.make_home(home)
     environment = spark.environment(folder, home)
     commands = spark.commands(settings, folder, home)
     started = [start("spark-master", commands["spark-master"], folder, environment)]
     answers(started[0], settings.spark_master)
     started.append(start("spark-worker", commands["spark-worker"], folder, environment))
-    answers(start("spark-jobs", spark.job_server(settings, folder, home), folder, environment), settings.spark_jobs)
     if not wait_until(lambda: spark_workers(settings) >= 1, START_S):
         raise NotUp(f"no Spark worker came: {logs(started)}")
 
@@ -123,15 +121,22 @@ def logs(processes: list[Noted]) -> str:
     return "".join(f"\n{one.name}:\n{end_of_log(one.log)}" for one in processes)
 
 
+def runner_options(engine: str, settings: Settings, home: Path = HOME) -> list[str]:
+    """Return the options of `pipeline run` that lead to an engine of this cluster; none for `local`."""
+    if engine == "local":
+        return []
+    keys = {"flink": flink.runner_keys, "spark": spark.runner_keys}[engine](settings, run_folder(home), home)
+    said = [f'runner.{name}="{value}"' for name, value in keys.items()]
+    said.append(f'runner.pools=["127.0.0.1:{settings.pool}"]')
+    return ["--runner", engine, *(word for one in said for word in ("--set", one))]
+
+
 def tell(settings: Settings, engines: set[str]) -> None:
-    """Say what runs where, and how a run gets there."""
-    pool = f"--environment_type=EXTERNAL --environment_config=127.0.0.1:{settings.pool}"
-    if "flink" in engines:
-        print(f"Flink's page  http://127.0.0.1:{settings.flink_page}   {settings.parallelism} slots")
-        print(f"  pipeline run --runner portable -- --job_endpoint=127.0.0.1:{settings.flink_jobs} {pool}")
-    if "spark" in engines:
-        print(f"Spark's page  http://127.0.0.1:{settings.spark_page}")
-        print(f"  pipeline run --runner portable -- --job_endpoint=127.0.0.1:{settings.spark_jobs} {pool}")
+    """Say where an engine's page is, and how a run gets there."""
+    pages = {"flink": settings.flink_page, "spark": settings.spark_page}
+    for engine in sorted(engines & set(DRIVERS)):
+        print(f"\n{engine}: jobs at http://127.0.0.1:{pages[engine]}; a run there:")
+        print(f"  pipeline run {shlex.join(runner_options(engine, settings))}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.cluster import runner_options
 from deploy.jars import DRIVERS, HOME, ROOT
 from deploy.processes import noted_in
 from deploy.settings import Settings, read, run_folder
@@ -36,16 +37,6 @@ class Trial:
         """Return stage -> digest of the stages that are done."""
         paths = {stage: self.root / "manifests" / f"{stage}.json" for stage in self.stages}
         return {stage: json.loads(path.read_text())["digest"] for stage, path in paths.items() if path.is_file()}
-
-
-def runner_options(engine: str, settings: Settings) -> list[str]:
-    """Return the options of `pipeline run` that lead to an engine of this cluster; none for `local`."""
-    if engine == "local":
-        return []
-    jobs = settings.flink_jobs if engine == "flink" else settings.spark_jobs
-    wide = [f"--parallelism={settings.parallelism}"] if engine == "flink" else []
-    beam = [f"--job_endpoint=127.0.0.1:{jobs}", "--environment_type=EXTERNAL"]
-    return ["--runner", "portable", "--", *beam, f"--environment_config=127.0.0.1:{settings.pool}", *wide]
 
 
 def run(trial: Trial, settings: Settings, log: Path) -> dict[str, str]:

@@ -10,7 +10,6 @@ TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 QUIET = "-Dorg.slf4j.simpleLogger.showDateTime=true"
 JOB_MANAGER_HEAP = "-Xmx384m"
 TASK_MANAGER_HEAP = "-Xmx320m"
-JOB_SERVER_HEAP = "-Xmx384m"
 OPENED = ("java.base/java.lang", "java.base/java.util", "java.base/java.net", "java.base/java.util.concurrent.atomic")
 
 MEMORY = {
@@ -82,11 +81,11 @@ def commands(settings: Settings, folder: Path, home: Path = HOME) -> dict[str, l
     return found
 
 
-def job_server(settings: Settings, folder: Path, home: Path = HOME) -> list[str]:
-    """Return the command of Beam's job server in front of the session cluster."""
-    return [
-        *("java", JOB_SERVER_HEAP, "-XX:+UseSerialGC", QUIET, "-jar", str(job_server_jar("flink", home))),
-        *("--job-host=127.0.0.1", f"--job-port={settings.flink_jobs}", "--artifact-port=0", "--expansion-port=-1"),
-        *(f"--flink-master=127.0.0.1:{settings.flink_page}", f"--flink-conf-dir={folder / 'flink'}"),
-        f"--artifacts-dir={folder / 'tmp' / 'flink-artifacts'}",
-    ]
+def runner_keys(settings: Settings, folder: Path, home: Path = HOME) -> dict[str, str]:
+    """Return what [runner] must say for a run on this cluster."""
+    return {
+        "jar": str(job_server_jar("flink", home)),
+        "master": f"127.0.0.1:{settings.flink_page}",
+        "conf": str(folder / "flink"),
+        "staging": str(folder / "tmp" / "flink-artifacts"),
+    }

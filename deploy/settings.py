@@ -17,12 +17,8 @@ class Settings:
     """Flink's page and REST."""
     flink_rpc: int = 6123
     flink_blob: int = 6124
-    flink_jobs: int = 8099
-    """Beam's job server in front of Flink."""
     spark_master: int = 7077
     spark_page: int = 8080
-    spark_jobs: int = 8199
-    """Beam's job server in front of Spark."""
     pool: int = 50000
     """Our worker pool, which serves all TaskManagers and Spark workers of this machine."""
     task_managers: int = 3
@@ -31,10 +27,9 @@ class Settings:
 
     def ports(self, engines: set[str]) -> dict[str, int]:
         """Return name -> port of what is started for these engines."""
-        names = {"flink_page", "flink_rpc", "flink_blob", "flink_jobs", "spark_master", "spark_page", "spark_jobs"}
-        return {name: getattr(self, name) for name in sorted(names) if name.partition("_")[0] in engines} | {
-            "pool": self.pool
-        }
+        names = ("flink_blob", "flink_page", "flink_rpc", "spark_master", "spark_page")
+        ports = {name: getattr(self, name) for name in names if name.partition("_")[0] in engines}
+        return ports | {"pool": self.pool}
 
     def taken(self, engines: set[str]) -> list[str]:
         """Return the options whose ports another program has."""

@@ -12,8 +12,6 @@ OPENED = (
 )
 INNER = ("sun.nio.ch", "sun.nio.cs", "sun.security.action", "sun.util.calendar")
 HEAP = "-Xmx256m"
-JOB_SERVER_HEAP = "-Xmx768m"
-EXECUTOR_MEMORY = "512m"
 
 
 def opened() -> list[str]:
@@ -48,26 +46,10 @@ def commands(settings: Settings, folder: Path, home: Path = HOME) -> dict[str, l
     }
 
 
-def job_server(settings: Settings, folder: Path, home: Path = HOME) -> list[str]:
-    """Return the command of Beam's job server, whose process is the driver of every Spark application."""
-    settled = {
-        "spark.executor.memory": EXECUTOR_MEMORY,
-        "spark.cores.max": settings.slots,
-        "spark.ui.enabled": "false",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.local.dir": folder / "tmp",
+def runner_keys(settings: Settings, folder: Path, home: Path = HOME) -> dict[str, str]:
+    """Return what [runner] must say for a run on this cluster."""
+    return {
+        "jar": str(job_server_jar("spark", home)),
+        "master": f"spark://127.0.0.1:{settings.spark_master}",
+        "staging": str(folder / "tmp" / "spark-artifacts"),
     }
-    return [
-        *(
-            "java",
-            JOB_SERVER_HEAP,
-            "-XX:+UseSerialGC",
-            *opened(),
-            *(f"-D{name}={value}" for name, value in settled.items()),
-        ),
-        *("-jar", str(job_server_jar("spark", home))),
-        *("--job-host=127.0.0.1", f"--job-port={settings.spark_jobs}", "--artifact-port=0", "--expansion-port=-1"),
-        *(f"--spark-master-url=spark://127.0.0.1:{settings.spark_master}",),
-        f"--artifacts-dir={folder / 'tmp' / 'spark-artifacts'}",
-    ]

@@ -2,13 +2,16 @@
 
 import socket
 import sys
+from itertools import pairwise
 
 import pytest
 
 from deploy import cluster
-from deploy.cluster import NotUp, answers, check, main, slots, spark_workers, up
+from deploy.cluster import NotUp, answers, check, main, runner_options, slots, spark_workers, up
+from deploy.demo import LIGHT
 from deploy.processes import noted_in, start, started_at
 from deploy.settings import Settings, run_folder, write
+from pipeline.recipes.load import load_recipe
 from tests.support.waiting import wait_for
 
 
@@ -32,7 +35,7 @@ def free_port():
 
 def free():
     """Settings of ports that nobody has."""
-    names = ("flink_page", "flink_rpc", "flink_blob", "flink_jobs", "spark_master", "spark_page", "spark_jobs", "pool")
+    names = ("flink_page", "flink_rpc", "flink_blob", "spark_master", "spark_page", "pool")
     return Settings(**{name: free_port() for name in names})
 
 
@@ -90,15 +93,26 @@ def test_what_runs_is_told_with_the_options_of_a_run(tmp_path, monkeypatch, caps
     folder = run_folder(tmp_path)
     folder.mkdir()
     write(Settings(pool=5), folder)
-    monkeypatch.setattr(cluster, "run_folder", lambda: folder)
-    start("flink-jobs", [sys.executable, "-c", "import time; time.sleep(600)"], folder)
+    monkeypatch.setattr(cluster, "run_folder", lambda *home: folder)
+    start("flink-jobmanager", [sys.executable, "-c", "import time; time.sleep(600)"], folder)
     assert main(["status"]) == 0
     said = capsys.readouterr().out
-    assert "flink-jobs" in said
+    assert "flink-jobmanager" in said
     assert "http://127.0.0.1:8081" in said
     assert "127.0.0.1:5" in said
-    assert "Spark" not in said
+    assert "spark:" not in said
     assert main(["down"]) == 0
-    assert capsys.readouterr().out == "ended: flink-jobs\n"
+    assert capsys.readouterr().out == "ended: flink-jobmanager\n"
     assert main(["down"]) == 0
     assert capsys.readouterr().out == "ended: nothing ran\n"
+
+
+@pytest.mark.parametrize("engine", ["flink", "spark"])
+def test_the_options_of_a_run_are_keys_of_the_recipe(engine, tmp_path):
+    options = runner_options(engine, Settings(pool=5), tmp_path)
+    assert options[:2] == ["--runner", engine]
+    sets = [value for word, value in pairwise(options[2:]) if word == "--set"]
+    runner = load_recipe(str(LIGHT), sets).runner
+    assert runner.jar == str(tmp_path / f"{engine}-job-server.jar")
+    assert runner.pools == ("127.0.0.1:5",)
+    assert runner_options("local", Settings()) == []

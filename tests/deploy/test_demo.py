@@ -5,7 +5,7 @@ import json
 import pytest
 
 from deploy import demo
-from deploy.demo import LIGHT, Trial, compare, main, run, runner_options
+from deploy.demo import LIGHT, Trial, compare, main, run
 from deploy.settings import Settings, write
 from pipeline.recipes.load import load_recipe
 
@@ -52,9 +52,3 @@ def test_an_engine_that_does_not_run_is_refused(tmp_path, monkeypatch, capsys):
     write(Settings(), tmp_path)
     assert main(["--engines", "spark"]) == 1
     assert "spark does not run here; start it: make cluster-up" in capsys.readouterr().err
-
-
-def test_local_needs_no_runner_and_an_engine_names_its_own():
-    assert runner_options("local", Settings()) == []
-    flink, spark = [" ".join(runner_options(name, Settings())) for name in ("flink", "spark")]
-    assert flink != spark

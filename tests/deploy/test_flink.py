@@ -1,6 +1,6 @@
 """deploy/flink.py: the configuration says all that start scripts would work out, and processes take it."""
 
-from deploy.flink import commands, configuration, job_server, write_configuration
+from deploy.flink import commands, configuration, runner_keys, write_configuration
 from deploy.settings import Settings
 
 NEEDED = {
@@ -43,7 +43,7 @@ def test_there_is_a_jobmanager_and_as_many_taskmanagers_as_asked(tmp_path):
     assert all(str(tmp_path / "flink" / "*") in command for command in found.values())
 
 
-def test_the_job_server_leads_to_the_session_cluster(tmp_path):
-    command = job_server(Settings(flink_page=5, flink_jobs=6), tmp_path, tmp_path)
-    assert {"--flink-master=127.0.0.1:5", "--job-port=6", "--job-host=127.0.0.1"} <= set(command)
-    assert str(tmp_path / "flink-job-server.jar") in command
+def test_a_run_is_led_to_the_session_cluster_with_its_configuration(tmp_path):
+    keys = runner_keys(Settings(flink_page=5), tmp_path, tmp_path)
+    assert (keys["master"], keys["conf"]) == ("127.0.0.1:5", str(tmp_path / "flink"))
+    assert keys["jar"] == str(tmp_path / "flink-job-server.jar")

@@ -21,8 +21,8 @@ def test_every_setting_is_an_option():
 
 
 def test_only_ports_of_what_is_started_are_looked_at():
-    assert set(Settings().ports({"spark"})) == {"spark_master", "spark_page", "spark_jobs", "pool"}
-    assert len(set(Settings().ports({"flink", "spark"}).values())) == 8
+    assert set(Settings().ports({"spark"})) == {"spark_master", "spark_page", "pool"}
+    assert len(set(Settings().ports({"flink", "spark"}).values())) == 6
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert f"--flink-page {port}" in Settings(flink_page=port).taken({"flink"})
