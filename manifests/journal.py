@@ -2,13 +2,15 @@
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from manifests.files import TEMPORARY, FormatError, digest_of, read_json, write_bytes, write_json
+from manifests.files import TEMPORARY, FormatError, digest_of, read_json, unsealed, write_bytes, write_json
 from manifests.record_table import StoredRecords, record_bytes, stored_records
+from manifests.regular_files import read_plain
+from manifests.remote_path import RemotePath, read_all
 from manifests.shard_record import (
     ConservationError,
     FileRecord,
@@ -19,7 +21,7 @@ from manifests.shard_record import (
     parse_record,
     total_dropped,
 )
-from manifests.store import Scanned, same_bytes, scan
+from manifests.store import Scanned, is_remote, same_bytes, scan, unlink_all
 
 __all__ = [
     "STEP",
@@ -109,6 +111,8 @@ class Journal:
         except FileNotFoundError:
             return {}
         wanted = [(name, entry) for name, entry in there if entry.name != STEP and not name.startswith(TEMPORARY)]
+        if is_remote(self.folder):
+            _read_together(self.folder, wanted)
         return {name: _listed(self.folder, entry) for name, entry in wanted}
 
     def compacted(self) -> Mapping[str, ShardRecord]:
@@ -145,8 +149,7 @@ class Journal:
         fresh = {shard for shard, record in written.items() if record is not None}
         if fresh:
             self.write(self._with(written))
-        for shard in fresh:
-            self.path(shard).unlink(missing_ok=True)
+        unlink_all(self.path(shard) for shard in fresh)
 
     def write(self, records: Mapping[str, ShardRecord]) -> None:
         """Write the table of these records, and its copy; drop both where there is none."""
@@ -178,16 +181,14 @@ class Journal:
         if not before.keys().isdisjoint(shards):
             gone = set(shards)
             self.write({shard: record for shard, record in before.items() if shard not in gone})
-        for shard in shards:
-            self.path(shard).unlink(missing_ok=True)
+        unlink_all(self.path(shard) for shard in shards)
 
     def forget_others(self, shards: Iterable[str]) -> int:
         """Remove records and files of shards that the plan no longer holds; return how many went."""
         gone = sorted({*self.compacted(), *self.written()} - set(shards))
         for shard in gone:
             record = self.get(shard)
-            for file in record.files if record else ():
-                (self.root / file.path).unlink(missing_ok=True)
+            unlink_all(self.root / file.path for file in (record.files if record else ()))
         self.forget(gone)
         return len(gone)
 
@@ -210,6 +211,16 @@ def _listed(folder: Path, entry: Scanned) -> ShardRecord | None:
     except OSError:  # a link that leads nowhere, or gone meanwhile
         return None
     return _named(entry.name.removesuffix(".json"), _read(folder / entry.name, facts))
+
+
+def _read_together(folder: Path, listed: Sequence[tuple[str, Scanned]]) -> None:
+    """Remember those records of a store that this process has not read, by requests that go out together."""
+    fresh = [(folder / entry.name, _state(entry.stat())) for _, entry in listed]
+    fresh = [(path, state) for path, state in fresh if state not in _REMEMBERED]
+    paths = [path for path, _ in fresh if isinstance(path, RemotePath)]
+    for (path, state), data in zip(fresh, read_all(paths), strict=True):
+        if data is not None:
+            _remember(state, _parsed(path, data))
 
 
 def _named(shard: str, record: ShardRecord | None) -> ShardRecord | None:
@@ -265,14 +276,27 @@ def _read(path: Path, facts: os.stat_result) -> ShardRecord | None:
         return _REMEMBERED[known]
     read_at = time.time_ns()
     try:
-        record = parse_record(path, read_json(path))
-    except (OSError, FormatError):
+        record = _parsed(path, read_plain(path))
+    except OSError:
         return None
     if read_at - facts.st_mtime_ns > AGE_NS:
-        if len(_REMEMBERED) >= MOST:
-            _REMEMBERED.clear()
-        _REMEMBERED[known] = record
+        _remember(known, record)
     return record
+
+
+def _parsed(path: Path, data: bytes) -> ShardRecord | None:
+    try:
+        return parse_record(path, unsealed(path, data)[0])
+    except FormatError:
+        return None
+
+
+def _remember(state: State, record: ShardRecord | None) -> None:
+    if record is None:
+        return
+    if len(_REMEMBERED) >= MOST:
+        _REMEMBERED.clear()
+    _REMEMBERED[state] = record
 
 
 def upstream(root: Path, *steps: str) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from manifests.remote_path import Facts, RemotePath
+from manifests.remote_path import RemotePath
+from manifests.store_requests import Facts
 
 T = TypeVar("T")
 REMOVING = ".removal"

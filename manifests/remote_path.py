@@ -1,78 +1,27 @@
 """A path in an object store, with the methods of pathlib: any file system that fsspec knows, by its URL.
 
 `__fspath__` raises: what opens files by the name that the operating system knows (os, shutil, Arrow, DuckDB) says so
-instead of making a local folder "s3:". Every request is tried again, with growing pauses, where the store throttles it,
-fails, or sends less than it said.
+instead of making a local folder "s3:". Every request is sent again, with growing pauses, where the store throttles it,
+fails, or sends less than it said (store_requests.py).
 """
 
 import contextlib
 import fnmatch
 import io
-import random
-import stat
-import sys
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from pathlib import Path, PosixPath
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self
 
-T = TypeVar("T")
-TRIES = 7
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
-"""A request is sent at most TRIES times; pauses between them double, half of each by chance."""
+from manifests.store_requests import CONDITION, TRIES, Facts, StoreError, facts_of, filesystem, transient, tried
+
 WHOLE_BYTES = 16 << 20
 """Objects up to this size are read by one request, others in pieces of PIECE_BYTES."""
 PIECE_BYTES = 4 << 20
-CODES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-"""Protocol -> the extra that installs what it needs."""
-FINAL: tuple[type[Exception], ...] = (
-    *(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError),
-    *(ValueError, TypeError, AttributeError, NotImplementedError, ImportError),
-)
-"""Errors that another try does not mend."""
-CONDITION = "PreconditionFailed"
-"""In the message of a store that has an object where none was to be."""
+TOGETHER = 500
+"""Objects that are read, or deleted, at a time."""
 _SNAPSHOT: ContextVar["dict[str, dict[str, Facts]] | None"] = ContextVar("listings", default=None)
-
-
-class StoreError(RuntimeError):
-    """A store cannot be used, or did not do what it was asked for, also not when asked again.
-
-    No OSError: who asks for a file and hears that there is none, or that it is damaged, makes it anew.
-    """
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a store says of an object, or of a prefix: fields as in os.stat_result."""
-
-    st_size: int
-    st_mtime: float
-    tag: str
-    is_file: bool = True
-
-    @property
-    def st_mtime_ns(self) -> int:
-        """Return the time of the last change in nanoseconds."""
-        return int(self.st_mtime * 1e9)
-
-    @property
-    def st_mode(self) -> int:
-        """Return the kind of file."""
-        return stat.S_IFREG if self.is_file else stat.S_IFDIR
-
-    @property
-    def st_dev(self) -> int:
-        """Return 0: what lies in stores is on no device."""
-        return 0
-
-    @property
-    def st_ino(self) -> int:
-        """Return a number that is another one once the object changed."""
-        return int.from_bytes(self.tag.encode()[-16:], "big")
 
 
 def is_url(text: str) -> bool:
@@ -134,7 +83,7 @@ class RemotePath(PosixPath):
             if self.name in known:
                 return known[self.name]
             raise FileNotFoundError(2, "no such object", str(self))
-        return _facts(self.call("info"))
+        return facts_of(self.call("info"))
 
     def lstat(self) -> Any:
         """Return what `stat` does: stores have no links."""
@@ -174,7 +123,7 @@ class RemotePath(PosixPath):
             return []
         here = self.key.rstrip("/")
         named = {entry["name"].rstrip("/"): entry for entry in found}
-        return [(self / name.rsplit("/", 1)[-1], _facts(named[name])) for name in sorted(named) if name != here]
+        return [(self / name.rsplit("/", 1)[-1], facts_of(named[name])) for name in sorted(named) if name != here]
 
     def iterdir(self) -> Generator[Self, None, None]:
         """Yield what lies directly below, by name."""
@@ -188,7 +137,7 @@ class RemotePath(PosixPath):
         except FileNotFoundError:
             return []
         start = len(self.key.rstrip("/")) + 1
-        return [(self / name[start:], _facts(found[name])) for name in sorted(found) if len(name) >= start]
+        return [(self / name[start:], facts_of(found[name])) for name in sorted(found) if len(name) >= start]
 
     def glob(self, pattern: str, **options: Any) -> Iterator[Self]:  # type: ignore[override]
         """Yield what matches, by name: `*` within a name, `**` for any number of folders; folders alone where the
@@ -299,8 +248,7 @@ class RemotePath(PosixPath):
 
     def drop(self) -> None:
         """Delete every object below."""
-        for path, _ in self.walk_files():
-            path.unlink(missing_ok=True)
+        delete_all([path for path, _ in self.walk_files()])
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing: a folder is there once something lies in it."""
@@ -334,6 +282,38 @@ class RemotePath(PosixPath):
         """Forget listings that do not know of a change."""
         if (snapshot := _SNAPSHOT.get()) is not None:
             snapshot.pop(str(self.parent), None)
+
+
+def read_all(paths: Sequence[RemotePath]) -> list[bytes | None]:
+    """Return the bytes of objects of one store, many at a time; None where there is none."""
+    found: list[bytes | None] = []
+    for start in range(0, len(paths), TOGETHER):
+        some = paths[start : start + TOGETHER]
+        keys = [path.key for path in some]
+        data = tried(partial(filesystem(some[0].protocol).cat, keys, on_error="return"), str(some[0].parent))
+        for path, key in zip(some, keys, strict=True):
+            found.append(data[key] if isinstance(data.get(key), bytes) else _alone(path))
+    return found
+
+
+def _alone(path: RemotePath) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def delete_all(paths: Sequence[RemotePath]) -> None:
+    """Delete objects of one store, many at a time; those that are not there are none to be deleted."""
+    for start in range(0, len(paths), TOGETHER):
+        some = paths[start : start + TOGETHER]
+        try:
+            filesystem(some[0].protocol).rm([path.key for path in some])
+        except transient():  # one of them is gone already, or it failed for a while: each is asked for until it is
+            for path in some:
+                path.unlink(missing_ok=True)
+        for path in some:
+            path._made(None)
 
 
 class Ranges(io.RawIOBase):
@@ -389,69 +369,3 @@ def _known(path: RemotePath) -> dict[str, Facts] | None:
     if folder not in found:
         found[folder] = {entry.name: facts for entry, facts in path.parent.listed()}
     return found[folder]
-
-
-def _facts(info: dict[str, Any]) -> Facts:
-    changed = next((info[name] for name in ("LastModified", "mtime", "updated", "created") if info.get(name)), 0)
-    if isinstance(changed, str):
-        changed = datetime.fromisoformat(changed)
-    seconds = changed.timestamp() if isinstance(changed, datetime) else float(changed)
-    size = int(info.get("size") or 0)
-    tag = str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or f"{size}-{seconds}").strip('"')
-    return Facts(size, seconds, tag, info.get("type") != "directory")
-
-
-def filesystem(protocol: str) -> Any:
-    """Return fsspec's file system of a protocol, without a cache of listings. Raises StoreError where its package is
-    missing."""
-    import fsspec
-
-    options: dict[str, Any] = {"use_listings_cache": False}
-    if CODES.get(protocol) == "s3":
-        options["config_kwargs"] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}
-    try:
-        return fsspec.filesystem(protocol, **options)
-    except (ImportError, ValueError) as error:
-        extra = CODES.get(protocol)
-        how = f"pip install 'tessera-t2i[{extra}]'" if extra else "install the package that fsspec names for it"
-        raise StoreError(f"{protocol}://: cannot be opened ({error}); {how}") from error
-
-
-def transient() -> tuple[type[BaseException], ...]:
-    """Return what stores raise, of which some passes: OSError, and the classes of their clients that are loaded."""
-    kinds: list[type[BaseException]] = [OSError, TimeoutError]
-    for module, name in (
-        ("botocore.exceptions", "BotoCoreError"),
-        ("aiohttp", "ClientError"),
-        ("asyncio", "TimeoutError"),
-        ("botocore.exceptions", "ClientError"),
-        ("gcsfs.retry", "HttpError"),
-        ("fsspec.exceptions", "FSTimeoutError"),
-    ):
-        if module in sys.modules and hasattr(sys.modules[module], name):
-            kinds.append(getattr(sys.modules[module], name))
-    return tuple(kinds)
-
-
-def tried(request: Callable[[], T], what: str, tries: int = TRIES) -> T:
-    """Return what a request returns, sent again where it fails for a while.
-
-    Raises what another try does not mend as it is, and StoreError for what failed to the end.
-    """
-    for number in range(1, tries + 1):
-        try:
-            return request()
-        except PermissionError as error:
-            raise StoreError(f"{what}: {error}") from error
-        except FINAL:
-            raise
-        except transient() as error:
-            if CONDITION in str(error) or type(error).__name__ in (
-                "NoCredentialsError",
-                "PartialCredentialsError",
-            ):
-                raise StoreError(f"{what}: {error}") from error
-            if number == tries:
-                raise StoreError(f"{what}: {type(error).__name__}: {error} (tried {tries} times)") from error
-            time.sleep(min(FIRST_PAUSE_S * 2 ** (number - 1), LONGEST_PAUSE_S) * random.uniform(0.5, 1.0))
-    raise AssertionError("unreachable")

@@ -10,8 +10,9 @@ from typing import Any
 
 from manifests.extras import how_to_get
 from manifests.files import TEMPORARY
-from manifests.remote_path import CODES, RemotePath, is_url
+from manifests.remote_path import RemotePath, is_url
 from manifests.store import path_of
+from manifests.store_requests import CODES
 
 DEADLINE_S = 10.0
 """A store that has not answered by then is said not to."""

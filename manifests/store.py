@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from manifests.layered_path import layered
 from manifests.regular_files import open_plain
-from manifests.remote_path import Ranges, RemotePath, is_url
+from manifests.remote_path import Ranges, RemotePath, delete_all, is_url
 
 BLOCK = 1 << 20
 SPARSE_BYTES = 64 << 10
@@ -266,6 +266,17 @@ def link(source: Path, target: Path) -> None:
 def drop(folder: Path) -> None:
     """Remove a folder with all that it holds; nothing where there is none."""
     store_of(folder).drop(folder)
+
+
+def unlink_all(paths: Iterable[Path]) -> None:
+    """Delete files of one store, those that are there."""
+    remote = []
+    for path in paths:
+        if isinstance(path, RemotePath):
+            remote.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    delete_all(remote)
 
 
 def entries(folder: Path) -> list[Entry]:

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from manifests.files import out_of_room
-from manifests.remote_path import StoreError
 from manifests.roots import check_root, root_of
+from manifests.store_requests import StoreError
 from manifests.transaction import TransactionError
 from pipeline.demo.pictures import has_emoji
 from pipeline.evaluation.plots import save_loss_curve

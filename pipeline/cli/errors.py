@@ -39,7 +39,7 @@ KINDS: dict[str, Kind] = {
     "pipeline.report.render.ReportError": USE,
     "pipeline.execution.errors.RunFailed": FAILED,
     "manifests.publishing.RunOver": SAID,
-    "manifests.remote_path.StoreError": FAILED,
+    "manifests.store_requests.StoreError": FAILED,
     "manifests.transaction.TransactionError": SAID,
     "pipeline.analysis.why.NotFound": SAID,
     "pipeline.evaluation.ground_truth.TruthError": SAID,

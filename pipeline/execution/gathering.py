@@ -10,6 +10,8 @@ from pipeline.execution.step import Step, Unit
 
 LOOKS = 50
 """A look at the journal takes at most one part in so many of the driver's time."""
+LONGEST_S = 30.0
+"""Seconds after which the journal is looked at again, however long that takes."""
 
 
 class Gathering:
@@ -29,7 +31,7 @@ class Gathering:
         began = time.monotonic()
         if now or began >= self.look_at:
             self._look(pending)
-            self.look_at = time.monotonic() + LOOKS * (time.monotonic() - began)
+            self.look_at = time.monotonic() + min(LOOKS * (time.monotonic() - began), LONGEST_S)
 
     def _look(self, pending: dict[str, Unit]) -> None:
         fresh: list[str] = []

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.files import FORMAT, FormatError, json_text, read_json
-from manifests.remote_path import StoreError
 from manifests.store import create
+from manifests.store_requests import StoreError
 from pipeline.execution.process_identity import Process, is_gone, this_process
 from pipeline.recipes.schema import RecipeError
 

@@ -14,6 +14,7 @@ from manifests.aside import ASIDE, UNDER_WAY
 from manifests.files import FormatError
 from manifests.journal import ShardRecord, records_of
 from manifests.manifest import Manifest
+from manifests.remote_path import snapshot
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.engine import try_engine
 from pipeline.execution.errors import clear_errors
@@ -329,6 +330,13 @@ def _keys(units: Sequence[Unit]) -> Keys:
     return {unit.name: unit.key for unit in units}
 
 
+def _done_before(step: Step, units: Sequence[Unit]) -> dict[str, ShardRecord]:
+    """Return unit -> record of those that are done: nobody else writes now, so that listings tell what is there."""
+    with snapshot():
+        records = {unit.name: step.journal.done(unit.name, unit.key) for unit in units}
+    return {name: record for name, record in records.items() if record is not None}
+
+
 def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     """Plan a step, run the units that are not done, set aside what the plan no longer holds."""
     within, grouped = partial(do_within, options=options), options.runner != "local"
@@ -336,11 +344,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     make_needs(step, within, grouped)
     units = step.units()
     _tell([*_lost(step, units), *step.plan_notes(units)])
-    before: dict[str, ShardRecord] = {}
-    for unit in units:
-        record = step.journal.done(unit.name, unit.key)
-        if record is not None:
-            before[unit.name] = record
+    before = _done_before(step, units)
     pending = [unit for unit in units if unit.name not in before]
     if step.carries:
         _keep_earlier(step, before, pending)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.files import FormatError, read_json, write_bytes, write_json
+from manifests.files import FormatError, write_bytes, write_json
 from manifests.journal import (
     _REMEMBERED,
     STEP,
@@ -21,6 +21,7 @@ from manifests.journal import (
     upstream,
 )
 from manifests.record_table import record_bytes, stored_records
+from manifests.regular_files import read_plain
 from tests.support.records import finished_shard
 
 
@@ -118,7 +119,7 @@ def aged(path, seconds=1):
 def test_a_record_is_read_once_and_anew_when_its_file_is_another(tmp_path, monkeypatch):
     journal, record = Journal(tmp_path, "select"), finished_shard(tmp_path)
     path, reads = journal.folder / "00000.json", []
-    monkeypatch.setattr("manifests.journal.read_json", lambda of: reads.append(of) or read_json(of))
+    monkeypatch.setattr("manifests.journal.read_plain", lambda of: reads.append(of) or read_plain(of))
     journal.record(record)
     assert [journal.get("00000"), *records_of(tmp_path, "select")] == [record, record]
     assert len(reads) == 2  # written a moment ago: its inode may be another file's within the tick of the clock

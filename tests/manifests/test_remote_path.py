@@ -7,11 +7,12 @@ import secrets
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from manifests import remote_path
+from manifests import remote_path, store_requests
 from manifests.files import read_json, read_table, write_bytes, write_json, write_table
 from manifests.query import connect, files_sql
 from manifests.regular_files import walk
-from manifests.remote_path import RemotePath, StoreError, filesystem, is_url, snapshot
+from manifests.remote_path import RemotePath, delete_all, is_url, read_all, snapshot
+from manifests.store_requests import StoreError
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def root():
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(remote_path, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(store_requests, "FIRST_PAUSE_S", 0.001)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,17 @@ def test_an_upload_whose_answer_was_lost_is_known_for_ones_own(root):
     assert not (root / "claim").create(b"you")
 
 
+def test_many_are_read_and_deleted_together(root, monkeypatch):
+    paths = [root / "d" / f"{number}" for number in range(7)]
+    for path in paths:
+        write_bytes(path, path.name.encode())
+    monkeypatch.setattr(remote_path, "TOGETHER", 3)
+    assert read_all([*paths, root / "none"]) == [*(path.name.encode() for path in paths), None]
+    delete_all([*paths[:5], root / "none"])
+    delete_all([])
+    assert list((root / "d").iterdir()) == paths[5:]
+
+
 def test_a_snapshot_asks_once_for_each_folder_and_knows_own_changes(root, monkeypatch):
     for number in range(5):
         write_bytes(root / "d" / f"{number}", b"x" * number)
@@ -178,8 +190,3 @@ def test_a_snapshot_asks_once_for_each_folder_and_knows_own_changes(root, monkey
     assert asked == []
     assert (root / "d" / "9").exists()
     assert asked == ["info"]
-
-
-def test_a_package_that_is_missing_is_one_sentence():
-    with pytest.raises(StoreError, match=r"nosuch://.*cannot be opened"):
-        filesystem("nosuch")

@@ -1,0 +1,128 @@
+"""Send requests to an object store by fsspec's file systems: again, with pauses, where it throttles or fails."""
+
+import random
+import stat
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+TRIES = 7
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
+"""A request is sent at most TRIES times; pauses between them double, half of each by chance."""
+CODES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+"""Protocol -> the extra that installs what it needs."""
+FINAL: tuple[type[Exception], ...] = (
+    *(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError),
+    *(ValueError, TypeError, AttributeError, NotImplementedError, ImportError),
+)
+"""Errors that another try does not mend."""
+CONDITION = "PreconditionFailed"
+"""In the message of a store that has an object where none was to be."""
+
+
+class StoreError(RuntimeError):
+    """A store cannot be used, or did not do what it was asked for, also not when asked again.
+
+    No OSError: who asks for a file and hears that there is none, or that it is damaged, makes it anew.
+    """
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a store says of an object, or of a prefix: fields as in os.stat_result."""
+
+    st_size: int
+    st_mtime: float
+    tag: str
+    is_file: bool = True
+
+    @property
+    def st_mtime_ns(self) -> int:
+        """Return the time of the last change in nanoseconds."""
+        return int(self.st_mtime * 1e9)
+
+    @property
+    def st_mode(self) -> int:
+        """Return the kind of file."""
+        return stat.S_IFREG if self.is_file else stat.S_IFDIR
+
+    @property
+    def st_dev(self) -> int:
+        """Return 0: what lies in stores is on no device."""
+        return 0
+
+    @property
+    def st_ino(self) -> int:
+        """Return a number that is another one once the object changed."""
+        return int.from_bytes(self.tag.encode()[-16:], "big")
+
+
+def facts_of(info: dict[str, Any]) -> Facts:
+    """Return what an entry of a listing, or of `info`, says."""
+    changed = next((info[name] for name in ("LastModified", "mtime", "updated", "created") if info.get(name)), 0)
+    if isinstance(changed, str):
+        changed = datetime.fromisoformat(changed)
+    seconds = changed.timestamp() if isinstance(changed, datetime) else float(changed)
+    size = int(info.get("size") or 0)
+    tag = str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or f"{size}-{seconds}").strip('"')
+    return Facts(size, seconds, tag, info.get("type") != "directory")
+
+
+def filesystem(protocol: str) -> Any:
+    """Return fsspec's file system of a protocol, without a cache of listings. Raises StoreError where its package is
+    missing."""
+    import fsspec
+
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if CODES.get(protocol) == "s3":
+        options["config_kwargs"] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}
+    try:
+        return fsspec.filesystem(protocol, **options)
+    except (ImportError, ValueError) as error:
+        extra = CODES.get(protocol)
+        how = f"pip install 'tessera-t2i[{extra}]'" if extra else "install the package that fsspec names for it"
+        raise StoreError(f"{protocol}://: cannot be opened ({error}); {how}") from error
+
+
+def transient() -> tuple[type[BaseException], ...]:
+    """Return what stores raise, of which some passes: OSError, and the classes of their clients that are loaded."""
+    kinds: list[type[BaseException]] = [OSError, TimeoutError]
+    for module, name in (
+        ("botocore.exceptions", "BotoCoreError"),
+        ("aiohttp", "ClientError"),
+        ("asyncio", "TimeoutError"),
+        ("botocore.exceptions", "ClientError"),
+        ("gcsfs.retry", "HttpError"),
+        ("fsspec.exceptions", "FSTimeoutError"),
+    ):
+        if module in sys.modules and hasattr(sys.modules[module], name):
+            kinds.append(getattr(sys.modules[module], name))
+    return tuple(kinds)
+
+
+def tried(request: Callable[[], T], what: str, tries: int = TRIES) -> T:
+    """Return what a request returns, sent again where it fails for a while.
+
+    Raises what another try does not mend as it is, and StoreError for what failed to the end.
+    """
+    for number in range(1, tries + 1):
+        try:
+            return request()
+        except PermissionError as error:
+            raise StoreError(f"{what}: {error}") from error
+        except FINAL:
+            raise
+        except transient() as error:
+            if CONDITION in str(error) or type(error).__name__ in (
+                "NoCredentialsError",
+                "PartialCredentialsError",
+            ):
+                raise StoreError(f"{what}: {error}") from error
+            if number == tries:
+                raise StoreError(f"{what}: {type(error).__name__}: {error} (tried {tries} times)") from error
+            time.sleep(min(FIRST_PAUSE_S * 2 ** (number - 1), LONGEST_PAUSE_S) * random.uniform(0.5, 1.0))
+    raise AssertionError("unreachable")
