@@ -6,8 +6,9 @@ from itertools import groupby
 from pathlib import Path
 from tarfile import BLOCKSIZE
 
+from manifests.files import FormatError, read_parquet
 from manifests.shards import Sample, ShardError, check_end, member_places
-from manifests.store import local_copy
+from manifests.store import is_remote, local_copy
 
 PICTURE = ("jpg",)
 """Extension of the picture; `txt` and `json` stand beside it."""
@@ -30,6 +31,18 @@ def stored_pictures(
             if keys is None or key in keys:
                 yield key, {part: _read(tar, file.fileno(), *place) for part, *place in places if part in parts}
         check_end(local, end)
+
+
+def may_hold(tar: Path, keys: Collection[str]) -> bool:
+    """Tell whether a shard of pairs may hold some of these: of a store by the table beside it, which is small, since a
+    tar that holds one is fetched whole."""
+    if not is_remote(tar):
+        return True
+    try:
+        held = read_parquet(tar.with_suffix(".parquet"), ["key"])["key"].to_pylist()
+    except (OSError, FormatError):
+        return True
+    return not set(held).isdisjoint(keys)
 
 
 def _read(tar: Path, descriptor: int, offset: int, length: int) -> bytes:

@@ -59,6 +59,14 @@ def made(tmp_path_factory, web):
     return make_run(tmp_path_factory.mktemp("made"), web)
 
 
+@pytest.fixture(scope="session")
+def stored(made):
+    """Return a copy of the whole run in an object store in this process's memory, which no test may change."""
+    from tests.support.stored_runs import memory_root, upload
+
+    return upload(made, memory_root())
+
+
 @pytest.fixture
 def run(made, tmp_path):
     """Return a copy of the whole run, to be changed."""

@@ -15,7 +15,7 @@ from PIL import Image
 from manifests.files import FormatError, parsing
 from manifests.journal import records_of
 from manifests.shards import Sample, ShardError, read_shard
-from manifests.stored_pictures import stored_pictures
+from manifests.stored_pictures import may_hold, stored_pictures
 from pipeline.evaluation.plots import Grid, Row, save_grid
 from pipeline.recipes.schema import RecipeError
 from tokenize_shards.crops import Crop
@@ -203,7 +203,7 @@ def find_pictures(root: Path, keys: Sequence[str]) -> dict[str, Image.Image]:
     for path in shards:
         if uids <= pictures.keys():
             break
-        for key, sample in stored_pictures(path, uids):
+        for key, sample in stored_pictures(path, uids) if may_hold(path, uids) else ():
             pictures[key] = _picture(path, key, sample)
     return pictures
 

@@ -13,6 +13,7 @@ from fsspec.utils import glob_translate
 from manifests.extras import how_to_get
 from manifests.files import FormatError, read_json
 from manifests.guard import Guard
+from manifests.store import path_of
 from manifests.verify import is_run
 from pipeline.inputs.parquet import located
 from pipeline.inputs.tars import name_in_utf8
@@ -121,7 +122,8 @@ def walk(
         if is_local and barred is not None and here != folder.rstrip("/") and not os.access(here, os.R_OK | os.X_OK):
             barred.append(f"{here}/")
             continue
-        for path, is_folder in _local_entries(here) if is_local else _remote_entries(filesystem, here):
+        entries = _local_entries(here) if is_local else iter(_beside_runs(filesystem, here))
+        for path, is_folder in entries:
             if not is_folder:
                 yield path
             elif hidden is not None and _is_hidden(path.rpartition("/")[2]):
@@ -134,6 +136,13 @@ def _local_entries(folder: str) -> Iterator[tuple[str, bool]]:
     with os.scandir(folder or "/") as entries:
         for entry in entries:
             yield f"{folder}/{entry.name}", entry.is_dir()
+
+
+def _beside_runs(filesystem: Any, folder: str) -> list[tuple[str, bool]]:
+    """Return what lies in a folder of a store, nothing of a run folder's."""
+    entries = list(_remote_entries(filesystem, folder))
+    has_manifests = any(is_folder and path.endswith("/manifests") for path, is_folder in entries)
+    return [] if has_manifests and is_run(path_of(filesystem.unstrip_protocol(folder))) else entries
 
 
 def _remote_entries(filesystem: Any, folder: str) -> Iterator[tuple[str, bool]]:

@@ -4,6 +4,7 @@ ImageNet's folders."""
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from manifests.layout import PLAN
 from manifests.plans import plan_folder
 from manifests.query import batches, connect
 from manifests.shards import Index, ShardError, index_path
+from manifests.store import is_remote, local_copy
 from manifests.stored_pictures import stored_keys, stored_pictures
 from pipeline.llamagen.output_folder import put, replacing
 from pipeline.llamagen.source import TEXT_SOURCES
@@ -44,6 +46,8 @@ NOTE = "export.json"
 T5_BATCH = 64
 TARS = 16
 """Shards of pairs whose pictures are looked for at a time: their keys are in memory, those of the run are not."""
+COPIED = 2
+"""The same of a run in a store, where they are copied first."""
 T5_FOLDERS = {"t5": 0, "t5_short": 2}
 """Which of a line's texts a folder's features are of."""
 
@@ -233,15 +237,23 @@ def _write_pictures(root: Path, folder: Path, shards: Sequence[Shard]) -> int:
             keys = dict.fromkeys(member.key for member in Index.read(index_path(shard.path)).members)
             _insert(connection, pa.table({"key": list(keys), "shard": pa.repeat(number, len(keys))}))
         (wanted,) = connection.execute("SELECT count(DISTINCT key) FROM packed").fetchone() or (0,)
-        for some in batches(records, TARS):
-            tars = [_stored_shard(root, record) for record in some]
-            for tar, in_shard in _packed_in(connection, tars):
-                for key, sample in stored_pictures(tar, in_shard.keys()):
-                    put(f"{stems[in_shard[key]]}{key}.jpg", sample["jpg"])
-                    count += 1
+        for some in batches(records, COPIED if is_remote(root) else TARS):
+            with ExitStack() as stack:
+                tars = [stack.enter_context(_stored_shard(root, record)) for record in some]
+                count += _write_of(connection, tars, stems)
     if count < wanted:
         lost = f"{wanted - count} of {wanted} pictures are not in {root / 'pairs'}"
         raise RecipeError(f"export: {lost}: see pipeline verify {root}; or give --no-pictures")
+    return count
+
+
+def _write_of(connection: "DuckDBPyConnection", tars: Sequence[Path], stems: Sequence[str]) -> int:
+    """Write the pictures that these tars hold of packed samples; return how many."""
+    count = 0
+    for tar, in_shard in _packed_in(connection, tars):
+        for key, sample in stored_pictures(tar, in_shard.keys()):
+            put(f"{stems[in_shard[key]]}{key}.jpg", sample["jpg"])
+            count += 1
     return count
 
 
@@ -251,12 +263,15 @@ def _insert(connection: "DuckDBPyConnection", rows: pa.Table) -> None:
     connection.unregister("rows")
 
 
-def _stored_shard(root: Path, record: ShardRecord) -> Path:
-    """Return the tar of a shard of pairs. Raises ShardError where it is not what its record says."""
+@contextmanager
+def _stored_shard(root: Path, record: ShardRecord) -> Iterator[Path]:
+    """Yield the tar of a shard of pairs, of a store a local copy. Raises ShardError where it is not what its record
+    says."""
     path = root / record.files[0].path
-    if not path.is_file() or sha256_file(path) != record.files[0].sha256:
-        raise ShardError(f"{path} is not there, or damaged: see pipeline verify {root}, then pipeline repair")
-    return path
+    with local_copy(path) if path.is_file() else nullcontext() as local:
+        if local is None or sha256_file(local) != record.files[0].sha256:
+            raise ShardError(f"{path} is not there, or damaged: see pipeline verify {root}, then pipeline repair")
+        yield local
 
 
 def _packed_in(connection: "DuckDBPyConnection", tars: Sequence[Path]) -> Iterator[tuple[Path, dict[str, int]]]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from manifests.files import FormatError, read_parquet, rows_of
 from manifests.query import batches, connect, files_sql
 from manifests.shards import ShardError
-from manifests.stored_pictures import stored_pictures
+from manifests.stored_pictures import may_hold, stored_pictures
 from pipeline.report.pictures import shrunk
 
 ROWS = 50_000
@@ -118,7 +118,7 @@ def _first(paths: Sequence[Path]) -> list[Path]:
         if rows >= ROWS:
             break
         chosen.append(path)
-        rows += pq.read_metadata(path).num_rows
+        rows += rows_of(path)
     return chosen
 
 
@@ -153,8 +153,8 @@ def _uids(shards: Sequence[Path]) -> list[bytes]:
     """Return the uids of the pictures in these shards, from the tables beside them."""
     uids: list[bytes] = []
     for shard in shards:
-        with contextlib.suppress(OSError, pa.ArrowInvalid):
-            keys = pq.read_table(shard.with_suffix(".parquet"), columns=["key"])["key"].to_pylist()
+        with contextlib.suppress(OSError, FormatError):
+            keys = read_parquet(shard.with_suffix(".parquet"), ["key"])["key"].to_pylist()
             uids += [bytes.fromhex(key) for key in keys if key and len(key) == 32]
     return uids
 
@@ -268,4 +268,4 @@ def _pairs(shards: Sequence[Path], uids: set[str]) -> dict[str, tuple[bytes, str
 def _samples(shards: Sequence[Path], uids: set[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
     for shard in shards:
         with contextlib.suppress(ShardError, OSError):
-            yield from stored_pictures(shard, uids, ("jpg", "txt"))
+            yield from stored_pictures(shard, uids, ("jpg", "txt")) if may_hold(shard, uids) else ()

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from manifests.files import FormatError, read_json
+from manifests.files import FormatError, read_json, read_parquet
 from manifests.query import FILES, batches, connect, files_sql
 from manifests.weights import WeightsFile
 from pipeline.analysis.forecast import beside
@@ -103,7 +102,7 @@ def gather(root: Path, truth: Path | None = None) -> Facts:
         said = f"recaptioned with {STAND_IN}" if stages.stand_in_captions else "recaptioned"
         examples = read_examples(root, ledgers, list(stages.fates.tiers), said)
     if ledgers and truth is not None and truth.is_file():
-        rows = joined(pa.concat_tables(pq.read_table(path) for path in ledgers), pq.read_table(truth))
+        rows = joined(pa.concat_tables(read_parquet(path) for path in ledgers), read_parquet(truth))
         examples = examples.with_texts({row["uid"].hex(): row["text"] or "" for row in rows if row["uid"]})
         planted = compare(rows) if rows else None
     return Facts(

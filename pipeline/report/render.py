@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from manifests.extras import need
 from manifests.files import FormatError, parsing, read_json, write_bytes
+from manifests.roots import check_root, root_of
 from pipeline.report.facts import Facts, gather
 from pipeline.report.formats import count, fixed, percent, printable
 from pipeline.report.sections import page_of
@@ -97,16 +98,18 @@ def templates() -> "Environment":
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report of a run folder, and with --png the picture of its top."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.report.render", description=main.__doc__)
-    parser.add_argument("run", type=Path, help="run folder, such as demo/run")
+    parser.add_argument("run", help="run folder, such as demo/run, or its URL")
     parser.add_argument("--truth", type=Path, help="truth table of the demo; found by itself beside the run's input")
     parser.add_argument("--png", type=Path, help="also draw the report's top as a picture (docs/report.png is made so)")
     options = parser.parse_args(arguments)
     try:
-        print(f"report: {write_report(options.run, options.truth)}")
+        run = root_of(options.run)
+        check_root(run)
+        print(f"report: {write_report(run, options.truth)}")
         if options.png:
             from pipeline.report.poster import draw_poster  # matplotlib is an extra
 
-            print(f"picture: {draw_poster(gather_run(options.run, options.truth), options.png)}")
+            print(f"picture: {draw_poster(gather_run(run, options.truth), options.png)}")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -62,7 +62,7 @@ def _thinned(path: Path) -> tuple[tuple[float, float], ...]:
 
 def _points(path: Path) -> Iterator[tuple[float, float]]:
     """Yield (step, loss) of each whole line."""
-    with open(path, encoding="utf-8") as file:
+    with path.open(encoding="utf-8") as file:
         for line in file:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)

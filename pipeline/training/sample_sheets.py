@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from manifests.files import read_json, write_json
-from manifests.stored_pictures import stored_pictures
+from manifests.stored_pictures import may_hold, stored_pictures
 from pipeline.evaluation.plots import Grid, Row, save_grid
 from pipeline.evaluation.recall import Recall, measure_recall
 from pipeline.gpt import GPT
@@ -139,7 +139,8 @@ def cropped_originals(pairs: Path, uids: Sequence[str], size: int) -> dict[str, 
     from filters.images.decode import ImageFault, ImageLimits, open_picture  # the one gate for foreign bytes
 
     missing, pictures = set(uids), dict[str, Image.Image]()
-    samples = (sample for path in sorted(pairs.glob("*.tar")) for sample in stored_pictures(path, missing))
+    tars = (path for path in sorted(pairs.glob("*.tar")) if may_hold(path, missing))
+    samples = (sample for path in tars for sample in stored_pictures(path, missing))
     for key, jpeg in ((key, parts["jpg"]) for key, parts in samples if "jpg" in parts):
         with contextlib.suppress(ImageFault):
             pictures[key] = center_crop(open_picture(jpeg, ImageLimits(), stored=True), size)

@@ -3,10 +3,13 @@
 import io
 import tarfile
 
+import pyarrow as pa
 import pytest
 
+from manifests.files import write_table
 from manifests.shards import ShardError, write_shard
-from manifests.stored_pictures import stored_keys, stored_pictures
+from manifests.stored_pictures import may_hold, stored_keys, stored_pictures
+from tests.support.stored_runs import memory_root, upload
 
 KEYS = ["b" * 32, "a" * 32, "c" * 32]
 PAIRS = [(key, {"jpg": key[:1].encode() * 700, "json": b"{}", "txt": b"a cat"}) for key in KEYS]
@@ -67,3 +70,13 @@ def test_a_tar_with_headers_of_another_kind_is_read_too(tmp_path):
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     assert list(stored_pictures(tmp_path / "x.tar")) == [("é", {"jpg": b"one"}), ("b", {"jpg": b"two"})]
+
+
+def test_of_a_store_the_table_beside_a_tar_says_whether_it_is_worth_fetching(tmp_path, tar):
+    assert may_hold(tar, ["f" * 32])  # on a disk its headers are read as soon
+    stored = upload(tmp_path, memory_root()) / "00000.tar"
+    assert list(stored_pictures(stored, KEYS)) == list(stored_pictures(tar, KEYS))
+    assert may_hold(stored, ["f" * 32])  # there is no table
+    write_table(stored.with_suffix(".parquet"), pa.table({"key": KEYS}))
+    assert not may_hold(stored, ["f" * 32])
+    assert may_hold(stored, ["f" * 32, KEYS[1]])

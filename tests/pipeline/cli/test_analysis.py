@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
@@ -32,6 +33,23 @@ def test_whatif_answers_in_a_table_and_refuses_what_stored_values_cannot_say(mad
     assert (done.exit_code, "These are the figures that a run with these rules would give." in done.stdout) == (0, True)
     done = invoke("whatif", made, "--set", "filter.rules.nothing.min=3")
     assert (done.exit_code, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("whatif",),
+        ("whatif", "--json", "--set", "filter.rules.size.min_side=100"),
+        ("why", URL.format(3)),
+        ("why", URL.format(20), "--json"),
+        ("why", "f" * 32),
+    ],
+)
+def test_of_a_run_in_a_store_the_answers_are_the_same(words, made, stored):
+    there, here = (CliRunner().invoke(app, [*words, "--out", str(root)]) for root in (stored, made))
+    assert here.exit_code == there.exit_code
+    assert here.stdout == there.stdout.replace(str(stored), str(made))
+    assert here.stderr == there.stderr.replace(str(stored), str(made))
 
 
 def test_three_commands_are_registered():

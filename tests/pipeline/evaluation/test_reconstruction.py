@@ -15,6 +15,7 @@ from pipeline.evaluation.reconstruction import codebook_use, psnr_of, show_codes
 from pipeline.recipes.schema import RecipeError
 from tests.support.code_shards import GRID, tokenizer
 from tests.support.small_web import jpeg, picture
+from tests.support.stored_runs import memory_root, upload
 from tokenize_shards.crops import CropPlan, crops_of
 from tokenize_shards.encode import Encoder
 from tokenize_shards.images import center_crop, to_uint8
@@ -55,6 +56,15 @@ def run_folder(tmp_path_factory):
         samples.append((key, sample_parts(row, "pretrain", made, "p")))
     write_shard(root / "codes" / "pretrain" / "00000.tar", samples, index=True)
     return root, loaded
+
+
+def test_a_shard_of_a_store_gives_the_same_sheet(run_folder, tmp_path):
+    root, loaded = run_folder
+    sheets = []
+    for place in (root, upload(root, memory_root())):
+        shown = show_codes(place / "codes" / "pretrain" / "00000.tar", loaded, 2, tmp_path / "sheet.png")
+        sheets.append((shown.psnr, shown.use, (tmp_path / "sheet.png").read_bytes()))
+    assert sheets[0] == sheets[1]
 
 
 def test_a_sheet_compares_pictures_with_their_codes(run_folder, tmp_path):

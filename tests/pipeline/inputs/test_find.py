@@ -1,6 +1,7 @@
 """The files that input.files means: nested folders, names with wildcards in them, hidden files passed over and said."""
 
 import os
+import secrets
 
 import fsspec
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.files import write_json
+from manifests.store import path_of
 from pipeline.inputs.files import data_folder, look_at_inputs
 from pipeline.inputs.find import find_files, literal_folder, walk
 from pipeline.inputs.input_list import register_files
@@ -154,6 +156,16 @@ def test_folders_of_other_stores_are_read_to_any_depth():
     assert hidden == ["/walked/deep/_tmp/"]
     assert find_files(recipe("memory://walked/[1]/*.parquet")) == ["memory:///walked/[1]/d.parquet"]
     memory.rm("/walked", recursive=True)
+
+
+def test_a_run_folder_in_a_store_is_not_entered():
+    root = f"memory://{secrets.token_hex(4)}"
+    for name in ("a.parquet", "manifests/b.parquet", "run/manifests/input.json", "run/pairs/00000.parquet"):
+        path_of(f"{root}/data/{name}").write_bytes(b"")
+    assert [url.rpartition("/data/")[2] for url in find_files(recipe(f"{root}/data"))] == [
+        "a.parquet",
+        "manifests/b.parquet",
+    ]
 
 
 def test_a_hidden_file_that_a_run_was_made_from_stays(tmp_path):

@@ -20,6 +20,7 @@ from pipeline.training.text_features import HashedWords
 from tests.support.code_shards import GRID, row_of, tokenizer, write_codes
 from tests.support.damages import DAMAGES
 from tests.support.small_web import jpeg, picture
+from tests.support.stored_runs import memory_root, upload
 from tokenize_shards.samples import LoaderError, find_shards, npy_bytes, pack_numbers, read_samples, sample_parts
 
 WHOLE = {"dropped": {}, "without_t5": {}, "files": {}}
@@ -55,6 +56,20 @@ def test_export_writes_what_llamagens_scripts_read(run_folder, tmp_path):
     assert np.array_equal(
         np.load(tmp_path / "out" / "t5_short" / "00001" / "2.npy")[0], HashedWords(16).features(["short 7"])[0]
     )
+
+
+def test_a_run_in_a_store_is_exported_to_the_same_files(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_SCRATCH", str(tmp_path / "scratch"))
+    stored = upload(run_folder, memory_root())
+    dones = [export_llamagen(ExportOptions(root, "pretrain", tmp_path / "out")) for root in (run_folder, stored)]
+    assert dones[0] == dones[1]
+    here = {path.relative_to(tmp_path / "out"): path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    export_llamagen(ExportOptions(run_folder, "pretrain", tmp_path / "out"))
+    assert {path.relative_to(tmp_path / "out"): path.read_bytes() for path in (tmp_path / "out").rglob("*.*")} == here
+    assert not list((tmp_path / "scratch").glob("upload-*"))
+    (stored / "pairs" / "00000.tar").write_bytes(b"another")
+    with pytest.raises(ShardError, match=f"{stored}/pairs/00000.tar is not there, or damaged"):
+        export_llamagen(ExportOptions(stored, "pretrain", tmp_path / "out"))
 
 
 def test_what_is_missing_is_filled_with_the_first_caption_and_said(run_folder, tmp_path):

@@ -1,6 +1,7 @@
 """The page: whatever a run folder holds, in one file that is safe to open and loads nothing."""
 
 import re
+import secrets
 import sys
 import tomllib
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 
 from manifests.extras import MissingExtra
 from manifests.files import write_table
+from manifests.store import path_of
 from manifests.weights import WeightsFile
 from pipeline.report.examples import Example, Examples, Score
 from pipeline.report.facts import Facts, Fates, Prediction, Stages, gather
@@ -22,6 +24,7 @@ from pipeline.report.render import ReportError, gather_run, main, render_report,
 from pipeline.report.training import LossCurve, Memorised, Training
 from tests.support.paths import ROOT
 from tests.support.report_runs import EVIL, flat_jpeg, write_input_record, write_run, write_training, write_truth
+from tests.support.stored_runs import upload
 
 SAFE = "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;"
 """EVIL as it must stand in the page."""
@@ -203,6 +206,16 @@ def test_any_stage_will_do_and_no_run_is_an_error(tmp_path, capsys):
 def test_the_same_facts_give_the_same_page(tmp_path):
     pages = [render_report(replace(gather(write_run(tmp_path / name / "run")), name="run")) for name in ("a", "b")]
     assert pages[0] == pages[1]
+
+
+def test_of_a_run_in_a_store_the_page_is_the_same_and_lies_there(sixty, tmp_path, capsys):
+    write_truth(tmp_path / "truth.parquet")
+    stored = upload(sixty, path_of(f"memory://{secrets.token_hex(4)}/demo/run"))
+    assert main([str(stored), "--truth", str(tmp_path / "truth.parquet")]) == 0
+    assert capsys.readouterr().out == f"report: {stored}/report.html\n"
+    main([str(sixty), "--truth", str(tmp_path / "truth.parquet")])
+    assert (stored / "report.html").read_bytes() == (sixty / "report.html").read_bytes()
+    assert main(["s3:/bucket/run"]) == 2
 
 
 def test_the_command_writes_the_page_and_the_picture(sixty, tmp_path, capsys, monkeypatch):
