@@ -4,8 +4,19 @@ import os
 
 import pytest
 
-from manifests.transaction import ASKED
-from manifests.working_copy import link, links_in_the_way, move_over, working_copy
+from manifests.files import write_bytes
+from manifests.store import scratch_of
+from manifests.transaction import ASKED, changes, commit
+from manifests.working_copy import (
+    lead_to,
+    link,
+    links_in_the_way,
+    move_over,
+    sweep_copies,
+    whole_copy,
+    working_copy,
+)
+from tests.support.object_store import in_memory, put_run
 
 
 @pytest.fixture
@@ -118,3 +129,64 @@ def test_no_link_of_records_is_followed_and_none_to_what_is_no_plain_file(root, 
         assert (root / name).read_text() == "made"
     assert (tmp_path / "thesis").read_text() == "mine"
     assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.fixture
+def stored(root):
+    """Return the same run in a store."""
+    return put_run(root, in_memory())
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_of_a_run_in_a_store_it_is_a_layer_that_leaves_out_the_same(stored):
+    before = names(stored)
+    with working_copy(stored, ["pairs/b"]) as copy:
+        assert names(copy) == ["pairs/a", "pairs/logs/c", "recipe.toml"]
+        write_bytes(copy / "pairs" / "a", b"changed")
+        write_bytes(copy / "logs" / "y", b"made")
+        assert (stored / "pairs" / "a").read_text() == "pairs/a"
+        move_over(copy, stored, "pairs/a")
+        lead_to(stored, copy, "pairs/b")
+        lead_to(stored, copy, "pairs/a")
+        assert [(copy / "pairs" / name).read_text() for name in "ab"] == ["changed", "pairs/b"]
+        scratch = scratch_of(copy)
+        scratch.mkdir(parents=True)
+    assert names(stored) == before
+    assert (stored / "pairs" / "a").read_text() == "changed"
+    assert not scratch.exists()
+    with pytest.raises(KeyError), working_copy(stored, ()):
+        raise KeyError
+    assert names(stored) == before
+
+
+def test_what_a_killed_repair_left_in_a_store_is_swept(stored):
+    before = names(stored)
+    write_bytes(stored / ".tmp-repair-1-ab" / "new" / "pairs" / "a", b"half")
+    sweep_copies(stored)
+    assert names(stored) == before
+
+
+@pytest.mark.parametrize("kind", ["disk", "store"])
+def test_a_whole_copy_has_what_rows_may_stand_in_and_is_committed_at_once(root, stored, kind):
+    run = root if kind == "disk" else stored
+    with whole_copy(run) as (copy, there):
+        assert files(copy) == [".earlier/z", "logs/x", "pairs/a", "pairs/b", "pairs/logs/c", "recipe.toml"]
+        write_bytes(copy / "pairs" / "a", b"changed")
+        write_bytes(copy / "pairs" / "b", b"pairs/b")
+        (copy / "logs" / "x").unlink()
+        found = changes(run, copy, there)
+        assert (found.put, found.drop) == (("pairs/a",), ("logs/x",))
+        commit(run, copy, found)
+    assert list((run / ".removal").rglob("*")) == []
+    assert not (run / "logs" / "x").exists()
+    assert (run / "pairs" / "a").read_bytes() == b"changed"
+
+
+def test_a_whole_copy_whose_work_fails_leaves_nothing_in_a_store(stored):
+    before = names(stored)
+    with pytest.raises(FileNotFoundError), whole_copy(stored) as (copy, _):
+        write_bytes(copy / "pairs" / "a", (copy / "pairs").read_bytes())
+    assert names(stored) == before

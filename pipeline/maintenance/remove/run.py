@@ -106,7 +106,8 @@ def _is_left(root: Path) -> bool:
     """Tell whether a file still holds something that was removed, or a report is older than the last removal."""
     report, tombstones = root / "report.html", root / TOMBSTONES
     is_outdated = report.exists() and report.stat().st_mtime_ns <= tombstones.stat().st_mtime_ns
-    return is_outdated or bool(with_absence(root, Report(0, 0, ())).findings)
+    found = with_absence(root, Report(0, 0, ())).findings
+    return is_outdated or any(finding.path != ASKED for finding in found)
 
 
 def _removed_rows(root: Path, uids: Mapping[Selector, Collection[bytes]], left: frozenset[bytes]) -> RemovedRows:
