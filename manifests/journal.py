@@ -93,12 +93,13 @@ class Journal:
 
     def done(self, shard: str, key: str, *, now: bool = False) -> ShardRecord | None:
         """Return the record if the shard was made under this key, no row died in it, and its files are all there.
-        `now`: only one that was written since the step ended last."""
+        `now`: only one that was written since the step ended last, also where a row died in it: what this run has found
+        out about a row it does not try again."""
         record = self.get(shard) if not now or self.path(shard).exists() else None
         whole = (
             record
             and record.key == key
-            and not record.dropped.get("worker_died")
+            and (now or not record.dropped.get("worker_died"))
             and all(f.is_whole(self.root) for f in record.files)
         )
         return record if whole else None

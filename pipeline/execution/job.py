@@ -18,7 +18,7 @@ DONE, FAILED, MISUSED, NO_ROOM, OVER = 0, 1, 2, 28, 75
 @dataclass(frozen=True)
 class Job:
     """Units of one step (`module:class`) for one worker process. `token`: under which they are published (see
-    run_token.py)."""
+    run_token.py). `stall_s`: seconds at the same rows after which a worker on an engine ends itself; 0: none."""
 
     step: str
     root: str
@@ -30,6 +30,7 @@ class Job:
     runner: str = "local"
     beam_options: list[str] = field(default_factory=list)
     token: str = ""
+    stall_s: float = 0.0
 
     def write(self, path: Path) -> None:
         """Write the job for a worker to read."""

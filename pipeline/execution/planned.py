@@ -26,6 +26,7 @@ def do_planned(step: Step, units: Sequence[Unit], pending: Sequence[Unit], do: D
 
     Raises RunFailed where some never keep theirs, and whatever `do` raises.
     """
+    _try_again(step, pending)
     for _ in range(ROUNDS if pending else 0):
         do(step, pending)
         if not (pending := _strayed(step.journal.records(), units)):
@@ -37,6 +38,15 @@ def do_planned(step: Step, units: Sequence[Unit], pending: Sequence[Unit], do: D
         )
     if pending:
         raise RunFailed(_says(step.name, [unit.name for unit in pending], f"in {step.root}"))
+
+
+def _try_again(step: Step, pending: Sequence[Unit]) -> None:
+    """Drop the records of an earlier run that did not come to its step's end and gave rows up: they are tried again."""
+    written = step.journal.written() if pending else {}
+    for unit in pending:
+        record = written.get(unit.name)
+        if record is not None and record.key == unit.key and record.dropped.get("worker_died"):
+            step.journal.path(unit.name).unlink(missing_ok=True)
 
 
 def _strayed(records: Mapping[str, ShardRecord], units: Sequence[Unit]) -> list[Unit]:

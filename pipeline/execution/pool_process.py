@@ -21,6 +21,9 @@ class PoolServer(Server):
         """Serve the engine until it closes the control channel, or is gone."""
         from apache_beam.runners.worker.sdk_worker import SdkHarness
 
+        from pipeline.execution.worker import end_orderly
+
+        end_orderly()
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
         worker, address = os.environ["WORKER_ID"], os.environ["CONTROL_ADDRESS"]
         print(f"worker {worker}, process {os.getpid()}, control {address}", file=sys.stderr, flush=True)

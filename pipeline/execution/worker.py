@@ -1,9 +1,11 @@
 """Run one worker process: a Beam pipeline of one ParDo over the units it was given; a loop for derived steps here."""
 
+import os
 import secrets
 import signal
 import traceback
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import apache_beam as beam
@@ -20,14 +22,18 @@ from pipeline.execution.loaded import loaded
 from pipeline.execution.run_token import holding
 from pipeline.execution.shuffle import Gathered
 from pipeline.execution.step import Step, Unit
+from pipeline.execution.unit_marks import MarkedUnit, Place, let_go_all
 from pipeline.recipes.schema import RecipeError
 
 
 class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
     """The one DoFn of every step: do a unit, journal its record, both under the run's token."""
 
-    def __init__(self, step: Step, in_flight: str, crash_counts: dict[str, int], token: str = "") -> None:
+    def __init__(
+        self, step: Step, in_flight: str, crash_counts: dict[str, int], token: str = "", stall_s: float = 0.0
+    ) -> None:
         self.step, self.in_flight, self.crash_counts, self.token = step, in_flight, crash_counts, token
+        self.stall_s = stall_s
         self.job = secrets.token_hex(8)
         """The same in all copies that an engine makes of this, and no other's: a process loads the worker once."""
 
@@ -43,13 +49,19 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
     def process(self, unit: Unit) -> Iterator[str]:
         """Do one unit, when its turn has come, unless another attempt has done it meanwhile."""
         journal = self.step.journal
-        in_flight = InFlight(Path(self.in_flight) if self.in_flight else None, self.crash_counts)
         with Guard() as guard, holding(self.step.root, self.token), loaded(self.job, self.step.open) as worker:
             if journal.done(unit.name, unit.key, now=True) is None:
                 may_publish()
-                journal.record(worker.run(unit, in_flight))
+                with self._in_hand(unit) as in_flight:
+                    journal.record(worker.run(unit, in_flight))
         self._raise(guard.error)
         yield unit.name
+
+    def _in_hand(self, unit: Unit) -> AbstractContextManager[InFlight]:
+        """Return where the rows in hand are noted: for the supervisor of this machine, else in the run folder."""
+        if self.in_flight or not self.token:
+            return nullcontext(InFlight(Path(self.in_flight) if self.in_flight else None, self.crash_counts))
+        return MarkedUnit(Place(self.step.root, self.step.name, self.token, self.stall_s), unit.name)
 
     def _raise(self, error: Exception | None) -> None:
         """Raise an error, and leave it for the supervisor: Beam passes on its text alone."""
@@ -80,7 +92,7 @@ def run(job: Job) -> None:
             shuffled(pipeline, step, job.make_units(), job.token)
             return
         units = pipeline | "units" >> beam.Create(job.make_units()) | "one bundle each" >> beam.Reshuffle()
-        _ = units | job.step >> beam.ParDo(RunUnit(step, in_flight, job.crash_counts, job.token))
+        _ = units | job.step >> beam.ParDo(RunUnit(step, in_flight, job.crash_counts, job.token, job.stall_s))
 
 
 def _one_after_another(run_unit: RunUnit, units: list[Unit]) -> None:
@@ -92,10 +104,24 @@ def _one_after_another(run_unit: RunUnit, units: list[Unit]) -> None:
             """The name of the unit, which nobody asks for here."""
 
 
+def end_orderly() -> None:
+    """Let SIGTERM, by which an engine and a pool end a process that did nothing wrong, charge no row with that; for a
+    process's main thread."""
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        let_go_all()
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)
+
+
 def work(path: Path) -> int:
     """Run the job in this file; return the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     job = Job.read(path)
+    if job.runner != "local":
+        end_orderly()
     with Guard() as guard:
         run(job)
     if guard.error is not None:
