@@ -126,7 +126,7 @@ def runner_options(engine: str, settings: Settings, home: Path = HOME) -> list[s
     if engine == "local":
         return []
     keys = {"flink": flink.runner_keys, "spark": spark.runner_keys}[engine](settings, run_folder(home), home)
-    said = [f'runner.{name}="{value}"' for name, value in keys.items()]
+    said = [f"runner.{name}={json.dumps(value)}" for name, value in keys.items()]
     said.append(f'runner.pools=["127.0.0.1:{settings.pool}"]')
     return ["--runner", engine, *(word for one in said for word in ("--set", one))]
 

@@ -26,12 +26,14 @@ class Trial:
     root: Path
     recipe: str | None = None
     stages: tuple[str, ...] = ("filter", "pretokenize")
+    sets: tuple[str, ...] = ()
 
     def command(self, stage: str, settings: Settings) -> list[str]:
         """Return the command of one stage, as a user would type it."""
         recipe = ["--recipe", self.recipe] if self.recipe else []
         run = [sys.executable, "-m", "pipeline.cli", "run", "--stage", stage, "--out", str(self.root), *recipe]
-        return [*run, *runner_options(self.engine, settings)]
+        own = [word for one in self.sets for word in ("--set", one)]
+        return [*run, *runner_options(self.engine, settings), *own]
 
     def digests(self) -> dict[str, str]:
         """Return stage -> digest of the stages that are done."""

@@ -81,11 +81,12 @@ def commands(settings: Settings, folder: Path, home: Path = HOME) -> dict[str, l
     return found
 
 
-def runner_keys(settings: Settings, folder: Path, home: Path = HOME) -> dict[str, str]:
+def runner_keys(settings: Settings, folder: Path, home: Path = HOME) -> dict[str, str | int]:
     """Return what [runner] must say for a run on this cluster."""
     return {
         "jar": str(job_server_jar("flink", home)),
         "master": f"127.0.0.1:{settings.flink_page}",
         "conf": str(folder / "flink"),
         "staging": str(folder / "tmp" / "flink-artifacts"),
+        "parallelism": settings.parallelism,
     }

@@ -46,10 +46,11 @@ def commands(settings: Settings, folder: Path, home: Path = HOME) -> dict[str, l
     }
 
 
-def runner_keys(settings: Settings, folder: Path, home: Path = HOME) -> dict[str, str]:
+def runner_keys(settings: Settings, folder: Path, home: Path = HOME) -> dict[str, str | int]:
     """Return what [runner] must say for a run on this cluster."""
     return {
         "jar": str(job_server_jar("spark", home)),
         "master": f"spark://127.0.0.1:{settings.spark_master}",
         "staging": str(folder / "tmp" / "spark-artifacts"),
+        "parallelism": settings.slots,
     }

@@ -66,8 +66,8 @@ def test_where_a_process_fails_those_before_it_are_ended(ready, tmp_path, monkey
         start("pool", [sys.executable, "-c", "import time; time.sleep(600)"], folder)
 
     def fails(settings, folder, home):
-        assert noted_in(folder)[0].alive
         pids.append(noted_in(folder)[0].pid)
+        assert noted_in(folder)[0].alive
         raise NotUp("no JobManager")
 
     pids: list[int] = []

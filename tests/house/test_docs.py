@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.house.count import PACKAGES
+from tests.support.command_tree import command_tree
 from tests.support.paths import ROOT
 
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,34 +59,6 @@ def commands(text: str) -> list[str]:
         for piece in (*shell_lines(text), *spans(text))
         if re.match(r"(make|pipeline|python -m|\.ci/)\b ?", piece) and " " in piece
     ]
-
-
-def command_tree() -> dict[str, set[str]]:
-    """Return command -> its options, for `pipeline` and the modules that are run with python -m."""
-    import typer
-    from typer.main import get_command
-
-    from pipeline.cli import app
-    from pipeline.demo.__main__ import demo
-
-    def options(command: Any) -> set[str]:
-        return {name for parameter in command.params for name in parameter.opts if name.startswith("-")} | {"--help"}
-
-    tree: dict[str, set[str]] = {}
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
-        tree[f"pipeline {name}"] = options(command)
-        tree.update(
-            {f"pipeline {name} {inner}": options(one) for inner, one in getattr(command, "commands", {}).items()}
-        )
-    single = typer.Typer()
-    single.command()(demo)
-    train = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "pipeline" / "train.py").read_text()))
-    return {
-        **tree,
-        "pipeline": {"--help"},
-        "python -m pipeline.demo": options(get_command(single)),
-        "python -m pipeline.train": train | {"--help"},
-    }
 
 
 @pytest.fixture(scope="module")

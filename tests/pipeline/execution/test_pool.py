@@ -37,12 +37,13 @@ def pool(logs):
     # no `python` on PATH: Beam's own pool would start that one, or none
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    line = process.stdout.readline()
-    process.address = re.search(r"127\.0\.0\.1:\d+", line)[0]
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    try:
+        process.address = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline())[0]
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def run(address, *steps):
