@@ -50,8 +50,8 @@ class Pool(api_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]  # 
         self.lock = threading.Lock()
         self.forks = ForkServer(PROCESS)
         self.workers: dict[tuple[str, str], tuple[int, WorkerProcess]] = {}
-        """(id, connection) -> (number, process): the lowest number that no other has, which says whose log and whose
-        GPU it is."""
+        """(id, connection) -> (number, process): the lowest number that no other has, which says whose log it
+        is."""
 
     def StartWorker(self, request: Any, context: grpc.ServicerContext) -> Any:  # Beam's name
         """Start an SDK process; an answer with `error` where that cannot be done."""
@@ -80,7 +80,7 @@ class Pool(api_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]  # 
         self.workers = {name: one for name, one in self.workers.items() if one[1].poll() is None}
         taken = {number for number, _ in self.workers.values()}
         number = min(set(range(len(taken) + 1)) - taken)
-        environment = worker_environment(number) | {"WORKER_ID": worker[0], "CONTROL_ADDRESS": address}
+        environment = worker_environment(None) | {"WORKER_ID": worker[0], "CONTROL_ADDRESS": address}
         process = self.forks.start(Path(), self.logs / f"worker-{number}.log", environment)
         end = time.monotonic() + START_S
         while process.pid is None and process.poll() is None and time.monotonic() < end:

@@ -73,6 +73,8 @@ class Step:
     digest and no `--step`; a step that needs it brings it along (see shuffle.py)."""
     needs: ClassVar["tuple[type[Step], ...]"] = ()
     """Derived steps that this one plans from, in order."""
+    on_card: ClassVar[bool] = False
+    """True: its models run on a GPU where there is one."""
     counts_rows: ClassVar[bool] = False
     """True: its rows and reasons are those of the stage's manifest."""
     reason_column: ClassVar[str] = "reason"

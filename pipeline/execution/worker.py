@@ -15,6 +15,7 @@ from manifests.guard import Guard
 from manifests.publishing import RunOver, may_publish
 from manifests.weights import WeightsError
 from pipeline.execution.backends import pipeline_options
+from pipeline.execution.cards import claim_card
 from pipeline.execution.grouped import shuffled
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, OVER, Job, error_path
@@ -41,6 +42,8 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         """Load the step's models, unless another thread of this process has."""
         with Guard() as guard, holding(self.step.root, self.token):
             may_publish()
+            if self.step.on_card and not self.in_flight:  # on this machine the supervisor has shared them out
+                claim_card()
             with loaded(self.job, self.step.open):
                 if self.in_flight:
                     Path(self.in_flight).touch()  # ready: from now on silence counts

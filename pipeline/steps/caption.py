@@ -33,6 +33,7 @@ class CaptionStep(Step):
     name: ClassVar[str] = "caption"
     version: ClassVar[int] = 1
     carries: ClassVar[bool] = True
+    on_card: ClassVar[bool] = True
     counts_rows: ClassVar[bool] = True
 
     def captioners(self) -> dict[str, list[str]]:

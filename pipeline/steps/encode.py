@@ -57,6 +57,7 @@ class Encode(Step):
     name: ClassVar[str] = "encode"
     version: ClassVar[int] = 3
     carries: ClassVar[bool] = True
+    on_card: ClassVar[bool] = True
     counts_rows: ClassVar[bool] = True
 
     def tokenizer(self, tier: str) -> WeightsFile:

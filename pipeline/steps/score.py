@@ -51,6 +51,7 @@ class Score(Step):
     name: ClassVar[str] = "score"
     version: ClassVar[int] = 3
     carries: ClassVar[bool] = True
+    on_card: ClassVar[bool] = True
 
     def settings(self) -> dict[str, Any]:
         """Return the heads with their options, without where their files lie."""

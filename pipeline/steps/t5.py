@@ -51,6 +51,7 @@ class T5(Step):
     name: ClassVar[str] = "t5"
     version: ClassVar[int] = 2
     carries: ClassVar[bool] = True
+    on_card: ClassVar[bool] = True
     made_from: ClassVar[str] = "caption_sha256"
     needs: ClassVar[tuple[type[Step], ...]] = (PackOrder,)
 
