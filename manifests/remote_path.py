@@ -30,6 +30,12 @@ def is_url(text: str) -> bool:
     return bool(colon) and head.isalnum() and head.lower() != "file"
 
 
+class Changes:
+    """How many objects this process has put or deleted: what is remembered of objects may not hold any more."""
+
+    count = 0
+
+
 class RemotePath(PosixPath):
     """A place in a store. Folders are prefixes: they need not be made, and are there while something lies below."""
 
@@ -167,15 +173,18 @@ class RemotePath(PosixPath):
 
     # reading
 
-    def open(self, mode: str = "r", *args: Any, **options: Any) -> Any:
-        """Open to read, as bytes ("rb") or text: stores publish whole files, see `manifests.files.writing`."""
+    def open(self, mode: str = "r", *args: Any, facts: Facts | None = None, **options: Any) -> Any:
+        """Open to read, as bytes ("rb") or text: stores publish whole files, see `manifests.files.writing`.
+
+        `facts`: what is known of it; not asked for again then.
+        """
         if mode not in ("r", "rb", "rt"):
             raise io.UnsupportedOperation(f"{self}: opened as {mode!r}; files of a store are written whole")
-        facts = self.stat()
+        is_new = facts is None and _SNAPSHOT.get() is None  # else it may be another one by now, of another size
+        facts = facts or self.stat()
         if not facts.is_file:
             raise IsADirectoryError(21, "is a folder", str(self))
         if facts.st_size <= WHOLE_BYTES:
-            is_new = _SNAPSHOT.get() is None  # else the object may be another one by now, of another size
             data = (self._read(0, facts.st_size) if is_new else self.read_bytes()) if facts.st_size else b""
             file: Any = io.BytesIO(data)
         else:
@@ -280,6 +289,7 @@ class RemotePath(PosixPath):
 
     def _made(self, _: Any) -> None:
         """Forget listings that do not know of a change."""
+        Changes.count += 1
         if (snapshot := _SNAPSHOT.get()) is not None:
             snapshot.pop(str(self.parent), None)
 
