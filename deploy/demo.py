@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,11 @@ class Trial:
         return {stage: json.loads(path.read_text())["digest"] for stage, path in paths.items() if path.is_file()}
 
 
+def local() -> dict[str, str]:
+    """Return this environment, in which a Spark driver listens on 127.0.0.1 alone."""
+    return {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"}
+
+
 def run(trial: Trial, settings: Settings, log: Path) -> dict[str, str]:
     """Run the stages of a trial, all it says into a log, and return their digests. Raises OSError where one fails."""
     for stage in trial.stages:
@@ -48,7 +54,7 @@ def run(trial: Trial, settings: Settings, log: Path) -> dict[str, str]:
         print(f"\n$ {' '.join(command[2:])}", flush=True)
         before = time.monotonic()
         with log.open("ab") as out:
-            code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT).returncode
+            code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, env=local()).returncode
         print(f"  {time.monotonic() - before:.0f} s, {log}", flush=True)
         if code:
             raise OSError(f"{trial.engine}: {stage} ended with {code}; see {log}")

@@ -1,6 +1,7 @@
 """deploy/demo.py: the same stages here and on each engine, and their digests side by side."""
 
 import json
+import os
 
 import pytest
 
@@ -52,3 +53,9 @@ def test_an_engine_that_does_not_run_is_refused(tmp_path, monkeypatch, capsys):
     write(Settings(), tmp_path)
     assert main(["--engines", "spark"]) == 1
     assert "spark does not run here; start it: make cluster-up" in capsys.readouterr().err
+
+
+def test_a_spark_driver_of_the_demo_listens_on_this_machine_alone(monkeypatch):
+    monkeypatch.setenv("SPARK_LOCAL_IP", "192.0.2.1")
+    assert demo.local()["SPARK_LOCAL_IP"] == "127.0.0.1"
+    assert demo.local().keys() == os.environ.keys()
