@@ -64,4 +64,5 @@ cluster-down:  ## End what cluster-up started, and nothing else
 	$(BIN)/python -m deploy.cluster down
 
 clean:  ## Remove the demo's results, caches and the environment
+	[ ! -d build/cluster/run ] || $(BIN)/python -m deploy.cluster down
 	rm -rf demo runs build .pytest_cache .mypy_cache .ruff_cache *.egg-info $(VENV)

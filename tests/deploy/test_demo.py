@@ -24,7 +24,7 @@ def test_a_command_is_what_a_user_would_type(tmp_path):
 
 
 def test_the_light_recipe_is_one():
-    assert load_recipe(str(LIGHT)).score.use == ["stock_mark"]
+    assert load_recipe(str(LIGHT)).score.use == ["opennsfw"]
 
 
 def test_digests_are_those_of_the_stages_that_are_done(tmp_path):
