@@ -28,6 +28,7 @@ from pipeline.execution.progress import Progress
 from pipeline.execution.run_token import current_token
 from pipeline.execution.shuffle import Gathered
 from pipeline.execution.step import Step, Unit
+from pipeline.execution.unit_marks import BEAT_S, can_blame, clear_marks, last_sign_of
 from pipeline.recipes.schema import RecipeError
 
 FRUITLESS_FAILURES = 12
@@ -67,11 +68,14 @@ class EngineRun:
         self.gathering = Gathering(step, progress)
         self.folder = scratch_of(step.root) / "logs" / "workers"
         self.failures = self.unbegun = self.blameless = 0
+        self.sign = self.sign_at = 0.0
+        """The last sign of life of marks, and when they were looked at."""
 
     def run(self, units: Sequence[Unit]) -> None:
         """Return when all units are done. Raises RunFailed or RecipeError; ends its job on the way out."""
         self.folder.mkdir(parents=True, exist_ok=True)
         pending = {unit.name: unit for unit in units}
+        clear_marks(self.step.root, self.step.name)
         try:
             while pending:
                 left = len(pending)
@@ -80,6 +84,7 @@ class EngineRun:
                     self._weigh_failure(cause, begun, left, pending)
         finally:
             self.progress.state = ""
+            clear_marks(self.step.root, self.step.name)
 
     def _hand_over(self, pending: dict[str, Unit]) -> tuple[Cause, bool]:
         """Let the engine do what is pending; return why it did not, and whether a worker had begun."""
@@ -88,7 +93,8 @@ class EngineRun:
         own = self.backend.server() is not None
         note = JobNote(new_name(self.step.name), self.step.name, self.backend.name, endpoint, self.backend.rest, own)
         with self._handed(keep(self.step.root, note), width, list(pending.values())) as client:
-            limits = Limits(self.backend.config.start_s, self.options.stall_s)
+            # a worker that hangs ends itself first, and its rows are noted
+            limits = Limits(self.backend.config.start_s, self.options.stall_s + 3 * BEAT_S)
             watch = Watch(self.step.root, note, limits, self._last_sign)
             while client.process.poll() is None:
                 self._turn(client, watch, pending)
@@ -135,6 +141,7 @@ class EngineRun:
             self.options.runner,
             self.backend.beam(note.endpoint, note.name, width),
             current_token(self.step.root),
+            self.options.stall_s,
         )
         job.write(stem.with_suffix(".job"))
         shutil.rmtree(scratch, ignore_errors=True)
@@ -202,7 +209,10 @@ class EngineRun:
 
     def _last_sign(self) -> float:
         """Return the time of the workers' last sign of life."""
-        return self.gathering.last
+        if time.monotonic() - self.sign_at > BEAT_S / 2:
+            self.sign = last_sign_of(self.step.root, self.step.name)
+            self.sign_at = time.monotonic()
+        return max(self.gathering.last, self.sign)
 
     def _cause(self, client: Client, watch: Watch) -> Cause:
         """Return why a job failed: from what the client wrote, else from Flink."""
@@ -242,4 +252,4 @@ class EngineRun:
 
     def _in_hand(self) -> bool:
         """Tell whether rows can be blamed for a worker's end."""
-        return False
+        return can_blame(self.step.root, self.step.name)
