@@ -195,6 +195,7 @@ class LayeredPath(RemotePath):
                 layer.written.discard(name)
         if not layer.hides(name):
             layer.hide(name)
+            Changes.count += 1
 
     def create(self, data: bytes) -> bool:
         """Upload bytes where the copy has no such object; return False where there is one."""

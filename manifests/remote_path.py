@@ -21,7 +21,10 @@ WHOLE_BYTES = 16 << 20
 PIECE_BYTES = 4 << 20
 TOGETHER = 500
 """Objects that are read, or deleted, at a time."""
-_SNAPSHOT: ContextVar["dict[str, dict[str, Facts]] | None"] = ContextVar("listings", default=None)
+NO_RANGE = ("InvalidRange", "not satisfiable")
+"""In the message of a store that is asked for a range of an empty object."""
+_SNAPSHOT: ContextVar["dict[str, dict[str, Facts | None]] | None"] = ContextVar("listings", default=None)
+"""Folder -> name -> facts of what lies in it, None of what was changed since the folder was listed."""
 
 
 def is_url(text: str) -> bool:
@@ -85,11 +88,15 @@ class RemotePath(PosixPath):
     def stat(self, *, follow_symlinks: bool = True) -> Any:
         """Return size, time of change and tag. Raises FileNotFoundError."""
         known = _known(self)
-        if known is not None:
-            if self.name in known:
-                return known[self.name]
+        if known is None:
+            return facts_of(self.call("info"))
+        if self.name not in known:
             raise FileNotFoundError(2, "no such object", str(self))
-        return facts_of(self.call("info"))
+        facts = known[self.name]
+        if facts is None:  # changed by this process since it was listed
+            del known[self.name]
+            facts = known[self.name] = facts_of(self.call("info"))
+        return facts
 
     def lstat(self) -> Any:
         """Return what `stat` does: stores have no links."""
@@ -204,7 +211,17 @@ class RemotePath(PosixPath):
 
     def read_bytes(self) -> bytes:
         """Return the bytes of the object, by one request."""
-        return bytes(self.call("cat_file"))
+
+        def request() -> bytes:
+            files = filesystem(self.protocol)
+            try:
+                return bytes(files.cat_file(self.key, start=0))  # without a start s3fs asks for the size before
+            except transient() as error:
+                if not any(sign in str(error) for sign in NO_RANGE):
+                    raise
+                return bytes(files.cat_file(self.key))
+
+        return tried(request, str(self))
 
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
         """Return the text of the object."""
@@ -288,10 +305,16 @@ class RemotePath(PosixPath):
         return bool(self == other)
 
     def _made(self, _: Any) -> None:
-        """Forget listings that do not know of a change."""
+        """Let listings that are kept know of a change: what is there now is asked for."""
         Changes.count += 1
-        if (snapshot := _SNAPSHOT.get()) is not None:
-            snapshot.pop(str(self.parent), None)
+        snapshot, path = _SNAPSHOT.get(), RemotePath(*self.parts)
+        while snapshot is not None and len(path.parts) > 3:
+            known = snapshot.get(str(path.parent))
+            if known is not None:
+                if path != self and path.name in known:
+                    break
+                known[path.name] = None
+            path = path.parent
 
 
 def read_all(paths: Sequence[RemotePath]) -> list[bytes | None]:
@@ -371,7 +394,7 @@ def snapshot() -> Iterator[None]:
         _SNAPSHOT.reset(mark)
 
 
-def _known(path: RemotePath) -> dict[str, Facts] | None:
+def _known(path: RemotePath) -> "dict[str, Facts | None] | None":
     found = _SNAPSHOT.get()
     if found is None or len(path.parts) < 4:
         return None

@@ -149,12 +149,16 @@ def in_memory(name: str = "run") -> Path:
 
 @contextmanager
 def reached(store: ObjectStore) -> Iterator[None]:
-    """Let this process, and those that it starts, find the server."""
+    """Let this process, and those that it starts, find the server; clients of other servers are forgotten."""
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()
     before = {name: os.environ.get(name) for name in store.environment}
     os.environ.update(store.environment)
     try:
         yield
     finally:
+        S3FileSystem.clear_instance_cache()
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from manifests.checksums import sha256_file
 from manifests.files import write_json
 from manifests.lineage import FOLDER, note_removal
+from manifests.remote_path import snapshot
 from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones, write_tombstones
 from manifests.transaction import ASKED, Changes, changes, commit, is_noted
 from manifests.verify import Report, look_over
@@ -89,7 +90,7 @@ def _remove(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Se
         asked.note(selectors, promote)
         steps = [step(recipe, root, runtime) for steps in STAGES.values() for step in steps]
         fresh = {selector: uids[selector] for selector in selectors if selector not in known}
-        with whole_copy(root) as (copy, names):
+        with snapshot(), whole_copy(root) as (copy, names):
             inside = recipe.model_copy(update={"output": recipe.output.model_copy(update={"root": str(copy)})})
             work = Removal(root, copy, inside, runtime, _removed_rows(root, uids, left), bool(promoted))
             rows = tombstones_of(root, steps, fresh, promote)
