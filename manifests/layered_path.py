@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from manifests.remote_path import RemotePath
+from manifests.remote_path import Changes, RemotePath
 from manifests.store_requests import Facts
 
 T = TypeVar("T")

@@ -14,15 +14,23 @@ from functools import partial
 from pathlib import Path, PosixPath
 from typing import Any, NoReturn, Self
 
-from manifests.store_requests import CONDITION, TRIES, Facts, StoreError, facts_of, filesystem, transient, tried
+from manifests.store_requests import (
+    CONDITION,
+    TRIES,
+    Facts,
+    StoreError,
+    facts_of,
+    filesystem,
+    read_whole,
+    transient,
+    tried,
+)
 
 WHOLE_BYTES = 16 << 20
 """Objects up to this size are read by one request, others in pieces of PIECE_BYTES."""
 PIECE_BYTES = 4 << 20
 TOGETHER = 500
 """Objects that are read, or deleted, at a time."""
-NO_RANGE = ("InvalidRange", "not satisfiable")
-"""In the message of a store that is asked for a range of an empty object."""
 _SNAPSHOT: ContextVar["dict[str, dict[str, Facts | None]] | None"] = ContextVar("listings", default=None)
 """Folder -> name -> facts of what lies in it, None of what was changed since the folder was listed."""
 
@@ -211,17 +219,7 @@ class RemotePath(PosixPath):
 
     def read_bytes(self) -> bytes:
         """Return the bytes of the object, by one request."""
-
-        def request() -> bytes:
-            files = filesystem(self.protocol)
-            try:
-                return bytes(files.cat_file(self.key, start=0))  # without a start s3fs asks for the size before
-            except transient() as error:
-                if not any(sign in str(error) for sign in NO_RANGE):
-                    raise
-                return bytes(files.cat_file(self.key))
-
-        return tried(request, str(self))
+        return tried(lambda: read_whole(filesystem(self.protocol), self.key), str(self))
 
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
         """Return the text of the object."""

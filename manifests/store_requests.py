@@ -22,6 +22,8 @@ FINAL: tuple[type[Exception], ...] = (
 """Errors that another try does not mend."""
 CONDITION = "PreconditionFailed"
 """In the message of a store that has an object where none was to be."""
+NO_RANGE = ("InvalidRange", "not satisfiable")
+"""In the message of a store that is asked for a range of an empty object."""
 
 
 class StoreError(RuntimeError):
@@ -126,3 +128,13 @@ def tried(request: Callable[[], T], what: str, tries: int = TRIES) -> T:
                 raise StoreError(f"{what}: {type(error).__name__}: {error} (tried {tries} times)") from error
             time.sleep(min(FIRST_PAUSE_S * 2 ** (number - 1), LONGEST_PAUSE_S) * random.uniform(0.5, 1.0))
     raise AssertionError("unreachable")
+
+
+def read_whole(files: Any, key: str) -> bytes:
+    """Return the bytes of an object by one request: asked for without a start, s3fs asks for the size before."""
+    try:
+        return bytes(files.cat_file(key, start=0))
+    except transient() as error:
+        if not any(sign in str(error) for sign in NO_RANGE):
+            raise
+        return bytes(files.cat_file(key))
