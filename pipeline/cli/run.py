@@ -97,12 +97,12 @@ def run(
         fail(f"{read.output.root}: only this process would see it, and workers are others; wanted a folder, or s3://…")
 
     from pipeline.execution.backends import RunnerOptions
-    from pipeline.execution.engine import seen_by_workers
+    from pipeline.execution.engine import seen_by_workers, with_width
     from pipeline.stages.run import StageOptions
 
     where = RunnerOptions(runner, workers, given, read.runner.stall_s, read.runner)
     read = seen_by_workers(read, where)
-    options = StageOptions(where, steps, dry_run, retry)
+    options = StageOptions(with_width(where), steps, dry_run, retry)
     run_stages(read, STAGES[:3] if stage == "all" else (stage,), options, as_json)
 
 

@@ -1,10 +1,11 @@
 """What a run off this machine's own runner begins with: paths that workers see, a job server, and Beam's options."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from manifests.store import scratch_of
-from pipeline.execution.backends import EMBEDDED, Backend, RunnerOptions
+from pipeline.execution.backends import EMBEDDED, IN_JOB_SERVER, Backend, RunnerOptions
 from pipeline.execution.beam_flags import check_flags
 from pipeline.execution.java import job_server
 from pipeline.recipes.schema import Recipe, RecipeError
@@ -39,6 +40,27 @@ def seen_by_workers(recipe: Recipe, options: RunnerOptions) -> Recipe:
             "input": recipe.input.model_copy(update={"files": seen}),
         }
     )
+
+
+def with_width(options: RunnerOptions) -> RunnerOptions:
+    """Return options that say how many units are done at once: as asked, else Flink's free slots, else this machine's
+    cores for an engine inside a job server of our own; as they are where nobody here can know.
+
+    Steps share other people's servers by it, so it is asked for before they are planned. Raises RecipeError where Flink
+    does not answer or has no slot.
+    """
+    if options.runner == "local" or options.parallelism or options.backend.config.parallelism:
+        return options
+    backend = options.backend
+    width = 0
+    if backend.rest:
+        from pipeline.execution.preflight import check_slots, look_at_cluster
+
+        check_slots(backend, cluster := look_at_cluster(backend))
+        width = cluster.free
+    elif backend.server() is not None and backend.config.master in IN_JOB_SERVER:
+        width = len(os.sched_getaffinity(0))
+    return replace(options, config=options.config.model_copy(update={"parallelism": width}))
 
 
 def _is_relative(path: str) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from manifests.store import scratch_of
-from pipeline.execution.backends import EMBEDDED, Portable, RunnerOptions
+from pipeline.execution.backends import EMBEDDED, RunnerOptions
 from pipeline.execution.engine import endpoint_of
 from pipeline.execution.engine_causes import Cause, cause_of
 from pipeline.execution.engine_jobs import JobNote, end_job, forget, keep, new_name
@@ -166,8 +166,7 @@ class EngineRun:
         """
         asked = self.backend.config.parallelism
         if not self.backend.rest:
-            inside = isinstance(self.backend, Portable) and self.backend.name == "flink" and self.backend.server()
-            return asked or (len(os.sched_getaffinity(0)) if inside else 0)
+            return asked
         end = time.monotonic() + self.backend.config.start_s
         while not (free := self._free_slots(end)):
             self.progress.state = "waiting for a free slot"
