@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from manifests.store import scratch_of
-from pipeline.execution.backends import EMBEDDED, RunnerOptions
+from pipeline.execution.backends import EMBEDDED, Backend, RunnerOptions
 from pipeline.execution.engine import endpoint_of
 from pipeline.execution.engine_causes import Cause, cause_of
 from pipeline.execution.engine_jobs import JobNote, end_job, forget, keep, new_name
@@ -22,6 +22,7 @@ from pipeline.execution.flink_rest import FlinkRest
 from pipeline.execution.forkserver import WorkerProcess, forkserver
 from pipeline.execution.gathering import Gathering
 from pipeline.execution.in_flight import DEATHS_OF_A_POISONED_ROW
+from pipeline.execution.java import answers
 from pipeline.execution.job import DONE, Job
 from pipeline.execution.job_service import Unreachable
 from pipeline.execution.progress import Progress
@@ -37,6 +38,9 @@ NEVER_BEGUN = 2
 """Failures in a row, before any worker gave a sign of life, after which it does too."""
 TICK_S = 0.1
 SLOT_LOOK_S = 1.0
+SERVER_S = 10.0
+"""Seconds that a job server may be away."""
+PORTABLE = Backend.beam_runner
 MOST_LOG = 400_000
 """Bytes of the client's log that a cause is looked for in."""
 FINISHED = "finished shards stay: run the same command again"
@@ -151,13 +155,20 @@ class EngineRun:
         return Client(forkserver().start(stem.with_suffix(".job"), log, environment), log, began)
 
     def _endpoint(self) -> str:
-        """Return where the job is handed over: a job server of our own is started anew where it has ended."""
-        try:
-            return endpoint_of(self.backend, self.step.root)
-        except RecipeError as error:
-            if not self.failures:
-                raise
-            raise RunFailed(f"{self.step.name}: {error}; {FINISHED}") from error
+        """Return where the job is handed over: a job server of our own is started anew where it has ended; another one
+        is waited for, since whoever keeps it may start it again."""
+        endpoint = endpoint_of(self.backend, self.step.root)
+        end = time.monotonic() + SERVER_S
+        while endpoint != EMBEDDED and self.backend.beam_runner == PORTABLE and not answers(endpoint):
+            if time.monotonic() > end:
+                raise RunFailed(
+                    f"{self.step.name}: nobody answers at {endpoint} any more, where jobs are handed over;"
+                    f" start the job server there again; {FINISHED}"
+                )
+            self.progress.state = "waiting for the job server"
+            self.progress.show()
+            time.sleep(SLOT_LOOK_S)
+        return endpoint
 
     def _width(self, units: int) -> int:
         """Return how many units are done at once: as asked, or as many slots as are free; wait for the first one.

@@ -105,7 +105,7 @@ class Watch:
                 "no worker has begun: the engine has the job and no environment answers; look into the logs of the"
                 " engine and of its worker pools"
             )
-        if not self.note.rest:
+        if self.state == HANDED:
             return "the engine has not begun the job; look into the job server's log"
         try:
             has = FlinkRest(self.note.rest).cluster()

@@ -94,7 +94,7 @@ def test_a_stalled_job_is_cancelled_and_explained(tmp_path, monkeypatch, engine)
     job, clients = faked(monkeypatch, tmp_path, engine, [None], start_s=0.2)
     with pytest.raises(RunFailed) as error:
         job.run(job.step.units())
-    assert str(error.value).startswith("counting: the job waits for slots: Flink has 2 free ones of 2")
+    assert str(error.value).startswith("counting: the engine has not begun the job; look into the job server's log (")
     assert str(error.value).endswith("; the job is cancelled; finished shards stay: run the same command again")
     assert clients.workers[0].stopped == 1
     assert list(notes(tmp_path)) == []
@@ -163,5 +163,15 @@ def test_no_free_slot_is_waited_for_and_then_explained(tmp_path, monkeypatch, en
     monkeypatch.setattr("pipeline.execution.engine_run.SLOT_LOOK_S", 0.01)
     job, clients = faked(monkeypatch, tmp_path, engine, [], start_s=0.1)
     with pytest.raises(RunFailed, match=r"has had no free slot for .*: 2 slots in 0 TaskManagers; start another"):
+        job.run(job.step.units())
+    assert clients.workers == []
+
+
+def test_a_job_server_that_went_away_is_waited_for_and_then_said(tmp_path, monkeypatch, engine):
+    monkeypatch.setattr("pipeline.execution.engine_run.SLOT_LOOK_S", 0.01)
+    monkeypatch.setattr("pipeline.execution.engine_run.SERVER_S", 0.1)
+    engine[0].close()
+    job, clients = faked(monkeypatch, tmp_path, engine, [])
+    with pytest.raises(RunFailed, match=r"nobody answers at localhost:\d+ any more, where jobs are handed over; start"):
         job.run(job.step.units())
     assert clients.workers == []

@@ -106,6 +106,8 @@ def test_workers_that_never_begin_and_those_that_fall_silent(engine, tmp_path, c
 def test_what_cannot_be_asked_is_said(tmp_path, clock):
     server, flink = FakeJobServer(), FakeFlink()
     job, alone = watch(tmp_path, server, flink, [0.0]), watch(tmp_path, server, None, [0.0])
+    flink.jobs = {"j": ("RUNNING", {"SCHEDULED": 2})}
+    job.look()
     server.close()
     flink.close()
     clock[0] += 60
