@@ -29,7 +29,8 @@ from pipeline.execution.progress import Progress
 from pipeline.execution.run_token import current_token
 from pipeline.execution.shuffle import Gathered
 from pipeline.execution.step import Step, Unit
-from pipeline.execution.unit_marks import BEAT_S, can_blame, clear_marks, last_sign_of
+from pipeline.execution.unit_marks import can_blame, clear_marks, marks_of
+from pipeline.execution.worker_signs import clear_signs, last_beat_of
 from pipeline.recipes.schema import RecipeError
 
 FRUITLESS_FAILURES = 12
@@ -72,14 +73,12 @@ class EngineRun:
         self.gathering = Gathering(step, progress)
         self.folder = scratch_of(step.root) / "logs" / "workers"
         self.failures = self.unbegun = self.blameless = 0
-        self.sign = self.sign_at = 0.0
-        """The last sign of life of marks, and when they were looked at."""
 
     def run(self, units: Sequence[Unit]) -> None:
         """Return when all units are done. Raises RunFailed or RecipeError; ends its job on the way out."""
         self.folder.mkdir(parents=True, exist_ok=True)
         pending = {unit.name: unit for unit in units}
-        clear_marks(self.step.root, self.step.name)
+        self._forget()
         try:
             while pending:
                 left = len(pending)
@@ -87,8 +86,13 @@ class EngineRun:
                 if pending:
                     self._weigh_failure(cause, begun, left, pending)
         finally:
-            self.progress.state = ""
-            clear_marks(self.step.root, self.step.name)
+            self.progress.state, self.progress.parts = "", ()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Take away what workers of the step said: the next invocation tries every row again."""
+        clear_marks(self.step.root, self.step.name)
+        clear_signs(self.step.root, self.step.name)
 
     def _hand_over(self, pending: dict[str, Unit]) -> tuple[Cause, bool]:
         """Let the engine do what is pending; return why it did not, and whether a worker had begun."""
@@ -97,12 +101,12 @@ class EngineRun:
         own = self.backend.server() is not None
         note = JobNote(new_name(self.step.name), self.step.name, self.backend.name, endpoint, self.backend.rest, own)
         with self._handed(keep(self.step.root, note), width, list(pending.values())) as client:
-            # a worker that hangs ends itself first, and its rows are noted
-            limits = Limits(self.backend.config.start_s, self.options.stall_s + 3 * BEAT_S)
+            limits = Limits(self.backend.config.start_s, self.options.stall_s)
             watch = Watch(self.step.root, note, limits, self._last_sign)
             while client.process.poll() is None:
                 self._turn(client, watch, pending)
         self.gathering.collect(pending)
+        watch.heed()
         if client.process.poll() == DONE:
             return Cause("the engine says that all is done", "silent"), True
         return self._cause(client, watch), watch.alive
@@ -218,14 +222,17 @@ class EngineRun:
             print(f"\n  {self.step.name}: the job on {note.runner} is cancelled, and has ended", file=sys.stderr)
 
     def _last_sign(self) -> float:
-        """Return the time of the workers' last sign of life."""
-        if time.monotonic() - self.sign_at > BEAT_S / 2:
-            self.sign = last_sign_of(self.step.root, self.step.name)
-            self.sign_at = time.monotonic()
-        return max(self.gathering.last, self.sign)
+        """Return when the workers last gave a sign of life: loaded or moved, took other rows, put a record."""
+        marks = marks_of(self.step.root, self.step.name)
+        self.progress.parts = [mark.part for mark in marks if mark.part is not None]
+        beat = last_beat_of(self.step.root, self.step.name)
+        return max(beat, self.gathering.last, *(mark.changed for mark in marks))
 
     def _cause(self, client: Client, watch: Watch) -> Cause:
         """Return why a job failed: from what the client wrote, else from Flink."""
+        code = client.process.poll() or 0
+        if code < 0:  # where workers are threads of the client, it is one of them
+            return Cause(f"the process that handed it over ended by signal {-code}")
         said = cause_of(client.said())
         if said.known or not (watch.note.rest and watch.note.engine):
             return said
@@ -249,7 +256,7 @@ class EngineRun:
         self.failures += 1
         fruitful = len(pending) < left
         self.unbegun = 0 if begun else self.unbegun + 1
-        self.blameless = 0 if fruitful or self._in_hand() else self.blameless + 1
+        self.blameless = 0 if fruitful or can_blame(self.step.root, name) else self.blameless + 1
         hopeless = self.unbegun >= NEVER_BEGUN or self.blameless >= DEATHS_OF_A_POISONED_ROW
         if hopeless or self.failures > FRUITLESS_FAILURES + self.progress.rows // 10_000:
             raise RunFailed(f"{name}: {self.failures} jobs failed, the last: {cause.says}; its log: {log}; {FINISHED}")
@@ -259,7 +266,3 @@ class EngineRun:
             file=sys.stderr,
             flush=True,
         )
-
-    def _in_hand(self) -> bool:
-        """Tell whether rows can be blamed for a worker's end."""
-        return can_blame(self.step.root, self.step.name)

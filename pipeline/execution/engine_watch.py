@@ -1,5 +1,6 @@
 """Watch a job on its engine: what it waits for, and when it has waited too long."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,11 @@ from pipeline.execution.flink_rest import FlinkJob, FlinkRest
 from pipeline.execution.job_service import BeamJob, Unreachable
 
 LOOK_S = 2.0
-"""Seconds between two looks at the engine."""
+"""Seconds between two looks at the engine, at least."""
+GRACE_S = 120.0
+"""Seconds beyond the limit of a silence: a worker that hangs ends itself at the limit (unit_marks.py)."""
+LOOKS = 20
+"""A look takes at most one part in so many of the driver's time."""
 HANDED, SLOTS, AGAIN, WORKERS, RUNNING = (
     "handing the job over",
     "waiting for slots",
@@ -30,7 +35,7 @@ class Limits:
 
 @dataclass
 class Watch:
-    """Looks at one job. `sign` returns the time of its workers' last sign of life, in seconds since the epoch."""
+    """Looks at one job. `sign` returns when its workers last gave a sign of life, by their clocks."""
 
     root: Path
     note: JobNote
@@ -38,29 +43,39 @@ class Watch:
     sign: Callable[[], float]
     state: str = HANDED
     restarts: int = 0
-    begun: float = field(default_factory=time.time)
     moved: float = field(default_factory=time.monotonic)
     """When its state, or the workers' last sign of life, last was another."""
-    looked: float = 0.0
+    look_at: float = 0.0
+    before: float = 0.0
+    """The last sign before this job."""
     seen: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.before = self.seen = self.sign()
+
     def look(self) -> None:
-        """Look at the engine, if it is time to, and keep the ids that the job has got by now."""
-        if time.monotonic() - self.looked < LOOK_S:
+        """Look at the workers' signs and at the engine, if it is time to; keep the ids that the job has got by now."""
+        began = time.monotonic()
+        if began < self.look_at:
             return
-        self.looked = time.monotonic()
-        try:
+        self.heed()
+        with contextlib.suppress(Unreachable):  # the client says so too, or goes on
             note, beam, flink = ids_of(self.note)
-        except Unreachable:
-            return  # the client says so too, or goes on
-        if note != self.note:
-            self.note = keep(self.root, note)
-        self._move(self._state(beam, flink))
+            if note != self.note:
+                self.note = keep(self.root, note)
+            self._move(self._state(beam, flink))
+        self.look_at = time.monotonic() + max(LOOK_S, LOOKS * (time.monotonic() - began))
+
+    def heed(self) -> None:
+        """Take in the workers' last sign of life."""
+        seen = self.sign()
+        if seen > self.seen:
+            self.seen, self.moved = seen, time.monotonic()
 
     @property
     def alive(self) -> bool:
         """Tell whether a worker has given a sign of life since the job was handed over."""
-        return self.sign() >= self.begun
+        return self.seen > self.before
 
     def _state(self, beam: BeamJob | None, flink: FlinkJob | None) -> str:
         if flink is not None and flink.state in ("RESTARTING", "FAILING"):
@@ -73,13 +88,10 @@ class Watch:
         return WORKERS if handed else HANDED
 
     def _move(self, state: str) -> None:
-        seen = self.sign()
         if state == AGAIN and self.state != AGAIN:
             self.restarts += 1
         if state != self.state and not {state, self.state} <= {HANDED, SLOTS, AGAIN}:
             self.moved = time.monotonic()
-        if seen > self.seen:
-            self.seen, self.moved = seen, time.monotonic()
         self.state = state
 
     def shown(self) -> str:
@@ -91,8 +103,9 @@ class Watch:
     def overdue(self) -> str:
         """Return why the job has waited too long, with the remedy; nothing while it has not."""
         waited = time.monotonic() - self.moved
-        limit = self.limits.stall_s if self.state == RUNNING else self.limits.start_s
-        if waited < limit:
+        running = self.state == RUNNING
+        limit = self.limits.stall_s if running else self.limits.start_s
+        if waited < limit + (GRACE_S if running else 0.0):
             return ""
         key = "runner.stall_s" if self.state == RUNNING else "runner.start_s"
         return f"{self._why()} ({waited:.0f} s; {key} = {limit:.0f})"

@@ -14,6 +14,7 @@ from pipeline.execution.shuffle import Gathered, Leg
 from pipeline.execution.slices import by_part, together
 from pipeline.execution.step import Unit
 from pipeline.execution.threads import bind_this_thread
+from pipeline.execution.worker_signs import alive
 
 Message = tuple[int, bytes]
 """Which of a unit's senders it is from, and rows on their way: an Arrow message without its schema; an empty one only
@@ -23,9 +24,9 @@ says that the unit is there."""
 class Spread(beam.DoFn):  # type: ignore[misc]  # Beam has no types
     """Spread a unit of a leg: (its part, what the legs before sent there) -> (part, rows) for the next ones."""
 
-    def __init__(self, leg: Leg, units: list[Unit], token: str = "") -> None:
+    def __init__(self, leg: Leg, units: list[Unit], token: str = "", step: str = "") -> None:
         self.leg, self.units = replace(leg), dict(enumerate(units))  # without what planning has read
-        self.token = token
+        self.token, self.step = token, step or leg.name
 
     def process(self, element: tuple[int, Iterable[Message]]) -> Iterator[tuple[int, bytes]]:
         """Yield a message for each part that the unit has rows for, some more where it has many."""
@@ -35,10 +36,11 @@ class Spread(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         with holding(self.leg.root, self.token):
             may_publish()
         bind_this_thread(self.leg.name)
-        pieces = self.leg.receive(unit, received(messages, self.leg.senders()))
-        for numbers, rows in together(pieces, self.leg.carried, self.leg.held_bytes):
-            for to, own in by_part(numbers, rows, unit.reads["parts"]):
-                yield to, own.serialize().to_pybytes()
+        with alive(self.leg.root, self.step, self.token):
+            pieces = self.leg.receive(unit, received(messages, self.leg.senders()))
+            for numbers, rows in together(pieces, self.leg.carried, self.leg.held_bytes):
+                for to, own in by_part(numbers, rows, unit.reads["parts"]):
+                    yield to, own.serialize().to_pybytes()
 
 
 class Finish(beam.DoFn):  # type: ignore[misc]  # Beam has no types
@@ -53,9 +55,10 @@ class Finish(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         part, messages = element
         unit = self.units.get(part)
         if unit is not None:
-            with Guard() as guard, holding(self.step.root, self.token):
+            root, name = self.step.root, self.step.name
+            with Guard() as guard, holding(root, self.token), alive(root, name, self.token):
                 may_publish()
-                bind_this_thread(self.step.name)
+                bind_this_thread(name)
                 self.step.journal.record(self.step.receive(unit, received(messages, self.step.senders())))
             if guard.error is not None:
                 raise guard.error
@@ -92,7 +95,7 @@ def shuffled(pipeline: beam.Pipeline, step: Gathered, units: list[Unit], token: 
         else:
             numbers = pipeline | f"units of {leg.name}" >> beam.Create([(part, ()) for part in range(len(planned))])
             grouped = numbers | f"one bundle each of {leg.name}" >> beam.Reshuffle()
-        moved[type(leg)] = grouped | leg.name >> beam.ParDo(Spread(leg, planned, token))
+        moved[type(leg)] = grouped | leg.name >> beam.ParDo(Spread(leg, planned, token, step.name))
     parts = [unit.reads["part"] for unit in units]
     return _grouped(pipeline, moved, step, parts) | step.name >> beam.ParDo(Finish(step, units, token))
 

@@ -24,6 +24,7 @@ from pipeline.execution.run_token import holding
 from pipeline.execution.shuffle import Gathered
 from pipeline.execution.step import Step, Unit
 from pipeline.execution.unit_marks import MarkedUnit, Place, let_go_all
+from pipeline.execution.worker_signs import LOAD_S, alive
 from pipeline.recipes.schema import RecipeError
 
 
@@ -44,7 +45,7 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
             may_publish()
             if self.step.on_card and not self.in_flight:  # on this machine the supervisor has shared them out
                 claim_card()
-            with loaded(self.job, self.step.open):
+            with self._alive(), loaded(self.job, self.step.open):
                 if self.in_flight:
                     Path(self.in_flight).touch()  # ready: from now on silence counts
         self._raise(guard.error)
@@ -59,6 +60,11 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
                     journal.record(worker.run(unit, in_flight))
         self._raise(guard.error)
         yield unit.name
+
+    def _alive(self) -> AbstractContextManager[None]:
+        """Say to the driver of an engine's job that this worker has come, and loads."""
+        token = "" if self.in_flight else self.token
+        return alive(self.step.root, self.step.name, token, max(LOAD_S, self.stall_s))
 
     def _in_hand(self, unit: Unit) -> AbstractContextManager[InFlight]:
         """Return where the rows in hand are noted: for the supervisor of this machine, else in the run folder."""

@@ -9,6 +9,7 @@ from pipeline.execution.engine_run import EngineRun
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.job import Job
 from pipeline.execution.progress import Progress
+from pipeline.execution.run_token import new_token
 from pipeline.recipes.runner import RunnerConfig
 from pipeline.recipes.schema import RecipeError
 from tests.support import steps
@@ -51,7 +52,20 @@ def test_what_a_failed_job_has_left_is_handed_over_again(tmp_path, capsys):
     job.run(step.units())
     assert squares(tmp_path) == {n: n * n for n in range(60)}
     assert job.failures == 1
-    assert "counting: the job on portable failed (" in capsys.readouterr().err
+    assert (
+        "counting: the job on portable failed (the process that handed it over ended by signal 9)"
+        in capsys.readouterr().err
+    )
+
+
+@slow
+def test_a_row_that_kills_its_workers_is_dropped_alone(tmp_path):
+    step = steps.Killed(RECIPE, tmp_path)
+    with new_token(tmp_path):
+        engine_run(step).run(step.units())
+    assert squares(tmp_path) == {n: n * n for n in range(60) if n != 23}
+    assert step.journal.get("00002").dropped == {"worker_died": 1}
+    assert not (tmp_path / "logs" / "marks").exists() or not any((tmp_path / "logs" / "marks").iterdir())
 
 
 @slow

@@ -13,6 +13,7 @@ from tests.support.engines import FakeFlink, FakeJobServer
 @pytest.fixture
 def engine(monkeypatch):
     monkeypatch.setattr(engine_watch, "LOOK_S", 0.0)
+    monkeypatch.setattr(engine_watch, "LOOKS", 0.0)
     server, flink = FakeJobServer(), FakeFlink(taskmanagers=2, slots=4, free=1)
     yield server, flink
     server.close()
@@ -92,15 +93,15 @@ def test_workers_that_never_begin_and_those_that_fall_silent(engine, tmp_path, c
     assert job.overdue().startswith("no worker has begun: the engine has the job and no environment answers")
     signs[0] = time.time()
     job.look()
-    clock[0] += 199
+    clock[0] += 319
     job.look()
     assert job.overdue() == ""
     signs[0] += 1
     job.look()  # a sign of life
-    clock[0] += 199
+    clock[0] += 319
     assert job.overdue() == ""
     clock[0] += 1
-    assert job.overdue() == "no worker has given a sign of life (200 s; runner.stall_s = 200)"
+    assert job.overdue() == "no worker has given a sign of life (320 s; runner.stall_s = 200)"
 
 
 def test_what_cannot_be_asked_is_said(tmp_path, clock):
