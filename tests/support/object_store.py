@@ -71,7 +71,7 @@ class Proxy(BaseHTTPRequestHandler):
             self._send(int(fault), {"Content-Type": "application/xml"}, answer)
             return
         if fault == "slow":
-            time.sleep(1.5)
+            time.sleep(0.5)
         status, headers, data = self._pass_on(body)
         if fault == "cut" and len(data) > 1:
             self._send(status, headers, data[: len(data) // 2], says=len(data))
