@@ -59,10 +59,14 @@ def test_what_a_failed_job_has_left_is_handed_over_again(tmp_path, capsys):
 
 
 @slow
-def test_a_row_that_kills_its_workers_is_dropped_alone(tmp_path):
-    step = steps.Killed(RECIPE, tmp_path)
+@pytest.mark.parametrize(("kind", "failures"), [("Killed", 4), ("Raising", 3)])
+def test_a_row_that_kills_its_workers_is_dropped_alone(tmp_path, kind, failures):
+    """Every job dies with row 23, at once; what is raised is known to it from the first time on."""
+    step = getattr(steps, kind)(RECIPE, tmp_path)
+    job = engine_run(step)
     with new_token(tmp_path):
-        engine_run(step).run(step.units())
+        job.run(step.units())
+    assert job.failures == failures
     assert squares(tmp_path) == {n: n * n for n in range(60) if n != 23}
     assert step.journal.get("00002").dropped == {"worker_died": 1}
     assert not (tmp_path / "logs" / "marks").exists() or not any((tmp_path / "logs" / "marks").iterdir())
