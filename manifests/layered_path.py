@@ -145,7 +145,7 @@ class LayeredPath(RemotePath):
             except FileNotFoundError:
                 pass
         if layer.hides(name):
-            raise FileNotFoundError(2, "no such object", str(self))
+            raise FileNotFoundError(2, "No such file or directory", str(self))
         return question(self.beneath)
 
     def stat(self, *, follow_symlinks: bool = True) -> Any:

@@ -99,7 +99,7 @@ class RemotePath(PosixPath):
         if known is None:
             return facts_of(self.call("info"))
         if self.name not in known:
-            raise FileNotFoundError(2, "no such object", str(self))
+            raise FileNotFoundError(2, "No such file or directory", str(self))
         facts = known[self.name]
         if facts is None:  # changed by this process since it was listed
             del known[self.name]

@@ -1,5 +1,7 @@
 """Send requests to an object store by fsspec's file systems: again, with pauses, where it throttles or fails."""
 
+import errno
+import os
 import random
 import stat
 import sys
@@ -116,6 +118,8 @@ def tried(request: Callable[[], T], what: str, tries: int = TRIES) -> T:
             return request()
         except PermissionError as error:
             raise StoreError(f"{what}: {error}") from error
+        except FileNotFoundError as error:  # fsspec's have no number, and what has none is taken for damage
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), what) from error
         except FINAL:
             raise
         except transient() as error:

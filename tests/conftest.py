@@ -26,6 +26,14 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(params=["disk", "memory"])
+def anywhere(request, tmp_path):
+    """Return a folder of a disk, then one of an object store, in memory."""
+    from tests.support.object_store import in_memory
+
+    return tmp_path if request.param == "disk" else in_memory()
+
+
 @pytest.fixture(scope="session")
 def web():
     """Serve pictures on 127.0.0.1: /N.jpg, /small.jpg, /page.jpg, /twin.jpg; anything else is 404. Yields host:port."""

@@ -106,7 +106,10 @@ def _may_hold(path: Path, removed: RemovedRows) -> bool:
     if not is_remote(path):
         return True
     if index_path(path).exists():
-        return any(member.key in removed.hexes for member in Index.read(index_path(path)).members)
+        try:
+            return any(member.key in removed.hexes for member in Index.read(index_path(path)).members)
+        except FormatError:
+            return True
     table = path.with_suffix(".parquet")
     return not table.exists() or holds(table, removed)
 

@@ -23,12 +23,13 @@ def put(root, place, name, numbers):
 
 
 @pytest.fixture
-def root(tmp_path):
-    put(tmp_path, ASIDE, "a", [0, 1])
-    put(tmp_path, ASIDE, "b", [1])
-    put(tmp_path, ASIDE, "c", [2])
-    put(tmp_path, UNDER_WAY, "d", [1, 3])
-    return tmp_path
+def root(anywhere):
+    root = anywhere
+    put(root, ASIDE, "a", [0, 1])
+    put(root, ASIDE, "b", [1])
+    put(root, ASIDE, "c", [2])
+    put(root, UNDER_WAY, "d", [1, 3])
+    return root
 
 
 def held(root):

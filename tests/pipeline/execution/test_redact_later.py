@@ -22,8 +22,13 @@ class Later(Step):
 
 
 @pytest.fixture
-def step(tmp_path):
-    return Later(Recipe.model_validate({"tier": {"a": {"size": 64}}}), tmp_path)
+def root(anywhere):
+    return anywhere
+
+
+@pytest.fixture
+def step(root):
+    return Later(Recipe.model_validate({"tier": {"a": {"size": 64}}}), root)
 
 
 def rows(*numbers):
@@ -34,52 +39,52 @@ def uids(root, path):
     return read_table(root / path)["uid"].to_pylist()
 
 
-def test_only_the_shard_that_holds_the_row_is_outdated(tmp_path, step):
-    put_table(tmp_path, "score", "scores/0.parquet", rows(0, 1, 2), ROWS)
-    other = put_table(tmp_path, "score", "scores/3.parquet", rows(3), ROWS)
+def test_only_the_shard_that_holds_the_row_is_outdated(root, step):
+    put_table(root, "score", "scores/0.parquet", rows(0, 1, 2), ROWS)
+    other = put_table(root, "score", "scores/3.parquet", rows(3), ROWS)
     redact_later([step], GONE)
     record = step.journal.get("0")
     assert (record.key, record.rows_in, record.rows_out) == (OUTDATED, 2, 2)
-    assert uids(tmp_path, "scores/0.parquet") == [uid(0), uid(2)]
-    assert all(file.is_whole(tmp_path) for file in record.files)
+    assert uids(root, "scores/0.parquet") == [uid(0), uid(2)]
+    assert all(file.is_whole(root) for file in record.files)
     assert step.journal.get("3") == other
 
 
-def test_plans_lose_the_row_and_note_it(tmp_path, step):
+def test_plans_lose_the_row_and_note_it(root, step):
     plans = [("0", pa.Table.from_pylist(rows(0, 1), schema=ROWS))]
-    ((_, path, before),) = write_plan(tmp_path, "score", plans)
+    ((_, path, before),) = write_plan(root, "score", plans)
     redact_later([step], GONE)
-    assert uids(tmp_path, path.relative_to(tmp_path)) == [uid(0)]
-    noted = (plan_folder(tmp_path, "score") / "plan.json").read_text()
-    assert FileRecord.of(tmp_path, path).sha256 in noted
+    assert uids(root, path.relative_to(root)) == [uid(0)]
+    noted = (plan_folder(root, "score") / "plan.json").read_text()
+    assert FileRecord.of(root, path).sha256 in noted
     assert before not in noted
 
 
-def test_a_damaged_shard_goes_whole_and_is_named(tmp_path, step, capsys):
-    put_table(tmp_path, "score", "scores/0.parquet", rows(1), ROWS)
-    (tmp_path / "scores" / "0.parquet").write_bytes(b"damaged")
+def test_a_damaged_shard_goes_whole_and_is_named(root, step, capsys):
+    put_table(root, "score", "scores/0.parquet", rows(1), ROWS)
+    (root / "scores" / "0.parquet").write_bytes(b"damaged")
     redact_later([step], GONE)
-    assert not (tmp_path / "scores" / "0.parquet").exists()
+    assert not (root / "scores" / "0.parquet").exists()
     assert step.journal.get("0") is None
     assert capsys.readouterr().err.startswith("score 0: damaged, and let go; it is made anew (")
 
 
-def test_a_shard_whose_note_names_the_url_goes(tmp_path, step):
-    write_json(tmp_path / "dedup" / "top.json", {"url": "http://x.test/1.jpg"})
-    file = FileRecord.of(tmp_path, tmp_path / "dedup" / "top.json")
-    Journal(tmp_path, "score").record(ShardRecord("0", "k", (file,), 1, 1))
+def test_a_shard_whose_note_names_the_url_goes(root, step):
+    write_json(root / "dedup" / "top.json", {"url": "http://x.test/1.jpg"})
+    file = FileRecord.of(root, root / "dedup" / "top.json")
+    Journal(root, "score").record(ShardRecord("0", "k", (file,), 1, 1))
     redact_later([step], GONE)
-    assert not (tmp_path / "dedup" / "top.json").exists()
+    assert not (root / "dedup" / "top.json").exists()
 
 
-def test_reports_lists_and_tables_of_nobody_lose_the_row(tmp_path):
-    (tmp_path / "recheck").mkdir()
+def test_reports_lists_and_tables_of_nobody_lose_the_row(root):
+    (root / "recheck").mkdir()
     for name in ("report.html", "recheck/refused.csv"):
-        (tmp_path / name).write_text("x")
-    put_table(tmp_path, "none", "left/0.parquet", rows(1, 2), ROWS)
-    (tmp_path / "left" / "other.parquet").write_bytes(b"no table")
-    redact_reports(tmp_path, GONE)
-    assert not (tmp_path / "report.html").exists()
-    assert not (tmp_path / "recheck").exists()
-    assert uids(tmp_path, "left/0.parquet") == [uid(2)]
-    assert (tmp_path / "left" / "other.parquet").read_bytes() == b"no table"
+        (root / name).write_text("x")
+    put_table(root, "none", "left/0.parquet", rows(1, 2), ROWS)
+    (root / "left" / "other.parquet").write_bytes(b"no table")
+    redact_reports(root, GONE)
+    assert not (root / "report.html").exists()
+    assert list((root / "recheck").rglob("*")) == []
+    assert uids(root, "left/0.parquet") == [uid(2)]
+    assert (root / "left" / "other.parquet").read_bytes() == b"no table"
