@@ -15,10 +15,8 @@ from pathlib import Path, PosixPath
 from typing import Any, NoReturn, Self
 
 from manifests.store_requests import (
-    CONDITION,
     TRIES,
     Facts,
-    StoreError,
     facts_of,
     filesystem,
     read_whole,
@@ -248,10 +246,6 @@ class RemotePath(PosixPath):
         try:
             self.call("pipe_file", data, mode="create")
         except FileExistsError:
-            return self.read_bytes() == data
-        except StoreError as error:
-            if CONDITION not in str(error):
-                raise
             return self.read_bytes() == data
         self._made(None)
         return True

@@ -22,6 +22,9 @@ FINAL: tuple[type[Exception], ...] = (
     *(ValueError, TypeError, AttributeError, NotImplementedError, ImportError),
 )
 """Errors that another try does not mend."""
+ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+OF_OTHERS = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+"""Options for stores that speak Amazon's protocol and are not Amazon's: some refuse the headers of its checksums."""
 CONDITION = "PreconditionFailed"
 """In the message of a store that has an object where none was to be."""
 NO_RANGE = ("InvalidRange", "not satisfiable")
@@ -83,13 +86,18 @@ def filesystem(protocol: str) -> Any:
 
     options: dict[str, Any] = {"use_listings_cache": False}
     if CODES.get(protocol) == "s3":
-        options["config_kwargs"] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}
+        waits = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}
+        options["config_kwargs"] = {**waits, **(OF_OTHERS if _is_of_others() else {})}
     try:
         return fsspec.filesystem(protocol, **options)
     except (ImportError, ValueError) as error:
         extra = CODES.get(protocol)
         how = f"pip install 'tessera-t2i[{extra}]'" if extra else "install the package that fsspec names for it"
         raise StoreError(f"{protocol}://: cannot be opened ({error}); {how}") from error
+
+
+def _is_of_others() -> bool:
+    return any(os.environ.get(name) for name in ENDPOINTS)
 
 
 def transient() -> tuple[type[BaseException], ...]:
@@ -123,15 +131,25 @@ def tried(request: Callable[[], T], what: str, tries: int = TRIES) -> T:
         except FINAL:
             raise
         except transient() as error:
-            if CONDITION in str(error) or type(error).__name__ in (
-                "NoCredentialsError",
-                "PartialCredentialsError",
-            ):
+            if failed_condition(error):
+                raise FileExistsError(errno.EEXIST, "is there already", what) from error
+            if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
                 raise StoreError(f"{what}: {error}") from error
             if number == tries:
                 raise StoreError(f"{what}: {type(error).__name__}: {error} (tried {tries} times)") from error
             time.sleep(min(FIRST_PAUSE_S * 2 ** (number - 1), LONGEST_PAUSE_S) * random.uniform(0.5, 1.0))
     raise AssertionError("unreachable")
+
+
+def failed_condition(error: BaseException | None) -> bool:
+    """Tell whether a store refused a request since there is an object where none was to be (HTTP status 412)."""
+    while error is not None:
+        answer = getattr(error, "response", None)
+        said = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
+        if said == CONDITION or CONDITION in str(error) or str(getattr(error, "code", "")) == "412":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def read_whole(files: Any, key: str) -> bytes:

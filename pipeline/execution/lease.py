@@ -95,6 +95,12 @@ def _take(root: Path) -> tuple[Path, str]:
     if not create(path, _text(token, False)):
         now = latest(root)
         raise RecipeError(_held(root, now.owner if now else "another process", "it was quicker"))
+    if create(path, _text(secrets.token_hex(8), False)):
+        path.unlink(missing_ok=True)
+        raise RecipeError(
+            f"{root}: its store overwrites an object that was to be created only where there is none (If-None-Match: *"
+            " is ignored), so that two runs could hold one folder; wanted a store that keeps this condition"
+        )
     for old in (root / FOLDER).glob("*"):
         if not old.stem.isdigit() or int(old.stem) < int(path.stem):
             old.unlink(missing_ok=True)

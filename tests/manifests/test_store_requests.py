@@ -3,7 +3,7 @@
 import pytest
 
 from manifests import store_requests
-from manifests.store_requests import StoreError, facts_of, filesystem, tried
+from manifests.store_requests import StoreError, facts_of, failed_condition, filesystem, tried
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +64,24 @@ def test_facts_of_an_object_and_of_a_prefix():
 def test_a_package_that_is_missing_is_one_sentence():
     with pytest.raises(StoreError, match=r"nosuch://.*cannot be opened"):
         filesystem("nosuch")
+
+
+class Refused(OSError):
+    """What a client raises of an answer."""
+
+    def __init__(self, text, code):
+        super().__init__(22, text)
+        self.response = {"Error": {"Code": code}}
+
+
+def test_an_object_where_none_was_to_be_is_known_by_the_code_of_the_answer():
+    def request():
+        try:
+            raise Refused("At least one of the preconditions", "PreconditionFailed")
+        except Refused as error:
+            raise OSError(22, "At least one of the preconditions") from error
+
+    with pytest.raises(FileExistsError):
+        tried(request, "s3://b")
+    assert not failed_condition(Refused("a", "SlowDown"))
+    assert failed_condition(OSError("PreconditionFailed"))

@@ -107,6 +107,13 @@ def test_an_owner_that_was_taken_over_lets_the_other_be(root, monkeypatch):
     assert latest(root).owner == "process 7 on elsewhere"
 
 
+def test_a_store_that_ignores_the_condition_is_refused(root, monkeypatch):
+    monkeypatch.setattr(RemotePath, "create", lambda path, data: bool(path.write_bytes(data)))
+    with pytest.raises(RecipeError, match="If-None-Match: \\* is ignored"), leased(root):
+        pass
+    assert names(root) == []
+
+
 def test_a_damaged_lease_is_no_free_folder(root):
     (root / FOLDER / "000003.json").write_bytes(b"{")
     with pytest.raises(RecipeError, match="its lease is damaged"), leased(root):
