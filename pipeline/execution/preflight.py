@@ -28,9 +28,14 @@ from pipeline.recipes.schema import RecipeError
 
 PORT_S = 3.0
 """Seconds for a connection to an address."""
-IMPORTS = 5.0
-"""A pool's Python may take so many times as long as importing Beam takes here, and PROBE_S at least."""
+IMPORTS = 4.0
+"""A pool's Python may take so many times as long as importing Beam takes here, and PROBE_S at least: Beam's own pool
+does not tell of one that ended at once for want of it."""
 PROBE_S = 8.0
+IMPORT_S = 120.0
+"""Seconds that importing Beam may take here."""
+OURS_S = 60.0
+"""Seconds for a pool of ours, whose Python has Beam and this package."""
 DOCKER_S = 5.0
 MORE = "see docs/cluster.md"
 
@@ -170,12 +175,12 @@ def _probe(pools: Sequence[str], token: Path) -> dict[str, dict[str, Any]]:
 def _answers_of(asked: dict[str, "subprocess.Popen[bytes]"]) -> dict[str, dict[str, Any]]:
     said: dict[str, dict[str, Any]] = {}
     buffers = dict.fromkeys(asked, b"")
-    end: float | None = None
+    end, imported = time.monotonic() + IMPORT_S, False
     with selectors.DefaultSelector() as ready:
         for address, process in asked.items():
             assert process.stdout is not None
             ready.register(process.stdout, selectors.EVENT_READ, address)
-        while ready.get_map() and (end is None or time.monotonic() < end):
+        while ready.get_map() and time.monotonic() < end:
             for key, _ in ready.select(0.1):
                 data = os.read(key.fd, 65_536)
                 if not data:
@@ -183,8 +188,9 @@ def _answers_of(asked: dict[str, "subprocess.Popen[bytes]"]) -> dict[str, dict[s
                 *lines, buffers[key.data] = (buffers[key.data] + data).split(b"\n")
                 for line in map(json.loads, lines):
                     if "imported" in line:
-                        limit = time.monotonic() + max(PROBE_S, IMPORTS * line["imported"])
-                        end = max(end or 0.0, limit)
+                        limit = OURS_S if line["ours"] else max(PROBE_S, IMPORTS * line["imported"])
+                        end = max(end if imported else 0.0, time.monotonic() + limit)
+                        imported = True
                     else:
                         said[key.data] = line
     return said
@@ -197,7 +203,7 @@ def _accept(address: str, said: dict[str, Any] | None, secret: str, root: Path) 
         if HERE.fullmatch(address) is None:
             return f"note: the worker pool at {address} could not be tried from here: it does not reach this machine"
         raise RecipeError(
-            f"runner.pools: the pool at {address} starts no worker: its `python` lacks Beam, or is none (the pool's log"
+            f"runner.pools: the pool at {address} starts no worker in time: its `python` lacks Beam (the pool's log"
             f" says more); {again}"
         )
     if "error" in said:

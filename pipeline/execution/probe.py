@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,12 @@ def main() -> None:
 
     began = time.monotonic()
     logging.disable(logging.CRITICAL)
-    import apache_beam  # noqa: F401
+    from pipeline.execution.pool import about
 
-    print(json.dumps({"imported": time.monotonic() - began}), flush=True)
+    ours = None
+    with suppress(ConnectionError):
+        ours = about(sys.argv[1])
+    print(json.dumps({"imported": time.monotonic() - began, "ours": ours is not None}), flush=True)
     print(json.dumps(ask(sys.argv[1], sys.argv[2])), flush=True)
 
 
