@@ -15,7 +15,7 @@ from manifests.files import FormatError, read_field, sweep, write_bytes, write_j
 from manifests.lineage import lost
 from manifests.plans import settle_plans
 from manifests.recipe_file import headed, read_headed
-from manifests.store import is_remote, sweep_uploads
+from manifests.store import drop, is_remote, sweep_uploads
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.transaction import ASKED, finish
 from manifests.working_copy import sweep_copies
@@ -27,6 +27,9 @@ from pipeline.recipes.schema import Recipe, RecipeError
 
 RECIPE, COPY = "recipe.toml", "manifests/recipe.json"
 """The resolved recipe of a run, twice: for people, and to make it again from."""
+SAID = ("logs/marks", "logs/signs")
+"""Where workers on an engine say what they have in hand, and that they live (unit_marks.py, worker_signs.py): it counts
+under their run's token alone."""
 
 
 def write_recipe(recipe: Recipe) -> None:
@@ -93,7 +96,10 @@ def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
 
 
 def _sweep(root: Path) -> None:
-    """Drop what dead attempts left in a run: in a store no half of a file, but working copies."""
+    """Drop what dead attempts left in a run: what workers on an engine said; in a store no half of a file, but working
+    copies."""
+    for said in SAID:
+        drop(root / said)
     if is_remote(root):
         sweep_uploads()
         sweep_copies(root)

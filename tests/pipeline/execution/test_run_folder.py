@@ -111,6 +111,14 @@ def test_what_dead_attempts_left_is_swept_and_the_folder_is_made(tmp_path):
         assert [path.name for path in (tmp_path / "new/run/pairs").iterdir()] == ["00000.tar"]
 
 
+def test_what_workers_of_an_earlier_run_said_is_swept(tmp_path):
+    for said in ("logs/marks/score/00000.a.json", "logs/signs/score/b.json", "logs/workers/score-0.log"):
+        (tmp_path / said).parent.mkdir(parents=True)
+        (tmp_path / said).touch()
+    with locked(tmp_path):
+        assert [path.name for path in tmp_path.rglob("*.*") if path.parent != tmp_path] == ["score-0.log"]
+
+
 def test_a_folder_that_cannot_be_made_or_written_to_is_an_error_of_the_user(tmp_path):
     (tmp_path / "file").touch()
     unmade = r"output\.root: cannot make the run folder '.*/file/run' \(Not a directory\)"

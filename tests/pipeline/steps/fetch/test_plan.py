@@ -97,6 +97,15 @@ def test_what_a_kill_left_of_a_plan_that_stands_is_swept(root):
     assert not (root / SCRATCH).exists()
 
 
+def test_ledger_first_is_made_again_where_the_plan_stands(root):
+    """A run that was stopped had begun to write it for other rules: the plan stood, and `verify` called it damaged."""
+    make(root)
+    before = bytes_of(root)
+    pq.write_table(pa.table({"row": pa.array([], pa.uint32())}), root / "ledger/first/a.parquet")
+    make(root)
+    assert bytes_of(root) == before
+
+
 def test_a_table_that_is_lost_is_planned_again(root):
     make(root)
     before = bytes_of(root)
