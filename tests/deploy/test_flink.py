@@ -32,6 +32,7 @@ def test_the_configuration_is_written_as_flink_reads_it(tmp_path):
     assert set(lines) >= NEEDED
     assert (lines["rest.port"], lines["taskmanager.numberOfTaskSlots"]) == ("5", "3")
     assert lines["taskmanager.memory.network.min"] == lines["taskmanager.memory.network.max"]
+    assert not [name for name in lines if name.startswith("restart-strategy")]  # it would go before a job's own
     assert lines["io.tmp.dirs"] == str(tmp_path / "tmp")
     assert {lines[name] for name in lines if name.endswith("bind-host")} == {"127.0.0.1"}  # nobody else reaches it
 
