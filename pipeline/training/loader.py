@@ -1,10 +1,13 @@
 """Read code shards in an order that a seed fixes and a step number finds again."""
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
+from manifests.store import is_remote
 from tokenize_shards.samples import (
     Codes,
     CodeSample,
@@ -82,7 +85,7 @@ class StreamedPictures:
     """Shards read one after another: shards in an order per epoch, every world-th to this process, samples in an order
     within each shard.
 
-    Packing has shuffled all samples over the shards already. One shard is in memory at a time.
+    Packing has shuffled all samples over the shards already. One shard is in memory at a time, two of a run in a store.
     """
 
     def __init__(self, shards: Sequence[Shard], seed: int, share: Share) -> None:
@@ -112,15 +115,33 @@ class StreamedPictures:
                 drawn = []
 
     def _from(self, skip: int) -> Iterator[tuple[int, CodeSample]]:
-        epoch = 0
-        while True:
+        for (epoch, _, passed), samples in self._read(self._wanted(skip)):
+            yield from ((epoch, sample) for sample in samples[passed:])
+
+    def _wanted(self, skip: int) -> Iterator[tuple[int, Shard, int]]:
+        """Yield (epoch, shard, how many of its samples are passed over) behind the first `skip` samples."""
+        for epoch in itertools.count():
             for shard in self.order(epoch):
-                if skip >= shard.samples:
-                    skip -= shard.samples
-                    continue
-                yield from ((epoch, sample) for sample in self._mixed(shard, epoch)[skip:])
-                skip = 0
-            epoch += 1
+                if skip < shard.samples:
+                    yield epoch, shard, skip
+                skip = max(0, skip - shard.samples)
+
+    def _read(
+        self, wanted: Iterator[tuple[int, Shard, int]]
+    ) -> Iterator[tuple[tuple[int, Shard, int], list[CodeSample]]]:
+        """Yield each wanted shard with its samples; of a store the next one is fetched meanwhile."""
+        if not is_remote(self.shards[0].path):
+            yield from ((one, self._mixed(one[1], one[0])) for one in wanted)
+            return
+        pool = ThreadPoolExecutor(1)
+        try:
+            before, coming = (one := next(wanted)), pool.submit(self._mixed, one[1], one[0])
+            for one in wanted:
+                ahead = pool.submit(self._mixed, one[1], one[0])
+                yield before, coming.result()
+                before, coming = one, ahead
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _mixed(self, shard: Shard, epoch: int) -> list[CodeSample]:
         samples = only_made_by(self.tokenizer, read_samples(shard), shard.path)

@@ -10,6 +10,7 @@ from manifests.shards import read_shard, write_shard
 from pipeline.training.loader import Limits, MemoryPictures, Share, StreamedPictures, chooser, open_pictures
 from tests.support.code_shards import GRID, row_of, tokenizer, write_codes
 from tests.support.npy_files import npy
+from tests.support.stored_runs import memory_root, upload
 from tokenize_shards.samples import (
     CodeSample,
     LoaderError,
@@ -43,6 +44,20 @@ def test_each_epoch_has_each_picture_once_in_its_own_order_and_resumes_anywhere(
     assert [uid for _, uid in epochs[0]] != [uid for _, uid in epochs[1]]
     for first in (1, 2, 3, 7, 11):  # inside an epoch, at its end, inside a shard
         assert read(open_pictures(shards, limits, Share(0, 1, 5)), first, 12 - first) == steps[first:]
+
+
+@pytest.mark.parametrize("limits", [IN_MEMORY, STREAMED], ids=["memory", "streamed"])
+def test_of_a_store_the_order_is_that_of_a_disk(tmp_path, limits, monkeypatch):
+    monkeypatch.setenv("TESSERA_SCRATCH", str(tmp_path / "scratch"))
+    local = shards_of(tmp_path / "run", 5, 0, 7)
+    stored = find_shards(upload(tmp_path / "run", memory_root()) / "codes", "pretrain")
+    for first in (0, 3):
+        assert read(open_pictures(stored, limits, Share(0, 1, 5)), first, 9) == read(
+            open_pictures(local, limits, Share(0, 1, 5)), first, 9
+        )
+    stored[2].path.unlink()
+    with pytest.raises(FileNotFoundError):
+        read(open_pictures(stored, limits, Share(0, 1, 5)), 0, 3)
 
 
 def test_in_memory_the_order_does_not_depend_on_the_number_of_processes(tmp_path):
