@@ -13,9 +13,19 @@ import ctypes
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pipeline.execution.environment import HUB, WORKERS
+
+limits: Callable[[int], Any] | None
+try:  # here, so that the process that workers are forked from has it
+    from threadpoolctl import threadpool_limits
+
+    limits = threadpool_limits
+except ImportError:
+    limits = None
 
 OPENBLAS = tuple(f"{prefix}openblas_set_num_threads{suffix}" for prefix in ("", "scipy_") for suffix in ("", "64_"))
 """What OpenBLAS calls its setter, by how it was built; Fortran's, which take a pointer, end in `_` and `_64_`."""
@@ -40,12 +50,10 @@ def bind_threads() -> None:
 def _limit_blas() -> None:
     """Set the threads of loaded BLAS, and of OpenMP for this thread: by threadpoolctl, which the extra `score` brings,
     else those of the OpenBLAS in numpy's and scipy's wheels."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
+    if limits is None:
         _limit_openblas()
-        return
-    threadpool_limits(1)
+    else:
+        limits(1)
 
 
 def _limit_openblas() -> None:

@@ -98,7 +98,7 @@ def test_without_threadpoolctl_openblas_is_bound_all_the_same(monkeypatch):
 
     with threadpool_limits(2):
         before = threads()
-        monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+        monkeypatch.setattr("pipeline.execution.threads.limits", None)
         bind_threads()
         assert threads() <= {1}
     assert before in ({2}, {1}, set())  # {1}: a machine of one core
