@@ -1,6 +1,9 @@
 """pipeline/maintenance/verify.py: a run and a bare folder of shards are told apart; anything else is refused."""
 
+import dataclasses
+import itertools
 import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +12,9 @@ from manifests.shards import write_shard
 from pipeline.cli import app
 from pipeline.maintenance.verify import look
 from tests.support.code_shards import row_of, tokenizer, write_codes
+from tests.support.damages import DAMAGES
+from tests.support.keep_runs import one_of_each_kind
+from tests.support.object_store import in_memory, put_run
 from tokenize_shards.samples import sample_parts
 
 
@@ -55,3 +61,25 @@ def test_the_option_of_verify(tmp_path):
     assert CliRunner().invoke(app, ["verify", str(bare)]).exit_code == 0
     done = CliRunner().invoke(app, ["verify", str(bare), "--samples"])
     assert (done.exit_code, "damaged  00002.tar: sample 0000" in done.output) == (1, True), done.output
+
+
+def test_of_a_run_in_a_store_the_same_is_found_as_on_a_disk(removed_run):
+    paths = [path for path in one_of_each_kind(removed_run) if path.name not in (".run-token", "recipe.toml")]
+    for path, damage in zip(paths, itertools.cycle([*DAMAGES.values(), Path.unlink])):
+        damage(path)
+    (removed_run / "pairs" / "mine.txt").write_text("?")
+    stored = put_run(removed_run, in_memory())
+    found, remote = look(removed_run, 2, quiet=True), look(stored, 2, quiet=True)
+    assert len(found.wrong) > 20
+    assert said(remote, stored) == said(found, removed_run)
+    assert (remote.files, remote.bytes, remote.said) == (found.files, found.bytes, found.said)
+
+
+def test_a_bare_folder_in_a_store_is_looked_into(tmp_path):
+    write_codes(tmp_path, (2, 1))
+    report = look(put_run(tmp_path / "codes", in_memory()), 1, quiet=True, samples=True)
+    assert (report.findings, report.said[-1]) == ((), "samples: 3 in 2 code shards looked into")
+
+
+def said(report, root):
+    return [dataclasses.replace(one, says=one.says.replace(str(root), "RUN")) for one in report.findings]
