@@ -29,6 +29,7 @@ from manifests.aside import PAIRS
 from manifests.files import FormatError, open_table, parsing, read_json, read_parquet, read_schema, read_table
 from manifests.journal import records_of
 from manifests.schema import COLUMNS, DIGESTS
+from manifests.store import is_remote, local_copy, path_of
 from manifests.tombstones import KINDS, value_digest
 from manifests.transaction import ASKED
 from pipeline.execution.redact_aside import SCORES, files_aside, uids_of
@@ -113,6 +114,19 @@ def _is_web(value: str) -> bool:
         found = re.fullmatch(WEB, value)
     # a name of one label may be a host of a URL
     return bool(found and (_host(found["host"]) or _host(f"{found['host']}.test")))
+
+
+def _of_list(path: Path) -> list[Selector]:
+    """Return what a list names that may lie in a store, as that of a recheck does. Raises RecipeError."""
+    if not is_remote(path):
+        return listed_selectors(path)
+    try:
+        with local_copy(path) as local:
+            return listed_selectors(local)
+    except OSError as error:
+        raise RecipeError(f"--list {path}: {error.strerror or error}") from error
+    except RecipeError as error:
+        raise RecipeError(str(error).replace(str(local), str(path))) from error
 
 
 def listed_selectors(path: Path) -> list[Selector]:
@@ -296,7 +310,7 @@ def gather(options: Mapping[str, Iterable[str]], lists: Iterable[str], paths: bo
     """Return every selector that the command line names, each once. Raises RecipeError for a bad one; `paths` as for
     `selector`."""
     selectors = [selector(kind, value, paths) for kind, values in options.items() for value in values]
-    selectors += [listed for path in lists for listed in listed_selectors(Path(path))]
+    selectors += [listed for name in lists for listed in _of_list(path_of(name))]
     return list(dict.fromkeys(selectors))
 
 

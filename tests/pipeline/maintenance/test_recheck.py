@@ -13,10 +13,12 @@ from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Runtime
 from pipeline.maintenance import recheck
 from pipeline.maintenance.recheck import COLUMNS, recheck_run
+from pipeline.maintenance.remove.run import remove_rows
 from pipeline.maintenance.remove.selectors import gather
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages.registry import STAGES
 from tests.support.keep_runs import differing
+from tests.support.object_store import in_memory, put_run
 from tests.support.removals import remove
 from tests.support.small_web import KEPT
 
@@ -129,3 +131,19 @@ def test_runs_without_sites_or_fates_are_refused(run, tmp_path):
         recheck_run(run, local, Runtime())
     with pytest.raises(RecipeError, match="no row has a fate yet"):
         recheck_run(tmp_path / "new", recipe, Runtime())
+
+
+def test_a_run_in_a_store_is_asked_about_and_its_list_names_what_goes(run, refusing):
+    root = put_run(run, in_memory())
+    done, here = ask(root), ask(run)
+    assert (done.rows, done.allowed, done.refused, done.refusals) == (KEPT, KEPT - 2, 2, here.refusals)
+    assert done.list.read_text() == here.list.read_text()
+    selectors = gather({}, [str(done.list)])
+    assert [one.kind for one in selectors] == ["uid", "uid"]
+    remove_rows(root, recipe_of_run(root), Runtime(), selectors)
+    assert verify_run(root, STEPS).findings == ()
+    with pytest.raises(RecipeError, match=r"--list memory://.*/recheck/refused.csv: No such file"):
+        gather({}, [str(done.list)])
+    (root / "odd.csv").write_bytes(b"md5\nzz\n")
+    with pytest.raises(RecipeError, match=r"--list memory://.*/run/odd.csv: line 2"):
+        gather({}, [str(root / "odd.csv")])

@@ -22,7 +22,8 @@ from pipeline.recipes.schema import RecipeError
 from pipeline.stages.registry import STAGES
 from pipeline.steps.fetch.hits import hits_of
 from tests.support.filter_runs import final_rows, run_filter
-from tests.support.keep_runs import mend
+from tests.support.keep_runs import files_of, mend
+from tests.support.object_store import in_memory
 from tests.support.removals import remove
 from tests.support.small_web import FETCHED, jpeg, picture, write_recipe
 
@@ -305,3 +306,14 @@ def test_links_behind_which_rows_would_stay_are_refused_before_any_work(place, t
     with pytest.raises(RecipeError, match=r"00000\.parquet is a link to .*could not be taken out there"):
         listed_run(place, root)
     assert len(web.hits) == asked
+
+
+def test_in_a_store_the_same_is_taken_out(place, done):
+    root = in_memory()
+    assert listed_run(place, root).digest == Manifest.read(done / "manifests" / "filter.json").digest
+    mine = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*")}
+    theirs = {path.relative_to(done).as_posix(): path.read_bytes() for path in files_of(done)}
+    own = {name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)}
+    assert {name for name in own if not name.startswith(".")} == {"recipe.toml", "manifests/recipe.json"}
+    for number in HITS:
+        assert [name for name, data in mine.items() if URL.format(number).encode() in data] == []
