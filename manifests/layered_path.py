@@ -197,6 +197,11 @@ class LayeredPath(RemotePath):
             layer.hide(name)
             Changes.count += 1
 
+    def drop(self) -> None:
+        """Delete every object below from the copy."""
+        for path, _ in self.walk_files():
+            path.unlink(missing_ok=True)
+
     def create(self, data: bytes) -> bool:
         """Upload bytes where the copy has no such object; return False where there is one."""
         return not self.exists() and super().create(data)

@@ -14,15 +14,7 @@ from functools import partial
 from pathlib import Path, PosixPath
 from typing import Any, NoReturn, Self
 
-from manifests.store_requests import (
-    TRIES,
-    Facts,
-    facts_of,
-    filesystem,
-    read_whole,
-    transient,
-    tried,
-)
+from manifests.store_requests import CODES, TRIES, Facts, facts_of, filesystem, read_whole, transient, tried
 
 WHOLE_BYTES = 16 << 20
 """Objects up to this size are read by one request, others in pieces of PIECE_BYTES."""
@@ -265,8 +257,11 @@ class RemotePath(PosixPath):
         self._made(None)
 
     def drop(self) -> None:
-        """Delete every object below."""
+        """Delete every object below, and folders where the file system has any of its own."""
         delete_all([path for path, _ in self.walk_files()])
+        if self.protocol not in CODES:
+            with contextlib.suppress(FileNotFoundError):
+                self.call("rm", recursive=True)
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing: a folder is there once something lies in it."""
@@ -330,8 +325,11 @@ def _alone(path: RemotePath) -> bytes | None:
 
 def delete_all(paths: Sequence[RemotePath]) -> None:
     """Delete objects of one store, many at a time; those that are not there are none to be deleted."""
-    for start in range(0, len(paths), TOGETHER):
-        some = paths[start : start + TOGETHER]
+    for path in (path for path in paths if type(path) is not RemotePath):
+        path.unlink(missing_ok=True)  # of a working copy: more than an object
+    plain = [path for path in paths if type(path) is RemotePath]
+    for start in range(0, len(plain), TOGETHER):
+        some = plain[start : start + TOGETHER]
         try:
             filesystem(some[0].protocol).rm([path.key for path in some])
         except transient():  # one of them is gone already, or it failed for a while: each is asked for until it is

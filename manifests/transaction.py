@@ -13,7 +13,7 @@ from manifests.files import TEMPORARY, FormatError, parsing, read_json, write_js
 from manifests.layered_path import NEW, REMOVING, layer_names
 from manifests.regular_files import walk
 from manifests.remote_path import snapshot
-from manifests.store import drop, is_remote, rename
+from manifests.store import drop, is_remote, rename, unlink_all
 
 PENDING = REMOVING
 """Where a removal keeps new files until all of them are whole."""
@@ -100,8 +100,7 @@ def _move(root: Path, put: Collection[str], gone: Collection[str]) -> None:
         if (staged / NEW / name).exists():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             rename(staged / NEW / name, root / name)
-    for name in gone:
-        (root / name).unlink(missing_ok=True)
+    unlink_all(root / name for name in gone)
     with contextlib.suppress(OSError):  # a folder of its lists alone: it goes with the last of them
         (root / "recheck").rmdir()
     for note in NOTES:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from manifests.remote_path import RemotePath, StoreError, filesystem
+from manifests.remote_path import RemotePath
+from manifests.store_requests import StoreError, filesystem
 
 CHANGING = ("put_file", "pipe_file", "cp_file", "rm_file")
 State = dict[str, bytes]
