@@ -102,7 +102,7 @@ def run(
 
     where = RunnerOptions(runner, workers, given, read.runner.stall_s, read.runner)
     read = seen_by_workers(read, where)
-    options = StageOptions(with_width(where), steps, dry_run, retry)
+    options = StageOptions(with_width(where, read.root), steps, dry_run, retry)
     run_stages(read, STAGES[:3] if stage == "all" else (stage,), options, as_json)
 
 

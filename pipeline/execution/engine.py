@@ -7,6 +7,7 @@ from pathlib import Path
 from manifests.store import scratch_of
 from pipeline.execution.backends import EMBEDDED, IN_JOB_SERVER, Backend, RunnerOptions
 from pipeline.execution.beam_flags import check_flags
+from pipeline.execution.engine_jobs import notes
 from pipeline.execution.java import job_server
 from pipeline.recipes.schema import Recipe, RecipeError
 
@@ -42,12 +43,13 @@ def seen_by_workers(recipe: Recipe, options: RunnerOptions) -> Recipe:
     )
 
 
-def with_width(options: RunnerOptions) -> RunnerOptions:
+def with_width(options: RunnerOptions, root: Path) -> RunnerOptions:
     """Return options that say how many units are done at once: as asked, else Flink's free slots, else this machine's
     cores for an engine inside a job server of our own; as they are where nobody here can know.
 
-    Steps share other people's servers by it, so it is asked for before they are planned. Raises RecipeError where Flink
-    does not answer or has no slot.
+    Steps share other people's servers by it, so it is asked for before they are planned. What an earlier run left in
+    the slots is ended when the folder is taken: where there is a note of that, all slots count. Raises RecipeError
+    where Flink does not answer or has no slot.
     """
     if options.runner == "local" or options.parallelism or options.backend.config.parallelism:
         return options
@@ -56,8 +58,10 @@ def with_width(options: RunnerOptions) -> RunnerOptions:
     if backend.rest:
         from pipeline.execution.preflight import check_slots, look_at_cluster
 
-        check_slots(backend, cluster := look_at_cluster(backend))
-        width = cluster.free
+        cluster = look_at_cluster(backend)
+        width = cluster.slots if any(notes(root)) else cluster.free
+        if not width:
+            check_slots(backend, cluster)
     elif backend.server() is not None and backend.config.master in IN_JOB_SERVER:
         width = len(os.sched_getaffinity(0))
     return replace(options, config=options.config.model_copy(update={"parallelism": width}))

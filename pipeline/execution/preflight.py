@@ -37,6 +37,8 @@ IMPORT_S = 120.0
 OURS_S = 60.0
 """Seconds for a pool of ours, whose Python has Beam and this package."""
 DOCKER_S = 5.0
+BACK_S = 4.0
+TICK_S = 0.3
 MORE = "see docs/cluster.md"
 
 
@@ -48,7 +50,7 @@ def look_at_engine(backend: Backend, endpoint: str, root: Path) -> list[str]:
         return []
     check_flags(words, _server_options(backend, endpoint))
     if backend.rest:
-        check_slots(backend, look_at_cluster(backend))
+        _wait_for_slots(backend)
     if backend.environment == "DOCKER" and HERE.fullmatch(endpoint):
         _need_docker()
     if backend.environment == "PROCESS" and backend.is_here:
@@ -86,6 +88,17 @@ def look_at_cluster(backend: Backend) -> Cluster:
             f"runner.master, runner.rest: Flink does not answer ({error}); give the address of its page, such as"
             f" localhost:8081, and start the cluster: {MORE}"
         ) from error
+
+
+def _wait_for_slots(backend: Backend) -> None:
+    """Return when there are the slots that were asked for; those of a job that has just been cancelled come back within
+    seconds. Raises RecipeError."""
+    end = time.monotonic() + BACK_S
+    while (has := look_at_cluster(backend)).free < max(1, backend.config.parallelism) and time.monotonic() < end:
+        if not has.taskmanagers or backend.config.parallelism > has.slots:
+            break
+        time.sleep(TICK_S)
+    check_slots(backend, has)
 
 
 def check_slots(backend: Backend, cluster: Cluster) -> None:

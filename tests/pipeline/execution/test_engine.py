@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.engine import seen_by_workers, try_engine, with_width
+from pipeline.execution.engine_jobs import JobNote, keep
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.runner import RunnerConfig
 from pipeline.recipes.schema import RecipeError
@@ -55,19 +56,21 @@ def test_an_engine_is_looked_at_once_in_an_invocation(tmp_path, monkeypatch):
     assert [(backend.name, endpoint, root) for backend, endpoint, root in looks] == [("portable", "embed", tmp_path)]
 
 
-def test_how_wide_a_run_is_is_known_before_it_is_planned(monkeypatch):
+def test_how_wide_a_run_is_is_known_before_it_is_planned(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
     flink = FakeFlink(taskmanagers=3, slots=6, free=5)
     session = {"job_endpoint": "localhost:1", "master": flink.address}
     try:
-        assert with_width(options("flink", **session)).parallelism == 5
-        assert with_width(options("flink", parallelism=2, **session)).parallelism == 2
+        assert with_width(options("flink", **session), tmp_path).parallelism == 5
+        assert with_width(options("flink", parallelism=2, **session), tmp_path).parallelism == 2
         flink.free = 0
         with pytest.raises(RecipeError, match="has no free slot"):
-            with_width(options("flink", **session))
+            with_width(options("flink", **session), tmp_path)
+        keep(tmp_path, JobNote("tessera-score-1", "score", "flink", "localhost:1", flink.address))
+        assert with_width(options("flink", **session), tmp_path).parallelism == 6  # what is left there is ended first
     finally:
         flink.close()
-    assert with_width(options("flink", jar="x.jar")).parallelism == 3
-    assert with_width(options("spark", jar="x.jar")).backend.config.parallelism == 3
-    assert with_width(options("portable", job_endpoint="far.test:1")).parallelism == 0
-    assert with_width(RunnerOptions("flink", 4, config=RunnerConfig(jar="x.jar"))).parallelism == 4
+    assert with_width(options("flink", jar="x.jar"), tmp_path).parallelism == 3
+    assert with_width(options("spark", jar="x.jar"), tmp_path).backend.config.parallelism == 3
+    assert with_width(options("portable", job_endpoint="far.test:1"), tmp_path).parallelism == 0
+    assert with_width(RunnerOptions("flink", 4, config=RunnerConfig(jar="x.jar")), tmp_path).parallelism == 4

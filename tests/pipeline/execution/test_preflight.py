@@ -82,13 +82,21 @@ def test_options_that_neither_side_knows(tmp_path, engine):
         ({}, 3, "got 3, and Flink at .* has 2 free slots of 2 in 1 TaskManagers; ask for that many at most"),
     ],
 )
-def test_slots_that_are_not_there(tmp_path, engine, has, workers, said):
+def test_slots_that_are_not_there(tmp_path, engine, monkeypatch, has, workers, said):
+    monkeypatch.setattr(preflight, "BACK_S", 0.1)
     server, flink = engine
     for name, value in has.items():
         setattr(flink, name, value)
     config = {"job_endpoint": server.endpoint, "master": flink.address, "environment": "loopback"}
     with pytest.raises(RecipeError, match=said):
         look(tmp_path, "flink", parallelism=workers, **config)
+
+
+def test_slots_of_a_job_that_was_cancelled_come_back(tmp_path, engine, monkeypatch):
+    server, flink = engine
+    flink.free = 0
+    monkeypatch.setattr("pipeline.execution.preflight.time.sleep", lambda seconds: setattr(flink, "free", 2))
+    assert look(tmp_path, "flink", job_endpoint=server.endpoint, master=flink.address, environment="loopback") == []
 
 
 def test_a_flink_that_does_not_answer(tmp_path, engine):
