@@ -130,8 +130,10 @@ def left(settings: Settings, root: Path, before: set[int]) -> list[str]:
     assert isinstance(jobs, list)
     ended = ("FINISHED", "FAILED", "CANCELED")
     found += [f"job {job['name']} is {job['state']}" for job in jobs if job["state"] not in ended]
-    servers = {pid for pid, words in below(1).items() if "-job-server.jar" in words and str(HOME) in words}
-    found += [f"job server {pid}" for pid in sorted(servers - before)]
+    everything = below(1)
+    servers = {pid for pid, words in everything.items() if "-job-server.jar" in words and str(HOME) in words}
+    others = {pid for run, words in everything.items() if "pipeline.cli run" in words for pid in below(run)}
+    found += [f"job server {pid}" for pid in sorted(servers - before - others)]
     found += [f"{path.relative_to(root)}" for path in root.rglob("*.tmp*")]
     found += [f"{path.relative_to(root)}" for path in root.rglob(".tmp*")]
     return found

@@ -72,7 +72,8 @@ def test_jobs_and_temporary_files_that_are_left_are_named(tmp_path, monkeypatch)
     jobs = [{"name": "a", "state": "RUNNING"}, {"name": "b", "state": "CANCELED"}]
     monkeypatch.setattr(chaos, "get", lambda url: {"jobs": jobs})
     server = f"java -jar {chaos.HOME}/flink-job-server.jar"
-    monkeypatch.setattr(chaos, "below", lambda pid: {7: server, 8: server, 9: "java -jar other-job-server.jar"})
+    running = {6: "python -m pipeline.cli run", 7: server, 8: server, 9: "java -jar other-job-server.jar", 10: server}
+    monkeypatch.setattr(chaos, "below", lambda pid: {1: running, 6: {10: server}}[pid])  # 10 is another run's
     (tmp_path / "pairs").mkdir()
     (tmp_path / "pairs" / "0.tar.tmp-1").touch()
     assert left(Settings(), tmp_path, {8}) == ["job a is RUNNING", "job server 7", "pairs/0.tar.tmp-1"]
