@@ -129,7 +129,7 @@ def job_server(command: ServerCommand, log: Path) -> JobServer:
     Raises RecipeError where it cannot be started, RunFailed where it ends at its start.
     """
     server = _shared.get((command, log))
-    if server is None or not server.alive:
+    if server is None or not server.alive or not answers(server.endpoint):  # its keeper ends a moment after it
         close()
         server = _shared[command, log] = JobServer(command, log)
     server.wait_until_ready()

@@ -1,6 +1,7 @@
 """pipeline/execution/java.py: a job server of our own, tried with a program that answers as Java would."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pipeline.execution.backends import ServerCommand
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.java import JobServer, answers, free_ports, job_server
 from pipeline.recipes.schema import RecipeError
+from tests.support.waiting import descendants, wait_for
 
 LISTENS = """#!{python}
 import socket, sys
@@ -53,6 +55,18 @@ def test_it_is_started_once_and_again_where_it_ended(tmp_path):
     assert answers(second.endpoint)
     java.close()
     assert not answers(second.endpoint)
+
+
+def test_one_that_was_killed_is_started_again_while_its_keeper_still_runs(tmp_path, monkeypatch):
+    """The run ended with "the job server ended at its start" and lines of the old one's log."""
+    wanted = command(tmp_path, LISTENS)
+    first = job_server(wanted, tmp_path / "server.log")
+    for pid in descendants(first.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not answers(first.endpoint))
+    with monkeypatch.context() as patch:
+        patch.setattr(JobServer, "alive", True)
+        assert job_server(wanted, tmp_path / "server.log") is not first
 
 
 def test_one_that_ends_at_its_start_says_why(tmp_path):
