@@ -12,7 +12,7 @@ from manifests.extras import how_to_get
 from manifests.files import TEMPORARY
 from manifests.remote_path import RemotePath, is_url
 from manifests.store import path_of
-from manifests.store_requests import CODES
+from manifests.store_requests import CODES, client_options
 
 DEADLINE_S = 10.0
 """A store that has not answered by then is said not to."""
@@ -123,11 +123,9 @@ def _filesystem(root: RemotePath) -> Any:
     import fsspec
 
     extra = CODES.get(root.protocol)
-    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-    if extra == "s3":
-        options["config_kwargs"] = {"connect_timeout": 3, "read_timeout": 5, "retries": {"total_max_attempts": 1}}
+    waits = {"connect_timeout": 3, "read_timeout": 5, "retries": {"total_max_attempts": 1}}
     try:
-        files = fsspec.filesystem(root.protocol, **options)
+        files = fsspec.filesystem(root.protocol, **client_options(root.protocol, waits), skip_instance_cache=True)
     except ImportError as error:
         if extra is None:
             raise RootError(f"{root}: {error} (fsspec); {WANTED}") from error

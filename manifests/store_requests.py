@@ -6,7 +6,7 @@ import random
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -84,10 +84,8 @@ def filesystem(protocol: str) -> Any:
     missing."""
     import fsspec
 
-    options: dict[str, Any] = {"use_listings_cache": False}
-    if CODES.get(protocol) == "s3":
-        waits = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}
-        options["config_kwargs"] = {**waits, **(OF_OTHERS if _is_of_others() else {})}
+    waits = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}
+    options = client_options(protocol, waits)
     try:
         return fsspec.filesystem(protocol, **options)
     except (ImportError, ValueError) as error:
@@ -96,8 +94,13 @@ def filesystem(protocol: str) -> Any:
         raise StoreError(f"{protocol}://: cannot be opened ({error}); {how}") from error
 
 
-def _is_of_others() -> bool:
-    return any(os.environ.get(name) for name in ENDPOINTS)
+def client_options(protocol: str, waits: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a protocol's file system. `waits`: of botocore's, how long and how often it tries."""
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if CODES.get(protocol) == "s3":
+        others = any(os.environ.get(name) for name in ENDPOINTS)
+        options["config_kwargs"] = {**waits, **(OF_OTHERS if others else {})}
+    return options
 
 
 def transient() -> tuple[type[BaseException], ...]:
