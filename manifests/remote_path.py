@@ -92,8 +92,11 @@ class RemotePath(PosixPath):
             raise FileNotFoundError(2, "No such file or directory", str(self))
         facts = known[self.name]
         if facts is None:  # changed by this process since it was listed
-            del known[self.name]
-            facts = known[self.name] = facts_of(self.call("info"))
+            try:
+                facts = known[self.name] = facts_of(self.call("info"))
+            except FileNotFoundError:
+                known.pop(self.name, None)
+                raise
         return facts
 
     def lstat(self) -> Any:

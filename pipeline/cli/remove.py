@@ -202,6 +202,8 @@ def removal_lines(root: Path, done: "Outcome") -> Iterator[str]:
 
 def _notes(root: Path, done: "Outcome") -> Iterator[str]:
     """Yield what a removal does not reach."""
+    from manifests.store import is_remote
+
     for what in done.later:
         yield f"{what} has other rows to do now: run its stage again"
     train = sorted(path.relative_to(root).as_posix() for path in (root / "train").glob("*") if path.is_dir())
@@ -209,6 +211,11 @@ def _notes(root: Path, done: "Outcome") -> Iterator[str]:
         yield (
             f"{name}: what was trained on removed rows stays in its checkpoints, samples and prompts; train again"
             " without them"
+        )
+    if is_remote(root):
+        yield (
+            "where the store keeps former versions of objects, the old bytes stay until its own rules delete them; logs"
+            " on other machines are not reached"
         )
     for named in _still_named(root, done):
         yield f"recipe.toml names {named}: the recipe is yours and stays as it is; take it out of your recipe too"

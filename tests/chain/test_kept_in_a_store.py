@@ -1,4 +1,5 @@
-"""A run in an S3-compatible store is verified, repaired, pruned and rid of rows by the same commands as on a disk."""
+"""A run in an S3-compatible store that fails, throttles and cuts is verified, repaired, pruned and rid of rows by the
+same commands as on a disk."""
 
 import json
 import os
@@ -9,14 +10,21 @@ import pytest
 from manifests.store import path_of
 from tests.support.commands import command
 from tests.support.dying_store import state
-from tests.support.object_store import object_store, put_run, reached
+from tests.support.object_store import Faults, object_store, put_run, reached
 from tests.support.paths import ROOT
 from tests.support.removals import URL, contents
+
+KINDS = ("500", "503", "cut")
+
+
+def failing(number, method, path):
+    """Let one request of 41 fail, be throttled or be cut, in turn."""
+    return "" if number < 500 or number % 41 else KINDS[number // 41 % 3]
 
 
 @pytest.fixture(scope="module")
 def store():
-    with object_store() as running, reached(running):
+    with object_store(Faults(failing)) as running, reached(running):
         yield running
 
 
@@ -60,3 +68,4 @@ def test_damage_is_found_mended_and_rows_are_removed(store, made, removed_two):
     assert {name: data for name, data in state(root).items() if not name.startswith("logs/")} == expected
     assert said(store, "remove", root, "--url", URL.format(5))[1]["rows"] == 0
     assert said(store, "verify", root)[0] == 0
+    assert {fault for _, _, fault in store.faults.done} == {"", *KINDS}

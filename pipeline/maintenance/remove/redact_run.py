@@ -1,21 +1,23 @@
 """Take rows out of a copy of a run: its input tables, every step's plan and outputs, leftovers, logs, manifests."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
 from manifests.files import FormatError, read_table
+from manifests.in_threads import each
 from manifests.journal import ShardRecord, records_of
 from manifests.manifest import DERIVED, Manifest
-from manifests.store import drop
+from manifests.store import drop, is_remote
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.verify import claims_of
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.redact_aside import redact_aside
 from pipeline.execution.redact_later import forget, redact_logs, redact_plan, tables_and_tars
-from pipeline.execution.redaction import DamagedFileError, RemovedRows, from_table, from_tar
+from pipeline.execution.redaction import DamagedFileError, RemovedRows, from_table, from_tar, holds
 from pipeline.execution.shuffle import drop_scratch
 from pipeline.execution.step import Runtime, Step, Unit, settings_changed
 from pipeline.inputs.redact_table import blank_input
@@ -113,9 +115,9 @@ def _redact_step(work: Removal, step: Step) -> None:
     units = {unit.name: unit for unit in step.units()} if step.name in work.valid else None
     if units is None:
         redact_plan(work.copy, step.name, work.removed)
-    gone = []
-    for before in records_of(work.copy, step.name):
-        redacted = _redacted(work, step, before)
+    gone, records = [], records_of(work.copy, step.name)
+    for before, hit in zip(records, each(work.copy, partial(_may_be_hit, work), records), strict=True):
+        redacted = _redacted(work, step, before) if hit else before
         planned = units is not None and before.shard in work.valid[step.name]
         record = _keyed(work, step, (units or {}).get(before.shard), redacted) if planned else redacted
         if record is None:
@@ -124,6 +126,14 @@ def _redact_step(work: Removal, step: Step) -> None:
             step.journal.record(record)
     forget(step, gone)
     step.journal.compact()
+
+
+def _may_be_hit(work: Removal, record: ShardRecord) -> bool:
+    """Tell whether a unit is to be looked at: of a run in a store its files are looked through here, in threads."""
+    try:
+        return not is_remote(work.copy) or any(holds(work.copy / file.path, work.removed) for file in record.files)
+    except FormatError as error:
+        raise DamagedFileError(str(error).replace(str(work.copy), str(work.root))) from error
 
 
 def _redacted(work: Removal, step: Step, record: ShardRecord) -> ShardRecord:

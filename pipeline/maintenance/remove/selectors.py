@@ -27,6 +27,7 @@ from filters.tombstones import digests
 from filters.url_forms import BARE, host_forms, named_hosts, place_forms
 from manifests.aside import PAIRS
 from manifests.files import FormatError, open_table, parsing, read_json, read_parquet, read_schema, read_table
+from manifests.in_threads import each
 from manifests.journal import records_of
 from manifests.schema import COLUMNS, DIGESTS
 from manifests.store import is_remote, local_copy, path_of
@@ -220,25 +221,35 @@ def hit_by(selectors: Sequence[Selector], root: Path) -> dict[Selector, set[byte
     hits: dict[Selector, set[bytes]] = {chosen: set() for chosen in selectors}
     by_kind = {kind: {chosen.digest: chosen for chosen in selectors if chosen.kind == kind} for kind in KINDS}
     if any(by_kind[kind] for kind in ("url", "host", "uid")):
-        for record in records_of(root, "select"):
-            _in_rows(read_table(root / record.files[0].path, ["uid", "url"]), by_kind, hits)
+        for table in each(root, partial(read_table, columns=["uid", "url"]), _selected(root)):
+            _in_rows(table, by_kind, hits)
         for path in files_aside(root, PAIRS):
             table = read_parquet(path, ["key", "url"])
             _in_rows(pa.table({"uid": uids_of(table["key"]), "url": table["url"]}), by_kind, hits)
     of_files = [kind for kind in ("sha256", *DIGESTS) if by_kind[kind]]
     pairs = (root / record.files[1].path for record in records_of(root, "fetch"))
-    for path in chain(pairs, files_aside(root, PAIRS)) if of_files else ():
-        known = [kind for kind in of_files if kind in read_schema(path).names]  # shards of before have no digests
-        table = read_table(path, ["key", *known])
-        for kind in known:
+    every = chain(pairs, files_aside(root, PAIRS)) if of_files else ()
+    for table in each(root, partial(_with_digests, kinds=of_files), every):
+        for kind in table.schema.names[1:]:
             _match(digests(table[kind]), uids_of(table["key"]), by_kind[kind], hits)
     if by_kind["phash"]:
         scores = (root / record.files[0].path for record in records_of(root, "score"))
-        for table in (read_table(path, ["uid", "phash"]) for path in chain(scores, files_aside(root, SCORES))):
+        every = chain(scores, files_aside(root, SCORES))
+        for table in each(root, partial(read_table, columns=["uid", "phash"]), every):
             values = [None if value is None else f"{value:016x}" for value in table["phash"].to_pylist()]
             _match(digests(pa.array(values, pa.string())), table["uid"], by_kind["phash"], hits)
     _with_their_urls(root, hits)
     return hits
+
+
+def _with_digests(path: Path, kinds: Sequence[str]) -> pa.Table:
+    """Return the key and the digests of these kinds of a table of pairs; shards of before have none."""
+    names = read_schema(path).names
+    return read_table(path, ["key", *(kind for kind in kinds if kind in names)])
+
+
+def _selected(root: Path) -> list[Path]:
+    return [root / record.files[0].path for record in records_of(root, "select")]
 
 
 def _with_their_urls(root: Path, hits: dict[Selector, set[bytes]]) -> None:
@@ -247,8 +258,7 @@ def _with_their_urls(root: Path, hits: dict[Selector, set[bytes]]) -> None:
     of_pictures = {chosen: uids for chosen, uids in hits.items() if chosen.kind in PICTURES and uids}
     named: dict[Selector, set[str]] = {chosen: set() for chosen in of_pictures}
     for rows in (_forms_of, _rows_of_forms) if of_pictures else ():
-        for record in records_of(root, "select"):
-            table = read_table(root / record.files[0].path, ["uid", "url"])
+        for table in each(root, partial(read_table, columns=["uid", "url"]), _selected(root)):
             rows(table["uid"], place_forms(table["url"].combine_chunks()).now, of_pictures, named)
 
 

@@ -1,6 +1,7 @@
 """Say of the rows that go what their tombstones keep: place, pHash, tiers, and where they leave gaps."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 from filters.tombstones import url_digests
 from manifests.aside import PAIRS
 from manifests.files import read_present, read_table
+from manifests.in_threads import each
 from manifests.journal import records_of
 from manifests.plans import planned_tables
 from manifests.schema import DIGESTS
@@ -33,9 +35,8 @@ NOBODY: Row = {
 
 def urls_of(root: Path, uids: Collection[bytes]) -> frozenset[str]:
     """Return the URLs of the rows with these uids, of those too that were set aside."""
-    rows = (
-        row for record in records_of(root, "select") for row in _rows(root / record.files[0].path, uids, ["uid", "url"])
-    )
+    selected = [root / record.files[0].path for record in records_of(root, "select")]
+    rows = chain.from_iterable(each(root, partial(_rows, uids=uids, columns=["uid", "url"]), selected))
     hexes = {uid.hex() for uid in uids}
     aside = (
         url
@@ -75,23 +76,19 @@ def tombstones_of(
 
 def _rows_of_uids(root: Path, uids: Collection[bytes], packed: dict[bytes, dict[str, int]]) -> dict[bytes, list[Row]]:
     """Return uid -> its rows of the input, with what later steps made of them."""
-    hashes = {
-        row["uid"]: row["phash"]
-        for record in records_of(root, "score")
-        for row in _rows(root / record.files[0].path, uids, ["uid", "phash"])
-    }
+    scored = [root / record.files[0].path for record in records_of(root, "score")]
+    found = each(root, partial(_rows, uids=uids, columns=["uid", "phash"]), scored)
+    hashes = {row["uid"]: row["phash"] for rows in found for row in rows}
+    tables = planned_tables(root, "fetch")
+    of_plan = each(root, partial(_rows, uids=uids, columns=["uid", "source", "source_row"]), tables)
     planned = {
         (row["source"], row["source_row"]): path.stem
-        for path in planned_tables(root, "fetch")
-        for row in _rows(path, uids, ["uid", "source", "source_row"])
+        for path, rows in zip(tables, of_plan, strict=True)
+        for row in rows
     }
     finals = [root / file.path for record in records_of(root, "decide") for file in record.files]
-    kept = {
-        (row["source"], row["source_row"]): row["tiers"]
-        for path in finals
-        for row in _rows(path, uids, ["uid", "source", "source_row", "fate", "tiers"])
-        if row["fate"] == "kept"
-    }
+    fates = each(root, partial(_rows, uids=uids, columns=["uid", "source", "source_row", "fate", "tiers"]), finals)
+    kept = {(row["source"], row["source_row"]): row["tiers"] for rows in fates for row in rows if row["fate"] == "kept"}
     rows_of: dict[bytes, list[Row]] = {uid: [] for uid in uids}
     for record in records_of(root, "select"):
         for row in _rows(root / record.files[0].path, uids, ["uid", "source", "source_row"]):
