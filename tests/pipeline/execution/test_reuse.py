@@ -1,6 +1,8 @@
 """pipeline/execution/reuse.py: what an earlier plan made is carried over only where it was made the same way and is
 whole, and a unit opens only the groups that hold its rows."""
 
+import io
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,12 +22,12 @@ def values(root, made_by, numbers=(0, 1, 2, 3)):
 
 
 @pytest.fixture
-def set_apart(tmp_path):
+def set_apart(anywhere):
     """Return a run folder with two shards of one model and one of another set aside; row 3 killed its worker."""
     one = [(uid(0), "a"), (uid(1), "b")], [(uid(2), "c"), (uid(3), "d")]
-    records = [scores(tmp_path, "0", one[0]), scores(tmp_path, "1", one[1], dead=[uid(3)])]
-    set_aside(tmp_path, "score", [*records, scores(tmp_path, "2", [(uid(0), "a")], "two")])
-    return tmp_path
+    records = [scores(anywhere, "0", one[0]), scores(anywhere, "1", one[1], dead=[uid(3)])]
+    set_aside(anywhere, "score", [*records, scores(anywhere, "2", [(uid(0), "a")], "two")])
+    return anywhere
 
 
 @pytest.mark.parametrize("index", [False, True])
@@ -123,7 +125,7 @@ def test_the_index_is_the_same_where_tables_are_opened_some_at_a_time(set_apart,
     note_places(set_apart, "score", {"one", "two"})
     folder = set_apart / UNDER_WAY / "score" / INDEX
     assert sorted(path.name for path in folder.iterdir()) == ["groups.json", "keys.npy", "numbers.npy"]
-    keys, numbers = np.load(folder / "keys.npy"), np.load(folder / "numbers.npy")
+    keys, numbers = (np.load(io.BytesIO((folder / f"{name}.npy").read_bytes())) for name in ("keys", "numbers"))
     heads = [int.from_bytes(uid(number)[:8], "big") for number in (0, 0, 1, 2, 3)]
     assert (keys.tolist(), sorted(numbers.tolist())) == (heads, [0, 0, 1, 1, 2])
     assert values(set_apart, "one") == {(0, "a"): "0", (1, "b"): "0", (2, "c"): "1"}
