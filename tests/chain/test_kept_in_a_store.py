@@ -1,5 +1,5 @@
-"""A run in an S3-compatible store that fails, throttles and cuts is verified, repaired, pruned and rid of rows by the
-same commands as on a disk."""
+"""A run in an S3-compatible store that fails, throttles and cuts is verified, repaired and rid of rows by the same
+commands as on a disk."""
 
 import json
 import os
@@ -41,8 +41,6 @@ def said(store, *args):
 def test_damage_is_found_mended_and_rows_are_removed(store, made, removed_two):
     root = put_run(made, path_of(store.url()))
     good = state(root)
-    code, report = said(store, "verify", root)
-    assert (code, report["whole"], report["findings"]) == (0, True, [])
     (root / "scores" / "00000.parquet").write_bytes(b"junk")
     (root / "codes" / "encoded" / "pretrain-00001.parquet").unlink()
     (root / "pairs" / "mine.txt").write_bytes(b"?")
@@ -61,11 +59,10 @@ def test_damage_is_found_mended_and_rows_are_removed(store, made, removed_two):
     )
     (root / "pairs" / "mine.txt").unlink()
     assert state(root) == good
-    assert said(store, "prune", root, "--yes")[0] == 0
     code, done = said(store, "remove", root, "--url", URL.format(5), "--url", URL.format(3))
     assert (code, done["rows"], done["record"]) == (0, 2, "manifests/removals/0001.json")
     expected = {name: data for name, data in contents(removed_two).items() if name != ".run-token"}
     assert {name: data for name, data in state(root).items() if not name.startswith("logs/")} == expected
-    assert said(store, "remove", root, "--url", URL.format(5))[1]["rows"] == 0
-    assert said(store, "verify", root)[0] == 0
+    code, report = said(store, "verify", root)
+    assert (code, report["whole"], report["findings"]) == (0, True, [])
     assert {fault for _, _, fault in store.faults.done} == {"", *KINDS}
