@@ -23,6 +23,7 @@ import pyarrow as pa
 from manifests.layered_path import layered
 from manifests.regular_files import open_plain
 from manifests.remote_path import Ranges, RemotePath, delete_all, is_url
+from manifests.store_requests import StoreError
 
 BLOCK = 1 << 20
 SPARSE_BYTES = 64 << 10
@@ -203,8 +204,11 @@ def local_scratch(path: Path) -> Path:
 
 
 def _base() -> Path:
+    """Return the local folder of this user's runs in stores. Raises StoreError where it is another's."""
     base = Path(os.environ.get(SCRATCH_FOLDER) or Path(tempfile.gettempdir()) / f"tessera-{getpass.getuser()}")
-    base.mkdir(parents=True, exist_ok=True)
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if base.stat().st_uid != os.getuid():
+        raise StoreError(f"{base}: belongs to another user; wanted a folder of one's own: set {SCRATCH_FOLDER}")
     return base
 
 

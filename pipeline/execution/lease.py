@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,9 +142,13 @@ class Keeper(threading.Thread):
             self.path.write_bytes(_text(self.token, released))
 
     def stop(self) -> None:
-        """Let the folder go."""
+        """Let the folder go; where the store does not hear of it, the lease expires."""
         self.ended.set()
         self.join()
+        with suppress(StoreError):
+            self._let_go()
+
+    def _let_go(self) -> None:
         if latest_number(self.path.parent) == int(self.path.stem):
             self._renew(released=True)
         else:  # taken over: the run token has stopped this run's writers

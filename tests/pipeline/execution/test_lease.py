@@ -10,6 +10,7 @@ import pytest
 
 from manifests.files import read_json, write_json
 from manifests.remote_path import RemotePath
+from manifests.store_requests import StoreError
 from pipeline.execution import lease
 from pipeline.execution.lease import FOLDER, latest, leased
 from pipeline.execution.process_identity import Process, machine
@@ -105,6 +106,15 @@ def test_an_owner_that_was_taken_over_lets_the_other_be(root, monkeypatch):
         abandon(root, 2)
     assert names(root) == ["000002.json"]
     assert latest(root).owner == "process 7 on elsewhere"
+
+
+def test_a_store_that_is_gone_at_the_end_hides_no_other_error(root, monkeypatch):
+    def fail(*_):
+        raise StoreError("gone")
+
+    with pytest.raises(ZeroDivisionError), leased(root):
+        monkeypatch.setattr(RemotePath, "glob", fail)
+        raise ZeroDivisionError
 
 
 def test_a_store_that_ignores_the_condition_is_refused(root, monkeypatch):
