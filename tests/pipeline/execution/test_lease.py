@@ -112,9 +112,13 @@ def test_a_store_that_is_gone_at_the_end_hides_no_other_error(root, monkeypatch)
     def fail(*_):
         raise StoreError("gone")
 
-    with pytest.raises(ZeroDivisionError), leased(root):
-        monkeypatch.setattr(RemotePath, "glob", fail)
-        raise ZeroDivisionError
+    def work():
+        with leased(root):
+            monkeypatch.setattr(RemotePath, "glob", fail)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
 
 
 def test_a_store_that_ignores_the_condition_is_refused(root, monkeypatch):
