@@ -48,7 +48,7 @@ def configuration(settings: Settings, folder: Path) -> dict[str, str | int | flo
         "heartbeat.interval": 1000,
         "heartbeat.timeout": 5000,
         # no restart-strategy: a job fails with its first task, and the run hands over what is left, counting deaths
-        "slot.request.timeout": 60_000,
+        "slot.request.timeout": 20_000,
         # every process has Beam's libraries already: a second copy of their classes per job fails when the job ends
         "classloader.resolve-order": "parent-first",
     }
