@@ -88,6 +88,14 @@ def test_a_killed_server_loses_its_workers_and_ends_them(server, tmp_path, capsy
     wait_for(lambda: pid not in parents())
 
 
+def test_the_end_of_a_server_is_no_news_to_who_stops_its_worker(server, tmp_path, capsys):
+    worker = server.start(job(tmp_path, "sleep"), tmp_path / "log", {})
+    server.process.kill()  # as by SIGTERM to the whole group
+    server.process.wait()
+    worker.stop()
+    assert (worker.poll(), capsys.readouterr().err) == (LOST, "")
+
+
 def test_a_worker_asked_of_a_server_that_has_died_is_lost(server, tmp_path):
     server.process.kill()
     server.process.wait()
