@@ -11,6 +11,7 @@ from pathlib import Path
 from manifests.checksums import sha256_file
 from manifests.files import TEMPORARY, FormatError, parsing, read_json, write_json
 from manifests.layered_path import NEW, REMOVING, layer_names
+from manifests.publishing import may_publish
 from manifests.regular_files import walk
 from manifests.remote_path import snapshot
 from manifests.store import drop, is_remote, rename, unlink_all
@@ -98,8 +99,12 @@ def _move(root: Path, put: Collection[str], gone: Collection[str]) -> None:
     staged = root / PENDING
     for name in put:
         if (staged / NEW / name).exists():
+            if is_remote(root):  # whose lease has run out is not told of it otherwise
+                may_publish()
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             rename(staged / NEW / name, root / name)
+    if is_remote(root):
+        may_publish()
     unlink_all(root / name for name in gone)
     with contextlib.suppress(OSError):  # a folder of its lists alone: it goes with the last of them
         (root / "recheck").rmdir()

@@ -12,6 +12,7 @@ from manifests.aside import ASIDE, UNDER_WAY
 from manifests.files import TEMPORARY
 from manifests.layered_path import REMOVING, REPAIRING, make_layer, uncover
 from manifests.layout import SCRATCH
+from manifests.publishing import RunOver, may_publish
 from manifests.regular_files import walk
 from manifests.remote_path import RemotePath
 from manifests.store import drop, is_remote, scratch_of
@@ -78,8 +79,17 @@ def _layer_of(
         yield copy
     finally:
         shutil.rmtree(scratch_of(copy), ignore_errors=True)
-        if holder != REMOVING or not is_noted(root):
+        if holder != REMOVING or (not is_noted(root) and _is_ours()):
             drop(root / holder)
+
+
+def _is_ours() -> bool:
+    """Tell whether this process holds the run still: what lies in it may be another removal's by now."""
+    try:
+        may_publish()
+    except RunOver:
+        return False
+    return True
 
 
 def sweep_copies(root: Path) -> None:
@@ -130,6 +140,7 @@ def move_over(copy: Path, root: Path, name: str) -> None:
     """
     target = root / name
     if is_remote(copy):
+        may_publish()
         copy_within(copy / name, target)
         return
     target = target.resolve() if target.is_file() and Path(name).parts[0] != RECORDS else target

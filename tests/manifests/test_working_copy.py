@@ -5,8 +5,9 @@ import os
 import pytest
 
 from manifests.files import write_bytes
+from manifests.publishing import RunOver, published_if
 from manifests.store import scratch_of
-from manifests.transaction import ASKED, changes, commit
+from manifests.transaction import ASKED, NOTES, changes, commit, finish
 from manifests.working_copy import (
     lead_to,
     link,
@@ -190,3 +191,47 @@ def test_a_whole_copy_whose_work_fails_leaves_nothing_in_a_store(stored):
     with pytest.raises(FileNotFoundError), whole_copy(stored) as (copy, _):
         write_bytes(copy / "pairs" / "a", (copy / "pairs").read_bytes())
     assert names(stored) == before
+
+
+class Lease:
+    """Holds a run for so many files that are published."""
+
+    def __init__(self, files):
+        self.left = files
+
+    def ask(self):
+        self.left -= 1
+        if self.left < 0:
+            raise RunOver("another run has it")
+
+
+def removal(stored, lease, between=lambda: None):
+    """Change two files and commit them, while the lease lasts."""
+    with published_if(lease.ask), whole_copy(stored) as (copy, there):
+        write_bytes(copy / "pairs" / "a", b"changed")
+        between()
+        write_bytes(copy / "pairs" / "b", b"changed")
+        commit(stored, copy, changes(stored, copy, there))
+
+
+def test_who_holds_a_run_in_a_store_no_more_moves_nothing(stored):
+    before = names(stored)
+    with pytest.raises(RunOver):
+        removal(stored, Lease(4))  # two files and two notes
+    assert names(stored) == sorted([*before, *(f".removal/{name}" for name in NOTES), *NEW])
+    assert (stored / "pairs" / "a").read_text() == "pairs/a"
+    assert finish(stored)
+    assert names(stored) == [name for name in before if name != ASKED]
+    assert (stored / "pairs" / "a").read_text() == "changed"
+
+
+def test_who_holds_a_run_in_a_store_no_more_drops_nothing_of_another_removal(stored):
+    def another():
+        (stored / ".removal" / "new" / "pairs" / "b").write_bytes(b"another's")
+
+    with pytest.raises(RunOver):
+        removal(stored, Lease(1), another)
+    assert (stored / ".removal" / "new" / "pairs" / "b").read_bytes() == b"another's"
+
+
+NEW = (".removal/new/pairs/a", ".removal/new/pairs/b")

@@ -3,11 +3,12 @@
 import pyarrow as pa
 import pytest
 
-from manifests.files import read_table, write_json
+from manifests.files import read_table, write_bytes, write_json
 from manifests.journal import FileRecord, Journal, ShardRecord
 from manifests.plans import plan_folder, write_plan
 from manifests.schema import schema
-from pipeline.execution.redact_later import OUTDATED, redact_later, redact_reports
+from manifests.store import scratch_of
+from pipeline.execution.redact_later import OUTDATED, redact_later, redact_logs, redact_reports
 from pipeline.execution.redaction import RemovedRows
 from pipeline.execution.step import Step
 from pipeline.recipes.schema import Recipe
@@ -88,3 +89,13 @@ def test_reports_lists_and_tables_of_nobody_lose_the_row(root):
     assert list((root / "recheck").rglob("*")) == []
     assert uids(root, "left/0.parquet") == [uid(2)]
     assert (root / "left" / "other.parquet").read_bytes() == b"no table"
+
+
+def test_logs_of_the_run_and_those_of_this_machine_lose_the_lines(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_SCRATCH", str(tmp_path / "scratch"))
+    text = b"asked http://x.test/1.jpg\nasked http://x.test/2.jpg\n"
+    places = [root / "logs" / "a.log", scratch_of(root) / "logs" / "workers" / "b.log"]
+    for path in places:
+        write_bytes(path, text)
+    redact_logs(root, root, GONE)
+    assert [path.read_bytes() for path in places] == [b"asked http://x.test/2.jpg\n"] * 2
