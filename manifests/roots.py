@@ -1,7 +1,7 @@
 """Say in one sentence, before any work and within seconds, why a run folder cannot be where it was said to be."""
 
+import contextlib
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +30,7 @@ ENDPOINTS = {
 }
 """What else may be wrong where none is reached: Google's client looks for credentials on the network at length."""
 WANTED = "wanted a folder, or s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
+PROBE = f"{TEMPORARY}probe"
 LOCAL = ("file", "local")
 UNREACHED = ("EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError", "ConnectionRefusedError")
 NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound")
@@ -99,9 +100,9 @@ def _ask(files: Any, root: RemotePath, writes: bool) -> None:
         if "bucket does not exist" in str(error):
             raise
     if writes:
-        probe = f"{key}/{TEMPORARY}probe-{secrets.token_hex(4)}"
-        files.pipe_file(probe, b"probe")
-        files.rm_file(probe)
+        files.pipe_file(f"{key}/{PROBE}", b"probe")
+        with contextlib.suppress(FileNotFoundError):  # another command has asked at the same time
+            files.rm_file(f"{key}/{PROBE}")
 
 
 def _asked_again(ask: Callable[[], None]) -> None:
