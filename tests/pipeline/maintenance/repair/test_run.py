@@ -1,6 +1,7 @@
 """Repair makes damaged files again byte for byte, takes nothing else in their place, and names what it cannot
 repair."""
 
+import itertools
 import os
 import shutil
 from dataclasses import replace
@@ -20,6 +21,7 @@ from pipeline.maintenance.repair.session import Refused
 from tests.support.commands import pipeline_here, pipeline_with_workers
 from tests.support.damages import DAMAGES
 from tests.support.keep_runs import differing, files_of, one_of_each_kind, without_beam
+from tests.support.object_store import in_memory, put_run
 
 
 def repair(root, *sets, **options):
@@ -244,3 +246,18 @@ def test_folders_that_no_one_may_write_end_with_one_message(run, monkeypatch):
     for command in ("verify", "repair", "remove"):
         done = CliRunner().invoke(app, [command, ""])
         assert (done.exit_code, " is empty; wanted " in done.output) == (2, True), done.output
+
+
+def test_in_a_store_the_same_is_made_again_and_the_same_is_left(run):
+    paths = [path for path in one_of_each_kind(run) if path.name not in (".run-token", "recipe.toml")]
+    for path, damage in zip(paths, itertools.cycle([DAMAGES["cut mid-body"], Path.unlink, DAMAGES["body bit flip"]])):
+        damage(path)
+    root = put_run(run, in_memory())
+    here, there = repair(run), repair(root)
+    assert (here is None, there is None) == (False, False)
+    assert len(here.repaired) > 15
+    assert (sorted(there.repaired), sorted(there.left)) == (sorted(here.repaired), sorted(here.left))
+    theirs = {path.relative_to(run).as_posix(): path.read_bytes() for path in files_of(run)}
+    mine = {path.relative_to(root).as_posix(): path.read_bytes() for path in files_of(root)}
+    assert [name for name in theirs if mine.get(name) != theirs[name]] == []
+    assert [name for name in {*mine} - {*theirs} if not name.startswith((".lease/", ".run-token"))] == []
