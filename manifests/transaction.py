@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from manifests.checksums import sha256_file
 from manifests.files import TEMPORARY, FormatError, parsing, read_json, write_json
+from manifests.in_threads import each
 from manifests.layered_path import NEW, REMOVING, layer_names
 from manifests.publishing import may_publish
 from manifests.regular_files import walk
@@ -54,7 +56,8 @@ def changes(root: Path, copy: Path, names: Collection[str]) -> Changes:
 def _changes_of_layer(root: Path, copy: Path) -> Changes:
     written, gone = layer_names(copy)
     with snapshot():
-        put = [name for name in written if _differs(root / name, copy / name)]
+        differ = each(root, lambda name: _differs(root / name, copy / name), written)
+        put = [name for name, is_new in zip(written, differ, strict=True) if is_new]
         return Changes(_in_order(put), tuple(name for name in gone if (root / name).is_file()))
 
 
@@ -78,8 +81,9 @@ def commit(root: Path, copy: Path, found: Changes) -> None:
     if not is_staged:
         drop(staged)
     put: dict[str, str] = {}
-    for name in found.put:
-        put[name] = sha256_file(copy / name)
+    digests = each(root, lambda name: sha256_file(copy / name), found.put)
+    for name, sha256 in zip(found.put, digests, strict=True):
+        put[name] = sha256
         if not is_staged:
             _stage(copy / name, staged / NEW / name)
     for note in NOTES if found.put or found.drop else ():
@@ -97,12 +101,9 @@ def _stage(source: Path, place: Path) -> None:
 def _move(root: Path, put: Collection[str], gone: Collection[str]) -> None:
     """Put every staged file in its place, in order, and forget that a removal was under way."""
     staged = root / PENDING
-    for name in put:
-        if (staged / NEW / name).exists():
-            if is_remote(root):  # whose lease has run out is not told of it otherwise
-                may_publish()
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            rename(staged / NEW / name, root / name)
+    for some in ([name for name in put if not name.startswith(LAST)], [name for name in put if name.startswith(LAST)]):
+        for _ in each(root, partial(_put, root), some):
+            pass
     if is_remote(root):
         may_publish()
     unlink_all(root / name for name in gone)
@@ -112,6 +113,15 @@ def _move(root: Path, put: Collection[str], gone: Collection[str]) -> None:
         (staged / note).unlink(missing_ok=True)
     (root / ASKED).unlink(missing_ok=True)
     drop(staged)
+
+
+def _put(root: Path, name: str) -> None:
+    staged = root / PENDING / NEW / name
+    if staged.exists():
+        if is_remote(root):  # whose lease has run out is not told of it otherwise
+            may_publish()
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        rename(staged, root / name)
 
 
 def is_noted(root: Path) -> bool:

@@ -1,5 +1,6 @@
 """Every state that a store in memory goes through: what a process that dies between any two operations leaves there."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,15 +64,16 @@ def failing_at(number: int) -> Iterator[list[int]]:
 
 @contextmanager
 def _watched(after: Callable[[], None]) -> Iterator[None]:
-    kind = type(filesystem("memory"))
+    kind, one_at_a_time = type(filesystem("memory")), threading.RLock()
     with pytest.MonkeyPatch.context() as patch:
         for name in CHANGING:
             real = getattr(kind, name)
 
             def called(self, *args, _real=real, **options):
-                result = _real(self, *args, **options)
-                after()
-                return result
+                with one_at_a_time:
+                    result = _real(self, *args, **options)
+                    after()
+                    return result
 
             patch.setattr(kind, name, called)
         yield
