@@ -6,6 +6,7 @@ PATH, with this shell's threads and GPU, each with a pipe as standard output tha
 where it is killed. Here
 - SDK processes are forks of this Python, with a worker's environment, and end with the pool however that ends;
 - what they print stands in worker-0.log and so on of the folder `--logs`, the last MiB of each;
+- a process that is killed before it has reached its engine, which would wait for it for ever, is started again;
 - a process that the engine stops is asked, then killed, and reaped; engines count their workers from 1 each, so that
   one pool for several of them tells two 1-1 apart by the connection that asked;
 - a second pool on the same port is refused;
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,21 @@ MOST_LOG = 1 << 20
 """Bytes of a log above which its first half goes."""
 START_S = 120.0
 """Seconds that the first process has to import Beam and start; an engine waits about as long."""
+MOST_STARTS = 3
+"""Times that a process is started which is killed before it reaches its engine."""
+LOOK_S = 1.0
 ABOUT = "/tessera.Pool/About"
 """A method beside Beam's own two: says which Python, Beam and package a pool has."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A process that an engine asked for. `number`: the lowest that no other has; it says whose log it is."""
+
+    number: int
+    process: WorkerProcess
+    address: str
+    starts: int
 
 
 class Pool(api_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]  # Beam has no types
@@ -49,9 +64,8 @@ class Pool(api_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]  # 
         self.logs = logs
         self.lock = threading.Lock()
         self.forks = ForkServer(PROCESS)
-        self.workers: dict[tuple[str, str], tuple[int, WorkerProcess]] = {}
-        """(id, connection) -> (number, process): the lowest number that no other has, which says whose log it
-        is."""
+        self.workers: dict[tuple[str, str], Asked] = {}
+        """By id and connection."""
 
     def StartWorker(self, request: Any, context: grpc.ServicerContext) -> Any:  # Beam's name
         """Start an SDK process; an answer with `error` where that cannot be done."""
@@ -69,18 +83,34 @@ class Pool(api_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]  # 
             own = (request.worker_id, context.peer())
             same = [own] if own in self.workers else [key for key in self.workers if key[0] == request.worker_id]
             if len(same) == 1:
-                self.workers.pop(same[0])[1].stop()
+                self.workers.pop(same[0]).process.stop()
         return api.StopWorkerResponse()
 
-    def _start(self, worker: tuple[str, str], address: str) -> str:
+    def tend(self) -> None:
+        """Forget processes that have ended; start those again that were killed before they had reached their engine."""
+        with self.lock:
+            for worker, one in list(self.workers.items()):
+                if (code := one.process.poll()) is None:
+                    continue
+                del self.workers[worker]
+                if code < 0 and one.starts < MOST_STARTS and not self._reached(one.number).exists():
+                    self._start(worker, one.address, one.starts + 1)
+
+    def _reached(self, number: int) -> Path:
+        """Return the file that a process leaves when it has reached its engine."""
+        return self.logs / f"worker-{number}.reached"
+
+    def _start(self, worker: tuple[str, str], address: str, starts: int = 1) -> str:
         """Start a process and return an empty text, or why there is none."""
         if not self.forks.alive:
             self.forks.close()
             self.forks = ForkServer(PROCESS)
-        self.workers = {name: one for name, one in self.workers.items() if one[1].poll() is None}
-        taken = {number for number, _ in self.workers.values()}
+        taken = {one.number for one in self.workers.values()}
         number = min(set(range(len(taken) + 1)) - taken)
-        environment = worker_environment(None) | {"WORKER_ID": worker[0], "CONTROL_ADDRESS": address}
+        reached = self._reached(number)
+        reached.unlink(missing_ok=True)
+        asked = {"WORKER_ID": worker[0], "CONTROL_ADDRESS": address, "REACHED": str(reached)}
+        environment = worker_environment(None) | asked
         process = self.forks.start(Path(), self.logs / f"worker-{number}.log", environment)
         end = time.monotonic() + START_S
         while process.pid is None and process.poll() is None and time.monotonic() < end:
@@ -88,7 +118,7 @@ class Pool(api_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]  # 
         if process.pid is None:
             self.forks.close()
             return f"no SDK process within {START_S:.0f} s: {self.forks.error or 'its Python says nothing'}"
-        self.workers[worker] = (number, process)
+        self.workers[worker] = Asked(number, process, address, starts)
         return ""
 
     def shorten_logs(self) -> None:
@@ -172,7 +202,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"worker pool: {error}", file=sys.stderr)
         return 2
     print(f"worker pool at {asked.host}:{port}, process {os.getpid()}, logs in {logs}", flush=True)
-    while not ended.wait(5.0):
+    while not ended.wait(LOOK_S):
+        pool.tend()
         pool.shorten_logs()
     server.stop(0)
     pool.close()

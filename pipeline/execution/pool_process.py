@@ -1,11 +1,13 @@
 """Fork the SDK processes of a worker pool from one process that has imported Beam: the pool's fork server.
 
-What a fork needs to know stands in its environment: WORKER_ID and CONTROL_ADDRESS, of the engine's request.
+What a fork needs to know stands in its environment: WORKER_ID and CONTROL_ADDRESS, of the engine's request, and
+REACHED, a file that it makes when it has reached the engine.
 """
 
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from pipeline.execution.forkserver_process import Server, main
@@ -27,7 +29,9 @@ class PoolServer(Server):
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
         worker, address = os.environ["WORKER_ID"], os.environ["CONTROL_ADDRESS"]
         print(f"worker {worker}, process {os.getpid()}, control {address}", file=sys.stderr, flush=True)
-        SdkHarness(address, worker_id=worker, state_cache_size=STATE_CACHE).run()
+        harness = SdkHarness(address, worker_id=worker, state_cache_size=STATE_CACHE)  # waits for the connection
+        Path(os.environ["REACHED"]).touch()
+        harness.run()
         return 0
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -155,6 +156,29 @@ def test_engines_that_use_the_same_ids_end_their_own_processes(pool, logs, contr
         assert second in parents()
 
 
+def test_a_process_that_is_killed_before_it_has_reached_its_engine_is_started_again(pool, logs):
+    """Flink waited for it for ever ("Still waiting for startup of environment"), and the run until runner.start_s."""
+    log = logs / "worker-0.log"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        assert ask(pool.address, "a", f"127.0.0.1:{silent.getsockname()[1]}").error == ""
+        for starts in range(1, module.MOST_STARTS + 1):
+            wait_for(lambda starts=starts: len(started(log)) == starts)
+            os.kill(started(log)[-1], signal.SIGKILL)
+    assert len(re.findall("worker a, ", log.read_text())) == module.MOST_STARTS
+
+
+def test_a_process_that_is_killed_later_is_its_engines_business(pool, logs):
+    server, address, connected = control_server()
+    try:
+        assert ask(pool.address, "a", address).error == ""
+        assert connected.wait(60)
+        os.kill(started(logs / "worker-0.log")[0], signal.SIGKILL)
+        wait_for(lambda: ask(pool.address, "b", address).error == "" and len(started(logs / "worker-0.log")) == 2)
+        assert "worker a, " not in (logs / "worker-0.log").read_text().splitlines()[-1]
+    finally:
+        server.stop(0)
+
+
 def test_a_process_ends_with_the_control_channel(pool, logs):
     server, address, connected = control_server()
     assert ask(pool.address, "a", address).error == ""
@@ -183,7 +207,7 @@ def test_the_process_that_forks_them_is_started_again(pool, logs, control):
     os.kill(parents()[pid], signal.SIGKILL)
     wait_for(lambda: pid not in parents())
     assert ask(pool.address, "b", control).error == ""
-    wait_for(lambda: len(started(logs / "worker-0.log")) == 2)
+    wait_for(lambda: any("worker b, " in path.read_text() for path in logs.glob("worker-*.log")))
 
 
 def test_a_pool_that_can_start_no_process_says_why(tmp_path, monkeypatch, capsys):
