@@ -94,8 +94,9 @@ def try_engine(options: RunnerOptions, root: Path) -> list[str]:
     backend = options.backend
     if options.runner == "local" or (backend, root) in _tried:
         return []
-    from pipeline.execution.preflight import look_at_engine  # Beam's half of it is for engines alone
+    from pipeline.execution.preflight import look_at_engine, look_before  # Beam's half of it is for engines alone
 
+    look_before(backend)
     notes = look_at_engine(backend, endpoint_of(backend, root), root)
     _tried.add((backend, root))
     return notes

@@ -91,6 +91,8 @@ def end_job(note: JobNote, seconds: float = END_S) -> bool:
     Flink's jobs are cancelled at Flink: the job server (2.62) says CANCELLED of one that Flink goes on with. Raises
     Unreachable where nobody who knows can be asked, or the job does not end in time.
     """
+    if note.runner == "dataflow":
+        raise Unreachable("Dataflow is not asked from here; cancel it there: gcloud dataflow jobs cancel")
     end = time.monotonic() + seconds
     cancelled, fault = False, None
     if note.endpoint and note.endpoint != EMBEDDED:

@@ -129,10 +129,14 @@ class EngineRun:
             client = self._start(note, width, units)
             yield client
         finally:
+            ended = client is not None and client.process.poll() == DONE
             if client is not None:
                 client.process.stop()
                 shutil.rmtree(client.log.with_suffix(".tmp"), ignore_errors=True)
-            self._end(note)
+            if ended and note.runner == "dataflow":  # its client waits for the job, and nobody else is asked here
+                forget(self.step.root, note)
+            else:
+                self._end(note)
 
     def _start(self, note: JobNote, width: int, units: list[Unit]) -> Client:
         stem = (self.folder / f"{self.step.name}-0").resolve()

@@ -55,7 +55,28 @@ def look_at_engine(backend: Backend, endpoint: str, root: Path) -> list[str]:
         _need_docker()
     if backend.environment == "PROCESS" and backend.is_here:
         _need_program(backend.config.environment_config)
-    return _look_at_pools(backend, root) if backend.environment == "EXTERNAL" else []
+    notes = _look_at_pools(backend, root) if backend.environment == "EXTERNAL" else []
+    return [*notes, *_untold(backend)]
+
+
+def _untold(backend: Backend) -> list[str]:
+    """Say where a stopped run could not end its job."""
+    if backend.name != "flink" or backend.rest or backend.server() is not None:
+        return []
+    return [
+        "note: runner.rest does not say where Flink's page is, such as localhost:8081: a run that is stopped can cancel"
+        " its job at the job server alone, and those of Beam 2.62 were seen to say CANCELLED of a job that goes on"
+    ]
+
+
+def look_before(backend: Backend) -> None:
+    """Try what needs no job server, before one is started: Java takes seconds. Raises RecipeError."""
+    if not isinstance(backend, Portable):
+        return
+    if backend.rest:
+        look_at_cluster(backend)
+    if backend.environment == "EXTERNAL":
+        _need_pools(backend)
 
 
 def _server_options(backend: Backend, endpoint: str) -> set[str]:
@@ -145,13 +166,7 @@ def _need_program(config: str) -> None:
 
 def _look_at_pools(backend: Portable, root: Path) -> list[str]:
     """Return what could not be tried. Raises RecipeError for a pool that workers of this run cannot come from."""
-    pools = list(dict.fromkeys(backend.config.pools or [backend.pool]))
-    for address in pools:
-        if not answers(address, PORT_S):
-            raise RecipeError(
-                f"runner.pools: no worker pool answers at {address}; start one beside each of the engine's processes:"
-                f" python -m pipeline.execution.pool --port {address.rpartition(':')[2]}"
-            )
+    pools = _need_pools(backend)
     token, secret = root / "logs" / f"probe-{secrets.token_hex(8)}", secrets.token_hex(16)
     write_bytes(token, secret.encode())
     try:
@@ -160,6 +175,18 @@ def _look_at_pools(backend: Portable, root: Path) -> list[str]:
         token.unlink(missing_ok=True)
     notes = [_accept(address, said.get(address), secret, root) for address in pools]
     return [note for note in notes if note]
+
+
+def _need_pools(backend: Portable) -> list[str]:
+    """Return the addresses of pools. Raises RecipeError where nobody answers at one."""
+    pools = list(dict.fromkeys(backend.config.pools or [backend.pool]))
+    for address in pools:
+        if not answers(address, PORT_S):
+            raise RecipeError(
+                f"runner.pools: no worker pool answers at {address}; start one beside each of the engine's processes:"
+                f" python -m pipeline.execution.pool --port {address.rpartition(':')[2]}"
+            )
+    return pools
 
 
 def _probe(pools: Sequence[str], token: Path) -> dict[str, dict[str, Any]]:

@@ -102,3 +102,10 @@ def test_one_that_cannot_be_asked_for_stays_noted(tmp_path, capsys):
 def test_no_note_costs_no_question(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_jobs, "end_job", None)
     settle_jobs(tmp_path)
+
+
+def test_a_job_of_dataflow_is_not_forgotten_before_somebody_has_looked(tmp_path, capsys):
+    kept = keep(tmp_path, replace(note(), runner="dataflow"))
+    settle_jobs(tmp_path)
+    assert list(notes(tmp_path)) == [kept]
+    assert "gcloud dataflow jobs cancel" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from apache_beam.portability.api import beam_fn_api_pb2_grpc as api_grpc
 from pipeline.execution import preflight
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.java import free_ports
-from pipeline.execution.preflight import look_at_engine
+from pipeline.execution.preflight import look_at_engine, look_before
 from pipeline.recipes.runner import RunnerConfig
 from pipeline.recipes.schema import RecipeError
 from tests.support.engines import FakeFlink, FakeJobServer
@@ -50,6 +50,23 @@ def test_a_closed_port_of_the_job_server(tmp_path):
     nowhere = closed()
     said = refused(tmp_path, job_endpoint=nowhere)
     assert said.startswith(f"runner.job_endpoint: nobody answers at {nowhere}; start a Beam job server there")
+
+
+def test_addresses_are_tried_before_java_is_started(engine):
+    nowhere = closed()
+    config = RunnerConfig(jar=__file__, pools=[nowhere], master=engine[1].address)
+    with pytest.raises(RecipeError, match=f"no worker pool answers at {nowhere}"):
+        look_before(RunnerOptions("flink", config=config).backend)
+    config = RunnerConfig(jar=__file__, master=nowhere)
+    with pytest.raises(RecipeError, match="Flink does not answer"):
+        look_before(RunnerOptions("flink", config=config).backend)
+
+
+def test_a_flink_whose_page_is_not_known_is_told_of(tmp_path, engine):
+    said = look(tmp_path, "flink", job_endpoint=engine[0].endpoint)
+    assert len(said) == 1
+    assert "runner.rest does not say where Flink's page is" in said[0]
+    assert look(tmp_path, "flink", job_endpoint=engine[0].endpoint, rest=engine[1].address) == []
 
 
 def test_something_else_than_a_job_server(tmp_path, engine, monkeypatch):
