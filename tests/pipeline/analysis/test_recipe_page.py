@@ -33,7 +33,8 @@ def test_prose_stays_and_what_stands_between_marks_is_written_anew() -> None:
     page = "before\n<!-- keys: output -->\n| old |\n<!-- end -->\nafter\n"
     assert render(page) == (
         "before\n<!-- keys: output -->\n| key | default | type | meaning | changes |\n| --- | --- | --- | --- | --- |\n"
-        '| `root` | `"runs/laion-coco"` | text | run folder | nothing |\n'
+        '| `root` | `"runs/laion-coco"` | text | run folder: a local one, or a URL such as s3://BUCKET/FOLDER | nothing'
+        " |\n"
         '| `memory_limit` | `"2GB"` | text | what a query of DuckDB may hold in memory; the rest lies in the run folder'
         " meanwhile | nothing |\n"
         "| `threads` | `0` | whole number, ≥ 0, ≤ 1,024 | threads of a query of DuckDB; 0: one for each core |"

@@ -146,11 +146,13 @@ def test_three_deaths_the_last_alone_poison_a_row(place, deaths, poisoned, alone
         (this_process(), {"failed": "RuntimeError: x"}, True),
         (replace(this_process(), started=this_process().started + 1), {}, True),  # its number is another's by now
         (ELSEWHERE, {}, False),
-        (ELSEWHERE, {"beat": time.time() - SILENT_S + 30}, False),
+        (ELSEWHERE, {"silent": SILENT_S - 30}, False),
         (ELSEWHERE, {"beat": 0.0}, True),
     ],
 )
 def test_only_attempts_that_have_ended_are_charged(place, process, how, dead):
+    if "silent" in how:  # the suite may have begun long ago
+        how = {"beat": time.time() - how["silent"]}
     mark = left(place, rows=NAMES[:1], process=process, **how)
     assert mark.dead is dead
     assert counts(place) == ({NAMES[0]: 1} if dead else {})

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 from dataclasses import replace
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from filters.fetch.sites import SiteCache
 from filters.images.decode import ImageLimits, Stored, open_picture
 from filters.images.pdq import pdq, pdq_of_jpeg
 from manifests.files import write_table
+from manifests.publishing import RunOver
 from manifests.schema import COLUMNS, DIGESTS
 from manifests.shards import read_shard
 from manifests.tombstones import value_digest
@@ -66,6 +68,18 @@ def ledger(root):
     """Return (number of the uid, attempt, status, reason) of the ledger's rows."""
     rows = pq.read_table(root / "ledger" / "fetch" / "00000.parquet").to_pylist()
     return [(row["uid"][0], row["attempt"], row["http_status"], row["reason"]) for row in rows]
+
+
+def test_what_was_fetched_while_the_run_s_own_server_went_is_no_result(local):
+    """The demo's server ends with a command that is killed; workers of an engine go on, and found all pictures gone."""
+    worker, unit = local
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        replace(worker, serving=address).run(unit, InFlight())
+    (worker.root / "ledger" / "fetch" / "00000.parquet").unlink()
+    with pytest.raises(RunOver, match=f"served at {address} has ended; nothing was put"):
+        replace(worker, serving=address).run(unit, InFlight())
+    assert not (worker.root / "ledger" / "fetch" / "00000.parquet").exists()
 
 
 def test_every_planned_row_has_its_result_and_pictures_their_place(local):
