@@ -33,8 +33,8 @@ class Runtime:
     again, and who works beside whom.
 
     `lanes`: worker processes that share what a step may take of others' servers, 0 where nobody knows; `lane`: which of
-    them this is; `budget`: the file through which they share it, "" where each takes its part of it; `serving`: HOST:PORT
-    at which whoever runs this serves what is fetched: once nobody answers there, what is missing says nothing.
+    them this is; `budget`: the file through which they share it, "" where each takes its part of it; `serving`: where,
+    HOST:PORT, this run itself serves what is fetched: once nobody answers there, what is missing says nothing.
     """
 
     connect_to: dict[str, str] = field(default_factory=dict)
