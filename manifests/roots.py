@@ -32,6 +32,10 @@ ENDPOINTS = {
 WANTED = "wanted a folder, or s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
 PROBE = f"{TEMPORARY}probe"
 LOCAL = ("file", "local")
+WORDS = {*LOCAL, *("box", "cached", "data", "dir", "generic", "git", "reference", "root", "tar", "zip")}
+"""Names of protocols that a folder "NAME:1" may begin with."""
+READ_ONLY = ("http", "https", "ftp")
+"""Protocols that list nothing, or take nothing."""
 UNREACHED = ("EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError", "ConnectionRefusedError")
 NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound")
 
@@ -41,8 +45,17 @@ class RootError(ValueError):
 
 
 def root_of(text: str) -> Path:
-    """Return the path of a run folder's name or URL. Raises RootError for what is meant as a URL and is none: as the
-    name of a folder it would make one called "s3:"."""
+    """Return the path of a run folder's name or URL. Raises RootError for what can be none, and for what is meant as a
+    URL and is none."""
+    protocol, colon, _ = text.partition("://")
+    if colon and protocol.lower() in READ_ONLY:
+        raise RootError(f"{text!r}: {protocol.lower()}:// cannot hold a run; {WANTED}")
+    return place_of(text)
+
+
+def place_of(text: str) -> Path:
+    """Return the path of any file's or folder's name or URL. Raises RootError for what is meant as a URL and is none:
+    as the name of a folder it would make one called "s3:"."""
     head, colon, rest = text.partition(":/")
     if head.lower() in LOCAL and colon:
         raise RootError(f"{text!r}: wanted a folder of this machine by its path alone: /{rest.lstrip('/')}")
@@ -51,12 +64,17 @@ def root_of(text: str) -> Path:
             return path_of(text)
         except ValueError as error:
             raise RootError(str(error)) from error
-    if colon and ("://" in text or (re.fullmatch(r"\w+", head) and _is_protocol(head))):
+    if "://" in text or _is_meant_as_url(text):
         raise RootError(f"{text!r}: neither a folder nor a URL; {WANTED}")
-    return path_of(text)
+    path = path_of(text)
+    return path.absolute() if _is_meant_as_url(str(path)) else path  # ./s3:x, whose name alone would be refused
 
 
-def _is_protocol(name: str) -> bool:
+def _is_meant_as_url(text: str) -> bool:
+    """Tell whether text begins with a protocol and a colon, though not with two slashes."""
+    name, colon, rest = text.partition(":")
+    if not colon or not re.fullmatch(r"\w+", name) or (name.lower() in WORDS and not rest.startswith("/")):
+        return False
     from fsspec.registry import known_implementations
 
     return name.lower() in known_implementations

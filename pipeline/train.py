@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from manifests.files import out_of_room
-from manifests.roots import check_root, root_of
+from manifests.roots import check_root, place_of
 from manifests.store_requests import StoreError
 from manifests.transaction import TransactionError
 from pipeline.demo.pictures import has_emoji
@@ -117,7 +117,7 @@ def read_recipe(args: argparse.Namespace, say: Any) -> Recipe:
     path, said = (args.recipe, f"recipe: {args.recipe}") if args.recipe else choose_recipe(has_emoji)
     say(said)
     if args.recipe:
-        check_root(root_of(args.recipe), writes=False)  # it may lie in a store
+        check_root(place_of(args.recipe), writes=False)  # it may lie in a store
     return load_recipe(path, [*args.set, *([f"output.root={json.dumps(args.out)}"] if args.out else [])])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.errors import exit_codes, fail
-from pipeline.cli.options import local_path, run_folder
+from pipeline.cli.options import local_path, named_file, run_folder
 from pipeline.cli.output import JsonOption, note, result
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def show_codes_command(
     from pipeline.evaluation.reconstruction import show_codes
     from tokenize_shards.vq import load_vq
 
-    shard = run_folder(tar)
+    shard = named_file(tar)
     if not shard.is_file():
         fail(f"show: no shard {str(shard)!r}; wanted RUN/codes/TIER/NUMBER.tar")
     name, file = _tokenizer_of(shard, vq, weights)

@@ -69,6 +69,16 @@ def run_folder(folder: str, *, writes: bool = False) -> Path:
     return root
 
 
+def named_file(name: str) -> Path:
+    """Return the path of a file that a command reads, local or a URL. Raises RootError where its store cannot be
+    used."""
+    from manifests.roots import check_root, place_of
+
+    path = place_of(name)
+    check_root(path, writes=False)
+    return path
+
+
 def open_recipe(recipe: str | None, out: str | None, sets: list[str] | None) -> Any:
     """Read the recipe that a command which writes names, say on stderr which it is, and return it.
 
@@ -78,7 +88,7 @@ def open_recipe(recipe: str | None, out: str | None, sets: list[str] | None) -> 
     from pipeline.recipes.load import choose_recipe, load_recipe
 
     if recipe:
-        run_folder(recipe)  # it may lie in a store
+        named_file(recipe)  # it may lie in a store
     path, says = (recipe, f"recipe: {recipe}") if recipe else choose_recipe(has_emoji)
     read = load_recipe(path, [*(sets or []), *([f"output.root={_toml_text(out)}"] if out else [])])
     run_folder(read.output.root, writes=True)
@@ -115,7 +125,7 @@ def open_run(recipe: str | None, out: str | None, sets: list[str] | None) -> Any
         return load_recipe(path, [*(sets or []), *settings])
 
     if recipe:
-        run_folder(recipe)
+        named_file(recipe)
         named = read(recipe, [f"output.root={_toml_text(out)}"] if out else [])
         run_folder(named.output.root)
         return named

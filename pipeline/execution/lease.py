@@ -48,10 +48,15 @@ def _text(token: str, released: bool) -> bytes:
     return json_text({"format": FORMAT, **entry})
 
 
+def _is_number(text: str) -> bool:
+    """Tell whether text is a lease's number: digits that `int` reads, which some that are called digits are not."""
+    return text.isascii() and text.isdigit()
+
+
 def latest(root: Path) -> Lease | None:
     """Return the lease that counts, None where the folder was never held."""
-    paths = sorted(path for path in (root / FOLDER).glob("*.json") if path.stem.isdigit())
-    for path in reversed(paths):
+    paths = [path for path in (root / FOLDER).glob("*.json") if _is_number(path.stem)]
+    for path in sorted(paths, key=lambda path: int(path.stem), reverse=True):
         try:
             entry = read_json(path)
         except FileNotFoundError:  # swept by who took it over
@@ -102,7 +107,7 @@ def _take(root: Path) -> tuple[Path, str]:
             " is ignored), so that two runs could hold one folder; wanted a store that keeps this condition"
         )
     for old in (root / FOLDER).glob("*"):
-        if not old.stem.isdigit() or int(old.stem) < int(path.stem):
+        if not _is_number(old.stem) or int(old.stem) < int(path.stem):
             old.unlink(missing_ok=True)
     return path, token
 
@@ -157,4 +162,4 @@ class Keeper(threading.Thread):
 
 def latest_number(folder: Path) -> int:
     """Return the highest number of a lease."""
-    return max((int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit()), default=0)
+    return max((int(path.stem) for path in folder.glob("*.json") if _is_number(path.stem)), default=0)

@@ -112,7 +112,7 @@ class ShownWatch(Watch):
             return
         self.shown = now
         rate = self.done / max(now - self.started, 1e-6)
-        eta = clock((self.total - self.done) / rate) if rate else "?"
+        eta = clock(max(self.total - self.done, 0) / rate) if rate else "?"  # a file may have grown meanwhile
         line = (
             f"  verify   {self.done / 1e9:,.2f}/{self.total / 1e9:,.2f} GB  {rate / 1e9:.2f} GB/s  ETA {eta} "
             f" {self.files:,} files"

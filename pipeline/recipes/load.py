@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from filters.fetch.optout import LATER
 from manifests.files import FormatError, parsing
-from manifests.roots import root_of
+from manifests.roots import place_of
 from manifests.store import is_remote
 from pipeline.recipes.schema import ExcludeFile, Recipe, RecipeError, TierSection
 
@@ -60,7 +60,7 @@ def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError with what was got, what was wanted and the choices; RootError for a URL that is none.
     """
-    file = root_of(str(path))
+    file = place_of(str(path))
     if not file.is_file() and str(path) in BUNDLED:
         file = bundled(str(path))
     try:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from manifests.checksums import sha256_file
 from manifests.files import TEMPORARY, FormatError, parsing, read_json, write_bytes, write_json, writing
 from manifests.remote_path import RemotePath
-from manifests.roots import root_of
+from manifests.roots import place_of
 from manifests.store import drop, is_remote, link, local_copy, local_scratch
 from manifests.weights import WeightsError
 from tokenize_shards.tensors import fit, read_tensors
@@ -232,7 +232,7 @@ def start_from(model: nn.Module, source: str) -> Path:
 
     Raises WeightsError for a missing, damaged or unsafe file, or another model's.
     """
-    path = root_of(source).expanduser()
+    path = place_of(source).expanduser()
     if path.is_dir():
         pointer = path / LATEST
         path = path / (pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ".") / MODEL

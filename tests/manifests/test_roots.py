@@ -2,12 +2,13 @@
 
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 from fsspec.registry import _registry
 
 from manifests import roots
-from manifests.roots import RootError, check_root, root_of
+from manifests.roots import RootError, check_root, place_of, root_of
 from tests.support.object_store import CREDENTIALS, Faults, object_store, reached
 
 
@@ -31,6 +32,13 @@ def _known(monkeypatch, tmp_path):
         ("s3://", "'s3://': wanted s3://BUCKET/FOLDER"),
         ("s3://b/../c", "wanted s3://BUCKET/FOLDER"),
         ("s3:/b/run", "'s3:/b/run': neither a folder nor a URL; wanted a folder, or s3://BUCKET/FOLDER"),
+        ("s3:x", "'s3:x': neither a folder nor a URL; wanted a folder, or s3://BUCKET/FOLDER"),
+        ("S3:x", "'S3:x': neither a folder nor a URL"),
+        ("gs:bkt/x", "'gs:bkt/x': neither a folder nor a URL"),
+        ("data:/b/run", "'data:/b/run': neither a folder nor a URL"),
+        ("http://127.0.0.1:1/x", "'http://127.0.0.1:1/x': http:// cannot hold a run; wanted a folder, or s3://BUCKET"),
+        ("HTTPS://b/x", "https:// cannot hold a run"),
+        ("ftp://b/x", "ftp:// cannot hold a run"),
         ("simplecache::s3://b/run", "neither a folder nor a URL"),
         ("file:///tmp/run", "wanted a folder of this machine by its path alone: /tmp/run"),
         ("foo://b/run", "foo://b/run: no store is known by the name foo://; wanted a folder, or s3://BUCKET/FOLDER"),
@@ -44,9 +52,16 @@ def test_what_is_no_place(text, says, tmp_path, monkeypatch):
 
 def test_folders_are_folders_and_nobody_is_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(roots, "_filesystem", None)
-    for name in ("runs/x", "/tmp/x", "a:b", "x:/y", "run of 3:4"):
+    for name in ("runs/x", "/tmp/x", "a:b", "x:/y", "run of 3:4", "run:1", "a/b:c", "data:1", "a/s3:x", "s3x:y"):
         check_root(root_of(name))
         assert str(root_of(name)) == name
+    assert str(root_of("./s3:x")) == str(Path.cwd() / "s3:x")
+
+
+def test_a_file_that_is_read_may_lie_where_no_run_can():
+    assert str(place_of("https://b/recipe.toml")) == "https://b/recipe.toml"
+    with pytest.raises(RootError, match="neither a folder nor a URL"):
+        place_of("s3:recipe.toml")
 
 
 @pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])

@@ -140,3 +140,15 @@ def test_a_folder_of_a_store_is_held_as_one_of_a_disk(root):
     with locked(root):
         pass
     assert [path.name for path in root.iterdir()] == [FOLDER]
+
+
+def test_leases_are_in_the_order_of_their_numbers_and_other_names_are_none(root):
+    for number in (9, 999_999, 1_000_000):
+        abandon(root, number, owner=f"process {number}")
+    for name in ("\u00b2.json", "\u0663.json", "x.json"):
+        (root / FOLDER / name).write_bytes(b"{}")
+    assert latest(root).owner == "process 1000000"
+    assert lease.latest_number(root / FOLDER) == 1_000_000
+    abandon(root, 1_000_001, released=True)
+    with leased(root):
+        assert names(root) == ["1000002.json"]

@@ -105,6 +105,10 @@ def test_a_verification_shows_bytes_rate_and_time_left(now, capsys, monkeypatch)
     watch.show()
     # 1 GB in 10 s: 2 GB are left, 20 s
     assert capsys.readouterr().err == "  verify   1.00/3.00 GB  0.10 GB/s  ETA 0:20  1,234 files\n"
+    now[0] += 10
+    watch.add(4_000_000_000)  # a file has grown since it was counted
+    watch.show()
+    assert "ETA 0:00" in capsys.readouterr().err
     quiet = ShownWatch(quiet=True)
     now[0] += 10
     quiet.show(last=True)
