@@ -3,7 +3,7 @@ them."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -68,16 +68,24 @@ def write_ledger(root: Path, unit: Unit, rows: list[dict[str, Any]], results: Ma
     table = attempts_table(rows, results).drop_columns(sorted(lacking))
     write_table(path, stamp(table, unit.reads["made_by"]))
     last = [results[row["uid"]].last for row in rows]
-    facts = [[row["uid"].hex(), a.http_status, a.reason, a.rule, a.value] for row, a in zip(rows, last, strict=True)]
-    return replace(FileRecord.of(root, path), counted=digest_of(facts))
+    told = [(row["uid"], a.http_status, a.reason, a.rule, a.value) for row, a in zip(rows, last, strict=True)]
+    return replace(FileRecord.of(root, path), counted=_digest_of(told))
+
+
+def _digest_of(told: Iterable[tuple[bytes, int | None, str | None, str | None, str | None]]) -> str:
+    """Return the digest of (uid, status, reason, rule, value) of each row: whether a status came before time was up is
+    the web's mood too."""
+    return digest_of(
+        [[uid.hex(), None if reason == "timeout" else status, reason, *rest] for uid, status, reason, *rest in told]
+    )
 
 
 def counted_again(root: Path, file: FileRecord) -> FileRecord:
     """Return the record of a ledger that rows were taken out of, with what counts of it now."""
     table = read_table(root / file.path)
     last = table.filter(table["last"]).to_pylist()
-    facts = [[row["uid"].hex(), row["http_status"], row["reason"], row["rule"], row["value"]] for row in last]
-    return replace(file, counted=digest_of(facts))
+    told = [(row["uid"], row["http_status"], row["reason"], row["rule"], row["value"]) for row in last]
+    return replace(file, counted=_digest_of(told))
 
 
 def refusals(root: Path, ledgers: Sequence[Path]) -> dict[str, int]:

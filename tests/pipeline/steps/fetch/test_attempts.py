@@ -7,7 +7,7 @@ from manifests.journal import FileRecord, ShardRecord
 from manifests.shards import write_shard
 from pipeline.execution.reuse import adopt, set_aside
 from pipeline.execution.step import Unit
-from pipeline.steps.fetch.attempts import attempts_table, carried, history, refusals, write_ledger
+from pipeline.steps.fetch.attempts import attempts_table, carried, counted_again, history, refusals, write_ledger
 from pipeline.steps.fetch.limits import SAME, Terms
 from pipeline.steps.fetch.pairs import METADATA, Attempt, Result, Spool, samples
 from tests.support.records import uid
@@ -63,6 +63,16 @@ def test_the_digest_does_not_depend_on_how_often_a_row_was_asked_for(tmp_path, r
     assert first.sha256 != at_once.sha256
     assert first.counted == at_once.counted != other.counted
     assert first.path == "ledger/fetch/00000.parquet"
+
+
+def test_the_digest_does_not_depend_on_whether_a_status_came_before_time_was_up(tmp_path, results):
+    records = [
+        write_ledger(tmp_path, UNIT, ROWS, {**results, uid(1): Result((Attempt(status, reason),))})
+        for status, reason in ((None, "timeout"), (200, "timeout"), (None, "tls"), (200, "tls"))
+    ]
+    assert records[0].sha256 != records[1].sha256
+    assert len({record.counted for record in records}) == 3
+    assert [counted_again(tmp_path, record).counted for record in records[3:]] == [records[3].counted]
 
 
 def test_the_past_of_the_rows_that_are_asked_about(earlier):
