@@ -11,8 +11,9 @@ from typing import Any
 from manifests.extras import how_to_get
 from manifests.files import TEMPORARY
 from manifests.remote_path import RemotePath, is_url
+from manifests.scratch import check_scratch
 from manifests.store import path_of
-from manifests.store_requests import CODES, client_options
+from manifests.store_requests import CODES, StoreError, client_options
 
 DEADLINE_S = 10.0
 """A store that has not answered by then is said not to."""
@@ -81,14 +82,19 @@ def _is_meant_as_url(text: str) -> bool:
 
 
 def check_root(root: Path, *, writes: bool = True) -> None:
-    """Ask the store of a run folder whether it can be listed and, where the command `writes`, written to; of a folder
-    on a disk nothing is asked.
+    """Ask the store of a run folder whether it can be listed and, where the command `writes`, written to, and this
+    machine for the local folder that it needs meanwhile; of a folder on a disk nothing is asked.
 
     What is written is an object that is deleted at once. Raises RootError: no package for the protocol, no such
-    protocol, no credentials, no bucket, nobody at the address, no permission, no answer within DEADLINE_S.
+    protocol, no local folder, no credentials, no bucket, nobody at the address, no permission, no answer within
+    DEADLINE_S.
     """
     if not isinstance(root, RemotePath):
         return
+    try:
+        check_scratch()
+    except StoreError as error:
+        raise RootError(str(error)) from error
     ended: list[BaseException | None] = []
 
     def ask() -> None:

@@ -6,13 +6,10 @@ that was written elsewhere, renaming, copying, dropping a folder, and a name tha
 """
 
 import contextlib
-import getpass
-import hashlib
 import io
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +20,11 @@ import pyarrow as pa
 from manifests.layered_path import layered
 from manifests.regular_files import open_plain
 from manifests.remote_path import Ranges, RemotePath, delete_all, is_url
-from manifests.store_requests import StoreError
+from manifests.scratch import UPLOAD, base, copy_of, scratch_of_stored
 
 BLOCK = 1 << 20
 SPARSE_BYTES = 64 << 10
 """Bytes of the smallest request for a piece of an object."""
-UPLOAD, CACHE = "upload-", "cache"
-"""Local folders of files on their way to a store, and for copies that are mapped."""
-CACHED_S = 86_400.0
-SCRATCH_FOLDER = "TESSERA_SCRATCH"
-"""Environment variable: the local folder for what runs in a store only need while they work."""
 
 
 @dataclass(frozen=True)
@@ -192,53 +184,18 @@ def scratch_of(root: Path) -> Path:
     A local run's own root; for a run in a store a folder by its URL, below $TESSERA_SCRATCH or the system's folder for
     temporary files.
     """
-    if not isinstance(root, RemotePath):
-        return root
-    name = "".join(letter if letter.isalnum() else "-" for letter in root.name)[:40]
-    return _base() / f"{name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
+    return scratch_of_stored(root) if isinstance(root, RemotePath) else root
 
 
 def local_scratch(path: Path) -> Path:
     """Return a new local folder for a file on its way to or from `path` in a store; its owner drops it."""
-    return Path(tempfile.mkdtemp(prefix=f"{UPLOAD}{os.getpid()}-", dir=_base()))
-
-
-def _base() -> Path:
-    """Return the local folder of this user's runs in stores. Raises StoreError where it is another's."""
-    base = Path(os.environ.get(SCRATCH_FOLDER) or Path(tempfile.gettempdir()) / f"tessera-{getpass.getuser()}")
-    base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if base.stat().st_uid != os.getuid():
-        raise StoreError(f"{base}: belongs to another user; wanted a folder of one's own: set {SCRATCH_FOLDER}")
-    return base
+    return Path(tempfile.mkdtemp(prefix=f"{UPLOAD}{os.getpid()}-", dir=base()))
 
 
 def spool_folder(folder: Path) -> Path:
     """Return a local folder for what is read and written a piece at a time until it can be put into `folder`: itself,
     or for a store the one of files on their way."""
-    return _base() if isinstance(folder, RemotePath) else folder
-
-
-def sweep_uploads() -> None:
-    """Drop the files that processes of this machine which have ended had on their way to a store, and copies of its
-    files that nobody asked for in CACHED_S."""
-    for folder in _base().glob(f"{UPLOAD}*"):
-        pid = folder.name.removeprefix(UPLOAD).partition("-")[0]
-        if pid.isdigit() and not _runs(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
-    for path in (_base() / CACHE).glob("*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_atime > CACHED_S:
-                path.unlink()
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return base() if isinstance(folder, RemotePath) else folder
 
 
 def mapped(path: Path) -> Path:
@@ -246,8 +203,7 @@ def mapped(path: Path) -> Path:
     for an object of a store a copy that they share, made anew once the object has changed."""
     if not isinstance(path, RemotePath):
         return path
-    name = hashlib.sha256(f"{path} {path.stat().tag}".encode()).hexdigest()[:32]
-    copy = _base() / CACHE / f"{name}{path.suffix}"
+    copy = copy_of(path)
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         with local_copy(path) as local:

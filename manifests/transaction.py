@@ -16,6 +16,7 @@ from manifests.layered_path import NEW, REMOVING, layer_names
 from manifests.publishing import may_publish
 from manifests.regular_files import walk
 from manifests.remote_path import snapshot
+from manifests.scratch import drop_copies
 from manifests.store import drop, is_remote, rename, unlink_all
 
 PENDING = REMOVING
@@ -107,6 +108,7 @@ def _move(root: Path, put: Collection[str], gone: Collection[str]) -> None:
     if is_remote(root):
         may_publish()
     unlink_all(root / name for name in gone)
+    drop_copies(root)
     with contextlib.suppress(OSError):  # a folder of its lists alone: it goes with the last of them
         (root / "recheck").rmdir()
     for note in NOTES:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 
 from manifests.files import out_of_room
+from manifests.scratch import room_in
 
 
 class RunFailed(RuntimeError):
@@ -13,13 +15,17 @@ class RunFailed(RuntimeError):
 
 
 @contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn a full disk, wherever it shows, into a RunFailed that says how to go on; what is finished by then stays."""
+def clear_errors(root: Path) -> Iterator[None]:
+    """Turn a full disk, wherever it shows, into a RunFailed that says how to go on; what is finished by then stays.
+
+    `root`: the run folder.
+    """
     try:
         yield
     except (OSError, duckdb.Error) as error:
         if not out_of_room(error):
             raise
         raise RunFailed(
-            f"no room left to write ({error}); make room and run the same command again: finished shards stay"
+            f"no room left to write{room_in(root)} ({error}); make room and run the same command again:"
+            " finished shards stay"
         ) from error

@@ -15,7 +15,9 @@ from manifests.files import FormatError, read_field, sweep, write_bytes, write_j
 from manifests.lineage import lost
 from manifests.plans import settle_plans
 from manifests.recipe_file import headed, read_headed
-from manifests.store import drop, is_remote, sweep_uploads
+from manifests.remote_path import RemotePath
+from manifests.scratch import sweep_scratch
+from manifests.store import drop
 from manifests.tombstones import TOMBSTONES, read_tombstones
 from manifests.transaction import ASKED, finish
 from manifests.working_copy import sweep_copies
@@ -81,7 +83,7 @@ def locked(root: Path, *, removing: bool = False) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecipeError(f"output.root: cannot make the run folder {str(root)!r} ({error.strerror})") from error
-    lock = leased(root) if is_remote(root) else _flocked(root)
+    lock = leased(root) if isinstance(root, RemotePath) else _flocked(root)
     with lock, new_token(root):  # a token before anything is read: an earlier run's workers put nothing there any more
         settle_jobs(root)
         settle_plans(root)
@@ -100,8 +102,8 @@ def _sweep(root: Path) -> None:
     copies."""
     for said in SAID:
         drop(root / said)
-    if is_remote(root):
-        sweep_uploads()
+    if isinstance(root, RemotePath):
+        sweep_scratch(root)
         sweep_copies(root)
     else:
         sweep(root)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from manifests.files import sweep_after
+from manifests.scratch import room_in
 from manifests.store import scratch_of
 from manifests.uid import uid_hash
 from pipeline.execution.backends import RunnerOptions
@@ -211,8 +212,8 @@ class Supervisor:
             raise RunFailed(f"{self.step.name}: {message}")
         if code == NO_ROOM:
             raise RunFailed(
-                f"{self.step.name}: no room left to write ({message}); make room and run the same command again:"
-                " finished shards stay"
+                f"{self.step.name}: no room left to write{room_in(self.step.root)} ({message}); make room and run"
+                " the same command again: finished shards stay"
             )
         unit, uids = read_in_flight(worker.in_flight)
         self.deaths += 1

@@ -89,7 +89,7 @@ def run_stage(recipe: Recipe, stage: str, options: StageOptions, runtime: Runtim
     _tell(f"input: {note}" for note in passed_over)
     _need(recipe, stage)
     _contact(recipe, chosen)
-    with clear_errors(), _held(recipe.root, options.dry_run):
+    with clear_errors(recipe.root), _held(recipe.root, options.dry_run):
         need_removals(recipe.root)
         states = {step.name: state_of(step) for step in steps}
         if stage == "filter":

@@ -21,7 +21,6 @@ from manifests.store import (
     scratch_of,
     store_of,
 )
-from manifests.store_requests import StoreError
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -95,10 +94,3 @@ def test_scratch_of_a_run_on_a_disk_is_the_run_itself(tmp_path, monkeypatch):
     one, other = scratch_of(path_of("memory://b/run")), scratch_of(path_of("memory://c/run"))
     assert one.parent == other.parent == tmp_path
     assert one != other
-
-
-def test_scratch_that_belongs_to_another_user_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("TESSERA_SCRATCH", str(tmp_path))
-    monkeypatch.setattr("manifests.store.os.getuid", lambda: 12345)
-    with pytest.raises(StoreError, match="belongs to another user"):
-        scratch_of(path_of("memory://b/run"))

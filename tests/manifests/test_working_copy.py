@@ -6,7 +6,7 @@ import pytest
 
 from manifests.files import write_bytes
 from manifests.publishing import RunOver, published_if
-from manifests.store import scratch_of
+from manifests.store import mapped, scratch_of
 from manifests.transaction import ASKED, NOTES, changes, commit, finish
 from manifests.working_copy import (
     lead_to,
@@ -180,7 +180,10 @@ def test_a_whole_copy_has_what_rows_may_stand_in_and_is_committed_at_once(root, 
         (copy / "logs" / "x").unlink()
         found = changes(run, copy, there)
         assert (found.put, found.drop) == (("pairs/a",), ("logs/x",))
+        kept = mapped(run / "pairs" / "a")
+        assert kept.read_bytes() == b"pairs/a"
         commit(run, copy, found)
+        assert kept.exists() == (run == root)  # no copy of what went stays on this machine
     assert list((run / ".removal").rglob("*")) == []
     assert not (run / "logs" / "x").exists()
     assert (run / "pairs" / "a").read_bytes() == b"changed"

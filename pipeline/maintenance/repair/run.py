@@ -41,7 +41,7 @@ def repair_run(root: Path, recipe: Recipe, runtime: Runtime, options: RepairOpti
     Raises Refused, RecipeError or WeightsError before any work when the same bytes could not come out, RunFailed for a
     full disk.
     """
-    with clear_errors(), locked(root):
+    with clear_errors(root), locked(root):
         report = verify_run(root, STAGE_STEPS, options.jobs, options.watch)
         if not report.wrong:
             return report, None
