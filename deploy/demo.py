@@ -76,6 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = read(folder)
         engines = asked.engines.split(",") if asked.engines else sorted(running(folder))
+        if not engines:  # settings outlive `down`
+            raise OSError("no cluster runs; first: make cluster-up")
         if missing := set(engines) - running(folder):
             raise OSError(f"{', '.join(sorted(missing))} does not run here; start it: make cluster-up")
         name, recipe = ("light", str(LIGHT)) if asked.light else ("demo", None)

@@ -174,7 +174,8 @@ class Portable(Backend):
         are called by this machine's name."""
         if self.environment == "LOOPBACK":
             return True
-        named = [self.config.master, *self.config.pools]
+        called = self.config.environment_config if self.environment == "EXTERNAL" else ""
+        named = [self.config.master, *self.config.pools, called]
         return self.environment != "DOCKER" and self._engine_here and all(HERE.fullmatch(one) for one in named if one)
 
     @property
@@ -227,6 +228,15 @@ class _Started(Portable):
     """An engine whose job server the run can start itself."""
 
     main: ClassVar[str] = ""
+
+    def check(self) -> None:
+        """Raise RecipeError where nobody takes the job, or two job servers are named."""
+        if self.config.jar and self.config.classpath:
+            raise RecipeError(
+                f"--runner {self.name}: got runner.jar = {self.config.jar!r} and runner.classpath ="
+                f" {self.config.classpath!r}, and a run starts one job server; give one of them"
+            )
+        super().check()
 
     def _no_server(self) -> str:
         return (

@@ -21,13 +21,15 @@ class Flag:
 
 
 def flags(words: Sequence[str]) -> Iterator[Flag]:
-    """Yield the options that words say. Raises RecipeError for a word that belongs to none."""
+    """Yield the options that words say. Raises RecipeError for a word that belongs to none, and for Beam's --runner."""
     rest = list(words)
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
             raise RecipeError(f"{word!r}: a word that belongs to no option; options for Beam are --NAME=VALUE")
         name, equals, value = word[2:].partition("=")
+        if name == "runner":
+            raise RecipeError(f"-- {word}: the runner is said by the command's own --runner, before the `--`")
         if equals or not rest or rest[0].startswith("--"):
             yield Flag(name, value, (word,))
         else:

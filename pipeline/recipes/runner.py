@@ -1,8 +1,8 @@
 """Say what a cluster's runner can be told: the recipe's [runner] table, which is in no key and no digest."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class RunnerConfig(BaseModel):
@@ -59,3 +59,10 @@ class RunnerConfig(BaseModel):
         "", description="dataflow: a hint such as `type:nvidia-tesla-t4;count:1;install-nvidia-driver`"
     )
     min_ram: str = Field("", description="dataflow: memory of a worker at least, such as 16GB")
+
+    @field_validator("pools", mode="before")
+    @classmethod
+    def _a_list(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError('wanted a list, such as ["HOST:PORT"]')
+        return value

@@ -50,7 +50,9 @@ def test_an_engine_that_does_not_run_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "run_folder", lambda: tmp_path)
     assert main([]) == 1
     assert "make cluster-up" in capsys.readouterr().err
-    write(Settings(), tmp_path)
+    write(Settings(), tmp_path)  # as after `make cluster-down`
+    assert main(["--light"]) == 1
+    assert "no cluster runs; first: make cluster-up" in capsys.readouterr().err
     assert main(["--engines", "spark"]) == 1
     assert "spark does not run here; start it: make cluster-up" in capsys.readouterr().err
 

@@ -134,6 +134,7 @@ def test_dataflow_is_told_project_region_and_hints():
         ("flink", {}, "one of runner.job_endpoint .* runner.jar .* or runner.classpath"),
         ("spark", {}, "one of runner.job_endpoint .* runner.jar .* or runner.classpath"),
         ("portable", {}, "give runner.job_endpoint, the HOST:PORT"),
+        ("flink", {"jar": "x.jar", "classpath": "y"}, "got runner.jar = 'x.jar' and runner.classpath = 'y', .* one of"),
         ("portable", {"jar": "x.jar"}, "give runner.job_endpoint, the HOST:PORT"),
         ("dataflow", {"project": "p"}, "give runner.region, runner.temp_location"),
         ("portable", {"job_endpoint": "far.test:1"}, r"give pools = \["),
@@ -170,6 +171,9 @@ def test_options_behind_the_dashes_go_before_the_recipe_and_workers_before_both(
         ({"job_endpoint": "localhost:1", "pools": ["b.test:2"]}, False),
         ({"job_endpoint": "far.test:1", "environment": "loopback"}, True),
         ({"job_endpoint": "far.test:1", "pools": ["localhost:2"]}, False),
+        ({"job_endpoint": "localhost:1", "environment": "external", "environment_config": "b.test:2"}, False),
+        ({"job_endpoint": "localhost:1", "environment": "external", "environment_config": "localhost:2"}, True),
+        ({"job_endpoint": "localhost:1", "pools": ["localhost:2"], "environment_config": "b.test:2"}, False),
     ],
 )
 def test_where_workers_are_is_told_from_the_addresses(config, here):

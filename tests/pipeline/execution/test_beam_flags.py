@@ -22,6 +22,12 @@ def test_a_word_that_belongs_to_no_option_is_refused(words):
         list(flags(words))
 
 
+@pytest.mark.parametrize("words", [["--runner=SparkRunner"], ["--region=north", "--runner", "SparkRunner"]])
+def test_beams_own_runner_option_is_refused(words):
+    with pytest.raises(RecipeError, match="the runner is said by the command's own --runner, before the `--`"):
+        check_flags(words)
+
+
 def test_a_misspelt_option_is_an_error_that_names_the_nearest():
     with pytest.raises(RecipeError) as error:
         check_flags(["--paralelism=9"])

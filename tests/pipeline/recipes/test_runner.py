@@ -21,6 +21,7 @@ def test_it_is_in_no_plain_recipe():
     [
         ({"endpoint": "a:1"}, r"unknown key 'runner.endpoint'; known keys of \[runner\]: .*job_endpoint"),
         ({"environment": "threads"}, "runner.environment: .*'loopback', 'external', 'docker' or 'process'"),
+        ({"pools": "a.test:1"}, r'runner.pools: .*wanted a list, such as \["HOST:PORT"\] \(got .a.test:1.\)'),
         ({"start_s": 0}, "runner.start_s: .*greater than 0"),
     ],
 )
