@@ -48,6 +48,10 @@ HERE = re.compile(
     r"(?:https?://|spark://)?(?:localhost|127(?:\.\d+){3}|\[?::1\]?|\[local\]|local(?:\[.*\])?)(?::\d+)?/?"
 )
 """Addresses of this machine."""
+SPARK_MASTER = re.compile(
+    r"local(?:\[(?:\d+|\*)(?:,\d+)?\])?|spark://[^\s:/,]+:\d{1,5}(?:,[^\s:/,]+:\d{1,5})*|yarn|k8s://\S+"
+)
+FLINK_FILES = ("config.yaml", "flink-conf.yaml")
 OPENED = ("lang", "lang.invoke", "util", "util.concurrent", "nio", "net", "io")
 """Packages of java.base that Spark looks into, and must be let from Java 17 on; beside them sun.nio.ch."""
 NO_RESTARTS = "--number_of_execution_retries=0"
@@ -272,6 +276,16 @@ class Flink(_Started):
         named = self.config.rest or ("" if self.config.master in IN_JOB_SERVER else self.config.master)
         return named if not named or "://" in named else f"http://{named}"
 
+    def check(self) -> None:
+        """Raise RecipeError where nobody takes the job, or runner.conf holds no configuration."""
+        super().check()
+        conf = self.config.conf
+        if conf and self.server() and not any((Path(conf) / name).is_file() for name in FLINK_FILES):
+            raise RecipeError(
+                f"runner.conf: got {conf!r}, wanted a folder that holds Flink's {' or '.join(FLINK_FILES)}; it is"
+                f" looked for in {os.getcwd()}"
+            )
+
     def _master(self) -> Sequence[str]:
         conf = (f"--flink-conf-dir={self.config.conf}",) if self.config.conf else ()
         return (f"--flink-master={self.config.master or '[local]'}", *conf)
@@ -290,7 +304,14 @@ class Spark(_Started):
     main = "org.apache.beam.runners.spark.SparkJobServerDriver"
 
     def check(self) -> None:
-        """Raise RecipeError where nobody takes the job, or a width is asked of a job server that has its own."""
+        """Raise RecipeError where nobody takes the job, its master is none, or a width is asked of a job server that
+        has its own."""
+        master = self.config.master
+        if master not in IN_JOB_SERVER and not SPARK_MASTER.fullmatch(master):
+            raise RecipeError(
+                f"runner.master: got {master!r}, wanted Spark's: local, local[N], local[*],"
+                " spark://HOST:PORT[,HOST:PORT], yarn or k8s://…, or none for a Spark inside the job server"
+            )
         super().check()
         if self.config.job_endpoint and self.config.parallelism:
             raise RecipeError(

@@ -7,6 +7,7 @@ server is taken (2.62 takes jobs of 2.77), and what it says of a job is shown.
 
 import json
 import os
+import re
 import secrets
 import selectors
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import write_bytes
+from pipeline.execution.addresses import PORT_S, need_pools, need_spark, no_pool
 from pipeline.execution.backends import EMBEDDED, HERE, Backend, Portable
 from pipeline.execution.beam_flags import check_flags
 from pipeline.execution.flink_rest import Cluster, FlinkRest
@@ -26,8 +28,6 @@ from pipeline.execution.job_service import JobService, Unreachable
 from pipeline.execution.probe import itself
 from pipeline.recipes.schema import RecipeError
 
-PORT_S = 3.0
-"""Seconds for a connection to an address."""
 IMPORTS = 4.0
 """A pool's Python may take so many times as long as importing Beam takes here, and PROBE_S at least: Beam's own pool
 does not tell of one that ended at once for want of it."""
@@ -75,6 +75,8 @@ def look_before(backend: Backend) -> None:
         return
     if backend.rest:
         look_at_cluster(backend)
+    if backend.server() is not None and backend.config.master.startswith("spark://"):
+        need_spark(backend.config.master)
     if backend.environment == "EXTERNAL":
         _need_pools(backend)
 
@@ -178,14 +180,9 @@ def _look_at_pools(backend: Portable, root: Path) -> list[str]:
 
 
 def _need_pools(backend: Portable) -> list[str]:
-    """Return the addresses of pools. Raises RecipeError where nobody answers at one."""
+    """Return the addresses of pools. Raises RecipeError where one is no address, or no pool answers at it."""
     pools = list(dict.fromkeys(backend.config.pools or [backend.pool]))
-    for address in pools:
-        if not answers(address, PORT_S):
-            raise RecipeError(
-                f"runner.pools: no worker pool answers at {address}; start one beside each of the engine's processes:"
-                f" python -m pipeline.execution.pool --port {address.rpartition(':')[2]}"
-            )
+    need_pools(pools, "runner.pools" if backend.config.pools else "runner.environment_config")
     return pools
 
 
@@ -246,9 +243,11 @@ def _accept(address: str, said: dict[str, Any] | None, secret: str, root: Path) 
             f"runner.pools: the pool at {address} starts no worker in time: its `python` lacks Beam (the pool's log"
             f" says more); {again}"
         )
+    if "UNIMPLEMENTED" in said.get("error", ""):  # a gRPC server of something else
+        raise RecipeError(no_pool(address))
     if "error" in said:
         lacks = "No module named 'pipeline" in said["error"] or "No module named 'manifests" in said["error"]
-        what = "its Python lacks this package" if lacks else said["error"].strip().splitlines()[-1][:300]
+        what = "its Python lacks this package" if lacks else _last_of(said["error"])
         raise RecipeError(f"runner.pools: the pool at {address} cannot do this run's work: {what}; {again}")
     for name, ours in itself().items():
         theirs = said["is"].get(name)
@@ -264,3 +263,9 @@ def _accept(address: str, said: dict[str, Any] | None, secret: str, root: Path) 
             " not found; give a folder on a disk that all machines share, or a store (--out s3://bucket/run)"
         )
     return ""
+
+
+def _last_of(error: str) -> str:
+    """Return what an error's text ends with; one of gRPC says it in its `details`, and ends with a bracket."""
+    details = re.findall(r'details = "(.+)"', error)
+    return str(details[-1] if details else error.strip().splitlines()[-1])[:300]

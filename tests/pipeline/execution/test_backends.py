@@ -152,6 +152,27 @@ def test_a_spark_that_runs_already_says_itself_how_wide_it_is():
         backend("spark", workers=2, job_endpoint="localhost:1").check()
 
 
+@pytest.mark.parametrize(
+    "master", ["", "local", "local[3]", "local[*]", "spark://a.test:7077,b.test:7077", "yarn", "k8s://https://a:6443"]
+)
+def test_a_master_of_spark(master):
+    backend("spark", jar="y.jar", master=master, pools=["localhost:5"]).check()
+
+
+@pytest.mark.parametrize("master", ["banana", "spark://a.test", "a.test:7077", "local[x]", "http://a.test:8080"])
+def test_what_is_no_master_of_spark_is_refused_with_the_choices(master):
+    with pytest.raises(RecipeError, match=r"runner.master: got .*, wanted Spark's: local, local\[N\], .* or k8s://"):
+        backend("spark", jar="y.jar", master=master, pools=["localhost:5"]).check()
+
+
+def test_flinks_configuration_is_a_folder_that_holds_it(tmp_path):
+    flink = backend("flink", jar="x.jar", conf=str(tmp_path))
+    with pytest.raises(RecipeError, match=r"runner.conf: got .*, wanted a folder that holds Flink's config.yaml or"):
+        flink.check()
+    (tmp_path / "config.yaml").write_text("")
+    flink.check()
+
+
 def test_options_behind_the_dashes_go_before_the_recipe_and_workers_before_both():
     flink = backend("flink", "--parallelism=2", "--job_endpoint", "b:2", workers=4, job_endpoint="a:1", parallelism=1)
     assert (flink.config.job_endpoint, flink.config.parallelism) == ("b:2", 4)

@@ -62,6 +62,21 @@ def test_addresses_are_tried_before_java_is_started(engine):
         look_before(RunnerOptions("flink", config=config).backend)
 
 
+def test_a_spark_master_is_tried_before_java_is_started(engine):
+    nowhere = f"spark://{closed()}"
+    config = RunnerConfig(jar=__file__, master=nowhere, pools=["localhost:1"])
+    with pytest.raises(RecipeError, match=f"no Spark master answers at {nowhere}"):
+        look_before(RunnerOptions("spark", config=config).backend)
+
+
+def test_a_server_of_http_is_no_pool(engine, monkeypatch):
+    monkeypatch.setattr("pipeline.execution.addresses.READY_S", 1.0)
+    address = engine[1].address.removeprefix("http://")
+    for config in ({"pools": [address]}, {"environment": "external", "environment_config": address}):
+        with pytest.raises(RecipeError, match=f"what answers at {address} is no worker pool"):
+            look_before(RunnerOptions("flink", config=RunnerConfig(jar=__file__, **config)).backend)
+
+
 def test_a_flink_whose_page_is_not_known_is_told_of(tmp_path, engine):
     said = look(tmp_path, "flink", job_endpoint=engine[0].endpoint)
     assert len(said) == 1
@@ -219,4 +234,10 @@ def test_a_pool_that_lacks_the_package_says_so(tmp_path):
     error = {"error": "Traceback\nModuleNotFoundError: No module named 'pipeline'"}
     with pytest.raises(RecipeError, match="cannot do this run's work: its Python lacks this package; start the pool"):
         preflight._accept("localhost:1", error, "", tmp_path)
+    other = {"error": '<_InactiveRpcError\n\tstatus = StatusCode.UNIMPLEMENTED\n\tdetails = "no such method"\n>'}
+    with pytest.raises(RecipeError, match="what answers at localhost:1 is no worker pool"):
+        preflight._accept("localhost:1", other, "", tmp_path)
+    lost = {"error": '<_InactiveRpcError\n\tstatus = StatusCode.UNAVAILABLE\n\tdetails = "Socket closed"\n>'}
+    with pytest.raises(RecipeError, match="cannot do this run's work: Socket closed; start"):
+        preflight._accept("localhost:1", lost, "", tmp_path)
     assert "could not be tried from here" in preflight._accept("far.test:1", None, "", tmp_path)
