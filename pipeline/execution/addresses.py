@@ -9,7 +9,7 @@ from pipeline.recipes.schema import RecipeError
 
 PORT_S = 3.0
 """Seconds for a connection to an address."""
-READY_S = 5.0
+READY_S = 4.0
 """Seconds for what has taken a connection to begin gRPC: a server of it does so by itself, however busy its Python."""
 ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 LAST_PORT = 65_535
