@@ -24,7 +24,7 @@ from filters.survivors import halves
 from manifests.files import digest_of, open_table, read_field, read_json
 from manifests.journal import FileRecord, Journal, ShardRecord, records_of
 from manifests.layout import SCRATCH
-from manifests.store import drop, is_remote, scratch_of
+from manifests.store import drop, scratch_of
 from manifests.tombstones import read_tombstones
 from pipeline.execution.shuffle import Batches, Gathered, Leg, parts_for, table_of
 from pipeline.execution.slices import Piece
@@ -278,7 +278,11 @@ class Components(NearLeg):
         """Yield roots and pHashes by the part of the pHash."""
         count = sum(batch.num_rows for batch in sent[0])
         pairs = ((batch["one"].to_numpy(), batch["other"].to_numpy()) for batch in sent[0])
-        found = Rounds(_rounds(self.folder), count).components(pairs) if count > MOST_PAIRS else _at_once(pairs)
+        found = (
+            Rounds(scratch_of(self.folder) / "rounds", count).components(pairs)
+            if count > MOST_PAIRS
+            else _at_once(pairs)
+        )
         for one, other in found:
             yield part_of(other, unit.reads["parts"]), _batch(self.carried, one, other)
 
@@ -386,8 +390,3 @@ def by_uid(high: Array, parts: int) -> Array:
     """Return the range of uids that each of these, of which this is the first half, is in."""
     part: Array = (high >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
     return part
-
-
-def _rounds(folder: Path) -> Path:
-    """Return where rounds keep their pairs: a local folder, written a piece at a time."""
-    return folder / "rounds" if not is_remote(folder) else scratch_of(folder) / "rounds"
