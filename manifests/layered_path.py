@@ -212,8 +212,8 @@ class LayeredPath(RemotePath):
         mine = name in layer.written if layer.written is not None else self.own.is_file()
         (self.own if mine else self.beneath).copy_to(target)
 
-    def _made(self, _: Any) -> None:
-        super()._made(_)
+    def _changed(self) -> None:
+        super()._changed()
         layer, name = self._split()
         layer.wrote(name)
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PosixPath
 from typing import Any, NoReturn, Self
 
-from manifests.store_requests import CODES, TRIES, Facts, facts_of, filesystem, read_whole, transient, tried
+from manifests.store_requests import CODES, Facts, facts_of, filesystem, read_whole, transient, tried
 
 WHOLE_BYTES = 16 << 20
 """Objects up to this size are read by one request, others in pieces of PIECE_BYTES."""
@@ -74,12 +74,12 @@ class RemotePath(PosixPath):
         """Return the name under which the store's file system knows it."""
         return str(filesystem(self.protocol)._strip_protocol(str(self)))
 
-    def call(self, name: str, *args: Any, tries: int = TRIES, **options: Any) -> Any:
+    def call(self, name: str, *args: Any, **options: Any) -> Any:
         """Call a method of the file system on this path; again where it fails for a while.
 
         Raises StoreError, and FileNotFoundError and its like.
         """
-        return tried(lambda: getattr(filesystem(self.protocol), name)(self.key, *args, **options), str(self), tries)
+        return tried(lambda: getattr(filesystem(self.protocol), name)(self.key, *args, **options), str(self))
 
     # what is there
 
@@ -222,11 +222,13 @@ class RemotePath(PosixPath):
 
     def put(self, local: Path) -> None:
         """Upload a local file as this object."""
-        self._made(tried(lambda: filesystem(self.protocol).put_file(str(local), self.key), str(self)))
+        tried(lambda: filesystem(self.protocol).put_file(str(local), self.key), str(self))
+        self._changed()
 
     def write_bytes(self, data: Any) -> int:
         """Upload bytes as this object."""
-        self._made(self.call("pipe_file", bytes(data)))
+        self.call("pipe_file", bytes(data))
+        self._changed()
         return len(data)
 
     def write_text(self, data: str, *args: Any, **options: Any) -> int:
@@ -242,13 +244,13 @@ class RemotePath(PosixPath):
             self.call("pipe_file", data, mode="create")
         except FileExistsError:
             return self.read_bytes() == data
-        self._made(None)
+        self._changed()
         return True
 
     def copy_to(self, target: "RemotePath") -> None:
         """Copy within the store."""
         self.call("cp_file", target.key)
-        target._made(None)
+        target._changed()
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete the object. Raises FileNotFoundError where there is none, unless that may be."""
@@ -257,7 +259,7 @@ class RemotePath(PosixPath):
         except FileNotFoundError:
             if not missing_ok:
                 raise
-        self._made(None)
+        self._changed()
 
     def drop(self) -> None:
         """Delete every object below, and folders where the file system has any of its own."""
@@ -294,7 +296,7 @@ class RemotePath(PosixPath):
         """Tell whether it is the same path."""
         return bool(self == other)
 
-    def _made(self, _: Any) -> None:
+    def _changed(self) -> None:
         """Let listings that are kept know of a change: what is there now is asked for."""
         Changes.count += 1
         snapshot, path = _SNAPSHOT.get(), RemotePath(*self.parts)
@@ -339,7 +341,7 @@ def delete_all(paths: Sequence[RemotePath]) -> None:
             for path in some:
                 path.unlink(missing_ok=True)
         for path in some:
-            path._made(None)
+            path._changed()
 
 
 class Ranges(io.RawIOBase):

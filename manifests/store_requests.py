@@ -119,12 +119,12 @@ def transient() -> tuple[type[BaseException], ...]:
     return tuple(kinds)
 
 
-def tried(request: Callable[[], T], what: str, tries: int = TRIES) -> T:
+def tried(request: Callable[[], T], what: str) -> T:
     """Return what a request returns, sent again where it fails for a while.
 
     Raises what another try does not mend as it is, and StoreError for what failed to the end.
     """
-    for number in range(1, tries + 1):
+    for number in range(1, TRIES + 1):
         try:
             return request()
         except PermissionError as error:
@@ -138,8 +138,8 @@ def tried(request: Callable[[], T], what: str, tries: int = TRIES) -> T:
                 raise FileExistsError(errno.EEXIST, "is there already", what) from error
             if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
                 raise StoreError(f"{what}: {error}") from error
-            if number == tries:
-                raise StoreError(f"{what}: {type(error).__name__}: {error} (tried {tries} times)") from error
+            if number == TRIES:
+                raise StoreError(f"{what}: {type(error).__name__}: {error} (tried {TRIES} times)") from error
             time.sleep(min(FIRST_PAUSE_S * 2 ** (number - 1), LONGEST_PAUSE_S) * random.uniform(0.5, 1.0))
     raise AssertionError("unreachable")
 
