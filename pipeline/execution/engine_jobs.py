@@ -7,7 +7,8 @@ which a job runs and nobody knows it: job servers and Flink are asked for the na
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -76,11 +77,8 @@ def ids_of(note: JobNote) -> tuple[JobNote, BeamJob | None, FlinkJob | None]:
     """Ask for a job; return the note with the ids that are known by now, and the job at the server and at Flink."""
     beam = None
     if note.endpoint and note.endpoint != EMBEDDED:
-        service = JobService(note.endpoint)
-        try:
+        with closing(JobService(note.endpoint)) as service:
             beam = service.job(note.name)
-        finally:
-            service.close()
     flink = FlinkRest(note.rest).job(note.name) if note.rest else None
     return replace(note, job=beam.id if beam else note.job, engine=flink.id if flink else note.engine), beam, flink
 
@@ -109,16 +107,8 @@ def end_job(note: JobNote, seconds: float = END_S) -> bool:
 
 
 def _end_at_server(note: JobNote, end: float) -> bool:
-    service = JobService(note.endpoint)
-    try:
-        job = service.job(note.name)
-        if job is None or job.ended:
-            return False
-        service.cancel(job.id)
-        _until(lambda: (now := service.job(note.name)) is None or now.ended, end, note)
-        return True
-    finally:
-        service.close()
+    with closing(JobService(note.endpoint)) as service:
+        return _end_at(service, note, end, service.job(note.name))
 
 
 def _end_at_flink(note: JobNote, end: float, late: float) -> bool:
@@ -127,18 +117,19 @@ def _end_at_flink(note: JobNote, end: float, late: float) -> bool:
     while job is None and time.monotonic() < late:
         time.sleep(TICK_S)
         job = rest.job(note.name)
+    return _end_at(rest, note, end, job)
+
+
+def _end_at(engine: JobService | FlinkRest, note: JobNote, end: float, job: BeamJob | FlinkJob | None) -> bool:
+    """Cancel a job where it runs, and wait until it is seen ended or not at all; return whether it ran."""
     if job is None or job.ended:
         return False
-    rest.cancel(job.id)
-    _until(lambda: (now := rest.job(note.name)) is None or now.ended, end, note)
-    return True
-
-
-def _until(ended: Callable[[], bool], end: float, note: JobNote) -> None:
-    while not ended():
+    engine.cancel(job.id)
+    while (now := engine.job(note.name)) is not None and not now.ended:
         if time.monotonic() > end:
             raise Unreachable(f"the job {note.name} was asked to end and has not")
         time.sleep(TICK_S)
+    return True
 
 
 def settle_jobs(root: Path) -> None:
