@@ -1,4 +1,4 @@
-"""What a captioner is: its protocol, its error, the settings that all of them share."""
+"""What a captioner is: what it is asked, what it answers, its protocol, its error, the settings that all share."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -28,6 +28,38 @@ class Caption:
     text: str
     short: str
     flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question to a captioner.
+
+    `uid`: 16 bytes, comes back in the answer. `image`: an encoded picture (JPEG). `prompt`: the filled prompt, plain
+    text that may hold strangers' words. `seed`: 0 asks for the most likely words (greedy), any other for a sample drawn
+    by hash(uid, seed).
+    """
+
+    uid: bytes
+    image: bytes
+    prompt: str
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one question.
+
+    `text`: the words, stripped. `tokens`: how many were generated, `prompt_tokens`: how many the question took, where
+    it is known. `at_limit`: generation stopped at its token limit and not by itself. `reason`: why there is no text
+    (a reason of manifests/reasons.py), none where there is one, be it empty.
+    """
+
+    uid: bytes
+    text: str = ""
+    tokens: int = 0
+    prompt_tokens: int = 0
+    at_limit: bool = False
+    reason: str | None = None
 
 
 class Captioner(Protocol):

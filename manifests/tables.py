@@ -59,6 +59,32 @@ MATCHES = pa.schema(
 )
 """`ledger/eval_matches.parquet`: every match with an evaluation set, whatever becomes of the row."""
 
+ATTEMPT = (
+    pa.field("prompt", pa.string(), metadata={"says": "name of the prompt"}),
+    pa.field("prompt_sha256", pa.binary(32), metadata={"says": "of the filled prompt in UTF-8"}),
+    pa.field("seed", pa.int64(), metadata={"says": "0: the most likely words; else what the words were drawn by"}),
+    pa.field("text", pa.string(), metadata={"says": "the captioner's words; null where there are none"}),
+    pa.field("tokens", pa.int32(), metadata={"says": "tokens generated"}),
+    pa.field("prompt_tokens", pa.int32(), metadata={"says": "tokens of the question, where they are known"}),
+    pa.field("at_limit", pa.bool_(), metadata={"says": "stopped at the token limit"}),
+)
+ATTEMPTED = pa.schema(
+    [
+        *schema("uid", "sha256"),
+        pa.field(
+            "made_from",
+            pa.binary(32),
+            metadata={"says": "sha256 of the picture's sha256, prompt_sha256 and the seed (8 bytes, big-endian)"},
+        ),
+        *(pa.field(name, pa.string()) for name in ("captioner", "model", "revision")),
+        *ATTEMPT,
+        *schema("reason"),
+    ]
+)
+"""`captions/attempts/*.parquet` and `captions/retries/*.parquet`: a row per picture and captioner; reason is null where
+the captioner answered."""
+TRIED = pa.struct([*ATTEMPT, pa.field("flags", pa.list_(pa.string())), *schema("reason")])
+"""An attempt as it stands beside the caption that came of it."""
 CAPTIONED = pa.schema(
     [
         *schema("uid", "sha256"),

@@ -1,0 +1,55 @@
+"""Name every flag of a caption, every action that may follow, and the thresholds: [caption.gate] of the recipe."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Action = Literal["keep", "retry", "fall_back", "drop_caption"]
+"""What follows a flag, from mild to strict: nothing; one more attempt; the input's own caption (top_caption, then alt)
+in its place; none at all."""
+ACTIONS: tuple[Action, ...] = ("keep", "retry", "fall_back", "drop_caption")
+
+DEFAULT_ACTIONS: dict[str, Action] = {
+    "empty": "drop_caption",
+    "too_short": "retry",
+    "refusal": "retry",
+    "repeated": "retry",
+    "truncated": "keep",
+    "non_printable": "drop_caption",
+    "wrong_language": "retry",
+    "prompt_leak": "retry",
+    "boilerplate": "keep",
+    "copies_alt": "keep",
+    "over_tokens": "keep",
+    "lost_names": "keep",
+    "invented_names": "keep",
+    "lost_numbers": "keep",
+    "invented_numbers": "keep",
+    "below_alt": "fall_back",
+    "repeated_in_corpus": "drop_caption",
+}
+"""Flag -> what follows by default; the order is that in which a caption's flags are listed."""
+FLAGS = tuple(DEFAULT_ACTIONS)
+
+
+class GateConfig(BaseModel):
+    """[caption.gate]: thresholds of the flags, and what follows each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    actions: dict[str, Action] = Field({}, description="flag = what follows; flags that are not named keep their own")
+    after_retry: Literal["keep", "fall_back", "drop_caption"] = Field(
+        "drop_caption", description="what follows where the second attempt asks for a retry too"
+    )
+
+    @field_validator("actions", mode="before")
+    @classmethod
+    def _flags_are_known(cls, actions: Any) -> Any:
+        for flag in actions if isinstance(actions, dict) else ():
+            if flag not in FLAGS:
+                raise ValueError(f"no flag {flag!r}; known: {', '.join(FLAGS)}")
+        return actions
+
+    def action(self, flag: str) -> Action:
+        """Return what follows a flag."""
+        return self.actions.get(flag, DEFAULT_ACTIONS[flag])
