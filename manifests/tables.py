@@ -102,6 +102,18 @@ SAID = pa.list_(
 )
 """What captioners said of a picture, as it is packed beside its codes: the texts of its rows in `captions/`."""
 
+REPEATS = pa.schema(
+    [
+        pa.field("captioner", pa.string()),
+        pa.field("key", pa.uint64(), metadata={"says": "8 bytes of BLAKE2b over the caption's letters and digits"}),
+        pa.field(
+            "pictures", pa.int64(), metadata={"says": "different pHashes that the caption stands beside, 2 or more"}
+        ),
+    ]
+)
+"""`captions/repeats/00000.parquet`: a row per caption of a captioner that stands beside several pictures, by captioner
+and key."""
+
 DRAW = pa.field("draw", pa.uint64(), metadata={"says": "as in codes/encoded: rows stand in this order"})
 CROP = pa.struct(
     [
