@@ -73,19 +73,22 @@ class Words:
         """Cut texts (string, null counts as empty) into words. At most 2 GB of text at once."""
         data, bounds = _bytes_of(texts)
         is_word = IS_WORD[data]
-        before = np.concatenate([[False], is_word])
-        before[bounds] = False  # a text does not go on with the last one's word
-        starts = np.flatnonzero(is_word & ~before[:-1])
+        around = np.concatenate([[False], is_word, [False]])
+        begins = is_word & ~around[:-2]
+        begins[bounds[:-1][bounds[:-1] < bounds[1:]]] = True  # a text does not go on with the last one's word
+        starts = np.flatnonzero(begins & is_word)
+        closes = is_word & ~around[2:]
+        closes[bounds[1:][bounds[:-1] < bounds[1:]] - 1] = True
+        stops = np.flatnonzero(closes & is_word) + 1
+        ends = np.concatenate([[0], np.cumsum(stops - starts)])
         letters = data[is_word]
-        marks = np.concatenate([[0], np.cumsum(is_word, dtype=np.int64)])
-        ends = np.append(marks[starts], len(letters))
         first = np.searchsorted(starts, bounds)
         words = pa.StringArray.from_buffers(
             len(starts), pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(np.ascontiguousarray(letters))
         )
         coded = words.dictionary_encode()
-        stops = np.concatenate([[0], np.cumsum(IS_END[data], dtype=np.int64)])[starts]
-        initial = np.diff(stops, prepend=-1) > 0
+        marks = np.searchsorted(np.flatnonzero(IS_END[data]), starts)
+        initial = np.diff(marks, prepend=-1) > 0
         initial[first[:-1][first[:-1] < len(starts)]] = True
         return cls(first, coded.indices.to_numpy(), coded.dictionary.to_pylist(), initial, letters, ends)
 
@@ -150,7 +153,7 @@ def _bytes_of(texts: pa.Array) -> tuple[Numbers, Numbers]:
     """Return (the UTF-8 of all texts, uint8; where each begins, and the end), those beyond ASCII in plain form."""
     texts = texts.fill_null("").cast(pa.large_string())
     data, bounds = _buffers(texts)
-    beyond = np.concatenate([[0], np.cumsum(data >= 128, dtype=np.int64)])[bounds]
+    beyond = np.searchsorted(np.flatnonzero(data >= 128), bounds)
     rows = np.flatnonzero(np.diff(beyond))
     if len(rows):
         made = pa.array([plain(text) for text in texts.take(pa.array(rows)).to_pylist()], pa.large_string())

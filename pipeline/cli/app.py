@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pipeline.cli import analysis, codes, maintenance, prune, recheck, remove, report, run
+from pipeline.cli import analysis, audit, codes, maintenance, prune, recheck, remove, report, run
 
 YOUNG = 50_000
 """New objects before Python looks for dead cycles among them: with its own 700 that takes a quarter of what is
@@ -45,6 +45,7 @@ maintenance.register(app)
 prune.register(app)
 remove.register(app)
 recheck.register(app)
+app.add_typer(audit.audit, name="audit")
 app.add_typer(codes.show, name="show")
 app.add_typer(codes.export, name="export")
 app.add_typer(codes.import_, name="import")

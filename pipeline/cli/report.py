@@ -11,7 +11,7 @@ from pipeline.cli.output import JsonOption, result
 def report(
     recipe: RecipeOption = None, out: OutOption = None, set_: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Write RUN/report.html: the funnel, examples of each fate, scores, codes, training."""
+    """Write RUN/report.html: the funnel, examples of each fate, scores, captions, codes, training."""
     from pipeline.report.render import write_report
 
     read = open_recipe(recipe or recipe_of(out), out, set_)

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from manifests.files import FormatError, read_parquet, rows_of
+from manifests.files import FormatError, finished, read_parquet, rows_of
 from manifests.query import batches, connect, files_sql
 from manifests.shards import ShardError
 from manifests.stored_pictures import may_hold, stored_pictures
@@ -106,7 +106,7 @@ def read_examples(root: Path, ledgers: Sequence[Path], tiers: Sequence[str], rec
             _groups(connection, sorted((root / "dedup").glob("*.parquet"))),
         )
         shown = sorted({row.uid for rows in kept.values() for row in rows})
-        captions = _recaptions(connection, sorted((root / "captions").rglob("*.parquet")), shown)
+        captions = _recaptions(connection, finished(root / "captions", "*.parquet"), shown)
     return _filled(examples, shards, {uid: f"{recaptioned}: {text[:RECAPTION]}" for uid, text in captions.items()})
 
 
@@ -213,7 +213,9 @@ def _recaptions(connection: duckdb.DuckDBPyConnection, captions: Sequence[Path],
     said: dict[str, str] = {}
     with contextlib.suppress(duckdb.Error):
         for some in batches(captions, FILES):
-            rows = f"SELECT DISTINCT ON (uid) uid, caption FROM {files_sql(some)} WHERE uid IN (SELECT uid FROM shown)"
+            rows = f"""
+                SELECT DISTINCT ON (uid) uid, caption FROM {files_sql(some)}
+                WHERE caption IS NOT NULL AND uid IN (SELECT uid FROM shown)"""
             for uid, caption in connection.execute(rows).fetchall():
                 said.setdefault(bytes(uid).hex(), str(caption))
     return said

@@ -12,8 +12,10 @@ import pyarrow as pa
 from manifests.files import FormatError, read_json, read_parquet
 from manifests.query import FILES, batches, connect, files_sql
 from manifests.weights import WeightsFile
+from pipeline.analysis.caption_facts import Audit
 from pipeline.analysis.forecast import beside
 from pipeline.evaluation.ground_truth import joined
+from pipeline.report.captions import read_captions
 from pipeline.report.examples import Examples, read_examples
 from pipeline.report.planted import Planted, compare
 from pipeline.report.training import Training, read_training
@@ -76,6 +78,7 @@ class Facts:
     examples: Examples = field(default_factory=Examples)
     planted: Planted | None = None
     training: Training = field(default_factory=Training)
+    captions: Audit | None = None
 
     @property
     def fates(self) -> Fates:
@@ -112,6 +115,7 @@ def gather(root: Path, truth: Path | None = None) -> Facts:
         examples,
         planted,
         read_training(root),
+        read_captions(root),
     )
 
 

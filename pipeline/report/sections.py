@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from manifests.reasons import by_group
 from manifests.weights import WeightsFile
+from pipeline.report.captions import CaptionsSection, captions_section
 from pipeline.report.cards import Card, Dropped, Kept, dropped_cards, duplicate_cards, kept_cards
 from pipeline.report.curve import Curve, draw_curve
 from pipeline.report.facts import STEPS, Facts, Fates, Prediction
@@ -91,6 +92,7 @@ class Page:
     planted: Planted | None
     dropped: Dropped | None
     duplicates: tuple[tuple[Card, ...], ...]
+    captions: CaptionsSection | None
     memorised: tuple[Memorised, ...]
     sheets: tuple[Picture, ...]
     curves: tuple[TierCurve, ...]
@@ -111,6 +113,7 @@ def page_of(facts: Facts, attribution: str = "") -> Page:
         planted=facts.planted,
         dropped=dropped_cards(facts),
         duplicates=duplicate_cards(facts),
+        captions=captions_section(facts.captions),
         memorised=facts.training.memorised,
         sheets=facts.training.sheets,
         curves=tuple(TierCurve(curve.tier, draw_curve(curve.points)) for curve in curves),

@@ -79,7 +79,7 @@ def test_pictures_that_might_offend_are_not_shown(tmp_path):
 def test_a_written_caption_is_named_as_such_and_cut(tmp_path):
     root = write_run(tmp_path / "run", 6)
     captions = pa.table({"uid": pa.array([uid(0)], pa.binary(16)), "caption": ["a cat " * 40]})
-    write_table(root / "captions" / "llava" / "00000.parquet", captions)
+    write_table(root / "captions" / "llava-00000.parquet", captions)
     shown = {row.uid: row.recaption for row in read(root).kept["pretrain"]}
     assert shown == {
         uid(0).hex(): "recaptioned: " + "a cat " * 26 + "a ca",
