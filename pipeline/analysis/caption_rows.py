@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.survivors import halves
-from manifests.files import FormatError, finished, read_present, rows_of
+from manifests.files import FormatError, finished, open_table, read_present, rows_of
 from manifests.plans import planned_tables
 from manifests.reasons import group_of
 
@@ -169,12 +169,19 @@ def _ledger(selected: Path, final: Path, column: str) -> pa.Table:
 def aesthetic_column(root: Path) -> str:
     """Return which score the ledger of a run has: the first of AESTHETIC with a value in one of its tables."""
     finals = finished(root / "ledger" / "final", "*.parquet")
-    for column in AESTHETIC:
-        for path in finals:
-            table = read_present(path, [column])
-            if table.column_names and table[column].null_count < table.num_rows:
-                return column
-    return AESTHETIC[0]
+    return next((column for column in AESTHETIC for path in finals if _has_value(path, column)), AESTHETIC[0])
+
+
+def _has_value(path: Path, column: str) -> bool:
+    """Tell from the footer of a table alone whether a column holds anything."""
+    with open_table(path) as file:
+        if column not in file.schema_arrow.names:
+            return False
+        footer = file.metadata
+        names = [footer.schema.column(number).path for number in range(footer.num_columns)]
+        place = names.index(column)
+        groups = [footer.row_group(number).column(place) for number in range(footer.num_row_groups)]
+    return any(one.statistics is None or one.statistics.null_count < one.num_values for one in groups)
 
 
 def had_picture(reasons: pa.Array) -> pa.Array:

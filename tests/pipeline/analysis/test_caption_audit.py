@@ -223,3 +223,10 @@ def test_the_prompts_of_the_recipe_are_looked_for_too(tmp_path):
 def test_a_run_without_a_ledger_has_no_filter_to_look_at(tmp_path):
     found = audit_filter(tmp_path)
     assert (found.rows, found.groups, found.judged.rate) == (0, (), None)
+
+
+def test_a_whole_run_says_the_same_from_a_store(made, stored):
+    found, again = asdict(audit(made)), asdict(audit(stored))
+    assert found["captioners"][0]["own"] == found["captioners"][0]["compared"] > 0
+    assert found["filter"]["rows"] > found["captioners"][0]["rows"]
+    assert {**found, "run": ""} == {**again, "run": ""}

@@ -131,9 +131,8 @@ def test_a_ledger_of_two_minds_is_damaged(root):
 
 def test_the_older_score_counts_where_the_run_has_no_other(tmp_path):
     assert aesthetic_column(tmp_path) == "aesthetic_v2"
-    write_table(
-        tmp_path / "ledger" / "final" / "00000.parquet", pa.table({"aesthetic_v1": [5.0], "aesthetic_v2": [None]})
-    )
+    scores = {"aesthetic_v1": [5.0, None], "aesthetic_v2": pa.array([None, None], pa.float32())}
+    write_table(tmp_path / "ledger" / "final" / "00000.parquet", pa.table(scores))
     assert aesthetic_column(tmp_path) == "aesthetic_v1"
 
 

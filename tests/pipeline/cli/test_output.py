@@ -70,6 +70,7 @@ def test_every_command_that_prints_a_result_has_the_option():
         f"pipeline {name}"
         for name in (
             *("run", "report", "whatif", "why", "plan", "verify", "repair", "remove", "recheck", "prune"),
+            "audit captions",
             *("show codes", "export llamagen", "import llamagen"),
         )
     )
