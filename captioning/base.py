@@ -1,4 +1,4 @@
-"""List the captioners and make one by the name that the recipe uses, without importing torch until then."""
+"""List the kinds of captioners and make one as the recipe describes it, without importing torch until then."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,70 +8,94 @@ from captioning.captioner import Captioner, CaptionerConfig, CaptionerError
 from captioning.llava_files import VERSION, LlavaConfig, llava_config, llava_settings, llava_weights
 from manifests.weights import WeightsFile
 
+EXACT = "exact on one GPU type"
+NOT_PROMISED = "not promised"
+DEFAULT_KIND = "transformers"
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One captioner. `version` is bumped when the same weights would say something else.
+    """One kind of captioner. `version` is bumped when the same weights would say something else.
 
     `config` reads the recipe's options (raises CaptionerError); the others take what it returned: `settings` are the
     values that change the captions, `weights` names the bytes behind them (raises WeightsError), `build` loads, with a
-    batch size.
+    name and the number of pictures that are described together (none: as many as fit). `promise`: whether the same
+    question gives the same words again.
     """
 
     version: int
     config: Callable[[Mapping[str, Any]], CaptionerConfig]
     settings: Callable[[Any], dict[str, Any]]
     weights: Callable[[Any], tuple[WeightsFile, ...]]
-    build: Callable[[Any, int], Captioner]
+    build: Callable[[str, Any, int | None], Captioner]
+    promise: str = NOT_PROMISED
 
 
-def _build_llava(config: LlavaConfig, batch_size: int) -> Captioner:
+def _build_llava(name: str, config: LlavaConfig, batch_size: int | None) -> Captioner:
     from captioning.llava import Llava  # torch and transformers load only here
 
-    return Llava(config, batch_size)
+    return Llava(name, config, batch_size or 8)
 
 
-CAPTIONERS: dict[str, Entry] = {"llava": Entry(VERSION, llava_config, llava_settings, llava_weights, _build_llava)}
+KINDS: dict[str, Entry] = {}
 
 
-def known_captioners() -> tuple[str, ...]:
-    """Return the names that `tier.NAME.caption` may have."""
-    return tuple(sorted(CAPTIONERS))
+def register_kind(name: str, entry: Entry) -> None:
+    """Make a kind of captioner known under a name, that of `use` in [caption.NAME]."""
+    KINDS[name] = entry
+
+
+register_kind(DEFAULT_KIND, Entry(VERSION, llava_config, llava_settings, llava_weights, _build_llava, promise=EXACT))
+
+
+def known_kinds() -> tuple[str, ...]:
+    """Return the names that `use` may have."""
+    return tuple(sorted(KINDS))
+
+
+def kind_of(name: str, options: Mapping[str, Any]) -> str:
+    """Return the kind of the captioner of this name. Raises CaptionerError for one that does not exist."""
+    kind = options.get("use") or (name if name in KINDS else DEFAULT_KIND)
+    if kind not in KINDS:
+        raise CaptionerError(f"caption.{name}.use: no kind of captioner {kind!r}; known: {', '.join(known_kinds())}")
+    return str(kind)
 
 
 def check_captioner(name: str, options: Mapping[str, Any]) -> CaptionerConfig:
     """Return the checked options of a captioner. Raises CaptionerError naming the fault and the choices; loads
     nothing."""
-    if name not in CAPTIONERS:
-        raise CaptionerError(f"no captioner {name!r}; known: {', '.join(known_captioners())}")
-    return CAPTIONERS[name].config(options)
+    try:
+        return KINDS[kind_of(name, options)].config(options)
+    except CaptionerError as error:
+        said = str(error)
+        raise CaptionerError(said if said.startswith("caption.") else f"caption.{name}: {said}") from error
 
 
 def captioner_weights(name: str, options: Mapping[str, Any]) -> tuple[WeightsFile, ...]:
     """Return the identity of a captioner's weights without loading them (no torch). Raises CaptionerError,
     WeightsError."""
     config = check_captioner(name, options)
-    return CAPTIONERS[name].weights(config)
+    return KINDS[kind_of(name, options)].weights(config)
 
 
-def captioner_settings(name: str, options: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
-    """Return what a step's key holds of a captioner beside its weights: never the folder they lie in. Raises
-    CaptionerError."""
-    config = check_captioner(name, options)
-    entry = CAPTIONERS[name]
-    return {
-        "captioner": name,
-        "version": entry.version,
-        "batch_size": config.batch_size or batch_size,
-        **entry.settings(config),
-    }
+def captioner_settings(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a step's key holds of a captioner beside its weights and prompt: never the folder they lie in, nor
+    how many pictures it takes at a time. Raises CaptionerError."""
+    config, kind = check_captioner(name, options), kind_of(name, options)
+    entry = KINDS[kind]
+    return {"kind": kind, "version": entry.version, **entry.settings(config)}
 
 
-def build_captioner(name: str, options: Mapping[str, Any], batch_size: int) -> Captioner:
+def captioner_promise(name: str, options: Mapping[str, Any]) -> str:
+    """Return whether the same question gives the same words again: EXACT or NOT_PROMISED."""
+    return KINDS[kind_of(name, options)].promise
+
+
+def build_captioner(name: str, options: Mapping[str, Any], batch_size: int | None = None) -> Captioner:
     """Return the captioner of that name, loaded; `batch_size` counts where the options name none.
 
     Raises CaptionerError for a wrong name or option, WeightsError for weights that are missing or of another form.
     """
     config = check_captioner(name, options)
-    captioner: Captioner = CAPTIONERS[name].build(config, config.batch_size or batch_size)
+    captioner: Captioner = KINDS[kind_of(name, options)].build(name, config, config.batch_size or batch_size)
     return captioner

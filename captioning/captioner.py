@@ -1,12 +1,10 @@
 """What a captioner is: what it is asked, what it answers, its protocol, its error, the settings that all share."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class CaptionerError(ValueError):
@@ -18,7 +16,13 @@ class CaptionerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    batch_size: int | None = Field(None, ge=1, description="pictures per generation batch; none: [caption] batch_size")
+    use: str | None = Field(
+        None, description="kind of captioner; none: the table's name where it is one, else transformers"
+    )
+    prompt: str = Field("describe_v1", description="name of the prompt")
+    batch_size: int | None = Field(
+        None, ge=1, description="pictures that are described together; none: [caption] batch_size"
+    )
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,20 @@ class Captioner(Protocol):
     """A model that describes pictures; loaded once in a worker process."""
 
     name: str
+    """Of the captioner's table in the recipe: [caption.NAME]."""
     version: int
     """Part of the step's key: bumped when the same weights would say something else."""
     model: str
     """The model as every output prints it: stand-ins say 'stand-in weights'."""
     revision: str
-    """sha256 of the weights, in hex."""
-    prompt: str
-    """Name of the prompt, see captioning/prompts.py."""
+    """sha256 of the weights, in hex; of a model behind an endpoint what it calls itself."""
 
-    def caption(self, images: "list[Image.Image]") -> list[Caption]:
-        """Return one caption per RGB picture, in order. Any number of pictures; they are cut into padded batches."""
+    def answers(self, asks: Iterable[Ask]) -> Iterator[Answer]:
+        """Yield an answer for every question, as they are done, in any order.
+
+        Questions are drawn from `asks` as there is room for them, so that no end of a shard leaves the model waiting;
+        what was drawn and not answered yet is in hand. A picture or a question that cannot be used is answered with a
+        reason. Raises CaptionerError where no question can ever be answered: the same for all, so that nobody starts
+        the worker again.
+        """
         ...

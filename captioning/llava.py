@@ -2,14 +2,16 @@
 
 # Shapes: B pictures in a batch, T tokens, C H W of a picture.
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.captioner import Caption
+from captioning.captioner import Answer, Ask, Caption
 from captioning.llava_files import VERSION, LlavaConfig, llava_folder, llava_weights
-from captioning.prompts import prompt_named
+from captioning.prompts import fill, prompt_named
 from captioning.quality import caption_flags, first_sentence
+from filters.images.decode import ImageFault, ImageLimits, open_picture
 from filters.images.scaled import middle_of_short_side
 from manifests.weights import STAND_IN, WeightsError
 
@@ -21,40 +23,65 @@ if TYPE_CHECKING:
 class Llava:
     """LLaVA 1.5, or whatever of its architecture lies in the folder."""
 
-    name = "llava"
-
-    def __init__(self, config: LlavaConfig, batch_size: int) -> None:
+    def __init__(self, name: str, config: LlavaConfig, batch_size: int) -> None:
         """Load the model, or take it from this process's last load. Raises WeightsError."""
         (weights,) = llava_weights(config)
-        self.version = VERSION
-        self.model, self.revision, self.prompt = weights.label, weights.sha256, config.prompt
+        self.name, self.version = name, VERSION
+        self.model, self.revision = weights.label, weights.sha256
         self.batch_size, self.max_new_tokens = batch_size, config.max_new_tokens
         self._llava, self._processor = _load(
             STAND_IN if config.model == STAND_IN else str(llava_folder(config)), weights.sha256, config.dtype
         )
-        self._question = _question(self._processor, prompt_named(config.prompt).text)
+        self._prompt = config.prompt
+
+    def answers(self, asks: Iterable[Ask]) -> Iterator[Answer]:
+        """Yield the answers, a batch at a time."""
+        some: list[tuple[Ask, Image.Image]] = []
+        for ask in asks:
+            try:
+                picture = open_picture(ask.image, ImageLimits(), stored=True)
+            except ImageFault as fault:
+                yield Answer(ask.uid, reason=fault.reason)
+                continue
+            some.append((ask, picture))
+            if len(some) == self.batch_size:
+                yield from self._batch([ask for ask, _ in some], [image for _, image in some])
+                some = []
+        if some:
+            yield from self._batch([ask for ask, _ in some], [image for _, image in some])
 
     def caption(self, images: "list[Image.Image]") -> list[Caption]:
         """Return one caption per RGB picture, in order."""
+        prompt = prompt_named(self._prompt)
         captions: list[Caption] = []
         for start in range(0, len(images), self.batch_size):
-            captions += self._batch(images[start : start + self.batch_size])
+            some = images[start : start + self.batch_size]
+            asks = [Ask(number.to_bytes(16, "big"), b"", fill(prompt, None, None)) for number in range(len(some))]
+            captions += [
+                Caption(one.text, first_sentence(one.text), caption_flags(one.text, at_limit=one.at_limit))
+                for one in self._batch(asks, some)
+            ]
         return captions
 
-    def _batch(self, images: "list[Image.Image]") -> list[Caption]:
-        """Caption up to `batch_size` pictures; the last one is repeated to fill the batch, so that each multiplication
+    def _batch(self, asks: Sequence[Ask], images: "Sequence[Image.Image]") -> list[Answer]:
+        """Answer up to `batch_size` pictures; the last one is repeated to fill the batch, so that each multiplication
         has one shape."""
         import torch
 
         padded = [self._bounded(image.convert("RGB")) for image in images]
         padded += padded[-1:] * (self.batch_size - len(images))
-        inputs = self._processor(images=padded, text=[self._question] * len(padded), padding=True, return_tensors="pt")
+        questions = [_question(self._processor, ask.prompt) for ask in asks]
+        questions += questions[-1:] * (self.batch_size - len(images))
+        inputs = self._processor(images=padded, text=questions, padding=True, return_tensors="pt")
         inputs = inputs.to(self._llava.device, dtype=self._llava.dtype)
         with torch.inference_mode():
             out_BT = self._llava.generate(**inputs, generation_config=self._generation())
         answers_BT = out_BT[: len(images), inputs["input_ids"].shape[1] :]
         texts = self._processor.batch_decode(answers_BT, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return [self._finish(text.strip(), answer_T.tolist()) for text, answer_T in zip(texts, answers_BT, strict=True)]
+        return [
+            self._finish(ask.uid, text.strip(), answer_T.tolist())
+            for ask, text, answer_T in zip(asks, texts, answers_BT, strict=True)
+        ]
 
     def _bounded(self, image: "Image.Image") -> "Image.Image":
         """Return a picture that the processor can scale: its middle where the whole would grow monstrous."""
@@ -67,9 +94,9 @@ class Llava:
         crop = min(look.crop_size["height"], look.crop_size["width"])
         return middle_of_short_side(image, short, crop, Resampling(look.resample))
 
-    def _finish(self, text: str, answer_T: list[int]) -> Caption:
-        at_limit = len(answer_T) == self.max_new_tokens and not self._ends.intersection(answer_T)
-        return Caption(text, first_sentence(text), caption_flags(text, at_limit=at_limit))
+    def _finish(self, uid: bytes, text: str, answer_T: list[int]) -> Answer:
+        end = next((place for place, token in enumerate(answer_T) if token in self._ends), len(answer_T))
+        return Answer(uid, text, tokens=min(end + 1, len(answer_T)), at_limit=end == self.max_new_tokens)
 
     @property
     def _ends(self) -> frozenset[int]:

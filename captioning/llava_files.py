@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from captioning.captioner import CaptionerConfig, CaptionerError
-from captioning.prompts import PROMPTS
 from manifests.model_folder import files_fingerprint, missing_files, model_files
 from manifests.weights import STAND_IN, WeightsError, WeightsFile, stand_in
 
@@ -34,23 +33,18 @@ class LlavaConfig(CaptionerConfig):
         "llava-hf/llava-1.5-7b-hf", description="a hub name found in the local cache, a local folder, or 'stand-in'"
     )
     revision: str = Field("main", description="branch, tag or commit of a hub name; local folders have none")
-    prompt: str = Field("describe_v1", description="name of the prompt")
     max_new_tokens: int = Field(256, ge=1, description="token limit of a caption")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
     )
-    short: Literal["first_sentence"] = Field("first_sentence", description="how the short caption is made")
 
 
 def llava_config(options: Mapping[str, Any]) -> LlavaConfig:
-    """Read the options of LLaVA. Raises CaptionerError for an unknown key or prompt or a wrong value."""
+    """Read the options of LLaVA. Raises CaptionerError for an unknown key or a wrong value."""
     try:
-        config = LlavaConfig.model_validate(dict(options))
+        return LlavaConfig.model_validate(dict(options))
     except ValidationError as error:
-        raise CaptionerError("caption.llava: " + "; ".join(_explain(fault) for fault in error.errors())) from error
-    if config.prompt not in PROMPTS:
-        raise CaptionerError(f"caption.llava.prompt: no prompt {config.prompt!r}; known: {', '.join(sorted(PROMPTS))}")
-    return config
+        raise CaptionerError("; ".join(_explain(fault) for fault in error.errors())) from error
 
 
 def _explain(fault: Any) -> str:
@@ -69,8 +63,7 @@ def model_label(config: LlavaConfig) -> str:
 
 def llava_settings(config: LlavaConfig) -> dict[str, Any]:
     """Return the options that change what LLaVA says; the folder of its weights does not."""
-    values = config.model_dump(include={"max_new_tokens", "dtype", "short"})
-    return {**values, "model": model_label(config), "prompt": PROMPTS[config.prompt].text}
+    return {**config.model_dump(include={"max_new_tokens", "dtype"}), "model": model_label(config)}
 
 
 def llava_weights(config: LlavaConfig) -> tuple[WeightsFile, ...]:

@@ -42,6 +42,13 @@ class GateConfig(BaseModel):
         "drop_caption", description="what follows where the second attempt asks for a retry too"
     )
 
+    retry_prompt: str | None = Field(None, description="prompt of the second attempt; none: the captioner's own")
+    retry_seed: int | None = Field(
+        None,
+        ge=1,
+        description="the second attempt is drawn by it, not the most likely words; none: 1 where retry_prompt is none",
+    )
+
     @field_validator("actions", mode="before")
     @classmethod
     def _flags_are_known(cls, actions: Any) -> Any:
@@ -49,6 +56,11 @@ class GateConfig(BaseModel):
             if flag not in FLAGS:
                 raise ValueError(f"no flag {flag!r}; known: {', '.join(FLAGS)}")
         return actions
+
+    @property
+    def second_seed(self) -> int:
+        """Return the seed of second attempts; 0 asks for the most likely words, as first attempts do."""
+        return self.retry_seed or (0 if self.retry_prompt else 1)
 
     def action(self, flag: str) -> Action:
         """Return what follows a flag."""

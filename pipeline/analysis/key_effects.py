@@ -26,7 +26,10 @@ BASE: dict[str, Any] = {
     },
     "decontaminate": {"prompts": "prompts.txt"},
     "tier": {"NAME": {"size": 64, "caption": "llava"}},
-    "caption": {"llava": {"model": "stand-in"}},
+    "caption": {
+        "llava": {"model": "stand-in", "prompt": "NAME"},
+        "prompts": {"NAME": {"text": "What is beside {alt}?", "without": "What is it?"}},
+    },
     "pretokenize": {"vq": "VQ-demo", "weights": "stand-in", "precision": "tf32", "t5": "precomputed", "crop": "ten"},
 }
 """A recipe in which every key counts: all that can be off is on."""
@@ -53,6 +56,9 @@ VALUES: dict[str, Any] = {
     "pretokenize.scales": [1.2],
     "pretokenize.t5_caption": "top_caption",
     "caption.llava.prompt": "one_sentence_v1",
+    "tier.NAME.captions": {"llava": 1.0},
+    "caption.gate.actions": {"refusal": "drop_caption"},
+    "caption.gate.retry_prompt": "one_sentence_v1",
 }
 """Another value of the keys whose type does not say one. A file's name stands for one of FILES."""
 FILES = {
@@ -76,7 +82,11 @@ UNTRIED: dict[str, tuple[str, ...]] = {
     "score.watermark_laion.weights": ("score",),
     "caption.llava.model": ("caption",),
     "caption.llava.revision": ("caption",),
-    "caption.llava.short": ("caption",),
+    "caption.llava.use": ("caption",),
+    "caption.python": (),
+    "caption.prompts.NAME.text": ("caption",),
+    "caption.prompts.NAME.without": ("caption",),
+    "caption.prompts": ("caption",),
     "pretokenize.t5_weights": ("t5",),
     "fetch.user_agent": (),
     "output.root": (),

@@ -19,12 +19,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from captioning.corpus.config import AuditConfig
+from captioning.gate.config import GateConfig
 from captioning.llava_files import LlavaConfig
 from filters.base import FILTERS
 from filters.scorers.catalog import ENCODERS, HEADS
 from manifests.files import write_bytes
 from pipeline.analysis.key_effects import changed_steps
-from pipeline.recipes.schema import Recipe, TierSection
+from pipeline.recipes.schema import PromptSection, Recipe, TierSection
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 BLOCK = re.compile(r"(<!-- (keys: [\w., ]+|rules) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -41,7 +43,13 @@ def tables() -> dict[str, type[BaseModel]]:
     }
     heads = {f"score.{name}": head.options for name, head in HEADS.items()}
     scorers = heads | {f"score.{name}": encoder.options for name, encoder in ENCODERS.items()}
-    models: dict[str, type[BaseModel]] = {**sections, "tier.NAME": TierSection, "caption.llava": LlavaConfig, **scorers}
+    captions: dict[str, type[BaseModel]] = {
+        "caption.prompts.NAME": PromptSection,
+        "caption.gate": GateConfig,
+        "caption.audit": AuditConfig,
+        "caption.llava": LlavaConfig,
+    }
+    models: dict[str, type[BaseModel]] = {**sections, "tier.NAME": TierSection, **captions, **scorers}
     return {name: model for name, model in models.items() if model.model_fields}
 
 
@@ -78,7 +86,13 @@ def _key_rows(table: str) -> list[tuple[str, ...]]:
             _changes(table, key, field),
         )
         for key, field in tables()[table].model_fields.items()
+        if not _is_table(field)
     ]
+
+
+def _is_table(field: FieldInfo) -> bool:
+    """Tell whether a key is a table, whose keys stand in rows of their own."""
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 def _default(field: FieldInfo) -> str:

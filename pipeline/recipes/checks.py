@@ -2,15 +2,19 @@
 
 from typing import Any
 
-from captioning.base import check_captioner
+from captioning.base import check_captioner, known_kinds
+from captioning.prompts import PROMPTS, check_prompt, prompt_named
 from filters.scorers.catalog import HEADS, clip_scale, scorer_specs
 from filters.scorers.options import ScorerError
 from manifests.schema import DECODED, DETECTED
+from pipeline.recipes.captions import caption_sources, captioners, captioners_of, fault_of_name, prompts_of
 from pipeline.recipes.datasets import LAION_COCO
 from pipeline.recipes.rules import build_rules, input_columns, scored_columns
 from pipeline.recipes.schema import BESIDE_TIERS, Recipe, RecipeError
 from tokenize_shards.catalog import vq_spec
 
+ITSELF = "llava"
+"""A captioner that needs no table: LLaVA-1.5 by the defaults of its kind."""
 OF_INPUT = (*LAION_COCO.columns, "aesthetic_v1", "aesthetic_v2", "language", "language_score", "hash")
 """Our columns that an input may fill; other scores are the recipe's own models' alone."""
 
@@ -20,10 +24,7 @@ def check_models(recipe: Recipe) -> None:
     tokenizer."""
     try:
         scorer_specs(recipe.score.use, recipe.score.model_extra or {})
-        for name in dict.fromkeys(
-            [*(recipe.caption.model_extra or {}), *(tier.caption for tier in recipe.tier.values() if tier.caption)]
-        ):
-            check_captioner(name, recipe.caption.options(name))
+        _check_captions(recipe)
         for name, tier in recipe.tier.items():
             _check_tier(recipe, name, tier.size)
         _check_codes(recipe)
@@ -31,6 +32,38 @@ def check_models(recipe: Recipe) -> None:
         raise
     except ValueError as error:
         raise RecipeError(f"recipe: {error}") from error
+
+
+def _check_captions(recipe: Recipe) -> None:
+    """Raise ValueError for a captioner, an option of one, or a prompt that does not exist."""
+    prompts = prompts_of(recipe)
+    for name, prompt in prompts.items():
+        try:
+            check_prompt(prompt)
+        except ValueError as error:
+            raise RecipeError(f"recipe: caption.prompts.{name}.{error}") from error
+        if name in PROMPTS:
+            raise RecipeError(f"recipe: caption.prompts.{name}: a bundled prompt is called so; a wording has one name")
+    asked = captioners(recipe)
+    tables = list(recipe.caption.model_extra or {})
+    for name in asked:
+        if name not in (*tables, *known_kinds(), ITSELF):
+            raise RecipeError(
+                f"recipe: tier.{asked[name][0]}.caption: no captioner {name!r}; wanted a table [caption.NAME] of the"
+                f" recipe, or a kind: {', '.join((*tables, *known_kinds(), ITSELF))}"
+            )
+    for name in dict.fromkeys([*tables, *asked]):
+        if fault := fault_of_name(name):
+            raise RecipeError(f"recipe: captioner {name!r}: {fault}")
+        config = check_captioner(name, recipe.caption.options(name))
+        try:
+            prompt_named(config.prompt, prompts)
+        except ValueError as error:
+            raise RecipeError(f"recipe: caption.{name}.prompt: {error}") from error
+    for tier, section in recipe.tier.items():
+        names = captioners_of(section)
+        if len(set(names)) < len(names):
+            raise RecipeError(f"recipe: tier.{tier}.caption: {', '.join(names)}: wanted each captioner once")
 
 
 def _check_tier(recipe: Recipe, name: str, size: int) -> None:
@@ -50,8 +83,7 @@ def _check_codes(recipe: Recipe) -> None:
         raise RecipeError(
             f"recipe: pretokenize.scales = {values.scales}: wanted each scale once, or every crop of it is stored twice"
         )
-    captioners = dict.fromkeys(tier.caption for tier in recipe.tier.values() if tier.caption)
-    sources = ["alt", "top_caption", *(source for name in captioners for source in (name, f"{name}_short"))]
+    sources = caption_sources(recipe.tier)
     if values.t5_caption not in sources:
         raise RecipeError(
             f"recipe: pretokenize.t5_caption = {values.t5_caption!r}: no pair has such a caption; choices:"

@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from captioning.corpus.config import AuditConfig
+from captioning.gate.config import GateConfig
 from filters.fetch.config import FetchConfig
 from manifests.roots import root_of
 from manifests.store import path_of
 from pipeline.recipes.runner import RunnerConfig
-from pipeline.recipes.train import TrainConfig
+from pipeline.recipes.train import TrainConfig, check_weights
 
 Rule = dict[str, Any]
 BESIDE_TIERS = ("encoded", "t5")
@@ -191,16 +193,51 @@ class TierSection(Section):
 
     size: int = Field(ge=8, description="side of the square crop, in pixels")
     rules: list[Rule] = Field([], description="rules on top of [filter]")
-    caption: str | None = Field(None, description="captioner of this tier's pictures; none: the alt text")
+    caption: str | list[str] | None = Field(
+        None, description="captioners of this tier's pictures, in order of preference; none: the alt text"
+    )
+    captions: dict[str, float] | None = Field(
+        None,
+        min_length=1,
+        description="caption source = weight where this tier is trained on and train.captions is none",
+    )
     vq: str | None = Field(None, description="tokenizer; none: [pretokenize] vq")
     weights: str | None = Field(None, description="tokenizer weights; none: [pretokenize] weights")
     max_pairs: int | None = Field(None, ge=1, description="encode only this many pairs, chosen by hash(uid, seed)")
+
+    @field_validator("captions")
+    @classmethod
+    def _can_be_drawn(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
+        if weights is not None:
+            check_weights(weights)
+        return weights
+
+
+class PromptSection(Section):
+    """[caption.prompts.NAME]: a prompt of one's own."""
+
+    text: str = Field(description="what is asked beside a picture; may hold {alt} and {top_caption}")
+    without: str = Field("", description="what is asked of a picture that lacks a field of the text")
 
 
 class CaptionSection(OpenSection):
     """[caption]: [caption.NAME] holds a captioner's options."""
 
-    batch_size: int = Field(8, ge=1, le=65_536, description="pictures per generation batch")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="pictures that are described together; none: 8, on a GPU as many as its memory holds, found once",
+    )
+    decoders: int = Field(
+        0, ge=0, le=1024, description="processes that decode pictures beside each worker; 0: the worker itself"
+    )
+    python: str | list[str] = Field(
+        [], description="Python files with captioners of your own, beside the recipe or in the current folder"
+    )
+    prompts: dict[str, PromptSection] = Field({}, description="prompts of your own by name: [caption.prompts.NAME]")
+    gate: GateConfig = GateConfig()
+    audit: AuditConfig = AuditConfig()
 
 
 class PretokenizeSection(Section):
@@ -243,7 +280,9 @@ class PretokenizeSection(Section):
     )
     t5_weights: str = Field("google/flan-t5-xl", description="T5 in a local folder or the local cache")
     t5_caption: str = Field(
-        "alt", description="which caption is encoded: alt, top_caption, a captioner or CAPTIONER_short"
+        "alt",
+        description="which caption is encoded: alt, top_caption, recaption, recaption_short, a captioner's name, or"
+        " that with _short or _fit",
     )
     t5_dtype: Literal["fp16", "bf16"] = Field(
         "fp16", description="stored numbers: half floats, or bfloat16's bits as uint16"

@@ -7,6 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pipeline.gpt_spec import SIZES, ConditionKind, RopeCondition
 
 
+def check_weights(weights: dict[str, float]) -> None:
+    """Raise ValueError for weights of caption sources by which nothing can be drawn."""
+    if not all(0 <= weight < float("inf") for weight in weights.values()) or not sum(weights.values()) > 0:
+        raise ValueError("weights must not be negative, and one must be above 0")
+
+
 class TrainConfig(BaseModel):
     """[train]: the defaults are LlamaGen's text-to-image training, stage 1, unless a line says otherwise."""
 
@@ -47,8 +53,10 @@ class TrainConfig(BaseModel):
     text_weights: str = Field(
         "google/flan-t5-xl", description="T5 encoder: a local folder, or a name in the local cache"
     )
-    captions: dict[str, float] = Field(
-        {"alt": 1.0}, min_length=1, description="caption source = weight; drawn per picture and epoch"
+    captions: dict[str, float] | None = Field(
+        None,
+        min_length=1,
+        description="caption source = weight; drawn per picture and epoch; none: those of the tier, else alt alone",
     )
 
     # optimisation
@@ -144,9 +152,9 @@ class TrainConfig(BaseModel):
 
     @field_validator("captions")
     @classmethod
-    def _positive_weights(cls, weights: dict[str, float]) -> dict[str, float]:
-        if min(weights.values()) < 0 or sum(weights.values()) <= 0:
-            raise ValueError("weights must not be negative, and one must be above 0")
+    def _positive_weights(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
+        if weights is not None:
+            check_weights(weights)
         return weights
 
     @model_validator(mode="after")

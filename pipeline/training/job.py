@@ -10,6 +10,7 @@ from torch import nn
 
 from manifests.weights import WeightsError
 from pipeline.gpt import GPT, build_gpt
+from pipeline.recipes.captions import weights_of_captions
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.train import TrainConfig
 from pipeline.training.caption_sources import check_sources
@@ -83,6 +84,7 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     config = recipe.train
     if config.tier not in recipe.tier:
         raise RecipeError(f"train.tier: no tier {config.tier!r} in the recipe; its tiers are {', '.join(recipe.tier)}")
+    config = config.model_copy(update={"captions": weights_of_captions(recipe)})
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     share = _share(config, machine)
@@ -93,7 +95,7 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     _check_condition(config, sample)
     _check_tokenizer(recipe, sample, machine)
     pictures = _open_pictures(config, shards, share)
-    if config.condition == "text" and (fallbacks := check_sources(shards, pictures, config.captions)):
+    if config.condition == "text" and (fallbacks := check_sources(shards, pictures, weights_of_captions(recipe))):
         machine.say(fallbacks)
     condition = conditioner(config, str(machine.device))
     gpt = _new_gpt(config, tokenizer).to(machine.device)
@@ -106,7 +108,7 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
         tokenizer=tokenizer,
         vq=recipe.tokenizer(config.tier),
         pictures=pictures,
-        choose=chooser(config.captions, config.seed, config.classes if config.condition == "class" else 0),
+        choose=chooser(weights_of_captions(recipe), config.seed, config.classes if config.condition == "class" else 0),
         condition=condition,
         gpt=gpt,
         model=gpt,

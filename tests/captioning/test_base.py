@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from captioning.base import build_captioner, captioner_settings, captioner_weights, check_captioner, known_captioners
+from captioning.base import build_captioner, captioner_settings, captioner_weights, check_captioner, known_kinds
 from captioning.captioner import CaptionerError
 from captioning.llava_files import LlavaConfig
 
 
-def test_known_captioners() -> None:
-    assert known_captioners() == ("llava",)
+def test_known_kinds() -> None:
+    assert "transformers" in known_kinds()
 
 
 def test_defaults_are_llamagens_prompt_and_the_real_model() -> None:
@@ -23,13 +23,12 @@ def test_defaults_are_llamagens_prompt_and_the_real_model() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("blip", {}, "no captioner 'blip'; known: llava"),
+        ("blip", {"use": "blip"}, r"caption\.blip\.use: no kind of captioner 'blip'; known: .*transformers"),
         (
             "llava",
             {"temperature": 1},
-            "unknown key 'temperature'; known keys: batch_size, dtype, max_new_tokens, model, prompt, revision, short",
+            "unknown key 'temperature'; known keys: batch_size, dtype, max_new_tokens, model, prompt, revision, use",
         ),
-        ("llava", {"prompt": "poem_v1"}, "no prompt 'poem_v1'; known: describe_v1"),
         ("llava", {"dtype": "int3"}, r"dtype: .*'auto', 'bfloat16'.*\(got 'int3'\)"),
         ("llava", {"max_new_tokens": 0}, r"max_new_tokens: .*greater than or equal to 1 \(got 0\)"),
     ],
@@ -46,17 +45,15 @@ def test_the_stand_in_says_so() -> None:
     (weights,) = captioner_weights("llava", {"model": "stand-in"})
     assert weights.stand_in
     assert weights.label == "llava-tiny (stand-in weights)"
-    assert captioner_settings("llava", {"model": "stand-in"}, 4)["model"] == weights.label
+    assert captioner_settings("llava", {"model": "stand-in"})["model"] == weights.label
 
 
-def test_settings_hold_what_changes_captions() -> None:
-    settings = captioner_settings("llava", {"model": "stand-in", "max_new_tokens": 16}, 8)
-    assert settings["batch_size"] == 8
-    assert settings["prompt"] == "Describe this image in as much detail as possible"
-    assert captioner_settings("llava", {"model": "stand-in", "max_new_tokens": 17}, 8) != settings
-    assert (
-        captioner_settings("llava", {"model": "stand-in", "max_new_tokens": 16, "batch_size": 4}, 8)["batch_size"] == 4
-    )
+def test_settings_hold_what_changes_captions_and_nothing_else() -> None:
+    settings = captioner_settings("llava", {"model": "stand-in", "max_new_tokens": 16})
+    assert settings["kind"] == "transformers"
+    assert captioner_settings("llava", {"model": "stand-in", "max_new_tokens": 17}) != settings
+    same = {"model": "stand-in", "max_new_tokens": 16, "batch_size": 4, "prompt": "one_sentence_v1"}
+    assert captioner_settings("llava", same) == settings
 
 
 def test_the_registry_imports_neither_torch_nor_transformers() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from tests.house.count import PACKAGES
 from tests.support.command_tree import command_tree
@@ -129,11 +130,14 @@ def test_the_first_command_stands_by_line_20() -> None:
 
 
 def recipe_tables() -> dict[str, Any]:
+    from captioning.corpus.config import AuditConfig
+    from captioning.gate.config import GateConfig
     from captioning.llava_files import LlavaConfig
     from pipeline.recipes.schema import Recipe, TierSection
 
     models = {name: field.annotation for name, field in Recipe.model_fields.items()}
-    return {**models, "tier": TierSection, "caption.llava": LlavaConfig}
+    captions = {"caption.llava": LlavaConfig, "caption.gate": GateConfig, "caption.audit": AuditConfig}
+    return {**models, "tier": TierSection, **captions}
 
 
 @pytest.mark.parametrize(
@@ -149,6 +153,8 @@ def recipe_tables() -> dict[str, Any]:
         "tier",
         "caption",
         "caption.llava",
+        "caption.gate",
+        "caption.audit",
         "pretokenize",
         "train",
         "runner",
@@ -156,10 +162,12 @@ def recipe_tables() -> dict[str, Any]:
 )
 def test_every_recipe_key_stands_in_its_table_with_its_default(table: str) -> None:
     text = (ROOT / "docs" / "recipe.md").read_text()
-    heading = {"tier": "## [tier.NAME]", "caption.llava": "`[caption.llava]`"}.get(table, f"## [{table}]")
+    heading = "## [tier.NAME]" if table == "tier" else f"`[{table}]`" if "." in table else f"## [{table}]"
     section = re.split(r"\n## |\n`\[", text[text.index(heading) :])[0]
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))
     for key, field in recipe_tables()[table].model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            continue  # a table with rows of its own
         default = field.get_default(call_default_factory=True)
         wanted = "required" if field.is_required() else "none" if default is None else f"`{json.dumps(default)}`"
         assert rows.get(key) == wanted, f"[{table}] {key}: docs/recipe.md says {rows.get(key)}, the code {wanted}"
