@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 MOST = 400
 """Characters of a cause that are shown."""
-OWN = re.compile(r"^(?:[\w.]+\.)?(RecipeError|WeightsError|RunOver): (.+)", re.MULTILINE)
+OWN = re.compile(r"^(?:[\w.]+\.)?(RecipeError|WeightsError|CaptionerError|RunOver): (.+)", re.MULTILINE)
 """What a worker of ours refuses: its message says all."""
 PYTHON = re.compile(r"^(?:[a-zA-Z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Warning)): ?(.*)$", re.MULTILINE)
 JAVA = re.compile(

@@ -253,7 +253,7 @@ class EngineRun:
                 f"{name}: the engine ended the job without a record of {len(pending)} shards"
                 f" ({', '.join(sorted(pending)[:5])}): its workers see another folder than {self.step.root}"
             )
-        if cause.refused in ("RecipeError", "WeightsError"):
+        if cause.refused in ("RecipeError", "WeightsError", "CaptionerError"):
             raise RecipeError(cause.says)
         if cause.refused:
             raise RunFailed(f"{name}: {cause.says}")

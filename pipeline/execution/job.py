@@ -18,7 +18,9 @@ DONE, FAILED, MISUSED, NO_ROOM, OVER = 0, 1, 2, 28, 75
 @dataclass(frozen=True)
 class Job:
     """Units of one step (`module:class`) for one worker process. `token`: under which they are published (see
-    run_token.py). `stall_s`: seconds at the same rows after which a worker on an engine ends itself; 0: none."""
+    run_token.py). `stall_s`: seconds at the same rows after which a worker on an engine ends itself; 0: none.
+    `claims`: folder of the units of which the workers of this machine take one after another (see claims.py), in the
+    place of `units`; "" without."""
 
     step: str
     root: str
@@ -31,6 +33,7 @@ class Job:
     beam_options: list[str] = field(default_factory=list)
     token: str = ""
     stall_s: float = 0.0
+    claims: str = ""
 
     def write(self, path: Path) -> None:
         """Write the job for a worker to read."""

@@ -1,11 +1,11 @@
 """Say what a step is: units of work planned by the driver, run by workers, each done under a key."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from manifests.files import digest_of, write_json
 from manifests.journal import STEP, Journal, ShardRecord
@@ -50,6 +50,23 @@ class Worker(Protocol):
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Do one unit and return its record; outputs are whole files by then."""
+
+
+@runtime_checkable
+class StreamingWorker(Worker, Protocol):
+    """A worker that begins a unit before the one before has ended, so that the end of none leaves its model waiting."""
+
+    def stream(self, units: Iterator[Unit], in_flight: InFlight) -> Iterator[ShardRecord]:
+        """Draw units as there is room for their rows, and yield the record of each as it is done, in any order."""
+
+
+def made(worker: Worker, units: Iterator[Unit], in_flight: InFlight) -> Iterator[ShardRecord]:
+    """Let a worker do units, and yield the record of each as it is done."""
+    if isinstance(worker, StreamingWorker):
+        yield from worker.stream(units, in_flight)
+        return
+    for unit in units:
+        yield worker.run(unit, in_flight)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from manifests.scratch import room_in
 from manifests.store import scratch_of
 from manifests.uid import uid_hash
 from pipeline.execution.backends import RunnerOptions
+from pipeline.execution.claims import Claims
 from pipeline.execution.engine_run import EngineRun
 from pipeline.execution.environment import worker_environment
 from pipeline.execution.errors import RunFailed
@@ -48,7 +49,6 @@ class WorkerHandle:
 
     number: int
     process: WorkerProcess
-    units: list[Unit]
     in_flight: Path
     log: Path
     started: float = field(default_factory=time.time)
@@ -68,6 +68,7 @@ class Supervisor:
         self.lanes = step.runtime.lanes
         self.listened = 0.0
         self.gathering = Gathering(step, progress)
+        self.claims = Claims(self.folder / f"{step.name}.claims")
         self.budget = self.folder / f"{step.name}.budget"
         """What the workers of a step on this machine take of others' servers together; a file of its own in each
         run of it."""
@@ -79,9 +80,10 @@ class Supervisor:
         self.lanes = count = min(self.options.processes, len(units))
         self._sweep()
         shuffled = sorted(units, key=lambda unit: uid_hash(unit.name.encode(), 0))
+        self.claims.open(shuffled)
         try:
             for number in range(count):
-                self._start(number, shuffled[number::count])
+                self._start(number)
             while self.workers:
                 self._wait()
                 self.gathering.collect(pending, now=False)
@@ -109,18 +111,19 @@ class Supervisor:
         """Let one worker load what the step needs, and end it. Raises RecipeError for weights that do not fit."""
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            worker = self._start(0, [])
+            worker = self._start(0)
             code = worker.process.wait()
         finally:
             self._stop_workers()
         if code != DONE:
-            self._charge(worker, code)
+            self._charge(worker, code, "")
             raise RunFailed(f"{self.step.name}: its models cannot be loaded; its log: {worker.log}")
 
     def _sweep(self) -> None:
         """Take away what workers only share while they run."""
         for path in (self.budget, *self.folder.glob(f"{self.step.name}-*.part")):
             path.unlink(missing_ok=True)
+        self.claims.close()
 
     def _listen(self, count: int, now: bool = False) -> None:
         """Read once a second how far each worker is in its unit, where it says so."""
@@ -138,8 +141,9 @@ class Supervisor:
         for scratch in self.folder.glob("*.tmp"):
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _start(self, number: int, units: list[Unit]) -> WorkerHandle:
-        """Start a worker; from then on `_stop_workers` stops it."""
+    def _start(self, number: int) -> WorkerHandle:
+        """Start a worker on what can be claimed, or only to load where nothing can; from then on `_stop_workers` stops
+        it."""
         stem = self.folder / f"{self.step.name}-{number}"
         in_flight, log = stem.with_suffix(".in_flight"), stem.with_suffix(".log")
         in_flight.write_text("")
@@ -148,13 +152,14 @@ class Supervisor:
             f"{type(self.step).__module__}:{type(self.step).__qualname__}",
             str(self.step.root),
             self.step.recipe.plain(),
-            [asdict(unit) for unit in units],
+            [],
             str(in_flight),
             dict(self.crash_counts),
             asdict(self._runtime(number)),
             self.options.runner,
             list(self.options.beam_options),
             current_token(self.step.root),
+            claims=str(self.claims.folder.resolve()) if self.claims.folder.is_dir() else "",
         )
         job.write(stem.with_suffix(".job"))
         scratch = stem.with_suffix(".tmp")  # what Beam leaves behind when its process is killed
@@ -165,7 +170,7 @@ class Supervisor:
             log.resolve(),
             {**worker_environment(number), "TMPDIR": str(scratch.resolve())},
         )
-        self.workers[number] = WorkerHandle(number, process, units, in_flight, log)
+        self.workers[number] = WorkerHandle(number, process, in_flight, log)
         return self.workers[number]
 
     def _runtime(self, number: int) -> Runtime:
@@ -174,7 +179,8 @@ class Supervisor:
         return replace(self.step.runtime, lanes=self.lanes, lane=number, budget=shared)
 
     def _attend(self, worker: WorkerHandle, pending: dict[str, Unit]) -> None:
-        """Let go of a worker that is done; charge one that died, and start its successor."""
+        """Let go of a worker that is done; charge one that died, and start its successor where units are left that no
+        other has claimed."""
         code = self._exit_code(worker)
         if code is None:
             return
@@ -182,10 +188,13 @@ class Supervisor:
         self._note_end(worker)
         del self.workers[worker.number]
         self.gathering.collect(pending)
-        rest = [unit for unit in worker.units if unit.name in pending]
-        if code != DONE and rest:
-            self._charge(worker, code)
-            self._start(worker.number, rest)
+        if code == DONE or not pending:
+            return
+        self.claims.free(worker.number)
+        left = not all(self.claims.is_claimed(name) for name in pending)
+        self._charge(worker, code, "starting it again" if left else "the others go on")
+        if left:
+            self._start(worker.number)
 
     def _note_end(self, worker: WorkerHandle) -> None:
         """Note a worker that may have left files half-written."""
@@ -201,8 +210,8 @@ class Supervisor:
         limit = self.options.stall_s if sign > worker.started else max(self.options.stall_s, START_S)
         return None if time.time() - max(sign, worker.started) < limit else -signal.SIGKILL
 
-    def _charge(self, worker: WorkerHandle, code: int) -> None:
-        """Charge a death to the rows in hand, or give up when no row can be blamed any more."""
+    def _charge(self, worker: WorkerHandle, code: int, follows: str) -> None:
+        """Charge a death to the rows in hand, or give up when no row can be blamed any more; say what follows."""
         error = error_path(str(worker.in_flight))
         said, _, message = error.read_text().partition("\n") if error.is_file() else ("", "", "")
         code = int(said) if said.isdigit() else code  # a full disk can cost the exit code too: the log is on it
@@ -221,7 +230,7 @@ class Supervisor:
         how = f"ended by signal {-code}" if code < 0 else f"failed ({message or f'exit code {code}'})"
         blame = f"{len(uids)} rows in hand" if uids else "no row in hand"
         print(
-            f"\n  {self.step.name}: a worker {how} at shard {unit or '?'}, {blame}; starting it again",
+            f"\n  {self.step.name}: a worker {how} at shard {unit or '?'}, {blame}; {follows}",
             flush=True,
             file=sys.stderr,
         )

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from captioning.captioner import CaptionerError
 from manifests.files import FormatError, finished, out_of_room, parsing, write_bytes
 from manifests.publishing import RunOver, may_publish
 from manifests.weights import WeightsError
@@ -38,7 +39,7 @@ BEAT_S = 10.0
 """Seconds between two signs of life of an attempt."""
 SILENT_S = 60.0
 """Seconds without one after which an attempt on another machine counts as dead."""
-BLAMELESS = (RunOver, RecipeError, WeightsError)
+BLAMELESS = (RunOver, RecipeError, WeightsError, CaptionerError)
 """What a worker raises that is no row's fault."""
 STALLED = 76
 """Exit code of a worker that was at the same rows for too long."""

@@ -1,4 +1,5 @@
-"""Run one worker process: a Beam pipeline of one ParDo over the units it was given; a loop for derived steps here."""
+"""Run one worker process: a Beam pipeline of one ParDo over what it can claim, on an engine over the units that are
+left; derived steps here without one."""
 
 import os
 import secrets
@@ -10,22 +11,27 @@ from pathlib import Path
 
 import apache_beam as beam
 
+from captioning.captioner import CaptionerError
 from manifests.files import out_of_room, write_bytes
 from manifests.guard import Guard
 from manifests.publishing import RunOver, may_publish
 from manifests.weights import WeightsError
 from pipeline.execution.backends import pipeline_options
 from pipeline.execution.cards import claim_card
+from pipeline.execution.claims import Claims
 from pipeline.execution.grouped import shuffled
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, OVER, Job, error_path
 from pipeline.execution.loaded import loaded
 from pipeline.execution.run_token import holding
 from pipeline.execution.shuffle import Gathered
-from pipeline.execution.step import Step, Unit
+from pipeline.execution.step import Step, Unit, Worker, made
 from pipeline.execution.unit_marks import MarkedUnit, Place, let_go_all
 from pipeline.execution.worker_signs import LOAD_S, alive
 from pipeline.recipes.schema import RecipeError
+
+REFUSING = (RecipeError, WeightsError, CaptionerError)
+"""What is the recipe's fault, or comes again however often it is tried."""
 
 
 class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
@@ -52,14 +58,20 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
 
     def process(self, unit: Unit) -> Iterator[str]:
         """Do one unit, when its turn has come, unless another attempt has done it meanwhile."""
-        journal = self.step.journal
         with Guard() as guard, holding(self.step.root, self.token), loaded(self.job, self.step.open) as worker:
-            if journal.done(unit.name, unit.key, now=True) is None:
-                may_publish()
+            if self._is_left(unit):
                 with self._in_hand(unit) as in_flight:
-                    journal.record(worker.run(unit, in_flight))
+                    self._do(worker, iter([unit]), in_flight)
         self._raise(guard.error)
         yield unit.name
+
+    def _is_left(self, unit: Unit) -> bool:
+        may_publish()
+        return self.step.journal.done(unit.name, unit.key, now=True) is None
+
+    def _do(self, worker: Worker, units: Iterator[Unit], in_flight: InFlight) -> None:
+        for record in made(worker, units, in_flight):
+            self.step.journal.record(record)
 
     def _alive(self) -> AbstractContextManager[None]:
         """Say to the driver of an engine's job that this worker has come, and loads."""
@@ -77,7 +89,7 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         if error is None:
             return
         code = NO_ROOM if out_of_room(error) else FAILED
-        for kinds, said in (((RecipeError, WeightsError), MISUSED), ((RunOver,), OVER)):
+        for kinds, said in ((REFUSING, MISUSED), ((RunOver,), OVER)):
             code = said if isinstance(error, kinds) else code
         text = str(error) if code != FAILED else f"{type(error).__name__}: {error}"
         if self.in_flight:
@@ -85,32 +97,50 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]  # Beam has no types
         raise error
 
 
+class RunClaimed(RunUnit):
+    """The same on this machine: do units that nobody else has claimed, one after another, or as a stream."""
+
+    def process(self, claims: tuple[str, int]) -> Iterator[str]:  # type: ignore[override]  # its element is the folder
+        """Do units of this folder as this worker until all are claimed."""
+        folder, number = claims
+        with Guard() as guard, holding(self.step.root, self.token), loaded(self.job, self.step.open) as worker:
+            units = Claims(Path(folder)).taken(number)
+            self._do(worker, filter(self._is_left, units), InFlight(Path(self.in_flight), self.crash_counts))
+        self._raise(guard.error)
+        return iter(())
+
+
 def run(job: Job) -> None:
-    """Run the job's units through Beam and return when all are done; without units only load what the step needs."""
-    if not job.units:
-        RunUnit(job.make_step(), job.in_flight, {}, job.token).setup()
-        return
+    """Run what can be claimed, on an engine the job's units, through Beam; without either only load what the step
+    needs."""
     step = job.make_step()
-    if job.runner == "local" and step.derived:
-        _one_after_another(RunUnit(step, job.in_flight, job.crash_counts, job.token), job.make_units())
+    if not job.units and not job.claims:
+        RunUnit(step, job.in_flight, {}, job.token).setup()
+        return
+    if job.claims:
+        _run_claimed(job, step)
         return
     runner, options = pipeline_options(job)
-    in_flight = job.in_flight if job.runner == "local" else ""
     with beam.Pipeline(runner=runner, options=options) as pipeline:
-        if job.runner != "local" and isinstance(step, Gathered):
+        if isinstance(step, Gathered):
             shuffled(pipeline, step, job.make_units(), job.token)
             return
         units = pipeline | "units" >> beam.Create(job.make_units()) | "one bundle each" >> beam.Reshuffle()
-        _ = units | job.step >> beam.ParDo(RunUnit(step, in_flight, job.crash_counts, job.token, job.stall_s))
+        _ = units | job.step >> beam.ParDo(RunUnit(step, "", {}, job.token, job.stall_s))
 
 
-def _one_after_another(run_unit: RunUnit, units: list[Unit]) -> None:
-    """Do units without a pipeline around them, which takes 0.3 CPU s to start: a shuffle has a handful of legs, each of
-    which is done in less."""
-    run_unit.setup()
-    for unit in units:
-        for _ in run_unit.process(unit):
-            """The name of the unit, which nobody asks for here."""
+def _run_claimed(job: Job, step: Step) -> None:
+    """Do what can be claimed: in a pipeline of one element, but for derived steps, since a pipeline takes 0.3 CPU s to
+    start and a shuffle has a handful of legs, each of which is done in less."""
+    element = job.claims, int(job.runtime.get("lane", 0))
+    run_claimed = RunClaimed(step, job.in_flight, job.crash_counts, job.token)
+    if step.derived:
+        run_claimed.setup()
+        run_claimed.process(element)
+        return
+    runner, options = pipeline_options(job)
+    with beam.Pipeline(runner=runner, options=options) as pipeline:
+        _ = pipeline | "what can be claimed" >> beam.Create([element]) | job.step >> beam.ParDo(run_claimed)
 
 
 def end_orderly() -> None:

@@ -5,11 +5,13 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from captioning.captioner import CaptionerError
 from manifests.files import write_table
 from manifests.journal import FileRecord, ShardRecord
 from manifests.weights import WeightsError
@@ -143,3 +145,44 @@ class Telling(Counting):
         print(os.environ["TESSERA_TEST"], os.getcwd(), tempfile.gettempdir())
         print("imported:", *sorted({"apache_beam", "pandas"} & set(sys.modules)))
         return self
+
+
+@dataclass(frozen=True)
+class Streaming(Counting):
+    """Goes over the ends of units: it has begun the next one when the first is done."""
+
+    def stream(self, units: Iterator[Unit], in_flight: InFlight) -> Iterator[ShardRecord]:
+        before: Unit | None = None
+        for unit in units:
+            if before is not None:
+                print("begun", unit.name, "before the end of", before.name, flush=True)
+                yield self.run(before, in_flight)
+            before = unit
+        if before is not None:
+            yield self.run(before, in_flight)
+
+
+@dataclass(frozen=True)
+class StreamingKilled(Streaming):
+    """The same, killed with row 23."""
+
+    def work(self, n: int) -> None:
+        if n == 23:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Slow(Counting):
+    """Its first unit in the order of claims takes long."""
+
+    def work(self, n: int) -> None:
+        time.sleep(0.3 if n < 10 else 0.0)
+
+
+@dataclass(frozen=True)
+class Refusing(Counting):
+    """A captioner that cannot answer row 23, nor ever will."""
+
+    def work(self, n: int) -> None:
+        if n == 23:
+            raise CaptionerError("llava: its tokenizer has no <image>")

@@ -113,6 +113,67 @@ def test_an_exception_is_charged_like_a_death(tmp_path, capsys):
 
 
 @slow
+def test_a_captioner_that_refuses_ends_the_run_at_once(tmp_path, capsys):
+    with pytest.raises(RecipeError, match="its tokenizer has no <image>"):
+        run(steps.Refusing(RECIPE, tmp_path), workers=1)
+    assert "starting it again" not in capsys.readouterr().err
+
+
+@slow
+def test_a_worker_goes_over_the_ends_of_units_and_its_death_costs_no_other_row(calm, tmp_path):
+    run(steps.Streaming(RECIPE, tmp_path / "whole"), workers=1)
+    assert digest(tmp_path / "whole") == digest(calm)
+    log = (tmp_path / "whole" / "logs" / "workers" / "counting-0.log").read_text()
+    assert log.count("before the end of") == 5
+    supervisor = run(steps.StreamingKilled(RECIPE, tmp_path / "killed"), workers=2)
+    assert supervisor.deaths == 3
+    assert set(range(60)) - set(squares(tmp_path / "killed")) == {23}
+
+
+@slow
+def test_a_worker_that_is_free_takes_what_a_slow_one_would_have_had(tmp_path):
+    run(steps.Slow(RECIPE, tmp_path), workers=2)
+    done = {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
+    assert max(done, key=done.__getitem__) == "00000"  # the other worker did five in the meantime
+
+
+def fakes_with_claims(monkeypatch, root, endings, had):
+    """Return (supervisor, fork server, units); the n-th worker that is asked for claims `had[n]` units first."""
+    supervisor, server, units = supervised_by_fakes(monkeypatch, root, 2, endings)
+    start = server.start
+
+    def claiming(job, log, environment):
+        worker = start(job, log, environment)
+        taken = supervisor.claims.taken(worker.job.runtime["lane"])
+        for _ in range(had[len(server.workers) - 1]):
+            next(taken)
+        return worker
+
+    server.start = claiming
+    return supervisor, server, units
+
+
+def test_nobody_is_started_for_units_that_living_workers_have(tmp_path, monkeypatch, capsys):
+    supervisor, server, units = fakes_with_claims(monkeypatch, tmp_path, [None, -9], [6, 0])
+    monkeypatch.setattr(supervisor, "_wait", lambda: None if len(supervisor.workers) == 2 else end(server, 0))
+    with pytest.raises(RunFailed, match="without a record of 6 shards"):
+        supervisor.run(units)
+    assert len(server.workers) == 2
+    assert "a worker ended by signal 9 at shard ?, no row in hand; the others go on" in capsys.readouterr().err
+
+
+def test_units_of_a_dead_worker_are_taken_over_though_the_others_have_ended(tmp_path, monkeypatch):
+    supervisor, server, units = fakes_with_claims(monkeypatch, tmp_path, [0, -9, 0], [2, 4, 0])
+    with pytest.raises(RunFailed, match="without a record of 6 shards"):
+        supervisor.run(units)
+    assert [worker.job.runtime["lane"] for worker in server.workers] == [0, 1, 1]
+
+
+def end(server, code):
+    server.workers[0].code = code
+
+
+@slow
 def test_a_silent_worker_counts_as_dead(tmp_path):
     run(steps.Hanging(RECIPE, tmp_path), workers=1, stall_s=1.0)
     assert set(range(60)) - set(squares(tmp_path)) == {23}
@@ -199,13 +260,12 @@ def test_a_worker_started_again_is_stopped_when_the_next_death_ends_the_run(tmp_
     assert [worker.stopped for worker in server.workers] == [1, 1, 1]
 
 
-def test_units_are_dealt_to_workers_and_one_without_its_record_fails_the_run(tmp_path, monkeypatch):
+def test_workers_claim_units_and_one_without_its_record_fails_the_run(tmp_path, monkeypatch):
     supervisor, server, units = supervised_by_fakes(monkeypatch, tmp_path, 4, [0, 0, 0, 0])
     with pytest.raises(RunFailed, match="counting: the runner ended without a record of 6 shards: 00000, 00001,"):
         supervisor.run(units)
-    dealt = [[unit["name"] for unit in worker.job.units] for worker in server.workers]
-    assert [len(names) for names in dealt] == [2, 2, 1, 1]
-    assert sorted(name for names in dealt for name in names) == [f"{number:05d}" for number in range(6)]
+    claims = str((tmp_path / "logs" / "workers" / "counting.claims").resolve())
+    assert [(worker.job.units, worker.job.claims) for worker in server.workers] == [([], claims)] * 4
     told = [worker.job.runtime for worker in server.workers]
     assert [(runtime["lane"], runtime["lanes"]) for runtime in told] == [(0, 4), (1, 4), (2, 4), (3, 4)]
     assert {runtime["budget"] for runtime in told} == {str(tmp_path / "logs" / "workers" / "counting.budget")}
@@ -228,7 +288,7 @@ def test_how_far_the_workers_are_is_read_once_a_second_and_swept_away(tmp_path, 
     supervisor.budget.write_bytes(b"")
     with pytest.raises(RunFailed):
         supervisor.run(units)
-    assert not [path for path in supervisor.folder.iterdir() if path.suffix in (".part", ".budget")]
+    assert not [path for path in supervisor.folder.iterdir() if path.suffix in (".part", ".budget", ".claims")]
 
 
 def test_a_worker_that_cannot_load_the_models_fails_the_check(tmp_path, monkeypatch):
@@ -239,7 +299,7 @@ def test_a_worker_that_cannot_load_the_models_fails_the_check(tmp_path, monkeypa
         supervisor.check()
     with pytest.raises(RecipeError, match="weights of x: wrong shape"):
         supervisor.check()
-    assert [(worker.job.units, worker.stopped) for worker in server.workers] == [([], 1)] * 3
+    assert [(worker.job.units, worker.job.claims, worker.stopped) for worker in server.workers] == [([], "", 1)] * 3
 
 
 def test_deaths_are_forgiven_up_to_twelve_and_one_per_10_000_rows(tmp_path, monkeypatch):

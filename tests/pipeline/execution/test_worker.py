@@ -4,11 +4,11 @@ fault it was."""
 import json
 import os
 import signal
-from dataclasses import asdict
 
 import pytest
 
 from manifests.weights import WeightsError
+from pipeline.execution.claims import Claims
 from pipeline.execution.in_flight import read_in_flight
 from pipeline.execution.job import DONE, FAILED, MISUSED, NO_ROOM, Job, error_path
 from pipeline.execution.worker import RunUnit, work
@@ -86,13 +86,11 @@ def worked(tmp_path, in_flight, monkeypatch, kind, units=()):
     """Return the exit code of a worker process for this job."""
     set_handlers = {}
     monkeypatch.setattr(signal, "signal", set_handlers.__setitem__)
-    job = Job(
-        f"{kind.__module__}:{kind.__name__}",
-        str(tmp_path),
-        RECIPE.plain(),
-        [asdict(unit) for unit in units],
-        str(in_flight),
-    )
+    claims = Claims(tmp_path / "x.claims")
+    if units:
+        claims.open(units)
+    kind_name, folder = f"{kind.__module__}:{kind.__name__}", str(claims.folder) if units else ""
+    job = Job(kind_name, str(tmp_path), RECIPE.plain(), [], str(in_flight), claims=folder)
     job.write(tmp_path / "x.job")
     code = work(tmp_path / "x.job")
     assert set_handlers == {signal.SIGINT: signal.SIG_IGN}
