@@ -132,6 +132,17 @@ class Mentions:
 
 
 @dataclass(frozen=True)
+class TermKept:
+    """One term among the rows whose alt text is known: those that hold it, of the fetched ones the kept, and their mean
+    score."""
+
+    term: str
+    rows: int
+    kept: Share
+    aesthetic: Mean
+
+
+@dataclass(frozen=True)
 class Kept:
     """One group among the rows whose alt text is known.
 
@@ -151,6 +162,7 @@ class Kept:
     aesthetic_others: Mean
     aesthetic_difference: Difference
     apart: bool
+    terms: tuple[TermKept, ...] = ()
     examples: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -161,9 +173,9 @@ class KeptByGroup:
         self.terms, self.most = terms, examples
         self.rows = 0
         self._all = np.zeros(5)
-        self._groups = np.zeros((len(terms.groups), 5))
         """Rows judged, kept, with a score, sum and sum of squares of the scores."""
-        self._named = np.zeros(len(terms.groups), np.int64)
+        self._groups, self._terms = np.zeros((len(terms.groups), 5)), np.zeros((len(terms.terms), 5))
+        self._named, self._held = np.zeros(len(terms.groups), np.int64), np.zeros(len(terms.terms), np.int64)
         self._uids: dict[int, list[str]] = {}
 
     def add(self, words: Words, judged: Numbers, kept: Numbers, scores: Numbers, uids: pa.Array) -> None:
@@ -173,7 +185,10 @@ class KeptByGroup:
         values = np.where(scored, scores, 0.0)
         columns = np.stack([judged, judged & kept, scored, values, values**2], axis=1).astype(float)
         self._all += columns.sum(axis=0)
-        found = self.terms.find(words).mapped(self.terms.group_of, len(self.terms.groups))
+        held = self.terms.find(words)
+        self._held += held.counts()
+        np.add.at(self._terms, held.terms, columns[held.texts])
+        found = held.mapped(self.terms.group_of, len(self.terms.groups))
         self._named += found.counts()
         np.add.at(self._groups, found.terms, columns[found.texts])
         dropped = (judged & ~kept)[found.texts]
@@ -188,8 +203,7 @@ class KeptByGroup:
 
     def _kept(self, number: int) -> Kept:
         own, rest = self._groups[number], self._all - self._groups[number]
-        kept, others = (share(int(part[1]), int(part[0])) for part in (own, rest))
-        score, score_others = (mean(int(part[2]), float(part[3]), float(part[4])) for part in (own, rest))
+        (kept, score), (others, score_others) = _kept_and_score(own), _kept_and_score(rest)
         difference, score_difference = share_difference(kept, others), mean_difference(score, score_others)
         return Kept(
             *self.terms.groups[number],
@@ -201,10 +215,21 @@ class KeptByGroup:
             aesthetic_others=score_others,
             aesthetic_difference=score_difference,
             apart=difference.apart or score_difference.apart,
+            terms=tuple(self._terms_of(number)),
             examples={"dropped": self._uids.get(number, [])},
         )
+
+    def _terms_of(self, number: int) -> Iterator[TermKept]:
+        """Yield those terms of a group that any text holds."""
+        for place in np.flatnonzero((self.terms.group_of == number) & (self._held > 0)).tolist():
+            yield TermKept(self.terms.terms[place].text, int(self._held[place]), *_kept_and_score(self._terms[place]))
 
     @property
     def kept_share(self) -> Share:
         """Return the kept rows of all that were judged."""
         return share(int(self._all[1]), int(self._all[0]))
+
+
+def _kept_and_score(part: Numbers) -> tuple[Share, Mean]:
+    """Return the kept share and the mean score that five sums tell."""
+    return share(int(part[1]), int(part[0])), mean(int(part[2]), float(part[3]), float(part[4]))

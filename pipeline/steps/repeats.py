@@ -28,7 +28,7 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 
 def counts_repeats(recipe: Recipe) -> bool:
     """Tell whether the recipe bounds how often one caption may come: [caption.audit] max_repeats."""
-    return getattr(getattr(recipe.caption, "audit", None), "max_repeats", None) is not None
+    return recipe.caption.audit.max_repeats is not None
 
 
 @dataclass(frozen=True)

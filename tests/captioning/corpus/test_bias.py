@@ -100,6 +100,8 @@ def test_kept_rows_and_scores_by_group():
     assert (women.rows, women.kept.hits, women.kept.of, women.others.hits, women.others.of) == (3, 1, 2, 2, 3)
     assert (women.aesthetic.of, women.aesthetic.mean, women.aesthetic_others.mean) == (2, 5.0, 6.0)
     assert (men.kept.rate, men.aesthetic.of, men.aesthetic.low) == (1.0, 1, None)
+    (term,) = women.terms
+    assert (term.term, term.rows, term.kept, term.aesthetic) == ("woman", 3, women.kept, women.aesthetic)
     assert women.examples == {"dropped": [uids(1, 1).to_pylist()[0].hex()]}
     assert "doctor" not in found
 

@@ -10,7 +10,6 @@ from manifests.tables import ATTEMPTED
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Unit
 from pipeline.recipes.load import parse_recipe
-from pipeline.steps import repeats
 from pipeline.steps.repeats import TABLE, Repeats, repeated
 from tests.support.records import put_table, uid
 
@@ -75,10 +74,13 @@ def test_no_captions_leave_an_empty_table(tmp_path):
     assert repeated(tmp_path, "llava", caption_keys(pa.array(["A cat"]))).tolist() == [1]
 
 
-def test_only_a_recipe_with_a_bound_has_it_counted(step, monkeypatch):
+def test_only_a_recipe_with_a_bound_has_it_counted_and_the_bound_is_in_no_key(step):
     assert step.plan() == []
-    monkeypatch.setattr(repeats, "counts_repeats", lambda recipe: True)
-    (unit,) = step.plan()
-    assert unit.name == "00000"
+    few, many = (
+        Repeats(parse_recipe({"tier": {"a": {"size": 16}}, "caption": {"audit": {"max_repeats": bound}}}), step.root)
+        for bound in (2, 50)
+    )
+    (unit,) = few.units()
+    assert [unit] == many.units()
     put_table(step.root, "recaption", "captions/retries/llava-00000.parquet", [], ATTEMPTED)
-    assert step.plan() != [unit]  # other captions, other counts
+    assert few.units() != [unit]  # other captions, other counts
