@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import TEMPORARY, FormatError, digest_of, read_json, unsealed, write_bytes, write_json
+from manifests.reasons import ASKED_AGAIN
 from manifests.record_table import StoredRecords, record_bytes, stored_records
 from manifests.regular_files import read_plain
 from manifests.remote_path import RemotePath, read_all
@@ -92,14 +93,14 @@ class Journal:
         return note if is_note(note, self.step) else None
 
     def done(self, shard: str, key: str, *, now: bool = False) -> ShardRecord | None:
-        """Return the record if the shard was made under this key, no row died in it, and its files are all there.
-        `now`: only one that was written since the step ended last, also where a row died in it: what this run has found
-        out about a row it does not try again."""
+        """Return the record if the shard was made under this key, its files are all there, and no row of it is to be
+        asked again: one died, or a fault may have passed. `now`: only one that was written since the step ended last,
+        also with such rows: what this run has found out about a row it does not try again."""
         record = self.get(shard) if not now or self.path(shard).exists() else None
         whole = (
             record
             and record.key == key
-            and (now or not record.dropped.get("worker_died"))
+            and (now or record.dropped.keys().isdisjoint(ASKED_AGAIN))
             and all(f.is_whole(self.root) for f in record.files)
         )
         return record if whole else None

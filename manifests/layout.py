@@ -13,6 +13,8 @@ FETCH_SETTINGS = "manifests/plan/fetch-settings.json"
 """Which settings of [fetch] stand behind the digests under which rows were fetched."""
 SCRATCH = ".shuffle"
 """Folder of a run in which rows lie on their way between two groupings: swept when they have come through."""
+PARTIAL = ".partial"
+"""Folder of a run in which finished rows of a half-done unit lie: gone when the unit is done."""
 SINGLE = ("dedup", "decide")
 """Steps of one shard, 00000."""
 _PLACES = (

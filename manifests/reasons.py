@@ -78,6 +78,12 @@ PASSING_STATUS = ("http_408", "http_425", "http_429", "http_5xx")
 """Statuses that a server may take back."""
 TRANSIENT = (*(name for name, reason in REASONS.items() if reason.may_pass), *PASSING_STATUS)
 """Faults that may have passed when they are asked again."""
+ASKED_AGAIN = (
+    "worker_died",
+    *(name for name, reason in REASONS.items() if reason.group == "caption" and reason.may_pass),
+)
+"""Reasons with which no row of a step that carries its rows is done for good: the next run asks again, for these
+alone."""
 IMAGE = tuple(name for name, reason in REASONS.items() if reason.group == "image")
 """What is wrong with a picture that came."""
 OF_FETCH = tuple(name for name, reason in REASONS.items() if reason.group in ("fetch", "image") or reason.of_fetch)

@@ -10,7 +10,7 @@ from manifests.checksums import READERS, Watch
 from manifests.files import TEMPORARY, FormatError, finished, read_json, read_parquet
 from manifests.findings import Claim, Finding, Records, Stages, with_cure
 from manifests.journal import STEP
-from manifests.layout import DERIVED, SCRATCH, owner
+from manifests.layout import DERIVED, PARTIAL, SCRATCH, owner
 from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import Manifest, read_digests
 from manifests.publishing import RUN_TOKEN
@@ -28,7 +28,7 @@ from manifests.verify_derived import unrecorded
 FREE = ("logs", "train", "recheck", ".lease")
 """Folders whose files no digest covers; checkpoints in train/ are checked by their own records, lists in recheck/ are
 made again by `pipeline recheck`; .lease/ says who holds a run in a store."""
-IN_PASSING = (UNDER_WAY, PENDING, SCRATCH)
+IN_PASSING = (UNDER_WAY, PENDING, SCRATCH, PARTIAL)
 """Folders in which a run, or a removal, keeps what it needs until it ends."""
 LOOSE = (".lock", RUN_TOKEN, "report.html", "plan.json", "truth.txt", "ATTRIBUTION.md")
 """Files beside the data that commands write over at any time."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from manifests.aside import ASIDE, UNDER_WAY
 from manifests.files import TEMPORARY
 from manifests.layered_path import REMOVING, REPAIRING, make_layer, uncover
-from manifests.layout import SCRATCH
+from manifests.layout import PARTIAL, SCRATCH
 from manifests.publishing import RunOver, may_publish
 from manifests.regular_files import walk
 from manifests.remote_path import RemotePath
@@ -23,7 +23,7 @@ RECORDS = "manifests"
 """Folder whose links are never followed: what lies there is this project's alone."""
 CARRIED = (UNDER_WAY, ASIDE, "logs")
 """Folders that a copy to repair in leaves out, and rows may stand in."""
-LEFT_OUT = ("train", SCRATCH)
+LEFT_OUT = ("train", SCRATCH, PARTIAL)
 """Folders that no copy has."""
 HIDDEN = (TEMPORARY, ".lock", ".lease", ASKED)
 """Begins of the names of files that no copy has."""

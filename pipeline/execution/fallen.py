@@ -19,6 +19,7 @@ from manifests.aside import ASIDE, UNDER_WAY, Group, groups, unread, unrecorded
 from manifests.files import FormatError, has_columns, read_table
 from manifests.journal import records_of
 from manifests.query import connect, files_sql
+from manifests.reasons import ASKED_AGAIN
 from manifests.store import drop
 from manifests.tombstones import read_tombstones
 from pipeline.execution.groups import Parts, put_together
@@ -166,11 +167,8 @@ class _Comparison:
         Of several copies one is kept: of a fetch the one with the most attempts, then the first.
         """
         made_from = self.digest or "''::BLOB"
-        settled = (
-            "bool_or(last AND reason IS DISTINCT FROM 'worker_died')"
-            if not self.digest
-            else (f"bool_or(reason IS DISTINCT FROM 'worker_died' AND {self.digest} IS NOT NULL)")
-        )
+        known = f"coalesce(reason NOT IN ({', '.join(map(repr, ASKED_AGAIN))}), true)"
+        settled = f"bool_or({known} AND {self.digest} IS NOT NULL)" if self.digest else f"bool_or(last AND {known})"
         current = (
             f"SELECT uid, {made_from} AS made_from FROM {files_sql(now)}"
             if now

@@ -23,8 +23,8 @@ MOST_LETTERS = 60  # of a host's name
 
 @dataclass(frozen=True)
 class Part:
-    """How far a worker is in a unit: URLs answered, of how many, the slowest hosts (name, URLs left, seconds), and the
-    URLs that it had answered in the units before."""
+    """How far a worker is in a unit: rows done, of how many, of a fetch the slowest hosts (name, URLs left, seconds),
+    and the rows that it had done in other units."""
 
     unit: str
     done: int
@@ -40,12 +40,14 @@ class InFlight:
         """`crash_counts` counts, per uid in hex, the workers that died with the row in hand in this invocation."""
         self.path, self.crash_counts = path, crash_counts or {}
 
-    def tell(self, part: Part) -> None:
-        """Leave word for the driver how far a unit is, in a file beside the other: whole, or not there."""
+    def tell(self, part: Part, before: int | None = None) -> None:
+        """Leave word for the driver how far a unit is, in a file beside the other: whole, or not there. `before`: what
+        was done in other units, where the worker itself counts it."""
         if self.path is None:
             return
-        last = read_part(self.path)
-        before = 0 if last is None else last.before if last.unit == part.unit else last.before + last.done
+        if before is None:
+            last = read_part(self.path)
+            before = 0 if last is None else last.before if last.unit == part.unit else last.before + last.done
         path = part_path(self.path)
         scratch = path.with_suffix(".telling")
         scratch.write_text(json.dumps(asdict(replace(part, before=before))))
@@ -54,9 +56,13 @@ class InFlight:
     @contextmanager
     def working_on(self, unit: str, uids: Sequence[bytes]) -> Iterator[None]:
         """Hold rows of a unit while the block runs; no rows means the unit as a whole."""
-        self._write({"unit": unit, "uids": [uid.hex() for uid in uids]})
+        self.hold(unit, uids)
         yield
-        self._write({})
+        self.hold("", ())
+
+    def hold(self, unit: str, uids: Sequence[bytes]) -> None:
+        """Have these rows in hand from now on, those that were before no more; without a unit none."""
+        self._write({"unit": unit, "uids": [uid.hex() for uid in uids]} if unit else {})
 
     def is_poisoned(self, uid: bytes) -> bool:
         """Tell whether the row has killed as many workers as one row may."""

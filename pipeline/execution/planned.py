@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from manifests.journal import ShardRecord
+from manifests.reasons import ASKED_AGAIN
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.step import Do, Step, Unit
 
@@ -45,7 +46,7 @@ def _try_again(step: Step, pending: Sequence[Unit]) -> None:
     written = step.journal.written() if pending else {}
     for unit in pending:
         record = written.get(unit.name)
-        if record is not None and record.key == unit.key and record.dropped.get("worker_died"):
+        if record is not None and record.key == unit.key and not record.dropped.keys().isdisjoint(ASKED_AGAIN):
             step.journal.path(unit.name).unlink(missing_ok=True)
 
 

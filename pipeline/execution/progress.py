@@ -35,6 +35,8 @@ class Progress:
     finished: set[str] = field(default_factory=set)
     state: str = ""
     """What an engine is waiting for."""
+    noun: str = "rows"
+    """What workers that say how far they are count."""
 
     def add(self, record: ShardRecord) -> None:
         """Count a unit finished in this invocation."""
@@ -60,9 +62,9 @@ class Progress:
         done_units = self.done + begun
         eta = clock(elapsed / done_units * (rest - begun)) if done_units and rest else ("0:00" if not rest else "?")
         skipped = f" ({self.skipped} were done)" if self.skipped else ""
-        urls, noun = sum(part.before + part.done for part in self.parts), "URLs" if self.parts else "rows"
-        rate = (urls if self.parts else self.rows) / elapsed if elapsed > 0 else 0.0
-        done = f"{self.done + self.skipped}/{self.units} shards{skipped}{f'  {urls:,} URLs' if self.parts else ''}"
+        count, noun = sum(part.before + part.done for part in self.parts), self.noun if self.parts else "rows"
+        rate = (count if self.parts else self.rows) / elapsed if elapsed > 0 else 0.0
+        done = f"{self.done + self.skipped}/{self.units} shards{skipped}{f'  {count:,} {noun}' if self.parts else ''}"
         speed = f"{rate:,.0f} {noun}/s"
         waits = f"  {self.state}" if self.state else self._slowest()
         return f"  {self.step:<8} {done}  {speed}  ETA {eta}  kept {self.kept:,}  {clock(elapsed)}{waits}"

@@ -10,6 +10,7 @@ from manifests.aside import ASIDE, UNDER_WAY, Group, groups, steps_aside
 from manifests.files import FormatError, read_parquet
 from manifests.store import drop
 from pipeline.execution.groups import put_together
+from pipeline.execution.partial import sweep_partial
 from pipeline.execution.redaction import RemovedRows, holds
 from pipeline.execution.reuse import INDEX
 
@@ -37,7 +38,8 @@ def uids_of(keys: pa.ChunkedArray) -> pa.Array:
 
 def redact_aside(root: Path, removed: RemovedRows) -> None:
     """Take the rows that go out of every group; a group that is damaged goes whole, for
-    nobody can tell what is in it."""
+    nobody can tell what is in it, and so do finished rows of half-done units, which cost the work on them alone."""
+    sweep_partial(root)
     for step in steps_aside(root, UNDER_WAY):
         drop(root / UNDER_WAY / step / INDEX)
     for group in every_group(root):

@@ -22,6 +22,7 @@ from manifests.aside import ASIDE, UNDER_WAY, Group, groups, read_group, unrecor
 from manifests.files import FormatError, digest_of, open_table, read_field, read_schema, write_json, writing
 from manifests.journal import AGE_NS, FileRecord, ShardRecord
 from manifests.query import FILES, connect, files_sql
+from manifests.reasons import ASKED_AGAIN
 from manifests.store import drop, is_remote, local_scratch, mapped
 from manifests.store import link as copy_within
 
@@ -270,11 +271,11 @@ def earlier_rows(
 ) -> dict[tuple[bytes, bytes], dict[str, Any]]:
     """Return (uid, digest of the bytes that the row was made from) -> row of what was set aside and made the same way.
 
-    `digest`: the column that holds it. Rows whose worker died, and those that were made from nothing, stay out.
+    `digest`: the column that holds it. Rows that are asked again, and those that were made from nothing, stay out.
     """
     rows = {}
     for _, table in earlier_tables(root, step, made_by, uids):
         for row in table.to_pylist():
-            if row["reason"] != "worker_died" and row[digest] is not None:
+            if row["reason"] not in ASKED_AGAIN and row[digest] is not None:
                 rows[row["uid"], row[digest]] = row
     return rows

@@ -10,6 +10,7 @@ from manifests.aside import ASIDE, Group, groups
 from manifests.files import FormatError, has_columns
 from manifests.journal import records_of
 from manifests.query import files_sql
+from manifests.reasons import ASKED_AGAIN
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def note_stand_ins(
 
 
 def _query(there: Sequence[Group], own: list[Path], tables: Sequence[tuple[Path, Path]], stand_in: StandIn) -> str:
-    again = ", ".join(f"'{reason}'" for reason in sorted({*stand_in.again, "worker_died"}))
+    again = ", ".join(f"'{reason}'" for reason in sorted({*stand_in.again, *ASKED_AGAIN}))
     came = "AND sha256 = source_sha256" if stand_in.as_received else ""
     answer = "uid, http_status, reason, rule, value"
     return f"""

@@ -96,6 +96,8 @@ class Step:
     """True: its models run on a GPU where there is one."""
     counts_rows: ClassVar[bool] = False
     """True: its rows and reasons are those of the stage's manifest."""
+    noun: ClassVar[str] = "rows"
+    """What its workers count, as they say how far they are in a unit."""
     reason_column: ClassVar[str] = "reason"
     """Column of its first table that says why a row has no output."""
 

@@ -19,8 +19,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -186,25 +186,19 @@ class MarkedUnit(InFlight):
                 may_publish()
                 self.file.unlink(missing_ok=True)
 
-    def tell(self, part: Part) -> None:
+    def tell(self, part: Part, before: int | None = None) -> None:
         """Leave word for the driver how far the unit is, with the next beat."""
         self.part = part
         if not self.held:
             self.changed = time.time()
 
-    @contextmanager
-    def working_on(self, unit: str, uids: Sequence[bytes]) -> Iterator[None]:
-        """Hold rows of the unit while the block runs; no rows means the unit as a whole. Raises RunOver where the run
-        has ended meanwhile."""
-        self._hold(tuple(uid.hex() for uid in uids))
-        yield
-        self._hold(())
-
-    def _hold(self, uids: tuple[str, ...]) -> None:
-        if self._over is not None:
+    def hold(self, unit: str, uids: Sequence[bytes]) -> None:
+        """Have these rows in hand from now on. Raises RunOver where the run has ended meanwhile."""
+        if unit and self._over is not None:
             raise self._over
-        others = uids != self.held
-        self.held, self.changed = uids, time.time()
+        rows = tuple(uid.hex() for uid in uids)
+        others = rows != self.held
+        self.held, self.changed = rows, time.time()
         if others and self.noted:
             self._say()
 

@@ -19,6 +19,7 @@ from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.engine import try_engine
 from pipeline.execution.errors import clear_errors
 from pipeline.execution.fallen import keep_fallen
+from pipeline.execution.partial import sweep_partial
 from pipeline.execution.planned import Keys, do_planned
 from pipeline.execution.progress import Progress
 from pipeline.execution.reuse import adopt, note_places, set_aside
@@ -350,7 +351,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
         _keep_earlier(step, before, pending)
     if pending:
         step.bring(pending, within, grouped)
-    progress = Progress(step.name, len(units), len(before))
+    progress = Progress(step.name, len(units), len(before), noun=step.noun)
     do_planned(step, units, pending, partial(do_units, options=options, progress=progress))
     done.planned[step.name] = _keys(units)
     step.journal.forget_others(unit.name for unit in units)
@@ -359,6 +360,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
         lists = row_exclusions(step.recipe)
         _tell(keep_fallen(step.root, step.name, step.made_from, lists, step.stand_ins))
     note_step(step)
+    sweep_partial(step.root, step.name)
     every = [other for stage in STAGES for other in stage_steps(step.recipe, stage, step.runtime)]
     if told := step.settle(every):  # rows went out of shards that had ended, which have other keys now
         _tell(told)

@@ -57,6 +57,7 @@ class Fetch(Step):
     made_from: ClassVar[str] = ""
     needs: ClassVar[tuple[type[Step], ...]] = (FetchPlan,)
     reason_column: ClassVar[str] = "error_message"
+    noun: ClassVar[str] = "URLs"
 
     def settings(self) -> dict[str, Any]:
         """Return the recipe's [fetch] without what only says how to get there."""

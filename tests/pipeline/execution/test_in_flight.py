@@ -5,6 +5,7 @@ import os
 import pytest
 
 from pipeline.execution.in_flight import InFlight, Part, batches, last_sign, part_path, read_in_flight, read_part
+from tests.support.records import uid
 
 ROWS = [(bytes([number]) * 16, number) for number in range(6)]
 
@@ -114,3 +115,19 @@ def test_names_of_strangers_are_shown_as_a_terminal_may_show_them(tmp_path):
 def test_what_is_no_word_of_a_worker_is_passed_over(tmp_path, text):
     part_path(tmp_path / "x.in_flight").write_text(text)
     assert read_part(tmp_path / "x.in_flight") is None
+
+
+def test_rows_stay_in_hand_until_others_are(tmp_path):
+    in_flight = InFlight(tmp_path / "a.in_flight")
+    in_flight.hold("00000", [uid(1), uid(2)])
+    in_flight.hold("00000", [uid(2)])
+    assert read_in_flight(in_flight.path) == ("00000", [uid(2).hex()])
+    in_flight.hold("", ())
+    assert read_in_flight(in_flight.path) == ("", [])
+
+
+def test_a_worker_in_several_units_at_once_counts_the_others_itself(tmp_path):
+    in_flight = InFlight(tmp_path / "a.in_flight")
+    in_flight.tell(Part("00000", 5, 9), before=2)
+    in_flight.tell(Part("00001", 1, 9), before=7)
+    assert read_part(in_flight.path) == Part("00001", 1, 9, before=7)

@@ -39,7 +39,7 @@ def test_time_left_is_reckoned_from_the_units_of_this_invocation(now):
 
 def test_a_shard_that_is_begun_moves_the_line_and_its_slowest_hosts_are_named(now):
     """Two workers: one has answered 300 URLs of 400 in its first shard, one 50 of 100 in its second, after 100."""
-    progress = Progress("fetch", units=4, started=1000.0)
+    progress = Progress("fetch", noun="URLs", units=4, started=1000.0)
     now[0] += 10
     progress.parts = [
         Part("00000", 300, 400, (("dead.example", 90, 65.0), ("a.example", 1, 1.0))),
@@ -62,7 +62,7 @@ def test_a_shard_that_is_begun_moves_the_line_and_its_slowest_hosts_are_named(no
 
 def test_nothing_to_do_takes_no_time(now):
     assert (
-        Progress("fetch", units=3, skipped=3, started=1000.0)
+        Progress("fetch", noun="URLs", units=3, skipped=3, started=1000.0)
         .line()
         .endswith("3/3 shards (3 were done)  0 rows/s  ETA 0:00  kept 0  0:00")
     )
@@ -125,6 +125,13 @@ def test_a_line_of_a_terminal_is_as_wide_as_the_terminal(now, capsys, monkeypatc
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(sys.stderr, "fileno", lambda: 2)
     monkeypatch.setattr(os, "get_terminal_size", lambda descriptor: os.terminal_size((31, 9)))
-    progress = Progress("fetch", units=1, started=1000.0, parts=[Part("0", 1, 2, (("a.example", 1, 9.0),))])
+    progress = Progress(
+        "fetch", noun="URLs", units=1, started=1000.0, parts=[Part("0", 1, 2, (("a.example", 1, 9.0),))]
+    )
     progress.show(last=True)
     assert capsys.readouterr().err == "\r\x1b[K  fetch    0/1 shards  1 URLs \n"
+
+
+def test_rows_of_a_unit_go_by_the_steps_own_name(now):
+    progress = Progress("caption", units=2, started=990.0, noun="captions", parts=[Part("0", 30, 40, before=20)])
+    assert progress.line() == "  caption  0/2 shards  50 captions  5 captions/s  ETA 0:16  kept 0  0:10"
