@@ -53,6 +53,11 @@ class InFlight:
         scratch.write_text(json.dumps(asdict(replace(part, before=before))))
         scratch.replace(path)
 
+    def told(self) -> int:
+        """Return how many rows the worker that was here before has told of."""
+        last = None if self.path is None else read_part(self.path)
+        return 0 if last is None else last.before + last.done
+
     @contextmanager
     def working_on(self, unit: str, uids: Sequence[bytes]) -> Iterator[None]:
         """Hold rows of a unit while the block runs; no rows means the unit as a whole."""

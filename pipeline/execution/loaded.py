@@ -47,6 +47,11 @@ def _let_go() -> None:
     if _held is None:
         return
     _held = None
+    let_go_memory()
+
+
+def let_go_memory() -> None:
+    """Give back what a model held that nothing names any more, the GPU's too."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

@@ -6,7 +6,7 @@ is taken only for what it was made from.
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Partial:
     step: str
     unit: str
     made_by: str
+    _last: list[int] = field(default_factory=list, compare=False, repr=False)
+    """Number of the last table, once it is known."""
 
     @property
     def folder(self) -> Path:
@@ -48,8 +50,10 @@ class Partial:
 
     def add(self, table: pa.Table) -> None:
         """Keep some rows. Raises OSError, RunOver."""
-        last = max((int(path.stem) for path in self._there() if path.stem.isdecimal()), default=-1)
-        write_table(self.folder / f"{last + 1:08d}.parquet", table)
+        if not self._last:
+            self._last.append(max((int(path.stem) for path in self._there() if path.stem.isdecimal()), default=-1))
+        self._last[0] += 1
+        write_table(self.folder / f"{self._last[0]:08d}.parquet", table)
 
     def drop(self) -> None:
         """Let go of all rows."""

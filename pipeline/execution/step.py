@@ -121,6 +121,10 @@ class Step:
         """Load what a worker needs. Runs once in a worker process."""
         raise NotImplementedError
 
+    def turn(self, unit: Unit) -> str:
+        """Return by what units come in order where workers claim them: those that need the same model together."""
+        return ""
+
     def is_small(self, pending: Sequence[Unit]) -> bool:
         """Tell whether units are done in the driver, one after another, rather than by workers."""
         return not self.beam

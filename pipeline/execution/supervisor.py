@@ -79,7 +79,7 @@ class Supervisor:
         pending = {unit.name: unit for unit in units}
         self.lanes = count = min(self.options.processes, len(units))
         self._sweep()
-        shuffled = sorted(units, key=lambda unit: uid_hash(unit.name.encode(), 0))
+        shuffled = sorted(units, key=lambda unit: (self.step.turn(unit), uid_hash(unit.name.encode(), 0)))
         self.claims.open(shuffled)
         try:
             for number in range(count):

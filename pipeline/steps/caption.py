@@ -1,9 +1,9 @@
 """caption: describe the kept pictures of the tiers that ask for it; what captioners answer, before it is judged."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,21 +11,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from captioning.base import build_captioner, captioner_settings, captioner_weights
-from captioning.captioner import Ask
 from captioning.prompts import Prompt, fill, prompt_named
-from manifests.files import digest_of, read_table, write_table
+from manifests.files import FormatError, digest_of, parsing, read_table, write_table
 from manifests.journal import ShardRecord, kept_by_kind, records_of, upstream
 from manifests.plans import write_plan
+from manifests.recipe_file import read_headed
 from manifests.schema import schema
 from manifests.tables import ATTEMPTED
-from manifests.weights import WeightsFile
-from pipeline.execution.decode_pool import Pair
+from manifests.weights import WeightsError, WeightsFile
 from pipeline.execution.in_flight import InFlight
+from pipeline.execution.loaded import let_go_memory
+from pipeline.execution.partial import Partial
 from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.captions import captioners, prompts_of
+from pipeline.recipes.load import parse_recipe
+from pipeline.steps.asking import Asking, Questions
 from pipeline.steps.kept_pairs import Row, kept_by_shard, record_of, shard_content, unit_pairs
-from pipeline.steps.worker_loop import Rows, WorkerLoop, complete
+from pipeline.steps.worker_loop import complete
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
@@ -42,8 +45,8 @@ ASKED = pa.schema(
     ]
 )
 """`manifests/plan/caption/*.parquet`: what is asked of which picture."""
-WITHOUT_NUMBER = 8
-"""Pictures of a batch where the recipe names none."""
+KEPT_TOGETHER = 16
+"""Answers that are kept together where the recipe names no batch."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class CaptionStep(Step):
     made_from: ClassVar[str] = "made_from"
     on_card: ClassVar[bool] = True
     counts_rows: ClassVar[bool] = True
+    noun: ClassVar[str] = "captions"
     folder: ClassVar[str] = "attempts"
 
     def captioners(self) -> dict[str, list[str]]:
@@ -76,9 +80,34 @@ class CaptionStep(Step):
 
     def made_by(self, captioner: str) -> str:
         """Return the digest of what a captioner's words depend on beside the picture, the question and the seed."""
-        weights = captioner_weights(captioner, self.options(captioner))
         settings = captioner_settings(captioner, self.options(captioner))
-        return digest_of(["captions", self.version, settings, [file.record() for file in weights]])
+        return digest_of(["captions", self.version, settings, self._weights_noted(captioner)])
+
+    def weights_of(self, captioner: str) -> tuple[WeightsFile, ...]:
+        """Return the identity of a captioner's weights: of files that are gone since, as the run noted it, for nothing
+        may be left to ask. Raises WeightsError."""
+        try:
+            return captioner_weights(captioner, self.options(captioner))
+        except WeightsError:
+            noted = self._noted(captioner)
+            if noted is None:
+                raise
+            return noted
+
+    def _noted(self, captioner: str) -> tuple[WeightsFile, ...] | None:
+        """Return which weights this step was last done with, where the run's recipe named the same captioner."""
+        try:
+            with parsing(self.root / "recipe.toml", "names no weights of this step"):
+                before = parse_recipe(read_headed(self.root / "recipe.toml"))
+                if before.caption.options(captioner) == self.recipe.caption.options(captioner):
+                    noted = (self.journal.note() or {})["settings"][captioner]["weights"]
+                    return tuple(WeightsFile(**file) for file in noted)
+        except (OSError, FormatError):
+            pass
+        return None
+
+    def _weights_noted(self, captioner: str) -> list[dict[str, str | bool]]:
+        return [file.record() for file in self.weights_of(captioner)]
 
     def settings(self) -> dict[str, Any]:
         """Return who captions which tiers, what each is asked, and what its words depend on."""
@@ -87,13 +116,14 @@ class CaptionStep(Step):
                 "tiers": tiers,
                 "prompt": [self.prompt(name).name, self.prompt(name).text, self.prompt(name).without],
                 **captioner_settings(name, self.options(name)),
+                "weights": self._weights_noted(name),
             }
             for name, tiers in self.captioners().items()
         }
 
     def weights(self) -> tuple[WeightsFile, ...]:
         """Return the weights of every captioner in use."""
-        return tuple(file for name in self.captioners() for file in captioner_weights(name, self.options(name)))
+        return tuple(file for name in self.captioners() for file in self.weights_of(name))
 
     def plan(self) -> list[Unit]:
         """Write what is asked of whom to `manifests/plan/caption/`."""
@@ -103,6 +133,10 @@ class CaptionStep(Step):
             for shard, table in self._asked(name, tiers)
         )
         return self.units_of(write_plan(self.root, self.name, tables, self._planned_from()))
+
+    def turn(self, unit: Unit) -> str:
+        """Return the unit's captioner: a worker keeps one loaded for as long as it has shards to describe."""
+        return str(unit.reads["captioner"])
 
     def units_of(self, planned: Any) -> list[Unit]:
         """Return a unit for each planned table."""
@@ -129,14 +163,11 @@ class CaptionStep(Step):
             yield shard, asked(uids, prompt, 0, texts_of_shard(self.root, shard) if prompt.fields else None)
 
     def open(self) -> "CaptionWorker":
-        """Load every captioner in use."""
-        return CaptionWorker(
-            self,
-            {
-                name: build_captioner(name, self.options(name), self.recipe.caption.batch_size)
-                for name in self.captioners()
-            },
-        )
+        """Load every captioner in use, so that each is found fit before any work."""
+        captioners = OneAtATime(self)
+        for name in sorted(self.captioners(), reverse=True):  # the first in the order of `turn` stays
+            _ = captioners[name]
+        return CaptionWorker(self, captioners)
 
     def facts(self) -> dict[str, Any]:
         """Return `attempts`: captioner -> pictures that it has described."""
@@ -165,71 +196,59 @@ def asked(uids: pa.Table, prompt: Prompt, seed: int, texts: pa.Table | None) -> 
     return pa.Table.from_arrays(columns, names=ASKED.names).cast(ASKED)
 
 
+class OneAtATime(dict[str, "Captioner"]):
+    """Captioners by name, each loaded when it is asked for; the one before goes first, since memory may hold one."""
+
+    def __init__(self, step: CaptionStep) -> None:
+        super().__init__()
+        self.step = step
+
+    def __missing__(self, name: str) -> "Captioner":
+        self.clear()
+        let_go_memory()
+        self[name] = build_captioner(name, self.step.options(name), self.step.recipe.caption.batch_size)
+        return self[name]
+
+
 @dataclass(frozen=True)
 class CaptionWorker:
-    """Asks about a shard's planned pictures."""
+    """Asks about planned pictures, over the ends of shards."""
 
     step: CaptionStep
-    captioners: "dict[str, Captioner]"
+    captioners: "Mapping[str, Captioner]"
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `captions/attempts/NAME.parquet`."""
+        return next(self.stream(iter([unit]), in_flight))
+
+    def stream(self, units: Iterator[Unit], in_flight: InFlight) -> Iterator[ShardRecord]:
+        """Write the same of each unit, those of a captioner that come together as one stream."""
+        for name, some in groupby(units, lambda unit: str(unit.reads["captioner"])):
+            batch = self.step.options(name).get("batch_size") or self.step.recipe.caption.batch_size
+            asking = Asking(self.captioners[name], in_flight, batch or KEPT_TOGETHER, self._opened, self._written)
+            yield from asking.stream(some)
+
+    def _opened(self, unit: Unit) -> Questions:
         root, step, made_by = self.step.root, self.step, unit.reads["made_by"]
         planned = {row["uid"]: self._question(row) for row in read_table(root / unit.reads["plan"]).to_pylist()}
-        earlier = {
-            (uid, row["sha256"]): row
-            for (uid, digest), row in earlier_rows(root, step.name, made_by, planned, step.made_from).items()
-            if digest == made_from(row["sha256"], planned[uid]["prompt_sha256"], planned[uid]["seed"])
-        }
-        size = step.recipe.caption.batch_size or WITHOUT_NUMBER
-        loop = WorkerLoop(unit.name, in_flight, size, bytes)
-        captioner = self.captioners[unit.reads["captioner"]]
-        rows = loop.run(
-            unit_pairs(root, unit, planned),
-            earlier,
-            lambda pairs, _: partial(self._answered, captioner, planned, pairs),
+        earlier = earlier_rows(root, step.name, made_by, planned, step.made_from)
+        kept = Partial(root, step.name, unit.name, made_by)
+        earlier.update({(row["uid"], row["made_from"]): row for row in kept.rows(planned)})
+        return Questions(unit, planned, unit_pairs(root, unit, planned), earlier, kept)
+
+    def _written(self, asked: Questions) -> ShardRecord:
+        root, unit = self.step.root, asked.unit
+        noted = ("uid", "prompt", "prompt_sha256", "seed")
+        planned = (
+            {"captioner": unit.reads["captioner"], **{name: row[name] for name in noted}}
+            for row in asked.planned.values()
         )
-        noted = ("uid", "captioner", "prompt", "prompt_sha256", "seed")
-        made = complete(({name: planned[uid][name] for name in noted if name in planned[uid]} for uid in planned), rows)
-        made = [{**row, "captioner": captioner.name} for row in made]
-        path = root / "captions" / step.folder / f"{unit.name}.parquet"
-        write_table(path, stamp(pa.Table.from_pylist(made, schema=ATTEMPTED), made_by))
+        made = complete(planned, asked.rows)
+        path = root / "captions" / self.step.folder / f"{unit.name}.parquet"
+        write_table(path, stamp(pa.Table.from_pylist(made, schema=ATTEMPTED), unit.reads["made_by"]))
         return record_of(root, unit, path, made)
 
     def _question(self, row: Row) -> Row:
         """Return a planned row with its filled prompt and the sha256 of that."""
         filled = fill(self.step.named(row["prompt"]), row["alt"], row["top_caption"])
         return {**row, "filled": filled, "prompt_sha256": hashlib.sha256(filled.encode()).digest()}
-
-    def _answered(self, captioner: "Captioner", planned: dict[bytes, Row], pairs: list[Pair]) -> Rows:
-        """Return the rows of some pictures."""
-        images = dict(pairs)
-        asks = (Ask(uid, image, planned[uid]["filled"], planned[uid]["seed"]) for uid, image in pairs)
-        return {
-            answer.uid: answered(captioner, planned[answer.uid], images[answer.uid], answer)
-            for answer in captioner.answers(asks)
-        }
-
-
-def answered(captioner: "Captioner", question: Row, image: bytes, answer: Any) -> Row:
-    """Return the row of one answer."""
-    sha256 = hashlib.sha256(image).digest()
-    return {
-        "uid": answer.uid,
-        "sha256": sha256,
-        "made_from": made_from(sha256, question["prompt_sha256"], question["seed"]),
-        "captioner": captioner.name,
-        "model": captioner.model,
-        "revision": captioner.revision,
-        **{name: question[name] for name in ("prompt", "prompt_sha256", "seed")},
-        "text": None if answer.reason else answer.text,
-        "tokens": answer.tokens,
-        "prompt_tokens": answer.prompt_tokens,
-        "at_limit": answer.at_limit,
-        "reason": answer.reason,
-    }
-
-
-def made_from(picture_sha256: bytes, prompt_sha256: bytes, seed: int) -> bytes:
-    """Return the digest of everything but the captioner that an answer depends on."""
-    return hashlib.sha256(picture_sha256 + prompt_sha256 + seed.to_bytes(8, "big")).digest()

@@ -1,21 +1,25 @@
 """The caption step with a captioner of fixed words: who is captioned, what stands in a row, what is not said again."""
 
+import hashlib
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from captioning.captioner import Caption
-from manifests.files import write_table
+from captioning.prompts import fill, prompt_named
 from manifests.journal import Journal
 from manifests.schema import schema
 from manifests.shards import write_shard
+from manifests.weights import WeightsError
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import set_aside
-from pipeline.execution.step import Unit
+from pipeline.execution.run_folder import write_recipe
+from pipeline.execution.step import Unit, note_step
 from pipeline.recipes.load import parse_recipe
+from pipeline.steps.asking import made_from
 from pipeline.steps.caption import CaptionStep, CaptionWorker
+from tests.support.captions import Words, write_plan
 from tests.support.records import put_table, uid
 from tests.support.small_web import jpeg, picture
 
@@ -25,28 +29,13 @@ RECIPE = {
 }
 
 
-class Words:
-    """A captioner that says how wide a picture is, and remembers the sizes of its batches."""
-
-    name, version, model, revision, prompt = "llava", 1, "words", "r", "wide_v1"
-
-    def __init__(self):
-        self.batches = []
-
-    def caption(self, images):
-        self.batches.append(len(images))
-        return [
-            Caption(f"It is {image.width} wide. Really.", f"It is {image.width} wide.", ("short",)) for image in images
-        ]
-
-
 @pytest.fixture
 def unit(tmp_path):
     """Return the unit of five pictures, 40 to 44 wide; number 3 is none."""
     bodies = [jpeg(picture(n, 40 + n, 48)) for n in range(5)]
     bodies[3] = b"no picture"
     write_shard(tmp_path / "pairs/00000.tar", [(uid(n).hex(), {"jpg": body}) for n, body in enumerate(bodies)])
-    write_table(tmp_path / "plan.parquet", pa.table([pa.array(map(uid, range(5)), pa.binary(16))], schema("uid")))
+    write_plan(tmp_path / "plan.parquet", range(5))
     reads = {"plan": "plan.parquet", "tar": "pairs/00000.tar", "captioner": "llava", "made_by": "x"}
     return Unit("llava-00000", reads, "", "key")
 
@@ -59,44 +48,88 @@ def captioned(root, unit, in_flight=None):
     return words, record, pq.read_table(root / record.files[0].path).to_pylist()
 
 
-def test_rows_hold_the_words_and_who_said_them(tmp_path, unit):
+def test_rows_hold_the_words_the_question_and_who_said_them(tmp_path, unit):
     words, record, rows = captioned(tmp_path, unit)
-    assert [row["caption"] for row in rows] == [f"It is {n} wide. Really." if n != 43 else None for n in range(40, 45)]
-    assert [rows[0][name] for name in ("captioner", "short_caption", "model", "revision", "prompt", "flags")] == [
-        "llava",
-        "It is 40 wide.",
-        "words",
-        "r",
-        "wide_v1",
-        ["short"],
-    ]
-    assert (rows[3]["captioner"], rows[3]["reason"], rows[3]["model"]) == ("llava", "not_an_image", None)
+    question = prompt_named("describe_v1").text
+    said = [f"It is {n} wide. {question}" if n != 43 else None for n in range(40, 45)]
+    assert [row["text"] for row in rows] == said
+    assert {row["prompt_sha256"] for row in rows} == {hashlib.sha256(question.encode()).digest()}
+    asked = [rows[0][name] for name in ("captioner", "model", "revision", "prompt", "seed", "tokens", "prompt_tokens")]
+    assert asked == ["llava", "words", "r", "describe_v1", 0, 5, 7]
+    assert rows[0]["made_from"] == made_from(rows[0]["sha256"], rows[0]["prompt_sha256"], 0)
+    assert (rows[3]["captioner"], rows[3]["reason"], rows[3]["prompt"]) == ("llava", "not_an_image", "describe_v1")
     assert (record.rows_in, record.rows_out, record.dropped) == (5, 4, {"not_an_image": 1})
-    assert words.batches == [2, 1, 1]  # the third batch of two pairs has one picture
-
-
-def test_a_batch_without_a_picture_does_not_ask_the_captioner(tmp_path, unit):
-    words, _, _ = captioned(tmp_path, unit, InFlight(crash_counts={uid(3).hex(): 1}))
-    assert words.batches == [2, 2]  # number 3 came alone
+    assert words.asked == [[0, 1], [2, 3], [4]]
 
 
 def test_a_poisoned_row_says_that_its_worker_died(tmp_path, unit):
     _, record, rows = captioned(tmp_path, unit, InFlight(crash_counts={uid(1).hex(): 3}))
     assert record.dropped == {"not_an_image": 1, "worker_died": 1}
-    assert {name: value for name, value in rows[1].items() if value is not None} == {
-        "uid": uid(1),
-        "captioner": "llava",
-        "reason": "worker_died",
+    assert {name for name, value in rows[1].items() if value is not None} == {
+        *("uid", "captioner", "prompt", "prompt_sha256", "seed", "reason")
     }
+    assert rows[1]["reason"] == "worker_died"
 
 
 def test_words_of_an_earlier_plan_are_not_said_again(tmp_path, unit):
     _, first, _ = captioned(tmp_path, unit)
     set_aside(tmp_path, "caption", [first])
     words, record, _ = captioned(tmp_path, unit)
-    assert (words.batches, record.files) == ([], first.files)
-    other = replace(unit, reads={**unit.reads, "made_by": "another prompt"})
-    assert captioned(tmp_path, other)[0].batches == [2, 1, 1]
+    assert (words.asked, record.files) == ([], first.files)
+    other = replace(unit, reads={**unit.reads, "made_by": "another model"})
+    assert captioned(tmp_path, other)[0].asked == [[0, 1], [2, 3], [4]]
+    write_plan(tmp_path / "plan.parquet", range(3), seed=7)
+    assert captioned(tmp_path, unit)[0].asked == [[0, 1], [2]]
+    write_plan(tmp_path / "plan.parquet", range(3))
+    assert captioned(tmp_path, unit)[0].asked == []
+
+
+def test_a_prompt_of_the_pictures_own_words_is_filled_and_asked_again_when_they_change(tmp_path, unit):
+    write_plan(tmp_path / "plan.parquet", range(2), prompt="realign_v1", alt="a red car", top_caption="x")
+    _, first, rows = captioned(tmp_path, unit)
+    set_aside(tmp_path, "caption", [first])
+    filled = fill(prompt_named("realign_v1"), "a red car", "x")
+    assert rows[0]["text"] == f"It is 40 wide. {filled}"
+    assert rows[0]["prompt_sha256"] == hashlib.sha256(filled.encode()).digest()
+    assert captioned(tmp_path, unit)[0].asked == []
+    write_plan(tmp_path / "plan.parquet", range(2), prompt="realign_v1", alt="a blue car", top_caption="x")
+    assert captioned(tmp_path, unit)[0].asked == [[0, 1]]
+
+
+def test_captioners_are_loaded_one_at_a_time_in_the_order_of_their_units(tmp_path, monkeypatch):
+    built = []
+
+    def build(name, options, batch_size):
+        built.append((name, batch_size))
+        return Words()
+
+    monkeypatch.setattr("pipeline.steps.caption.build_captioner", build)
+    caption = {"batch_size": 3, "b": {"use": "transformers"}, "a": {"use": "transformers"}}
+    step = CaptionStep(parse_recipe({"caption": caption, "tier": {"x": {"size": 16, "caption": ["b", "a"]}}}), tmp_path)
+    worker = step.open()
+    assert built == [("b", 3), ("a", 3)]  # each is found fit; the first in the order of units stays
+    assert list(worker.captioners) == ["a"]
+    assert worker.captioners["a"] is worker.captioners["a"]
+    _ = worker.captioners["b"]
+    assert list(worker.captioners) == ["b"]
+    assert step.turn(Unit("a-00000", {"captioner": "a"}, "")) == "a"
+
+
+def test_weights_that_are_gone_since_stop_no_run_that_has_nothing_to_ask(tmp_path, monkeypatch):
+    step = CaptionStep(parse_recipe({**RECIPE, "output": {"root": str(tmp_path)}}), tmp_path)
+    write_recipe(step.recipe)
+    note_step(step)
+    key, made_by = step.own_key, step.made_by("llava")
+
+    def gone(name, options):
+        raise WeightsError("weights of llava: no folder")
+
+    monkeypatch.setattr("pipeline.steps.caption.captioner_weights", gone)
+    again = CaptionStep(step.recipe, tmp_path)
+    assert (again.own_key, again.made_by("llava")) == (key, made_by)
+    other = {**RECIPE, "caption": {"llava": {"model": "stand-in", "max_new_tokens": 9}}}
+    with pytest.raises(WeightsError):
+        _ = CaptionStep(parse_recipe(other), tmp_path).own_key
 
 
 def test_units_are_the_shards_with_kept_rows_of_the_tiers_that_ask(tmp_path):
