@@ -8,6 +8,7 @@ from manifests.shards import ShardError
 from pipeline.execution.in_flight import InFlight, read_in_flight, read_part
 from pipeline.execution.partial import Partial
 from pipeline.execution.reuse import set_aside
+from pipeline.steps.asking import answered, made_from
 from pipeline.steps.caption import CaptionWorker
 from tests.support.captions import Refilling, Words, captioned_run, number_of
 from tests.support.records import uid
@@ -134,6 +135,14 @@ def test_kept_answers_of_another_question_are_not_taken(step):
     words = Words(5)
     streamed(step, words, units=step.units()[:1])
     assert words.asked == [[0, 1, 2, 3, 4]]
+
+
+def test_a_row_says_what_its_words_depend_on():
+    question = {"prompt": "p_v1", "prompt_sha256": b"p" * 32, "seed": 3}
+    row = answered(Words(), question, b"i" * 32, Answer(uid(1), reason="not_an_image"))
+    assert row["made_from"] == made_from(b"i" * 32, b"p" * 32, 3)
+    assert len({row["made_from"], made_from(b"i" * 32, b"p" * 32, 4), made_from(b"p" * 32, b"i" * 32, 3)}) == 3
+    assert (row["text"], row["reason"], row["seed"]) == (None, "not_an_image", 3)
 
 
 class Broken(Words):
