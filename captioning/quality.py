@@ -62,14 +62,14 @@ def caption_flags(text: str, *, at_limit: bool = False, limits: QualityLimits | 
     `at_limit` tells that generation stopped at its token limit and not by itself.
     """
     limits = limits or QualityLimits()
-    words = [word.lower() for word in _WORD.findall(text)]
+    words = words_of(text)
     found = {
         "empty": not text.strip(),
         "too_short": len(words) < limits.min_words,
-        "repeated": _most_common_run(words, limits.run_words) >= limits.repeats,
-        "refusal": bool(_REFUSAL.search(text.lower().replace("\u2019", "'"))),
-        "truncated": at_limit and not _ends_a_sentence(text),
-        "non_printable": any(_is_bad(character) for character in text),
+        "repeated": most_common_run(words, limits.run_words) >= limits.repeats,
+        "refusal": refuses(text),
+        "truncated": at_limit and not ends_a_sentence(text),
+        "non_printable": unprintable(text) > 0,
     }
     return tuple(name for name in FLAGS if found[name])
 
@@ -86,6 +86,11 @@ def first_sentence(text: str) -> str:
         if _is_boundary(line, end):
             return line[: end.end()]
     return line
+
+
+def sentence_marks(text: str) -> list[int]:
+    """Return how many characters stand up to the end of each sentence that an end mark closes."""
+    return [end.end() for end in _END.finditer(text) if _is_boundary(text, end)]
 
 
 def _is_boundary(line: str, end: re.Match[str]) -> bool:
@@ -106,12 +111,29 @@ def _is_abbreviation(word: str) -> bool:
     return word.lower() in ABBREVIATIONS or bool(re.fullmatch(r"[A-Z]|(?:[A-Za-z]\.)+[A-Za-z]", word))
 
 
-def _most_common_run(words: list[str], length: int) -> int:
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in small letters."""
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def refuses(text: str) -> bool:
+    """Tell whether the model speaks of itself or declines."""
+    return bool(_REFUSAL.search(text.lower().replace("\u2019", "'")))
+
+
+def unprintable(text: str) -> int:
+    """Return how many characters are control, private or unassigned ones, or the replacement character."""
+    return sum(_is_bad(character) for character in text)
+
+
+def most_common_run(words: list[str], length: int) -> int:
+    """Return how often the most frequent run of so many words comes."""
     runs = Counter(zip(*(words[start:] for start in range(length)), strict=False))
     return max(runs.values(), default=0)
 
 
-def _ends_a_sentence(text: str) -> bool:
+def ends_a_sentence(text: str) -> bool:
+    """Tell whether a text ends as a sentence does."""
     ends = list(_END.finditer(text.rstrip()))
     return bool(ends) and ends[-1].end() == len(text.rstrip())
 

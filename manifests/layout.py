@@ -5,7 +5,7 @@ import re
 
 PLAN = "plan.json"
 """Beside a step's planned shards: name -> sha256 of each."""
-PLANNED = ("fetch", "caption", "encode", "t5", "pack")
+PLANNED = ("fetch", "caption", "recaption", "encode", "t5", "pack")
 """Steps that write who is in which shard to `manifests/plan/STEP/` before they work."""
 DERIVED = ("first",)
 """Steps whose files can be made again from the run's own, and are: they stand in no manifest."""
@@ -15,7 +15,7 @@ SCRATCH = ".shuffle"
 """Folder of a run in which rows lie on their way between two groupings: swept when they have come through."""
 PARTIAL = ".partial"
 """Folder of a run in which finished rows of a half-done unit lie: gone when the unit is done."""
-SINGLE = ("dedup", "decide")
+SINGLE = ("dedup", "decide", "repeats")
 """Steps of one shard, 00000."""
 _PLACES = (
     (r"ledger/(?P<step>select|fetch|first)/(?P<shard>[^/]+)\.parquet", ""),
@@ -23,7 +23,12 @@ _PLACES = (
     (r"scores/(?P<shard>[^/]+)\.parquet", "score"),
     (r"(dedup/(00000\.parquet|top_hashes\.json)|ledger/(marks|eval_matches)\.parquet)", "dedup"),
     (r"ledger/final/[^/]+\.parquet", "decide"),
-    (r"captions/(?P<shard>[^/]+)\.parquet", "caption"),
+    (r"captions/attempts/(?P<shard>[^/]+)\.parquet", "caption"),
+    (r"captions/measures/(?P<shard>[^/]+)\.parquet", "measure"),
+    (r"captions/retries/(?P<shard>[^/]+)\.parquet", "recaption"),
+    (r"captions/remeasures/(?P<shard>[^/]+)\.parquet", "remeasure"),
+    (r"captions/repeats/00000\.parquet", "repeats"),
+    (r"captions/(?P<shard>[^/]+)\.parquet", "judge"),
     (r"codes/encoded/(?P<shard>[^/]+)\.parquet", "encode"),
     (r"codes/t5/(?P<shard>[^/]+)\.parquet", "t5"),
     (r"codes/(?P<tier>[^/]+)/(?P<number>[^/]+?)(\.tar|\.index\.json)", "pack"),

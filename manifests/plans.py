@@ -54,6 +54,15 @@ def plan_digest(root: Path, step: str) -> str:
         return ""
 
 
+def plan_digests(root: Path, step: str) -> dict[str, str]:
+    """Return name -> sha256 of each table of a step's plan; none where it has no whole note."""
+    try:
+        files = read_field(resting_folder(root, step) / PLAN, "files", dict)
+    except (OSError, FormatError):
+        return {}
+    return {name.removesuffix(".parquet"): str(sha256) for name, sha256 in files.items()}
+
+
 def write_plan(root: Path, step: str, tables: Iterable[tuple[str, pa.Table]], made_from: str = "") -> Planned:
     """Write the planned tables in the place of an earlier plan, and return (name, path, sha256) of each.
 

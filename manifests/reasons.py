@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 GROUPS = ("input", "fetch", "image", "rules", "set")
-"""Where in the chain a row meets its reason, in that order."""
+"""Where in the chain a row meets its reason, in that order. Reasons of group `caption` come after it: they take a
+caption, and the row stays kept."""
 HTTP = re.compile(r"http_[1-9](\d\d|xx)")
 """The server's status, 100 to 999: `http_404`; where reasons are chosen, `http_5xx` stands for any status of that
 hundred."""
@@ -23,7 +24,8 @@ class UnknownReason(LookupError):
 class Reason:
     """One reason.
 
-    `group`: one of GROUPS. `may_pass`: asked again later, the fault may be gone (`--retry-failed transient`).
+    `group`: one of GROUPS, or `caption`. `may_pass`: asked again later, the fault may be gone (`--retry-failed
+    transient`).
     `leaves_row`: false where nothing of the row can be read, so that its uid is null. `of_fetch`: true where the ledger
     of fetch can name it, though its group is another.
     """
@@ -71,6 +73,28 @@ REASONS: dict[str, Reason] = {
         Reason("in_eval_set", "set"),
         Reason("removed", "set", leaves_row=False),
         Reason("worker_died", "set", of_fetch=True),
+        *(
+            Reason(f"caption_{flag}", "caption")
+            for flag in (
+                "empty",
+                "too_short",
+                "refusal",
+                "repeated",
+                "truncated",
+                "non_printable",
+                "wrong_language",
+                "prompt_leak",
+                "boilerplate",
+                "copies_alt",
+                "over_tokens",
+                "lost_names",
+                "invented_names",
+                "lost_numbers",
+                "invented_numbers",
+                "below_alt",
+                "repeated_in_corpus",
+            )
+        ),
     )
 }
 """Name -> reason, in the order of docs/reasons.md. `http_NNN` is known by its form: any status, group fetch."""

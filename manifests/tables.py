@@ -90,17 +90,33 @@ CAPTIONED = pa.schema(
         *schema("uid", "sha256"),
         *(
             pa.field(name, pa.string())
-            for name in ("captioner", "caption", "short_caption", "model", "revision", "prompt")
+            for name in ("captioner", "caption", "short_caption", "fit_caption", "model", "revision", "prompt")
         ),
-        pa.field("flags", pa.list_(pa.string())),
+        pa.field("prompt_sha256", pa.binary(32)),
+        pa.field("flags", pa.list_(pa.string()), metadata={"says": "of the attempt that counts"}),
+        pa.field("action", pa.string(), metadata={"says": "what followed: keep, fall_back, drop_caption"}),
+        pa.field(
+            "origin", pa.string(), metadata={"says": "whose words stand here: attempt_1, attempt_2, top_caption, alt"}
+        ),
+        pa.field("attempts", pa.list_(TRIED)),
         *schema("reason"),
     ]
 )
-"""`captions/*.parquet`: a row per picture and captioner; reason is null where there is a caption."""
+"""`captions/*.parquet`: a row per picture and captioner, as the gate left it; reason is null where there is a caption.
+`fit_caption`: the leading sentences that fit into the text encoder's tokens, where the caption does not."""
 SAID = pa.list_(
-    pa.struct([pa.field(name, pa.string()) for name in ("captioner", "caption", "short_caption", "model", "prompt")])
+    pa.struct(
+        [
+            *(
+                pa.field(name, pa.string())
+                for name in ("captioner", "caption", "short_caption", "fit_caption", "model", "prompt", "origin")
+            ),
+            pa.field("flags", pa.list_(pa.string())),
+        ]
+    )
 )
-"""What captioners said of a picture, as it is packed beside its codes: the texts of its rows in `captions/`."""
+"""What captioners said of a picture, as it is packed beside its codes: the texts of its rows in `captions/`, in the
+tier's order of preference."""
 
 REPEATS = pa.schema(
     [

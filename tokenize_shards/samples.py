@@ -113,17 +113,20 @@ def unpack_numbers(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return numbers.astype(np.float32)
 
 
-def captions_of(row: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the captions of a packed row with their sources: alt text, the input's own, then each captioner's."""
-    found = [
+def captions_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the captions of a packed row with their sources: alt text, the input's own, then each captioner's in the
+    tier's order of preference: the whole one, its first sentence, and what of it fits into the text encoder where not
+    all does; with model, prompt, flags, and whose words they are."""
+    found: list[dict[str, Any]] = [
         {"source": source, "text": row[name]}
         for source, name in (("alt", "text"), ("top_caption", "top_caption"))
         if row.get(name)
     ]
     for said in row.get("said") or ():
-        made = {"model": said["model"], "prompt": said["prompt"]}
-        found.append({"source": said["captioner"], "text": said["caption"], **made})
-        found.append({"source": f"{said['captioner']}_short", "text": said["short_caption"], **made})
+        made = {name: said[name] for name in ("model", "prompt", "flags", "origin")}
+        for ending, column in (("", "caption"), ("_short", "short_caption"), ("_fit", "fit_caption")):
+            if said[column]:
+                found.append({"source": said["captioner"] + ending, "text": said[column], **made})
     return found
 
 

@@ -10,7 +10,7 @@ from manifests.model_folder import files_fingerprint, missing_files, model_files
 from manifests.weights import WeightsError, WeightsFile
 from tokenize_shards.captions import clean_caption
 
-__all__ = ["MAX_TOKENS", "T5Features", "T5Tokens", "check_t5", "clean_caption", "t5_weights"]
+__all__ = ["MAX_TOKENS", "T5Features", "T5Tokens", "check_t5", "clean_caption", "t5_tokenizer", "t5_weights"]
 
 MAX_TOKENS = 120
 """LlamaGen's limit, the closing `</s>` included."""
@@ -21,6 +21,7 @@ BUCKET_TOKENS = 8
 """Captions are padded to the next multiple: 9 words take 16 positions, not 120."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
 LOADED = (".json", ".safetensors", ".model")
+TOKENIZER = (".json", ".model")
 NEEDED = (("tokenizer.json", "spiece.model"),)
 """Beside config and weights: either."""
 GET = (
@@ -35,6 +36,12 @@ def t5_weights(model: str) -> WeightsFile:
     folder = _folder(model)
     name = "T5" if Path(model).expanduser().is_dir() else model
     return WeightsFile(name, files_fingerprint(model_files(folder, LOADED)), path=str(folder))
+
+
+def t5_tokenizer(model: str) -> WeightsFile:
+    """Return the identity of a T5's tokenizer alone. Raises WeightsError as `t5_weights` does."""
+    folder = _folder(model)
+    return WeightsFile("T5 tokenizer", files_fingerprint(model_files(folder, TOKENIZER)), path=str(folder))
 
 
 def _folder(model: str) -> Path:
@@ -119,6 +126,14 @@ class T5Tokens:
             return []
         found = self._tokenizer(texts, max_length=MAX_TOKENS, truncation=True, add_special_tokens=True)["input_ids"]
         return list(found)
+
+    def counts(self, captions: Sequence[str]) -> list[int]:
+        """Return how many tokens each caption has before it is cut to 120, `</s>` among them; of one above 4,000
+        characters those of its beginning."""
+        texts = [clean_caption(caption[:MAX_CHARACTERS]) for caption in captions]
+        if not texts:
+            return []
+        return [len(ids) for ids in self._tokenizer(texts, add_special_tokens=True, verbose=False)["input_ids"]]
 
 
 def _unloaded(weights: WeightsFile, error: Exception) -> WeightsError:

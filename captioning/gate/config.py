@@ -30,6 +30,8 @@ DEFAULT_ACTIONS: dict[str, Action] = {
 }
 """Flag -> what follows by default; the order is that in which a caption's flags are listed."""
 FLAGS = tuple(DEFAULT_ACTIONS)
+CORPUS = "repeated_in_corpus"
+"""The flag that is known once all attempts are made: [caption.audit] max_repeats."""
 
 
 class GateConfig(BaseModel):
@@ -48,6 +50,14 @@ class GateConfig(BaseModel):
         ge=1,
         description="the second attempt is drawn by it, not the most likely words; none: 1 where retry_prompt is none",
     )
+    min_words: int = Field(3, ge=0, description="words; fewer are too_short")
+    max_repeats: int = Field(3, ge=2, description="times that one run of three words comes, from which it is repeated")
+    max_tokens: int = Field(120, ge=2, description="tokens of the text encoder; more are over_tokens")
+    languages: tuple[str, ...] = Field((), description="ISO 639-1 codes of the languages that are wanted; none: any")
+    min_language_score: float = Field(
+        0.5, ge=0, le=1, description="probability from which another language is wrong_language"
+    )
+    margin: float = Field(0.0, ge=0, description="below_alt: the caption's score is lower than the alt text's by more")
 
     @field_validator("actions", mode="before")
     @classmethod
@@ -55,6 +65,10 @@ class GateConfig(BaseModel):
         for flag in actions if isinstance(actions, dict) else ():
             if flag not in FLAGS:
                 raise ValueError(f"no flag {flag!r}; known: {', '.join(FLAGS)}")
+            if flag == CORPUS and actions[flag] == "retry":
+                raise ValueError(
+                    f"{flag} = 'retry': it is known when all attempts are made; choices: keep, fall_back, drop_caption"
+                )
         return actions
 
     @property

@@ -59,6 +59,7 @@ VALUES: dict[str, Any] = {
     "tier.NAME.captions": {"llava": 1.0},
     "caption.gate.actions": {"refusal": "drop_caption"},
     "caption.gate.retry_prompt": "one_sentence_v1",
+    "caption.gate.languages": ["en"],
 }
 """Another value of the keys whose type does not say one. A file's name stands for one of FILES."""
 FILES = {
@@ -80,14 +81,14 @@ UNTRIED: dict[str, tuple[str, ...]] = {
     "score.aesthetic_v2.weights": ("score",),
     "score.clip_nsfw.weights": ("score",),
     "score.watermark_laion.weights": ("score",),
-    "caption.llava.model": ("caption",),
-    "caption.llava.revision": ("caption",),
-    "caption.llava.use": ("caption",),
+    "caption.llava.model": ("caption", "recaption"),
+    "caption.llava.revision": ("caption", "recaption"),
+    "caption.llava.use": ("caption", "recaption"),
     "caption.python": (),
-    "caption.prompts.NAME.text": ("caption",),
-    "caption.prompts.NAME.without": ("caption",),
-    "caption.prompts": ("caption",),
-    "pretokenize.t5_weights": ("t5",),
+    "caption.prompts.NAME.text": ("caption", "recaption"),
+    "caption.prompts.NAME.without": ("caption", "recaption"),
+    "caption.prompts": ("caption", "recaption"),
+    "pretokenize.t5_weights": ("measure", "remeasure", "t5"),
     "fetch.user_agent": (),
     "output.root": (),
 }

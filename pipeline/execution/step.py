@@ -94,6 +94,8 @@ class Step:
     """Derived steps that this one plans from, in order."""
     on_card: ClassVar[bool] = False
     """True: its models run on a GPU where there is one."""
+    loaded_before: ClassVar[bool] = False
+    """True: a step before it in its stage loads the same weights, and has found them good."""
     counts_rows: ClassVar[bool] = False
     """True: its rows and reasons are those of the stage's manifest."""
     noun: ClassVar[str] = "rows"

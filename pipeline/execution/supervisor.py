@@ -251,9 +251,9 @@ def preflight(steps: Sequence[Step]) -> None:
             for file in step.weights()
             if file.path and not file.stand_in and not Path(file.path).is_relative_to(sys.prefix)
         ]
-        if own and step.beam:
+        if own and step.beam and not step.loaded_before:
             Supervisor(step, RunnerOptions(workers=1), Progress(step.name, 0)).check()
-        elif own:
+        elif own and not step.beam:
             step.open()
 
 

@@ -183,7 +183,9 @@ def captions_by_position(captions: Sequence[dict[str, str]]) -> tuple[list[str],
     """Return LlamaGen's three texts [blip, llava, llava_first] and which source each came from; a gap takes the first
     there is."""
     by_source = {caption["source"]: caption["text"] for caption in captions}
-    captioners = [name for name in by_source if name not in ("alt", "top_caption") and not name.endswith("_short")]
+    captioners = [
+        name for name in by_source if name not in ("alt", "top_caption") and not name.endswith(("_short", "_fit"))
+    ]
     short = [f"{name}_short" for name in captioners]
     positions: list[Sequence[str]] = [("top_caption", "alt"), captioners, short]
     first = next(iter(by_source), "")

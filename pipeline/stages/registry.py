@@ -7,7 +7,11 @@ from pipeline.steps.decide import Decide
 from pipeline.steps.dedup import Dedup
 from pipeline.steps.encode import Encode
 from pipeline.steps.fetch.step import Fetch
+from pipeline.steps.judge import JudgeStep
+from pipeline.steps.measure import Measure, Remeasure
 from pipeline.steps.pack import Pack
+from pipeline.steps.recaption import Recaption
+from pipeline.steps.repeats import Repeats
 from pipeline.steps.score import Score
 from pipeline.steps.select import Select
 from pipeline.steps.t5 import T5
@@ -16,7 +20,7 @@ NEEDS = {"filter": None, "caption": "filter", "pretokenize": "filter"}
 
 STAGES: dict[str, tuple[type[Step], ...]] = {
     "filter": (Select, Fetch, Score, Dedup, Decide),
-    "caption": (CaptionStep,),
+    "caption": (CaptionStep, Measure, Recaption, Remeasure, Repeats, JudgeStep),
     "pretokenize": (Encode, T5, Pack),
 }
 

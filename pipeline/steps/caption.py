@@ -58,7 +58,6 @@ class CaptionStep(Step):
     carries: ClassVar[bool] = True
     made_from: ClassVar[str] = "made_from"
     on_card: ClassVar[bool] = True
-    counts_rows: ClassVar[bool] = True
     noun: ClassVar[str] = "captions"
     folder: ClassVar[str] = "attempts"
 

@@ -29,12 +29,13 @@ from pipeline.execution.delivered import Delivered, Rows
 from pipeline.execution.shuffle import SLICE_BYTES, Leg, here, sweep_scratch
 from pipeline.execution.slices import Piece
 from pipeline.execution.step import Do, Unit
-from pipeline.steps.captions import texts_of
+from pipeline.recipes.captions import captioners_of
+from pipeline.steps.captions import TEXTS, texts_of
 from pipeline.steps.encode import grid_of
 from pipeline.steps.sharding import cut_shards, in_batches, without_gaps
 from pipeline.steps.stored_features import StoredFeatures
 
-PLANNING = 1
+PLANNING = 2
 """Raised when the same samples are planned in another way."""
 STEP = "pack"
 """Whose plan it is."""
@@ -49,6 +50,10 @@ ESCAPE_BYTES = 6
 """Bytes of the longest escape, `\\u0000`."""
 SAMPLES = pa.schema([pa.field("draw", pa.uint64()), pa.field("bytes", pa.int64()), *PACKED])
 """A sample on its way to its place in the packed order."""
+BESIDE_TEXTS = ", ".join(
+    f"'{name}': x.{name}" for name in TEXTS if name not in ("caption", "short_caption", "fit_caption")
+)
+"""SQL of what stands beside each text of a captioner."""
 SAMPLE_BYTES = 500
 """About what a sample with its captions takes there."""
 SHARDS, COUNTED_SHARDS = 64, 16
@@ -79,9 +84,9 @@ class PackOrder(Leg):
     def made_of(self) -> str:
         """Return a digest of everything that the plan of pack depends on."""
         values = self.recipe.pretokenize
-        tiers = [[name, tier.caption, self.weights_of(name)] for name, tier in self.recipe.tier.items()]
+        tiers = [[name, captioners_of(tier), self.weights_of(name)] for name, tier in self.recipe.tier.items()]
         read = [
-            upstream(self.root, "encode", "caption"),
+            upstream(self.root, "encode", "judge"),
             plan_digest(self.root, "fetch"),
             tombstones_sha256(self.root),
         ]
@@ -136,12 +141,12 @@ class PackOrder(Leg):
 
     def _runs(self, tier: str) -> Iterator[tuple[int, dict[str, list[str]]]]:
         """Yield rows, and the paths of the tables that hold them by step, of each run of a tier's encoded shards."""
-        captioner = self.recipe.tier[tier].caption
+        names = captioners_of(self.recipe.tier[tier])
         planned = {path.stem: path.relative_to(self.root).as_posix() for path in planned_tables(self.root, "fetch")}
-        captions = {record.shard: record.files[0].path for record in records_of(self.root, "caption")}
+        captions = {record.shard: record.files[0].path for record in records_of(self.root, "judge")}
         for some in batches(self.encoded.get(tier, []), COUNTED_SHARDS if self.features.wanted else SHARDS):
             numbers = [record.shard.rpartition("-")[2] for record in some]
-            said = [captions.get(f"{captioner}-{number}") for number in numbers if captioner]
+            said = [captions.get(f"{name}-{number}") for name in names for number in numbers]
             files = {
                 "encode": [record.files[0].path for record in some],
                 "fetch": [planned[number] for number in numbers if number in planned],
@@ -165,7 +170,7 @@ class PackOrder(Leg):
         self, tier: str, files: dict[str, list[str]], asked: pa.Array | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Yield the samples in these tables, all or those with the uids that are asked for, in no order."""
-        query, weights = self._samples_sql(files), self.weights_of(tier)
+        query, weights = self._samples_sql(tier, files), self.weights_of(tier)
         token = weights.pop("token")
         with self._connect() as connection:
             if asked is not None:
@@ -221,19 +226,20 @@ class PackOrder(Leg):
             )
             yield connection
 
-    def _samples_sql(self, files: dict[str, list[str]]) -> str:
+    def _samples_sql(self, tier: str, files: dict[str, list[str]]) -> str:
         """Return SQL of the samples in these tables in no order, with an upper bound on the bytes of each in the tar
         beside its features. Its parameters are those of `weights_of`, without `token`."""
         paths: dict[str, list[Path]] = {step: [self.root / path for path in some] for step, some in files.items()}
         draw = uid_hash_sql("e.uid", self.recipe.pretokenize.seed)
         return f"""
             WITH e AS (FROM {files_sql(paths["encode"])}),
-                 t AS {texts_of(paths["fetch"], paths["caption"])}
+                 t AS {texts_of(paths["fetch"], paths["caption"], captioners_of(self.recipe.tier[tier]))}
             SELECT e.uid::BLOB AS uid, t.url, t.text, t.top_caption, t.said, {draw} AS draw,
                    parse_filename(e.filename, true) AS encoded, {self.features.caption_sql} AS caption,
                    e.n_crops::BIGINT * $crop + json_bytes(t.text) + json_bytes(t.top_caption) + json_bytes(t.url)
-                   -- model and prompt stand in `said` once, in the sample once per caption
-                   + 2 * json_bytes(t.said::VARCHAR) + $sample AS bytes
+                   -- a text stands in the sample once, what is said of it up to three times
+                   + json_bytes(t.said::VARCHAR) + 2 * json_bytes([{{{BESIDE_TEXTS}}} FOR x IN t.said]::VARCHAR)
+                   + $sample AS bytes
             FROM e JOIN t USING (uid)
             WHERE e.reason IS NULL"""
 

@@ -11,13 +11,12 @@ import pyarrow as pa
 
 from manifests.files import parsing
 from manifests.weights import WeightsFile
+from pipeline.recipes.captions import FIT, RECAPTION, SHORT
 from pipeline.recipes.schema import Recipe
 from tokenize_shards.text import T5Tokens, t5_weights
 
 if TYPE_CHECKING:
     Counts = np.ndarray[Any, np.dtype[np.int64]]
-SHORT = "_short"
-"""What a captioner's short caption is called, behind the captioner's name."""
 AT_ONCE = 1000
 """Captions whose tokens are held together."""
 
@@ -52,9 +51,12 @@ class StoredFeatures:
         columns = {"alt": "text", "top_caption": "top_caption"}
         if name in columns:
             return f"nullif({columns[name]}, '')"
-        quoted = "'" + name.replace("'", "''") + "'"
-        said = f"CASE WHEN x.captioner || '{SHORT}' = {quoted} THEN x.short_caption ELSE x.caption END"
-        return f"[{said} FOR x IN said IF {quoted} IN (x.captioner, x.captioner || '{SHORT}')][-1]"
+        kinds = {SHORT: "short_caption", FIT: "fit_caption"}
+        ending = next((end for end in kinds if name.endswith(end)), "")
+        said, column = name.removesuffix(ending), kinds.get(ending, "caption")
+        if said == RECAPTION:
+            return f"said[1].{column}"
+        return f"[x.{column} FOR x IN said IF x.captioner = '{said}'][1]"
 
     def tokens(self, captions: pa.Array | pa.ChunkedArray) -> "Counts":
         """Return how many feature vectors each caption has, by the T5's tokenizer alone: (N,), 0 for null and for an

@@ -217,6 +217,7 @@ def reasons() -> tuple[set[str], set[str]]:
 
 
 def test_every_reason_is_explained_and_none_is_made_up() -> None:
+    from captioning.gate.config import FLAGS
     from filters.base import known_filters
     from manifests.reasons import IMAGE
 
@@ -230,10 +231,11 @@ def test_every_reason_is_explained_and_none_is_made_up() -> None:
         if "demo" not in path.parts
     )
     given = {name for name in listed - rules - {"http_404"} if re.search(rf"""["']{name}["']""", source)}
+    given |= {f"caption_{flag}" for flag in FLAGS}
     assert listed - rules - {"http_404"} - given == reserved
 
 
-@pytest.mark.parametrize("group", ["input", "fetch", "image", "set"])
+@pytest.mark.parametrize("group", ["input", "fetch", "image", "set", "caption"])
 def test_the_tables_of_the_reasons_page_are_the_table_of_reasons(group: str) -> None:
     from manifests.reasons import REASONS
 
@@ -318,6 +320,7 @@ def test_modules_named_in_the_documents_are_there() -> None:
 
 
 def test_the_vocabulary_of_faults_is_the_designs() -> None:
+    from captioning.gate.config import FLAGS
     from filters.base import known_filters
 
     listed, _ = reasons()
@@ -339,6 +342,7 @@ def test_the_vocabulary_of_faults_is_the_designs() -> None:
         *("too_large", "incomplete_body", "empty_body", "robots", "opted_out"),
         *("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"),
         *("exact_duplicate", "near_duplicate", "placeholder", "in_eval_set", "removed", "worker_died"),
+        *(f"caption_{flag}" for flag in FLAGS),
     }
 
 

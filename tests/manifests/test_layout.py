@@ -19,7 +19,12 @@ from manifests.layout import PLAN, PLANNED, SINGLE, owner
         ("ledger/marks.parquet", "dedup", "00000"),
         ("ledger/eval_matches.parquet", "dedup", "00000"),
         ("ledger/final/00007.parquet", "decide", "00000"),
-        ("captions/llava-00004.parquet", "caption", "llava-00004"),
+        ("captions/llava-00004.parquet", "judge", "llava-00004"),
+        ("captions/attempts/llava-00004.parquet", "caption", "llava-00004"),
+        ("captions/measures/llava-00004.parquet", "measure", "llava-00004"),
+        ("captions/retries/llava-00004.parquet", "recaption", "llava-00004"),
+        ("captions/remeasures/llava-00004.parquet", "remeasure", "llava-00004"),
+        ("captions/repeats/00000.parquet", "repeats", "00000"),
         ("codes/encoded/t256-00000.parquet", "encode", "t256-00000"),
         ("codes/t5/t256-00001.parquet", "t5", "t256-00001"),
         ("codes/t256/00000.tar", "pack", "t256-00000"),
@@ -50,5 +55,5 @@ def test_what_no_step_writes_has_none(path):
 
 def test_which_steps_plan_and_which_have_one_shard():
     assert PLAN == "plan.json"
-    assert PLANNED == ("fetch", "caption", "encode", "t5", "pack")
-    assert SINGLE == ("dedup", "decide")
+    assert PLANNED == ("fetch", "caption", "recaption", "encode", "t5", "pack")
+    assert SINGLE == ("dedup", "decide", "repeats")

@@ -32,7 +32,7 @@ def test_lists_that_follow_from_the_table():
     assert OF_FETCH[-1] == "worker_died"
     assert "missing_value" not in OF_FETCH
     assert {"fetch", "kept", "dropped", "dns", "removed"} < RESERVED
-    assert {reason.group for reason in REASONS.values()} == {"input", "fetch", "image", "set"}
+    assert {reason.group for reason in REASONS.values()} == {"input", "fetch", "image", "set", "caption"}
     assert all(name == reason.name for name, reason in REASONS.items())
 
 

@@ -21,7 +21,11 @@ from manifests.tables import ATTEMPTS, CAPTIONED, CLUSTERS, CROP, ENCODED, ENCOD
         ("CLUSTERS", "uid cluster"),
         ("MARKS", "uid reason detail"),
         ("MATCHES", "uid by item detail"),
-        ("CAPTIONED", "uid sha256 captioner caption short_caption model revision prompt flags reason"),
+        (
+            "CAPTIONED",
+            "uid sha256 captioner caption short_caption fit_caption model revision prompt prompt_sha256 flags action"
+            " origin attempts reason",
+        ),
         ("ENCODED", "uid sha256 draw size crop n_crops crops codes reason"),
         ("FEATURES", "uid draw caption_sha256 tokens features dtype reason"),
         ("PACKED", "uid url text top_caption said encoded"),
@@ -40,7 +44,9 @@ def test_types_of_what_is_no_column_of_the_schema():
     assert ENCODED.field("draw").type == FEATURES.field("draw").type == pa.uint64()
     assert FEATURES.field("features").type == pa.binary()
     assert [field.name for field in CROP] == ["place", "scale", "scaled", "box", "flip"]
-    assert [field.name for field in SAID.value_type] == ["captioner", "caption", "short_caption", "model", "prompt"]
+    assert [field.name for field in SAID.value_type] == [
+        *("captioner", "caption", "short_caption", "fit_caption", "model", "prompt", "origin", "flags")
+    ]
     assert PACKED.field("said").type == SAID
 
 

@@ -64,6 +64,9 @@ def row_of(number: int, crops: int = 1) -> dict[str, object]:
                 "captioner": "llava",
                 "caption": f"long {number}",
                 "short_caption": f"short {number}",
+                "fit_caption": None,
+                "origin": "attempt_1",
+                "flags": [],
                 "model": "m",
                 "prompt": "p",
             }

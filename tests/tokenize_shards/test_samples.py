@@ -41,7 +41,8 @@ NUMBERS = np.array([[1.0, -2.5, 3.140625, 1 + 2**-8, 1 + 2**-7, 65000.0]], np.fl
 
 
 def row_of(number: int, **other: Any) -> dict[str, Any]:
-    said = {"captioner": "llava", "caption": "A cat. It sits.", "short_caption": "A cat.", "model": "m", "prompt": "p"}
+    said = {"captioner": "llava", "caption": "A cat. It sits.", "short_caption": "A cat."}
+    said |= {"fit_caption": None, "model": "m", "prompt": "p", "origin": "attempt_1", "flags": ["truncated"]}
     row = {"uid": number.to_bytes(16, "big"), "url": f"http://pictures.test/{number}.jpg", "codes": [number, 1, 2, 15]}
     row |= {"n_crops": 1, "size": 16, "crops": [CROP], "sha256": bytes(32), "text": "cat", "top_caption": None}
     return {**row, "said": [said], **other}
@@ -149,7 +150,7 @@ def test_numbers_of_sixteen_bits_round_to_nearest() -> None:
 
 
 def test_captions_come_with_their_sources() -> None:
-    made = {"model": "m", "prompt": "p"}
+    made = {"model": "m", "prompt": "p", "flags": ["truncated"], "origin": "attempt_1"}
     assert captions_of(row_of(0, top_caption="a cat")) == [
         {"source": "alt", "text": "cat"},
         {"source": "top_caption", "text": "a cat"},

@@ -16,16 +16,16 @@ def test_every_stage_has_its_steps_in_order():
     names = {stage: [step.name for step in steps] for stage, steps in STAGES.items()}
     assert names == {
         "filter": ["select", "fetch", "score", "dedup", "decide"],
-        "caption": ["caption"],
+        "caption": ["caption", "measure", "recaption", "remeasure", "repeats", "judge"],
         "pretokenize": ["encode", "t5", "pack"],
     }
     assert NEEDS == {"filter": None, "caption": "filter", "pretokenize": "filter"}
 
 
-def test_dedup_and_decide_alone_look_at_all_rows_and_run_in_the_driver():
+def test_dedup_decide_and_repeats_alone_look_at_all_rows_and_run_in_the_driver():
     steps = [step for steps in STAGES.values() for step in steps]
-    assert [step.name for step in steps if step.over_all_rows] == ["dedup", "decide"]
-    assert [step.name for step in steps if not step.beam] == ["dedup", "decide"]
+    assert [step.name for step in steps if step.over_all_rows] == ["dedup", "decide", "repeats"]
+    assert [step.name for step in steps if not step.beam] == ["dedup", "decide", "repeats"]
 
 
 def test_steps_work_in_the_recipes_run_folder(tmp_path):

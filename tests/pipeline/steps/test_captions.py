@@ -11,6 +11,9 @@ from manifests.tables import CAPTIONED
 from pipeline.steps.captions import texts_of
 from tests.support.records import put_table, uid
 
+SAYS = {"captioner": "llava", "caption": "a cat on a mat", "short_caption": "a cat", "fit_caption": None}
+SAYS |= {"model": "m", "prompt": "p", "origin": "attempt_1", "flags": ["copies_alt"]}
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -20,34 +23,48 @@ def root(tmp_path):
     rows[2] |= {"text": None, "top_caption": "a red cube"}
     for number, some in enumerate((rows[:2], rows[2:])):
         write_table(plan_folder(tmp_path, "fetch") / f"{number:05d}.parquet", pa.Table.from_pylist(some, columns))
-    said = {"captioner": "llava", "caption": "a cat on a mat", "short_caption": "a cat", "model": "m", "prompt": "p"}
+    said = {**SAYS, "revision": "r"}
     put_table(
         tmp_path,
-        "caption",
+        "judge",
         "captions/llava-00000.parquet",
-        [{"uid": uid(0), **said, "revision": "r"}, {"uid": uid(1), "captioner": "llava", "reason": "worker_died"}],
+        [{"uid": uid(0), **said}, {"uid": uid(1), "captioner": "llava", "reason": "worker_died"}],
         CAPTIONED,
     )
-    put_table(tmp_path, "caption", "captions/llava-next-00000.parquet", [{"uid": uid(2), **said}], CAPTIONED)
+    put_table(
+        tmp_path, "judge", "captions/next-00000.parquet", [{"uid": uid(2), **said, "captioner": "next"}], CAPTIONED
+    )
     return tmp_path
 
 
-def texts_sql(root, captioner):
-    return texts_of(planned_tables(root, "fetch"), sorted((root / "captions").glob(f"{captioner}-0*.parquet")))
+def texts_sql(root, *captioners):
+    tables = [path for name in captioners for path in sorted((root / "captions").glob(f"{name}-0*.parquet"))]
+    return texts_of(planned_tables(root, "fetch"), tables, captioners)
 
 
-def texts(root, captioner):
+def texts(root, *captioners):
     with connect(root) as connection:
-        return connection.execute(f"SELECT * FROM {texts_sql(root, captioner)} ORDER BY uid").fetchall()
+        return connection.execute(f"SELECT * FROM {texts_sql(root, *captioners)} ORDER BY uid").fetchall()
 
 
 def test_a_captioners_words_stand_beside_the_inputs_texts(root):
-    said = {"captioner": "llava", "caption": "a cat on a mat", "short_caption": "a cat", "model": "m", "prompt": "p"}
+    said = SAYS
     assert texts(root, "llava") == [
         (uid(0), "http://x.test/0", "alt 0", None, [said]),
         (uid(1), "http://x.test/1", "alt 1", None, None),  # its row has a reason in place of a caption
         (uid(2), "http://x.test/2", None, "a red cube", None),  # another captioner's
     ]
+
+
+def test_captioners_stand_in_the_tiers_order_and_what_a_flag_took_is_not_there(root):
+    more = [
+        {"uid": uid(2), **SAYS, "caption": "of llava"},
+        {"uid": uid(1), **SAYS, "caption": "loop loop", "action": "drop_caption", "reason": "caption_repeated"},
+    ]
+    put_table(root, "judge", "captions/llava-00001.parquet", more, CAPTIONED)
+    for order in (("llava", "next"), ("next", "llava")):
+        said = [[one["captioner"] for one in row[4] or ()] for row in texts(root, *order)]
+        assert said == [["llava"], [], list(order)]
 
 
 @pytest.mark.parametrize("captioner", [None, "blip"])

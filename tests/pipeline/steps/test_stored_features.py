@@ -17,29 +17,38 @@ def stored(caption="alt", weights=""):
     return StoredFeatures(SimpleNamespace(pretokenize=values))
 
 
-def said(captioner, caption, short):
-    return {"captioner": captioner, "caption": caption, "short_caption": short, "model": "m", "prompt": "p"}
+def said(captioner, caption, short, fit=None):
+    made = {"model": "m", "prompt": "p", "origin": "attempt_1", "flags": []}
+    return {"captioner": captioner, "caption": caption, "short_caption": short, "fit_caption": fit, **made}
 
 
 ROWS = [
-    {"text": "alt one", "top_caption": "top one", "said": [said("llava", "long one", "short one")]},
+    {"text": "alt one", "top_caption": "top one", "said": [said("llava", "long one", "short one", "fits")]},
     {"text": "", "top_caption": None, "said": None},
     {"text": None, "top_caption": "", "said": []},
     {"text": "alt two", "top_caption": None, "said": [said("other", "long two", "short two")]},
-    {"text": "it's", "top_caption": "x", "said": [said("llava", "a", "b"), said("llava", "last", None)]},
-    {"text": "c", "top_caption": "y", "said": [said("o'clock", "quoted", "tick")]},
+    {"text": "it's", "top_caption": "x", "said": [said("other", "a", "b"), said("llava", "last", None)]},
 ]
 
 
-@pytest.mark.parametrize("name", ["alt", "top_caption", "llava", "llava_short", "other", "o'clock", "o'clock_short"])
-def test_the_caption_is_the_one_that_the_sample_holds_under_this_name(name):
+def found_of(name):
     table = pa.table({"text": [row["text"] for row in ROWS], "top_caption": [row["top_caption"] for row in ROWS]})
     table = table.append_column("said", pa.array([row["said"] for row in ROWS], SAID))
     with duckdb.connect() as connection:
         connection.register("rows", table)
-        found = [one for (one,) in connection.execute(f"SELECT {stored(name).caption_sql} FROM rows").fetchall()]
+        return [one for (one,) in connection.execute(f"SELECT {stored(name).caption_sql} FROM rows").fetchall()]
+
+
+@pytest.mark.parametrize("name", ["alt", "top_caption", "llava", "llava_short", "llava_fit", "other", "other_short"])
+def test_the_caption_is_the_one_that_the_sample_holds_under_this_name(name):
+    found = found_of(name)
     assert found == [{one["source"]: one["text"] for one in captions_of(row)}.get(name) for row in ROWS]
     assert any(found)
+
+
+def test_recaption_stands_for_the_first_captioner_that_has_a_caption_of_the_picture():
+    assert found_of("recaption") == ["long one", None, None, "long two", "a"]
+    assert found_of("recaption_short") == ["short one", None, None, "short two", "b"]
 
 
 def test_tokens_are_counted_by_the_tokenizer_alone_as_many_as_there_are_features(tiny_t5):

@@ -1,0 +1,47 @@
+"""What is measured of captions: numbers of each, null where there are no words or no tool for it."""
+
+from captioning.gate.measures import MEASURES, Said, Tools, measure
+
+TEXTS = ["A red cat sits here.", None, "", "the dog the big dog the big dog the big"]
+ALTS = ["Red cat", "x", None, "The dog, the big dog. The big dog the big!"]
+
+
+def measured(tools=None):
+    tools = tools or Tools()
+    return measure(Said(TEXTS, [False, None, False, True], ALTS, [None] * 4, ["Describe."] * 4), tools).to_pylist()
+
+
+def test_a_row_a_text_all_null_where_there_is_none():
+    rows = measured()
+    assert (rows[0]["words"], rows[0]["at_limit"], rows[0]["ends_sentence"], rows[0]["copies_alt"]) == (
+        5,
+        False,
+        True,
+        False,
+    )
+    assert set(rows[1].values()) == {None}
+    assert (rows[2]["characters"], rows[2]["words"], rows[2]["copies_alt"]) == (0, 0, False)
+    assert (rows[3]["repeats"], rows[3]["at_limit"], rows[3]["copies_alt"]) == (3, True, True)
+    assert {row["t5_tokens"] for row in rows} == {row["language"] for row in rows} == {None}
+
+
+def test_tools_are_asked_about_texts_alone():
+    asked = []
+
+    def languages(texts):
+        asked.append(list(texts))
+        return ["en", None, "de"], [0.5, float("nan"), 1.0]
+
+    rows = measured(Tools(languages=languages, tokens=lambda texts: [len(text) for text in texts]))
+    assert asked == [[TEXTS[0], "", TEXTS[3]]]
+    assert [row["t5_tokens"] for row in rows] == [len(TEXTS[0]), None, 0, len(TEXTS[3])]
+    assert [(row["language"], row["language_score"]) for row in rows] == [
+        ("en", 0.5),
+        (None, None),
+        (None, None),
+        ("de", 1.0),
+    ]
+
+
+def test_the_schema_names_no_column_of_the_tables_around_it():
+    assert not {"uid", "reason", "text", "captioner"} & {*MEASURES.names}
