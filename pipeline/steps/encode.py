@@ -242,7 +242,8 @@ class EncodeWorker:
         recipe, tools = self.step.recipe, self.tools[tier]
         uids = read_table(root / unit.reads["plan"])["uid"].to_pylist()
         work = partial(cut, max_pixels=recipe.fetch.max_pixels, size=recipe.tier[tier].size, plan=crop_plan(recipe))
-        loop = WorkerLoop(unit.name, in_flight, tools.batch_size, work, self.decoders, tools.encoder.ahead)
+        size, ahead = tools.batch_size, tools.encoder.ahead
+        loop = WorkerLoop(unit.name, in_flight, size, work, self.decoders, ahead, len(uids))
         rows = loop.run(
             unit_pairs(root, unit, uids), earlier_rows(root, "encode", made_by, uids), partial(self._begin, tier)
         )

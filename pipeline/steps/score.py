@@ -159,7 +159,7 @@ class ScoreWorker:
         given = {row["key"]: row for row in read_table(root / unit.reads["table"]).to_pylist()}
         uids = [bytes.fromhex(key) for key in stored_keys(root / unit.reads["tar"])]
         work = partial(opened, max_pixels=values.fetch.max_pixels)
-        loop = WorkerLoop(unit.name, in_flight, values.score.batch_size, work, self.decoders)
+        loop = WorkerLoop(unit.name, in_flight, values.score.batch_size, work, self.decoders, planned=len(uids))
         rows = loop.run(
             unit_pairs(root, unit, uids),
             earlier_rows(root, "score", made_by, uids),

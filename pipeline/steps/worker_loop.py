@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.execution.decode_pool import Decoders, Pair, Work
-from pipeline.execution.in_flight import InFlight, batches
+from pipeline.execution.in_flight import InFlight, Part, batches
 from pipeline.steps.kept_pairs import Row
 
 Rows = dict[bytes, Row]
@@ -34,7 +34,7 @@ class WorkerLoop:
 
     `size`: rows per batch. `work`: what becomes of a row's bytes before its batch is begun, by `decoders` if any.
     `ahead`: a batch is begun before the one before it is finished, so that a GPU has the next one while its codes are
-    taken; both are in hand meanwhile.
+    taken; both are in hand meanwhile. `planned`: rows of the unit, for the driver's progress line; 0: nothing is told.
     """
 
     unit: str
@@ -43,6 +43,7 @@ class WorkerLoop:
     work: Work
     decoders: Decoders = field(default_factory=lambda: Decoders(0))
     ahead: bool = False
+    planned: int = 0
 
     def run(self, pairs: Iterable[Pair], earlier: Earlier, begin: Begin) -> Rows:
         """Return uid -> row of all pairs but the poisoned ones, which `complete` fills in.
@@ -53,6 +54,7 @@ class WorkerLoop:
         flight = Flight()
         for batch, opening in self.decoders.ahead(self._batches(pairs, earlier, rows), self.work):
             uids = tuple(uid for uid, _ in batch)
+            self._tell(rows)
             if not self.ahead or self.in_flight.alone(uids[0]):
                 flight = self._landed(flight, rows)
                 with self.in_flight.working_on(self.unit, uids):
@@ -63,7 +65,12 @@ class WorkerLoop:
                 rows.update(flight.finish())
             flight = begun
         self._landed(flight, rows)
+        self._tell(rows)
         return rows
+
+    def _tell(self, rows: Rows) -> None:
+        if self.planned:
+            self.in_flight.tell(Part(self.unit, len(rows), self.planned))
 
     def _batches(self, pairs: Iterable[Pair], earlier: Earlier, rows: Rows) -> Iterator[list[Pair]]:
         for batch in batches(self._fresh(pairs, earlier, rows), self.size, self.in_flight):

@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.execution.partial import Partial, sweep_partial
 from pipeline.execution.redact_aside import redact_aside
+from tests.support.object_store import in_memory
 from tests.support.records import uid
 
 
@@ -54,3 +55,14 @@ def test_a_step_that_ended_leaves_nothing(partial):
 def test_a_removal_lets_go_of_all_of_them(partial):
     redact_aside(partial.root, None)
     assert not (partial.root / ".partial").exists()
+
+
+def test_a_run_in_a_store_keeps_them_too():
+    root = in_memory()
+    partial = Partial(root, "caption", "llava-00000", "f" * 64)
+    partial.add(rows(0, 1))
+    Partial(root, "caption", "llava-00000", "f" * 64).add(rows(2))
+    assert [row["text"] for row in partial.rows([uid(2), uid(0)])] == ["picture 0", "picture 2"]
+    partial.drop()
+    assert list(partial.rows([uid(0)])) == []
+    sweep_partial(root)

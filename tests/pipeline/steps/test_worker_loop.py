@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from pipeline.execution.decode_pool import Decoders
-from pipeline.execution.in_flight import InFlight
+from pipeline.execution.in_flight import InFlight, Part, read_part
 from pipeline.steps.worker_loop import WorkerLoop, complete
 
 PAIRS = [(bytes([number]) * 16, b"data %d" % number) for number in range(7)]
@@ -126,3 +126,15 @@ def test_planned_rows_come_in_their_order_and_the_dead_say_so():
         {"uid": UIDS[1], "draw": 2, "made": b"x", "reason": None},  # the plan's draw, not an older plan's
         {"uid": UIDS[0], "reason": "missing_value"},
     ]
+
+
+def test_how_far_a_unit_is_is_told_where_its_rows_are_counted(tmp_path):
+    in_flight, told = InFlight(tmp_path / "a.in_flight"), []
+
+    def begun(pairs, values):
+        told.append(read_part(in_flight.path).done)
+        return lambda: {uid: {"uid": uid} for uid, _ in pairs}
+
+    WorkerLoop("unit", in_flight, 3, bytes.upper, planned=7).run(iter(PAIRS), {}, begun)
+    assert told == [0, 3, 6]
+    assert read_part(in_flight.path) == Part("unit", 7, 7)
