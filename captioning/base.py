@@ -4,9 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from captioning.captioner import Captioner, CaptionerConfig, CaptionerError
-from captioning.llava_files import VERSION, LlavaConfig, llava_config, llava_settings, llava_weights
-from manifests.weights import WeightsFile
+from captioning.captioner import Ahead, Captioner, CaptionerConfig, CaptionerError
+from captioning.captioners.transformers_files import (
+    VERSION,
+    TransformersConfig,
+    model_config_of,
+    settings_of,
+    weights_of,
+)
+from manifests.weights import STAND_IN, WeightsFile
 
 EXACT = "exact on one GPU type"
 NOT_PROMISED = "not promised"
@@ -19,22 +25,26 @@ class Entry:
 
     `config` reads the recipe's options (raises CaptionerError); the others take what it returned: `settings` are the
     values that change the captions, `weights` names the bytes behind them (raises WeightsError), `build` loads, with a
-    name and the number of pictures that are described together (none: as many as fit). `promise`: whether the same
-    question gives the same words again.
+    name, the number of pictures that are described together (none: as many as fit), and who decodes them ahead of it
+    (none: the captioner itself). `promise`: whether the same question gives the same words again.
     """
 
     version: int
     config: Callable[[Mapping[str, Any]], CaptionerConfig]
     settings: Callable[[Any], dict[str, Any]]
     weights: Callable[[Any], tuple[WeightsFile, ...]]
-    build: Callable[[str, Any, int | None], Captioner]
+    build: Callable[[str, Any, int | None, Any], Captioner]
     promise: str = NOT_PROMISED
 
 
-def _build_llava(name: str, config: LlavaConfig, batch_size: int | None) -> Captioner:
-    from captioning.llava import Llava  # torch and transformers load only here
+def _build(name: str, config: TransformersConfig, batch_size: int | None, ahead: Ahead | None) -> Captioner:
+    from captioning.captioners.transformers_model import TransformersCaptioner  # torch and transformers load only here
 
-    return Llava(name, config, batch_size or 8)
+    return TransformersCaptioner(name, config, batch_size, ahead)
+
+
+def _stand_in_config(options: Mapping[str, Any]) -> CaptionerConfig:
+    return model_config_of({"model": STAND_IN, "max_new_tokens": 16, **options})
 
 
 KINDS: dict[str, Entry] = {}
@@ -45,7 +55,8 @@ def register_kind(name: str, entry: Entry) -> None:
     KINDS[name] = entry
 
 
-register_kind(DEFAULT_KIND, Entry(VERSION, llava_config, llava_settings, llava_weights, _build_llava, promise=EXACT))
+register_kind(DEFAULT_KIND, Entry(VERSION, model_config_of, settings_of, weights_of, _build, promise=EXACT))
+register_kind("stand_in", Entry(VERSION, _stand_in_config, settings_of, weights_of, _build, promise=EXACT))
 
 
 def known_kinds() -> tuple[str, ...]:
@@ -91,11 +102,14 @@ def captioner_promise(name: str, options: Mapping[str, Any]) -> str:
     return KINDS[kind_of(name, options)].promise
 
 
-def build_captioner(name: str, options: Mapping[str, Any], batch_size: int | None = None) -> Captioner:
-    """Return the captioner of that name, loaded; `batch_size` counts where the options name none.
+def build_captioner(
+    name: str, options: Mapping[str, Any], batch_size: int | None = None, ahead: Ahead | None = None
+) -> Captioner:
+    """Return the captioner of that name, loaded; `batch_size` counts where the options name none. `ahead`: processes
+    that decode pictures ahead of it (captioners/prepare.py).
 
     Raises CaptionerError for a wrong name or option, WeightsError for weights that are missing or of another form.
     """
     config = check_captioner(name, options)
-    captioner: Captioner = KINDS[kind_of(name, options)].build(name, config, config.batch_size or batch_size)
+    captioner: Captioner = KINDS[kind_of(name, options)].build(name, config, config.batch_size or batch_size, ahead)
     return captioner

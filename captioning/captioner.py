@@ -1,8 +1,8 @@
 """What a captioner is: what it is asked, what it answers, its protocol, its error, the settings that all share."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -64,6 +64,17 @@ class Answer:
     prompt_tokens: int = 0
     at_limit: bool = False
     reason: str | None = None
+
+
+class Ahead(Protocol):
+    """Whoever prepares pictures ahead of a model: pipeline/execution/decode_pool.py, or the model's own process."""
+
+    count: int
+    """Processes; 0: what is begun is done when it is waited for."""
+
+    def begin(self, items: list[Any], work: Callable[[Any], Any]) -> Callable[[], list[Any]]:
+        """Start the work on each item, and return what waits for all of it."""
+        ...
 
 
 class Captioner(Protocol):

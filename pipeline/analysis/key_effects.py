@@ -84,6 +84,7 @@ UNTRIED: dict[str, tuple[str, ...]] = {
     "caption.llava.model": ("caption", "recaption"),
     "caption.llava.revision": ("caption", "recaption"),
     "caption.llava.use": ("caption", "recaption"),
+    "caption.llava.compile": (),
     "caption.python": (),
     "caption.prompts.NAME.text": ("caption", "recaption"),
     "caption.prompts.NAME.without": ("caption", "recaption"),

@@ -19,9 +19,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from captioning.captioners.transformers_files import TransformersConfig
 from captioning.corpus.config import AuditConfig
 from captioning.gate.config import GateConfig
-from captioning.llava_files import LlavaConfig
 from filters.base import FILTERS
 from filters.scorers.catalog import ENCODERS, HEADS
 from manifests.files import write_bytes
@@ -47,7 +47,7 @@ def tables() -> dict[str, type[BaseModel]]:
         "caption.prompts.NAME": PromptSection,
         "caption.gate": GateConfig,
         "caption.audit": AuditConfig,
-        "caption.llava": LlavaConfig,
+        "caption.llava": TransformersConfig,
     }
     models: dict[str, type[BaseModel]] = {**sections, "tier.NAME": TierSection, **captions, **scorers}
     return {name: model for name, model in models.items() if model.model_fields}

@@ -7,7 +7,7 @@ import pytest
 
 from captioning.base import build_captioner, captioner_settings, captioner_weights, check_captioner, known_kinds
 from captioning.captioner import CaptionerError
-from captioning.llava_files import LlavaConfig
+from captioning.captioners.transformers_files import TransformersConfig
 
 
 def test_known_kinds() -> None:
@@ -16,7 +16,7 @@ def test_known_kinds() -> None:
 
 def test_defaults_are_llamagens_prompt_and_the_real_model() -> None:
     config = check_captioner("llava", {})
-    assert isinstance(config, LlavaConfig)
+    assert isinstance(config, TransformersConfig)
     assert (config.model, config.prompt, config.max_new_tokens) == ("llava-hf/llava-1.5-7b-hf", "describe_v1", 256)
 
 
@@ -26,8 +26,8 @@ def test_defaults_are_llamagens_prompt_and_the_real_model() -> None:
         ("blip", {"use": "blip"}, r"caption\.blip\.use: no kind of captioner 'blip'; known: .*transformers"),
         (
             "llava",
-            {"temperature": 1},
-            "unknown key 'temperature'; known keys: batch_size, dtype, max_new_tokens, model, prompt, revision, use",
+            {"beams": 1},
+            "unknown key 'beams'; known keys: batch_size, compile, dtype, max_new_tokens, model, prompt, revision",
         ),
         ("llava", {"dtype": "int3"}, r"dtype: .*'auto', 'bfloat16'.*\(got 'int3'\)"),
         ("llava", {"max_new_tokens": 0}, r"max_new_tokens: .*greater than or equal to 1 \(got 0\)"),

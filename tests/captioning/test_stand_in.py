@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captioning.llava_files import NEEDED
+from captioning.captioners.transformers_files import NEEDED
 from captioning.stand_in import TEMPLATE, write_stand_in
 from manifests.checksums import sha256_file
 from manifests.model_folder import missing_files

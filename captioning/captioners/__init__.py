@@ -1,0 +1,1 @@
+"""The kinds of captioners: models in this process, and what they share."""
