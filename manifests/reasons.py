@@ -73,6 +73,7 @@ REASONS: dict[str, Reason] = {
         Reason("in_eval_set", "set"),
         Reason("removed", "set", leaves_row=False),
         Reason("worker_died", "set", of_fetch=True),
+        Reason("captioner_failed", "caption"),
         *(
             Reason(f"caption_{flag}", "caption")
             for flag in (
@@ -100,8 +101,11 @@ REASONS: dict[str, Reason] = {
 """Name -> reason, in the order of docs/reasons.md. `http_NNN` is known by its form: any status, group fetch."""
 PASSING_STATUS = ("http_408", "http_425", "http_429", "http_5xx")
 """Statuses that a server may take back."""
-TRANSIENT = (*(name for name, reason in REASONS.items() if reason.may_pass), *PASSING_STATUS)
-"""Faults that may have passed when they are asked again."""
+TRANSIENT = (
+    *(name for name, reason in REASONS.items() if reason.may_pass and reason.group != "caption"),
+    *PASSING_STATUS,
+)
+"""Faults of fetches that may have passed when they are asked again."""
 ASKED_AGAIN = (
     "worker_died",
     *(name for name, reason in REASONS.items() if reason.group == "caption" and reason.may_pass),
