@@ -130,9 +130,9 @@ def test_the_first_command_stands_by_line_20() -> None:
 
 
 def recipe_tables() -> dict[str, Any]:
+    from captioning.captioners.transformers_files import TransformersConfig
     from captioning.corpus.config import AuditConfig
     from captioning.gate.config import GateConfig
-    from captioning.captioners.transformers_files import TransformersConfig
     from pipeline.recipes.schema import Recipe, TierSection
 
     models = {name: field.annotation for name, field in Recipe.model_fields.items()}
