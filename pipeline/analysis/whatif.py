@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from pipeline.analysis.replan import (
 from pipeline.analysis.reselect import IN, MAY, OUT, Reselect, Selected
 from pipeline.analysis.stored_run import Shard, Stored, check_askable, open_stored, typed
 from pipeline.analysis.tally import Late, Tally
+from pipeline.analysis.whatif_captions import CaptionFunnel, ask_captions
 from pipeline.recipes.rules import build_rules, fillable
 from pipeline.recipes.schema import Recipe
 
@@ -44,7 +45,7 @@ class Funnel:
 @dataclass(frozen=True)
 class Answer:
     """The funnel now and then. `open`: rows that were never fetched, by the reason they have now; `most`: if all of
-    them were kept."""
+    them were kept. `captions`: captioner -> what becomes of its captions, where there are any."""
 
     now: Funnel
     then: Funnel
@@ -53,11 +54,12 @@ class Answer:
     most: dict[str, int] = field(default_factory=dict)
     moved: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    captions: dict[str, CaptionFunnel] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
         """Tell whether a rerun would give exactly these figures."""
-        return not self.open and not self.moved
+        return not self.open and not self.moved and not any(one.open for one in self.captions.values())
 
     def plain(self) -> dict[str, Any]:
         """Return the answer for JSON."""
@@ -72,7 +74,12 @@ def ask(recipe: Recipe) -> Answer:
     survey = Survey(question)
     for shard in stored.shards:
         survey.add(shard)
-    return survey.answer()
+    answer = survey.answer()
+    captions = ask_captions(recipe)
+    changed, notes = [*answer.changed, *captions.changed], [*answer.notes, *captions.notes]
+    if answer.changed and captions.funnels:
+        notes.append("captions are those of the pictures that are kept now")
+    return replace(answer, changed=changed, notes=notes, captions=captions.funnels)
 
 
 @dataclass(frozen=True)

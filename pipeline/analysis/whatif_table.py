@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from pipeline.analysis.whatif import Answer
+from pipeline.analysis.whatif_captions import CaptionFunnel
 from pipeline.recipes.schema import Recipe
 
 
@@ -26,6 +27,8 @@ def lines(answer: Answer, recipe: Recipe) -> Iterator[str]:
         yield _row(f"  {reason}", now.dropped.get(reason, 0), then.dropped.get(reason, 0), now.rows_in, mark)
     if answer.open:
         yield _row("never fetched", 0, sum(answer.open.values()), now.rows_in)
+    for name, funnel in answer.captions.items():
+        yield from _captions(name, funnel)
     yield ""
     yield from _says(answer)
 
@@ -44,12 +47,30 @@ def _says(answer: Answer) -> Iterator[str]:
     if answer.moved:
         named = ", ".join(f"{count:,} of {reason}" for reason, count in answer.moved.items())
         yield f"  ~ {named}: dropped for certain, but maybe by an earlier rule: their values were not kept."
+    if waits := sum(funnel.open for funnel in answer.captions.values()):
+        yield f"  {waits:,} pictures would be asked about a second time, and nobody can say what would be answered."
     yield from (f"  note: {note}" for note in answer.notes)
     yield (
         "  These are the figures that a run with these rules would give."
         if answer.exact
-        else "  To know, run it: pipeline run --stage filter."
+        else f"  To know, run it: pipeline run --stage {'filter' if answer.open or answer.moved else 'caption'}."
     )
+
+
+def _captions(captioner: str, funnel: CaptionFunnel) -> Iterator[str]:
+    """Yield what becomes of a captioner's captions: those that count, what is dropped, flags, actions, origins."""
+    now, then = funnel.now, funnel.then
+    least = ">= " if funnel.open else ""
+    yield ""
+    yield _row(f"captions of {captioner}", now.captions, then.captions, now.pictures, least)
+    for reason in dict.fromkeys((*now.dropped, *then.dropped)):
+        yield _row(f"  {reason}", now.dropped.get(reason, 0), then.dropped.get(reason, 0), now.pictures, least)
+    if funnel.open:
+        yield _row("  to be asked again", 0, funnel.open, now.pictures)
+    for what in ("flags", "actions", "origins"):
+        before, after = getattr(now, what), getattr(then, what)
+        for one in dict.fromkeys((*before, *after)):
+            yield _row(f"  {what[:-1]} {one}", before.get(one, 0), after.get(one, 0), now.pictures, least)
 
 
 def _row(name: str, now: int, then: int, whole: int, mark: str = "") -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -296,18 +296,35 @@ def _family(root: Path, row: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def _of_shard(root: Path, step: str, shard: str) -> list[Path]:
+    """Return the tables of a step that hold rows of a shard of pairs."""
+    records = records_of(root, step)
+    return [root / record.files[0].path for record in records if record.shard.rpartition("-")[2] == shard]
+
+
+def caption_lines(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a captioner said of a picture, each attempt with its prompt and flags, and what became of it."""
+    for number, one in enumerate(row["attempts"] or (), 1):
+        seed = f", seed {one['seed']}" if one["seed"] else ""
+        flags = f"  [{', '.join(one['flags'])}]" if one["flags"] else ""
+        said = one["reason"] or repr(one["text"])
+        yield f"  caption   {row['name']}: attempt {number} (prompt {one['prompt']}{seed}): {said}{flags}"
+    if row["reason"] is not None:
+        yield f"  caption   {row['name']}: none: {row['reason']}"
+        return
+    model = f", by {row['model']}" if row["model"] else ""
+    yield f"  caption   {row['name']}: {row['action']}: {row['origin']}{model}: {row['caption']}"
+
+
 def _sidecars(root: Path, row: dict[str, Any]) -> Iterator[str]:
     """Tell captions and codes of the row: sidecars of its shard of pairs, called KIND-SHARD, and its packed samples."""
-    for step, columns in (("caption", ("captioner", "model", "caption")), ("encode", ("size", "crop", "n_crops"))):
-        paths = [
-            root / record.files[0].path
-            for record in records_of(root, step)
-            if record.shard.rpartition("-")[2] == row["shard"]
-        ]
-        what = f"parse_filename(filename, true) AS name, {', '.join(columns)}"
-        query = f"SELECT {what} FROM {{}} WHERE uid = ? AND reason IS NULL ORDER BY filename"
-        for found in _ask(root, query, paths, [row["uid"]]):
-            yield f"  {step:<9} {found['name']}: " + ", ".join(f"{name} {found[name]}" for name in columns)
+    query = "SELECT parse_filename(filename, true) AS name, * FROM {} WHERE uid = ? ORDER BY filename"
+    for found in _ask(root, query, _of_shard(root, "judge", row["shard"]), [row["uid"]]):
+        yield from caption_lines(found)
+    columns = ("size", "crop", "n_crops")
+    for found in _ask(root, query, _of_shard(root, "encode", row["shard"]), [row["uid"]]):
+        if found["reason"] is None:
+            yield f"  encode    {found['name']}: " + ", ".join(f"{name} {found[name]}" for name in columns)
     tables = planned_tables(root, "pack")
     if tables and records_of(root, "pack"):
         query = "SELECT parse_filename(filename, true) AS name FROM {} WHERE uid = ? ORDER BY 1"

@@ -25,8 +25,9 @@ def whatif(
 ) -> None:
     """Show the funnel that other thresholds would give, from stored values: no model runs, nothing is written.
 
-    What may be asked: --set filter.rules.NAME.KEY, tier.NAME.rules.NAME.KEY, and whole lists of rules. Where looser
-    rules would let rows in that were never fetched, they are counted, and kept is shown as bounds.
+    What may be asked: --set filter.rules.NAME.KEY, tier.NAME.rules.NAME.KEY, and whole lists of rules; of captions
+    caption.gate.KEY, caption.gate.actions.FLAG and caption.audit.max_repeats. Where looser rules would let rows in that
+    were never fetched, or captions would be asked for a second time, they are counted, and the rest is shown as bounds.
     """
     from pipeline.analysis.whatif import ask
     from pipeline.analysis.whatif_table import lines

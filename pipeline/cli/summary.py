@@ -88,6 +88,7 @@ def _facts(manifest: Manifest) -> Iterator[str]:
         yield f"  refused: {signal}: {rows:,}"
     for name, rows in manifest.facts.get("removed_by_list", {}).items():
         yield f"  removed by list of hashes: {name}: {rows:,}"
+    yield from _captions(manifest)
     for tier, codes in manifest.facts.get("codes", {}).items():
         precision, share = codes["agreement"]["precision"], codes["agreement"]["share"]
         holds = codes["checkpoint"]
@@ -100,6 +101,21 @@ def _facts(manifest: Manifest) -> Iterator[str]:
     for tier, t5 in manifest.facts.get("t5", {}).items():
         without = "".join(f", {count:,} without ({reason})" for reason, count in t5["without"].items())
         yield f"  {tier}: T5 features of caption {t5['caption']!r}: {t5['with']:,}{without}"
+
+
+def _captions(manifest: Manifest) -> Iterator[str]:
+    """Yield what each captioner said and what became of it."""
+    for name, said in manifest.facts.get("captioners", {}).items():
+        if not isinstance(said, dict):  # of a run before captions were judged: a number
+            continue
+        second = f", {said['second_attempts']:,} of them a second one" if said["second_attempts"] else ""
+        yield (
+            f"  {name}: {said['captions']:,} captions of {said['pictures']:,} pictures, {said['attempts']:,}"
+            f" attempts{second}; the same words again: {said['same_words_again']}"
+        )
+        for what in ("flags", "actions", "origins"):
+            if said[what]:
+                yield f"    {what:<8}" + ", ".join(f"{one} {count:,}" for one, count in said[what].items())
 
 
 def _stand_ins(manifest: Manifest) -> list[str]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -171,8 +172,9 @@ class Case:
         return found
 
 
-def read_case(step: Step, unit: Unit) -> Case:
-    """Read what there is of a unit of judge."""
+def read_case(step: Step, unit: Unit, counted: Path | None = None) -> Case:
+    """Read what there is of a unit of judge. `counted`: where repeated captions are counted, not in the run's own
+    table."""
     root, reads = step.root, unit.reads
     first = read_table(root / reads["caption"]).select(ATTEMPTED.names).combine_chunks()
     uids = first["uid"]
@@ -183,16 +185,18 @@ def read_case(step: Step, unit: Unit) -> Case:
         tables.append(table.take(pc.index_in(uids, value_set=table["uid"].combine_chunks())))
     alts, tops = texts_beside(uids, texts_of_shard(root, reads["shard"]))
     most = step.recipe.caption.audit.max_repeats
-    many = [_many(step, reads["captioner"], table["text"], most) for table in (tables[0], tables[2])]
+    many = [_many(step, reads["captioner"], table["text"], most, counted) for table in (tables[0], tables[2])]
     return Case(tables[0], tables[1], tables[2], tables[3], alts, tops, (many[0], many[1]))
 
 
-def _many(step: Step, captioner: str, texts: pa.ChunkedArray, most: int | None) -> Bools:
+def _many(step: Step, captioner: str, texts: pa.ChunkedArray, most: int | None, counted: Path | None) -> Bools:
     """Tell of each text whether it stands beside more than `most` different pictures."""
     if most is None:
         return np.zeros(len(texts), np.bool_)
     keys = caption_keys(texts.combine_chunks())
-    found: Bools = (repeated(step.root, captioner, keys) > most) & keys.is_valid().to_numpy(zero_copy_only=False)
+    found: Bools = (repeated(step.root, captioner, keys, counted) > most) & keys.is_valid().to_numpy(
+        zero_copy_only=False
+    )
     return found
 
 

@@ -31,7 +31,8 @@ class Recaption(CaptionStep):
     def settings(self) -> dict[str, Any]:
         """Return what is asked, of whom, and what its words depend on. Which flags ask for it decides who is in the
         plan, and stands in no key."""
-        return {**super().settings(), "seed": self.recipe.caption.gate.second_seed} if self.captioners() else {}
+        seed = self.recipe.caption.gate.second_seed
+        return {name: {**settings, "seed": seed} for name, settings in super().settings().items()}
 
     def _planned_from(self) -> str:
         gate = self.recipe.caption.gate

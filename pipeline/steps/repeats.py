@@ -54,7 +54,13 @@ class Repeats(Step):
 
     def run(self, unit: Unit, in_flight: InFlight) -> ShardRecord:
         """Write `captions/repeats/00000.parquet`: what stands beside two pictures or more."""
-        path, rows, written = self.root / TABLE, 0, 0
+        path = self.root / TABLE
+        rows = self.count(path)
+        return ShardRecord(unit.name, unit.key, (FileRecord.of(self.root, path),), rows, rows)
+
+    def count(self, path: Path) -> int:
+        """Write what stands beside two pictures or more to `path`; return how many attempts have words."""
+        rows = written = 0
         with writing_table(path, REPEATS) as writer, connect(self.root) as connection:
             for captioner, shards in self._shards().items():
                 connection.execute("CREATE OR REPLACE TEMP TABLE said (key UBIGINT, phash UBIGINT)")
@@ -69,7 +75,7 @@ class Repeats(Step):
                     written += len(named)
         if not written:
             write_table(path, REPEATS.empty_table())
-        return ShardRecord(unit.name, unit.key, (FileRecord.of(self.root, path),), rows, rows)
+        return rows
 
     def _shards(self) -> dict[str, list[ShardRecord]]:
         """Return captioner -> the shards of its attempts."""
@@ -83,7 +89,7 @@ class Repeats(Step):
         """Yield (key of the caption, pHash of the picture) of every attempt that has words, shard by shard."""
         scores = {record.shard: record for record in records_of(self.root, "score")}
         for record in shards:
-            said = read_table(self.root / record.files[0].path, ["uid", "text"])
+            said = self.said_in(record)
             scored = scores[record.shard.rpartition("-")[2]]
             hashes = read_table(self.root / scored.files[0].path, ["uid", "phash"])
             place = pc.index_in(said["uid"], value_set=hashes["uid"])
@@ -91,17 +97,21 @@ class Repeats(Step):
             table = pa.table({"key": caption_keys(said["text"].combine_chunks()), "phash": phash})
             yield table.drop_null()
 
+    def said_in(self, record: ShardRecord) -> pa.Table:
+        """Return uid and text of the attempts of a shard."""
+        return read_table(self.root / record.files[0].path, ["uid", "text"])
+
 
 COUNTED = """
     SELECT key, count(*) AS pictures FROM (SELECT DISTINCT key, phash FROM said)
     GROUP BY key HAVING count(*) > 1 ORDER BY key"""
 
 
-def repeated(root: Path, captioner: str, keys: pa.Array) -> Numbers:
+def repeated(root: Path, captioner: str, keys: pa.Array, counted: Path | None = None) -> Numbers:
     """Return beside how many different pictures each caption of a captioner stands, int64: `keys` as `caption_keys`
-    gives them; 1 where it is said once, or where nothing was counted."""
+    gives them; 1 where it is said once, or where nothing was counted. `counted`: another table than the run's own."""
     found = np.ones(len(keys), np.int64)
-    path = root / TABLE
+    path = counted or root / TABLE
     if not path.is_file():
         return found
     with open_table(path) as file:

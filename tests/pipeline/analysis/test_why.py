@@ -10,7 +10,7 @@ from manifests.files import write_table
 from manifests.journal import FileRecord
 from manifests.uid import uid_of
 from pipeline.analysis import why
-from pipeline.analysis.why import NotFound, find_rows, spellings, story
+from pipeline.analysis.why import NotFound, caption_lines, find_rows, spellings, story
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from tests.support.filter_runs import run_filter
@@ -73,6 +73,24 @@ def test_every_spelling_of_a_url_finds_its_rows_and_every_spelling_is_found(reci
     assert spellings(tmp_path, [table], urls[3]) == [urls[3]]
     assert spellings(tmp_path, [table], "images/1.jpg") == [urls[7]]
     assert spellings(tmp_path, [table], "http://b.test/1.jpg") == []
+
+
+def test_every_attempt_of_a_captioner_is_told_and_what_became_of_it():
+    tried = {"prompt": "describe_v1", "seed": 0, "text": "cat", "flags": ["too_short"], "reason": None}
+    again = {**tried, "seed": 1, "text": "a cat", "flags": []}
+    row = {"name": "llava-00000", "attempts": [tried, again], "reason": None, "model": "m", "caption": "a cat"}
+    assert list(caption_lines({**row, "action": "keep", "origin": "attempt_2"})) == [
+        "  caption   llava-00000: attempt 1 (prompt describe_v1): 'cat'  [too_short]",
+        "  caption   llava-00000: attempt 2 (prompt describe_v1, seed 1): 'a cat'",
+        "  caption   llava-00000: keep: attempt_2, by m: a cat",
+    ]
+    failed = {**tried, "text": None, "flags": [], "reason": "not_an_image"}
+    assert list(caption_lines({**row, "attempts": [failed], "reason": "not_an_image"})) == [
+        "  caption   llava-00000: attempt 1 (prompt describe_v1): not_an_image",
+        "  caption   llava-00000: none: not_an_image",
+    ]
+    back = {**row, "attempts": [], "model": None, "caption": "top", "action": "fall_back", "origin": "top_caption"}
+    assert list(caption_lines(back)) == ["  caption   llava-00000: fall_back: top_caption: top"]
 
 
 def test_a_row_that_never_came(recipe):

@@ -92,6 +92,18 @@ def test_features_of_text_are_told_by_tier(recipe):
     )
 
 
+def test_captions_are_told_by_captioner_with_flags_and_what_followed(recipe):
+    said = {"pictures": 8, "captions": 5, "attempts": 10, "second_attempts": 2, "tokens": 900}
+    said |= {"flags": {"empty": 3}, "actions": {"keep": 5, "drop_caption": 3}, "origins": {}}
+    lines = list(summary_lines(recipe, finished(facts={"captioners": {"llava": {**said, "same_words_again": "no"}}})))
+    assert "  llava: 5 captions of 8 pictures, 10 attempts, 2 of them a second one; the same words again: no" in lines
+    assert "    flags   empty 3" in lines
+    assert "    actions keep 5, drop_caption 3" in lines
+    assert not any("origins" in line for line in lines)
+    before = finished(facts={"captioners": {"llava": 7}})  # a manifest of before
+    assert not any("llava" in line for line in summary_lines(recipe, before))
+
+
 def test_refusals_are_counted_by_signal(recipe):
     lines = list(summary_lines(recipe, finished(stage="filter", facts={"refusals": {"X-Robots-Tag": 1234}})))
     assert "  refused: X-Robots-Tag: 1,234" in lines
