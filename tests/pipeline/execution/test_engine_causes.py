@@ -15,7 +15,7 @@ Traceback (most recent call last):
 """
 
 
-@pytest.mark.parametrize("kind", ["RecipeError", "WeightsError", "RunOver"])
+@pytest.mark.parametrize("kind", ["RecipeError", "WeightsError", "CaptionerError", "RunOver"])
 def test_what_a_worker_of_ours_refuses_is_its_own_message(kind):
     text = IN_WORKER.format(last=f"pipeline.recipes.schema.{kind}: weights of x: got 1, wanted 2")
     assert cause_of(text) == Cause("weights of x: got 1, wanted 2", kind, known=True)

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from captioning.captioner import CaptionerError
 from manifests.files import write_bytes
 from manifests.publishing import RUN_TOKEN, RunOver
 from manifests.store import path_of
@@ -320,3 +321,22 @@ def test_a_later_invocation_tries_the_row_again(tmp_path):
         list(fn.process(unit))
         assert step.journal.get("00002").dropped == {"worker_died": 1}
     assert step.journal.done("00002", unit.key) is None
+
+
+def test_a_worker_that_goes_over_the_ends_of_units_has_one_at_a_time_on_an_engine(tmp_path, capsys):
+    """Which units a slot has is the engine's business."""
+    with locked(tmp_path):
+        step = steps.Streaming(RECIPE, tmp_path)
+        fn = RunUnit(step, "", {}, current_token(tmp_path))
+        assert [name for unit in step.units()[:2] for name in fn.process(unit)] == ["00000", "00001"]
+        assert marks_of(tmp_path, "counting") == []
+    assert [step.journal.get(name).rows_out for name in ("00000", "00001")] == [10, 10]
+    assert "before the end of" not in capsys.readouterr().out
+
+
+def test_a_captioner_that_refuses_is_no_rows_fault(tmp_path):
+    with locked(tmp_path):
+        step = steps.Refusing(RECIPE, tmp_path)
+        with pytest.raises(CaptionerError):
+            list(RunUnit(step, "", {}, current_token(tmp_path)).process(step.units()[2]))
+        assert marks_of(tmp_path, "counting") == []
