@@ -75,7 +75,11 @@ class InFlight:
 
     def alone(self, uid: bytes) -> bool:
         """Tell whether the row must be worked on alone, since workers died with it in hand."""
-        return self.crash_counts.get(uid.hex(), 0) > 0
+        return self.deaths(uid) > 0
+
+    def deaths(self, uid: bytes) -> int:
+        """Return how many workers died with the row in hand."""
+        return self.crash_counts.get(uid.hex(), 0)
 
     def _write(self, held: dict[str, object]) -> None:
         if self.path is not None:

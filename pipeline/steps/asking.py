@@ -1,7 +1,8 @@
 """Ask a captioner about pictures over the ends of units, and make each unit's rows of the answers, in whatever order.
 
 The captioner draws questions as it has room. What was drawn and not answered is in hand; rows with which a worker died
-are asked alone, after the others, and what no worker survived gets `worker_died`. Answers are kept in the run as they
+are asked after the others, together, since as a rule nobody of them was to blame, and those with which another one died
+alone; what no worker survived gets `worker_died`. Answers are kept in the run as they
 come (pipeline/execution/partial.py), a batch of them at a time, so that the next attempt asks for the others alone.
 """
 
@@ -55,8 +56,8 @@ class Questions:
     earlier: dict[tuple[bytes, bytes], Row]
     partial: Partial
     rows: Rows = field(default_factory=dict)
-    alone: list[Pair] = field(default_factory=list)
-    """Those that are asked alone, in the end."""
+    later: dict[bytes, bytes] = field(default_factory=dict)
+    """uid -> JPEG of those that are asked after all others."""
     waiting: int = 0
     """Questions that the captioner has and has not answered."""
     drawn: bool = False
@@ -68,7 +69,7 @@ class Questions:
     @property
     def ended(self) -> bool:
         """Tell whether there is nothing left to ask or to wait for."""
-        return self.drawn and not self.waiting and not self.alone
+        return self.drawn and not self.waiting and not self.later
 
     def keep(self) -> None:
         """Keep the answers that came since the last time."""
@@ -108,11 +109,16 @@ class Asking:
         try:
             while not self._over:
                 yield from self._round(self._asks(drawn))
-            while suspects := [one for one in self._open.values() if one.alone]:
-                uid, jpeg = suspects[0].alone.pop(0)
-                yield from self._round(iter([self._ask(suspects[0], uid, jpeg)]))
+            for some in self._later():
+                yield from self._round(self._ask(one, uid, one.later.pop(uid)) for one, uid in some)
         finally:
             self._keep_all()
+
+    def _later(self) -> list[list[tuple[Questions, bytes]]]:
+        """Return what is asked after all others: in one round what a worker died with once, then each of the rest."""
+        every = [(one, uid) for one in self._open.values() for uid in one.later]
+        once = [pair for pair in every if self.in_flight.deaths(pair[1]) == 1]
+        return [*([once] if once else []), *([pair] for pair in every if self.in_flight.deaths(pair[1]) > 1)]
 
     def _round(self, asks: Iterator[Ask]) -> Iterator[ShardRecord]:
         answers = iter(self.captioner.answers(asks))
@@ -163,7 +169,7 @@ class Asking:
                 elif self.in_flight.is_poisoned(uid):
                     continue
                 elif self.in_flight.alone(uid):
-                    one.alone.append((uid, jpeg))
+                    one.later[uid] = jpeg
                 else:
                     yield self._ask(one, uid, jpeg, sha256)
             one.drawn = True

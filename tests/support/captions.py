@@ -17,10 +17,11 @@ from pipeline.steps.caption import ASKED, CaptionStep, CaptionWorker
 from tests.support.records import uid
 from tests.support.small_web import jpeg, picture
 
-RECIPE = {
-    "caption": {"batch_size": 2, "llava": {"model": "stand-in"}},
-    "tier": {"fine": {"size": 16, "caption": "llava"}},
-}
+
+def recipe_of(size=2):
+    """Return a recipe that has so many pictures described together."""
+    caption = {"batch_size": size, "llava": {"model": "stand-in"}}
+    return parse_recipe({"caption": caption, "tier": {"fine": {"size": 16, "caption": "llava"}}})
 
 
 def number_of(uid: bytes) -> int:
@@ -96,7 +97,7 @@ class Captioned(CaptionStep):
 
 def captioned_run(root: Path, rows: int = 20, size: int = 2, kind: str = "static") -> Captioned:
     """Write pictures and plans of six shards, and return the step over them."""
-    step = Captioned(parse_recipe(RECIPE), root)
+    step = Captioned(recipe_of(size), root)
     root.mkdir(exist_ok=True)
     (root / "size").write_text(f"{size} {kind}")
     for shard in range(6):

@@ -59,10 +59,11 @@ def test_units_are_drawn_as_there_is_room(step):
     assert len(drawn) == 2  # its last picture shared a batch with the next one's first
 
 
-def test_rows_with_which_a_worker_died_are_asked_alone_after_the_others(step):
+def test_rows_with_which_a_worker_died_come_after_the_others_and_alone_after_another_death(step):
     words = Words(4)
-    records = streamed(step, words, InFlight(crash_counts={uid(1).hex(): 1, uid(7).hex(): 2, uid(8).hex(): 3}))
-    assert words.asked[-2:] == [[1], [7]]
+    deaths = {uid(1): 1, uid(7): 2, uid(8): 3, uid(9): 1, uid(29): 2}
+    records = streamed(step, words, InFlight(crash_counts={one.hex(): count for one, count in deaths.items()}))
+    assert words.asked[-3:] == [[1, 9], [7], [29]]
     assert [record.dropped for record in records if record.dropped] == [{"worker_died": 1}]
     assert sum(record.rows_out for record in records) == 29
 
