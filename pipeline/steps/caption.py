@@ -19,6 +19,7 @@ from manifests.recipe_file import read_headed
 from manifests.schema import schema
 from manifests.tables import ATTEMPTED
 from manifests.weights import WeightsError, WeightsFile
+from pipeline.execution.decode_pool import Decoders
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.loaded import let_go_memory
 from pipeline.execution.partial import Partial
@@ -200,12 +201,13 @@ class OneAtATime(dict[str, "Captioner"]):
 
     def __init__(self, step: CaptionStep) -> None:
         super().__init__()
-        self.step = step
+        self.step, self.decoders = step, Decoders(step.recipe.caption.decoders)
 
     def __missing__(self, name: str) -> "Captioner":
         self.clear()
         let_go_memory()
-        self[name] = build_captioner(name, self.step.options(name), self.step.recipe.caption.batch_size)
+        section = self.step.recipe.caption
+        self[name] = build_captioner(name, self.step.options(name), section.batch_size, self.decoders)
         return self[name]
 
 

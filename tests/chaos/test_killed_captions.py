@@ -88,8 +88,8 @@ def test_a_kill_costs_a_batch_and_changes_no_byte(calm, tmp_path, capsys, worker
 def test_a_killed_run_goes_on_where_it_was(calm, tmp_path):
     """Its workers end with it; the next one takes what they had kept."""
     code = (
-        "from pathlib import Path; from tests.support.captions import Captioned, recipe_of; from tests.support.supervised"
-        " import run;"
+        "from pathlib import Path; from tests.support.captions import Captioned, recipe_of;"
+        "from tests.support.supervised import run;"
         f"run(Captioned(recipe_of(4), Path({str(tmp_path / 'run')!r})), workers=2)"
     )
     step = captioned_run(tmp_path / "run", ROWS, 4)

@@ -99,15 +99,15 @@ def test_a_prompt_of_the_pictures_own_words_is_filled_and_asked_again_when_they_
 def test_captioners_are_loaded_one_at_a_time_in_the_order_of_their_units(tmp_path, monkeypatch):
     built = []
 
-    def build(name, options, batch_size):
-        built.append((name, batch_size))
+    def build(name, options, batch_size, ahead):
+        built.append((name, batch_size, ahead.count))
         return Words()
 
     monkeypatch.setattr("pipeline.steps.caption.build_captioner", build)
-    caption = {"batch_size": 3, "b": {"use": "transformers"}, "a": {"use": "transformers"}}
+    caption = {"batch_size": 3, "decoders": 2, "b": {"use": "transformers"}, "a": {"use": "transformers"}}
     step = CaptionStep(parse_recipe({"caption": caption, "tier": {"x": {"size": 16, "caption": ["b", "a"]}}}), tmp_path)
     worker = step.open()
-    assert built == [("b", 3), ("a", 3)]  # each is found fit; the first in the order of units stays
+    assert built == [("b", 3, 2), ("a", 3, 2)]  # each is found fit; the first in the order of units stays
     assert list(worker.captioners) == ["a"]
     assert worker.captioners["a"] is worker.captioners["a"]
     _ = worker.captioners["b"]
