@@ -7,19 +7,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from captioning.captioner import Answer
 from captioning.prompts import fill, prompt_named
 from manifests.journal import Journal
+from manifests.reasons import ASKED_AGAIN
 from manifests.schema import schema
 from manifests.shards import write_shard
 from manifests.weights import WeightsError
+from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.reuse import set_aside
 from pipeline.execution.run_folder import write_recipe
 from pipeline.execution.step import Unit, note_step
 from pipeline.recipes.load import parse_recipe
+from pipeline.stages.run import Done
+from pipeline.stages.run import _run_step as run_step
 from pipeline.steps.asking import made_from
 from pipeline.steps.caption import CaptionStep, CaptionWorker
-from tests.support.captions import Words, write_plan
+from tests.support.captions import Words, captioned_run, number_of, write_plan
 from tests.support.records import put_table, uid
 from tests.support.small_web import jpeg, picture
 
@@ -166,3 +171,37 @@ def test_another_prompt_makes_other_words_and_other_tiers_do_not(tmp_path):
     before = made_by(RECIPE["caption"], RECIPE["tier"])
     assert made_by(RECIPE["caption"], {"fine": RECIPE["tier"]["fine"]}) == before
     assert made_by({**RECIPE["caption"], "llava": {"model": "stand-in", "max_new_tokens": 7}}, RECIPE["tier"]) != before
+
+
+class Failing(Words):
+    """Fails with some pictures as an endpoint does that is away."""
+
+    def __init__(self, fails):
+        super().__init__(4)
+        self.fails = fails
+
+    def _answer(self, ask):
+        return Answer(ask.uid, reason=ASKED_AGAIN[-1]) if number_of(ask.uid) in self.fails else super()._answer(ask)
+
+
+def test_a_later_run_asks_again_for_what_may_have_passed_and_for_nothing_else(tmp_path, monkeypatch):
+    step = captioned_run(tmp_path, rows=5)
+    monkeypatch.setattr(type(step), "beam", False)
+    asked = []
+
+    def run(fails):
+        words = Failing(fails)
+        monkeypatch.setattr(type(step), "open", lambda self: CaptionWorker(self, {"llava": words}))
+        run_step(step, RunnerOptions(), Done())
+        asked.append(sorted(number for batch in words.asked for number in batch))
+        return {path.name: path.read_bytes() for path in (tmp_path / "captions/attempts").iterdir()}
+
+    run({3, 4, 17})
+    run({17})
+    whole = run(())
+    assert asked == [list(range(30)), [3, 4, 17], [17]]
+    assert run(()) == whole
+    assert asked[-1] == []
+    rows = pq.read_table(tmp_path / "captions/attempts").to_pylist()
+    assert [row["reason"] for row in rows] == [None] * 30
+    assert not (tmp_path / ".partial").exists() or not list((tmp_path / ".partial").iterdir())
