@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from captioning.captioner import Ahead, Captioner, CaptionerConfig, CaptionerError
+from captioning.captioners import openai_config
 from captioning.captioners.transformers_files import (
     VERSION,
     TransformersConfig,
@@ -43,6 +44,16 @@ def _build(name: str, config: TransformersConfig, batch_size: int | None, ahead:
     return TransformersCaptioner(name, config, batch_size, ahead)
 
 
+def _build_endpoint(
+    name: str, config: openai_config.OpenAIConfig, batch_size: int | None, ahead: Ahead | None
+) -> Captioner:
+    try:
+        from captioning.captioners.openai import Endpoint
+    except ImportError as error:
+        raise CaptionerError(f'caption.{name}: an endpoint needs aiohttp: pip install "tessera-t2i[fetch]"') from error
+    return Endpoint(name, config)
+
+
 def _stand_in_config(options: Mapping[str, Any]) -> CaptionerConfig:
     return model_config_of({"model": STAND_IN, "max_new_tokens": 16, **options})
 
@@ -57,6 +68,16 @@ def register_kind(name: str, entry: Entry) -> None:
 
 register_kind(DEFAULT_KIND, Entry(VERSION, model_config_of, settings_of, weights_of, _build, promise=EXACT))
 register_kind("stand_in", Entry(VERSION, _stand_in_config, settings_of, weights_of, _build, promise=EXACT))
+register_kind(
+    "openai",
+    Entry(
+        openai_config.VERSION,
+        openai_config.config_of,
+        openai_config.settings_of,
+        openai_config.weights_of,
+        _build_endpoint,
+    ),
+)
 
 
 def known_kinds() -> tuple[str, ...]:

@@ -1,10 +1,10 @@
 """What a captioner is: what it is asked, what it answers, its protocol, its error, the settings that all share."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class CaptionerError(ValueError):
@@ -23,6 +23,28 @@ class CaptionerConfig(BaseModel):
     batch_size: int | None = Field(
         None, ge=1, description="pictures that are described together; none: [caption] batch_size"
     )
+
+
+Config = TypeVar("Config", bound=CaptionerConfig)
+
+
+def read_options(kind: type[Config], options: Mapping[str, Any]) -> Config:
+    """Read the options of a captioner as its kind's table. Raises CaptionerError for an unknown key or a wrong value,
+    with the known keys."""
+    try:
+        return kind.model_validate(dict(options))
+    except ValidationError as error:
+        raise CaptionerError("; ".join(_explain(kind, fault) for fault in error.errors())) from error
+
+
+def _explain(kind: type[CaptionerConfig], fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; known keys: {', '.join(sorted(kind.model_fields))}"
+    if fault["type"] == "missing":
+        return f"{key}: wanted {kind.model_fields[key].description}"
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"{key}: {said} (got {fault['input']!r})" if key else str(said)
 
 
 @dataclass(frozen=True)

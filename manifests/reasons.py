@@ -74,6 +74,11 @@ REASONS: dict[str, Reason] = {
         Reason("removed", "set", leaves_row=False),
         Reason("worker_died", "set", of_fetch=True),
         Reason("captioner_failed", "caption"),
+        Reason("endpoint_busy", "caption", may_pass=True),
+        Reason("endpoint_timeout", "caption", may_pass=True),
+        Reason("endpoint_connection", "caption", may_pass=True),
+        Reason("endpoint_bad_answer", "caption", may_pass=True),
+        Reason("endpoint_refused", "caption"),
         *(
             Reason(f"caption_{flag}", "caption")
             for flag in (

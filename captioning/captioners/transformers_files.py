@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from captioning.captioner import CaptionerConfig, CaptionerError
+from captioning.captioner import CaptionerConfig, read_options
 from manifests.files import FormatError, parse_json, parsing
 from manifests.model_folder import CONFIG, files_fingerprint, missing_files, model_files
 from manifests.weights import STAND_IN, WeightsError, WeightsFile, stand_in
@@ -50,17 +50,7 @@ class TransformersConfig(CaptionerConfig):
 
 def model_config_of(options: Mapping[str, Any]) -> TransformersConfig:
     """Read the options of a model. Raises CaptionerError for an unknown key or a wrong value."""
-    try:
-        return TransformersConfig.model_validate(dict(options))
-    except ValidationError as error:
-        raise CaptionerError("; ".join(_explain(fault) for fault in error.errors())) from error
-
-
-def _explain(fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; known keys: {', '.join(sorted(TransformersConfig.model_fields))}"
-    return f"{key}: {fault['msg']} (got {fault['input']!r})"
+    return read_options(TransformersConfig, options)
 
 
 def model_label(config: TransformersConfig) -> str:

@@ -25,12 +25,12 @@ from filters.fetch.hosts import FetchTask
 from filters.fetch.optout import Receipt, header_refusal, statement_refusal
 from filters.fetch.politeness import HostQueues
 from filters.fetch.preferences import STATEMENTS
-from filters.fetch.signals import retry_after
 from filters.fetch.site_text import unpacked
 from filters.fetch.sites import IN_PLACE, Page, SiteCache, Sites
 from filters.fetch.url import UrlFault, follow
 from manifests.guard import Guard as Foreign
 from manifests.reasons import of_status
+from manifests.retry_after import retry_after
 
 HEADERS = {"Accept": "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.5", "Accept-Encoding": "identity"}
 REDIRECTS = {301, 302, 303, 307, 308}

@@ -17,9 +17,9 @@ from filters.fetch.faults import Fault, Refusal
 from filters.fetch.hosts import FetchTask
 from filters.fetch.messages import Answer, Request
 from filters.fetch.politeness import HostQueues
-from filters.fetch.signals import retry_after
 from filters.fetch.sites import SiteCache
 from filters.fetch.url import UrlFault, normalise
+from manifests.retry_after import retry_after
 
 TOLD = {200, 203}
 """Statuses of a HEAD whose headers are those of the picture; after others a GET tells."""

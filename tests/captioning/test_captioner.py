@@ -7,7 +7,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from captioning.captioner import Caption, CaptionerConfig, CaptionerError
+from captioning.captioner import Caption, CaptionerConfig, CaptionerError, read_options
 
 
 def test_a_batch_size_is_a_number_from_1_on_or_none() -> None:
@@ -40,3 +40,11 @@ def test_the_error_is_a_value_error() -> None:
 def test_the_protocol_imports_neither_torch_nor_pillow() -> None:
     code = "import sys, captioning.captioner; sys.exit(bool({'torch', 'PIL', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_options_are_read_as_the_table_of_their_kind() -> None:
+    assert read_options(CaptionerConfig, {"batch_size": 3}).batch_size == 3
+    with pytest.raises(
+        CaptionerError, match=r"unknown key 'a'; known keys: batch_size, prompt, use; batch_size: .*0\)"
+    ):
+        read_options(CaptionerConfig, {"a": 1, "batch_size": 0})

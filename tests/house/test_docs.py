@@ -342,6 +342,7 @@ def test_the_vocabulary_of_faults_is_the_designs() -> None:
         *("too_large", "incomplete_body", "empty_body", "robots", "opted_out"),
         *("not_an_image", "too_many_pixels", "animated", "truncated", "corrupt"),
         *("exact_duplicate", "near_duplicate", "placeholder", "in_eval_set", "removed", "worker_died"),
+        *(f"endpoint_{fault}" for fault in ("busy", "timeout", "connection", "bad_answer", "refused")),
         *("captioner_failed", *(f"caption_{flag}" for flag in FLAGS)),
     }
 
