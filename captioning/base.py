@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from captioning.captioner import Ahead, Captioner, CaptionerConfig, CaptionerError
-from captioning.captioners import openai_config
+from captioning.captioners import openai_config, vllm
 from captioning.captioners.transformers_files import (
     VERSION,
     TransformersConfig,
@@ -58,6 +58,12 @@ def _stand_in_config(options: Mapping[str, Any]) -> CaptionerConfig:
     return model_config_of({"model": STAND_IN, "max_new_tokens": 16, **options})
 
 
+def _build_vllm(name: str, config: Any, batch_size: int | None, ahead: Ahead | None) -> Captioner:
+    from captioning.captioners.vllm import VllmCaptioner  # vllm loads only here
+
+    return VllmCaptioner(name, config, batch_size, ahead)
+
+
 KINDS: dict[str, Entry] = {}
 
 
@@ -78,6 +84,9 @@ register_kind(
         _build_endpoint,
     ),
 )
+
+
+register_kind("vllm", Entry(vllm.VERSION, vllm.vllm_config_of, settings_of, vllm.vllm_weights_of, _build_vllm))
 
 
 def known_kinds() -> tuple[str, ...]:
