@@ -7,7 +7,7 @@ from typing import Any
 
 from manifests.files import SEAL, FormatError, json_text, parse_json, parsing, unsealed
 from manifests.journal import COPY, FileRecord, ShardRecord
-from manifests.layout import SINGLE
+from manifests.layout import AS_PLANNED, SINGLE
 from manifests.manifest import Manifest
 from manifests.regular_files import read_plain
 
@@ -93,7 +93,7 @@ class Records:
 
     def planned(self, step: str) -> set[str] | None:
         """Return the shards that a step has to make, or None where nothing whole says so."""
-        return {"00000"} if step in SINGLE else self.plans.get("fetch" if step == "score" else step)
+        return {"00000"} if step in SINGLE else self.plans.get(AS_PLANNED.get(step, step))
 
     def json(self, path: Path, step: str = "", shard: str = "") -> dict[str, Any] | None:
         """Return a record's content without its seal, or None with a finding where it is missing or not byte for byte

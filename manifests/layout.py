@@ -15,8 +15,10 @@ SCRATCH = ".shuffle"
 """Folder of a run in which rows lie on their way between two groupings: swept when they have come through."""
 PARTIAL = ".partial"
 """Folder of a run in which finished rows of a half-done unit lie: gone when the unit is done."""
-SINGLE = ("dedup", "decide", "repeats")
-"""Steps of one shard, 00000."""
+SINGLE = ("dedup", "decide")
+"""Steps that always have one shard, 00000."""
+AS_PLANNED = {"score": "fetch", "measure": "caption", "remeasure": "recaption", "judge": "caption"}
+"""Step without a plan of its own -> the step whose planned shards it works on."""
 _PLACES = (
     (r"ledger/(?P<step>select|fetch|first)/(?P<shard>[^/]+)\.parquet", ""),
     (r"pairs/(?P<shard>[^/]+?)(\.tar|\.parquet|_stats\.json)", "fetch"),

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from manifests.files import FormatError, finished, read_parquet, write_table
 from manifests.layout import PARTIAL
-from manifests.store import drop
+from manifests.store import drop, is_remote
 
 SHOWN = 16
 """Letters of the digest of how rows were made that name a folder."""
@@ -64,5 +64,8 @@ class Partial:
 
 
 def sweep_partial(root: Path, step: str | None = None) -> None:
-    """Let go of what units of a step, none: of all, have left."""
-    drop(root / PARTIAL / step if step else root / PARTIAL)
+    """Let go of what units of a step, none: of all, have left, and of the folder where no other step's lie there."""
+    place = root / PARTIAL
+    drop(place / step if step else place)
+    if not is_remote(place) and place.is_dir() and not any(place.iterdir()):
+        drop(place)

@@ -56,4 +56,4 @@ def test_what_no_step_writes_has_none(path):
 def test_which_steps_plan_and_which_have_one_shard():
     assert PLAN == "plan.json"
     assert PLANNED == ("fetch", "caption", "recaption", "encode", "t5", "pack")
-    assert SINGLE == ("dedup", "decide", "repeats")
+    assert SINGLE == ("dedup", "decide")

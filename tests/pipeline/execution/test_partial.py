@@ -48,6 +48,9 @@ def test_a_step_that_ended_leaves_nothing(partial):
     sweep_partial(partial.root, "caption")
     assert not partial.folder.parent.exists()
     assert other.folder.is_dir()
+    sweep_partial(partial.root, "recaption")
+    assert not (partial.root / ".partial").exists()
+    other.add(rows(5))
     sweep_partial(partial.root)
     assert not (partial.root / ".partial").exists()
 
