@@ -68,7 +68,10 @@ KINDS: dict[str, Entry] = {}
 
 
 def register_kind(name: str, entry: Entry) -> None:
-    """Make a kind of captioner known under a name, that of `use` in [caption.NAME]."""
+    """Make a kind of captioner known under a name, that of `use` in [caption.NAME]. Raises ValueError for a name that
+    another has."""
+    if name in KINDS:
+        raise ValueError(f"two kinds of captioners are called {name!r}")
     KINDS[name] = entry
 
 

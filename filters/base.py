@@ -63,12 +63,6 @@ def register(use: str) -> Callable[[AnyRule], AnyRule]:
     return enter
 
 
-def forget(module: str) -> None:
-    """Drop the filters that this module registered."""
-    for use in [use for use, filter_class in FILTERS.items() if filter_class.__module__ == module]:
-        del FILTERS[use]
-
-
 def known_filters() -> tuple[str, ...]:
     """Return the names that a rule's `use` may have."""
     return tuple(sorted(FILTERS))

@@ -85,7 +85,7 @@ UNTRIED: dict[str, tuple[str, ...]] = {
     "caption.llava.revision": ("caption", "recaption"),
     "caption.llava.use": ("caption", "recaption"),
     "caption.llava.compile": (),
-    "caption.python": (),
+    "caption.python": ("caption", "recaption"),
     "caption.prompts.NAME.text": ("caption", "recaption"),
     "caption.prompts.NAME.without": ("caption", "recaption"),
     "caption.prompts": ("caption", "recaption"),

@@ -11,6 +11,7 @@ from pipeline.recipes.captions import caption_sources, captioners, captioners_of
 from pipeline.recipes.datasets import LAION_COCO
 from pipeline.recipes.rules import build_rules, input_columns, scored_columns
 from pipeline.recipes.schema import BESIDE_TIERS, Recipe, RecipeError
+from pipeline.recipes.user_captioners import load_user_captioners
 from tokenize_shards.catalog import vq_spec
 
 ITSELF = "llava"
@@ -36,6 +37,7 @@ def check_models(recipe: Recipe) -> None:
 
 def _check_captions(recipe: Recipe) -> None:
     """Raise ValueError for a captioner, an option of one, or a prompt that does not exist."""
+    load_user_captioners(recipe)
     prompts = prompts_of(recipe)
     for name, prompt in prompts.items():
         try:

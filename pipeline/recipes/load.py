@@ -270,16 +270,17 @@ def _in(folder: Path, name: str) -> Path:
 
 
 def find_beside(data: dict[str, Any], folder: Path) -> None:
-    """Make the paths of `filter.python` absolute in plain recipe values: a file beside the recipe, else in the current
-    folder."""
-    section = data.get("filter")
-    named = section.get("python") if isinstance(section, dict) else None
-    if not isinstance(section, dict) or not isinstance(named, str | list):
-        return
-    found = [
-        str((beside if (beside := _in(folder, path)).is_file() else Path(path)).absolute())
-        if isinstance(path, str)
-        else path
-        for path in ([named] if isinstance(named, str) else named)
-    ]
-    section["python"] = found
+    """Make the paths of `filter.python` and `caption.python` absolute in plain recipe values: a file beside the recipe,
+    else in the current folder."""
+    for table in ("filter", "caption"):
+        section = data.get(table)
+        named = section.get("python") if isinstance(section, dict) else None
+        if isinstance(section, dict) and isinstance(named, str | list):
+            paths = [named] if isinstance(named, str) else named
+            section["python"] = [_file_beside(path, folder) for path in paths]
+
+
+def _file_beside(path: Any, folder: Path) -> Any:
+    if not isinstance(path, str):
+        return path
+    return str((beside if (beside := _in(folder, path)).is_file() else Path(path)).absolute())

@@ -27,6 +27,7 @@ from pipeline.execution.reuse import earlier_rows, stamp
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.captions import captioners, prompts_of
 from pipeline.recipes.load import parse_recipe
+from pipeline.recipes.user_captioners import captioner_options
 from pipeline.steps.asking import Asking, Questions
 from pipeline.steps.kept_pairs import Row, kept_by_shard, record_of, shard_content, unit_pairs
 from pipeline.steps.worker_loop import complete
@@ -68,7 +69,7 @@ class CaptionStep(Step):
 
     def options(self, captioner: str) -> dict[str, Any]:
         """Return the recipe's options of a captioner."""
-        return self.recipe.caption.options(captioner)
+        return captioner_options(self.recipe, captioner)
 
     def prompt(self, captioner: str) -> Prompt:
         """Return what a captioner is asked first."""

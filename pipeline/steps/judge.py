@@ -24,6 +24,7 @@ from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Step, Unit
 from pipeline.recipes.captions import captioners
 from pipeline.recipes.schema import Recipe
+from pipeline.recipes.user_captioners import captioner_options
 from pipeline.steps.caption import texts_of_shard
 from pipeline.steps.kept_pairs import Row, record_of
 from pipeline.steps.measure import MEASURED, texts_beside
@@ -87,7 +88,10 @@ class JudgeStep(Step):
             found.setdefault(name, Tally()).add(read_table(self.root / record.files[0].path, columns))
         return {
             "captioners": {
-                name: {**tally.plain(), "same_words_again": captioner_promise(name, self.recipe.caption.options(name))}
+                name: {
+                    **tally.plain(),
+                    "same_words_again": captioner_promise(name, captioner_options(self.recipe, name)),
+                }
                 for name, tally in found.items()
             }
         }

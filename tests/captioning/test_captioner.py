@@ -45,6 +45,6 @@ def test_the_protocol_imports_neither_torch_nor_pillow() -> None:
 def test_options_are_read_as_the_table_of_their_kind() -> None:
     assert read_options(CaptionerConfig, {"batch_size": 3}).batch_size == 3
     with pytest.raises(
-        CaptionerError, match=r"unknown key 'a'; known keys: batch_size, prompt, use; batch_size: .*0\)"
+        CaptionerError, match=r"batch_size: .*\(got 0\); unknown key 'a'; known keys: batch_size, prompt, use"
     ):
         read_options(CaptionerConfig, {"a": 1, "batch_size": 0})
