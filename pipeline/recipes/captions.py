@@ -3,6 +3,7 @@
 import re
 
 from captioning.prompts import Prompt
+from manifests.weights import STAND_IN
 from pipeline.recipes.schema import Recipe, TierSection
 
 OF_INPUT = ("alt", "top_caption")
@@ -41,6 +42,28 @@ def weights_of_captions(recipe: Recipe, tier: str | None = None) -> dict[str, fl
     where it is given, else the tier's own, else the alt text alone."""
     section = recipe.tier.get(tier or recipe.train.tier)
     return recipe.train.captions or (section.captions if section else None) or {"alt": 1.0}
+
+
+def untrained_captions(recipe: Recipe, tier: str | None = None) -> list[str]:
+    """Return a warning for each tier, or for the one that is named, whose captions are made and whose training draws
+    none of them. What stand-ins say is nobody's to train on."""
+    found = []
+    for name, section in recipe.tier.items() if tier is None else [(tier, recipe.tier[tier])]:
+        weights = weights_of_captions(recipe, name)
+        asked = [one for one in captioners_of(section) if not _is_stand_in(recipe, one)]
+        made = {one + end for one in (*asked, RECAPTION) for end in ("", SHORT, FIT)}
+        if asked and not any(weight for source, weight in weights.items() if source in made):
+            told = ", ".join(f"{source} = {weight:g}" for source, weight in weights.items())
+            found.append(
+                f"warning: tier {name}: {', '.join(asked)} writes captions and training draws none of them ({told});"
+                f" say which with tier.{name}.captions, such as {{ {asked[0]} = 0.7, {asked[0]}{SHORT} = 0.3 }}"
+            )
+    return found
+
+
+def _is_stand_in(recipe: Recipe, captioner: str) -> bool:
+    options = recipe.caption.options(captioner)
+    return options.get("model") == STAND_IN or "stand_in" in (captioner, options.get("use"))
 
 
 def fault_of_name(name: str) -> str:

@@ -22,7 +22,7 @@ from manifests.plans import plan_digests
 from manifests.tables import ATTEMPTED, CAPTIONED
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.step import Step, Unit
-from pipeline.recipes.captions import captioners
+from pipeline.recipes.captions import captioners, untrained_captions
 from pipeline.recipes.schema import Recipe
 from pipeline.recipes.user_captioners import captioner_options
 from pipeline.steps.caption import texts_of_shard
@@ -74,6 +74,10 @@ class JudgeStep(Step):
             content = [record.content if record else None for record in there.values()]
             units.append(Unit(name, reads, digest_of([content, planned.get(shard, ""), counted])))
         return units
+
+    def notes(self) -> list[str]:
+        """Warn of captions that no training draws."""
+        return untrained_captions(self.recipe)
 
     def open(self) -> "JudgeWorker":
         """Return a worker; nothing to load."""

@@ -20,7 +20,7 @@ from manifests.uid import uid_hash
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.shuffle import sweep_scratch
 from pipeline.execution.step import Do, Step, Unit
-from pipeline.recipes.captions import captioners_of
+from pipeline.recipes.captions import captioners_of, untrained_captions
 from pipeline.steps.encode import FINGERPRINT, Encode, grid_of
 from pipeline.steps.kept_pairs import Row
 from pipeline.steps.moved import MovedCodes, MovedRows, bring
@@ -112,6 +112,10 @@ class Pack(Step):
         """Drop what was moved: it is packed."""
         sweep_scratch(self.root, MovedCodes.into)
         return []
+
+    def notes(self) -> list[str]:
+        """Warn of captions that no training draws."""
+        return untrained_captions(self.recipe)
 
     def open(self) -> "PackWorker":
         """Return a worker; nothing to load."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from manifests.weights import WeightsError
 from pipeline.gpt import GPT, build_gpt
-from pipeline.recipes.captions import weights_of_captions
+from pipeline.recipes.captions import untrained_captions, weights_of_captions
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.train import TrainConfig
 from pipeline.training.caption_sources import check_sources
@@ -85,6 +85,8 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     if config.tier not in recipe.tier:
         raise RecipeError(f"train.tier: no tier {config.tier!r} in the recipe; its tiers are {', '.join(recipe.tier)}")
     config = config.model_copy(update={"captions": weights_of_captions(recipe)})
+    for warning in untrained_captions(recipe, config.tier) if config.condition == "text" else ():
+        machine.say(warning)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     share = _share(config, machine)
