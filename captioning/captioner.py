@@ -49,7 +49,7 @@ def _explain(kind: type[CaptionerConfig], fault: Any) -> str:
 
 @dataclass(frozen=True)
 class Caption:
-    """What a captioner says of one picture: the text, its first sentence, and the flags of captioning/quality.py."""
+    """What a captioner says of one picture: the text, its first sentence, and its flags (captioning/gate)."""
 
     text: str
     short: str

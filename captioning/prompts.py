@@ -8,6 +8,7 @@ FIELDS = ("alt", "top_caption")
 """What a prompt may hold in braces: the web's text and the caption that came with the input."""
 MOST_LETTERS = 400
 """Of a field; longer texts end at the last word that fits."""
+_PIECE = re.compile(r"\{(?:alt|top_caption)\}")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
@@ -28,6 +29,11 @@ class Prompt:
     def fields(self) -> tuple[str, ...]:
         """Return the fields that the text holds."""
         return tuple(name for name in FIELDS if f"{{{name}}}" in self.text)
+
+    @property
+    def own_words(self) -> tuple[str, ...]:
+        """Return what is the prompt's own: the pieces of its texts between the fields."""
+        return tuple(piece for piece in (*_PIECE.split(self.text), self.without) if piece.strip())
 
 
 PROMPTS: dict[str, Prompt] = {

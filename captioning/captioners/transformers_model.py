@@ -21,8 +21,9 @@ from captioning.captioners.prepare import (
 )
 from captioning.captioners.refill import Question, Refill, can_refill
 from captioning.captioners.transformers_files import VERSION, TransformersConfig, folder_of, weights_of
+from captioning.gate.alone import caption_flags
+from captioning.gate.sentences import first_sentence
 from captioning.prompts import fill, prompt_named
-from captioning.quality import caption_flags, first_sentence
 from manifests.weights import STAND_IN, WeightsError
 
 if TYPE_CHECKING:

@@ -51,11 +51,36 @@ class GateConfig(BaseModel):
         description="the second attempt is drawn by it, not the most likely words; none: 1 where retry_prompt is none",
     )
     min_words: int = Field(3, ge=0, description="words; fewer are too_short")
+    min_characters: int = Field(
+        5, ge=0, description="characters, in scripts that put no space between words; fewer are too_short"
+    )
     max_repeats: int = Field(3, ge=2, description="times that one run of three words comes, from which it is repeated")
+    min_repeated_share: float = Field(
+        0.3, ge=0, le=1, description="and the share of words that stand in such runs, from which it is"
+    )
+    max_loop: int = Field(
+        4, ge=2, description="times that some words come one right after the other, from which it is repeated"
+    )
+    max_same_sentences: int = Field(2, ge=2, description="times that one sentence comes, from which it is repeated")
+    min_distinct_share: float = Field(
+        0.25, ge=0, le=1, description="share of different words below which a caption of 30 and more is repeated"
+    )
+    max_alt_likeness: float = Field(
+        0.9, ge=0, le=1, description="likeness of its words to the alt text's, from which it is copies_alt"
+    )
     max_tokens: int = Field(120, ge=2, description="tokens of the text encoder; more are over_tokens")
     languages: tuple[str, ...] = Field((), description="ISO 639-1 codes of the languages that are wanted; none: any")
     min_language_score: float = Field(
         0.5, ge=0, le=1, description="probability from which another language is wrong_language"
+    )
+    max_lost_names: int = Field(0, ge=0, description="names of the alt text that a caption may lack")
+    max_invented_names: int = Field(0, ge=0, description="names that neither alt text nor top_caption has")
+    max_lost_numbers: int = Field(0, ge=0, description="numbers of the alt text that a caption may lack")
+    max_invented_numbers: int = Field(
+        0, ge=0, description="numbers in digits that neither alt text nor top_caption has"
+    )
+    similarity: Literal["clip_similarity", "conse"] | None = Field(
+        None, description="score by which picture and caption are held beside picture and alt text; none: they are not"
     )
     margin: float = Field(0.0, ge=0, description="below_alt: the caption's score is lower than the alt text's by more")
 

@@ -1,31 +1,60 @@
 """Measure captions: numbers without thresholds, from which flags.py makes flags with no text at hand."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
 
 import pyarrow as pa
 
-from captioning.quality import ends_a_sentence, most_common_run, refuses, unprintable, words_of
+from captioning.gate.names import compared
+from captioning.gate.phrases import leaks, opens_emptily, refuses
+from captioning.gate.sentences import ends_a_sentence, sentence_ends
+from captioning.gate.words import is_spaceless, longest_loop, repeated_runs, unprintable, words_of
 
-MEASURE_VERSION = 1
+MEASURE_VERSION = 2
 """Raised when the same text gives other numbers."""
 RUN_WORDS = 3
 """Words in the run whose repetitions are counted."""
+LOOP_WORDS = 12
+"""Words at most in a loop."""
+COMPARED_WORDS = 64
+"""First words of a caption and an alt text that are held beside one another."""
+SENTENCE_WORDS = 4
+"""Words from which on a sentence that comes again is counted."""
+
+
+def _field(name: str, kind: pa.DataType, says: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"says": says})
+
+
 MEASURES = pa.schema(
     [
-        pa.field("characters", pa.int32(), metadata={"says": "of the text without white space at its ends"}),
-        pa.field("words", pa.int32()),
-        pa.field("refusal", pa.bool_(), metadata={"says": "the model speaks of itself or declines"}),
-        pa.field(
-            "repeats", pa.int32(), metadata={"says": f"how often the most frequent run of {RUN_WORDS} words comes"}
-        ),
-        pa.field("at_limit", pa.bool_(), metadata={"says": "stopped at the token limit"}),
-        pa.field("ends_sentence", pa.bool_(), metadata={"says": "the text ends as a sentence does"}),
-        pa.field("unprintable", pa.int32(), metadata={"says": "control, private and unassigned characters"}),
-        pa.field("copies_alt", pa.bool_(), metadata={"says": "the same words as the alt text"}),
-        pa.field("t5_tokens", pa.int32(), metadata={"says": "of the text encoder, null without its tokenizer"}),
-        pa.field("language", pa.string(), metadata={"says": "the likeliest, null without a detector"}),
-        pa.field("language_score", pa.float32(), metadata={"says": "its probability"}),
+        _field("characters", pa.int32(), "of the text without white space at its ends"),
+        _field("words", pa.int32(), "of scripts without spaces each letter"),
+        _field("spaceless", pa.bool_(), "most letters are of a script that puts no space between words"),
+        _field("refusal", pa.bool_(), "the model speaks of itself, declines, or says that there is no picture"),
+        _field("repeats", pa.int32(), f"how often the most frequent run of {RUN_WORDS} words comes"),
+        _field("repeated_share", pa.float32(), f"words in runs of {RUN_WORDS} that come three times or more"),
+        _field("loop", pa.int32(), f"how often up to {LOOP_WORDS} words come one right after the other"),
+        _field("same_sentences", pa.int32(), f"how often the most frequent sentence of {SENTENCE_WORDS} words comes"),
+        _field("distinct_share", pa.float32(), "different words by words"),
+        _field("at_limit", pa.bool_(), "stopped at the token limit"),
+        _field("ends_sentence", pa.bool_(), "the text ends as a sentence does"),
+        _field("unprintable", pa.int32(), "control, private and unassigned characters"),
+        _field("leak", pa.bool_(), "marks of a chat's form, or a run of the prompt's own words"),
+        _field("boilerplate", pa.bool_(), "opens with words that would fit any picture"),
+        _field("alt_likeness", pa.float32(), "0..1 between its words and the alt text's; null without one"),
+        _field("lost_names", pa.int32(), "of the alt text; null where its capitals do not tell names"),
+        _field("invented_names", pa.int32(), "that neither alt text nor top_caption has; null likewise"),
+        _field("lost_numbers", pa.int32(), "of the alt text; null without one"),
+        _field("invented_numbers", pa.int32(), "in digits, that neither alt text nor top_caption has"),
+        _field("t5_tokens", pa.int32(), "of the text encoder, null without its tokenizer"),
+        _field("language", pa.string(), "the likeliest, null without a detector"),
+        _field("language_score", pa.float32(), "its probability"),
+        _field("caption_score", pa.float32(), "of picture and caption, null without a scorer"),
+        _field("alt_score", pa.float32(), "of picture and alt text, on the same scale"),
     ]
 )
 """A row a text; all null where there is none."""
@@ -46,33 +75,30 @@ class Tools:
 @dataclass(frozen=True)
 class Said:
     """Captions of some pictures, (N,) each: the text (None: there is none), whether it stopped at the token limit, and
-    what was at hand: the alt text, the input's own caption, the filled prompt."""
+    what was at hand: the alt text, the input's own caption, the prompt's own words (one text for each piece between its
+    fields), and the scores of picture and caption, and of picture and alt text, where there are any."""
 
     texts: Sequence[str | None]
     at_limit: Sequence[bool | None]
     alts: Sequence[str | None]
     top_captions: Sequence[str | None]
-    prompts: Sequence[str]
+    prompts: Sequence[Sequence[str]]
+    scores: Sequence[tuple[float | None, float | None]] = ()
 
 
 def measure(said: Said, tools: Tools) -> pa.Table:
     """Return the measures of captions, in their order."""
     there = [row for row, text in enumerate(said.texts) if text is not None]
     texts = [said.texts[row] or "" for row in there]
-    rows: list[dict[str, object]] = [{} for _ in said.texts]
+    rows: list[dict[str, Any]] = [{} for _ in said.texts]
+    asked: dict[tuple[str, ...], list[list[str]]] = {}
     for row, text in zip(there, texts, strict=True):
-        words = words_of(text)
-        alt = words_of(said.alts[row] or "")
-        rows[row] = {
-            "characters": len(text.strip()),
-            "words": len(words),
-            "refusal": refuses(text),
-            "repeats": most_common_run(words, RUN_WORDS),
-            "at_limit": bool(said.at_limit[row]),
-            "ends_sentence": ends_a_sentence(text),
-            "unprintable": unprintable(text),
-            "copies_alt": bool(words) and words == alt,
-        }
+        prompt = tuple(said.prompts[row])
+        pieces = asked.setdefault(prompt, [words_of(piece) for piece in prompt])
+        rows[row] = measures_of(text, said.alts[row] or "", said.top_captions[row] or "", pieces)
+        rows[row]["at_limit"] = bool(said.at_limit[row])
+        if said.scores:
+            rows[row]["caption_score"], rows[row]["alt_score"] = said.scores[row]
     if tools.tokens is not None and texts:
         for row, count in zip(there, tools.tokens(texts), strict=True):
             rows[row]["t5_tokens"] = int(count)
@@ -81,3 +107,41 @@ def measure(said: Said, tools: Tools) -> pa.Table:
         for row, code, score in zip(there, codes, scores, strict=True):
             rows[row].update({"language": code, "language_score": float(score)} if code else {})
     return pa.Table.from_pylist(rows, schema=MEASURES)
+
+
+def measures_of(text: str, alt: str, top_caption: str, asked: list[list[str]]) -> dict[str, Any]:
+    """Return the measures of one text that need no tool; `asked`: words of the prompt's own pieces."""
+    words, others = words_of(text), words_of(alt)
+    repeats, share = repeated_runs(words, RUN_WORDS)
+    return {
+        "characters": len(text.strip()),
+        "words": len(words),
+        "spaceless": is_spaceless(text),
+        "refusal": refuses(text),
+        "repeats": repeats,
+        "repeated_share": share,
+        "loop": longest_loop(words, LOOP_WORDS),
+        "same_sentences": _same_sentences(text),
+        "distinct_share": len(set(words)) / len(words) if words else 1.0,
+        "ends_sentence": ends_a_sentence(text),
+        "unprintable": unprintable(text),
+        "leak": leaks(text, words, asked),
+        "boilerplate": opens_emptily(text),
+        "alt_likeness": likeness(words, others) if others else None,
+        **compared(alt, text, top_caption),
+    }
+
+
+def likeness(words: Sequence[str], others: Sequence[str]) -> float:
+    """Return how alike two lists of words are in order, 0..1: 1 for the same ones."""
+    if words == others:
+        return 1.0
+    return SequenceMatcher(None, words[:COMPARED_WORDS], others[:COMPARED_WORDS], autojunk=False).ratio()
+
+
+def _same_sentences(text: str) -> int:
+    ends = sentence_ends(text)
+    if len(ends) < 2:
+        return 1
+    found = Counter(tuple(words_of(text[start:end])) for start, end in zip([0, *ends], ends, strict=False))
+    return max((count for words, count in found.items() if len(words) >= SENTENCE_WORDS), default=1)

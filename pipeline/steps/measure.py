@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from captioning.gate.measures import MEASURE_VERSION, MEASURES, Said, Tools, measure
 from captioning.gate.sentences import sentence_ends
-from captioning.prompts import fill, prompt_named
+from captioning.prompts import prompt_named
 from manifests.files import digest_of, read_table, write_table
 from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.plans import plan_digests
@@ -132,8 +132,7 @@ class MeasureWorker:
             ).combine_chunks()
             alts, tops = texts_beside(attempts["uid"], texts_of_shard(root, unit.reads["shard"]))
             named = {name: prompt_named(name, prompts_of(self.step.recipe)) for name in _names(attempts["prompt"])}
-            asked = zip(attempts["prompt"].to_pylist(), alts, tops, strict=True)
-            prompts = [fill(named[name], alt, top) if name in named else "" for name, alt, top in asked]
+            prompts = [named[name].own_words if name in named else () for name in attempts["prompt"].to_pylist()]
             texts = attempts["text"].to_pylist()
             found = measure(Said(texts, attempts["at_limit"].to_pylist(), alts, tops, prompts), self.tools)
             ends = [sentence_ends(text) if text is not None else None for text in texts]

@@ -1,4 +1,4 @@
-"""Flags from measures and thresholds alone, those of captioning/quality.py among them."""
+"""Flags from measures and thresholds alone."""
 
 import pytest
 
@@ -18,7 +18,7 @@ SAYS = {
 
 def flags_of(texts, gate=None, tools=None, limits=None):
     nothing = [None] * len(texts)
-    said = Said(texts, limits or [False] * len(texts), nothing, nothing, [""] * len(texts))
+    said = Said(texts, limits or [False] * len(texts), nothing, nothing, [()] * len(texts))
     table = flag_table(measure(said, tools or Tools()), gate or GateConfig())
     assert tuple(table) == FLAGS
     return [[flag for flag, has in table.items() if has[row]] for row in range(len(texts))]

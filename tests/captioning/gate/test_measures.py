@@ -1,6 +1,6 @@
 """What is measured of captions: numbers of each, null where there are no words or no tool for it."""
 
-from captioning.gate.measures import MEASURES, Said, Tools, measure
+from captioning.gate.measures import MEASURES, Said, Tools, likeness, measure
 
 TEXTS = ["A red cat sits here.", None, "", "the dog the big dog the big dog the big"]
 ALTS = ["Red cat", "x", None, "The dog, the big dog. The big dog the big!"]
@@ -8,20 +8,15 @@ ALTS = ["Red cat", "x", None, "The dog, the big dog. The big dog the big!"]
 
 def measured(tools=None):
     tools = tools or Tools()
-    return measure(Said(TEXTS, [False, None, False, True], ALTS, [None] * 4, ["Describe."] * 4), tools).to_pylist()
+    return measure(Said(TEXTS, [False, None, False, True], ALTS, [None] * 4, [("Describe.",)] * 4), tools).to_pylist()
 
 
 def test_a_row_a_text_all_null_where_there_is_none():
     rows = measured()
-    assert (rows[0]["words"], rows[0]["at_limit"], rows[0]["ends_sentence"], rows[0]["copies_alt"]) == (
-        5,
-        False,
-        True,
-        False,
-    )
+    assert (rows[0]["words"], rows[0]["at_limit"], rows[0]["ends_sentence"]) == (5, False, True)
     assert set(rows[1].values()) == {None}
-    assert (rows[2]["characters"], rows[2]["words"], rows[2]["copies_alt"]) == (0, 0, False)
-    assert (rows[3]["repeats"], rows[3]["at_limit"], rows[3]["copies_alt"]) == (3, True, True)
+    assert (rows[2]["characters"], rows[2]["words"], rows[2]["alt_likeness"]) == (0, 0, None)
+    assert (rows[3]["repeats"], rows[3]["at_limit"], rows[3]["alt_likeness"]) == (3, True, 1.0)
     assert {row["t5_tokens"] for row in rows} == {row["language"] for row in rows} == {None}
 
 
@@ -45,3 +40,15 @@ def test_tools_are_asked_about_texts_alone():
 
 def test_the_schema_names_no_column_of_the_tables_around_it():
     assert not {"uid", "reason", "text", "captioner"} & {*MEASURES.names}
+
+
+def test_likeness_is_of_words_in_order():
+    assert likeness(["a", "red", "cat"], ["a", "red", "cat"]) == 1
+    assert likeness(["a", "red", "cat", "sits"], ["a", "red", "dog", "sits"]) == 0.75
+    assert likeness([], ["a"]) == 0
+
+
+def test_scores_of_picture_and_texts_are_passed_on():
+    said = Said(["A cat."], [False], ["x"], [None], [()], [(0.25, 0.5)])
+    (row,) = measure(said, Tools()).to_pylist()
+    assert (row["caption_score"], row["alt_score"]) == (0.25, 0.5)
