@@ -57,6 +57,7 @@ VALUES: dict[str, Any] = {
     "pretokenize.t5_caption": "top_caption",
     "caption.llava.prompt": "one_sentence_v1",
     "tier.NAME.captions": {"llava": 1.0},
+    "caption.gate.similarity": "conse",
     "caption.gate.actions": {"refusal": "drop_caption"},
     "caption.gate.retry_prompt": "one_sentence_v1",
     "caption.gate.languages": ["en"],

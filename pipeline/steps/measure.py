@@ -21,6 +21,8 @@ from pipeline.execution.step import Step, Unit
 from pipeline.recipes.captions import captioners, prompts_of
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.caption import texts_of_shard
+from pipeline.steps.caption_scores import CaptionScores, Scores
+from pipeline.steps.kept_pairs import unit_pairs
 
 if TYPE_CHECKING:
     from tokenize_shards.text import T5Tokens
@@ -55,6 +57,7 @@ class Measure(Step):
     of: ClassVar[str] = "caption"
     """Step whose attempts are measured."""
     folder: ClassVar[str] = "measures"
+    on_card: ClassVar[bool] = True
 
     def settings(self) -> dict[str, Any]:
         """Return what the measures depend on beside the words: their version, and who counts tokens and knows
@@ -62,7 +65,11 @@ class Measure(Step):
         if not captioners(self.recipe):
             return {}
         tools = {name: file.sha256 if file else None for name, file in measured_with(self.recipe).items()}
-        return {"measures": MEASURE_VERSION, **tools}
+        return {"measures": MEASURE_VERSION, **tools, **CaptionScores(self.recipe).settings()}
+
+    def weights(self) -> tuple[WeightsFile, ...]:
+        """Return the weights of the scorer that holds captions beside alt texts, where there is one."""
+        return CaptionScores(self.recipe).weights() if captioners(self.recipe) else ()
 
     def notes(self) -> list[str]:
         """Say what cannot be measured here."""
@@ -80,7 +87,7 @@ class Measure(Step):
         units = []
         for record in records_of(self.root, self.of):
             shard = record.shard.rpartition("-")[2]
-            reads = {"attempts": record.files[0].path, "shard": shard}
+            reads = {"attempts": record.files[0].path, "shard": shard, "tar": f"pairs/{shard}.tar"}
             units.append(Unit(record.shard, reads, digest_of([record.content, planned.get(shard, "")])))
         return units
 
@@ -134,7 +141,8 @@ class MeasureWorker:
             named = {name: prompt_named(name, prompts_of(self.step.recipe)) for name in _names(attempts["prompt"])}
             prompts = [named[name].own_words if name in named else () for name in attempts["prompt"].to_pylist()]
             texts = attempts["text"].to_pylist()
-            found = measure(Said(texts, attempts["at_limit"].to_pylist(), alts, tops, prompts), self.tools)
+            scores = self._scores(unit, attempts["uid"].to_pylist(), texts, alts)
+            found = measure(Said(texts, attempts["at_limit"].to_pylist(), alts, tops, prompts, scores), self.tools)
             ends = [sentence_ends(text) if text is not None else None for text in texts]
             columns = {
                 "uid": attempts["uid"],
@@ -147,6 +155,24 @@ class MeasureWorker:
             write_table(path, pa.table(columns).select(MEASURED.names).cast(MEASURED))
         rows = attempts.num_rows
         return ShardRecord(unit.name, unit.key, (FileRecord.of(root, path),), rows, rows)
+
+    def _scores(
+        self, unit: Unit, uids: list[bytes], texts: list[str | None], alts: list[str | None]
+    ) -> list[tuple[float | None, float | None]]:
+        """Return the scores of picture and caption, and of picture and alt text; nothing without a scorer."""
+        if not self.scorer.name:
+            return []
+        captions = {uid: text for uid, text in zip(uids, texts, strict=True) if text}
+        found: Scores = {}
+        pairs = unit_pairs(self.step.root, unit, captions)
+        for some in self.scorer.scored(pairs, captions, dict(zip(uids, alts, strict=True))):
+            found.update(some)
+        return [found.get(uid, (None, None)) for uid in uids]
+
+    @cached_property
+    def scorer(self) -> CaptionScores:
+        """Return the scorer that the recipe names, where it names one."""
+        return CaptionScores(self.step.recipe)
 
     def _counted(self, texts: Sequence[str | None], ends: Sequence[list[int] | None]) -> list[list[int] | None]:
         """Return the tokens of each text up to each sentence's end; none without a tokenizer."""

@@ -12,7 +12,7 @@ from pipeline.steps.measure import Measure, Remeasure
 from tests.support.attempts import do_step, put_attempts, put_texts, recipe_of
 from tests.support.records import put_table, uid
 
-TEXTS = [("alt 0", "top 0"), ("alt 1", None), (None, None), ("alt 3", None), ("alt 4", "Top four. It ends.")]
+TEXTS = [("alt a", "top 0"), ("alt b", None), (None, None), ("alt d", None), ("alt e", "Top four. It ends.")]
 FIRST = {0: "A fine cat sits. It looks up.", 1: "cat", 2: "cat", 3: None, 4: "As an AI I cannot say."}
 SECOND = {1: "a large cat sits here", 2: "cat again", 4: "I'm sorry, I am only a model."}
 

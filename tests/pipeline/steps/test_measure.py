@@ -16,7 +16,7 @@ def test_a_row_per_attempt_in_their_order(tmp_path):
     assert (record.rows_in, record.rows_out, table.schema.names) == (3, 3, MEASURED.names)
     rows = table.to_pylist()
     assert [row["words"] for row in rows] == [3, 3, None]
-    assert [row["copies_alt"] for row in rows] == [False, True, None]
+    assert [row["alt_likeness"] for row in rows] == [None, 1.0, None]
     assert [row["sentence_ends"] for row in rows] == [[4, 13], [9], None]
     assert [row["reason"] for row in rows] == [None, None, "not_an_image"]
     assert (
