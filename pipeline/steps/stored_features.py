@@ -51,12 +51,12 @@ class StoredFeatures:
         columns = {"alt": "text", "top_caption": "top_caption"}
         if name in columns:
             return f"nullif({columns[name]}, '')"
-        kinds = {SHORT: "short_caption", FIT: "fit_caption"}
+        kinds = {SHORT: "x.short_caption", FIT: "coalesce(x.fit_caption, x.caption)"}
         ending = next((end for end in kinds if name.endswith(end)), "")
-        said, column = name.removesuffix(ending), kinds.get(ending, "caption")
+        said, text = name.removesuffix(ending), kinds.get(ending, "x.caption")
         if said == RECAPTION:
-            return f"said[1].{column}"
-        return f"[x.{column} FOR x IN said IF x.captioner = '{said}'][1]"
+            return f"[{text} FOR x IN said][1]"
+        return f"[{text} FOR x IN said IF x.captioner = '{said}'][1]"
 
     def tokens(self, captions: pa.Array | pa.ChunkedArray) -> "Counts":
         """Return how many feature vectors each caption has, by the T5's tokenizer alone: (N,), 0 for null and for an

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from manifests.store import is_remote
+from pipeline.recipes.captions import FIT, OF_INPUT, RECAPTION, SHORT
 from tokenize_shards.samples import (
     Codes,
     CodeSample,
@@ -181,24 +182,32 @@ def chooser(captions: Mapping[str, float], seed: int, classes: int = 0) -> Calla
         crop = draw(sample.uid, epoch, seed, "crop") % len(sample.codes_KN)
         if classes:
             return Example(sample.uid, sample.codes_KN[crop], str(class_of(sample, classes)), None)
-        source, text = _drawn_caption(sample, captions, draw(sample.uid, epoch, seed, "caption") / 2**64)
-        stored = sample.features if source == sample.features_of else None
+        there = drawable(sample.captions)
+        text = _drawn_caption(there, captions, draw(sample.uid, epoch, seed, "caption") / 2**64)
+        stored = sample.features if text and text == dict(there).get(sample.features_of) else None
         return Example(sample.uid, sample.codes_KN[crop], text, stored)
 
     return choose
 
 
 def drawable(captions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the captions, (source, text), that have more than white space in them."""
-    return [caption for caption in captions if caption[1].strip()]
+    """Return the captions, (source, text), that have more than white space in them, and what else names them:
+    `recaption` and `recaption_short` are those of the first captioner, and NAME_fit is the whole caption where all of
+    it fits."""
+    there = [caption for caption in captions if caption[1].strip()]
+    texts = dict(there)
+    names = [source for source in texts if source not in OF_INPUT and not source.endswith((SHORT, FIT))]
+    also = {name + FIT: texts[name] for name in names}
+    if names:
+        also |= {RECAPTION + end: texts[names[0] + end] for end in ("", SHORT) if names[0] + end in texts}
+    return [*there, *((source, text) for source, text in also.items() if source not in texts)]
 
 
-def _drawn_caption(sample: CodeSample, weights: Mapping[str, float], share: float) -> tuple[str, str]:
-    captions = drawable(sample.captions)
-    candidates = [(caption, weights[caption[0]]) for caption in captions if weights.get(caption[0], 0) > 0]
+def _drawn_caption(there: Sequence[tuple[str, str]], weights: Mapping[str, float], share: float) -> str:
+    candidates = [(text, weights[source]) for source, text in there if weights.get(source, 0) > 0]
     rest = share * sum(weight for _, weight in candidates)
-    for caption, weight in candidates:
+    for text, weight in candidates:
         rest -= weight
         if rest < 0:
-            return caption
-    return candidates[-1][0] if candidates else (*captions, ("", ""))[0]
+            return text
+    return candidates[-1][0] if candidates else there[0][1] if there else ""

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pytest
 
 import filters.base
-from filters.base import Rule, RuleError, at_least, at_most, build_filter, forget, known_filters, register
+from filters.base import Rule, RuleError, at_least, at_most, build_filter, known_filters, register
 from tests.support.filter_verdicts import verdicts
 
 
@@ -85,12 +85,3 @@ def test_a_new_filter_is_a_registered_dataclass(monkeypatch):
     with pytest.raises(TypeError, match="put @dataclass"):
         register("plain")(type("Plain", (), {}))
     assert register("square")(Square) is Square  # a module that is read twice enters its filters again
-
-
-def test_the_filters_of_a_module_are_forgotten_together(monkeypatch):
-    monkeypatch.setattr(filters.base, "FILTERS", dict(filters.base.FILTERS))
-    forget("filters.size")
-    assert "size" not in known_filters()
-    assert len(known_filters()) == 7
-    forget("no.such.module")
-    assert len(known_filters()) == 7

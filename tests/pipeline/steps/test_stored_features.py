@@ -8,6 +8,7 @@ import pytest
 
 from manifests.tables import SAID
 from pipeline.steps.stored_features import AT_ONCE, StoredFeatures
+from pipeline.training.loader import drawable
 from tokenize_shards.samples import captions_of
 from tokenize_shards.text import MAX_TOKENS, T5Features
 
@@ -40,10 +41,15 @@ def found_of(name):
 
 
 @pytest.mark.parametrize("name", ["alt", "top_caption", "llava", "llava_short", "llava_fit", "other", "other_short"])
-def test_the_caption_is_the_one_that_the_sample_holds_under_this_name(name):
+def test_the_caption_is_the_one_that_training_finds_under_this_name(name):
     found = found_of(name)
-    assert found == [{one["source"]: one["text"] for one in captions_of(row)}.get(name) for row in ROWS]
+    samples = [[(one["source"], one["text"]) for one in captions_of(row)] for row in ROWS]
+    assert found == [dict(drawable(captions)).get(name) for captions in samples]
     assert any(found)
+
+
+def test_what_fits_is_the_whole_caption_where_all_of_it_does():
+    assert found_of("llava_fit") == ["fits", None, None, None, "last"]
 
 
 def test_recaption_stands_for_the_first_captioner_that_has_a_caption_of_the_picture():

@@ -14,6 +14,7 @@ from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Unit
 from pipeline.steps.pack import PackWorker
 from pipeline.steps.t5 import PLANNED, T5, T5Worker, estimate
+from pipeline.training.loader import drawable
 from tokenize_shards.samples import captions_of, unpack_numbers
 from tokenize_shards.text import MAX_TOKENS
 
@@ -89,7 +90,14 @@ def test_packed_features_are_read_in_the_dtype_of_their_row(tmp_path):
             )
 
 
-@pytest.mark.parametrize("caption", ["alt", "top_caption", "llava", "llava_short"])
+def texts_of(row):
+    return [(one["source"], one["text"]) for one in captions_of(row)]
+
+
+NAMES = ["alt", "top_caption", "llava", "llava_short", "llava_fit", "recaption", "recaption_short"]
+
+
+@pytest.mark.parametrize("caption", NAMES)
 def test_shards_are_the_packed_ones_with_the_captions_that_their_samples_hold(run, tiny_t5, caption):
     sets = ['pretokenize.t5="precomputed"', f'pretokenize.t5_weights="{tiny_t5}"']
     step = T5(recipe_of_run(run, sets=[*sets, f'pretokenize.t5_caption="{caption}"']), run)
@@ -98,7 +106,7 @@ def test_shards_are_the_packed_ones_with_the_captions_that_their_samples_hold(ru
     assert sorted(unit.name for unit in units) == [path.stem for path in packed]
     for path in packed:
         rows = read_table(path).to_pylist()
-        captions = [{one["source"]: one["text"] for one in captions_of(row)}.get(caption) for row in rows]
+        captions = [dict(drawable(texts_of(row))).get(caption) for row in rows]
         planned = read_table(run / "manifests" / "plan" / "t5" / path.name)
         assert planned.schema.equals(PLANNED)
         assert planned["uid"].to_pylist() == [row["uid"] for row in rows]

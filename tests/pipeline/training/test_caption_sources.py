@@ -29,7 +29,7 @@ def test_a_source_that_no_sample_has_is_refused_with_those_that_there_are(tmp_pa
     shards = written(tmp_path, ["a", "b", None])
     says = (
         r"train\.captions: no sample has a caption from 'lava'; the sources that there are: alt \(2 of 3\), llava \(3"
-        r" of 3\), llava_short \(3 of 3\)"
+        r" of 3\), llava_fit \(3 of 3\), llava_short \(3 of 3\), recaption \(3 of 3\), recaption_short \(3 of 3\)"
     )
     with pytest.raises(LoaderError, match=says):
         told(shards, {"alt": 1.0, "lava": 1.0}, memory)

@@ -1,6 +1,7 @@
 """An epoch has each picture once, in an order that depends on no process count and that resumes anywhere."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -131,6 +132,28 @@ def test_a_sample_without_the_wanted_captions_uses_its_first_or_none():
     choose = chooser({"llava": 1.0}, 0)
     assert choose(0, sample_with(0, (("alt", "a"), ("top_caption", "t")))).caption == "a"
     assert choose(0, sample_with(0, ())).caption == ""
+
+
+def test_recaptions_are_those_of_the_first_captioner_that_a_sample_has():
+    said = (("qwen", "q"), ("llava", "l"), ("llava_short", "s"), ("llava_fit", "f"))
+    by_name = {
+        name: [
+            chooser({name: 1.0}, 0)(0, sample_with(0, (("alt", "a"), *some))).caption for some in (said, said[1:], ())
+        ]
+        for name in ("recaption", "recaption_short", "llava_fit", "qwen_fit")
+    }
+    assert by_name == {
+        "recaption": ["q", "l", "a"],
+        "recaption_short": ["a", "s", "a"],
+        "llava_fit": ["f", "f", "a"],
+        "qwen_fit": ["q", "a", "a"],  # all of it fits
+    }
+
+
+def test_stored_features_serve_every_name_of_their_caption():
+    sample = replace(sample_with(0, (("alt", "a"), ("llava", "l"))), features=np.ones((3, 8)), features_of="recaption")
+    assert chooser({"llava": 1.0}, 0)(0, sample).features is not None
+    assert chooser({"alt": 1.0}, 0)(0, sample).features is None
 
 
 def test_an_empty_caption_is_not_drawn_where_another_has_words():
