@@ -238,7 +238,8 @@ def state_of(step: Step) -> str:
     return f"changed ({', '.join(names) or 'weights or version'})"
 
 
-def note_step(step: Step) -> None:
-    """Note under which settings a step was done last."""
+def note_step(step: Step, *, empty: bool = False) -> None:
+    """Note under which settings a step was done last, and whether it had nothing to do."""
     note = {"step": step.name, "own_key": step.own_key, "settings": _plain(step.settings())}
+    note |= {"empty": True} if empty else {}
     write_json(step.journal.folder / STEP, note, sealed=True)

@@ -319,7 +319,14 @@ def _lost(step: Step, units: Sequence[Unit]) -> list[str]:
     """Say that a step which has ended here has no record left: to delete them is how a user has all made anew, and an
     accident costs as much."""
     journal = step.journal
-    if not units or journal.note() is None or any(path.exists() for path in journal.tables) or journal.written():
+    note = journal.note()
+    if (
+        not units
+        or note is None
+        or note.get("empty")
+        or any(path.exists() for path in journal.tables)
+        or journal.written()
+    ):
         return []
     return [
         f"warning: {step.name}: it ended here before, and no record of its shards is left: {len(units):,} shards are"
@@ -359,7 +366,7 @@ def _run_step(step: Step, options: RunnerOptions, done: Done) -> None:
     if step.carries and any((step.root / place / step.name).exists() for place in (ASIDE, UNDER_WAY)):
         lists = row_exclusions(step.recipe)
         _tell(keep_fallen(step.root, step.name, step.made_from, lists, step.stand_ins))
-    note_step(step)
+    note_step(step, empty=not units)
     sweep_partial(step.root, step.name)
     every = [other for stage in STAGES for other in stage_steps(step.recipe, stage, step.runtime)]
     if told := step.settle(every):  # rows went out of shards that had ended, which have other keys now

@@ -103,11 +103,11 @@ def _run_again(work: Removal, step: Step) -> None:
 
     Its key says nothing of near duplicates that are promoted.
     """
-    (record,) = records_of(work.copy, step.name)
-    (unit,) = step.units()
-    if unit.key != record.key or work.promotes:
-        step.journal.record(step.open().run(unit, InFlight()))
-        step.journal.compact()
+    records = {record.shard: record.key for record in records_of(work.copy, step.name)}
+    for unit in step.units():  # none where the recipe asks for it no more
+        if unit.key != records.get(unit.name) or work.promotes:
+            step.journal.record(step.open().run(unit, InFlight()))
+            step.journal.compact()
 
 
 def _redact_step(work: Removal, step: Step) -> None:
@@ -154,7 +154,10 @@ def _keyed(work: Removal, step: Step, unit: Unit | None, record: ShardRecord) ->
 
 
 def _as_planned(work: Removal, unit: Unit) -> bool:
-    """Tell whether the plan differs from the one before by the removed rows alone."""
+    """Tell whether the plan differs from the one before by the removed rows alone; where a unit's rows depend on the
+    rows of others (`anew`) nobody can say."""
+    if unit.reads.get("anew"):
+        return False
     name = unit.reads.get("plan")
     if not isinstance(name, str) or not (work.root / name).exists():
         return name is None

@@ -11,7 +11,7 @@ from manifests.manifest import Manifest
 from manifests.weights import WeightsError
 from pipeline.execution.errors import RunFailed
 from pipeline.execution.run_folder import recipe_of_run
-from pipeline.execution.step import Runtime
+from pipeline.execution.step import Runtime, note_step
 from pipeline.recipes.schema import RecipeError
 from pipeline.stages import run as stages_run
 from pipeline.stages.registry import STAGES
@@ -143,6 +143,18 @@ def test_records_that_were_deleted_are_made_anew_with_a_warning(place, capsys):
     capsys.readouterr()
     run_stage(recipe(place), "filter", StageOptions())
     assert "warning: numbers: it ended here before, and no record of its shards is left" in capsys.readouterr().err
+
+
+def test_a_step_that_had_nothing_to_do_has_lost_no_records(place, capsys):
+    run_stage(recipe(place), "filter", StageOptions())
+    step = Numbers(recipe(place), place)
+    for path in Journal(place, "numbers").tables:
+        path.unlink()
+    note_step(step, empty=True)
+    capsys.readouterr()
+    run_stage(recipe(place), "filter", StageOptions())
+    assert "no record of its shards" not in capsys.readouterr().err
+    assert "empty" not in (step.journal.note() or {})
 
 
 def test_shards_that_the_plan_holds_no_more_are_dropped(place):
