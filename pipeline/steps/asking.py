@@ -207,14 +207,15 @@ class Asking:
 
     def _look(self, one: Questions) -> None:
         if one.ended:
+            self._tell(now=True)
             self._ended.append(self._open.pop(one.unit.name))
 
     def _hold(self) -> None:
         """Note what is in hand, under the unit that has been open for longest."""
         self.in_flight.hold(next(iter(self._open), ""), list(self._asked))
 
-    def _tell(self) -> None:
-        if time.monotonic() - self._told_at < TOLD_S:
+    def _tell(self, now: bool = False) -> None:
+        if not now and time.monotonic() - self._told_at < TOLD_S:
             return
         self._told_at = time.monotonic()
         one = next(iter(self._open.values()))

@@ -84,8 +84,7 @@ def test_what_is_drawn_and_not_answered_is_in_hand(step, tmp_path):
     assert read_in_flight(in_flight.path) == ("", [])
 
 
-def test_how_many_captions_there_are_is_told(step, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.steps.asking.TOLD_S", 0.0)
+def test_how_many_captions_there_are_is_told_at_the_end_of_each_unit_at_least(step, tmp_path):
     in_flight = InFlight(tmp_path / "a.in_flight")
     streamed(step, Words(2), in_flight)
     part = read_part(in_flight.path)
