@@ -166,9 +166,10 @@ class _Comparison:
 
         Of several copies one is kept: of a fetch the one with the most attempts, then the first.
         """
-        made_from = self.digest or "''::BLOB"
+        digest = self._digest_in(there)
+        made_from = digest or "''::BLOB"
         known = f"coalesce(reason NOT IN ({', '.join(map(repr, ASKED_AGAIN))}), true)"
-        settled = f"bool_or({known} AND {self.digest} IS NOT NULL)" if self.digest else f"bool_or(last AND {known})"
+        settled = f"bool_or({known} AND {digest} IS NOT NULL)" if digest else f"bool_or(last AND {known})"
         current = (
             f"SELECT uid, {made_from} AS made_from FROM {files_sql(now)}"
             if now
@@ -199,6 +200,13 @@ class _Comparison:
                 coalesce(nth = 1, false) AND r.uid IS NULL AND s.uid IS NULL AS out
             FROM there LEFT JOIN fallen USING (number, uid) LEFT JOIN removed r USING (uid)
                 LEFT JOIN stood s USING (number, uid)""")
+
+    def _digest_in(self, there: Sequence[Group]) -> str:
+        """Return the column that says in these groups, all made in one way, what a row was made from: an older version
+        of the step knew the picture's digest alone."""
+        if not self.digest or all(has_columns(group.folder / group.table, self.digest) for group in there):
+            return self.digest
+        return "sha256"
 
     def _listed(self, connection: Any, there: Sequence[Group]) -> str:
         """Return the query for the uids of these groups that the lists name, or of which nothing says any more whether

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from manifests.aside import ASIDE, UNDER_WAY, groups
+from manifests.journal import records_of
 from manifests.schema import schema
 from manifests.store import is_remote
 from manifests.tombstones import value_digest, write_tombstones
@@ -26,8 +27,6 @@ def root(anywhere):
 
 def plan(root, *shards, made_by="one", dead=()):
     """Let a plan with these shards take the place of the one before, and settle; return what is said."""
-    from manifests.journal import records_of
-
     set_aside(root, "score", records_of(root, "score"))
     made = [scores(root, f"{n}{len(rows)}{made_by}", rows, made_by, dead) for n, rows in enumerate(shards)]
     journalled(root, *made)
@@ -82,6 +81,15 @@ def test_a_group_of_which_all_rows_fell_out_is_linked_as_it_is(root):
     assert back == "score: 2 rows that were set aside are back in its shards"
     assert fallen.startswith("score: 2 rows fell out")  # the other model's
     assert (rows(root), rows(root, "other")) == ([], [A, B])
+
+
+def test_rows_of_a_version_that_knew_the_pictures_digest_alone_lie_aside_too(root):
+    plan(root, [A, B])
+    set_aside(root, "score", records_of(root, "score"))
+    journalled(root)
+    (said,) = keep_fallen(root, "score", "made_from")  # a column that the tables of before have not
+    assert said.startswith("score: 2 rows fell out of the plan and are set aside")
+    assert rows(root) == [A, B]
 
 
 def test_rows_of_another_picture_lie_aside_beside_the_new_ones(root):
@@ -149,8 +157,6 @@ def test_a_kill_at_any_rename_loses_nothing(root, monkeypatch, stop):
         if len(count) == stop:
             raise KeyboardInterrupt
         real(source, target)
-
-    from manifests.journal import records_of
 
     set_aside(root, "score", records_of(root, "score"))
     journalled(root, scores(root, "new", [A, D]))
