@@ -42,8 +42,8 @@ MEASURED = pa.schema(
 )
 """`captions/measures/*.parquet` and `captions/remeasures/*.parquet`: a row per attempt."""
 NOT_MEASURED = {
-    "tokens": "no caption is told to have too many tokens for the text encoder",
-    "languages": "no caption is told to be in another language",
+    "tokens": "weights of T5 are not at hand (pretokenize.t5_weights = {weights!r}): no caption is over_tokens",
+    "languages": "the language detector is not at hand: no caption is wrong_language",
 }
 """What follows where a tool is not at hand."""
 
@@ -75,10 +75,10 @@ class Measure(Step):
         """Say what cannot be measured here."""
         if not captioners(self.recipe):
             return []
+        lacking = [name for name, file in measured_with(self.recipe).items() if file is None]
+        weights = self.recipe.pretokenize.t5_weights
         return [
-            f"{self.name}: {NOT_MEASURED[name]}: {error}"
-            for name, error in _lacking(self.recipe).items()
-            if self.of == "caption"
+            f"{self.name}: {NOT_MEASURED[name].format(weights=weights)}" for name in lacking if self.of == "caption"
         ]
 
     def plan(self) -> list[Unit]:
@@ -204,10 +204,6 @@ def _languages(texts: Sequence[str]) -> tuple[Sequence[str | None], Sequence[flo
 def measured_with(recipe: Recipe) -> dict[str, WeightsFile | None]:
     """Return `tokens` and `languages`: the weights of who counts and knows them, None where they are not at hand."""
     return {name: None if isinstance(found, WeightsError) else found for name, found in _found(recipe).items()}
-
-
-def _lacking(recipe: Recipe) -> dict[str, str]:
-    return {name: str(found) for name, found in _found(recipe).items() if isinstance(found, WeightsError)}
 
 
 def _found(recipe: Recipe) -> dict[str, WeightsFile | WeightsError]:

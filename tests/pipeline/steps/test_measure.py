@@ -44,7 +44,10 @@ def test_without_a_tokenizer_nothing_stops_and_it_is_said(tmp_path):
     recipe = recipe_of()
     assert measured_with(recipe)["tokens"] is None
     (note,) = Measure(recipe, tmp_path).notes()
-    assert note.startswith("measure: no caption is told to have too many tokens")
+    assert note == (
+        "measure: weights of T5 are not at hand (pretokenize.t5_weights = 'google/flan-t5-xl'):"
+        " no caption is over_tokens"
+    )
     assert Remeasure(recipe, tmp_path).notes() == []
 
 
