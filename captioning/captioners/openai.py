@@ -39,20 +39,22 @@ class Endpoint:
         self.model, self.revision = config.model, config.revision or config.model
         self._key = _key(config)
         self._failed = 0
+        self._fatal: CaptionerError | None = None
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name=f"endpoint-{name}", daemon=True).start()
         self._session = asyncio.run_coroutine_threadsafe(_session(config, self._key), self._loop).result()
         self.close = weakref.finalize(self, _end, self._loop, self._session)
 
     def answers(self, asks: Iterable[Ask]) -> Iterator[Answer]:
-        """Yield an answer for every question as it comes. Raises CaptionerError where none can be had."""
+        """Yield an answer for every question as it comes. Raises CaptionerError where none can be had, once what is
+        under way has been answered: it is paid for."""
         drawn, done = iter(asks), queue.SimpleQueue[Future[tuple[Answer, Fault | None]]]()
         under_way: set[Future[tuple[Answer, Fault | None]]] = set()
         ask: Ask | None
-        more = True
+        more, self._fatal = True, None
         try:
             while True:
-                while more and len(under_way) < self.config.concurrency and done.empty():
+                while more and self._fatal is None and len(under_way) < self.config.concurrency and done.empty():
                     if (ask := next(drawn, None)) is None:
                         more = False
                     else:
@@ -60,12 +62,18 @@ class Endpoint:
                         under_way.add(future)
                         future.add_done_callback(done.put)
                 if not under_way:
-                    return
+                    break
                 future = done.get()
                 under_way.discard(future)
-                answer, fault = future.result()
-                self._count(fault)
-                yield answer
+                try:
+                    answer, fault = future.result()
+                    self._count(fault)
+                except CaptionerError as error:
+                    self._fatal = self._fatal or error
+                else:
+                    yield answer
+            if self._fatal is not None:
+                raise self._fatal
         finally:
             for future in under_way:
                 future.cancel()
@@ -87,7 +95,7 @@ class Endpoint:
         fault = Fault(TIMEOUT, "no time for a single try")
         for number in range(self.config.tries):
             wait = _pause(self.config.backoff_s, number, fault.wait_s)
-            if clock() + wait >= until:
+            if clock() + wait >= until or (number and self._fatal is not None):
                 break
             await asyncio.sleep(wait)
             outcome = await self._try(ask, body, min(self.config.try_s, until - clock()))

@@ -1,15 +1,17 @@
 """Say what a stage did: rows, reasons, losses, stand-in weights, time; as lines or as a document."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from manifests.manifest import Manifest
 from pipeline.analysis.forecast import beside
 from pipeline.cli.output import put
 from pipeline.execution.progress import clock
+from pipeline.recipes.captions import captioners
 from pipeline.recipes.schema import Recipe
 from pipeline.stages.run import Finished
 
+Prices = Mapping[str, tuple[float, float]]
 NAMED_GROUPS = 5
 """So many broken row groups of a file are named; the manifest names all."""
 
@@ -45,7 +47,7 @@ def summary_lines(recipe: Recipe, finished: Finished) -> Iterator[str]:
         yield f"{stage}: nothing to do, all {finished.before} shards were done; digest {manifest.digest[:16]}"
     yield from _rows(recipe, manifest)
     yield from _losses(manifest)
-    yield from _facts(manifest)
+    yield from _facts(manifest, _prices(recipe))
     yield from (f"  {name}: stand-in weights (seeded random): its values mean nothing" for name in _stand_ins(manifest))
     yield f"  time {clock(finished.seconds)}, {finished.made} shards made, {finished.before} were done before"
     yield f"  digest {manifest.digest}\n  results in {recipe.root}"
@@ -81,14 +83,14 @@ def _losses(manifest: Manifest) -> Iterator[str]:
         yield f"  lost: {name}: {are.format(numbers + more)} broken, {sum(loss['rows'] for loss in broken)} rows"
 
 
-def _facts(manifest: Manifest) -> Iterator[str]:
+def _facts(manifest: Manifest, prices: Prices) -> Iterator[str]:
     """Yield what filter says of refusals and lists of hashes, and pretokenize of each tier: its codes, their tokenizer,
     and T5 features."""
     for signal, rows in manifest.facts.get("refusals", {}).items():
         yield f"  refused: {signal}: {rows:,}"
     for name, rows in manifest.facts.get("removed_by_list", {}).items():
         yield f"  removed by list of hashes: {name}: {rows:,}"
-    yield from _captions(manifest)
+    yield from _captions(manifest, prices)
     for tier, codes in manifest.facts.get("codes", {}).items():
         precision, share = codes["agreement"]["precision"], codes["agreement"]["share"]
         holds = codes["checkpoint"]
@@ -103,8 +105,16 @@ def _facts(manifest: Manifest) -> Iterator[str]:
         yield f"  {tier}: T5 features of caption {t5['caption']!r}: {t5['with']:,}{without}"
 
 
-def _captions(manifest: Manifest) -> Iterator[str]:
-    """Yield what each captioner said and what became of it."""
+def _prices(recipe: Recipe) -> Prices:
+    """Return captioner -> prices of a million tokens of its questions and of its answers, where the recipe names
+    any."""
+    tables = {name: recipe.caption.options(name) for name in captioners(recipe)}
+    prices = {name: (table.get("price_prompt"), table.get("price_answer")) for name, table in tables.items()}
+    return {name: (asked or 0.0, said or 0.0) for name, (asked, said) in prices.items() if asked or said}
+
+
+def _captions(manifest: Manifest, prices: Prices) -> Iterator[str]:
+    """Yield what each captioner said, what it took, and what became of it."""
     for name, said in manifest.facts.get("captioners", {}).items():
         if not isinstance(said, dict):  # of a run before captions were judged: a number
             continue
@@ -113,6 +123,11 @@ def _captions(manifest: Manifest) -> Iterator[str]:
             f"  {name}: {said['captions']:,} captions of {said['pictures']:,} pictures, {said['attempts']:,}"
             f" attempts{second}; the same words again: {said['same_words_again']}"
         )
+        asked = said.get("prompt_tokens", 0)
+        of_question, of_answer = prices.get(name, (0.0, 0.0))
+        spent = (of_question * asked + of_answer * said["tokens"]) / 1e6
+        cost = f": {spent:,.2f} by the recipe's prices" if name in prices else ""
+        yield f"    tokens  {asked:,} of questions, {said['tokens']:,} of answers{cost}"
         for what in ("flags", "actions", "origins"):
             if said[what]:
                 yield f"    {what:<8}" + ", ".join(f"{one} {count:,}" for one, count in said[what].items())

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from captioning.base import build_captioner, captioner_settings, captioner_weights
 from captioning.prompts import Prompt, fill, prompt_named
 from manifests.files import FormatError, digest_of, parsing, read_table, write_table
-from manifests.journal import ShardRecord, kept_by_kind, records_of, upstream
+from manifests.journal import ShardRecord, upstream
 from manifests.plans import write_plan
 from manifests.recipe_file import read_headed
 from manifests.schema import schema
@@ -169,10 +169,6 @@ class CaptionStep(Step):
         for name in sorted(self.captioners(), reverse=True):  # the first in the order of `turn` stays
             _ = captioners[name]
         return CaptionWorker(self, captioners)
-
-    def facts(self) -> dict[str, Any]:
-        """Return `attempts`: captioner -> pictures that it has described."""
-        return {"attempts": kept_by_kind(records_of(self.root, self.name))}
 
 
 def texts_of_shard(root: Path, shard: str) -> pa.Table:

@@ -105,7 +105,8 @@ class Tally:
     """Counts of a captioner's rows."""
 
     def __init__(self) -> None:
-        self.rows, self.captioned, self.attempts, self.tokens = 0, 0, 0, 0
+        self.rows = self.captioned = self.attempts = 0
+        self.tokens = {"prompt_tokens": 0, "tokens": 0}
         self.flags, self.actions, self.origins = Counter[str](), Counter[str](), Counter[str]()
 
     def add(self, table: pa.Table) -> None:
@@ -114,7 +115,8 @@ class Tally:
         self.captioned += table["reason"].null_count
         tried = pc.list_flatten(table["attempts"])
         self.attempts += len(tried)
-        self.tokens += sum((pc.sum(pc.struct_field(chunk, "tokens")).as_py() or 0) for chunk in tried.chunks)
+        for name in self.tokens:
+            self.tokens[name] += sum((pc.sum(pc.struct_field(chunk, name)).as_py() or 0) for chunk in tried.chunks)
         for counts, column in (
             (self.flags, pc.list_flatten(table["flags"])),
             (self.actions, table["action"]),
@@ -129,7 +131,7 @@ class Tally:
             "captions": self.captioned,
             "attempts": self.attempts,
             "second_attempts": self.attempts - self.rows,
-            "tokens": self.tokens,
+            **self.tokens,
             "flags": {flag: self.flags[flag] for flag in FLAGS if self.flags[flag]},
             "actions": {action: self.actions[action] for action in ACTIONS if self.actions[action]},
             "origins": {origin: self.origins[origin] for origin in ORIGINS if self.origins[origin]},

@@ -31,10 +31,12 @@ def caption_of(question: dict[str, Any]) -> str:
 
 class ChatServer(Server):
     """`asked`: digest of each question -> times that it came. `questions`: the bodies. `most`: questions at a time.
-    `healed`: no fault any more. `key`: what requests need."""
+    `healed`: no fault any more. `key`: what requests need. `planted`: words of a question -> the fault that they
+    mean."""
 
     def __init__(self, key: str = "", delay_s: float = 0.0) -> None:
         self.asked: Counter[str] = Counter()
+        self.planted: dict[str, str] = {}
         self.questions: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.lock, self.healed, self.key, self.delay_s = threading.Lock(), False, key, delay_s
@@ -45,6 +47,9 @@ class ChatServer(Server):
     def base_url(self) -> str:
         """Return what a recipe names."""
         return f"http://{self.address}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away."""
 
 
 class Chat(Handler):
@@ -77,7 +82,9 @@ class Chat(Handler):
         elif self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
             self.json(401, {"error": {"message": f"no key {self.headers.get('Authorization')}"}})
         else:
-            found = FAULT.search(question["messages"][0]["content"][1]["text"])
+            text = question["messages"][0]["content"][1]["text"]
+            faults = [fault for words, fault in self.server.planted.items() if words in text]
+            found = FAULT.search(" ".join([text, *faults]))
             fails = found and not self.server.healed and (found[2] is None or times <= int(found[2]))
             getattr(self, f"fault_{found[1]}" if found and fails else "well")(question)
 

@@ -112,6 +112,15 @@ def test_what_would_come_of_every_question_ends_all(server: ChatServer, fault: s
     assert max(server.asked.values()) == 1
 
 
+def test_what_is_under_way_is_answered_before_the_end(server: ChatServer) -> None:
+    server.delay_s = 0.1
+    stream = build_captioner("far", options(server, concurrency=4)).answers(asks("fault:model", *"abc", *"unasked"))
+    found: list[str] = []
+    with pytest.raises(CaptionerError, match="'other-1b' answers"):
+        found.extend(answer.text for answer in stream)
+    assert (len(server.asked), len(found)) == (4, 3)
+
+
 def test_a_model_that_the_server_lacks_ends_all(server: ChatServer) -> None:
     with pytest.raises(CaptionerError, match=r"404 \(no such model\): wanted .* models' names other"):
         answers(server, "well", model="other")

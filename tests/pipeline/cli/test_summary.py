@@ -6,6 +6,7 @@ from manifests.manifest import Manifest
 from manifests.shard_table import shard_table
 from pipeline.cli.summary import print_summary, summary, summary_lines
 from pipeline.execution.run_folder import recipe_of_run
+from pipeline.recipes.load import parse_recipe
 from pipeline.stages.run import Finished
 
 SHARDS = shard_table({})
@@ -97,11 +98,22 @@ def test_captions_are_told_by_captioner_with_flags_and_what_followed(recipe):
     said |= {"flags": {"empty": 3}, "actions": {"keep": 5, "drop_caption": 3}, "origins": {}}
     lines = list(summary_lines(recipe, finished(facts={"captioners": {"llava": {**said, "same_words_again": "no"}}})))
     assert "  llava: 5 captions of 8 pictures, 10 attempts, 2 of them a second one; the same words again: no" in lines
+    assert "    tokens  0 of questions, 900 of answers" in lines
     assert "    flags   empty 3" in lines
     assert "    actions keep 5, drop_caption 3" in lines
     assert not any("origins" in line for line in lines)
     before = finished(facts={"captioners": {"llava": 7}})  # a manifest of before
     assert not any("llava" in line for line in summary_lines(recipe, before))
+
+
+def test_tokens_are_told_at_the_prices_of_the_recipe(recipe):
+    far = {"use": "openai", "base_url": "http://a/v1", "model": "m", "price_prompt": 1.0, "price_answer": 10.0}
+    plain = {**recipe.plain(), "caption": {"far": far}}
+    plain["tier"] = {name: {**tier, "caption": "far"} for name, tier in plain["tier"].items()}
+    said = {"pictures": 8, "captions": 5, "attempts": 8, "second_attempts": 0, "tokens": 50_000, "flags": {}}
+    said |= {"prompt_tokens": 200_000, "actions": {}, "origins": {}, "same_words_again": "no"}
+    lines = list(summary_lines(parse_recipe(plain), finished(facts={"captioners": {"far": said}})))
+    assert "    tokens  200,000 of questions, 50,000 of answers: 0.70 by the recipe's prices" in lines
 
 
 def test_refusals_are_counted_by_signal(recipe):

@@ -100,6 +100,7 @@ def test_the_manifest_counts_attempts_flags_actions_and_origins(root):
         "captions": 2,
         "attempts": 8,
         "second_attempts": 3,
+        "prompt_tokens": 0,
         "tokens": 24,
         "flags": {"too_short": 1, "refusal": 1},
         "actions": {"keep": 2, "drop_caption": 2},
