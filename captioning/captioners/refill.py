@@ -79,6 +79,8 @@ class Refill:
     """Told of a question on which the model failed, which is passed over; none: the error is raised."""
     counts: Counts = field(default_factory=Counts)
     _open: "list[Slot | None]" = field(default_factory=list)
+    _again: "deque[Question]" = field(default_factory=deque)
+    """Drawn, and in no slot: those that memory had no room for, and the one that is being read."""
     _cache: Any = None
 
     def answers(self, questions: Iterator[Question]) -> "Iterator[tuple[Question, list[int], bool]]":
@@ -88,26 +90,29 @@ class Refill:
         """
         import torch
 
-        again: deque[Question] = deque()
-        self._open, more = [None] * self.slots, True
+        self._open, self._again = [None] * self.slots, deque()
         while True:
             try:
                 for place in range(len(self._open)):
-                    while self._open[place] is None and (again or more):
-                        question = again.popleft() if again else next(questions, None)
-                        if question is None:
-                            more = False
-                            break
-                        again.appendleft(question)  # until it is in its slot
-                        ended = self._tried(place, question)
-                        again.popleft()
-                        if ended is not None:
-                            yield ended
+                    yield from self._filled(place, questions)
                 if not any(self._open):
                     return
                 yield from self._step()
             except torch.OutOfMemoryError as error:
-                self._halve(again, error)
+                self._halve(error)
+
+    def _filled(self, place: int, questions: Iterator[Question]) -> "Iterator[tuple[Question, list[int], bool]]":
+        """Give a free slot the next question; yield the answers of those that end with their first token."""
+        while self._open[place] is None:
+            if not self._again:
+                question = next(questions, None)
+                if question is None:
+                    return
+                self._again.append(question)  # until it is in its slot
+            ended = self._tried(place, self._again[0])
+            self._again.popleft()
+            if ended is not None:
+                yield ended
 
     def _tried(self, place: int, question: Question) -> "tuple[Question, list[int], bool] | None":
         import torch
@@ -145,7 +150,9 @@ class Refill:
     def _make_room(self, like: Any, length: int) -> None:
         length = -(-length // STEP) * STEP
         if self._cache is None or self._cache.length < length:
-            self._cache = slot_cache(like, len(self._open), length, self._cache)
+            from captioning.captioners.slot_cache import SlotCache  # transformers loads only here
+
+            self._cache = SlotCache(like, len(self._open), length, self._cache)
 
     def _step(self) -> "Iterator[tuple[Question, list[int], bool]]":
         """Take a token in every slot; yield the answers that end with it."""
@@ -156,7 +163,7 @@ class Refill:
         where = torch.tensor([slot.place if slot else 0 for slot in self._open], device=device)
         shift = torch.tensor([slot.shift if slot else 0 for slot in self._open], device=device)
         seen = min(self._cache.length, -(-(max(slot.place for slot in self._open if slot) + 1) // STEP) * STEP)
-        self._cache.look(where, seen)
+        self._cache.look(torch.arange(len(self._open), device=device), where, seen)
         hidden = torch.arange(seen, device=device)[None] > where[:, None]
         mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min)
         with torch.inference_mode():
@@ -184,15 +191,14 @@ class Refill:
             self._open[place] = None
             yield slot.question, slot.tokens, token not in self.ends
 
-    def _halve(self, again: "deque[Question]", error: Exception) -> None:
+    def _halve(self, error: Exception) -> None:
         """Give up half of the slots: what they had under way is asked again."""
         import torch
 
         half = len(self._open) // 2
         if not half:
             raise CaptionerError(f"the memory of the device does not hold one question ({error})") from error
-        under_way = [slot.question for slot in self._open if slot]
-        again.extend(question for question in under_way if question not in again)
+        self._again.extend(slot.question for slot in self._open if slot)
         self.slots, self._open, self._cache = half, [None] * half, None
         self.counts.halved += 1
         if torch.cuda.is_available():
@@ -205,66 +211,3 @@ def can_refill(model: Any) -> bool:
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     crossed = getattr(text, "cross_attention_layers", None) or getattr(model.config, "is_encoder_decoder", False)
     return kinds == {"full_attention"} and not crossed
-
-
-def slot_cache(like: Any, slots: int, length: int, before: Any = None) -> Any:
-    """Return a cache of `slots` slots of `length` tokens for the layers of a cache of one question; what `before` holds
-    stands in it."""
-    from transformers.cache_utils import Cache, CacheLayerMixin
-
-    class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers has no types
-        """Keys and values (S, H, L, D) of a layer; each slot is written at its own place."""
-
-        def __init__(self, one: Any, old: Any) -> None:
-            super().__init__()
-            self.keys, self.values = (self._room(old_part, part) for old_part, part in self._parts(one, old))
-            self.where: Any = None
-            self.seen = length
-            self.is_initialized = True
-
-        @staticmethod
-        def _parts(one: Any, old: Any) -> list[tuple[Any, Any]]:
-            return [(getattr(old, name, None), getattr(one, name)) for name in ("keys", "values")]
-
-        @staticmethod
-        def _room(old: Any, one: Any) -> Any:
-            room = one.new_zeros((slots, one.shape[1], length, one.shape[3]))
-            if old is not None:
-                room[:, :, : old.shape[2]] = old
-            return room
-
-        def put(self, place: int, keys_HTD: Any, values_HTD: Any) -> None:
-            self.keys[place, :, : keys_HTD.shape[1]] = keys_HTD
-            self.values[place, :, : values_HTD.shape[1]] = values_HTD
-
-        def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
-            """Do nothing: the room is there from the start."""
-
-        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            rows = self.where.new_tensor(range(slots))
-            self.keys[rows, :, self.where] = key_states[:, :, 0]
-            self.values[rows, :, self.where] = value_states[:, :, 0]
-            return self.keys[:, :, : self.seen], self.values[:, :, : self.seen]
-
-        def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-            return self.seen, 0
-
-        def get_seq_length(self) -> int:
-            return self.seen
-
-        def get_max_length(self) -> int:
-            return length
-
-    class SlotCache(Cache):  # type: ignore[misc]
-        """One layer each; `look` says where the next token of every slot stands, and how far all are looked at."""
-
-        def __init__(self) -> None:
-            olds = before.layers if before is not None else [None] * len(like.layers)
-            super().__init__(layers=[SlotLayer(one, old) for one, old in zip(like.layers, olds, strict=True)])
-            self.length = length
-
-        def look(self, where: Any, seen: int) -> None:
-            for layer in self.layers:
-                layer.where, layer.seen = where, seen
-
-    return SlotCache()

@@ -1,13 +1,11 @@
 """Caption pictures with a vision-language model through transformers, many at a time, each as if it were alone."""
 
-import hashlib
+import atexit
+import shutil
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from itertools import islice
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +13,10 @@ from captioning.captioner import Ahead, Answer, Ask, Caption, CaptionerError
 from captioning.captioners.prepare import (
     Here,
     complete_processor,
-    inputs_of,
     inputs_of_picture,
     processor_of,
 )
+from captioning.captioners.questions import Questions
 from captioning.captioners.refill import Question, Refill, can_refill
 from captioning.captioners.transformers_files import VERSION, TransformersConfig, folder_of, weights_of
 from captioning.gate.alone import caption_flags
@@ -31,10 +29,6 @@ if TYPE_CHECKING:
     from PIL import Image
 ON_CPU, ON_GPU = 8, 64
 """Slots where the recipe names none: on a CPU; on a GPU at most, as far as its memory holds them."""
-CHUNK = 4
-"""Questions that are prepared together ahead of the model."""
-TRUSTED = 3
-"""Rows that fail before anything has worked: then it is not the pictures."""
 CANARY_TOKENS = 4
 CLOSE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05}
 """How far logits of the slots may be from those of the model alone, in shares of their spread, at the start."""
@@ -52,8 +46,8 @@ class TransformersCaptioner:
         self.model, self.revision = weights.label, weights.sha256
         self.config, self.ahead = config, ahead or Here()
         folder = STAND_IN if config.model == STAND_IN else str(folder_of(config))
-        self._vlm, self._folder = _load(folder, weights.sha256, config.dtype)
-        self.processor = processor_of(self._folder)
+        self._vlm, self.folder = _load(folder, weights.sha256, config.dtype)
+        self.processor = processor_of(self.folder)
         self.notes: list[str] = []
         """What the user is told of: fall-backs."""
         self.slots = batch_size or _slots_that_fit(self._vlm, config.max_new_tokens)
@@ -63,7 +57,7 @@ class TransformersCaptioner:
     def answers(self, asks: Iterable[Ask]) -> Iterator[Answer]:
         """Yield an answer for every question as they end; each picture is read alone, so that none changes another's
         words."""
-        run = _Run(self, iter(asks))
+        run = Questions(self, iter(asks))
         refill = self._refill(run)
         for question, tokens, at_limit in self._decoded(refill, run):
             yield run.answer(question, tokens, at_limit)
@@ -78,7 +72,7 @@ class TransformersCaptioner:
         """Return one caption per RGB picture, in order."""
         prompt = fill(prompt_named(self.config.prompt), None, None)
         asks = [Ask(number.to_bytes(16, "big"), b"", prompt) for number in range(len(images))]
-        run = _Run(self, iter(asks), pictures={ask.uid: image for ask, image in zip(asks, images, strict=True)})
+        run = Questions(self, iter(asks), pictures={ask.uid: image for ask, image in zip(asks, images, strict=True)})
         found = {
             question.key.uid: run.answer(question, tokens, at_limit)
             for question, tokens, at_limit in self._decoded(self._refill(run), run)
@@ -91,7 +85,7 @@ class TransformersCaptioner:
             for one in (found[ask.uid] for ask in asks)
         ]
 
-    def _refill(self, run: "_Run") -> Refill:
+    def _refill(self, run: Questions) -> Refill:
         forward = None
         if self.config.compile:
             import torch
@@ -99,10 +93,10 @@ class TransformersCaptioner:
             forward = torch.compile(self._vlm, dynamic=False)
         return Refill(self._vlm, self.slots, self.ends, run.choose, forward, run.failed_to_read)
 
-    def _decoded(self, refill: Refill, run: "_Run") -> Iterator[tuple[Question, list[int], bool]]:
+    def _decoded(self, refill: Refill, run: Questions) -> Iterator[tuple[Question, list[int], bool]]:
         return refill.answers(iter(run)) if self._refills else self._one_by_one(run)
 
-    def _one_by_one(self, run: "_Run") -> Iterator[tuple[Question, list[int], bool]]:
+    def _one_by_one(self, run: Questions) -> Iterator[tuple[Question, list[int], bool]]:
         """Answer by the model's own `generate`, where its layers do not only attend to all before."""
         import torch
 
@@ -208,116 +202,6 @@ class TransformersCaptioner:
         )
 
 
-@dataclass
-class _Run:
-    """The questions of one call on their way to the model, prepared ahead of it."""
-
-    owner: TransformersCaptioner
-    asks: Iterator[Ask]
-    pictures: "dict[bytes, Image.Image]" = field(default_factory=dict)
-    worked: bool = False
-    last_error: str = ""
-    _failed: list[Answer] = field(default_factory=list)
-    _errors: int = 0
-
-    def __iter__(self) -> Iterator[Question]:
-        """Yield questions; those that cannot be asked are in `failed`."""
-        begun: deque[tuple[list[Ask], Any]] = deque()
-        ahead, drained = self.owner.ahead, False
-        while begun or not drained:
-            while not drained and len(begun) < (2 * ahead.count or 1):
-                some = list(islice(self.asks, CHUNK if ahead.count else 1))
-                drained = not some
-                if some:
-                    begun.append((some, self._begin(some)))
-            if begun:
-                some, wait = begun.popleft()
-                yield from self._ready(some, wait)
-
-    def _begin(self, some: list[Ask]) -> Any:
-        if self.pictures:
-            processor = self.owner.processor
-            return lambda: [inputs_of_picture(processor, self.pictures[ask.uid], ask.prompt) for ask in some]
-        work = partial(inputs_of, folder=self.owner._folder)
-        return self.owner.ahead.begin([(ask.image, ask.prompt) for ask in some], _Caught(work))
-
-    def _ready(self, some: list[Ask], wait: Any) -> Iterator[Question]:
-        for ask, inputs in zip(some, wait(), strict=True):
-            if isinstance(inputs, str):
-                self._failed.append(Answer(ask.uid, reason=inputs))
-            elif isinstance(inputs, _Fault):
-                self.fail(ask, inputs.said)
-            else:
-                yield Question(ask, self.owner.to_device(inputs), self.owner.config.max_new_tokens)
-
-    def fail(self, ask: Ask, said: str) -> None:
-        """Note a question that the model cannot take. Raises CaptionerError where none works."""
-        self._errors, self.last_error = self._errors + 1, said
-        if self._errors >= TRUSTED and not self.worked:
-            raise CaptionerError(
-                f"{self.owner.name}: {self.owner.model} failed on each of the first {self._errors} pictures: {said}"
-            )
-        self._failed.append(Answer(ask.uid, reason="captioner_failed"))
-
-    def failed_to_read(self, question: Question, error: Exception) -> None:
-        """Note a question on which the model failed. Raises CaptionerError where none works."""
-        self.fail(question.key, f"{type(error).__name__}: {error}")
-
-    def failed(self) -> Iterator[Answer]:
-        """Yield the answers that were no model's, and forget them."""
-        while self._failed:
-            yield self._failed.pop()
-
-    def choose(self, ask: Ask, logits_V: Any, place: int) -> int:
-        """Return the next token: the most likely one, or one that is drawn by hash(uid, seed, place)."""
-        if not ask.seed:
-            return int(logits_V.argmax())
-        return drawn(logits_V, self.owner.config, ask.uid, ask.seed, place)
-
-    def answer(self, question: Question, tokens: list[int], at_limit: bool) -> Answer:
-        """Return the answer to a question that the model gave."""
-        self.worked = True
-        text = self.owner.processor.tokenizer.decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return Answer(question.key.uid, text.strip(), len(tokens), question.tokens, at_limit)
-
-
-@dataclass(frozen=True)
-class _Fault:
-    said: str
-
-
-@dataclass(frozen=True)
-class _Caught:
-    """A work whose errors come back as values: one picture's must not end a process that prepares others."""
-
-    work: Any
-
-    def __call__(self, item: Any) -> Any:
-        """Return what the work returns, or its error."""
-        try:
-            return self.work(item)
-        except WeightsError:
-            raise
-        except Exception as error:
-            return _Fault(f"{type(error).__name__}: {error}")
-
-
-def drawn(logits_V: Any, config: TransformersConfig, uid: bytes, seed: int, place: int) -> int:
-    """Return a token drawn from the likeliest whose share is `top_p`, at a temperature, by hash(uid, seed, place): the
-    same whoever is beside it."""
-    import torch
-
-    shares, order = torch.softmax(logits_V.double().cpu() / config.temperature, 0).sort(descending=True, stable=True)
-    below = shares.cumsum(0) - shares
-    shares = torch.where(below < config.top_p, shares, 0.0)
-    digest = hashlib.sha256(uid + seed.to_bytes(8, "big") + place.to_bytes(8, "big")).digest()
-    share = int.from_bytes(digest[:8], "big") / 2**64
-    found = int(torch.searchsorted(shares.cumsum(0), share * float(shares.sum()), right=True))
-    return int(order[min(found, int((shares > 0).sum()) - 1)])
-
-
 def _slots_that_fit(vlm: Any, limit: int) -> int:
     """Return how many answers the device's memory holds: of what is free once the model is there, a half for keys and
     values."""
@@ -348,6 +232,7 @@ def _load(folder: str, sha256: str, dtype: str) -> tuple[Any, str]:
     from captioning.stand_in import write_stand_in
 
     scratch = tempfile.mkdtemp(prefix="tessera-vlm-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)  # processes that prepare pictures read it till then
     return _load_folder(write_stand_in(Path(scratch)), dtype), scratch
 
 

@@ -47,8 +47,9 @@ ASKED = pa.schema(
     ]
 )
 """`manifests/plan/caption/*.parquet`: what is asked of which picture."""
-KEPT_TOGETHER = 16
-"""Answers that are kept together where the recipe names no batch."""
+KEPT_TOGETHER = 8
+"""Answers are kept as soon as an eighth of a batch is there, so that a kill costs what is in hand and little more; so
+many where the recipe names no batch."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,8 @@ class CaptionWorker:
         """Write the same of each unit, those of a captioner that come together as one stream."""
         for name, some in groupby(units, lambda unit: str(unit.reads["captioner"])):
             batch = self.step.options(name).get("batch_size") or self.step.recipe.caption.batch_size
-            asking = Asking(self.captioners[name], in_flight, batch or KEPT_TOGETHER, self._opened, self._written)
+            together = -(-batch // 8) if batch else KEPT_TOGETHER
+            asking = Asking(self.captioners[name], in_flight, together, self._opened, self._written)
             yield from asking.stream(some)
 
     def _opened(self, unit: Unit) -> Questions:
