@@ -6,6 +6,7 @@ from manifests.files import read_table
 from pipeline.recipes.load import load_recipe, parse_recipe
 from pipeline.stages.run import StageOptions, run_stage
 from tests.support.keep_runs import without_beam
+from tests.support.removals import URL, remove
 
 PARROT = """from captioning.base import Entry, register_kind
 from captioning.captioner import Answer, CaptionerConfig, read_options
@@ -66,3 +67,14 @@ def test_what_is_said_too_often_is_flagged_and_dropped(run):
     assert not any(row["reason"] for row in captioned(run, len(often))[1])
     assert counts.stat().st_mtime_ns == made
     assert {path: path.stat().st_mtime_ns for path in attempts} == attempts
+
+
+def test_captions_are_counted_again_where_pictures_were_removed(run):
+    (run / "parrot.py").write_text(PARROT)
+    dropped = captioned(run, 10)[0].dropped["caption_repeated_in_corpus"]
+    assert dropped > 10
+    remove(run, url=[URL.format(number) for number in range(12)])
+    manifest, rows = captioned(run, 10)
+    left = sum(row["caption"].startswith("A plain") for row in rows)
+    assert read_table(run / "captions" / "repeats" / "00000.parquet")["pictures"].to_pylist() == [left]
+    assert (0 < left <= 10, manifest.dropped) == (True, {})
