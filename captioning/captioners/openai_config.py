@@ -25,6 +25,7 @@ OURS = ("model", "messages", "stream", "n")
 class OpenAIConfig(CaptionerConfig):
     """[caption.NAME] with use = "openai": any server that answers POST BASE_URL/chat/completions as OpenAI's does."""
 
+    batch_size: int | None = Field(None, description="refused: `concurrency` says how many are asked at a time")
     base_url: str = Field(
         description='where the server is, up to /chat/completions: "http://127.0.0.1:8000/v1"; part of no key'
     )

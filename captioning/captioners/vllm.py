@@ -11,9 +11,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from captioning.captioner import Answer, Ask, CaptionerError
+from captioning.captioner import Answer, Ask, CaptionerError, read_options
 from captioning.captioners.transformers_files import TransformersConfig, folder_of, weights_of
 from manifests.extras import MissingExtra
 from manifests.weights import STAND_IN, WeightsError, WeightsFile
@@ -45,20 +45,10 @@ class VllmConfig(TransformersConfig):
 def vllm_config_of(options: Mapping[str, Any]) -> VllmConfig:
     """Read the options of an engine. Raises CaptionerError for an unknown key or a wrong value, and for the
     stand-in."""
-    try:
-        config = VllmConfig.model_validate(dict(options))
-    except ValidationError as error:
-        raise CaptionerError("; ".join(_explain(fault) for fault in error.errors())) from error
+    config = read_options(VllmConfig, options)
     if config.model == STAND_IN:
         raise CaptionerError(f'model: {STAND_IN!r} is for use = "transformers" or "stand_in"; wanted a real model')
     return config
-
-
-def _explain(fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; known keys: {', '.join(sorted(VllmConfig.model_fields))}"
-    return f"{key}: {fault['msg']} (got {fault['input']!r})"
 
 
 def vllm_weights_of(config: VllmConfig) -> tuple[WeightsFile, ...]:

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from captioning.captioners.openai_config import OpenAIConfig
 from captioning.captioners.transformers_files import TransformersConfig
 from captioning.corpus.config import AuditConfig
 from captioning.gate.config import GateConfig
@@ -48,6 +49,7 @@ def tables() -> dict[str, type[BaseModel]]:
         "caption.gate": GateConfig,
         "caption.audit": AuditConfig,
         "caption.llava": TransformersConfig,
+        "caption.openai": OpenAIConfig,
     }
     models: dict[str, type[BaseModel]] = {**sections, "tier.NAME": TierSection, **captions, **scorers}
     return {name: model for name, model in models.items() if model.model_fields}

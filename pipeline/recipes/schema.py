@@ -236,8 +236,8 @@ class CaptionSection(OpenSection):
         [], description="Python files with captioners of your own, beside the recipe or in the current folder"
     )
     prompts: dict[str, PromptSection] = Field({}, description="prompts of your own by name: [caption.prompts.NAME]")
-    gate: GateConfig = GateConfig()
-    audit: AuditConfig = AuditConfig()
+    gate: GateConfig = Field(GateConfig(), description="what follows from what is said: [caption.gate]")
+    audit: AuditConfig = Field(AuditConfig(), description="bounds over all captions of a run: [caption.audit]")
 
 
 class PretokenizeSection(Section):

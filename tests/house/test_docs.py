@@ -130,13 +130,19 @@ def test_the_first_command_stands_by_line_20() -> None:
 
 
 def recipe_tables() -> dict[str, Any]:
+    from captioning.captioners.openai_config import OpenAIConfig
     from captioning.captioners.transformers_files import TransformersConfig
     from captioning.corpus.config import AuditConfig
     from captioning.gate.config import GateConfig
     from pipeline.recipes.schema import Recipe, TierSection
 
     models = {name: field.annotation for name, field in Recipe.model_fields.items()}
-    captions = {"caption.llava": TransformersConfig, "caption.gate": GateConfig, "caption.audit": AuditConfig}
+    captions: dict[str, Any] = {
+        "caption.llava": TransformersConfig,
+        "caption.openai": OpenAIConfig,
+        "caption.gate": GateConfig,
+        "caption.audit": AuditConfig,
+    }
     return {**models, "tier": TierSection, **captions}
 
 
@@ -153,6 +159,7 @@ def recipe_tables() -> dict[str, Any]:
         "tier",
         "caption",
         "caption.llava",
+        "caption.openai",
         "caption.gate",
         "caption.audit",
         "pretokenize",
@@ -394,3 +401,38 @@ def test_the_users_own_filter_of_contributing_works(tmp_path: Path) -> None:
         None,
     ]
     assert rule.keep(pa.RecordBatch.from_pydict({"url": urls})).to_pylist() == [False, False, True, None, None]
+
+
+def test_the_recipes_and_the_captioner_of_the_captions_page_work(tmp_path: Path) -> None:
+    import tomllib
+
+    from captioning.base import build_captioner
+    from captioning.captioner import Ask
+    from pipeline.recipes.captions import captioners
+    from pipeline.recipes.load import load_recipe, parse_recipe
+    from pipeline.recipes.user_captioners import captioner_options
+
+    text = (ROOT / "docs" / "captions.md").read_text()
+    made = [block for language, block in blocks(text) if language == "toml"]
+    (module,) = [block for language, block in blocks(text) if language == "python"]
+    assert [list(captioners(parse_recipe(tomllib.loads(block)))) for block in made[:-1]] == [
+        ["qwen", "llava"],
+        ["llava"],
+        ["far"],
+    ]
+    (tmp_path / tomllib.loads(made[-1])["caption"]["python"][0]).write_text(module)
+    (tmp_path / "recipe.toml").write_text(made[-1])
+    mine = build_captioner("mine", captioner_options(load_recipe(tmp_path / "recipe.toml"), "mine"))
+    assert [answer.text for answer in mine.answers([Ask(b"u", b"12", "?")])] == ["A photo of 2 bytes."]
+    parse_recipe({"tier": {"all": {"size": 64}}})
+
+
+def test_the_captions_page_names_every_kind_and_its_promise() -> None:
+    from captioning.base import KINDS
+
+    rows = re.findall(
+        r"^\| `(\w+)`[^|]*\|[^|]*\| ([^|]+) \|$", (ROOT / "docs" / "captions.md").read_text(), re.MULTILINE
+    )
+    assert {name: promise for name, promise in rows if name in KINDS} == {
+        name: entry.promise for name, entry in KINDS.items()
+    }

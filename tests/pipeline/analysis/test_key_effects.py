@@ -15,7 +15,10 @@ def steps_of(table: str, key: str) -> tuple[str, ...]:
     ("table", "key", "steps"),
     [
         ("tier.NAME", "size", ("fetch", "encode")),  # pictures are stored 1.1 times the largest tier
-        ("tier.NAME", "caption", ("caption", "pack")),
+        ("tier.NAME", "caption", ("caption", "measure", "recaption", "remeasure", "judge", "pack")),
+        ("tier.NAME", "captions", ("train",)),
+        ("caption.openai", "base_url", ()),
+        ("caption.openai", "model", ("caption", "recaption")),
         ("filter", "rules", ("select", "decide")),  # select judges what metadata knows
         ("filter", "exclude", ("select", "dedup")),  # rows by uid, pictures by pHash
         ("score", "use", ("select", "score", "decide")),  # a null passes select where a head fills it
