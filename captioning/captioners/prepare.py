@@ -83,17 +83,25 @@ def harmless(processor: Any, text: str) -> str:
     """Return a text in which no special token of the model stands: strangers' words must not end a turn or stand for a
     picture. A space goes behind the first letter of each; control characters become spaces."""
     text = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
-    found = _special(processor.tokenizer)
+    found = _special(processor)
     while found and (broken := found.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)) != text:
         text = broken
     return text
 
 
-def _special(tokenizer: Any) -> re.Pattern[str] | None:
-    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
-    names = {name for name in (*tokenizer.all_special_tokens, *added) if len(name.strip()) > 1}
-    longest_first = sorted(names, key=lambda name: (-len(name), name))
-    return re.compile("|".join(map(re.escape, longest_first))) if names else None
+def _special(processor: Any) -> re.Pattern[str] | None:
+    """Return what finds the special tokens of a tokenizer, its other added tokens but plain words (Qwen2.5-VL's
+    `<tool_call>` is not marked special), and what the processor itself replaces by a picture."""
+    tokenizer = processor.tokenizer
+    added = tokenizer.added_tokens_decoder.values()
+    names = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special or not _is_word(token))}
+    names |= {str(getattr(processor, name, None) or "") for name in ("image_token", "video_token")}
+    longest_first = sorted((name for name in names if len(name.strip()) > 1), key=lambda name: (-len(name), name))
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def _is_word(token: Any) -> bool:
+    return str(token).strip("▁Ġ ").isalnum()
 
 
 def bounded(processor: Any, image: "Image.Image") -> "Image.Image":

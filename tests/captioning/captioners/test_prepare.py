@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from tokenizers import AddedToken
 
 from captioning.captioners.prepare import Here, complete_processor, harmless, processor_of
 from captioning.stand_in import write_stand_in
@@ -41,3 +42,13 @@ def test_words_without_special_tokens_stay_as_they_are(tmp_path):
     text = "A café <b>bold</b>\nand 3 < 4 > 2"
     assert harmless(processor, text) == text
     assert harmless(processor, "a<image>b</s>") == "a< image>b< /s>"
+
+
+def test_added_tokens_that_are_not_marked_special_are_broken_too_but_for_plain_words(tmp_path):
+    processor = processor_of.__wrapped__(str(write_stand_in(tmp_path)))
+    processor.tokenizer.add_tokens([AddedToken("<tool_call>", normalized=False), AddedToken("sunset")])
+    processor.image_token = "[IMG]"  # in no vocabulary: the processor itself replaces it
+    text = harmless(processor, "a<tool_call> sunset [IMG]")
+    assert text == "a< tool_call> sunset [ IMG]"
+    names = processor.tokenizer.convert_ids_to_tokens(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+    assert "<tool_call>" not in names
