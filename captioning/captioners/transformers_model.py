@@ -50,7 +50,10 @@ class TransformersCaptioner:
         self.processor = processor_of(self.folder)
         self.notes: list[str] = []
         """What the user is told of: fall-backs."""
+        self.found = batch_size is None
+        """Whether the number of slots was found here, and not named by the recipe."""
         self.slots = batch_size or _slots_that_fit(self._vlm, config.max_new_tokens)
+        self.device = _device_name(self._vlm)
         self._refills = can_refill(self._vlm)
         self._check()
 
@@ -200,6 +203,12 @@ class TransformersCaptioner:
             float((one[0].float() - other).abs().max()) <= allowed * float(one[0].float().std() + 1e-6)
             for one, other in zip(plain, seen, strict=True)
         )
+
+
+def _device_name(vlm: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
 
 
 def _slots_that_fit(vlm: Any, limit: int) -> int:

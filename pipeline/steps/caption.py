@@ -1,7 +1,7 @@
 """caption: describe the kept pictures of the tiers that ask for it; what captioners answer, before it is judged."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +29,7 @@ from pipeline.recipes.captions import captioners, prompts_of
 from pipeline.recipes.load import parse_recipe
 from pipeline.recipes.user_captioners import captioner_options
 from pipeline.steps.asking import Asking, Questions
+from pipeline.steps.captioner_notes import note, take_noted, told
 from pipeline.steps.kept_pairs import Row, kept_by_shard, record_of, shard_content, unit_pairs
 from pipeline.steps.worker_loop import complete
 
@@ -164,6 +165,10 @@ class CaptionStep(Step):
         for shard, uids in kept_by_shard(self.root, tiers):
             yield shard, asked(uids, prompt, 0, texts_of_shard(self.root, shard) if prompt.fields else None)
 
+    def settle(self, steps: Sequence[Step]) -> list[str]:
+        """Say how many pictures each captioner took at a time, and what it fell back on."""
+        return [line for name in self.captioners() for line in told(self.root, name)] if self.name == "caption" else []
+
     def open(self) -> "CaptionWorker":
         """Load every captioner in use, so that each is found fit before any work."""
         captioners = OneAtATime(self)
@@ -206,6 +211,8 @@ class OneAtATime(dict[str, "Captioner"]):
         let_go_memory()
         section = self.step.recipe.caption
         self[name] = build_captioner(name, self.step.options(name), section.batch_size, self.decoders)
+        take_noted(self.step.root, self[name])
+        note(self.step.root, self[name])
         return self[name]
 
 
@@ -225,8 +232,10 @@ class CaptionWorker:
         for name, some in groupby(units, lambda unit: str(unit.reads["captioner"])):
             batch = self.step.options(name).get("batch_size") or self.step.recipe.caption.batch_size
             together = -(-batch // 8) if batch else KEPT_TOGETHER
-            asking = Asking(self.captioners[name], in_flight, together, self._opened, self._written)
+            captioner = self.captioners[name]
+            asking = Asking(captioner, in_flight, together, self._opened, self._written)
             yield from asking.stream(some)
+            note(self.step.root, captioner)
 
     def _opened(self, unit: Unit) -> Questions:
         root, step, made_by = self.step.root, self.step, unit.reads["made_by"]

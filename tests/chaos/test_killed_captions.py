@@ -20,6 +20,8 @@ from tests.support.waiting import descendants, parents, wait_for
 
 pytestmark = pytest.mark.slow
 ROWS = 15
+
+
 def batch_of(size):
     """Return how many captions a kill may cost: those in hand, a batch, and an eighth of one that is not kept yet."""
     return size + -(-size // 8)
