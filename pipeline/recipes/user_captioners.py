@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from captioning.base import KINDS, Entry
+from captioning.base import KINDS, Entry, kind_of
 from captioning.captioner import Answer, Ask, Captioner, CaptionerError
 from manifests.publishing import RunOver
 from manifests.reasons import REASONS
 from manifests.weights import WeightsError, WeightsFile
+from pipeline.recipes.captions import captioners
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.user_code import Blame, UserFile, UserFiles
 
@@ -30,6 +31,12 @@ def captioner_options(recipe: Recipe, name: str) -> dict[str, Any]:
     """Return the recipe's options of a captioner, whose kind is known from now on. Raises RecipeError."""
     load_user_captioners(recipe)
     return recipe.caption.options(name)
+
+
+def files_behind_captions(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return (name, sha256) of the user's Python files whose captioners the tiers ask for. Raises RecipeError."""
+    load_user_captioners(recipe)
+    return FILES.behind({kind_of(name, recipe.caption.options(name)) for name in captioners(recipe)})
 
 
 def _check(file: UserFile, made: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from pipeline.execution.step import Step
 from pipeline.inputs.input_list import registered_files
 from pipeline.recipes.rules import every_rule, files_behind
 from pipeline.recipes.schema import Recipe
+from pipeline.recipes.user_captioners import files_behind_captions
 from pipeline.stages.registry import NEEDS
 
 PACKAGES = (
@@ -94,7 +95,8 @@ def write_manifest(
         }
         for before in _parents(recipe, stage)
     ]
-    own = [{"name": name, "sha256": sha256} for name, sha256 in files_behind(recipe)] if stage == "filter" else []
+    behind = {"filter": files_behind, "caption": files_behind_captions}.get(stage)
+    own = [{"name": name, "sha256": sha256} for name, sha256 in (behind(recipe) if behind else ())]
     manifest = Manifest(
         stage=stage,
         recipe_digest=digest_of([[step.name, step.version, step.settings()] for step in steps]),

@@ -1,5 +1,6 @@
 """The caption stage with an endpoint: planted faults are retried or counted, and a rerun asks for those alone."""
 
+import re
 from collections import Counter
 
 import pyarrow.parquet as pq
@@ -7,10 +8,12 @@ import pytest
 
 from captioning.captioner import CaptionerError
 from pipeline.recipes.load import load_recipe
+from pipeline.recipes.schema import RecipeError
 from pipeline.stages.run import StageOptions, run_stage
 from tests.support.chat_server import MODEL, ChatServer
 from tests.support.commands import manifest
 from tests.support.keep_runs import without_beam
+from tests.support.paths import ROOT
 from tests.support.small_web import KEPT, RECIPE, write_recipe
 
 FAR = """caption = "far"
@@ -112,3 +115,18 @@ def test_another_model_that_answers_is_one_failure(server, recipe, run):
     caption(recipe)
     assert manifest(run, "caption").kept == KEPT
     assert Counter(server.asked.values()) == {1: KEPT - 1, 2: 1}  # what had been answered was kept
+
+
+def test_in_workers_beside_a_captioner_of_a_file(server, recipe, run, tmp_path):
+    text = (ROOT / "docs" / "captions.md").read_text()
+    (tmp_path / "my_captioner.py").write_text(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1])
+    server.planted['"picture number 0"'] = "fault:500x1"
+    both = ["tier.finetune.caption=['mine', 'far']", "caption.python='my_captioner.py'", "caption.mine.use='sizes'"]
+    run_stage(load_recipe(recipe, both), "caption", StageOptions())
+    made = manifest(run, "caption")
+    assert (made.kept, made.dropped) == (2 * KEPT, {})
+    assert sorted(made.facts["captioners"]) == ["far", "mine"]
+    assert {"name": "my_captioner.py"}.items() <= made.inputs[-1].items()
+    (tmp_path / "my_captioner.py").write_text("1 / 0\n")
+    with pytest.raises(RecipeError, match=r"my_captioner\.py, line 1: ZeroDivisionError"):
+        load_recipe(recipe, both)

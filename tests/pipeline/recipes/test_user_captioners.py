@@ -8,7 +8,7 @@ from captioning.base import build_captioner, captioner_promise, captioner_settin
 from captioning.captioner import Answer, Ask, CaptionerError
 from pipeline.recipes.load import load_recipe, parse_recipe
 from pipeline.recipes.schema import RecipeError
-from pipeline.recipes.user_captioners import captioner_options, fault_of
+from pipeline.recipes.user_captioners import captioner_options, fault_of, files_behind_captions
 from pipeline.steps.caption import CaptionStep
 
 CODE = """from captioning.base import Entry, register_kind
@@ -33,6 +33,7 @@ register_kind("sizes", Entry(
     build=lambda name, config, batch_size, ahead: Sizes(config),
 ))
 """
+OPENAI = ["caption.openai.base_url='http://127.0.0.1:1/v1'", "caption.openai.model='m'"]
 ASKS = [Ask(b"u" * 16, b"\xff\xd8", "Describe")]
 
 
@@ -67,6 +68,12 @@ def test_it_is_a_captioner_like_any_other_and_leaves_with_its_recipe(tmp_path):
     assert "sizes" not in known_kinds()
     assert CaptionStep(recipe, tmp_path).options("mine") == options  # and comes back
     assert "sizes" in known_kinds()
+
+
+def test_files_are_named_where_a_tier_asks_for_what_they_register(tmp_path):
+    sha256 = hashlib.sha256(CODE.encode()).hexdigest()
+    assert files_behind_captions(load_recipe(recipe_of(tmp_path))) == [("mine.py", sha256)]
+    assert files_behind_captions(load_recipe(recipe_of(tmp_path), ["tier.all.caption='openai'", *OPENAI])) == []
 
 
 def test_its_content_is_in_the_key_and_its_folder_is_not(tmp_path):
