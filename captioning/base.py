@@ -47,10 +47,8 @@ def _build(name: str, config: TransformersConfig, batch_size: int | None, ahead:
 def _build_endpoint(
     name: str, config: openai_config.OpenAIConfig, batch_size: int | None, ahead: Ahead | None
 ) -> Captioner:
-    try:
-        from captioning.captioners.openai import Endpoint
-    except ImportError as error:
-        raise CaptionerError(f'caption.{name}: an endpoint needs aiohttp: pip install "tessera-t2i[fetch]"') from error
+    from captioning.captioners.openai import Endpoint  # aiohttp loads only here
+
     return Endpoint(name, config)
 
 

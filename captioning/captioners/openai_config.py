@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from captioning.captioner import Ask, CaptionerConfig, read_options
+from manifests.extras import require
 from manifests.weights import WeightsFile
 
 VERSION = 1
@@ -102,7 +103,9 @@ def settings_of(config: OpenAIConfig) -> dict[str, Any]:
 
 
 def weights_of(config: OpenAIConfig) -> tuple[WeightsFile, ...]:
-    """Return nothing: nobody here sees the weights of an endpoint; its model's name stands in the settings."""
+    """Return nothing: nobody here sees the weights of an endpoint; its model's name stands in the settings. Raises
+    MissingExtra where nobody could ask it."""
+    require(["aiohttp"], "fetch")
     return ()
 
 

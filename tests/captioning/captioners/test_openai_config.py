@@ -5,7 +5,8 @@ import json
 import pytest
 
 from captioning.captioner import Ask, CaptionerError
-from captioning.captioners.openai_config import config_of, question, seed_of
+from captioning.captioners.openai_config import config_of, question, seed_of, weights_of
+from manifests.extras import MissingExtra
 
 GIVEN = {"base_url": "http://127.0.0.1:8000/v1/", "model": "m"}
 
@@ -50,3 +51,10 @@ def test_seeds_are_of_the_picture_and_the_question() -> None:
     seeds = {seed_of(Ask(uid * 16, b"", "", seed)) for uid in (b"a", b"b") for seed in (1, 2)}
     assert len(seeds) == 4
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_without_aiohttp_the_extra_is_named_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert weights_of(config_of(GIVEN)) == ()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"'aiohttp' is not installed\..*tessera-t2i\[fetch\]"):
+        weights_of(config_of(GIVEN))
