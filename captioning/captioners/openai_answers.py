@@ -46,11 +46,11 @@ def read_answer(
     told = _parsed(body)
     said, code = _words(told), _code(told)
     what = f"the server at {config.base_url} answers {status}" + (f" ({said})" if said else "")
+    if status == 404 or code == "model_not_found":
+        raise CaptionerError(f"{what}: wanted a base_url of chat completions, and of its models' names {config.model}")
     if status in (401, 403) and code not in POLICY:
         held = f"the key in ${config.api_key_env}" if config.api_key_env else "no key (caption.NAME.api_key_env)"
         raise CaptionerError(f"api_key_env: the server at {config.base_url} answers {status} to {held}")
-    if status == 404:
-        raise CaptionerError(f"{what}: wanted a base_url of chat completions, and of its models' names {config.model}")
     if 300 <= status < 400:
         raise CaptionerError(f"{what} and sends on elsewhere; nothing is sent after it: give the place as base_url")
     if status == 402 or code == "insufficient_quota":
@@ -138,4 +138,4 @@ def _text(content: object) -> str | None:
 
 def _count(usage: object, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return min(value, MOST_TOKENS) if isinstance(value, int) and value >= 0 else 0
+    return min(value, MOST_TOKENS) if type(value) is int and value >= 0 else 0

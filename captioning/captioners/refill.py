@@ -50,10 +50,11 @@ class Slot:
 
 @dataclass
 class Counts:
-    """What was done: forward passes over the slots, tokens that were kept of them, questions read, times that the slots
-    were halved for want of memory."""
+    """What was done: forward passes over the slots, tokens that were kept of them, questions read, answers, times that
+    memory was full."""
 
     steps: int = 0
+    ended: int = 0
     offered: int = 0
     useful: int = 0
     read: int = 0
@@ -78,6 +79,10 @@ class Refill:
     failed: "Callable[[Question, Exception], None] | None" = None
     """Told of a question on which the model failed, which is passed over; none: the error is raised."""
     counts: Counts = field(default_factory=Counts)
+    _reading: Question | None = None
+    _blamed: Question | None = None
+    """The question whose reading found memory full last, and the slots that there were then."""
+    _before: int = 0
     _open: "list[Slot | None]" = field(default_factory=list)
     _again: "deque[Question]" = field(default_factory=deque)
     """Drawn, and in no slot: those that memory had no room for, and the one that is being read."""
@@ -109,9 +114,12 @@ class Refill:
                 if question is None:
                     return
                 self._again.append(question)  # until it is in its slot
-            ended = self._tried(place, self._again[0])
+            self._reading = self._again[0]
+            ended = self._tried(place, self._reading)
+            self._reading = None
             self._again.popleft()
             if ended is not None:
+                self.counts.ended += 1
                 yield ended
 
     def _tried(self, place: int, question: Question) -> "tuple[Question, list[int], bool] | None":
@@ -189,17 +197,29 @@ class Refill:
                 if len(slot.tokens) < slot.question.limit:
                     continue
             self._open[place] = None
+            self.counts.ended += 1
             yield slot.question, slot.tokens, token not in self.ends
 
     def _halve(self, error: Exception) -> None:
-        """Give up half of the slots: what they had under way is asked again."""
+        """Give up half of the slots: what they had under way is asked again.
+
+        A question that one slot alone cannot read, where others were answered, is passed over, and the slots are as
+        many as before it. Raises CaptionerError where none was.
+        """
         import torch
 
-        half = len(self._open) // 2
-        if not half:
+        half, reading = len(self._open) // 2, self._reading
+        if reading is not None and reading is not self._blamed:
+            self._blamed, self._before = reading, len(self._open)
+        if not half and (reading is None or self.failed is None or not self.counts.ended):
             raise CaptionerError(f"the memory of the device does not hold one question ({error})") from error
-        self._again.extend(slot.question for slot in self._open if slot)
-        self.slots, self._open, self._cache = half, [None] * half, None
+        under_way = [slot.question for slot in self._open if slot]
+        if not half and reading is not None and self.failed is not None:
+            self._again.popleft()
+            self.failed(reading, error)
+            half = self._before
+        self._again.extend(under_way)
+        self.slots, self._open, self._cache, self._reading = half, [None] * half, None, None
         self.counts.halved += 1
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -106,6 +106,7 @@ def test_what_the_server_asks_to_wait() -> None:
     [
         (401, {"error": {"message": "sk-secret"}}, r"answers 401 to no key \(caption.NAME.api_key_env\)"),
         (404, {"detail": "Not Found"}, r"404 \(Not Found\): wanted a base_url of chat completions"),
+        (400, {"error": {"code": "model_not_found", "message": "no m"}}, r"400 \(no m\): wanted a base_url"),
         (302, b"<html>", "answers 302 and sends on elsewhere"),
         (402, {"error": "no money"}, r"402 \(no money\): the account pays for no more"),
     ],

@@ -115,3 +115,22 @@ def test_a_question_that_cannot_be_read_is_told_and_passed_over(asked):
     assert told == ["broken"]
     with pytest.raises((IndexError, ValueError, RuntimeError)):
         list(Refill(model, 3, frozenset([END]), greedy).answers(iter([broken])))
+
+
+def test_one_question_that_memory_cannot_hold_costs_nobody_else_theirs(asked, monkeypatch):
+    model, questions, answers = asked
+    wide, told = questions[20], []
+    real = type(model).forward
+
+    def forward(self, *args, **inputs):
+        if inputs.get("input_ids") is wide.inputs["input_ids"]:
+            raise torch.OutOfMemoryError("planted")
+        return real(self, *args, **inputs)
+
+    monkeypatch.setattr(type(model), "forward", forward)
+    refill = Refill(model, 8, frozenset([END]), greedy, failed=lambda question, error: told.append(question.key))
+    assert said(refill.answers(iter(questions))) == {key: one for key, one in answers.items() if key != 20}
+    assert told == [20]
+    assert refill.slots == 8  # as many as before it
+    with pytest.raises(CaptionerError, match="does not hold one question"):
+        list(Refill(model, 8, frozenset([END]), greedy, failed=print).answers(iter([wide])))
