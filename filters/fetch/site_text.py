@@ -31,7 +31,8 @@ def unpacked(raw: bytes, header: str, most: int) -> bytes:
     try:
         data = _undone(raw, header, most)
     except CodingFault as fault:
-        if fault.reason != "bad_response":
+        # some gzip files begin as a brotli stream does that goes on: the name is wrong there too
+        if fault.reason != "bad_response" and not (GZIP_START.match(raw) or ZSTD_START.match(raw)):
             raise
         wrong = fault
     for _ in range(MOST_CODINGS):

@@ -51,6 +51,16 @@ def test_rules_are_read_whatever_coding_a_header_names(kind: str, header: str) -
     assert refusal(unpacked(PACKED[kind], header, MOST)) == "Disallow: /x"
 
 
+@pytest.mark.parametrize("header", ["br", "gzip, br", "gzip", ""])
+def test_gzip_files_of_every_second_are_read_whatever_coding_a_header_names(header: str) -> None:
+    """The time in a gzip file's head decides whether brotli calls it an error or a stream that is cut."""
+    for second in range(1_700_000_000, 1_700_000_000 + 256 * 97, 97):
+        file = gzip.compress(ROBOTS, mtime=second)
+        assert refusal(unpacked(file, header, MOST)) == "Disallow: /x"
+        with pytest.raises(CodingFault, match="end mark"):
+            unpacked(file[:-9], header, MOST)
+
+
 @pytest.mark.parametrize(
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
 )

@@ -232,6 +232,9 @@ def test_what_img2dataset_says_of_a_refused_connection():
 
 def test_files_on_s3_without_its_package_name_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(
+        sys.modules["fsspec.registry"]._registry, "s3", raising=False
+    )  # another test may have asked for it
     recipe = Recipe(input={"files": "s3://bucket/part-*.parquet"}, tier={"one": {"size": 64}})
     with pytest.raises(RecipeError, match=r"Install s3fs .* Get it with: pip install 'tessera-t2i\[s3\]'"):
         find_files(recipe)
