@@ -1,5 +1,6 @@
 """Measure captions: numbers without thresholds, from which flags.py makes flags with no text at hand."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from captioning.gate.phrases import leaks, opens_emptily, refuses
 from captioning.gate.sentences import ends_a_sentence, sentence_ends
 from captioning.gate.words import is_spaceless, longest_loop, repeated_runs, unprintable, words_of
 
-MEASURE_VERSION = 2
+MEASURE_VERSION = 3
 """Raised when the same text gives other numbers."""
 RUN_WORDS = 3
 """Words in the run whose repetitions are counted."""
@@ -111,6 +112,7 @@ def measure(said: Said, tools: Tools) -> pa.Table:
 
 def measures_of(text: str, alt: str, top_caption: str, asked: list[list[str]]) -> dict[str, Any]:
     """Return the measures of one text that need no tool; `asked`: words of the prompt's own pieces."""
+    text, alt, top_caption = (unicodedata.normalize("NFC", some) for some in (text, alt, top_caption))
     words, others = words_of(text), words_of(alt)
     repeats, share = repeated_runs(words, RUN_WORDS)
     return {

@@ -5,23 +5,26 @@ English alone: captions in other languages are told by their language, not by th
 
 import re
 
-_PICTURE = r"(?:image|picture|photo|photograph)"
+_PICTURE = r"(?:image|picture|photo|photograph)s?"
 _ABSENT = (
     r"(?:provided|attached|available|uploaded|given|included|shared|shown|visible|here|to (?:describe|see|view|show))"
 )
 REFUSALS = (
     r"\bas an? (?:ai|artificial intelligence|(?:large )?language model|(?:ai )?assistant|vision model)\b",
     r"\bi(?:'m| am) (?:really |so |very |truly )?sorry\b",
-    r"\bi(?:'m| am) (?:unable|not able|not programmed|just an? (?:ai|language model))\b",
-    r"\bi (?:cannot|can not|can't|could not|couldn't|do not have|don't have|will not|won't be able)\b",
-    r"\bi (?:do not|don't|cannot|can't) (?:see|view|find|have) (?:any|an|the|a) ?" + _PICTURE,
+    r"\bi(?:'m| am) (?:unable|not able|not allowed|not permitted|not programmed|just an? (?:ai|language model))\b",
+    r"\bi (?:cannot|can not|can't|could not|couldn't|do not have|don't have|will not|won't|must not|may not)\b",
+    r"\bi (?:do not|don't|did not|didn't|cannot|can't) (?:see|view|find|have|receive) (?:any|an|the|a) ?" + _PICTURE,
     r"\bi apologi[sz]e\b",
     r"\bmy apologies\b",
     r"\bunable to (?:see|view|process|describe|analy[sz]e|open|load|assist|help|provide|identify the " + _PICTURE + ")",
-    rf"\bthere(?: is|'s| isn't| is not|'s not)(?: no| any| an)? {_PICTURE}(?: {_ABSENT}|\s*[.,;!]|\s*$)",
-    rf"\bno {_PICTURE} (?:is |was |has been |were )?{_ABSENT}",
-    rf"\b(?:the|this) {_PICTURE} (?:is|was|could) not (?:{_ABSENT}|be (?:loaded|displayed|processed|opened|found))",
-    rf"\bplease (?:provide|upload|share|attach|send)\b[^.]*\b{_PICTURE}",
+    rf"\bthere(?: is| are| was| were|'s| isn't| aren't| wasn't| is not| are not)(?: no| any| an)? {_PICTURE}"
+    rf"(?: in (?:your|the) (?:message|prompt|question|request)| {_ABSENT}| *[.,;!]| *$)",
+    rf"\bno {_PICTURE} (?:is |are |was |were |has been |have been )?{_ABSENT}",
+    rf"\b(?:the|this|your) {_PICTURE} (?:is|was|could|did|has) not (?:{_ABSENT}|load|been|be (?:loaded|opened))",
+    rf"\b(?:the|this|your) {_PICTURE} (?:failed|fails|cannot|can't|couldn't|doesn't) (?:to |be )?(?:load|display|open)",
+    rf"^{_PICTURE} (?:is )?not (?:available|found|provided|loaded)\b",
+    rf"\bplease (?:provide|upload|share|attach|send)\b[^.]{{0,40}}\b{_PICTURE}",
 )
 """What a model says that does not describe, over a text in small letters without what is quoted in it."""
 BOILERPLATE = (
@@ -47,22 +50,30 @@ LEAKS = (
 LEAK_WORDS = 6
 """Words in a row that a caption and its prompt's own words share where the prompt has leaked; fewer where the prompt
 is shorter."""
+MOST_LETTERS = 10_000
+"""Of a caption that are looked at: ten times what any captioner is asked for."""
+_WHOLE = re.compile('["\u201c\u2018\u00ab\']([^"\u201c\u201d]*)["\u201d\u2019\u00bb\']')
+"""A caption that is one quotation as a whole quotes nobody."""
 _REFUSAL = re.compile("|".join(REFUSALS))
 _BOILERPLATE = re.compile("|".join(BOILERPLATE), re.IGNORECASE)
 _LEAK = re.compile("|".join(LEAKS))
 _QUOTED = re.compile(
-    r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|\u00ab[^\u00bb]*\u00bb|\u300c[^\u300d]*\u300d|(?<!\w)['\u2018][^'\u2019]*(?:['\u2019]\w[^'\u2019]*)*['\u2019](?!\w)"
+    r"\"[^\"]{0,300}\"|\u201c[^\u201d]{0,300}\u201d|\u201e[^\u201c\u201d]{0,300}[\u201c\u201d]|\u00ab[^\u00bb]{0,300}\u00bb"
+    r"|\u300c[^\u300d]{0,300}\u300d|(?<!\w)\u2018[^\u2018]{0,300}?\u2019(?!\w)|(?<!\w)'[^']{0,100}(?:'\w[^']{0,100}){0,5}'(?!\w)"
 )
 _REPORTED = re.compile(
     r"\b(?:says?|saying|said|reads?|reading|states?|stating|written|writes|writing|labell?ed|titled|captioned|printed|text"
-    r"|words?|message|slogan|lettering|inscription|sign|shirt|card|banner|poster)\b[^.!?\n]{0,20}[\s:,]\bi\b[^.!?\n]*",
+    r"|words?|message|slogan|lettering|inscription|signs?|shirt|card|banner|poster|note|letter|book|bubble|screen)\b"
+    r"[^.!?]{0,20}[\s:,\"\u201c\u201e\u2018']i\b[^.!?]{0,300}",
 )
 """What a thing in the picture says, without quotation marks."""
 
 
 def unquoted(text: str) -> str:
     """Return a text in small letters without what is quoted or reported in it: a sign may say "I'm sorry"."""
-    plain = _QUOTED.sub(" ", text).lower().replace("\u2019", "'")
+    line = " ".join(text[:MOST_LETTERS].split())
+    whole = _WHOLE.fullmatch(line)
+    plain = _QUOTED.sub(" ", whole[1] if whole else line).lower().replace("\u2019", "'")
     return _REPORTED.sub(" ", plain)
 
 
@@ -81,7 +92,7 @@ def leaks(text: str, words: list[str], asked: list[list[str]]) -> bool:
 
     `words`: the caption's; `asked`: the words of each piece of the prompt between its fields.
     """
-    if _LEAK.search(text):
+    if _LEAK.search(text[:MOST_LETTERS]):
         return True
     joined = f" {' '.join(words)} "
     for piece in asked:

@@ -17,6 +17,10 @@ KHMER = re.compile(r"[\u17d4\u17d5]+")
 """Khmer's end marks, which sentencex does not know."""
 _MARKS = r".!?\u2026\u3002\uff01\uff1f\u061f\u06d4\u0964\u0589\u1362\u104b\u17d4"
 _LAST = re.compile(rf"[{_MARKS}]+[\"'\u201d\u2019\u00bb)\]\u300d]*$")
+LONGEST_END = 16
+"""Characters at the end of a text in which its end mark is looked for."""
+MOST_LETTERS = 10_000
+"""Of a text that are cut; the rest, of what runs away, belongs to the last sentence."""
 LATE_MARKER = re.compile(r"\s(\d{1,2})[.)]$")
 """The number of the next item, at the end of one without an end mark."""
 
@@ -39,7 +43,7 @@ def _pieces(text: str) -> list[str]:
     sentencex = need("sentencex", "caption")
 
     found, at = list[str](), 0
-    for piece in sentencex.segment("en", text):
+    for piece in sentencex.segment("en", text[:MOST_LETTERS]):
         stripped = piece.strip()
         place = text.find(stripped, at) if stripped else -1
         if place < 0:
@@ -61,9 +65,9 @@ def _late_markers(pieces: list[str]) -> list[str]:
     for number, piece in enumerate(pieces):
         if MARKER.fullmatch(piece.strip()) and int(piece.strip()[:-1]) == item + 1:
             item += 1
-        late = LATE_MARKER.search(piece.rstrip())
+        late = LATE_MARKER.search(piece.rstrip()[-4:])
         if item and late and int(late[1]) == item + 1 and number + 1 < len(pieces):
-            cut = late.start() + 1
+            cut = len(piece.rstrip()) - len(late[0]) + 1
             moved += [piece[:cut], piece[cut:]]
             item += 1
         else:
@@ -117,4 +121,4 @@ def leading_sentences(text: str, fits: Callable[[str], bool], ends: Sequence[int
 
 def ends_a_sentence(text: str) -> bool:
     """Tell whether a text ends as a sentence does: with an end mark, and quotation marks or brackets at most behind."""
-    return bool(_LAST.search(text.rstrip()))
+    return bool(_LAST.search(text.rstrip()[-LONGEST_END:]))

@@ -5,13 +5,27 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+
+def _marks() -> str:
+    """Return the ranges of all marks that join the letter before them: vowels of Indic scripts, points, accents."""
+    there = [code for code in range(0x300, 0x10000) if unicodedata.category(chr(code))[0] == "M"]
+    ranges, start = [], there[0]
+    for one, following in zip(there, [*there[1:], 0], strict=True):
+        if following != one + 1:
+            ranges.append(f"\\u{start:04x}-\\u{one:04x}")
+            start = following
+    return "".join(ranges)
+
+
+LETTER = rf"(?:[^\W_][{_marks()}\u200c\u200d]*)"
+"""A letter or digit with the marks that stand on it."""
+WORD = re.compile(rf"{LETTER}+(?:['\u2019]{LETTER}+)*")
 SPACELESS = re.compile(
     "[\u0e00-\u0e7f\u0e80-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff]"
 )
 """Letters of Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese."""
-_SPACED = rf"(?:(?!{SPACELESS.pattern})[^\W_])+"
+_SPACED = rf"(?:(?!{SPACELESS.pattern}){LETTER})+"
 TOKEN = re.compile(rf"{SPACELESS.pattern}|{_SPACED}(?:['\u2019]{_SPACED})*")
 BAD_CATEGORIES = frozenset(("Cc", "Co", "Cn", "Cs"))
 REPLACEMENT = "\ufffd"

@@ -1,6 +1,11 @@
 """What is measured of captions: numbers of each, null where there are no words or no tool for it."""
 
-from captioning.gate.measures import MEASURES, Said, Tools, likeness, measure
+import time
+import unicodedata
+
+import pytest
+
+from captioning.gate.measures import MEASURES, Said, Tools, likeness, measure, measures_of
 
 TEXTS = ["A red cat sits here.", None, "", "the dog the big dog the big dog the big"]
 ALTS = ["Red cat", "x", None, "The dog, the big dog. The big dog the big!"]
@@ -52,3 +57,41 @@ def test_scores_of_picture_and_texts_are_passed_on():
     said = Said(["A cat."], [False], ["x"], [None], [()], [(0.25, 0.5)])
     (row,) = measure(said, Tools()).to_pylist()
     assert (row["caption_score"], row["alt_score"]) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        ".",
+        "'a ",
+        "please provide ",
+        "1. ",
+        '"a ',
+        "sign i ",
+        "\u201c",
+        "\u2018a ",
+        "\u00ab",
+        "says i ",
+        "no image ",
+        "1,000 ",
+    ],
+)
+def test_work_on_what_runs_away_grows_with_its_length_alone(unit):
+    """A captioner in a loop gives a megabyte; no measure may take the square of it."""
+
+    def seconds(letters):
+        text = unit * (letters // len(unit)) + "x"
+        began = time.process_time()
+        measures_of(text, text[:1000], "", [["a"]])
+        return time.process_time() - began
+
+    few = min(seconds(20_000) for _ in range(3))
+    assert (
+        min(seconds(400_000) for _ in range(3)) < 100 * few + 0.5
+    )  # twenty times the letters; the square would be 400
+
+
+def test_accents_are_one_letter_however_they_are_written():
+    alt, text = (unicodedata.normalize(form, "A man named Zoë in Café Noë") for form in ("NFC", "NFD"))
+    row = measures_of(text, alt, "", [])
+    assert (row["lost_names"], row["invented_names"], row["alt_likeness"]) == (0, 0, 1.0)

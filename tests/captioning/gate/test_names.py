@@ -39,6 +39,12 @@ def test_names_are_told_by_capitals_where_these_tell(text, names):
         ("version 1.2.3", []),
         ("no. 007 of twenty", ["7", "20"]),
         ("one dog", []),
+        ("1. A cat 2. A dog", []),
+        ("1. A cat", ["1"]),
+        ("twenty-one cats", ["21"]),
+        ("500ml and 500 ml", ["500"]),
+        ("No.5", ["5"]),
+        ("the 1st, the first", ["1"]),
     ],
 )
 def test_numbers_are_one_however_they_are_written(text, numbers):

@@ -19,6 +19,14 @@ REFUSALS = (
     "Unfortunately, I am unable to view it.",
     "I apologize for the confusion.",
     'The sign says "Stop". I cannot read the rest.',
+    "\"I'm sorry, but I can't describe this image.\"",
+    "I  can't\ndo that",
+    "There are no images in your message.",
+    "There was no image.",
+    "The image failed to load.",
+    "Image not available.",
+    "I am not allowed to describe people.",
+    "I won't describe this.",
 )
 DESCRIPTIONS = (
     'A sign that says "I\'m sorry" stands on a lawn.',
@@ -32,6 +40,10 @@ DESCRIPTIONS = (
     "Two people apologize to each other.",
     "The page cannot be read because it is torn.",
     "A poster: I am not able to fly, says a penguin.",
+    "A sign: \"I'm sorry, come back later",
+    "Ein Schild: \u201eI\u2019m sorry\u201c steht darauf.",
+    "A note: I'm sorry",
+    "A book titled I cannot sleep",
 )
 
 

@@ -14,6 +14,8 @@ from captioning.gate.words import is_spaceless, longest_loop, repeated_runs, unp
         ("iPhone手机", ["iphone", "手", "机"]),
         ("Кошка спит", ["кошка", "спит"]),
         ("…!", []),
+        ("बिल्ली सो रही है", ["बिल्ली", "सो", "रही", "है"]),
+        ("Cafe\u0301 مُحَمَّد", ["cafe\u0301", "مُحَمَّد"]),
     ],
 )
 def test_words_are_those_between_spaces_and_letters_where_there_are_none(text, words):
