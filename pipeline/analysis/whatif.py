@@ -45,7 +45,8 @@ class Funnel:
 @dataclass(frozen=True)
 class Answer:
     """The funnel now and then. `open`: rows that were never fetched, by the reason they have now; `most`: if all of
-    them were kept. `captions`: captioner -> what becomes of its captions, where there are any."""
+    them were kept. `captions`: captioner -> what becomes of its captions, where there are any; `stale`: they are
+    counted from measures, or for pictures, that a run would make or choose anew."""
 
     now: Funnel
     then: Funnel
@@ -55,11 +56,13 @@ class Answer:
     moved: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     captions: dict[str, CaptionFunnel] = field(default_factory=dict)
+    stale: bool = False
 
     @property
     def exact(self) -> bool:
         """Tell whether a rerun would give exactly these figures."""
-        return not self.open and not self.moved and not any(one.open for one in self.captions.values())
+        waits = self.stale or any(one.open for one in self.captions.values())
+        return not self.open and not self.moved and not waits
 
     def plain(self) -> dict[str, Any]:
         """Return the answer for JSON."""
@@ -77,9 +80,11 @@ def ask(recipe: Recipe) -> Answer:
     answer = survey.answer()
     captions = ask_captions(recipe)
     changed, notes = [*answer.changed, *captions.changed], [*answer.notes, *captions.notes]
+    stale = captions.stale
     if answer.changed and captions.funnels:
         notes.append("captions are those of the pictures that are kept now")
-    return replace(answer, changed=changed, notes=notes, captions=captions.funnels)
+        stale = True
+    return replace(answer, changed=changed, notes=notes, captions=captions.funnels, stale=stale)
 
 
 @dataclass(frozen=True)

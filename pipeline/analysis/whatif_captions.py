@@ -52,11 +52,13 @@ class CaptionFunnel:
 
 @dataclass(frozen=True)
 class CaptionAnswer:
-    """The funnels by captioner, what differs from the run's recipe, and what is to be said of it."""
+    """The funnels by captioner, what differs from the run's recipe, and what is to be said of it. `stale`: a run would
+    ask or measure anew, so that its figures may be others."""
 
     funnels: dict[str, CaptionFunnel] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    stale: bool = False
 
 
 def ask_captions(recipe: Recipe) -> CaptionAnswer:
@@ -67,10 +69,16 @@ def ask_captions(recipe: Recipe) -> CaptionAnswer:
     if note is None or not records_of(recipe.root, step.name):
         return CaptionAnswer()
     if settings_changed(CaptionStep(recipe, recipe.root)):
-        return CaptionAnswer(notes=["captions: other questions or captioners would be asked than in this run"])
+        return CaptionAnswer(
+            notes=["captions: other questions or captioners would be asked than in this run"], stale=True
+        )
     notes = []
-    if settings_changed(Measure(recipe, recipe.root)):
-        notes.append("captions would be measured again here, with another tokenizer or detector; these are as measured")
+    stale = settings_changed(Measure(recipe, recipe.root))
+    if stale:
+        notes.append(
+            "captions would be measured anew (another tokenizer, detector, caption.gate.similarity, or version of the"
+            " measures); these figures are from the measures that there are"
+        )
     with tempfile.TemporaryDirectory() as folder:
         counted = Path(folder) / "repeats.parquet"
         if counts_repeats(recipe):
@@ -80,7 +88,7 @@ def ask_captions(recipe: Recipe) -> CaptionAnswer:
             name = unit.reads["captioner"]
             then.setdefault(name, Then()).add(read_case(step, unit, counted), name, recipe)
     funnels = {name: CaptionFunnel(_now(recipe, name), found.counts(), found.open) for name, found in then.items()}
-    return CaptionAnswer(funnels, list(_differences(note["settings"], step.settings())), notes)
+    return CaptionAnswer(funnels, list(_differences(note["settings"], step.settings())), notes, stale)
 
 
 def _differences(before: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[str]:

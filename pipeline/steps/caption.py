@@ -1,16 +1,17 @@
 """caption: describe the kept pictures of the tiers that ask for it; what captioners answer, before it is judged."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from captioning.base import build_captioner, captioner_settings, captioner_weights
+from captioning.captioner import Answer, Ask
 from captioning.prompts import Prompt, fill, prompt_named
 from manifests.files import FormatError, digest_of, parsing, read_table, write_table
 from manifests.journal import ShardRecord, upstream
@@ -216,6 +217,25 @@ class OneAtATime(dict[str, "Captioner"]):
         return self[name]
 
 
+class WhenAsked:
+    """A captioner that is loaded with the first question: where all answers are carried over no model is."""
+
+    def __init__(self, captioners: "Mapping[str, Captioner]", name: str) -> None:
+        self.captioners, self.name = captioners, name
+        self.loaded: Captioner | None = None
+
+    def answers(self, asks: Iterable[Ask]) -> Iterator[Answer]:
+        """Yield the captioner's answers."""
+        rest = iter(asks)
+        for first in rest:
+            self.loaded = self.loaded or self.captioners[self.name]
+            yield from self.loaded.answers(chain([first], rest))
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the loaded captioner says of itself."""
+        return getattr(self.captioners[self.name], name)
+
+
 @dataclass(frozen=True)
 class CaptionWorker:
     """Asks about planned pictures, over the ends of shards."""
@@ -232,10 +252,11 @@ class CaptionWorker:
         for name, some in groupby(units, lambda unit: str(unit.reads["captioner"])):
             batch = self.step.options(name).get("batch_size") or self.step.recipe.caption.batch_size
             together = -(-batch // 8) if batch else KEPT_TOGETHER
-            captioner = self.captioners[name]
-            asking = Asking(captioner, in_flight, together, self._opened, self._written)
+            captioner = WhenAsked(self.captioners, name)
+            asking = Asking(cast("Captioner", captioner), in_flight, together, self._opened, self._written)
             yield from asking.stream(some)
-            note(self.step.root, captioner)
+            if captioner.loaded is not None:
+                note(self.step.root, captioner.loaded)
 
     def _opened(self, unit: Unit) -> Questions:
         root, step, made_by = self.step.root, self.step, unit.reads["made_by"]

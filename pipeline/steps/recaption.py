@@ -11,7 +11,7 @@ from captioning.gate.verdicts import wants_retry
 from captioning.prompts import Prompt
 from manifests.files import digest_of, read_table
 from manifests.journal import records_of, upstream
-from pipeline.steps.caption import CaptionStep, asked, texts_of_shard
+from pipeline.steps.caption import CaptionStep, CaptionWorker, OneAtATime, asked, texts_of_shard
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class Recaption(CaptionStep):
         plan, and stands in no key."""
         seed = self.recipe.caption.gate.second_seed
         return {name: {**settings, "seed": seed} for name, settings in super().settings().items()}
+
+    def open(self) -> CaptionWorker:
+        """Load nothing: the first step has found every captioner fit, and where answers are carried over none is
+        asked."""
+        return CaptionWorker(self, OneAtATime(self))
 
     def _planned_from(self) -> str:
         gate = self.recipe.caption.gate

@@ -85,6 +85,25 @@ ACTIONS = {"too_short": "drop_caption", "repeated": "keep", "non_printable": "ke
 """Nobody is asked a second time."""
 
 
+def test_fewer_second_attempts_and_more_again_load_no_model(run, monkeypatch):
+    """What was answered once is taken over, however often the thresholds go to and fro."""
+    every = [f'caption.gate.actions.{flag}="{action}"' for flag, action in ACTIONS.items() if flag != "too_short"]
+    ask_some = [*every, 'caption.gate.actions.too_short="retry"', 'caption.gate.after_retry="keep"']
+    words = sorted({len(row["attempts"][0]["text"].split()) for row in caption_rows(run)})
+    many, few = words[-1] + 1, words[len(words) // 2]
+    first = run_on(run, *ask_some, f"caption.gate.min_words={many}", stages=("caption",))
+
+    def loaded(*_args, **_more):
+        raise AssertionError("a captioner was loaded")
+
+    monkeypatch.setattr(caption, "build_captioner", loaded)
+    fewer = run_on(run, *ask_some, f"caption.gate.min_words={few}", stages=("caption",))
+    asked = [one.facts["captioners"]["llava"]["second_attempts"] for one in (first, fewer)]
+    assert asked[0] > asked[1] >= 0
+    again = run_on(run, *ask_some, f"caption.gate.min_words={many}", stages=("caption",))
+    assert again.digest == first.digest
+
+
 def test_falling_back_puts_the_inputs_words_under_the_captioners_name_and_says_so(run, no_model):
     flags = [f'caption.gate.actions.{flag}="fall_back"' for flag in ("too_short", "repeated", "non_printable", "empty")]
     run_on(run, "caption.gate.min_words=1000", *flags)

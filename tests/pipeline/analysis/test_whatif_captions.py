@@ -153,3 +153,13 @@ def test_other_questions_are_not_answered_for(run, tmp_path):
     )
     assert ask_captions(recipe_of(tmp_path, BASE)).funnels == {}
     assert replace(answer, notes=[]).changed == []
+
+
+def test_a_scorer_that_the_run_did_not_have_makes_no_exact_answer(tmp_path):
+    put_texts(tmp_path, [("x", None)] * 3)
+    put_attempts(tmp_path, {0: "A cat sits.", 1: "A dog lies.", 2: "x"})
+    rerun(tmp_path, BASE)
+    assert not ask_captions(recipe_of(tmp_path, {"min_words": 2})).stale
+    asked = ask_captions(recipe_of(tmp_path, {**BASE, "similarity": "conse"}))
+    assert asked.stale
+    assert "measured anew" in asked.notes[0]
