@@ -15,6 +15,7 @@ from manifests.files import FormatError
 from manifests.journal import ShardRecord, records_of
 from manifests.manifest import Manifest
 from manifests.remote_path import snapshot
+from manifests.weights import WeightsError
 from pipeline.execution.backends import RunnerOptions
 from pipeline.execution.engine import try_engine
 from pipeline.execution.errors import clear_errors
@@ -31,6 +32,7 @@ from pipeline.inputs.convert import with_tables
 from pipeline.inputs.files import InputFile, look_at_inputs
 from pipeline.inputs.find import known_digests
 from pipeline.inputs.input_list import register_files
+from pipeline.recipes.captions import captioners
 from pipeline.recipes.datasets import DATASETS
 from pipeline.recipes.lists import empty_exclusions, row_exclusions
 from pipeline.recipes.rules import input_columns
@@ -202,13 +204,22 @@ def _need(recipe: Recipe, stage: str) -> None:
         ) from error
     except (OSError, FormatError) as error:
         raise RecipeError(f"{stage}: cannot trust {path} ({error}); first: pipeline run --stage {before}") from error
-    changed = [step.name for step in stage_steps(recipe, before, Runtime()) if settings_changed(step)]
-    if changed:
-        print(
-            f"note: {before} ran here with other settings of {', '.join(changed)} than this recipe's; {stage} takes"
-            " what it left",
-            file=sys.stderr,
-        )
+    _tell(_left_by(recipe, before, stage))
+    if stage == "pretokenize" and captioners(recipe):
+        if (recipe.root / "manifests" / "caption.json").is_file():
+            _tell(_left_by(recipe, "caption", stage))
+        else:
+            _tell([f"warning: tiers ask for captions, and caption has not run in {recipe.root}: {stage} packs none"])
+
+
+def _left_by(recipe: Recipe, before: str, stage: str) -> list[str]:
+    """Return a note where a stage ran with other settings than this recipe's: the next one takes what it left."""
+    try:
+        changed = [step.name for step in stage_steps(recipe, before, Runtime()) if settings_changed(step)]
+    except WeightsError as error:
+        return [f"note: whether {before} ran here as this recipe says cannot be told ({error})"]
+    said = f"{', '.join(changed)} than this recipe's; {stage} takes what it left"
+    return [f"note: {before} ran here with other settings of {said}"] if changed else []
 
 
 def _contact(recipe: Recipe, chosen: list[Step]) -> None:

@@ -132,3 +132,14 @@ def test_a_removed_row_goes_from_attempts_measures_and_captions(run):
     run_on(run.parent / "again", "caption.audit.max_repeats=1", 'caption.gate.actions.truncated="retry"')
     attempts = {name: data for name, data in left.items() if "attempts" in name.parts or "retries" in name.parts}
     assert all((run.parent / "again" / name).read_bytes() == data for name, data in attempts.items())
+
+
+def test_pretokenize_says_where_captions_were_judged_by_other_settings_or_never(run, capsys):
+    run_on(run, stages=("pretokenize",))
+    assert "note: caption ran here" not in capsys.readouterr().err
+    run_on(run, 'caption.gate.actions.truncated="drop_caption"', stages=("pretokenize",))
+    said = "note: caption ran here with other settings of judge than this recipe's; pretokenize takes what it left"
+    assert said in capsys.readouterr().err
+    (run / "manifests" / "caption.json").unlink()
+    run_on(run, stages=("pretokenize",))
+    assert "warning: tiers ask for captions, and caption has not run in" in capsys.readouterr().err
