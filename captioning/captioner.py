@@ -1,5 +1,6 @@
 """What a captioner is: what it is asked, what it answers, its protocol, its error, the settings that all share."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -44,7 +45,10 @@ def _explain(kind: type[CaptionerConfig], fault: Any) -> str:
     if fault["type"] == "missing":
         return f"{key}: wanted {kind.model_fields[key].description}"
     said = fault["msg"].removeprefix("Value error, ")
-    return f"{key}: {said} (got {fault['input']!r})" if key else str(said)
+    got = repr(fault["input"])
+    if "://" in got:  # a password or a key in it is not repeated
+        got = re.sub(r"//[^/@\s]*@", "//…@", got.partition("?")[0])
+    return f"{key}: {said} (got {got})" if key else str(said)
 
 
 @dataclass(frozen=True)

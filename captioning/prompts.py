@@ -8,6 +8,8 @@ FIELDS = ("alt", "top_caption")
 """What a prompt may hold in braces: the web's text and the caption that came with the input."""
 MOST_LETTERS = 400
 """Of a field; longer texts end at the last word that fits."""
+JOINERS = "\u200c\u200d\u00ad"
+"""Invisible letters within words of many scripts, and within pictographs."""
 _PIECE = re.compile(r"\{(?:alt|top_caption)\}")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
@@ -94,7 +96,8 @@ def fill(prompt: Prompt, alt: str | None, top_caption: str | None) -> str:
 
 
 def _line(text: str | None) -> str:
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text or "").split())
+    kept = (letter if letter.isprintable() or letter in JOINERS else " " for letter in text or "")
+    line = " ".join("".join(kept).split())
     if len(line) <= MOST_LETTERS:
         return line
     cut = line[: MOST_LETTERS + 1].rpartition(" ")[0]

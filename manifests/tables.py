@@ -103,7 +103,8 @@ CAPTIONED = pa.schema(
     ]
 )
 """`captions/*.parquet`: a row per picture and captioner, as the gate left it; reason is null where there is a caption.
-`fit_caption`: the leading sentences that fit into the text encoder's tokens, where the caption does not."""
+`fit_caption`: the leading sentences that fit into the text encoder's tokens, where the caption does not; empty where
+not even the first one does."""
 SAID = pa.list_(
     pa.struct(
         [

@@ -125,7 +125,7 @@ def captions_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     for said in row.get("said") or ():
         made = {name: said[name] for name in ("model", "prompt", "flags", "origin")}
         for ending, column in (("", "caption"), ("_short", "short_caption"), ("_fit", "fit_caption")):
-            if said[column]:
+            if said[column] or (said[column] == "" and ending == "_fit"):  # nothing fits, and that is to be known
                 found.append({"source": said["captioner"] + ending, "text": said[column], **made})
     return found
 

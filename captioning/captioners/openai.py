@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -119,7 +120,8 @@ class Endpoint:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Fault(CONNECTION, self._hidden(_what(error)))
         try:
-            return read_answer(self.config, ask.uid, response.status, response.headers, content)
+            read = read_answer(self.config, ask.uid, response.status, response.headers, content)
+            return replace(read, text=self._hidden(read.text)) if isinstance(read, Answer) else read
         except CaptionerError as error:
             raise CaptionerError(f"caption.{self.name}.{self._hidden(str(error))}") from None
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioning.prompts import JOINERS
 from filters.images.decode import ImageFault, ImageLimits, open_picture
 from filters.images.scaled import middle_of_short_side
 from manifests.weights import WeightsError
@@ -13,6 +14,8 @@ from manifests.weights import WeightsError
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
+KEPT = f"\n{JOINERS}"
+"""Characters of a prompt that cannot be printed and mean something."""
 Item = tuple[bytes, str]
 """An encoded picture, and the filled prompt."""
 Inputs = "dict[str, np.ndarray] | str"
@@ -82,7 +85,7 @@ def question(processor: Any, prompt: str) -> str:
 def harmless(processor: Any, text: str) -> str:
     """Return a text in which no special token of the model stands: strangers' words must not end a turn or stand for a
     picture. A space goes behind the first letter of each; control characters become spaces."""
-    text = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+    text = "".join(letter if letter.isprintable() or letter in KEPT else " " for letter in text)
     found = _special(processor)
     while found and (broken := found.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)) != text:
         text = broken

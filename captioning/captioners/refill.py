@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 STEP = 128
 """Tokens by which the cache grows, and by which attention looks at it."""
+FULL = ("out of memory", "can't allocate memory", "not enough memory", "_status_alloc_failed")
+"""How allocators say that memory is full where they raise no class of their own."""
 Choose = Callable[[Any, "torch.Tensor", int], int]
 """(key of the question, logits (V,) float32, number of tokens so far) -> the next token."""
 
@@ -93,7 +95,6 @@ class Refill:
 
         Questions are drawn when a slot is free. Raises CaptionerError where memory does not hold a single one.
         """
-        import torch
 
         self._open, self._again = [None] * self.slots, deque()
         while True:
@@ -103,7 +104,9 @@ class Refill:
                 if not any(self._open):
                     return
                 yield from self._step()
-            except torch.OutOfMemoryError as error:
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
                 self._halve(error)
 
     def _filled(self, place: int, questions: Iterator[Question]) -> "Iterator[tuple[Question, list[int], bool]]":
@@ -123,14 +126,10 @@ class Refill:
                 yield ended
 
     def _tried(self, place: int, question: Question) -> "tuple[Question, list[int], bool] | None":
-        import torch
-
         try:
             return self._read(place, question)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:
-            if self.failed is None:
+            if self.failed is None or is_out_of_memory(error):
                 raise
             self.failed(question, error)
             return None
@@ -223,6 +222,17 @@ class Refill:
         self.counts.halved += 1
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory is full: torch has a class for it on a GPU, other places say it in
+    words."""
+    import torch
+
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in FULL)
+    )
 
 
 def can_refill(model: Any) -> bool:

@@ -17,7 +17,7 @@ from captioning.captioners.prepare import (
     processor_of,
 )
 from captioning.captioners.questions import Questions
-from captioning.captioners.refill import Question, Refill, can_refill
+from captioning.captioners.refill import Question, Refill, can_refill, is_out_of_memory
 from captioning.captioners.transformers_files import VERSION, TransformersConfig, folder_of, weights_of
 from captioning.gate.alone import caption_flags
 from captioning.gate.sentences import first_sentence
@@ -107,9 +107,9 @@ class TransformersCaptioner:
             try:
                 with torch.inference_mode():
                     out = self._vlm.generate(**question.inputs, generation_config=self._generation(question.limit))
-            except torch.OutOfMemoryError as error:
-                raise CaptionerError(f"{self.name}: memory does not hold one question ({error})") from error
             except Exception as error:
+                if is_out_of_memory(error):
+                    raise CaptionerError(f"{self.name}: memory does not hold one question ({error})") from error
                 run.failed_to_read(question, error)
                 continue
             tokens = out[0, question.tokens :].tolist()
@@ -172,9 +172,10 @@ class TransformersCaptioner:
                 tokens = plain.sequences[0, inputs["input_ids"].shape[1] :].tolist()
                 self._walk(inputs, tokens, seen)
                 self._refills = self._close(plain.logits, seen)
-        except torch.OutOfMemoryError as error:
-            raise CaptionerError(f"{self.name}: {self.model} does not fit into the device's memory: {error}") from error
         except Exception as error:
+            if is_out_of_memory(error):
+                said = f"{self.name}: {self.model} does not fit into the device's memory: {error}"
+                raise CaptionerError(said) from error
             raise CaptionerError(
                 f"{self.name}: {self.model} ({type(self._vlm).__name__}) cannot describe a picture:"
                 f" {type(error).__name__}: {error}"
@@ -191,6 +192,7 @@ class TransformersCaptioner:
 
         def forced(key: Any, logits_V: Any, place: int) -> int:
             if key == 0:
+                del seen[place:]  # where memory was full it goes the way again
                 seen.append(logits_V)
             return tokens[place]
 

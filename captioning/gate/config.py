@@ -1,5 +1,6 @@
 """Name every flag of a caption, every action that may follow, and the thresholds: [caption.gate] of the recipe."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -83,6 +84,14 @@ class GateConfig(BaseModel):
         None, description="score by which picture and caption are held beside picture and alt text; none: they are not"
     )
     margin: float = Field(0.0, ge=0, description="below_alt: the caption's score is lower than the alt text's by more")
+
+    @field_validator("languages")
+    @classmethod
+    def _are_codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [name for name in languages if not re.fullmatch("[a-z]{2,3}", name)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no ISO 639 code; wanted such as 'en', 'de', 'zh'")
+        return languages
 
     @field_validator("actions", mode="before")
     @classmethod

@@ -14,10 +14,12 @@ from captioning.gate.phrases import leaks, opens_emptily, refuses
 from captioning.gate.sentences import ends_a_sentence, sentence_ends
 from captioning.gate.words import is_spaceless, longest_loop, repeated_runs, unprintable, words_of
 
-MEASURE_VERSION = 3
+MEASURE_VERSION = 4
 """Raised when the same text gives other numbers."""
 RUN_WORDS = 3
 """Words in the run whose repetitions are counted."""
+RUN_LETTERS = 8
+"""Letters in it, of scripts that put no space between words: some three words."""
 LOOP_WORDS = 12
 """Words at most in a loop."""
 COMPARED_WORDS = 64
@@ -40,7 +42,7 @@ MEASURES = pa.schema(
         _field("repeated_share", pa.float32(), f"words in runs of {RUN_WORDS} that come three times or more"),
         _field("loop", pa.int32(), f"how often up to {LOOP_WORDS} words come one right after the other"),
         _field("same_sentences", pa.int32(), f"how often the most frequent sentence of {SENTENCE_WORDS} words comes"),
-        _field("distinct_share", pa.float32(), "different words by words"),
+        _field("distinct_share", pa.float32(), "different words by words; 1 in scripts without spaces"),
         _field("at_limit", pa.bool_(), "stopped at the token limit"),
         _field("ends_sentence", pa.bool_(), "the text ends as a sentence does"),
         _field("unprintable", pa.int32(), "control, private and unassigned characters"),
@@ -114,17 +116,18 @@ def measures_of(text: str, alt: str, top_caption: str, asked: list[list[str]]) -
     """Return the measures of one text that need no tool; `asked`: words of the prompt's own pieces."""
     text, alt, top_caption = (unicodedata.normalize("NFC", some) for some in (text, alt, top_caption))
     words, others = words_of(text), words_of(alt)
-    repeats, share = repeated_runs(words, RUN_WORDS)
+    spaceless = is_spaceless(text)
+    repeats, share = repeated_runs(words, RUN_LETTERS if spaceless else RUN_WORDS)
     return {
         "characters": len(text.strip()),
         "words": len(words),
-        "spaceless": is_spaceless(text),
+        "spaceless": spaceless,
         "refusal": refuses(text),
         "repeats": repeats,
         "repeated_share": share,
         "loop": longest_loop(words, LOOP_WORDS),
-        "same_sentences": _same_sentences(text),
-        "distinct_share": len(set(words)) / len(words) if words else 1.0,
+        "same_sentences": _same_sentences(text, RUN_LETTERS if spaceless else SENTENCE_WORDS),
+        "distinct_share": len(set(words)) / len(words) if words and not spaceless else 1.0,
         "ends_sentence": ends_a_sentence(text),
         "unprintable": unprintable(text),
         "leak": leaks(text, words, asked),
@@ -141,9 +144,9 @@ def likeness(words: Sequence[str], others: Sequence[str]) -> float:
     return SequenceMatcher(None, words[:COMPARED_WORDS], others[:COMPARED_WORDS], autojunk=False).ratio()
 
 
-def _same_sentences(text: str) -> int:
+def _same_sentences(text: str, least: int) -> int:
     ends = sentence_ends(text)
     if len(ends) < 2:
         return 1
     found = Counter(tuple(words_of(text[start:end])) for start, end in zip([0, *ends], ends, strict=False))
-    return max((count for words, count in found.items() if len(words) >= SENTENCE_WORDS), default=1)
+    return max((count for words, count in found.items() if len(words) >= least), default=1)

@@ -28,7 +28,9 @@ SPACELESS = re.compile(
 _SPACED = rf"(?:(?!{SPACELESS.pattern}){LETTER})+"
 TOKEN = re.compile(rf"{SPACELESS.pattern}|{_SPACED}(?:['\u2019]{_SPACED})*")
 BAD_CATEGORIES = frozenset(("Cc", "Co", "Cn", "Cs"))
-REPLACEMENT = "\ufffd"
+TURNING = frozenset("\ufffd\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""The replacement character, the mark of the order of bytes, and those that turn the direction of what follows."""
+PICTOGRAPHS = ("\U0001f000", "\U0001faff")
 
 
 def words_of(text: str) -> list[str]:
@@ -48,12 +50,17 @@ def is_spaceless(text: str) -> bool:
 
 def unprintable(text: str) -> int:
     """Return how many control, private and unassigned characters, and replacement characters, a text holds."""
+    text = text.replace("\r\n", "\n")
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return 0
-    return sum(
-        letter not in "\n\t" and (letter == REPLACEMENT or unicodedata.category(letter) in BAD_CATEGORIES)
-        for letter in text
-    )
+    return sum(letter not in "\n\t" and _is_bad(letter) for letter in text)
+
+
+def _is_bad(letter: str) -> bool:
+    """Tell whether a character has no place in a caption. Newer pictographs than this Python knows are none of them."""
+    if unicodedata.category(letter) in BAD_CATEGORIES:
+        return not PICTOGRAPHS[0] <= letter <= PICTOGRAPHS[1] or unicodedata.category(letter) != "Cn"
+    return letter in TURNING
 
 
 def repeated_runs(words: Sequence[str], length: int) -> tuple[int, float]:

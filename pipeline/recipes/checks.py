@@ -46,6 +46,11 @@ def _check_captions(recipe: Recipe) -> None:
             raise RecipeError(f"recipe: caption.prompts.{name}.{error}") from error
         if name in PROMPTS:
             raise RecipeError(f"recipe: caption.prompts.{name}: a bundled prompt is called so; a wording has one name")
+    if other := recipe.caption.gate.retry_prompt:
+        try:
+            prompt_named(other, prompts)
+        except ValueError as error:
+            raise RecipeError(f"recipe: caption.gate.retry_prompt: {error}") from error
     asked = captioners(recipe)
     tables = list(recipe.caption.model_extra or {})
     for name in asked:

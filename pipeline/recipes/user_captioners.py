@@ -102,6 +102,12 @@ def fault_of(answer: object) -> str:
         return f"answers gave {answer!r:.80}, wanted an Answer of captioning.captioner with the uid of its question"
     if not isinstance(answer.text, str) or any("\ud800" <= letter <= "\udfff" for letter in answer.text):
         return f"its text is {answer.text!r:.80}, wanted whole characters"
+    for name in ("tokens", "prompt_tokens"):
+        count = getattr(answer, name)
+        if type(count) is not int or not 0 <= count < 1 << 31:
+            return f"its {name} are {count!r:.80}, wanted a whole number of 31 bits"
+    if not isinstance(answer.at_limit, bool):
+        return f"its at_limit is {answer.at_limit!r:.80}, wanted true or false"
     if answer.reason is not None and answer.reason not in REASONS_GIVEN:
         return f"its reason is {answer.reason!r}; those that there are: {', '.join(REASONS_GIVEN)}"
     return ""

@@ -133,9 +133,12 @@ class Asking:
         yield from self._records()
 
     def _next(self, answers: Iterator[Answer]) -> Answer | None:
-        with Guard(PASSING) as guard:
-            return next(answers, None)
-        error = guard.error
+        try:
+            with Guard(PASSING) as guard:
+                return next(answers, None)
+            error: BaseException | None = guard.error
+        except (SystemExit, GeneratorExit) as leaving:  # a worker is told to end by signals alone
+            error = leaving
         raise CaptionerError(f"caption.{self.captioner.name}: {type(error).__name__}: {error}") from error
 
     def _records(self) -> Iterator[ShardRecord]:

@@ -250,7 +250,8 @@ class CaptionWorker:
     def stream(self, units: Iterator[Unit], in_flight: InFlight) -> Iterator[ShardRecord]:
         """Write the same of each unit, those of a captioner that come together as one stream."""
         for name, some in groupby(units, lambda unit: str(unit.reads["captioner"])):
-            batch = self.step.options(name).get("batch_size") or self.step.recipe.caption.batch_size
+            options = self.step.options(name)
+            batch = options.get("batch_size") or options.get("concurrency") or self.step.recipe.caption.batch_size
             together = -(-batch // 8) if batch else KEPT_TOGETHER
             captioner = WhenAsked(self.captioners, name)
             asking = Asking(cast("Captioner", captioner), in_flight, together, self._opened, self._written)

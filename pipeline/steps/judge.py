@@ -267,7 +267,8 @@ def _words(
     measures: Sequence[Sequence[Row]],
     most: int,
 ) -> dict[str, str | None]:
-    """Return caption, short_caption and fit_caption of one picture."""
+    """Return caption, short_caption and fit_caption of one picture; the last is empty where not even its first sentence
+    fits, null where all of it does."""
     if origin not in (0, 1):
         text = (case.tops, case.alts)[origin - 2][number] if origin != NONE else None
         return {"caption": text, "short_caption": first_sentence(text) if text else None, "fit_caption": None}
@@ -276,7 +277,7 @@ def _words(
     fit = None
     if tokens and tokens[-1] > most:
         fit = next(
-            (one_line(text[:end]) for end, count in zip(ends[::-1], tokens[::-1], strict=True) if count <= most), None
+            (one_line(text[:end]) for end, count in zip(ends[::-1], tokens[::-1], strict=True) if count <= most), ""
         )
     return {"caption": text, "short_caption": one_line(text[: ends[0]]) if ends else text, "fit_caption": fit}
 

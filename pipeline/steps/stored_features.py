@@ -51,7 +51,7 @@ class StoredFeatures:
         columns = {"alt": "text", "top_caption": "top_caption"}
         if name in columns:
             return f"nullif({columns[name]}, '')"
-        kinds = {SHORT: "x.short_caption", FIT: "coalesce(x.fit_caption, x.caption)"}
+        kinds = {SHORT: "x.short_caption", FIT: "nullif(coalesce(x.fit_caption, x.caption), '')"}
         ending = next((end for end in kinds if name.endswith(end)), "")
         said, text = name.removesuffix(ending), kinds.get(ending, "x.caption")
         if said == RECAPTION:

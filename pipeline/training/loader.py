@@ -193,14 +193,14 @@ def chooser(captions: Mapping[str, float], seed: int, classes: int = 0) -> Calla
 def drawable(captions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the captions, (source, text), that have more than white space in them, and what else names them:
     `recaption` and `recaption_short` are those of the first captioner, and NAME_fit is the whole caption where all of
-    it fits."""
+    it fits, none where not even its first sentence does."""
     there = [caption for caption in captions if caption[1].strip()]
-    texts = dict(there)
+    texts, given = dict(there), {source for source, _ in captions}
     names = [source for source in texts if source not in OF_INPUT and not source.endswith((SHORT, FIT))]
     also = {name + FIT: texts[name] for name in names}
     if names:
         also |= {RECAPTION + end: texts[names[0] + end] for end in ("", SHORT) if names[0] + end in texts}
-    return [*there, *((source, text) for source, text in also.items() if source not in texts)]
+    return [*there, *((source, text) for source, text in also.items() if source not in given)]
 
 
 def _drawn_caption(there: Sequence[tuple[str, str]], weights: Mapping[str, float], share: float) -> str:

@@ -34,6 +34,7 @@ def test_a_field_is_one_bounded_line() -> None:
     assert fill(prompt, "word " * 1000, None) == '"' + ("word " * (MOST_LETTERS // 5)).strip() + '"'
     assert fill(prompt, "x" * 1000, None) == '"' + "x" * MOST_LETTERS + '"'
     assert fill(prompt, "a\x00\u202eb", None) == '"a b"'
+    assert fill(prompt, "\u0645\u06cc\u200c\u062e co\u00adop", None) == '"\u0645\u06cc\u200c\u062e co\u00adop"'
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from manifests.tombstones import KINDS, TOMBSTONES, Tombstones, read_tombstones,
 from manifests.transaction import ASKED, Changes, changes, commit, is_noted
 from manifests.verify import Report, look_over
 from manifests.working_copy import whole_copy
+from pipeline.execution.partial import sweep_partial
 from pipeline.execution.redaction import DamagedFileError, RemovedRows
 from pipeline.execution.run_folder import COPY, RECIPE, locked
 from pipeline.execution.step import Runtime
@@ -88,6 +89,7 @@ def _remove(root: Path, recipe: Recipe, runtime: Runtime, selectors: Sequence[Se
             asked.forget()
             return Outcome(dict.fromkeys(selectors, 0), tuple(known))
         asked.note(selectors, promote)
+        sweep_partial(root)  # finished rows of half-done units: they cost the work on them alone
         steps = [step(recipe, root, runtime) for steps in STAGES.values() for step in steps]
         fresh = {selector: uids[selector] for selector in selectors if selector not in known}
         with snapshot(), whole_copy(root) as (copy, names):

@@ -141,6 +141,14 @@ def test_the_key_reaches_the_server_and_no_message(monkeypatch: pytest.MonkeyPat
     server.close()
 
 
+def test_a_key_that_the_server_says_stands_in_no_answer(monkeypatch: pytest.MonkeyPatch, server: ChatServer) -> None:
+    monkeypatch.setenv("CAPTION_KEY", "sk-secret-1")
+    (answer,) = answers(server, "sk-secret-1 is it", api_key_env="CAPTION_KEY")
+    assert answer.reason is None
+    assert "sk-secret-1" not in answer.text
+    assert "…" in answer.text
+
+
 def test_a_server_that_answers_nothing_is_given_up(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai, "MOST_FAILED", 8)
     with pytest.raises(CaptionerError, match=r"none of 8 questions in a row; the last time: .*takes no pictures"):

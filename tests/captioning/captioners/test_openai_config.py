@@ -30,6 +30,13 @@ def test_wrong_options_say_what_is_wanted(more: dict[str, object], says: str) ->
         config_of({**GIVEN, **more})
 
 
+@pytest.mark.parametrize("place", ["https://me:hunter2@a/v1", "https://a/v1?api_key=hunter2"])
+def test_a_password_in_a_wrong_place_is_not_repeated(place: str) -> None:
+    with pytest.raises(CaptionerError) as refused:
+        config_of({**GIVEN, "base_url": place})
+    assert "hunter2" not in str(refused.value)
+
+
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(CaptionerError, match=r"base_url: wanted where the server is.*; model: wanted the model's name"):
         config_of({})

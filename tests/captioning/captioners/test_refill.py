@@ -81,14 +81,25 @@ def test_a_slot_that_ends_is_given_the_next_question_at_once(asked):
     assert refill.counts.share > 0.9  # static batches of 8 would keep some 0.7
 
 
-def test_memory_that_runs_out_halves_the_slots_and_loses_nothing(asked, monkeypatch):
+FULL = (
+    torch.OutOfMemoryError("planted"),
+    MemoryError(),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+    ),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+)
+
+
+@pytest.mark.parametrize("full", FULL, ids=["class", "python", "cpu", "cublas"])
+def test_memory_that_runs_out_halves_the_slots_and_loses_nothing(asked, full):
     model, questions, answers = asked
     steps = []
 
     def forward(**inputs):
         steps.append(len(inputs["input_ids"]))
         if len(inputs["input_ids"]) > 2:
-            raise torch.OutOfMemoryError("planted")
+            raise full
         return model(**inputs)
 
     refill = Refill(model, 8, frozenset([END]), greedy, forward)

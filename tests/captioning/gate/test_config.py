@@ -22,6 +22,7 @@ def test_every_flag_has_an_action_and_the_recipe_may_name_another():
         ({"actions": {"refusal": "ignore"}}, "'keep', 'retry', 'fall_back' or 'drop_caption'"),
         ({"after_retry": "retry"}, "'keep', 'fall_back' or 'drop_caption'"),
         ({"min_word": 3}, "Extra inputs"),
+        ({"languages": ["english"]}, "'english' is no ISO 639 code"),
     ],
 )
 def test_what_is_unknown_is_refused(values, says):

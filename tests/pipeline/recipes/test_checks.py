@@ -26,6 +26,10 @@ def test_a_recipe_that_fits():
         ({"tier": {"encoded": {"size": 64}}}, "tier 'encoded': codes/encoded is a folder of the pipeline's own"),
         ({"tier": {"t5": {"size": 64}}}, "tier 't5': codes/t5 is a folder of the pipeline's own"),
         ({"tier": {"a": {"size": 64, "caption": "nobody"}}}, "nobody"),
+        (
+            {"caption": {"gate": {"retry_prompt": "nope"}}},
+            "caption.gate.retry_prompt: no prompt 'nope'; known: describe",
+        ),
         ({"pretokenize": {"scales": [1.1, 1.1]}}, "wanted each scale once"),
         ({"pretokenize": {"t5_caption": "llava"}}, "'llava': no pair has such a caption; choices: alt, top_caption$"),
     ],

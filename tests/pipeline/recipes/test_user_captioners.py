@@ -131,3 +131,7 @@ def test_what_goes_wrong_in_answers_names_the_file(tmp_path, line, says):
 def test_what_a_run_can_keep():
     assert fault_of(Answer(b"u", reason="captioner_failed")) == "" == fault_of(Answer(b"u", ""))
     assert "whole characters" in fault_of(Answer(b"u", "a \ud800 b"))
+    for tokens in ("x", 2**70, -1, True, 1.5, None):
+        assert "wanted a whole number" in fault_of(Answer(b"u", "a", tokens=tokens))
+        assert "wanted a whole number" in fault_of(Answer(b"u", "a", prompt_tokens=tokens))
+    assert "wanted true or false" in fault_of(Answer(b"u", "a", at_limit="no"))

@@ -159,6 +159,16 @@ def test_whatever_a_captioner_raises_is_one_sentence_and_what_came_stays(step):
     assert [row["uid"] for row in kept.rows(map(uid, range(30)))] == [uid(10), uid(11)]
 
 
+@pytest.mark.parametrize("leaving", [SystemExit(0), GeneratorExit()])
+def test_a_captioner_that_ends_its_process_from_python_is_one_sentence_too(step, leaving):
+    class Leaving(Words):
+        def _batch(self, asks):
+            raise leaving
+
+    with pytest.raises(CaptionerError, match=rf"^caption\.llava: {type(leaving).__name__}"):
+        streamed(step, Leaving(2))
+
+
 def test_a_captioner_that_leaves_questions_unanswered_or_answers_others_is_refused(step):
     class Silent(Words):
         def _answer(self, ask):

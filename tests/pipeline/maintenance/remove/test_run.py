@@ -2,6 +2,7 @@
 other file is written, a removal that was killed is gone on with, and a damaged run is left alone."""
 
 import re
+import shutil
 
 import pyarrow as pa
 import pytest
@@ -13,6 +14,7 @@ from manifests.schema import DIGESTS
 from manifests.tombstones import TOMBSTONES, read_tombstones, value_digest
 from manifests.transaction import ASKED
 from manifests.uid import uid_of
+from pipeline.execution.partial import Partial
 from pipeline.execution.redaction import DamagedFileError
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Runtime
@@ -46,6 +48,17 @@ def test_a_url_is_gone_from_every_file(removed, made):
     row = next(row for row in final(removed).to_pylist() if row["uid"] == gone)
     said = {name for name, value in row.items() if value not in (None, [])}
     assert said == {"source", "source_row", "uid", "fate", "reason", "step"}
+
+
+def test_finished_rows_of_half_done_units_go_with_any_removal(made, tmp_path):
+    """A caption run that was killed leaves them; they cost the work on them alone."""
+    root = tmp_path / "run"
+    shutil.copytree(made, root)
+    half = Partial(root, "caption", "llava-00000", "0" * 64)
+    half.add(pa.table({"uid": pa.array([uid(5)], pa.binary(16)), "text": ["gone"]}))
+    remove(root, url=URL.format(5))
+    assert not (root / ".partial").exists()
+    assert whole(root) == []
 
 
 def test_selectors_that_have_a_tombstone_change_nothing(removed):
