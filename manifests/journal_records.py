@@ -7,7 +7,7 @@ from pathlib import Path
 from manifests.files import FormatError, finished
 from manifests.findings import Claim, Records, reason_of
 from manifests.journal import COPY, STEP, Journal, ShardRecord, is_note, parse_record
-from manifests.layout import owner
+from manifests.layout import may_write
 from manifests.record_table import record_bytes, stored_records
 from manifests.regular_files import read_plain
 
@@ -36,7 +36,7 @@ def read_journals(records: Records) -> None:
 
 def _whose(step: str, shard: str, record: ShardRecord) -> str:
     """Say what a record is that is not this shard's, nothing of one that is."""
-    others = [file.path for file in record.files if owner(file.path) not in ((step, shard), ("", ""))]
+    others = [file.path for file in record.files if not may_write(step, shard, file.path)]
     if record.shard == shard and not others:
         return ""
     return f"names {others[0]}" if others else f"the record of shard {record.shard}"

@@ -19,6 +19,10 @@ SINGLE = ("dedup", "decide")
 """Steps that always have one shard, 00000."""
 AS_PLANNED = {"score": "fetch", "measure": "caption", "remeasure": "recaption", "judge": "caption"}
 """Step without a plan of its own -> the step whose planned shards it works on."""
+FORMERLY = {"judge": "caption"}
+"""Step -> the step that wrote its files in runs of before there was such a step."""
+ADDED = {"caption": ("measure", "recaption", "remeasure", "repeats", "judge")}
+"""Stage -> steps that it has got since: a run of before has none of them."""
 _PLACES = (
     (r"ledger/(?P<step>select|fetch|first)/(?P<shard>[^/]+)\.parquet", ""),
     (r"pairs/(?P<shard>[^/]+?)(\.tar|\.parquet|_stats\.json)", "fetch"),
@@ -44,3 +48,15 @@ def owner(path: str) -> tuple[str, str]:
             parts = {"shard": "00000", "step": step, **found.groupdict()}
             return parts["step"], f"{parts['tier']}-{parts['number']}" if "tier" in parts else parts["shard"]
     return "", ""
+
+
+def may_write(step: str, shard: str, path: str) -> bool:
+    """Tell whether a step's record of a shard may name this path: its own, one that it wrote in runs of before, or one
+    that is no step's."""
+    by, of = owner(path)
+    return (by, of) in (("", ""), (step, shard)) or (FORMERLY.get(by), of) == (step, shard)
+
+
+def is_of_before(step: str, path: str) -> bool:
+    """Tell whether a step wrote this path in runs of before, and another one does now."""
+    return FORMERLY.get(owner(path)[0]) == step

@@ -119,6 +119,11 @@ SAID = pa.list_(
 """What captioners said of a picture, as it is packed beside its codes: the texts of its rows in `captions/`, in the
 tier's order of preference."""
 
+SAID_BEFORE = pa.list_(
+    pa.struct([pa.field(name, pa.string()) for name in ("captioner", "caption", "short_caption", "model", "prompt")])
+)
+"""The same where captions were not judged: there are none, or the step `caption` wrote them, flags and all, into
+`captions/` itself. Plans and shards of such a run keep their bytes."""
 REPEATS = pa.schema(
     [
         pa.field("captioner", pa.string()),
@@ -184,3 +189,5 @@ PACKED = pa.schema(
 )
 """`manifests/plan/pack/*.parquet`: a row per sample in the packed order; `encoded` is the stem of the table with its
 codes."""
+PACKED_BEFORE = PACKED.set(PACKED.get_field_index("said"), pa.field("said", SAID_BEFORE))
+"""The same where captions were not judged."""

@@ -10,7 +10,7 @@ from manifests.checksums import READERS, Watch
 from manifests.files import TEMPORARY, FormatError, finished, read_json, read_parquet
 from manifests.findings import Claim, Finding, Records, Stages, with_cure
 from manifests.journal import STEP
-from manifests.layout import DERIVED, PARTIAL, SCRATCH, owner
+from manifests.layout import ADDED, DERIVED, FORMERLY, PARTIAL, SCRATCH, owner
 from manifests.lineage import FOLDER, is_journalled, lost
 from manifests.manifest import Manifest, read_digests
 from manifests.publishing import RUN_TOKEN
@@ -136,12 +136,25 @@ def _stage(records: Records, stage: str, steps: Sequence[str]) -> list[str]:
     manifest = records.manifests.get(stage)
     if manifest is None:
         return _without_manifest(records, stage, list(steps))
+    added = () if _has_added(records, stage) else ADDED.get(stage, ())
     for step in steps:
-        _noted(records, step, f"not there, though {name} is")
+        if step not in added:
+            _noted(records, step, f"not there, though {name} is")
         _compare(records, manifest, step)
     for entry in manifest.inputs:
         _parent(records, stage, str(entry.get("name")), str(entry.get("digest")))
     return []
+
+
+def _has_added(records: Records, stage: str) -> bool:
+    """Tell whether a stage has left anything of the steps that it has got since: one of before has none of them."""
+    manifest, folder = records.manifests.get(stage), records.root / "manifests" / "journal"
+    return any(
+        records.journal.get(step)
+        or (folder / step / STEP).exists()
+        or (manifest is not None and files_of(manifest.shards, step).num_rows)
+        for step in ADDED.get(stage, ())
+    )
 
 
 def _noted(records: Records, step: str, says: str) -> None:
@@ -252,6 +265,8 @@ def _foreign(records: Records, stages: Stages) -> None:
     def find(name: str, kind: str, says: str) -> None:
         """Note a file, under the kind that fits what is known of its step."""
         step, shard = owner(name)
+        if step in FORMERLY and not (records.journal.get(step) or shard in records.journal.get(FORMERLY[step], {})):
+            step = FORMERLY[step]
         if name.startswith("manifests/input/") and records.found("manifests/input.json"):
             kind, says = (
                 "unproved",
@@ -272,7 +287,10 @@ def _foreign(records: Records, stages: Stages) -> None:
 def _unlisted(records: Records, stages: Stages) -> None:
     """Where a stage has lost its manifest, name the records that its plans ask for and that are not there."""
     for stage, steps in stages.items():
-        for step in steps if records.lost(stage) and stage not in records.manifests else ():
+        if not (records.lost(stage) and stage not in records.manifests):
+            continue
+        added = () if _has_added(records, stage) else ADDED.get(stage, ())
+        for step in (step for step in steps if step not in added):
             _noted(records, step, f"not there, though {stage} has ended")
             for shard in sorted((records.planned(step) or set()) - set(records.journal.get(step, {}))):
                 _lost(records, step, shard, f"not there, though the plan of {step} has the shard")

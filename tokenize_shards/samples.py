@@ -116,16 +116,20 @@ def unpack_numbers(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def captions_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the captions of a packed row with their sources: alt text, the input's own, then each captioner's in the
     tier's order of preference: the whole one, its first sentence, and what of it fits into the text encoder where not
-    all does; with model, prompt, flags, and whose words they are."""
+    all does; with model, prompt, flags, and whose words they are.
+
+    Captions that were not judged say neither flags nor origin, and stand here as they are.
+    """
     found: list[dict[str, Any]] = [
         {"source": source, "text": row[name]}
         for source, name in (("alt", "text"), ("top_caption", "top_caption"))
         if row.get(name)
     ]
     for said in row.get("said") or ():
-        made = {name: said[name] for name in ("model", "prompt", "flags", "origin")}
+        made = {name: said[name] for name in ("model", "prompt", "flags", "origin") if name in said}
         for ending, column in (("", "caption"), ("_short", "short_caption"), ("_fit", "fit_caption")):
-            if said[column] or (said[column] == "" and ending == "_fit"):  # nothing fits, and that is to be known
+            nothing_fits = said.get(column) == "" and ending == "_fit"  # and that is to be known
+            if said.get(column) or nothing_fits or (column in said and "origin" not in said):
                 found.append({"source": said["captioner"] + ending, "text": said[column], **made})
     return found
 

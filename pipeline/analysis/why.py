@@ -25,6 +25,7 @@ from pipeline.execution.step import Runtime
 from pipeline.inputs.beside import NOT_IN_TABLE
 from pipeline.recipes.rules import build_rules
 from pipeline.recipes.schema import Recipe, RecipeError
+from pipeline.steps.captions import captions_of_before
 from pipeline.steps.select import BATCH_ROWS, row_again
 
 JUDGES = ("select", "decide")
@@ -302,15 +303,25 @@ def _of_shard(root: Path, step: str, shard: str) -> list[Path]:
     return [root / record.files[0].path for record in records if record.shard.rpartition("-")[2] == shard]
 
 
+def _captions_of_shard(root: Path, shard: str) -> list[Path]:
+    """Return the tables of captions that count; of a run of before there was a judge those that were written then."""
+    records = records_of(root, "judge") or captions_of_before(root)
+    return [root / record.files[0].path for record in records if record.shard.rpartition("-")[2] == shard]
+
+
 def caption_lines(row: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a captioner said of a picture, each attempt with its prompt and flags, and what became of it."""
-    for number, one in enumerate(row["attempts"] or (), 1):
+    for number, one in enumerate(row.get("attempts") or (), 1):
         seed = f", seed {one['seed']}" if one["seed"] else ""
         flags = f"  [{', '.join(one['flags'])}]" if one["flags"] else ""
         said = one["reason"] or repr(one["text"])
         yield f"  caption   {row['name']}: attempt {number} (prompt {one['prompt']}{seed}): {said}{flags}"
     if row["reason"] is not None:
         yield f"  caption   {row['name']}: none: {row['reason']}"
+        return
+    if "origin" not in row:  # written before there was a judge
+        flags = f"  [{', '.join(row['flags'])}]" if row["flags"] else ""
+        yield f"  caption   {row['name']}: {row['caption']}{flags}"
         return
     model = f", by {row['model']}" if row["model"] else ""
     yield f"  caption   {row['name']}: {row['action']}: {row['origin']}{model}: {row['caption']}"
@@ -319,7 +330,7 @@ def caption_lines(row: Mapping[str, Any]) -> Iterator[str]:
 def _sidecars(root: Path, row: dict[str, Any]) -> Iterator[str]:
     """Tell captions and codes of the row: sidecars of its shard of pairs, called KIND-SHARD, and its packed samples."""
     query = "SELECT parse_filename(filename, true) AS name, * FROM {} WHERE uid = ? ORDER BY filename"
-    for found in _ask(root, query, _of_shard(root, "judge", row["shard"]), [row["uid"]]):
+    for found in _ask(root, query, _captions_of_shard(root, row["shard"]), [row["uid"]]):
         yield from caption_lines(found)
     columns = ("size", "crop", "n_crops")
     for found in _ask(root, query, _of_shard(root, "encode", row["shard"]), [row["uid"]]):

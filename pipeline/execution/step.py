@@ -173,6 +173,10 @@ class Step:
         """Return what the user is told of the step's outputs, once its units are done."""
         return []
 
+    def results(self, records: Sequence[ShardRecord]) -> Sequence[ShardRecord]:
+        """Return the records whose rows the stage's manifest counts, of all that are in the step's journal."""
+        return records
+
     def facts(self) -> dict[str, Any]:
         """Return what the stage's manifest says of the step's outputs beside their counts: name -> facts."""
         return {}

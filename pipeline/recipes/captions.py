@@ -21,6 +21,12 @@ def captioners_of(tier: TierSection) -> tuple[str, ...]:
     return (asked,) if isinstance(asked, str) else tuple(asked)
 
 
+def caption_setting(tier: TierSection) -> str | list[str] | None:
+    """Return a tier's captioners as a key holds them: the name of one alone, as it always did."""
+    names = list(captioners_of(tier))
+    return names if len(names) > 1 else next(iter(names), None)
+
+
 def captioners(recipe: Recipe) -> dict[str, list[str]]:
     """Return captioner -> the tiers that ask for it."""
     asked: dict[str, list[str]] = {}

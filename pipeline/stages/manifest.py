@@ -65,10 +65,11 @@ def stage_figures(steps: Sequence[Step], planned: Mapping[str, Keys] | None = No
     records = {step.name: records_of(step.root, step.name) for step in steps}
     for step, keys in (planned or {}).items():
         need_planned(step, records[step], keys)
-    counted = [record for step in steps if step.counts_rows for record in records[step.name]]
+    results = {step.name: step.results(records[step.name]) for step in steps}
+    counted = [record for step in steps if step.counts_rows for record in results[step.name]]
     return {
         "rows_in": sum(record.rows_in for record in counted),
-        "kept": sum(record.rows_out for record in records[steps[-1].name]),
+        "kept": sum(record.rows_out for record in results[steps[-1].name]),
         "dropped": total_dropped(counted),
         "tiers": {tier: count for step in steps for tier, count in step.tiers().items()},
         "facts": {name: fact for step in steps for name, fact in step.facts().items()},

@@ -39,6 +39,7 @@ from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.stages.manifest import write_manifest
 from pipeline.stages.registry import NEEDS, STAGES, stage_steps
+from pipeline.steps.captions import captions_of_before
 from pipeline.steps.fetch.retry import tell_retry
 
 SEVERAL_SHARDS = ("encode", "t5")
@@ -206,7 +207,14 @@ def _need(recipe: Recipe, stage: str) -> None:
         raise RecipeError(f"{stage}: cannot trust {path} ({error}); first: pipeline run --stage {before}") from error
     _tell(_left_by(recipe, before, stage))
     if stage == "pretokenize" and captioners(recipe):
-        if (recipe.root / "manifests" / "caption.json").is_file():
+        if captions_of_before(recipe.root):
+            _tell(
+                [
+                    f"note: captions here are of before there was a judge: {stage} packs them as they are; pipeline run"
+                    " --stage caption sets them aside and makes and judges them anew"
+                ]
+            )
+        elif (recipe.root / "manifests" / "caption.json").is_file():
             _tell(_left_by(recipe, "caption", stage))
         else:
             _tell([f"warning: tiers ask for captions, and caption has not run in {recipe.root}: {stage} packs none"])

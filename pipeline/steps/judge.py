@@ -17,7 +17,7 @@ from captioning.gate.flags import Bools, flag_table
 from captioning.gate.sentences import first_sentence, one_line
 from captioning.gate.verdicts import DROP, FAILED, NONE, ORIGINS, SAID, Verdicts, settle
 from manifests.files import digest_of, read_table, write_table
-from manifests.journal import ShardRecord, records_of, upstream
+from manifests.journal import ShardRecord, kept_by_kind, records_of, upstream
 from manifests.plans import plan_digests
 from manifests.tables import ATTEMPTED, CAPTIONED
 from pipeline.execution.in_flight import InFlight
@@ -26,6 +26,7 @@ from pipeline.recipes.captions import captioners, untrained_captions
 from pipeline.recipes.schema import Recipe
 from pipeline.recipes.user_captioners import captioner_options
 from pipeline.steps.caption import texts_of_shard
+from pipeline.steps.captions import captions_of_before
 from pipeline.steps.kept_pairs import Row, record_of
 from pipeline.steps.measure import MEASURED, texts_beside
 from pipeline.steps.repeats import counts_repeats, repeated
@@ -79,12 +80,19 @@ class JudgeStep(Step):
         """Warn of captions that no training draws."""
         return untrained_captions(self.recipe)
 
+    def results(self, records: Sequence[ShardRecord]) -> Sequence[ShardRecord]:
+        """Return the captions of before, where none was judged."""
+        return records or captions_of_before(self.root)
+
     def open(self) -> "JudgeWorker":
         """Return a worker; nothing to load."""
         return JudgeWorker(self)
 
     def facts(self) -> dict[str, Any]:
-        """Return `captioners`: captioner -> pictures, attempts, flags and actions of its captions."""
+        """Return `captioners`: captioner -> pictures, attempts, flags and actions of its captions; of captions of
+        before how many there are."""
+        if before := captions_of_before(self.root):
+            return {"captioners": kept_by_kind(before)}
         found: dict[str, Tally] = {}
         for record in records_of(self.root, self.name):
             name = record.shard.rpartition("-")[0]

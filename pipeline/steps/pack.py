@@ -20,7 +20,7 @@ from manifests.uid import uid_hash
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.shuffle import sweep_scratch
 from pipeline.execution.step import Do, Step, Unit
-from pipeline.recipes.captions import captioners_of, untrained_captions
+from pipeline.recipes.captions import caption_setting, untrained_captions
 from pipeline.steps.encode import FINGERPRINT, Encode, grid_of
 from pipeline.steps.kept_pairs import Row
 from pipeline.steps.moved import MovedCodes, MovedRows, bring
@@ -42,7 +42,7 @@ class Pack(Step):
     """Units are (tier, `pretokenize.shard_rows` samples in the packed order)."""
 
     name: ClassVar[str] = "pack"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 3
     needs: ClassVar[tuple[type[Step], ...]] = (PackOrder,)
 
     @property
@@ -67,7 +67,7 @@ class Pack(Step):
             "shard_rows": values.shard_rows,
             "shard_bytes": values.shard_bytes,
             "seed": values.seed,
-            "captions": {name: list(captioners_of(tier)) for name, tier in self.recipe.tier.items()},
+            "captions": {name: caption_setting(tier) for name, tier in self.recipe.tier.items()},
         }
 
     @property

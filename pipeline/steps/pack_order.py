@@ -22,21 +22,22 @@ from manifests.files import digest_of
 from manifests.journal import ShardRecord, by_kind, records_of, upstream
 from manifests.plans import Planned, plan_digest, planned_tables, standing_plan, write_plan
 from manifests.query import batches, connect, files_sql
-from manifests.tables import PACKED
+from manifests.tables import PACKED, PACKED_BEFORE
 from manifests.tombstones import read_tombstones, tombstones_sha256
 from manifests.uid import uid_hash, uid_hash_sql
 from pipeline.execution.delivered import Delivered, Rows
 from pipeline.execution.shuffle import SLICE_BYTES, Leg, here, sweep_scratch
 from pipeline.execution.slices import Piece
 from pipeline.execution.step import Do, Unit
-from pipeline.recipes.captions import captioners_of
-from pipeline.steps.captions import TEXTS, texts_of
+from pipeline.recipes.captions import caption_setting, captioners_of
+from pipeline.steps.captions import BEFORE, TEXTS, captions_of_before, texts_of
 from pipeline.steps.encode import grid_of
 from pipeline.steps.sharding import cut_shards, in_batches, without_gaps
 from pipeline.steps.stored_features import StoredFeatures
 
-PLANNING = 2
-"""Raised when the same samples are planned in another way."""
+PLANNING, PLANNING_BEFORE = 2, 1
+"""Raised when the same samples are planned in another way; where captions were not judged they are planned as before
+there was a judge, so that such a run keeps its plan, its cut and its shards."""
 STEP = "pack"
 """Whose plan it is."""
 OVERHEAD_BYTES = 6 * 1024
@@ -54,6 +55,8 @@ BESIDE_TEXTS = ", ".join(
     f"'{name}': x.{name}" for name in TEXTS if name not in ("caption", "short_caption", "fit_caption")
 )
 """SQL of what stands beside each text of a captioner."""
+ALL_OF_BEFORE = ", ".join(f"'{name}': x.{name}" for name in BEFORE)
+"""SQL of what there is of captions that were not judged."""
 SAMPLE_BYTES = 500
 """About what a sample with its captions takes there."""
 SHARDS, COUNTED_SHARDS = 64, 16
@@ -84,15 +87,23 @@ class PackOrder(Leg):
     def made_of(self) -> str:
         """Return a digest of everything that the plan of pack depends on."""
         values = self.recipe.pretokenize
-        tiers = [[name, captioners_of(tier), self.weights_of(name)] for name, tier in self.recipe.tier.items()]
+        names = captioners_of if self.has_verdicts else caption_setting
+        tiers = [[name, names(tier), self.weights_of(name)] for name, tier in self.recipe.tier.items()]
         read = [
-            upstream(self.root, "encode", "judge"),
+            upstream(self.root, "encode", "judge" if self.has_verdicts else "caption"),
             plan_digest(self.root, "fetch"),
             tombstones_sha256(self.root),
         ]
         stored = [values.t5_caption, [file.record() for file in self.features.weights()]]
         counted = [stored] if self.features.wanted else []
-        return digest_of([STEP, PLANNING, values.shard_rows, values.shard_bytes, values.seed, tiers, read, *counted])
+        planning = PLANNING if self.has_verdicts else PLANNING_BEFORE
+        return digest_of([STEP, planning, values.shard_rows, values.shard_bytes, values.seed, tiers, read, *counted])
+
+    @cached_property
+    def has_verdicts(self) -> bool:
+        """Tell whether there are captions that were judged: what is packed of others is what was before there was a
+        judge."""
+        return bool(records_of(self.root, "judge"))
 
     @cached_property
     def encoded(self) -> dict[str, list[ShardRecord]]:
@@ -121,7 +132,7 @@ class PackOrder(Leg):
         self.make()
         rows = in_batches(self.in_order(tier), values.shard_rows)
         for table in cut_shards(rows, values.shard_rows, values.shard_bytes):
-            yield without_gaps(table).select(PACKED.names).cast(PACKED)
+            yield without_gaps(table).select(PACKED.names).cast(PACKED if self.has_verdicts else PACKED_BEFORE)
 
     def make(self, do: Do = here, grouped: bool = False) -> None:
         """Do what is not done of its units, where the plan does not stand."""
@@ -143,14 +154,15 @@ class PackOrder(Leg):
         """Yield rows, and the paths of the tables that hold them by step, of each run of a tier's encoded shards."""
         names = captioners_of(self.recipe.tier[tier])
         planned = {path.stem: path.relative_to(self.root).as_posix() for path in planned_tables(self.root, "fetch")}
-        captions = {record.shard: record.files[0].path for record in records_of(self.root, "judge")}
+        records = records_of(self.root, "judge") if self.has_verdicts else captions_of_before(self.root)
+        captions = {record.shard: record.files[0].path for record in records}
         for some in batches(self.encoded.get(tier, []), COUNTED_SHARDS if self.features.wanted else SHARDS):
             numbers = [record.shard.rpartition("-")[2] for record in some]
             said = [captions.get(f"{name}-{number}") for name in names for number in numbers]
             files = {
                 "encode": [record.files[0].path for record in some],
                 "fetch": [planned[number] for number in numbers if number in planned],
-                "caption": [path for path in said if path],
+                ("caption" if self.has_verdicts else "before"): [path for path in said if path],
             }
             yield sum(record.rows_in for record in some), files
 
@@ -230,16 +242,17 @@ class PackOrder(Leg):
         """Return SQL of the samples in these tables in no order, with an upper bound on the bytes of each in the tar
         beside its features. Its parameters are those of `weights_of`, without `token`."""
         paths: dict[str, list[Path]] = {step: [self.root / path for path in some] for step, some in files.items()}
-        draw = uid_hash_sql("e.uid", self.recipe.pretokenize.seed)
+        draw, names = uid_hash_sql("e.uid", self.recipe.pretokenize.seed), captioners_of(self.recipe.tier[tier])
+        judged = "caption" in paths
+        texts = texts_of(paths["fetch"], paths["caption" if judged else "before"], names, judged)
+        # of judged captions a text stands in the sample once, what is said of it up to three times
+        whole, twice = ("json_bytes(t.said::VARCHAR)", BESIDE_TEXTS) if judged else ("0", ALL_OF_BEFORE)
         return f"""
-            WITH e AS (FROM {files_sql(paths["encode"])}),
-                 t AS {texts_of(paths["fetch"], paths["caption"], captioners_of(self.recipe.tier[tier]))}
+            WITH e AS (FROM {files_sql(paths["encode"])}), t AS {texts}
             SELECT e.uid::BLOB AS uid, t.url, t.text, t.top_caption, t.said, {draw} AS draw,
                    parse_filename(e.filename, true) AS encoded, {self.features.caption_sql} AS caption,
                    e.n_crops::BIGINT * $crop + json_bytes(t.text) + json_bytes(t.top_caption) + json_bytes(t.url)
-                   -- a text stands in the sample once, what is said of it up to three times
-                   + json_bytes(t.said::VARCHAR) + 2 * json_bytes([{{{BESIDE_TEXTS}}} FOR x IN t.said]::VARCHAR)
-                   + $sample AS bytes
+                   + {whole} + 2 * json_bytes([{{{twice}}} FOR x IN t.said]::VARCHAR) + $sample AS bytes
             FROM e JOIN t USING (uid)
             WHERE e.reason IS NULL"""
 

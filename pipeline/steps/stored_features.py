@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from manifests.files import parsing
+from manifests.tables import SAID
 from manifests.weights import WeightsFile
 from pipeline.recipes.captions import FIT, RECAPTION, SHORT
 from pipeline.recipes.schema import Recipe
@@ -47,11 +48,18 @@ class StoredFeatures:
     def caption_sql(self) -> str:
         """Return SQL of the caption that is encoded, over the columns `text`, `top_caption` and `said` of a pair; null
         where it lacks that one."""
+        return self.caption_from(SAID)
+
+    def caption_from(self, said_type: pa.DataType) -> str:
+        """Return the same over a column `said` of this type: of captions that were not judged nobody has counted what
+        fits, and the whole one is taken."""
         name = self.recipe.pretokenize.t5_caption
         columns = {"alt": "text", "top_caption": "top_caption"}
         if name in columns:
             return f"nullif({columns[name]}, '')"
-        kinds = {SHORT: "x.short_caption", FIT: "nullif(coalesce(x.fit_caption, x.caption), '')"}
+        counted = any(field.name == "fit_caption" for field in said_type.value_type)
+        fit = "nullif(coalesce(x.fit_caption, x.caption), '')" if counted else "x.caption"
+        kinds = {SHORT: "x.short_caption", FIT: fit}
         ending = next((end for end in kinds if name.endswith(end)), "")
         said, text = name.removesuffix(ending), kinds.get(ending, "x.caption")
         if said == RECAPTION:

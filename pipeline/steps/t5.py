@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests.files import FORMAT, digest_of, read_table, writing
+from manifests.files import FORMAT, digest_of, read_schema, read_table, writing
 from manifests.journal import FileRecord, ShardRecord, records_of
 from manifests.plans import Planned, write_plan
 from manifests.query import connect, files_sql
@@ -103,9 +103,10 @@ class T5(Step):
     def _captions(self, packed: Planned) -> Iterator[tuple[str, pa.Table]]:
         """Yield (packed shard, its captions in its order)."""
         draw = uid_hash_sql("uid", self.recipe.pretokenize.seed)
-        columns = f"uid, {draw} AS draw, {self.stored.caption_sql} AS caption"
         with connect(self.root) as connection:
             for name, path, _ in packed:
+                caption = self.stored.caption_from(read_schema(path).field("said").type)
+                columns = f"uid, {draw} AS draw, {caption} AS caption"
                 query = f"SELECT {columns} FROM {files_sql([path])} ORDER BY file_row_number"
                 yield name, connection.execute(query).to_arrow_table().cast(PLANNED)
 

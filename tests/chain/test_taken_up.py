@@ -1,5 +1,6 @@
 """Run folders of an earlier commit, whole or killed half-way, are taken up: same keys, digests and bytes."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from manifests.files import read_json
 from manifests.journal import records_of
 from manifests.manifest import Manifest
 from manifests.schema import DIGESTS
+from manifests.shards import read_shard
 from manifests.verify import verify_run
+from manifests.weights import WeightsError
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Runtime
 from pipeline.maintenance.remove.run import remove_rows
@@ -21,6 +24,7 @@ from pipeline.stages.run import StageOptions, run_stage
 from tests.support.keep_runs import differing, mend, without_beam
 from tests.support.old_run import COMMIT, REMOVED, has, make
 from tests.support.old_run import STAGES as NAMES
+from tests.support.removals import holding, uid
 
 pytestmark = [
     pytest.mark.slow,
@@ -65,12 +69,15 @@ def is_whole(root: Path) -> bool:
     return not verify_run(root, stages).wrong
 
 
-def test_a_whole_run_is_whole_and_nothing_runs_again(old, tmp_path):
-    assert go_on(old, "whole", tmp_path / "run", *NAMES) == {"filter": 0, "caption": 0, "pretokenize": 0}
+def test_a_whole_run_is_whole_and_nothing_runs_again(old, tmp_path, capsys):
+    """Its captions, which nobody judged, are packed as they are, so that all keys and bytes are the same."""
+    assert is_whole(old["whole"])
+    assert go_on(old, "whole", tmp_path / "run", "filter", "pretokenize") == {"filter": 0, "pretokenize": 0}
+    assert "captions here are of before there was a judge: pretokenize packs them as they" in capsys.readouterr().err
     assert digests(tmp_path / "run") == digests(old["whole"])
     assert steps_keys(tmp_path / "run") == steps_keys(old["whole"])
     assert is_whole(tmp_path / "run")
-    notes = [f"manifests/plan/{step}/plan.json" for step in ("caption", "encode", "fetch", "pack")]
+    notes = [f"manifests/plan/{step}/plan.json" for step in ("encode", "fetch", "pack")]
     others = [
         *notes,
         "manifests/plan/fetch-settings.json",
@@ -84,6 +91,25 @@ def test_a_whole_run_is_whole_and_nothing_runs_again(old, tmp_path):
         assert read_json(tmp_path / "run" / note)["files"] == read_json(old["whole"] / note)["files"]
 
 
+def captions_in(root: Path) -> set[str]:
+    """Return every text of a captioner in the packed shards."""
+    tars = (root / "codes/finetune").glob("*.tar")
+    notes = [json.loads(sample["json"]) for tar in tars for _, sample in read_shard(tar)]
+    return {one["text"] for note in notes for one in note["captions"] if one["source"].startswith("llava")}
+
+
+def test_captions_of_before_are_set_aside_and_made_anew_where_the_stage_runs(old, tmp_path, capsys):
+    """They were neither measured nor judged, and another question may have been asked: their rows lie aside."""
+    root = tmp_path / "run"
+    made = go_on(old, "whole", root, "filter", "caption", "pretokenize")
+    assert (made["filter"], made["caption"] > 0, made["pretokenize"] > 0) == (0, True, True)
+    assert "caption: 21 rows fell out of the plan and are set aside" in capsys.readouterr().err
+    assert digests(root)[0] == digests(old["whole"])[0]
+    assert not set(digests(root)[1:]) & set(digests(old["whole"]))
+    assert "origin" in pq.read_schema(next((root / "captions").glob("*.parquet"))).names
+    assert is_whole(root)
+
+
 def without_digests(root: Path, folder: str) -> list[dict[str, object]]:
     """Return the rows of a folder's tables but for the digests of what was received."""
     tables = [pq.read_table(path).to_pylist() for path in sorted((root / folder).glob("*.parquet"))]
@@ -95,7 +121,7 @@ def test_a_run_killed_in_fetch_goes_on_to_the_same_rows(old, tmp_path):
     before = sum(len(list((old["fetch"] / "manifests/journal" / name).glob("0*.json"))) for name in ("select", "fetch"))
     total = sum(len(keys) for name, keys in steps_keys(old["whole"]).items() if name in ("select", "fetch"))
     assert 0 < before < total
-    made = go_on(old, "fetch", tmp_path / "run", *NAMES)
+    made = go_on(old, "fetch", tmp_path / "run", *NAMES)  # captions are made and judged by the steps of today
     records = {name: len(keys) for name, keys in steps_keys(old["whole"]).items()}
     assert made["filter"] == sum(records[step.name] for step in STAGES["filter"]) - before
     assert steps_keys(tmp_path / "run")["fetch"] == steps_keys(old["whole"])["fetch"]
@@ -118,6 +144,42 @@ def test_a_ledger_of_before_is_made_again_to_its_bytes(old, tmp_path):
     (tmp_path / "run" / "ledger/final/00000.parquet").write_bytes(b"damaged")
     assert mend(tmp_path / "run").left == {}
     assert differing(tmp_path / "run", old["whole"]) == []
+
+
+def test_a_damaged_caption_of_before_is_left_and_all_else_repaired(old, tmp_path):
+    """Nothing makes it again byte for byte; nothing else waits for that."""
+    root = tmp_path / "run"
+    shutil.copytree(old["whole"], root)
+    (root / "captions/llava-00001.parquet").write_bytes(b"damaged")
+    (root / "ledger/final/00000.parquet").write_bytes(b"damaged")
+    left = mend(root).left
+    assert list(left) == ["captions/llava-00001.parquet"]
+    assert "pipeline run --stage caption makes and judges them anew" in left["captions/llava-00001.parquet"]
+    assert differing(root, old["whole"]) == ["captions/llava-00001.parquet"]
+    recipe = load_recipe(old["whole"].parent / "recipe.toml", [f'output.root="{root}"'])
+    with without_beam():
+        for stage in ("caption", "pretokenize"):
+            run_stage(recipe, stage, StageOptions())
+    assert is_whole(root)
+
+
+def test_a_row_goes_from_captions_of_before_too(old, tmp_path, monkeypatch):
+    """What made them is no more, and its weights need not be at hand."""
+    root = tmp_path / "run"
+    shutil.copytree(old["whole"], root)
+    assert any(name.startswith("captions/llava-") for name in holding(root, [uid(5)], []))
+    places = ("captions/", "codes/", "pairs/", "manifests/plan/caption/")
+
+    def none(*_):
+        raise WeightsError("not at hand")
+
+    monkeypatch.setattr("pipeline.steps.caption.captioner_weights", none)
+    with without_beam():
+        remove_rows(root, recipe_of_run(root), Runtime(), gather({"url": [REMOVED]}, []))
+    assert [name for name in holding(root, [uid(5)], []) if name.startswith(places)] == []
+    assert digests(root) == digests(old["removed"])
+    assert captions_in(root) < captions_in(old["whole"])
+    assert is_whole(root)
 
 
 def test_a_run_killed_in_encode_goes_on_to_the_same_digest(old, tmp_path):

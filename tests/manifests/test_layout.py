@@ -2,7 +2,7 @@
 
 import pytest
 
-from manifests.layout import PLAN, PLANNED, SINGLE, owner
+from manifests.layout import ADDED, FORMERLY, PLAN, PLANNED, SINGLE, is_of_before, may_write, owner
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,17 @@ from manifests.layout import PLAN, PLANNED, SINGLE, owner
 )
 def test_every_output_has_its_owner(path, step, shard):
     assert owner(path) == (step, shard)
+
+
+def test_captions_of_before_are_those_of_the_step_that_wrote_them_then():
+    path = "captions/llava-00004.parquet"
+    assert is_of_before("caption", path)
+    assert not is_of_before("judge", path)
+    assert not is_of_before("caption", "captions/attempts/llava-00004.parquet")
+    assert all(may_write(step, "llava-00004", path) for step in ("judge", "caption"))
+    assert not any(may_write(*whose, path) for whose in (("caption", "llava-00005"), ("measure", "llava-00004")))
+    assert may_write("caption", "llava-00004", "recipe.toml")
+    assert set(FORMERLY) <= {step for steps in ADDED.values() for step in steps}
 
 
 @pytest.mark.parametrize(

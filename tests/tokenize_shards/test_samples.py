@@ -160,6 +160,15 @@ def test_captions_come_with_their_sources() -> None:
     assert captions_of({"text": "", "top_caption": None, "said": None}) == []
 
 
+def test_captions_that_were_not_judged_say_what_they_said_before() -> None:
+    made = {"model": "m", "prompt": "p"}
+    said = {"captioner": "llava", "caption": "A cat.", "short_caption": "", **made}
+    assert captions_of({"text": "cat", "said": [said]})[1:] == [
+        {"source": "llava", "text": "A cat.", **made},
+        {"source": "llava_short", "text": "", **made},
+    ]
+
+
 def test_a_sample_has_codes_a_note_and_perhaps_features() -> None:
     parts = parts_of(7, codes=[7, 1, 2, 15, 0, 3, 3, 0], n_crops=2, crops=[CROP, CROP])
     assert sorted(parts) == ["codes.npy", "json"]

@@ -25,6 +25,7 @@ from pipeline.recipes.rules import input_columns
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.stages.manifest import stage_figures
 from pipeline.stages.registry import STAGES
+from pipeline.steps.captions import captions_of_before
 
 STEPS = {stage: [step.name for step in steps] for stage, steps in STAGES.items()}
 
@@ -58,15 +59,22 @@ class Removal:
 
     @property
     def steps(self) -> list[Step]:
-        """Return the steps that have left anything, in order."""
+        """Return the steps that have left anything, in order: shards, or the note that there was nothing to do, which
+        the next run finds done where it is planned from the rows that stay."""
         steps = [step for stage in STAGES for step in self.steps_of(stage)]
-        return [step for step in steps if records_of(self.copy, step.name)]
+        return [step for step in steps if records_of(self.copy, step.name) or _was_empty(step)]
+
+
+def _was_empty(step: Step) -> bool:
+    return not step.over_all_rows and bool((step.journal.note() or {}).get("empty"))
 
 
 def note_valid(work: Removal) -> None:
     """Note which shards are done as planned. Raises RecipeError where who survives was decided by other settings than
     the recipe's."""
     for step in work.steps:
+        if step.name == "caption" and captions_of_before(work.copy):
+            continue  # what made them is no more: no plan leads to them, and no weights are asked for
         changed = settings_changed(step)
         if changed and step.over_all_rows:
             raise RecipeError(

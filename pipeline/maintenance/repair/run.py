@@ -30,6 +30,12 @@ from pipeline.maintenance.repair.set_aside import drop_damaged
 from pipeline.maintenance.repair.shards import make_shards
 from pipeline.recipes.schema import Recipe
 from pipeline.stages.registry import STAGES
+from pipeline.steps.captions import captions_of_before
+
+NO_MORE = (
+    "captions of before there was a judge: nothing makes them again byte for byte; put a copy back, or pipeline run"
+    " --stage caption makes and judges them anew"
+)
 
 __all__ = ["STAGE_STEPS", "Repair", "RepairOptions", "repair_run"]
 
@@ -61,6 +67,7 @@ def repair_run(root: Path, recipe: Recipe, runtime: Runtime, options: RepairOpti
 def _mend(work: Repair) -> None:
     """Make everything again, in the order in which a run makes it."""
     steps = {stage: [step(work.recipe, work.copy, work.runtime) for step in kinds] for stage, kinds in STAGES.items()}
+    _leave_before(work)
     for stage in STAGES:
         _same_everything(work, stage, [step for step in steps[stage] if work.open(step.name)])
     mend_recipe(work)
@@ -77,6 +84,14 @@ def _mend(work: Repair) -> None:
     mend_digests(work)
     drop_damaged(work)
     _rest(work)
+
+
+def _leave_before(work: Repair) -> None:
+    """Say of captions of a run of before there was a judge that nothing can make them again."""
+    if captions_of_before(work.copy):
+        journal = "manifests/journal/caption."  # the table and its copy, which are made of one another
+        names = [finding.path for finding in work.open("caption") if not finding.path.startswith(journal)]
+        work.leave(names, NO_MORE)
 
 
 def _same_everything(work: Repair, stage: str, damaged: Sequence[Step]) -> None:
@@ -108,7 +123,7 @@ def _plans(work: Repair, step: Step, units: dict[str, Unit]) -> None:
     settings = f"manifests/journal/{step.name}/{STEP}"
     records = records_of(work.copy, step.name)
     wrong = [record.shard for record in records if record.shard not in units or units[record.shard].key != record.key]
-    note_step(step)
+    note_step(step, empty=not units)
     for finding in work.open(step.name):
         if not (finding.path.startswith(folder) or finding.path in (settings, FETCH_SETTINGS)):
             continue

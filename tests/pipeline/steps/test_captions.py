@@ -8,7 +8,7 @@ from manifests.plans import plan_folder, planned_tables
 from manifests.query import connect
 from manifests.schema import schema
 from manifests.tables import CAPTIONED
-from pipeline.steps.captions import texts_of
+from pipeline.steps.captions import BEFORE, TEXTS, captions_of_before, texts_of
 from tests.support.records import put_table, uid
 
 SAYS = {"captioner": "llava", "caption": "a cat on a mat", "short_caption": "a cat", "fit_caption": None}
@@ -76,3 +76,27 @@ def test_without_captions_said_is_null_and_has_the_same_type(root, captioner):
             for name in (captioner, "llava")
         ]
     assert types[0] == types[1]
+
+
+def test_captions_of_before_there_was_a_judge_count_as_they_are(tmp_path):
+    """Their step wrote them into `captions/` itself; what was not known of them is null. Once captions are judged these
+    alone count."""
+    row = {"uid": uid(0), "text": "alt", "url": "http://x.test/0", "top_caption": None}
+    plan = pa.Table.from_pylist([row], schema("uid", "url", "text", "top_caption"))
+    write_table(plan_folder(tmp_path, "fetch") / "00000.parquet", plan)
+    before = pa.schema([field for field in CAPTIONED if field.name in {*BEFORE, "uid", "flags", "reason"}])
+    said = {"uid": uid(0), **{name: SAYS[name] for name in BEFORE}, "caption": "", "flags": ["empty"]}
+    put_table(tmp_path, "caption", "captions/llava-00000.parquet", [said], before)
+    (record,) = captions_of_before(tmp_path)
+    sql = texts_of(planned_tables(tmp_path, "fetch"), [tmp_path / record.files[0].path], ["llava"], judged=False)
+    with connect(tmp_path) as connection:
+        ((found,),) = connection.execute(f"SELECT said FROM {sql}").fetchall()
+        (kind,) = connection.execute(f"SELECT typeof(said) FROM {sql}").fetchone()
+        (other,) = connection.execute(f"SELECT typeof(said) FROM {texts_sql(tmp_path)}").fetchone()
+    wanted = {name: said.get(name) for name in BEFORE}
+    assert found == [{**dict.fromkeys(TEXTS), **wanted}]
+    assert kind == other
+    put_table(tmp_path, "caption", "captions/attempts/llava-00001.parquet", [{"uid": uid(0)}], schema("uid"))
+    assert [one.shard for one in captions_of_before(tmp_path)] == [record.shard]
+    put_table(tmp_path, "judge", "captions/llava-00000.parquet", [{"uid": uid(0), **SAYS}], CAPTIONED)
+    assert captions_of_before(tmp_path) == []

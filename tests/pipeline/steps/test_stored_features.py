@@ -6,7 +6,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from manifests.tables import SAID
+from manifests.tables import SAID, SAID_BEFORE
 from pipeline.steps.stored_features import AT_ONCE, StoredFeatures
 from pipeline.training.loader import drawable
 from tokenize_shards.samples import captions_of
@@ -50,6 +50,11 @@ def test_the_caption_is_the_one_that_training_finds_under_this_name(name):
 
 def test_what_fits_is_the_whole_caption_where_all_of_it_does():
     assert found_of("llava_fit") == ["fits", None, None, None, "last"]
+
+
+def test_of_captions_that_were_not_judged_the_whole_one_is_taken_for_what_fits():
+    assert stored("llava_fit").caption_from(SAID_BEFORE) == stored("llava").caption_sql
+    assert stored("llava_short").caption_from(SAID_BEFORE) == stored("llava_short").caption_sql
 
 
 def test_recaption_stands_for_the_first_captioner_that_has_a_caption_of_the_picture():
