@@ -8,7 +8,7 @@ number. It stays when the unit is done, and goes when the worker has died, so th
 import fcntl
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ from pathlib import Path
 from manifests.files import write_bytes
 from manifests.store import create
 from pipeline.execution.step import Unit
+
+DEATHS = "deaths.json"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,17 @@ class Claims:
             for path in self.folder.glob("*.claim"):
                 if path.read_bytes() in (b"", b"%d" % worker):  # empty: its worker died as it wrote it
                     path.unlink()
+
+    def note_deaths(self, counts: Mapping[str, int]) -> None:
+        """Let whoever claims from now on know how many workers died with which rows in hand."""
+        write_bytes(self.folder / DEATHS, json.dumps(counts).encode())
+
+    def deaths(self) -> dict[str, int]:
+        """Return what was noted last: uid in hex -> workers that died with the row in hand."""
+        try:
+            return {name: int(count) for name, count in json.loads((self.folder / DEATHS).read_bytes()).items()}
+        except FileNotFoundError:
+            return {}
 
     def is_claimed(self, unit: str) -> bool:
         """Tell whether a worker has a unit, or had it and has ended well."""

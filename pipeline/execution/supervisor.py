@@ -116,7 +116,7 @@ class Supervisor:
         finally:
             self._stop_workers()
         if code != DONE:
-            self._charge(worker, code, "")
+            self._charge(worker, *self._said(worker, code), "")
             raise RunFailed(f"{self.step.name}: its models cannot be loaded; its log: {worker.log}")
 
     def _sweep(self) -> None:
@@ -190,11 +190,20 @@ class Supervisor:
         self.gathering.collect(pending)
         if code == DONE or not pending:
             return
+        code, message = self._said(worker, code)
+        self._count(worker)
+        self.claims.note_deaths(self.crash_counts)  # before others may take over what it had
         self.claims.free(worker.number)
         left = not all(self.claims.is_claimed(name) for name in pending)
-        self._charge(worker, code, "starting it again" if left else "the others go on")
+        self._charge(worker, code, message, "starting it again" if left else "the others go on")
         if left:
             self._start(worker.number)
+
+    def _count(self, worker: WorkerHandle) -> None:
+        """Count a death against the rows in hand, else against the shard."""
+        unit, uids = read_in_flight(worker.in_flight)
+        self.deaths += 1
+        self.crash_counts.update(uids or [f"shard {unit}"])
 
     def _note_end(self, worker: WorkerHandle) -> None:
         """Note a worker that may have left files half-written."""
@@ -210,8 +219,9 @@ class Supervisor:
         limit = self.options.stall_s if sign > worker.started else max(self.options.stall_s, START_S)
         return None if time.time() - max(sign, worker.started) < limit else -signal.SIGKILL
 
-    def _charge(self, worker: WorkerHandle, code: int, follows: str) -> None:
-        """Charge a death to the rows in hand, or give up when no row can be blamed any more; say what follows."""
+    def _said(self, worker: WorkerHandle, code: int) -> tuple[int, str]:
+        """Return the exit code and the error that a worker left. Raises RecipeError or RunFailed for what would come
+        again."""
         error = error_path(str(worker.in_flight))
         said, _, message = error.read_text().partition("\n") if error.is_file() else ("", "", "")
         code = int(said) if said.isdigit() else code  # a full disk can cost the exit code too: the log is on it
@@ -224,9 +234,11 @@ class Supervisor:
                 f"{self.step.name}: no room left to write{room_in(self.step.root)} ({message}); make room and run"
                 " the same command again: finished shards stay"
             )
+        return code, message
+
+    def _charge(self, worker: WorkerHandle, code: int, message: str, follows: str) -> None:
+        """Say of a death what it is charged to and what follows, or give up when no row can be blamed any more."""
         unit, uids = read_in_flight(worker.in_flight)
-        self.deaths += 1
-        self.crash_counts.update(uids or [f"shard {unit}"])
         how = f"ended by signal {-code}" if code < 0 else f"failed ({message or f'exit code {code}'})"
         blame = f"{len(uids)} rows in hand" if uids else "no row in hand"
         print(

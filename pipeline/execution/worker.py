@@ -104,10 +104,18 @@ class RunClaimed(RunUnit):
         """Do units of this folder as this worker until all are claimed."""
         folder, number = claims
         with Guard() as guard, holding(self.step.root, self.token), loaded(self.job, self.step.open) as worker:
-            units = Claims(Path(folder)).taken(number)
-            self._do(worker, filter(self._is_left, units), InFlight(Path(self.in_flight), self.crash_counts))
+            in_flight = InFlight(Path(self.in_flight), self.crash_counts)
+            units = self._told(Claims(Path(folder)), number, in_flight)
+            self._do(worker, filter(self._is_left, units), in_flight)
         self._raise(guard.error)
         return iter(())
+
+    @staticmethod
+    def _told(claims: Claims, number: int, in_flight: InFlight) -> Iterator[Unit]:
+        """Yield units as they are claimed, with what is known by then of rows that others died with."""
+        for unit in claims.taken(number):
+            in_flight.crash_counts = {**in_flight.crash_counts, **claims.deaths()}
+            yield unit
 
 
 def run(job: Job) -> None:

@@ -58,3 +58,14 @@ def test_of_processes_at_once_one_has_each_unit(claims):
     with multiprocessing.get_context("fork").Pool(4) as pool:
         had = pool.starmap(names, [(claims, number) for number in range(4)])
     assert sorted(name for some in had for name in some) == [f"{number:05d}" for number in range(300)]
+
+
+def test_whoever_claims_is_told_of_the_deaths_that_were_noted_last(tmp_path):
+    claims = Claims(tmp_path / "step.claims")
+    claims.open([])
+    assert claims.deaths() == {}
+    claims.note_deaths({"aa": 1})
+    claims.note_deaths({"aa": 2, "shard 00001": 1})
+    assert Claims(tmp_path / "step.claims").deaths() == {"aa": 2, "shard 00001": 1}
+    claims.close()
+    assert claims.deaths() == {}

@@ -151,8 +151,8 @@ def test_workers_of_which_one_is_killed_in_each_step_give_the_bytes_of_the_drive
     monkeypatch.setattr("pipeline.execution.shuffle.Derived.is_small", lambda step, pending: False)
     killed, start = [], Supervisor._start
 
-    def kill_first(supervisor, number, units):
-        worker = start(supervisor, number, units)
+    def kill_first(supervisor, number):
+        worker = start(supervisor, number)
         if supervisor.step.name not in killed:
             killed.append(supervisor.step.name)
             while worker.process.pid is None:  # the fork server has not forked it yet
