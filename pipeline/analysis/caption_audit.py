@@ -14,6 +14,7 @@ from captioning.corpus.terms import people_terms
 from captioning.corpus.words import Words
 from captioning.prompts import PROMPTS
 from manifests.files import read_field
+from manifests.journal import records_of
 from manifests.query import connect
 from pipeline.analysis.caption_facts import Audit, FilterAudit
 from pipeline.analysis.caption_reader import EXAMPLES, CaptionReader, flags
@@ -39,6 +40,11 @@ def audit(root: Path, captioner: str | None = None, top: int = TOP, most_rows: i
         f"{name}: the first {len(cut[name]):,} of {len(tables[name]):,} tables are looked at"
         for name in names
         if len(cut[name]) < len(tables[name])
+    ]
+    notes += [
+        f"{record.files[0].path} is missing: its {record.rows_in:,} pictures are not looked at (pipeline repair {root})"
+        for record in records_of(root, "judge")
+        if record.shard.rpartition("-")[0] in names and not (root / record.files[0].path).exists()
     ]
     prompts = prompts_of(root)
     with connect(root) as connection:

@@ -17,6 +17,7 @@ from captioning.gate.verdicts import DROP, KEEP, NONE, ORIGINS, RETRY, wants_ret
 from manifests.files import read_table
 from manifests.journal import ShardRecord, records_of
 from pipeline.execution.step import settings_changed
+from pipeline.recipes.captions import captioners
 from pipeline.recipes.schema import Recipe
 from pipeline.steps.caption import CaptionStep
 from pipeline.steps.judge import REASON, Case, JudgeStep, Tally, read_case
@@ -67,6 +68,8 @@ def ask_captions(recipe: Recipe) -> CaptionAnswer:
     step = JudgeStep(recipe, recipe.root)
     note = step.journal.note()
     if note is None or not records_of(recipe.root, step.name):
+        if captioners(recipe) and recipe.caption.gate != type(recipe.caption.gate)():
+            return CaptionAnswer(notes=["captions: none were judged in this run, so that nothing is said of them"])
         return CaptionAnswer()
     if settings_changed(CaptionStep(recipe, recipe.root)):
         return CaptionAnswer(

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from manifests.files import write_json
+from manifests.journal import FileRecord, Journal, ShardRecord
 from pipeline.analysis.caption_audit import audit, audit_filter, prompts_of
 from pipeline.recipes.schema import RecipeError
 from tests.support.caption_runs import Row, filler, write_captions
@@ -230,3 +231,13 @@ def test_a_whole_run_says_the_same_from_a_store(made, stored):
     assert found["captioners"][0]["own"] == found["captioners"][0]["compared"] > 0
     assert found["filter"]["rows"] > found["captioners"][0]["rows"]
     assert {**found, "run": ""} == {**again, "run": ""}
+
+
+def test_a_table_that_is_missing_is_said(tmp_path):
+    draw = random.Random(8)
+    root = write_captions(tmp_path, [Row(n, text="a man", captions={"llava": filler(draw)}) for n in range(5)])
+    for name, rows in (("llava-00000", 5), ("llava-00009", 7)):
+        file = FileRecord(f"captions/{name}.parquet", "0" * 64, 1)
+        Journal(root, "judge").record(ShardRecord(name, "key", (file,), rows, rows))
+    (note,) = [note for note in audit(root).notes if "missing" in note]
+    assert note.startswith("captions/llava-00009.parquet is missing: its 7 pictures are not looked at")
