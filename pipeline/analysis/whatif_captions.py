@@ -68,8 +68,10 @@ def ask_captions(recipe: Recipe) -> CaptionAnswer:
     step = JudgeStep(recipe, recipe.root)
     note = step.journal.note()
     if note is None or not records_of(recipe.root, step.name):
-        if captioners(recipe) and recipe.caption.gate != type(recipe.caption.gate)():
-            return CaptionAnswer(notes=["captions: none were judged in this run, so that nothing is said of them"])
+        made = (recipe.root / "captions").exists()
+        if captioners(recipe) and (made or recipe.caption.gate != type(recipe.caption.gate)()):
+            said = "captions: none were judged in this run, so that nothing is said of them"
+            return CaptionAnswer(notes=[said], stale=made)
         return CaptionAnswer()
     if settings_changed(CaptionStep(recipe, recipe.root)):
         return CaptionAnswer(

@@ -77,9 +77,10 @@ def note_valid(work: Removal) -> None:
             continue  # what made them is no more: no plan leads to them, and no weights are asked for
         changed = settings_changed(step)
         if changed and step.over_all_rows:
+            stage = next(stage for stage, names in STEPS.items() if step.name in names)
             raise RecipeError(
                 f"{work.root}: {step.name} ran with other settings than recipe.toml's; end that first: pipeline run"
-                " --stage filter"
+                f" --stage {stage}"
             )
         if not changed:
             units = step.units()
