@@ -57,7 +57,7 @@ def _check_captions(recipe: Recipe) -> None:
         if name not in (*tables, *known_kinds(), ITSELF):
             raise RecipeError(
                 f"recipe: tier.{asked[name][0]}.caption: no captioner {name!r}; wanted a table [caption.NAME] of the"
-                f" recipe, or a kind: {', '.join((*tables, *known_kinds(), ITSELF))}"
+                f" recipe, or a kind: {', '.join(dict.fromkeys((*tables, *known_kinds(), ITSELF)))}"
             )
     for name in dict.fromkeys([*tables, *asked]):
         if fault := fault_of_name(name):
