@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from manifests.files import FormatError, read_json, write_json
+from manifests.store import scratch_of
 
 
 def note_path(root: Path, captioner: str) -> Path:
-    """Return where what was found of a captioner stands."""
-    return root / "logs" / "captioners" / f"{captioner}.json"
+    """Return where what was found of a captioner stands: on this machine, whose device it is, be the run in a store."""
+    return scratch_of(root) / "logs" / "captioners" / f"{captioner}.json"
 
 
 def take_noted(root: Path, captioner: Any) -> None:
