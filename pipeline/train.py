@@ -32,7 +32,7 @@ from pipeline.execution.run_folder import locked
 from pipeline.gpt import Condition
 from pipeline.recipes.load import choose_recipe, load_recipe
 from pipeline.recipes.schema import Recipe
-from pipeline.sample import Sampling
+from pipeline.sampling.generate import Sampling
 from pipeline.training.checkpoint import save_checkpoint
 from pipeline.training.distributed import Machine, this_machine
 from pipeline.training.job import Job, prepare

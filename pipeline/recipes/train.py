@@ -7,6 +7,20 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pipeline.gpt_spec import SIZES, ConditionKind, RopeCondition
 
 
+Schedule = Literal["constant", "wsd", "linear", "cosine"]
+
+
+class Blended(BaseModel):
+    """One of the sets of codes that training blends: another tier or run beside train.tier."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: str | None = Field(None, description="run folder or its URL; none: this run")
+    tier: str | None = Field(None, description="tier of that run; none: train.tier")
+    weight: float | None = Field(None, gt=0, description="share of the samples that are read, over the sum of all")
+    epochs: float | None = Field(None, gt=0, description="passes over this set in one epoch of the blend")
+
+
 def check_weights(weights: dict[str, float]) -> None:
     """Raise ValueError for weights of caption sources by which nothing can be drawn."""
     if not all(0 <= weight < float("inf") for weight in weights.values()) or not sum(weights.values()) > 0:
@@ -72,12 +86,27 @@ class TrainConfig(BaseModel):
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's betas")
     weight_decay: float = Field(0.05, ge=0, description="on parameters of two dimensions and more")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    schedule: Schedule | None = Field(
+        None,
+        description="learning rate after warm-up: 'wsd' stays, then falls in the cooldown; none: wsd where there is one",
+    )
+    warmup: int = Field(0, ge=0, description="first steps, in which the rate rises linearly from 0")
     cooldown: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="(demo) last share of `steps` in which the rate falls linearly to 0; 0: constant, LlamaGen's",
+        description="last share of `steps` in which the rate falls linearly; 0: none, LlamaGen's rate is constant",
     )
+    lr_end: float = Field(0.0, ge=0, le=1, description="where a falling rate ends, as a share of the highest")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the running average of the weights, which samples are drawn from; 0: none"
+    )
+    spike: float = Field(
+        10.0,
+        ge=0,
+        description="a step whose gradient norm is above this many running medians is skipped; 0: none is for that",
+    )
+    max_skipped: int = Field(20, ge=1, description="skipped steps in a row that end the run")
     corruption: Literal["none", "uniform"] = Field(
         "none",
         description=(
@@ -98,6 +127,22 @@ class TrainConfig(BaseModel):
     max_pictures: int | None = Field(
         None, ge=1, description="(demo) only this many pictures, chosen by hash(uid, seed)"
     )
+    blend: list[Blended] = Field(
+        [], description="sets of codes that are blended, all by weight or all by epochs; none: train.tier alone"
+    )
+    where: str | None = Field(
+        None, description="only samples whose row of the ledger fulfils this, as SQL over its columns: \"aesthetic > 5\""
+    )
+    join: list[str] = Field(
+        [], description="tables with a column uid, whose captions or text features stand beside the samples' own"
+    )
+    window: int = Field(8, ge=1, description="shards whose samples are mixed with one another")
+    prefetch: int = Field(4, ge=0, description="steps that are read ahead; 0: none")
+    validation: float = Field(
+        0.0, ge=0, lt=1, description="share of the pictures that is not trained on but measured, chosen by hash(uid)"
+    )
+    validate_every: int = Field(1000, ge=1, description="steps between measurements of the validation loss")
+    validation_pictures: int = Field(2048, ge=1, description="pictures that are measured at most")
     memory_bytes: int = Field(
         1 << 30, ge=0, description="code shards up to this size are held in memory; larger ones are streamed"
     )
@@ -122,8 +167,16 @@ class TrainConfig(BaseModel):
         description="CPU threads; none: torch's choice. A fixed number gives the same bytes on any number of cores",
     )
     compile: bool = Field(False, description="torch.compile")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="'fsdp': weights, gradients and optimizer are spread over the processes (FSDP2)"
+    )
+    activation_checkpointing: bool = Field(
+        False, description="keep each layer's input alone and compute the rest again on the way back"
+    )
 
     # what it leaves
+    tensorboard: bool = Field(True, description="write event files for TensorBoard into train/TIER/tensorboard")
+    wandb: str | None = Field(None, description="project of Weights & Biases that the figures are sent to; none: none")
     log_every: int = Field(100, ge=1, description="steps between progress lines")
     checkpoint_every: int = Field(5000, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(3, ge=1, description="how many of the newest checkpoints stay")
@@ -174,7 +227,26 @@ class TrainConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _cooldown_needs_an_end(self) -> "TrainConfig":
+    def _schedule_is_whole(self) -> "TrainConfig":
         if self.cooldown and (self.steps is None or self.seconds is not None):
             raise ValueError("cooldown needs `steps`, and no `seconds`: its end must be known")
+        if self.falls and (self.steps is None or self.seconds is not None):
+            raise ValueError(f"schedule = {self.schedule!r} needs `steps`, and no `seconds`: its end must be known")
+        if self.schedule == "wsd" and not self.cooldown:
+            raise ValueError("schedule = 'wsd' needs a cooldown above 0: the share of `steps` in which the rate falls")
+        if self.cooldown and self.schedule not in (None, "wsd"):
+            raise ValueError(f"schedule = {self.schedule!r} has no cooldown; wanted cooldown = 0, or schedule = 'wsd'")
         return self
+
+    @property
+    def falls(self) -> bool:
+        """Tell whether the rate depends on how many steps there are."""
+        return self.schedule in ("wsd", "linear", "cosine") or self.cooldown > 0
+
+    @field_validator("blend")
+    @classmethod
+    def _one_measure(cls, blend: list[Blended]) -> list[Blended]:
+        kinds = {(one.weight is None, one.epochs is None) for one in blend}
+        if blend and (len(kinds) > 1 or kinds & {(True, True), (False, False)}):
+            raise ValueError("each set needs a weight, or each needs epochs; not both, not some of each")
+        return blend

@@ -45,6 +45,8 @@ FREE_TO_CHANGE = {
     *("epochs", "seconds", "micro_batch", "precision", "threads", "compile", "verify", "on_change", "init_from"),
     *("log_every", "checkpoint_every", "keep_checkpoints", "sample_every", "sample_prompts", "recall_pictures"),
     *("sample_cfg_scale", "sample_top_k", "sample_temperature", "sample_top_p"),
+    *("parallel", "activation_checkpointing", "prefetch", "memory_bytes", "tensorboard", "wandb", "ema"),
+    *("validate_every", "validation_pictures", "max_skipped"),
 }
 """Keys of [train] that a run may change half-way: they say how long, where and how loudly, not what is learned."""
 
@@ -266,7 +268,7 @@ def differences(checkpoint: Checkpoint, facts: dict[str, Any]) -> list[str]:
     changed = [word for word, key in (("tokenizer", "tokenizer"), ("text features", "text")) if before[key] != now[key]]
     if before["data"]["digest"] != now["data"]["digest"]:
         changed.insert(0, "codes")
-    free = FREE_TO_CHANGE if now["train"]["cooldown"] else FREE_TO_CHANGE | {"steps"}
+    free = FREE_TO_CHANGE if TrainConfig(**now["train"]).falls else FREE_TO_CHANGE | {"steps"}
     for key in sorted(set(now["train"]) - free):
         earlier = before["train"].get(
             key, TrainConfig.model_fields[key].default

@@ -15,7 +15,7 @@ from manifests.stored_pictures import may_hold, stored_pictures
 from pipeline.evaluation.plots import Grid, Row, save_grid
 from pipeline.evaluation.recall import Recall, measure_recall
 from pipeline.gpt import GPT
-from pipeline.sample import Sampling, generate
+from pipeline.sampling.generate import Sampling, generate
 from pipeline.training.conditions import Conditioner
 from pipeline.training.loader import Example
 from tokenize_shards.images import center_crop, to_uint8

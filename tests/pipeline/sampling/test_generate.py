@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.sample import Sampling, generate, pick, uniforms
+from pipeline.sampling.generate import Sampling, generate, pick, uniforms
 from tests.support.small_gpt import prompts, small
 
 
