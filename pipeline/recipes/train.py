@@ -6,7 +6,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pipeline.gpt_spec import SIZES, ConditionKind, RopeCondition
 
-
 Schedule = Literal["constant", "wsd", "linear", "cosine"]
 
 
@@ -88,7 +87,7 @@ class TrainConfig(BaseModel):
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     schedule: Schedule | None = Field(
         None,
-        description="learning rate after warm-up: 'wsd' stays, then falls in the cooldown; none: wsd where there is one",
+        description="learning rate after warm-up: 'wsd' stays, then falls in the cooldown; none: wsd if there is one",
     )
     warmup: int = Field(0, ge=0, description="first steps, in which the rate rises linearly from 0")
     cooldown: float = Field(
@@ -99,7 +98,10 @@ class TrainConfig(BaseModel):
     )
     lr_end: float = Field(0.0, ge=0, le=1, description="where a falling rate ends, as a share of the highest")
     ema: float = Field(
-        0.0, ge=0, lt=1, description="decay of the running average of the weights, which samples are drawn from; 0: none"
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of the running average of the weights, which samples are drawn from; 0: none",
     )
     spike: float = Field(
         10.0,
@@ -131,7 +133,7 @@ class TrainConfig(BaseModel):
         [], description="sets of codes that are blended, all by weight or all by epochs; none: train.tier alone"
     )
     where: str | None = Field(
-        None, description="only samples whose row of the ledger fulfils this, as SQL over its columns: \"aesthetic > 5\""
+        None, description='only samples whose row of the ledger fulfils this, as SQL over its columns: "aesthetic > 5"'
     )
     join: list[str] = Field(
         [], description="tables with a column uid, whose captions or text features stand beside the samples' own"
