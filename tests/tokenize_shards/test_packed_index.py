@@ -1,0 +1,93 @@
+"""The packed index: where each sample lies, of all shards in one table; stale ones are refused."""
+
+import zlib
+
+import numpy as np
+import pytest
+
+from manifests.files import FormatError
+from manifests.shards import ShardReader, write_shard
+from tests.support.code_shards import write_codes
+from tests.support.stored_runs import memory_root, upload
+from tokenize_shards.packed_index import NAME, PackedIndex, open_packed_index, write_packed_index
+from tokenize_shards.samples import LoaderError, data_digest, find_shards
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_codes(tmp_path, (5, 0, 7))
+    return tmp_path / "codes" / "pretrain"
+
+
+def test_each_member_of_each_sample_lies_where_it_says(folder):
+    write_packed_index(folder)
+    index = open_packed_index(folder)
+    assert [shard.samples for shard in index.shards] == [5, 0, 7]
+    assert (index.samples, index.digest) == (12, data_digest(find_shards(folder.parent, "pretrain")))
+    for number, shard in enumerate(index.shards):
+        rows = index.rows(number)
+        with ShardReader(shard.path) as reader:
+            assert [f"{first:016x}{second:016x}" for first, second in rows.uid_N2.tolist()] == reader.keys
+            data = shard.path.read_bytes()
+            for row, key in enumerate(reader.keys):
+                for member in ("codes.npy", "json"):
+                    place = rows.places[member]
+                    start, length = int(place.offset_N[row]), int(place.length_N[row])
+                    assert data[start : start + length] == reader.read(key)[member]
+                    assert zlib.crc32(data[start : start + length]) == place.crc32_N[row]
+                assert rows.places["t5.npy"].length_N[row] == 0
+    every = list(index.uids())
+    assert [number for number, _ in every] == [0, 1, 2]
+    assert np.array_equal(every[2][1], index.rows(2).uid_N2)
+
+
+def test_the_bytes_depend_on_the_shards_alone(folder, tmp_path):
+    first = write_packed_index(folder).read_bytes()
+    write_codes(tmp_path / "again", (5, 0, 7))
+    assert write_packed_index(tmp_path / "again" / "codes" / "pretrain").read_bytes() == first
+
+
+def test_of_a_store_it_is_that_of_a_disk(tmp_path, monkeypatch, folder):
+    monkeypatch.setenv("TESSERA_SCRATCH", str(tmp_path / "scratch"))
+    write_packed_index(folder)
+    stored = upload(tmp_path, memory_root()) / "codes" / "pretrain"
+    index, here = open_packed_index(stored), open_packed_index(folder)
+    assert index.digest == here.digest
+    assert np.array_equal(index.rows(2).places["json"].offset_N, here.rows(2).places["json"].offset_N)
+
+
+def test_one_that_is_stale_missing_or_damaged_is_refused(folder, tmp_path):
+    with pytest.raises(LoaderError, match="it is missing; run `make pretokenize` again"):
+        open_packed_index(folder)
+    write_packed_index(folder)
+    write_codes(tmp_path, (5, 0, 7, 1))
+    with pytest.raises(LoaderError, match="it is not of the shards that are there"):
+        open_packed_index(folder)
+    (folder / NAME).write_bytes(b"PAR1junk")
+    with pytest.raises(LoaderError, match="not a Parquet table"):
+        open_packed_index(folder)
+
+
+def test_a_run_of_before_gets_one_beside_it(folder, tmp_path):
+    index = open_packed_index(folder, tmp_path / "scratch")
+    assert index.path == tmp_path / "scratch" / NAME
+    assert index.shards[2].path == folder / "00002.tar"
+    assert not (folder / NAME).exists()
+    write_codes(tmp_path, (5, 0, 8))  # and anew where that is stale
+    assert open_packed_index(folder, tmp_path / "scratch").samples == 13
+
+
+def test_names_that_are_no_uids_are_refused(tmp_path):
+    write_shard(tmp_path / "00000.tar", [("cat", {"json": b"{}"})], index=True)
+    with pytest.raises(FormatError, match="'cat'"):
+        write_packed_index(tmp_path)
+
+
+def test_another_table_is_refused(folder, tmp_path):
+    import pyarrow as pa
+
+    from manifests.files import write_table
+
+    write_table(tmp_path / "t.parquet", pa.table({"uid": [b"0" * 16]}))
+    with pytest.raises(FormatError, match="not a packed index"):
+        PackedIndex(tmp_path / "t.parquet")
