@@ -53,7 +53,7 @@ UNPARSED: tuple[type[Exception], ...] = (
 
 
 @contextlib.contextmanager
-def parsing(path: Path | str, says: str, raising: type[ValueError] = FormatError) -> Iterator[None]:
+def parsing(path: object, says: str, raising: type[ValueError] = FormatError) -> Iterator[None]:
     """Turn what the bytes of a file make a parser raise into one `raising`: "PATH: SAYS (class: message)".
 
     This is the border that callers rely on: beyond it they catch OSError for a file that cannot be read, and

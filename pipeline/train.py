@@ -30,13 +30,14 @@ from pipeline.evaluation.plots import save_loss_curve
 from pipeline.execution.progress import clock
 from pipeline.execution.run_folder import locked
 from pipeline.gpt import Condition
+from pipeline.loading.batch import Batch, joined
+from pipeline.loading.order import draw
 from pipeline.recipes.load import choose_recipe, load_recipe
 from pipeline.recipes.schema import Recipe
 from pipeline.sampling.generate import Sampling
 from pipeline.training.checkpoint import save_checkpoint
 from pipeline.training.distributed import Machine, this_machine
 from pipeline.training.job import Job, prepare
-from pipeline.training.loader import Example, MemoryPictures, draw
 from pipeline.training.optim import set_rates
 from pipeline.training.sample_sheets import Asked, SampleSheets
 from tokenize_shards.samples import LoaderError
@@ -126,7 +127,7 @@ def introduce(job: Job) -> None:
     count = sum(parameter.numel() for parameter in job.gpt.parameters())
     data, config = job.facts["data"], job.config
     stand_in = " (stand-in weights)" if job.tokenizer.stand_in else ""
-    capped = f", {len(job.pictures.samples)} of them used" if isinstance(job.pictures, MemoryPictures) else ""
+    capped = f", {job.pictures.samples:,} of them used" if job.pictures.samples != data["samples"] else ""
     job.machine.say(
         f"training {config.model} ({count / 1e6:,.1f} M parameters) on {data['samples']:,} pictures of tier"
         f" {config.tier!r}{capped}: codes {job.tokenizer.name}{stand_in} {job.tokenizer.grid}x{job.tokenizer.grid},"
@@ -160,10 +161,10 @@ def train(job: Job, sheets: SampleSheets | None, stop: dict[str, bool]) -> int:
     elif job.machine.leads:
         job.metrics.keep_until(job.step)
     job.model.train()
-    for chosen in job.pictures.steps(job.step):
+    for batch in job.pictures.steps(job.step):
         if job.step >= job.last:
             break
-        loss, norm = take_step(job, [job.choose(epoch, sample) for epoch, sample in chosen])
+        loss, norm = take_step(job, batch)
         job.step += 1
         meter.add(loss)
         last = job.step == job.last or out_of_time(job, meter)
@@ -184,20 +185,20 @@ def train(job: Job, sheets: SampleSheets | None, stop: dict[str, bool]) -> int:
     return DONE
 
 
-def take_step(job: Job, examples: list[Example]) -> tuple[Tensor, Tensor]:
+def take_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor]:
     """Do one optimizer step on this process's share; return its loss in nats per code and the gradient norm."""
     config, device = job.config, job.machine.device
     torch.manual_seed(draw("step", config.seed, job.machine.rank, job.step) >> 1)
     set_rates(job.optimizers, config, job.step)
-    size = config.micro_batch or len(examples)
-    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+    size = config.micro_batch or len(batch)
+    parts = [slice(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
     total = torch.zeros((), device=device)
     for number, part in enumerate(parts):
-        codes_BN, condition = collate(job, part)
+        codes_BN, condition = collate(job, batch, part)
         inputs_BN = corrupted(codes_BN) if config.corruption == "uniform" else None
         with shared_gradients(job, last=number + 1 == len(parts)):
             with torch.autocast(device.type, torch.bfloat16, enabled=job.bf16):
-                loss = job.model(codes_BN, condition, inputs_BN) * (len(part) / len(examples))
+                loss = job.model(codes_BN, condition, inputs_BN) * ((part.stop - part.start) / len(batch))
             loss.backward()
         total += loss.detach()
     norm = torch.nn.utils.clip_grad_norm_(job.gpt.parameters(), config.clip)
@@ -207,10 +208,10 @@ def take_step(job: Job, examples: list[Example]) -> tuple[Tensor, Tensor]:
     return total, norm
 
 
-def collate(job: Job, examples: list[Example]) -> tuple[Tensor, Condition]:
-    """Return codes (B, N) and the condition on the device; features that the shard lacks are computed now."""
-    condition = job.condition.of([example.caption for example in examples], [example.features for example in examples])
-    codes_BN = torch.from_numpy(np.stack([example.codes_N for example in examples]).astype(np.int64))
+def collate(job: Job, batch: Batch, part: slice) -> tuple[Tensor, Condition]:
+    """Return a part's codes (B, N) and condition on the device; features that the shard lacks are computed now."""
+    condition = job.condition.of(batch.captions_B[part], batch.features_B[part])
+    codes_BN = torch.from_numpy(batch.codes_BN[part])
     device = job.machine.device
     on_device = (
         condition.to(device) if isinstance(condition, Tensor) else (condition[0].to(device), condition[1].to(device))
@@ -328,8 +329,7 @@ def prompts(job: Job) -> list[str]:
     """Return what to draw: the recipe's prompts, else the captions or classes of the first pictures."""
     if job.config.sample_prompts:
         return job.config.sample_prompts
-    first = next(job.pictures.steps(0))[:PROMPTS]
-    return [job.choose(epoch, sample).caption for epoch, sample in first]
+    return job.pictures.batch(0, min(PROMPTS, job.pictures.samples)).captions_B
 
 
 def finish(job: Job, sheets: SampleSheets | None) -> None:
@@ -337,8 +337,9 @@ def finish(job: Job, sheets: SampleSheets | None) -> None:
     said = save_loss_curve(job.folder / "loss.png", job.metrics.path, f"{job.config.model} on tier {job.config.tier}")
     if said:
         job.machine.say(said)
-    if sheets and job.config.recall_pictures and isinstance(job.pictures, MemoryPictures):
-        training = [job.choose(0, sample) for sample in job.pictures.samples]
+    if sheets and job.config.recall_pictures:
+        epoch = job.pictures.batch(0, job.pictures.samples)
+        training = joined([epoch], 0, np.argsort(epoch.uids_B))
         found = sheets.recall(job.folder, training, Asked(job.step, job.config.recall_pictures, job.root / "pairs"))
         before = f"recall: measured before, see {job.folder / 'memorised.json'}"
         job.machine.say("\n".join(found.lines()) if found else before)

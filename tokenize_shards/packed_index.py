@@ -4,6 +4,7 @@ A reader opens the footer alone, whatever the number of samples, and reads a sha
 """
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, FormatError, digest_of, open_table, parsing, writing
+from manifests.scratch import base
 from manifests.shards import Index, Member, index_path
 from tokenize_shards.samples import LoaderError, Shard
 
@@ -52,6 +54,11 @@ class Place:
     offset_N: Numbers
     length_N: Numbers
     crc32_N: Numbers
+
+    @property
+    def columns(self) -> tuple[Numbers, Numbers, Numbers]:
+        """Return offsets, lengths and CRC-32s."""
+        return self.offset_N, self.length_N, self.crc32_N
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,7 @@ class PackedIndex:
         """`folder` has the shards, where they do not lie beside the index. Raises FormatError for a file that is
         damaged or no packed index, OSError."""
         self.path, folder = path, folder or path.parent
+        self.scratch: tempfile.TemporaryDirectory[str] | None = None
         with open_table(path) as file:
             self._check(file)
             said = (file.metadata.metadata or {}).get(b"shards", b"")
@@ -143,6 +151,11 @@ class PackedIndex:
         version = (file.schema_arrow.metadata or {}).get(b"tessera_format", b"?").decode("ascii", "replace")
         if version != str(FORMAT) or not file.schema_arrow.equals(SCHEMA):
             raise FormatError(f"{self.path}: not a packed index of format {FORMAT}")
+
+    @property
+    def is_own(self) -> bool:
+        """Tell whether it was made for this process alone, and goes with it."""
+        return self.scratch is not None
 
     @property
     def samples(self) -> int:
@@ -202,36 +215,40 @@ def _halves(uids: pa.ChunkedArray) -> Numbers:
     return np.frombuffer(buffer, HALVES, 2 * len(whole), 16 * start).reshape(-1, 2).astype(np.uint64)
 
 
-def is_current(index: PackedIndex, tars: Sequence[Path]) -> bool:
-    """Tell whether the index is of just these tars, by name and size: what their bytes are is checked as they are
-    read."""
-    named = [(shard.path.name, shard.bytes) for shard in index.shards]
-    return named == [(path.name, path.stat().st_size) for path in tars]
+def staleness(index: PackedIndex, tars: Sequence[Path]) -> str:
+    """Return how the tars that there are differ from those that the index names, by name and size, or nothing: what
+    their bytes are is checked as they are read."""
+    named = {shard.path.name: shard.bytes for shard in index.shards}
+    there = {path.name: path.stat().st_size for path in tars}
+    if named.keys() != there.keys():
+        odd = sorted(named.keys() ^ there.keys())
+        return f"it is not of the shards that are there: {odd[0]} {'is new' if odd[0] in there else 'is gone'}"
+    wrong = next((name for name, size in named.items() if there[name] != size), None)
+    return "" if wrong is None else f"{wrong} is a damaged shard: {there[wrong]} bytes, the index says {named[wrong]}"
 
 
-def open_packed_index(folder: Path, scratch: Path | None = None) -> PackedIndex:
-    """Return the packed index of RUN/codes/TIER.
+def open_packed_index(folder: Path) -> PackedIndex:
+    """Return the packed index of RUN/codes/TIER; where there is none, as in runs of before there was any, one that is
+    made for this process alone (`is_own`).
 
-    scratch: a folder of this machine in which one is made where there is none, as in runs of before there was any.
     Raises LoaderError where there is none of the shards that are there, and says the remedy.
     """
     tars = sorted(folder.glob("*.tar"))
-    for place in (folder, scratch):
-        if place is not None and (place / NAME).is_file():
-            try:
-                index = PackedIndex(place / NAME, folder)
-            except FormatError as error:
-                raise _refusal(folder, str(error)) from error
-            if is_current(index, tars):
-                return index
-            if place is folder:
-                raise _refusal(folder, "it is not of the shards that are there")
-    if scratch is None:
-        raise _refusal(folder, "it is missing")
     try:
-        return PackedIndex(write_packed_index(folder, scratch), folder)
+        index = PackedIndex(folder / NAME) if (folder / NAME).is_file() else _own(folder)
     except (OSError, FormatError) as error:
-        raise LoaderError(f"a shard has no readable index ({error}): run `make pretokenize` again") from error
+        raise _refusal(folder, str(error)) from error
+    if fault := staleness(index, tars):
+        raise _refusal(folder, fault)
+    return index
+
+
+def _own(folder: Path) -> PackedIndex:
+    """Return an index that goes with this process."""
+    scratch = tempfile.TemporaryDirectory(prefix="index-", dir=base(), ignore_cleanup_errors=True)
+    index = PackedIndex(write_packed_index(folder, Path(scratch.name)), folder)
+    index.scratch = scratch
+    return index
 
 
 def _refusal(folder: Path, fault: str) -> LoaderError:

@@ -146,10 +146,11 @@ class TrainConfig(BaseModel):
     validate_every: int = Field(1000, ge=1, description="steps between measurements of the validation loss")
     validation_pictures: int = Field(2048, ge=1, description="pictures that are measured at most")
     memory_bytes: int = Field(
-        1 << 30, ge=0, description="code shards up to this size are held in memory; larger ones are streamed"
+        1 << 30, ge=0, description="shards of a store up to this size in all stay in memory once they were fetched"
     )
     verify: Literal["sha256", "size"] = Field(
-        "sha256", description="how shards are checked against their index before training"
+        "size",
+        description="how shards are held against their index before training; each sample's CRC-32 is as it is read",
     )
     on_change: Literal["refuse", "restart", "continue"] = Field(
         "refuse",

@@ -1,15 +1,16 @@
 """Look, before the first step, whether the codes have the captions that `train.captions` names."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.training.loader import MemoryPictures, Pictures, drawable
-from tokenize_shards.samples import CodeSample, LoaderError, Shard, read_samples
+from pipeline.loading.captions import drawable
+from tokenize_shards.packed_index import PackedIndex
+from tokenize_shards.samples import CodeSample, LoaderError, Shard, indexed_samples
 
 ENOUGH = 10_000
-"""Samples of streamed shards that are counted: packing has shuffled them, so they stand for all. More are read only
-while a source has not been seen."""
+"""Samples that are counted: packing has shuffled them, so they stand for all. More are read only while a source has not
+been seen."""
 
 
 @dataclass
@@ -37,17 +38,15 @@ class Sources:
         return [source for source in self.wanted if not self.having[source]]
 
 
-def check_sources(shards: Sequence[Shard], pictures: Pictures, weights: Mapping[str, float]) -> str | None:
+def check_sources(index: PackedIndex, weights: Mapping[str, float]) -> str | None:
     """Return what to tell of samples that have none of the weighted sources, None where all have one.
 
-    Samples in memory are all counted, streamed ones until ENOUGH, and on until each source was seen. Raises LoaderError
-    for a source that no sample has.
+    Counts until ENOUGH, and on until each source was seen. Raises LoaderError for a source that no sample has.
     """
     sources = Sources(tuple(source for source, weight in weights.items() if weight > 0))
-    in_memory = isinstance(pictures, MemoryPictures)
-    for sample in pictures.samples if isinstance(pictures, MemoryPictures) else _streamed(shards):
+    for sample in _streamed(index.shards):
         sources.count(sample)
-        if not in_memory and sources.samples >= ENOUGH and not sources.missing:
+        if sources.samples >= ENOUGH and not sources.missing:
             break
     if sources.missing:
         counts = sorted(sources.having.items())
@@ -58,7 +57,8 @@ def check_sources(shards: Sequence[Shard], pictures: Pictures, weights: Mapping[
         )
     if not sources.without:
         return None
-    share = f"{sources.without:,} of {'all' if in_memory else 'the first'} {sources.samples:,} samples"
+    which = "all" if sources.samples == index.samples else "the first"
+    share = f"{sources.without:,} of {which} {sources.samples:,} samples"
     return (
         f"captions: {share} have none from {', '.join(sources.wanted)}: {sources.without - sources.empty:,} are trained"
         f" on another source's, {sources.empty:,} on an empty one"
@@ -68,4 +68,4 @@ def check_sources(shards: Sequence[Shard], pictures: Pictures, weights: Mapping[
 def _streamed(shards: Iterable[Shard]) -> Iterator[CodeSample]:
     for shard in shards:
         if shard.samples:
-            yield from read_samples(shard)
+            yield from indexed_samples(shard)

@@ -1,7 +1,6 @@
 """Put together what a training run needs, and refuse before the first step what cannot work."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,10 @@ from torch import nn
 
 from manifests.weights import WeightsError
 from pipeline.gpt import GPT, build_gpt
+from pipeline.loading.batch import Expected
+from pipeline.loading.captions import Drawing
+from pipeline.loading.loader import CodeSet, Loader, Reading, Share
+from pipeline.loading.selection import Selection
 from pipeline.recipes.captions import untrained_captions, weights_of_captions
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.train import TrainConfig
@@ -24,18 +27,16 @@ from pipeline.training.checkpoint import (
 )
 from pipeline.training.conditions import Conditioner, conditioner
 from pipeline.training.distributed import Machine, wrapped
-from pipeline.training.loader import Example, Limits, MemoryPictures, Pictures, Share, chooser, open_pictures
 from pipeline.training.metrics import Metrics
 from pipeline.training.optim import make_optimizers
+from tokenize_shards.packed_index import PackedIndex, open_packed_index
 from tokenize_shards.samples import (
     UNKNOWN,
     CodeSample,
     LoaderError,
-    Shard,
     Tokenizer,
     check_shards,
     class_of,
-    data_digest,
     find_shards,
     first_sample,
 )
@@ -50,6 +51,9 @@ FREE_TO_CHANGE = {
 }
 """Keys of [train] that a run may change half-way: they say how long, where and how loudly, not what is learned."""
 
+RECALLED = 20_000
+"""Pictures that drawn ones are compared with at most: all their codes are held."""
+
 
 @dataclass
 class Job:
@@ -62,8 +66,7 @@ class Job:
     metrics: Metrics
     tokenizer: Tokenizer
     vq: tuple[str, str]  # architecture and weights, to see samples
-    pictures: Pictures
-    choose: Callable[[int, Any], Example]
+    pictures: Loader
     condition: Conditioner
     gpt: GPT
     model: nn.Module  # gpt, or what DDP and torch.compile made of it
@@ -92,14 +95,13 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     share = _share(config, machine)
-    shards = find_shards(recipe.root / "codes", config.tier)
-    check_shards(shards[machine.rank :: machine.world], config.verify)
-    sample = first_sample(shards)
+    index = _open_index(recipe, machine)
+    sample = first_sample(index.shards)
     tokenizer = sample.tokenizer
     _check_condition(config, sample)
     _check_tokenizer(recipe, sample, machine)
-    pictures = _open_pictures(config, shards, share)
-    if config.condition == "text" and (fallbacks := check_sources(shards, pictures, weights_of_captions(recipe))):
+    pictures = _open_pictures(config, index, tokenizer, share)
+    if config.condition == "text" and (fallbacks := check_sources(index, config.captions or {})):
         machine.say(fallbacks)
     condition = conditioner(config, str(machine.device))
     gpt = _new_gpt(config, tokenizer).to(machine.device)
@@ -112,13 +114,12 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
         tokenizer=tokenizer,
         vq=recipe.tokenizer(config.tier),
         pictures=pictures,
-        choose=chooser(weights_of_captions(recipe), config.seed, config.classes if config.condition == "class" else 0),
         condition=condition,
         gpt=gpt,
         model=gpt,
         optimizers=make_optimizers(gpt, config),
-        facts=_facts(config, machine, shards, sample, condition),
-        last=last_step(config, pictures, shards),
+        facts=_facts(config, machine, index, sample, condition),
+        last=last_step(config, pictures.samples),
     )
     _resume(job)
     job.model = wrapped(job.gpt, machine, job.config.compile)
@@ -131,15 +132,32 @@ def _share(config: TrainConfig, machine: Machine) -> Share:
     return Share(machine.rank, machine.world, config.batch // machine.world)
 
 
-def _open_pictures(config: TrainConfig, shards: list[Shard], share: Share) -> Pictures:
-    """Return the samples of the shards. Raises RecipeError where a recall is asked for and they are not in memory."""
-    pictures = open_pictures(shards, Limits(config.memory_bytes, config.max_pictures, config.seed), share)
-    if config.recall_pictures and not isinstance(pictures, MemoryPictures):
+def _open_index(recipe: Recipe, machine: Machine) -> PackedIndex:
+    """Return the index of the tier's codes, whose shards are as it says. Raises LoaderError."""
+    config, codes = recipe.train, recipe.root / "codes"
+    find_shards(codes, config.tier)
+    index = open_packed_index(codes / config.tier)
+    if index.is_own:
+        machine.say(f"note: {codes / config.tier} has no packed index yet: made for now; `make pretokenize` keeps one")
+    check_shards(index.shards[machine.rank :: machine.world], config.verify)
+    return index
+
+
+def _open_pictures(config: TrainConfig, index: PackedIndex, tokenizer: Tokenizer, share: Share) -> Loader:
+    """Return what is trained on. Raises LoaderError, and RecipeError where a recall of too many is asked for."""
+    selection = Selection(validation=config.validation, seed=config.seed)
+    if config.max_pictures is not None:
+        selection = replace(selection, bound=selection.smallest(index, config.max_pictures))
+    classes = config.classes if config.condition == "class" else 0
+    expected = Expected(tokenizer, Drawing(config.captions or {}), config.seed, classes, config.cond_dim)
+    reading = Reading(config.window, config.prefetch, config.memory_bytes)
+    loader = Loader([CodeSet(index, selection, expected, reading)], share, config.prefetch)
+    if config.recall_pictures and loader.samples > RECALLED:
         raise RecipeError(
-            "train.recall_pictures: these codes are too many to hold in memory; set train.max_pictures, or"
-            " train.recall_pictures = 0"
+            f"train.recall_pictures: {loader.samples:,} pictures are too many to compare with, wanted {RECALLED:,} at"
+            " most; set train.max_pictures, or train.recall_pictures = 0"
         )
-    return pictures
+    return loader
 
 
 def _check_condition(config: TrainConfig, sample: CodeSample) -> None:
@@ -202,20 +220,19 @@ def _new_gpt(config: TrainConfig, tokenizer: Tokenizer) -> GPT:
     )
 
 
-def last_step(config: TrainConfig, pictures: Pictures, shards: list[Shard]) -> int:
+def last_step(config: TrainConfig, samples: int) -> int:
     """Return how many steps the run has: `steps`, or as many as `epochs` passes take, whichever is fewer."""
-    count = len(pictures.samples) if isinstance(pictures, MemoryPictures) else sum(shard.samples for shard in shards)
-    passes = -(-config.epochs * count // config.batch)
+    passes = -(-config.epochs * samples // config.batch)
     return passes if config.steps is None else min(config.steps, passes)
 
 
 def _facts(
-    config: TrainConfig, machine: Machine, shards: list[Shard], sample: CodeSample, condition: Conditioner
+    config: TrainConfig, machine: Machine, index: PackedIndex, sample: CodeSample, condition: Conditioner
 ) -> dict[str, Any]:
-    samples = sum(shard.samples for shard in shards)
+    data = {"digest": index.digest, "parent": sample.parent, "shards": len(index.shards), "samples": index.samples}
     return {
         "train": config.model_dump(mode="json"),
-        "data": {"digest": data_digest(shards), "parent": sample.parent, "shards": len(shards), "samples": samples},
+        "data": data,
         "tokenizer": asdict(sample.tokenizer),
         "text": condition.label,
         "world": machine.world,
@@ -230,11 +247,6 @@ def _resume(job: Job) -> None:
     if (checkpoint := latest_checkpoint(checkpoints)) is not None:
         load_checkpoint(checkpoint, job.gpt, job.optimizers)
         job.step = checkpoint.step
-        if checkpoint.state["world"] != job.machine.world:
-            job.machine.say(
-                f"note: {checkpoint.state['world']} process(es) before, {job.machine.world} now: streamed shards are"
-                " shared out anew"
-            )
         job.machine.say(f"going on from step {job.step} ({checkpoint.folder})")
     elif job.config.init_from:
         job.machine.say(f"starting from the weights in {start_from(job.gpt, job.config.init_from)}")

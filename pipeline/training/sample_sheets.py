@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,9 +14,9 @@ from manifests.stored_pictures import may_hold, stored_pictures
 from pipeline.evaluation.plots import Grid, Row, save_grid
 from pipeline.evaluation.recall import Recall, measure_recall
 from pipeline.gpt import GPT
+from pipeline.loading.batch import Batch
 from pipeline.sampling.generate import Sampling, generate
 from pipeline.training.conditions import Conditioner
-from pipeline.training.loader import Example
 from tokenize_shards.images import center_crop, to_uint8
 from tokenize_shards.vq import LoadedVQ
 
@@ -84,7 +83,7 @@ class SampleSheets:
             path, Grid(f"samples at step {step}", [f"sample {n + 1}" for n in range(SHEET_SAMPLES)], rows, self.note)
         )
 
-    def recall(self, folder: Path, training: Sequence[Example], asked: Asked) -> Recall | None:
+    def recall(self, folder: Path, training: Batch, asked: Asked) -> Recall | None:
         """Draw the captions of the first training pictures, measure what comes back; write memorised.png and .json.
 
         Returns None where the folder holds this very answer already.
@@ -93,27 +92,25 @@ class SampleSheets:
         path = folder / "memorised.json"
         if path.is_file() and {name: read_json(path).get(name) for name in about} == about:
             return None
-        codes_MN = _codes(training)
-        shown = training[: asked.count]
-        drawn_BN = self.draw([example.caption for example in shown], self.sampling.seed)
-        recall = measure_recall(drawn_BN, codes_MN, range(len(shown)), self.decode)
-        self._recall_sheet(folder / "memorised.png", shown[:SHEET_ROWS], drawn_BN[:SHEET_ROWS], (recall, asked.pairs))
+        drawn_BN = self.draw(training.captions_B[: asked.count], self.sampling.seed)
+        codes_MN = torch.from_numpy(training.codes_BN)
+        recall = measure_recall(drawn_BN, codes_MN, range(len(drawn_BN)), self.decode)
+        self._recall_sheet(folder / "memorised.png", training, drawn_BN[:SHEET_ROWS], (recall, asked.pairs))
         write_json(path, {**recall.record(), **about})
         return recall
 
-    def _recall_sheet(
-        self, path: Path, shown: Sequence[Example], drawn_BN: Tensor, context: tuple[Recall, Path]
-    ) -> None:
+    def _recall_sheet(self, path: Path, training: Batch, drawn_BN: Tensor, context: tuple[Recall, Path]) -> None:
         recall, pairs = context
-        rebuilt = self.pictures(_codes(shown))
-        originals = cropped_originals(pairs, [example.uid for example in shown], rebuilt[0].width)
-        prompts = [example.caption for example in shown]
+        shown = slice(len(drawn_BN))
+        rebuilt = self.pictures(torch.from_numpy(training.codes_BN[shown]))
+        uids, prompts = training.uids_B[shown], training.captions_B[shown]
+        originals = cropped_originals(pairs, uids, rebuilt[0].width)
         columns: dict[str, Sequence[Image.Image | None]] = {
             "from its codes": rebuilt,
             "sample 1": self.pictures(drawn_BN),
         }
         if originals:
-            columns = {"picture": [originals.get(example.uid) for example in shown], **columns}
+            columns = {"picture": [originals.get(uid) for uid in uids], **columns}
         for number in range(1, SHEET_SAMPLES):
             columns[f"sample {number + 1}"] = self.pictures(self.draw(prompts, self.sampling.seed + 1000 * number))
         rows = [
@@ -128,10 +125,6 @@ class SampleSheets:
                 "\n".join([*recall.lines(), self.note]),
             ),
         )
-
-
-def _codes(examples: Sequence[Example]) -> Tensor:
-    return torch.from_numpy(np.stack([example.codes_N for example in examples]).astype(np.int64))
 
 
 def cropped_originals(pairs: Path, uids: Sequence[str], size: int) -> dict[str, Image.Image]:

@@ -15,7 +15,7 @@ FLOORS = {
     "manifests": 1, "filters.images": 1, "pipeline.gpt_spec": 1,
     "filters": 2, "captioning": 2, "tokenize_shards": 2, "pipeline.gpt": 2,
     "pipeline.recipes": 3, "pipeline.sampling": 3,
-    "pipeline.inputs": 4, "pipeline.execution": 4, "pipeline.evaluation": 4,
+    "pipeline.inputs": 4, "pipeline.loading": 4, "pipeline.execution": 4, "pipeline.evaluation": 4,
     "pipeline.steps": 5, "pipeline.training": 5, "pipeline.demo": 5,
     "pipeline.stages": 6, "pipeline.llamagen": 6, "pipeline.train": 6, "pipeline.sample": 6,
     "pipeline.analysis": 7, "pipeline.maintenance": 7,

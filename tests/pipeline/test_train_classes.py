@@ -18,7 +18,7 @@ from pipeline.training.distributed import Machine
 from pipeline.training.job import prepare
 from tests.support.code_shards import CODEBOOK, row_of, tokenizer, write_codes, write_recipe
 from tests.support.imagenet import N, imagenet
-from tokenize_shards.samples import UNKNOWN, sample_parts
+from tokenize_shards.samples import UNKNOWN, find_shards, read_samples, sample_parts
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_demo")
 
@@ -64,15 +64,17 @@ def test_imported_classes_train_and_draw(recipe, capsys):
 
 def test_a_picture_is_trained_with_its_own_class(recipe):
     job = prepare(load_recipe(recipe, [*CLASSES]), Machine(0, 1, torch.device("cpu")))
-    chosen = next(job.pictures.steps(0))
-    examples = [job.choose(*pair) for pair in chosen]
-    assert [example.caption for example in examples] == [str(sample.label) for _, sample in chosen]
-    assert job.condition.of([example.caption for example in examples]).tolist() == [
-        sample.label for _, sample in chosen
-    ]
-    assert prompts(job) == [example.caption for example in examples]
+    batch = job.pictures.batch(0, job.pictures.samples)
+    labels = {
+        sample.uid: sample.label
+        for shard in find_shards(job.root / "codes", "pretrain")
+        for sample in read_samples(shard)
+    }
+    assert batch.captions_B == [str(labels[uid]) for uid in batch.uids_B]
+    assert job.condition.of(batch.captions_B).tolist() == [labels[uid] for uid in batch.uids_B]
+    assert prompts(job) == batch.captions_B[:8]
     assert job.gpt.spec.cond_dropout == 0.1
-    assert {sample.label for sample in job.pictures.samples} == {0, 1, 2}
+    assert set(labels.values()) == {0, 1, 2}
 
 
 REFUSALS = [

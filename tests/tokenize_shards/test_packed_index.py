@@ -1,5 +1,6 @@
 """The packed index: where each sample lies, of all shards in one table; stale ones are refused."""
 
+import gc
 import zlib
 
 import numpy as np
@@ -56,25 +57,31 @@ def test_of_a_store_it_is_that_of_a_disk(tmp_path, monkeypatch, folder):
     assert np.array_equal(index.rows(2).places["json"].offset_N, here.rows(2).places["json"].offset_N)
 
 
-def test_one_that_is_stale_missing_or_damaged_is_refused(folder, tmp_path):
-    with pytest.raises(LoaderError, match="it is missing; run `make pretokenize` again"):
-        open_packed_index(folder)
+def test_one_that_is_stale_or_damaged_is_refused(folder, tmp_path):
     write_packed_index(folder)
     write_codes(tmp_path, (5, 0, 7, 1))
-    with pytest.raises(LoaderError, match="it is not of the shards that are there"):
+    with pytest.raises(LoaderError, match=r"it is not of the shards that are there: 00003\.tar is new; run"):
+        open_packed_index(folder)
+    (folder / "00003.tar").unlink()
+    (folder / "00002.tar").write_bytes((folder / "00002.tar").read_bytes()[:-512])
+    with pytest.raises(LoaderError, match=r"00002\.tar is a damaged shard: \d+ bytes, the index says \d+"):
         open_packed_index(folder)
     (folder / NAME).write_bytes(b"PAR1junk")
     with pytest.raises(LoaderError, match="not a Parquet table"):
         open_packed_index(folder)
 
 
-def test_a_run_of_before_gets_one_beside_it(folder, tmp_path):
-    index = open_packed_index(folder, tmp_path / "scratch")
-    assert index.path == tmp_path / "scratch" / NAME
+def test_a_run_of_before_gets_one_of_its_own_that_goes_with_it(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_SCRATCH", str(tmp_path / "scratch"))
+    index = open_packed_index(folder)
+    assert index.is_own
     assert index.shards[2].path == folder / "00002.tar"
+    assert len(index.rows(2)) == 7
     assert not (folder / NAME).exists()
-    write_codes(tmp_path, (5, 0, 8))  # and anew where that is stale
-    assert open_packed_index(folder, tmp_path / "scratch").samples == 13
+    assert list((tmp_path / "scratch").glob("index-*"))
+    del index
+    gc.collect()
+    assert not list((tmp_path / "scratch").glob("index-*"))
 
 
 def test_names_that_are_no_uids_are_refused(tmp_path):

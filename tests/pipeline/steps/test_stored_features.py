@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from manifests.tables import SAID, SAID_BEFORE
+from pipeline.loading.captions import drawable
 from pipeline.steps.stored_features import AT_ONCE, StoredFeatures
-from pipeline.training.loader import drawable
 from tokenize_shards.samples import captions_of
 from tokenize_shards.text import MAX_TOKENS, T5Features
 

@@ -12,9 +12,9 @@ from manifests.uid import uid_hash
 from pipeline.execution.in_flight import InFlight
 from pipeline.execution.run_folder import recipe_of_run
 from pipeline.execution.step import Unit
+from pipeline.loading.captions import drawable
 from pipeline.steps.pack import PackWorker
 from pipeline.steps.t5 import PLANNED, T5, T5Worker, estimate
-from pipeline.training.loader import drawable
 from tokenize_shards.samples import captions_of, unpack_numbers
 from tokenize_shards.text import MAX_TOKENS
 

@@ -9,6 +9,7 @@ import torch
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from pipeline.recipes.train import TrainConfig
+from pipeline.training import job as job_module
 from pipeline.training.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from pipeline.training.distributed import Machine
 from pipeline.training.job import FREE_TO_CHANGE, differences, last_step, prepare
@@ -80,9 +81,8 @@ def test_layers_compute_in_bfloat16_where_asked_and_on_gpus(codes):
     [
         (["tier=best"], HERE, RecipeError, "no tier 'best' in the recipe; its tiers are pretrain, finetune"),
         (["batch=4"], Machine(0, 3, CPU), RecipeError, "4 pictures cannot be shared evenly by 3 processes"),
-        (["memory_bytes=0", "recall_pictures=4"], HERE, RecipeError, r"too many to hold in memory; set train\.max"),
         (["condition=class"], HERE, LoaderError, r"no label; train\.condition = 'class' wants one from 0"),
-        (["memory_bytes=0"], Machine(0, 4, CPU), LoaderError, r"2 shard\(s\) for 4 processes"),
+        (["validation=0.999999"], HERE, LoaderError, "no sample is left to read of 12: look at train.where"),
     ],
 )
 def test_what_cannot_work_is_refused(codes, sets, machine, error, says):
@@ -94,7 +94,7 @@ def test_each_process_reads_its_share_of_a_step(codes, monkeypatch):
     monkeypatch.setattr("pipeline.training.job.wrapped", lambda model, machine, compiled: model)
     monkeypatch.setattr(torch.distributed, "barrier", lambda: None)
     alone, *shares = (
-        [sample.uid for _, sample in next(job_of(codes, machine=machine).pictures.steps(0))]
+        job_of(codes, machine=machine).pictures.step(0).uids_B
         for machine in (HERE, Machine(0, 2, CPU), Machine(1, 2, CPU))
     )
     assert [len(share) for share in shares] == [2, 2]
@@ -102,19 +102,30 @@ def test_each_process_reads_its_share_of_a_step(codes, monkeypatch):
 
 
 def test_the_last_step_is_of_steps_or_of_passes_whichever_comes_first(codes):
-    job = job_of(codes)
-    shards = find_shards(job.root / "codes", "pretrain")
     for given, expected in (
         ({"batch": 4, "epochs": 2}, 6),  # 2 x 12 / 4
         ({"batch": 5, "epochs": 1}, 3),  # 12 / 5 = 2.4
         ({"batch": 4, "epochs": 2, "steps": 5}, 5),
         ({"batch": 4, "epochs": 2, "steps": 7}, 6),
     ):
-        assert last_step(TrainConfig(**given), job.pictures, shards) == expected
-    streamed = job_of(codes, "memory_bytes=0").pictures
-    assert last_step(TrainConfig(batch=4, epochs=2), streamed, shards) == 6
-    capped = job_of(codes, "max_pictures=5").pictures
-    assert last_step(TrainConfig(batch=4, epochs=2), capped, shards) == 3  # 2 x 5 / 4 = 2.5
+        assert last_step(TrainConfig(**given), 12) == expected
+    assert job_of(codes, "max_pictures=5", "epochs=2").last == 3  # 2 x 5 / 4 = 2.5
+
+
+def test_too_many_pictures_to_compare_with_are_refused(codes, monkeypatch):
+    monkeypatch.setattr(job_module, "RECALLED", 11)
+    with pytest.raises(
+        RecipeError, match=r"12 pictures are too many to compare with, wanted 11 at most; set train\.max"
+    ):
+        job_of(codes, "recall_pictures=4")
+    assert job_of(codes, "recall_pictures=4", "max_pictures=5").pictures.samples == 5
+
+
+def test_the_validation_split_is_of_the_uid_alone_and_never_trained_on(codes):
+    jobs = [job_of(codes, "validation=0.4", f"seed={seed}", "batch=1") for seed in (0, 1)]
+    trained_on = [set(job.pictures.batch(0, job.pictures.samples).uids_B) for job in jobs]
+    assert trained_on[0] == trained_on[1]
+    assert 0 < len(trained_on[0]) < 12
 
 
 def test_a_job_goes_on_from_its_newest_checkpoint(recipe, capsys):
@@ -124,15 +135,6 @@ def test_a_job_goes_on_from_its_newest_checkpoint(recipe, capsys):
     assert (job.step, job.last) == (4, 6)
     assert f"going on from step 4 ({folder})" in capsys.readouterr().out
     assert torch.equal(job.gpt.norm.weight, torch.full((192,), 1.0 + 3 + 4))
-
-
-def test_another_number_of_processes_is_said(recipe, capsys, monkeypatch):
-    monkeypatch.setattr(torch.distributed, "barrier", lambda: None)
-    job = job_of(recipe)
-    job.facts["world"] = 2
-    trained(job, 4)
-    assert job_of(recipe).step == 4
-    assert "note: 2 process(es) before, 1 now" in capsys.readouterr().out
 
 
 def test_other_codes_or_recipe_are_refused_set_aside_or_gone_on_with(recipe, capsys):
