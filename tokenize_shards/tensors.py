@@ -5,7 +5,7 @@ import hashlib
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,17 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     plain containers, and the argparse.Namespace that LlamaGen's trainers save.
     Raises WeightsError for anything else, code in a pickle included.
     """
+    return _unwrapped(read_held(path, HOLDERS)[1])
+
+
+def read_held(path: str | Path, holders: Sequence[str]) -> tuple[str, dict[str, Tensor]]:
+    """Return the first of `holders` that has tensors, and them by their names in the file; "" is the file itself.
+
+    Where none has any and "" is not among them, the file itself is looked at last. Reads and raises as `read_tensors`.
+    """
     path = Path(path)
     with Guard(passing=(WeightsError,)) as guard:  # torch and its readers of pickles and archives raise anything
-        return _unwrapped(_named(path, _content(path)))
+        return _named(path, _content(path), holders)
     assert guard.error is not None
     raise WeightsError(f"{path}: wanted a checkpoint of tensors alone; {_fault(path, guard.error)}") from guard.error
 
@@ -51,10 +59,11 @@ def _content(path: Path) -> Any:
     return _safetensors(path) if is_safetensors else _torch(path)
 
 
-def _named(path: Path, content: Any) -> dict[str, Tensor]:
-    """Return the tensors of the best holder that has any. Raises WeightsError for none, or names that are no text."""
-    holders = [*(content.get(key) for key in HOLDERS), content] if isinstance(content, Mapping) else []
-    for held in holders:
+def _named(path: Path, content: Any, holders: Sequence[str]) -> tuple[str, dict[str, Tensor]]:
+    """Return the best holder that has tensors, and them. Raises WeightsError for none, or names that are no text."""
+    order = holders if "" in holders else [*holders, ""]
+    for key in order if isinstance(content, Mapping) else ():
+        held = content.get(key) if key else content
         found = (
             {name: value.detach() for name, value in held.items() if isinstance(value, Tensor)}
             if isinstance(held, Mapping)
@@ -64,10 +73,9 @@ def _named(path: Path, content: Any) -> dict[str, Tensor]:
         if unnamed:
             raise WeightsError(f"{path}: the names of tensors are texts; got {_few(unnamed)}")
         if found:
-            return found
-    raise WeightsError(
-        f"{path}: no tensors found, neither flat nor under {', '.join(HOLDERS)}; got {_outline(content)}"
-    )
+            return key, found
+    names = ", ".join(key for key in order if key)
+    raise WeightsError(f"{path}: no tensors found, neither flat nor under {names}; got {_outline(content)}")
 
 
 def _fault(path: Path, error: Exception) -> str:
