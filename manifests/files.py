@@ -328,11 +328,12 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 @contextlib.contextmanager
-def open_table(path: Path) -> Iterator[pq.ParquetFile]:
-    """Open any Parquet file; what its bytes make Arrow raise, also within the block, becomes a FormatError."""
+def open_table(path: Path, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+    """Open any Parquet file; what its bytes make Arrow raise, also within the block, becomes a FormatError. `footer`:
+    the file's own, where it was read before."""
     with parsing(path, "not a Parquet table that can be read"), contextlib.ExitStack() as stack:
         source = stack.enter_context(arrow_source(path)) if is_remote(path) else path
-        with pq.ParquetFile(source) as file:
+        with pq.ParquetFile(source, metadata=footer) as file:
             yield file
 
 

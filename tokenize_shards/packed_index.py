@@ -3,10 +3,12 @@
 A reader opens the footer alone, whatever the number of samples, and reads a shard's rows when it comes to that shard.
 """
 
+import contextlib
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,32 +19,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files import FORMAT, FormatError, digest_of, open_table, parsing, writing
+from manifests.in_threads import each
 from manifests.scratch import base
-from manifests.shards import Index, Member, index_path
+from manifests.shards import Index, index_path
 from tokenize_shards.samples import LoaderError, Shard
 
 NAME = "index.parquet"
 """Its name in RUN/codes/TIER."""
 MEMBERS = ("codes.npy", "json", "t5.npy")
-"""Members of a sample that it has the places of: offset, length and CRC-32 of the data; length 0: the sample has
-none."""
+"""Members of a sample that it has the places of."""
 HALVES = np.dtype(">u8")
+PLACE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
+"""A cell of a member's column, 16 bytes, little-endian: where its data begin in the tar, how many bytes they are, their
+CRC-32; length 0: the sample has none. One column each, since a reader parses the footer's line of every column of
+every shard before it reads a row."""
+TOGETHER = 16
+"""Shards whose uids are read by one opening of the file."""
 Numbers = npt.NDArray[np.uint64]
-
-
-def _column(member: str, what: str) -> str:
-    return f"{member.partition('.')[0]}_{what}"
-
-
+COLUMNS = {member: member.partition(".")[0] for member in MEMBERS}
+"""Member -> its column."""
 SCHEMA = pa.schema(
-    [
-        pa.field("uid", pa.binary(16), nullable=False),
-        *(
-            pa.field(_column(member, what), kind, nullable=False)
-            for member in MEMBERS
-            for what, kind in (("offset", pa.uint64()), ("length", pa.uint32()), ("crc32", pa.uint32()))
-        ),
-    ],
+    [pa.field(name, pa.binary(16), nullable=False) for name in ("uid", *COLUMNS.values())],
     {"tessera_format": str(FORMAT)},
 )
 
@@ -77,14 +74,13 @@ class ShardRows:
 def write_packed_index(folder: Path, into: Path | None = None) -> Path:
     """Write index.parquet, from the indexes of a folder's shards, into it or another folder; return its path.
 
-    Memory holds one shard's rows. Raises FormatError for an index that is damaged or of other members, OSError.
+    Memory holds one shard's rows; its bytes depend on the shards' indexes alone. Raises FormatError for an index that
+    is damaged or of other members, OSError.
     """
     paths, path = sorted(folder.glob("*.tar")), (into or folder) / NAME
     table: list[dict[str, Any]] = []
     with writing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, **_ENCODING) as writer:
-        for tar in paths:
-            index = Index.read(index_path(tar))
-            rows = _rows_of(tar, index)
+        for tar, (index, rows) in zip(paths, each(folder, _rows_of, paths), strict=True):
             table.append({"name": tar.name, "samples": len(rows), "bytes": index.bytes, "sha256": index.sha256})
             if rows.num_rows:
                 writer.write_table(rows, row_group_size=rows.num_rows)
@@ -95,35 +91,38 @@ def write_packed_index(folder: Path, into: Path | None = None) -> Path:
 _ENCODING: dict[str, Any] = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
 
 
-def _rows_of(path: Path, index: Index) -> pa.Table:
-    """Return the rows of one shard. Raises FormatError where its index does not count its samples."""
-    columns: dict[str, list[int]] = {name: [] for name in SCHEMA.names if name != "uid"}
-    uids: list[bytes] = []
-    before = ""
+def _rows_of(path: Path) -> tuple[Index, pa.Table]:
+    """Return a shard's index, without its members, and its rows. Raises FormatError where it does not count its
+    samples."""
+    index = Index.read(index_path(path))
+    keys = list(dict.fromkeys(member.key for member in index.members))
+    if len(keys) != index.samples:
+        raise FormatError(f"{index_path(path)}: {len(keys)} samples among its members, it says {index.samples}")
+    cells = {member: np.zeros(len(keys), PLACE) for member in MEMBERS}
+    row_of = {key: row for row, key in enumerate(keys)}
     for member in index.members:
-        if member.key != before:
-            before = member.key
-            uids.append(_uid(path, member))
-            for column in columns.values():
-                column.append(0)
         extension = member.name.partition(".")[2]
-        if extension in MEMBERS:
-            for what, value in (("offset", member.offset), ("length", member.length), ("crc32", member.crc32)):
-                columns[_column(extension, what)][-1] = value
-    if len(uids) != index.samples:
-        raise FormatError(f"{index_path(path)}: {len(uids)} samples among its members, it says {index.samples}")
-    return pa.table({"uid": pa.array(uids, pa.binary(16)), **columns}, schema=SCHEMA)
+        if extension in cells:
+            cells[extension][row_of[member.key]] = member.offset, member.length, member.crc32
+    columns = [
+        _sixteens(b"".join(_uid(path, key) for key in keys)),
+        *(_sixteens(one.tobytes()) for one in cells.values()),
+    ]
+    return replace(index, members=()), pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def _uid(path: Path, member: Member) -> bytes:
+def _sixteens(data: bytes) -> pa.Array:
+    """Return bytes as a column of 16-byte cells."""
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(data) // 16, [None, pa.py_buffer(data)])
+
+
+def _uid(path: Path, key: str) -> bytes:
     try:
-        uid = bytes.fromhex(member.key)
+        uid = bytes.fromhex(key)
     except ValueError:
         uid = b""
     if len(uid) != 16:
-        raise FormatError(
-            f"{path}: sample {member.key[:40]!r}: a sample of codes is named by the 32 hex digits of its uid"
-        )
+        raise FormatError(f"{path}: sample {key[:40]!r}: a sample of codes is named by the 32 hex digits of its uid")
     return uid
 
 
@@ -137,6 +136,7 @@ class PackedIndex:
         self.scratch: tempfile.TemporaryDirectory[str] | None = None
         with open_table(path) as file:
             self._check(file)
+            self._footer, self._bytes = file.metadata, path.stat().st_size
             said = (file.metadata.metadata or {}).get(b"shards", b"")
             groups = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
         with parsing(path, "not a packed index"):
@@ -173,46 +173,60 @@ class PackedIndex:
         filled = np.cumsum([0, *(bool(shard.samples) for shard in self.shards)])
         return [int(number) for number in filled[:-1]]
 
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
+        """Open the file by the footer that was read at first. Raises FormatError where it is another file by now."""
+        with open_table(self.path, self._footer) as file:
+            if self.path.stat().st_size != self._bytes:
+                raise FormatError(f"{self.path}: written anew since it was opened: begin again")
+            yield file
+
     def rows(self, number: int) -> ShardRows:
         """Return the rows of the shard `self.shards[number]`. Raises FormatError, OSError."""
         return next(self.all_rows([number]))
 
     def all_rows(self, numbers: Sequence[int]) -> Iterator[ShardRows]:
         """Yield the rows of these shards, one shard at a time."""
-        with open_table(self.path) as file:
+        with self._open() as file:
             for number in numbers:
-                empty = not self.shards[number].samples
-                yield _shard_rows(SCHEMA.empty_table() if empty else file.read_row_group(self._groups[number]))
+                yield _shard_rows(self._read(file, number, SCHEMA.names))
 
     def uids(self) -> Iterator[tuple[int, Numbers]]:
-        """Yield (shard number, its uids (N, 2)), of that column alone; empty shards too."""
-        with open_table(self.path) as file:
-            for number, shard in enumerate(self.shards):
-                if not shard.samples:
-                    yield number, np.zeros((0, 2), np.uint64)
-                    continue
-                yield number, _halves(file.read_row_group(self._groups[number], columns=["uid"])["uid"])
+        """Yield (shard number, its uids (N, 2)), of that column alone; empty shards too. Of a store some are asked for
+        at a time."""
+        every = range(len(self.shards))
+        some = [every[start : start + TOGETHER] for start in every[::TOGETHER]]
+        yield from enumerate(itertools.chain.from_iterable(each(self.path, self._uids_of, some)))
+
+    def _uids_of(self, numbers: Sequence[int]) -> list[Numbers]:
+        with self._open() as file:
+            return [_halves(self._read(file, number, ["uid"])["uid"]) for number in numbers]
+
+    def _read(self, file: pq.ParquetFile, number: int, columns: list[str]) -> pa.Table:
+        if not self.shards[number].samples:
+            return SCHEMA.empty_table().select(columns)
+        return file.read_row_group(self._groups[number], columns=columns, use_threads=False)
 
 
 def _shard_rows(table: pa.Table) -> ShardRows:
-    def numbers(member: str, what: str) -> Numbers:
-        column: Numbers = table[_column(member, what)].to_numpy().astype(np.uint64)
-        return column
-
-    places = {
-        member: Place(numbers(member, "offset"), numbers(member, "length"), numbers(member, "crc32"))
-        for member in MEMBERS
-    }
-    return ShardRows(_halves(table["uid"]), places)
+    return ShardRows(_halves(table["uid"]), {member: _place(table[column]) for member, column in COLUMNS.items()})
 
 
-def _halves(uids: pa.ChunkedArray) -> Numbers:
+def _place(column: pa.ChunkedArray) -> Place:
+    cells_N = np.frombuffer(_cells(column), PLACE)
+    return Place(*(cells_N[name].astype(np.uint64) for name in ("offset", "length", "crc32")))
+
+
+def _halves(column: pa.ChunkedArray) -> Numbers:
     """Return 16-byte values as (N, 2) numbers."""
-    whole = uids.combine_chunks()
-    if not len(whole):
-        return np.zeros((0, 2), np.uint64)
-    buffer, start = whole.buffers()[1], whole.offset
-    return np.frombuffer(buffer, HALVES, 2 * len(whole), 16 * start).reshape(-1, 2).astype(np.uint64)
+    return np.frombuffer(_cells(column), HALVES).reshape(-1, 2).astype(np.uint64)
+
+
+def _cells(column: pa.ChunkedArray) -> bytes | memoryview:
+    """Return the bytes of 16-byte cells, one behind the other."""
+    whole = column.combine_chunks()
+    start = 16 * whole.offset
+    return memoryview(whole.buffers()[1])[start : start + 16 * len(whole)] if len(whole) else b""
 
 
 def staleness(index: PackedIndex, tars: Sequence[Path]) -> str:
