@@ -45,7 +45,7 @@ class Cache:
 class _Span:
     """What attention needs to know of the S positions in this call."""
 
-    cos_SR: Tensor
+    cos_SR: Tensor  # or (B, 1, S, R), where rows differ
     sin_SR: Tensor
     mask_B1SP: Tensor | None  # None: plain causal
     cache: Cache | None
@@ -191,21 +191,34 @@ class GPT(nn.Module):
         self.apply(_initialise)
         nn.init.zeros_(self.output.weight)
 
-    def forward(self, codes_BN: Tensor, condition: Condition, inputs_BN: Tensor | None = None) -> Tensor:
-        """Return `loss`: the call that DistributedDataParallel and torch.compile wrap."""
-        return self.loss(codes_BN, condition, inputs_BN=inputs_BN)
+    def forward(
+        self,
+        codes_BN: Tensor,
+        condition: Condition,
+        inputs_BN: Tensor | None = None,
+        *,
+        by_row: bool = False,
+        dense: bool = False,
+    ) -> Tensor:
+        """Return the mean cross-entropy in nats per code, () or with `by_row` (B,): the call that is compiled, wrapped
+        and differentiated.
+
+        inputs_BN: codes to read instead of the true ones (input corruption); the targets are always `codes_BN`. dense:
+        some caption has no token (see `_read_rolled`). All lie on the model's device; values are not looked at, which
+        would wait for it: the loader has checked them, and `logits` and `loss` check.
+        """
+        logits_BNV = self._logits(codes_BN if inputs_BN is None else inputs_BN, condition, dense=dense)
+        return _nats(logits_BNV, codes_BN).mean(-1 if by_row else (0, 1))
 
     def loss(
         self, codes_BN: Tensor, condition: Condition, valid: Tensor | None = None, *, inputs_BN: Tensor | None = None
     ) -> Tensor:
-        """Return the mean cross-entropy in nats per code.
+        """Return the mean cross-entropy in nats per code. Raises ValueError as `logits` does.
 
-        valid: (B,) weights, 0 for samples that do not count. inputs_BN: codes to read instead of the true ones
-        (input corruption); the targets are always `codes_BN`.
+        valid: (B,) weights, 0 for samples that do not count. inputs_BN: as in `forward`.
         """
         logits_BNV = self.logits(codes_BN if inputs_BN is None else inputs_BN, condition)
-        targets_BN = codes_BN.to(logits_BNV.device).long()
-        nats_BN = F.cross_entropy(logits_BNV.flatten(0, 1), targets_BN.flatten(), reduction="none").view_as(targets_BN)
+        nats_BN = _nats(logits_BNV, codes_BN.to(logits_BNV.device))
         if valid is None:
             return nats_BN.mean()
         weight_BN = valid.to(nats_BN)[:, None].expand_as(nats_BN)
@@ -222,16 +235,34 @@ class GPT(nn.Module):
                 f"codes have shape {tuple(codes_BN.shape)}, wanted (B, N) with N from 1 to {limit} (grid"
                 f" {self.spec.grid})"
             )
-        codes_BN = codes_BN.to(self.tok_embeddings.weight.device).long()
+        device = self.tok_embeddings.weight.device
+        codes_BN = codes_BN.to(device)
         _check_range("codes", codes_BN, self.spec.vocab - 1)
+        self.check_condition(condition)
         content, lengths_B = condition if isinstance(condition, tuple) else (condition, None)
         if len(content) != len(codes_BN):
             raise ValueError(f"{len(codes_BN)} rows of codes with {len(content)} conditions")
+        if lengths_B is None:
+            return self._logits(codes_BN, content.to(device))
+        dense = bool((lengths_B == 0).any())
+        return self._logits(codes_BN, (content.to(device), lengths_B.to(device)), dense=dense)
+
+    def _logits(self, codes_BN: Tensor, condition: Condition, *, dense: bool = False) -> Tensor:
+        """Return the logits (B, N, V) of values that were checked."""
+        prompt = self.embed(condition)
+        x_BSD = torch.cat((prompt.x_BTD, self.tok_embeddings(codes_BN[:, :-1].long())), dim=1)
+        if prompt.pad_B is None or dense:
+            return self._read(x_BSD, prompt, None, keep=codes_BN.shape[1])
+        return self._read_rolled(x_BSD, prompt, prompt.pad_B)
+
+    def check_condition(self, condition: Condition) -> None:
+        """Raise ValueError for a condition of the wrong shape, or a label or length out of range: got, wanted."""
+        content, lengths_B = condition if isinstance(condition, tuple) else (condition, None)
+        _check_condition(self.spec, content, lengths_B)
         if lengths_B is not None:
             _check_range("lengths", lengths_B, content.shape[1])
-        prompt = self.embed(condition)
-        x_BSD = torch.cat((prompt.x_BTD, self.tok_embeddings(codes_BN[:, :-1])), dim=1)
-        return self._read(x_BSD, prompt, None, keep=codes_BN.shape[1])
+        elif self.spec.condition == "class":
+            _check_range("labels", content, self.spec.classes - 1)
 
     def embed(self, condition: Condition, *, null: bool = False) -> Prompt:
         """Return the embedded condition.
@@ -262,6 +293,30 @@ class GPT(nn.Module):
         """Read one more code per sequence and return the logits (B, V) of the next."""
         return self._read(self.tok_embeddings(codes_B)[:, None], cache.prompt, cache, keep=1)[:, 0]
 
+    def _read_rolled(self, x_BSD: Tensor, prompt: Prompt, pad_B: Tensor) -> Tensor:
+        """Return the logits (B, N, V) of whole rows whose captions have a token at least.
+
+        Each row is rolled by its padding: its caption stands first, its codes behind, the padding last, so that plain
+        causal attention, which needs no mask, shows no token any padding. Rotary angles go by the places before. A
+        caption without a token cannot be so: its first code is predicted from a place that only that place sees.
+        """
+        positions, prefix = x_BSD.shape[1], prompt.x_BTD.shape[1]
+        place_BS = (torch.arange(positions, device=x_BSD.device) + pad_B[:, None]) % positions
+        h_BSD = x_BSD.gather(1, place_BS[:, :, None].expand_as(x_BSD))
+        table_BS = place_BS + (self.spec.prefix - prefix)
+        cos_BSR, sin_BSR = (table[table_BS][:, None] for table in (self.rope_cos_PR, self.rope_sin_PR))
+        h_BSD = self._through(h_BSD, _Span(cos_BSR, sin_BSR, None, None))
+        last_BN = torch.arange(prefix - 1, positions, device=x_BSD.device) - pad_B[:, None]
+        h_BND = h_BSD.gather(1, last_BN[:, :, None].expand(-1, -1, h_BSD.shape[2]))
+        return cast(Tensor, self.output(self.norm(h_BND))).float()
+
+    def _through(self, x_BSD: Tensor, span: _Span) -> Tensor:
+        """Run positions through all layers."""
+        h_BSD = self.tok_dropout(x_BSD)
+        for layer, block in enumerate(self.layers):
+            h_BSD = block(h_BSD, span, layer)
+        return cast(Tensor, h_BSD)
+
     def _read(self, x_BSD: Tensor, prompt: Prompt, cache: Cache | None, *, keep: int) -> Tensor:
         """Run S positions through all layers and return the logits of the last `keep`."""
         start = cache.used if cache is not None else 0
@@ -269,16 +324,20 @@ class GPT(nn.Module):
         skipped = self.spec.prefix - prompt.x_BTD.shape[1]  # a short prompt has no left padding: its tables start later
         cos_SR, sin_SR = (table[skipped + start : skipped + end] for table in (self.rope_cos_PR, self.rope_sin_PR))
         span = _Span(cos_SR, sin_SR, None if prompt.pad_B is None else text_mask(prompt.pad_B, start, end), cache)
-        h_BSD = self.tok_dropout(x_BSD)
-        for layer, block in enumerate(self.layers):
-            h_BSD = block(h_BSD, span, layer)
+        h_BSD = self._through(x_BSD, span)
         if cache is not None:
             cache.used = end
         return cast(Tensor, self.output(self.norm(h_BSD[:, -keep:]))).float()
 
 
+def _nats(logits_BNV: Tensor, codes_BN: Tensor) -> Tensor:
+    """Return the cross-entropy of each code, (B, N)."""
+    nats = F.cross_entropy(logits_BNV.flatten(0, 1), codes_BN.long().flatten(), reduction="none")
+    return nats.view_as(codes_BN)
+
+
 def text_mask(pad_B: Tensor, start: int, end: int) -> Tensor:
-    """Return (B, 1, S, P) booleans: queries start..end-1 see earlier positions that are no padding, and themselves."""
+    """Return (B, 1, S, P) booleans: queries start..end-1 see earlier positions but padding, and themselves."""
     query_S1 = torch.arange(start, end, device=pad_B.device)[:, None]
     key_1P = torch.arange(end, device=pad_B.device)[None, :]
     seen_BSP = (key_1P <= query_S1) & (key_1P >= pad_B[:, None, None])

@@ -91,3 +91,12 @@ def gpt_spec(name: str, condition: str, grid: int, rope_cond: str, options: GPTO
         if not field.name.endswith("dropout") and isinstance(value, int) and value < 1:
             raise ValueError(f"{field.name} is {value}, wanted at least 1")
     return spec
+
+
+def parameters(spec: GPTSpec) -> int:
+    """Return the number of trained parameters: those of LlamaGen's tables for its sizes (the text model's fixed
+    "no text" sequence is none)."""
+    layer = 4 * spec.dim**2 + 3 * spec.dim * spec.ffn_dim + 2 * spec.dim
+    text = spec.cond_dim * spec.dim + spec.dim**2
+    condition = text if spec.condition == "text" else (spec.classes + 1) * spec.dim
+    return spec.layers * layer + 2 * spec.vocab * spec.dim + spec.dim + condition

@@ -36,11 +36,13 @@ class Sampling:
 def generate(gpt: GPT, condition: Condition, n_tokens: int, sampling: Sampling = Sampling()) -> Tensor:
     """Return int64 codes (B, n_tokens).
 
-    The model is put in eval mode for the call. Raises ValueError for more tokens than its grid holds.
+    The model is put in eval mode for the call. Raises ValueError for more tokens than its grid holds, and for a
+    condition of another shape or out of range.
     """
     limit = gpt.spec.grid**2
     if not 1 <= n_tokens <= limit:
         raise ValueError(f"n_tokens is {n_tokens}, wanted 1 to {limit} (grid {gpt.spec.grid})")
+    gpt.check_condition(condition)
     was_training = gpt.training
     gpt.eval()
     try:

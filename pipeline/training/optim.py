@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.recipes.train import TrainConfig
+from pipeline.training.schedule import rate_factor
 
 
 def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -90,13 +91,10 @@ def _adamw(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.opt
 
 
 def set_rates(optimizers: list[torch.optim.Optimizer], config: TrainConfig, step: int) -> float:
-    """Set every group's learning rate for `step` (from 0) and return its factor: 1, but for a linear fall to 0 in the
-    cooldown."""
-    factor = 1.0
-    if config.cooldown and config.steps is not None:
-        factor = min(1.0, (config.steps - step) / (config.steps * config.cooldown))
+    """Set every group's learning rate for `step` (from 0) and return AdamW's."""
+    factor = rate_factor(config, step)
     for optimizer in optimizers:
         base = config.muon_lr if isinstance(optimizer, torch.optim.Muon) else config.lr
         for group in optimizer.param_groups:
             group["lr"] = base * factor
-    return factor
+    return config.lr * factor

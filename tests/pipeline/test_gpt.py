@@ -199,3 +199,67 @@ def test_wrong_shapes_are_named():
             gpt.logits(codes, condition)
     with pytest.raises(ValueError, match="labels of shape"):
         small("class").logits(CODES, (x, lengths))
+
+
+@pytest.mark.parametrize("rope_cond", ["zero", "identity"])
+def test_rolled_rows_give_the_mask_s_logits_and_gradients(rope_cond):
+    """Captions of all lengths, prompts narrower than the model's: to 1e-5."""
+    gpt = small(rope_cond=rope_cond).requires_grad_(True)
+    codes = torch.randint(0, 50, (5, 16), generator=torch.Generator().manual_seed(2))
+    condition = prompts([1, 5, 3, 2, 4], width=5)
+    both = []
+    for dense in (False, True):
+        gpt.zero_grad()
+        logits = gpt._logits(codes, condition, dense=dense)
+        logits.square().mean().backward()
+        both.append((logits.detach(), [parameter.grad.clone() for parameter in gpt.parameters()]))
+    assert torch.allclose(both[0][0], both[1][0], atol=1e-5)
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(both[0][1], both[1][1], strict=True))
+
+
+def test_a_caption_without_a_token_takes_the_mask():
+    gpt, codes = small(), torch.arange(32).view(2, 16)
+    condition = prompts([0, 3])
+    assert torch.equal(gpt.logits(codes, condition), gpt._logits(codes, condition, dense=True))
+    alone = prompts([0, 3])[0][:1], torch.tensor([0])
+    assert torch.allclose(gpt.logits(codes[:1], alone), gpt.logits(codes, condition)[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["text", "class"])
+def test_the_training_step_has_no_graph_breaks_and_one_graph_for_each_width(kind):
+    gpt, graphs = small(kind).requires_grad_(True).train(), []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(gpt, backend=count, fullgraph=True, dynamic=False)
+    for width, lengths in ((6, [1, 6]), (6, [3, 2]), (4, [4, 1]), (6, [5, 5])):
+        condition = prompts(lengths, width) if kind == "text" else torch.tensor([lengths[0], 9])
+        loss = compiled(torch.randint(0, 50, (2, 16)), condition)
+    assert loss.requires_grad
+    assert len(graphs) == (2 if kind == "text" else 1)
+
+
+def test_values_out_of_range_are_refused_at_every_entry():
+    text, classes = small(), small("class")
+    codes = torch.zeros(2, 16, dtype=torch.int64)
+    for call, says in (
+        (lambda: text.logits(codes + 50, prompts([1, 2])), "codes from 50 to 50, wanted 0 to 49"),
+        (lambda: text.logits(codes, (prompts([1, 2])[0], torch.tensor([1, 7]))), "lengths from 1 to 7, wanted 0 to 6"),
+        (lambda: classes.logits(codes, torch.tensor([0, 10])), "labels from 0 to 10, wanted 0 to 9"),
+        (lambda: classes.loss(codes, torch.tensor([-1, 1])), "labels from -1 to 1, wanted 0 to 9"),
+        (lambda: generate(classes, torch.tensor([10]), 4), "labels from 10 to 10, wanted 0 to 9"),
+        (lambda: generate(text, (prompts([1])[0], torch.tensor([9])), 4), "lengths from 9 to 9, wanted 0 to 6"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            call()
+
+
+def test_the_loss_by_row_is_the_mean_of_each():
+    gpt, codes, condition = small(), torch.arange(32).view(2, 16), prompts([2, 3])
+    rows = gpt(codes, condition, by_row=True)
+    assert rows.shape == (2,)
+    assert torch.allclose(rows.mean(), gpt(codes, condition))
+    assert torch.allclose(gpt.loss(codes, condition), gpt(codes, condition))

@@ -5,17 +5,9 @@ import sys
 
 import pytest
 
-from pipeline.gpt_spec import SIZES, GPTSpec, gpt_spec
+from pipeline.gpt_spec import SIZES, GPTSpec, gpt_spec, parameters
 from tests.support.gpt_sizes import TABLE
 from tests.support.paths import ROOT
-
-
-def parameters(spec: GPTSpec) -> int:
-    """Count by hand: a layer has qkv and output (4 D^2), three feed-forward matrices and two norms; then one norm,
-    code embeddings and output, and the condition's rows or its two matrices."""
-    layer = 4 * spec.dim**2 + 3 * spec.dim * spec.ffn_dim + 2 * spec.dim
-    condition = (spec.classes + 1) * spec.dim if spec.condition == "class" else (spec.cond_dim + spec.dim) * spec.dim
-    return spec.layers * layer + spec.dim + 2 * spec.vocab * spec.dim + condition
 
 
 @pytest.mark.parametrize("name", TABLE)
