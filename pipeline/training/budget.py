@@ -49,9 +49,10 @@ class Plan:
     def activations(self) -> float:
         """Return about the bytes of a card for what a forward pass leaves for the way back.
 
-        Per position and layer, the residual in float32, the rest in the layers' precision of b bytes: (16 + 11 b) D for
-        norms, projections, rotations and dropout, 4 b F of the feed-forward's width F; with activation checkpointing 4 D
-        and one layer whole. Per code b + 8 bytes for each of V logits. Counted from the code, not measured.
+        Per position and layer, the residual in float32, the rest in the layers' precision of b bytes: (16 + 11 b) D
+        for norms, projections, rotations and dropout, 4 b F of the feed-forward's width F; with activation
+        checkpointing 4 D and one layer whole. Per code b + 8 bytes for each of V logits. Counted from the code, not
+        measured.
         """
         spec, width = self.spec, 2 if self.bf16 else 4
         positions = self.micro_batch * (spec.prefix + spec.grid**2 - 1)

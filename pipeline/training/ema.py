@@ -1,10 +1,11 @@
 """Keep a running average of the weights, which samples and evaluation use."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 WARMUP = 10
 """The decay at step n is at most (1 + n) / (WARMUP + n), so that the first weights are soon forgotten."""
@@ -25,13 +26,7 @@ class Average:
         """Move after the step `step` (from 0), where `good`, () on the device, holds."""
         share = (1 - min(self.decay, (1 + step) / (WARMUP + step))) * good.float()
         for name, parameter in self._parameters():
-            self.tensors[name].lerp_(parameter.detach().float(), share)
-
-    @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from averages that were saved. Raises KeyError for one that is missing."""
-        for name, average in self.tensors.items():
-            average.copy_(tensors[name])
+            _held(self.tensors[name]).lerp_(_held(parameter.detach()).float(), share)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
@@ -48,3 +43,8 @@ class Average:
             kept = parameter.detach().clone()
             parameter.copy_(self.tensors[name])
             self.tensors[name].copy_(kept)
+
+
+def _held(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor that may be spread over several."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

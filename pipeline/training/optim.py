@@ -91,10 +91,10 @@ def _adamw(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.opt
 
 
 def set_rates(optimizers: list[torch.optim.Optimizer], config: TrainConfig, step: int) -> float:
-    """Set every group's learning rate for `step` (from 0) and return AdamW's."""
+    """Set every group's learning rate for `step` (from 0) and return its factor."""
     factor = rate_factor(config, step)
     for optimizer in optimizers:
         base = config.muon_lr if isinstance(optimizer, torch.optim.Muon) else config.lr
         for group in optimizer.param_groups:
             group["lr"] = base * factor
-    return config.lr * factor
+    return factor

@@ -50,8 +50,8 @@ class Speed:
         """Return it as a progress line says it."""
         mfu = "" if self.mfu is None else f"  MFU {self.mfu:.1%}"
         return (
-            f"{self.samples_per_s:,.1f} samples/s  {self.tokens_per_s:,.0f} tokens/s{mfu}  loader {self.loader_share:.1%}"
-            f"  {self.memory_gb:.1f} GB  {clock(self.done_s)}  ETA {clock(self.left_s)}"
+            f"{self.samples_per_s:,.1f} samples/s  {self.tokens_per_s:,.0f} tokens/s{mfu}  loader"
+            f" {self.loader_share:.1%}  {self.memory_gb:.1f} GB  {clock(self.done_s)}  ETA {clock(self.left_s)}"
         )
 
     def record(self) -> dict[str, float | None]:
@@ -77,8 +77,8 @@ class Meter:
     flops: float
     """Arithmetic of a picture's step."""
     world: int = 1
-    started: float = field(default_factory=time.monotonic)
-    since: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
+    since: float = field(default_factory=lambda: time.monotonic())
     steps: int = 0
     waited: float = 0.0
     loss: Tensor | float = 0.0

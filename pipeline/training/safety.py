@@ -34,7 +34,7 @@ class Counts:
 
 
 class Watch:
-    """Judges steps. All processes judge alike, since they judge what all of them have."""
+    """Says which steps are applied: all processes alike, since it looks at what all of them have."""
 
     def __init__(self, device: torch.device, world: int, spike: float) -> None:
         """spike: how many running medians a norm may have; 0: any."""
@@ -44,7 +44,7 @@ class Watch:
         self._seen: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
         self.counts = Counts()
 
-    def judge(self, loss: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
+    def check(self, loss: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
         """Return (loss, the mean over all processes; whether the step may be applied), both () on the device.
 
         loss: this process's, (). norm: of the gradients that all processes share, (). A number that is not finite on
@@ -58,7 +58,9 @@ class Watch:
         good = finite & ~self._is_spike(norm)
         accepted = self.counts_4[ACCEPTED]
         place = (accepted % REMEMBERED)[None]
-        self.norms_M.scatter_(0, place, torch.where(good, norm.detach().float(), self.norms_M.gather(0, place)[0])[None])
+        self.norms_M.scatter_(
+            0, place, torch.where(good, norm.detach().float(), self.norms_M.gather(0, place)[0])[None]
+        )
         self.counts_4 = torch.stack(
             (
                 accepted + good,
@@ -87,7 +89,7 @@ class Watch:
             return
         copy = torch.empty(4, dtype=torch.int64, pin_memory=True)
         copy.copy_(self.counts_4, non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         self._seen.append((copy, event))
 
@@ -95,7 +97,7 @@ class Watch:
         """Return the counts as far as they have arrived; with `wait`, those of the last step."""
         while self._seen:
             copy, event = self._seen[0]
-            if event is not None and not wait and not event.query():
+            if event is not None and not wait and not event.query():  # type: ignore[no-untyped-call]
                 break
             if event is not None:
                 event.synchronize()
@@ -129,16 +131,3 @@ def apply(optimizers: Iterable[torch.optim.Optimizer], good: Tensor) -> None:
         elif bool(good):
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-
-
-def is_finite(tensors: Iterable[Tensor], world: int = 1) -> bool:
-    """Tell whether all numbers of these tensors are finite, on every process."""
-    found = [torch.isfinite(tensor).all() for tensor in tensors if tensor.is_floating_point()]
-    if not found:
-        return True
-    good = torch.stack([one.full_tensor() if hasattr(one, "full_tensor") else one for one in found]).all()
-    if world > 1:
-        flag = good.to(torch.int32)
-        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
-        return bool(flag)
-    return bool(good)

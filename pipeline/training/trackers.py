@@ -17,14 +17,16 @@ class Trackers:
         """folder: RUN/train/TIER, of this machine. step: the last one that is done; what was sent of later ones is
         hidden."""
         self.notes: list[str] = []
-        self._writer = self._tensorboard(folder / "tensorboard", step) if config.tensorboard else None
-        self._run = self._wandb(config, folder) if config.wandb else None
+        self._writer: Any = self._tensorboard(folder / "tensorboard", step) if config.tensorboard else None
+        self._run: Any = self._wandb(config, folder) if config.wandb else None
 
     def _tensorboard(self, folder: Path, step: int) -> Any:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            self.notes.append(f"no figures for TensorBoard: tensorboard is not installed ({GET}); metrics.jsonl has them")
+            self.notes.append(
+                f"no figures for TensorBoard: tensorboard is not installed ({GET}); metrics.jsonl has them"
+            )
             return None
         return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 

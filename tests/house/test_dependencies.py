@@ -29,6 +29,7 @@ COMES_ALONG = {
     "idna": "aiohttp",
     "grpc": "apache-beam",
     "zstandard": "apache-beam",
+    "wandb": "img2dataset",
 }
 """Modules that the code imports, and the dependency that cannot do without them."""
 
