@@ -6,7 +6,7 @@ Names and numbers are those of LlamaGen (arXiv 2406.06525), so that its released
 """
 
 from dataclasses import dataclass
-from typing import Unpack, cast
+from typing import Protocol, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,25 +30,22 @@ class Prompt:
     pad_B: Tensor | None
 
 
-@dataclass
-class Cache:
-    """Keys and values of every layer for incremental decoding, allocated once; the first `used` positions are
-    filled."""
+class KeyValues(Protocol):
+    """Keys and values of earlier calls, for decoding."""
 
-    k_LBHPK: Tensor
-    v_LBHPK: Tensor
-    prompt: Prompt
-    used: int = 0
+    def put(self, layer: int, k_BHSK: Tensor, v_BHSK: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep a layer's keys and values of this call; return those that its queries see, (B, H, P, K)."""
+        ...
 
 
 @dataclass(frozen=True)
-class _Span:
+class Span:
     """What attention needs to know of the S positions in this call."""
 
     cos_SR: Tensor  # or (B, 1, S, R), where rows differ
     sin_SR: Tensor
-    mask_B1SP: Tensor | None  # None: plain causal
-    cache: Cache | None
+    mask_B1SP: Tensor | None = None  # None: plain causal
+    cache: KeyValues | None = None
 
 
 class RMSNorm(nn.Module):
@@ -108,7 +105,7 @@ class LabelEmbedder(nn.Module):
         return cast(Tensor, self.embedding_table(torch.where(drop_B, null, labels_B.long()))[:, None])
 
 
-def _rotate(x_BHSK: Tensor, span: _Span) -> Tensor:
+def _rotate(x_BHSK: Tensor, span: Span) -> Tensor:
     """Rotate neighbouring pairs by the position's angles, in float32."""
     a_BHSR, b_BHSR = x_BHSK.float().reshape(*x_BHSK.shape[:-1], -1, 2).unbind(-1)
     turned = torch.stack((a_BHSR * span.cos_SR - b_BHSR * span.sin_SR, b_BHSR * span.cos_SR + a_BHSR * span.sin_SR), -1)
@@ -125,15 +122,13 @@ class Attention(nn.Module):
         self.wo = nn.Linear(spec.dim, spec.dim, bias=False)
         self.resid_dropout = nn.Dropout(spec.resid_dropout)
 
-    def forward(self, x_BSD: Tensor, span: _Span, layer: int) -> Tensor:
+    def forward(self, x_BSD: Tensor, span: Span, layer: int) -> Tensor:
         """Return (B, S, D); with a cache, the keys and values of earlier calls are seen too."""
         shape = (*x_BSD.shape[:2], self.heads, self.head_dim)
         q_BHSK, k_BHPK, v_BHPK = (part.reshape(shape).transpose(1, 2) for part in self.wqkv(x_BSD).chunk(3, dim=-1))
         q_BHSK, k_BHPK = _rotate(q_BHSK, span), _rotate(k_BHPK, span)
-        if (cache := span.cache) is not None:
-            end = cache.used + x_BSD.shape[1]
-            cache.k_LBHPK[layer, :, :, cache.used : end], cache.v_LBHPK[layer, :, :, cache.used : end] = k_BHPK, v_BHPK
-            k_BHPK, v_BHPK = cache.k_LBHPK[layer, :, :, :end], cache.v_LBHPK[layer, :, :, :end]
+        if span.cache is not None:
+            k_BHPK, v_BHPK = span.cache.put(layer, k_BHPK, v_BHPK)
         causal = span.mask_B1SP is None and x_BSD.shape[1] > 1
         y_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHPK, v_BHPK, attn_mask=span.mask_B1SP, is_causal=causal)
         return cast(Tensor, self.resid_dropout(self.wo(y_BHSK.transpose(1, 2).flatten(-2))))
@@ -164,7 +159,7 @@ class Block(nn.Module):
         self.attention_norm = RMSNorm(spec.dim)
         self.ffn_norm = RMSNorm(spec.dim)
 
-    def forward(self, x_BSD: Tensor, span: _Span, layer: int) -> Tensor:
+    def forward(self, x_BSD: Tensor, span: Span, layer: int) -> Tensor:
         """Return (B, S, D)."""
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), span, layer)
         return cast(Tensor, x_BSD + self.feed_forward(self.ffn_norm(x_BSD)))
@@ -252,7 +247,7 @@ class GPT(nn.Module):
         prompt = self.embed(condition)
         x_BSD = torch.cat((prompt.x_BTD, self.tok_embeddings(codes_BN[:, :-1].long())), dim=1)
         if prompt.pad_B is None or dense:
-            return self._read(x_BSD, prompt, None, keep=codes_BN.shape[1])
+            return self._read_masked(x_BSD, prompt)
         return self._read_rolled(x_BSD, prompt, prompt.pad_B)
 
     def check_condition(self, condition: Condition) -> None:
@@ -279,20 +274,6 @@ class GPT(nn.Module):
         pad_B = None if lengths_B is None else content.shape[1] - lengths_B.to(device)
         return Prompt(self.cls_embedding(content.to(device), drop_B), pad_B)
 
-    def new_cache(self, prompt: Prompt, n_tokens: int) -> Cache:
-        """Return an empty cache for decoding up to `n_tokens` codes after `prompt`."""
-        batch, prefix, _ = prompt.x_BTD.shape
-        shape = (self.spec.layers, batch, self.spec.heads, prefix + n_tokens, self.spec.head_dim)
-        return Cache(prompt.x_BTD.new_zeros(shape), prompt.x_BTD.new_zeros(shape), prompt)
-
-    def prefill(self, cache: Cache) -> Tensor:
-        """Read the cache's prompt and return the logits (B, V) of the first code."""
-        return self._read(cache.prompt.x_BTD, cache.prompt, cache, keep=1)[:, 0]
-
-    def advance(self, codes_B: Tensor, cache: Cache) -> Tensor:
-        """Read one more code per sequence and return the logits (B, V) of the next."""
-        return self._read(self.tok_embeddings(codes_B)[:, None], cache.prompt, cache, keep=1)[:, 0]
-
     def _read_rolled(self, x_BSD: Tensor, prompt: Prompt, pad_B: Tensor) -> Tensor:
         """Return the logits (B, N, V) of whole rows whose captions have a token at least.
 
@@ -305,29 +286,30 @@ class GPT(nn.Module):
         h_BSD = x_BSD.gather(1, place_BS[:, :, None].expand_as(x_BSD))
         table_BS = place_BS + (self.spec.prefix - prefix)
         cos_BSR, sin_BSR = (table[table_BS][:, None] for table in (self.rope_cos_PR, self.rope_sin_PR))
-        h_BSD = self._through(h_BSD, _Span(cos_BSR, sin_BSR, None, None))
+        h_BSD = self.through(h_BSD, Span(cos_BSR, sin_BSR))
         last_BN = torch.arange(prefix - 1, positions, device=x_BSD.device) - pad_B[:, None]
         h_BND = h_BSD.gather(1, last_BN[:, :, None].expand(-1, -1, h_BSD.shape[2]))
-        return cast(Tensor, self.output(self.norm(h_BND))).float()
+        return self.predict(h_BND)
 
-    def _through(self, x_BSD: Tensor, span: _Span) -> Tensor:
+    def through(self, x_BSD: Tensor, span: Span) -> Tensor:
         """Run positions through all layers."""
         h_BSD = self.tok_dropout(x_BSD)
         for layer, block in enumerate(self.layers):
             h_BSD = block(h_BSD, span, layer)
         return cast(Tensor, h_BSD)
 
-    def _read(self, x_BSD: Tensor, prompt: Prompt, cache: Cache | None, *, keep: int) -> Tensor:
-        """Run S positions through all layers and return the logits of the last `keep`."""
-        start = cache.used if cache is not None else 0
-        end = start + x_BSD.shape[1]
-        skipped = self.spec.prefix - prompt.x_BTD.shape[1]  # a short prompt has no left padding: its tables start later
-        cos_SR, sin_SR = (table[skipped + start : skipped + end] for table in (self.rope_cos_PR, self.rope_sin_PR))
-        span = _Span(cos_SR, sin_SR, None if prompt.pad_B is None else text_mask(prompt.pad_B, start, end), cache)
-        h_BSD = self._through(x_BSD, span)
-        if cache is not None:
-            cache.used = end
-        return cast(Tensor, self.output(self.norm(h_BSD[:, -keep:]))).float()
+    def _read_masked(self, x_BSD: Tensor, prompt: Prompt) -> Tensor:
+        """Return the logits (B, N, V) of whole rows as they stand, their padding masked."""
+        positions, prefix = x_BSD.shape[1], prompt.x_BTD.shape[1]
+        skipped = self.spec.prefix - prefix  # a short prompt has no left padding: its tables start later
+        cos_SR, sin_SR = (table[skipped : skipped + positions] for table in (self.rope_cos_PR, self.rope_sin_PR))
+        mask = None if prompt.pad_B is None else text_mask(prompt.pad_B, positions)
+        h_BSD = self.through(x_BSD, Span(cos_SR, sin_SR, mask))
+        return self.predict(h_BSD[:, prefix - 1 :])
+
+    def predict(self, h_BSD: Tensor) -> Tensor:
+        """Return float32 logits (B, S, V) of what left the last layer."""
+        return cast(Tensor, self.output(self.norm(h_BSD))).float()
 
 
 def _nats(logits_BNV: Tensor, codes_BN: Tensor) -> Tensor:
@@ -336,12 +318,12 @@ def _nats(logits_BNV: Tensor, codes_BN: Tensor) -> Tensor:
     return nats.view_as(codes_BN)
 
 
-def text_mask(pad_B: Tensor, start: int, end: int) -> Tensor:
-    """Return (B, 1, S, P) booleans: queries start..end-1 see earlier positions but padding, and themselves."""
-    query_S1 = torch.arange(start, end, device=pad_B.device)[:, None]
-    key_1P = torch.arange(end, device=pad_B.device)[None, :]
-    seen_BSP = (key_1P <= query_S1) & (key_1P >= pad_B[:, None, None])
-    return (seen_BSP | (key_1P == query_S1))[:, None]
+def text_mask(pad_B: Tensor, positions: int) -> Tensor:
+    """Return (B, 1, S, S) booleans: each position sees the earlier ones that are no padding, and itself."""
+    query_S1 = torch.arange(positions, device=pad_B.device)[:, None]
+    key_1S = torch.arange(positions, device=pad_B.device)[None, :]
+    seen_BSS = (key_1S <= query_S1) & (key_1S >= pad_B[:, None, None])
+    return (seen_BSS | (key_1S == query_S1))[:, None]
 
 
 def rope_tables(spec: GPTSpec) -> tuple[Tensor, Tensor]:

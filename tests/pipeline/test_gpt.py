@@ -108,7 +108,7 @@ def test_a_larger_grid_extends_a_smaller_one():
 
 
 def test_text_mask_by_hand():
-    mask = text_mask(torch.tensor([2, 0]), 0, 4)[:, 0].int().tolist()
+    mask = text_mask(torch.tensor([2, 0]), 4)[:, 0].int().tolist()
     assert mask[0] == [
         [1, 0, 0, 0],
         [0, 1, 0, 0],

@@ -3,19 +3,9 @@
 import pytest
 import torch
 
-from pipeline.sampling.generate import Sampling, generate, pick, uniforms
+from pipeline.sampling.decode import Decoder
+from pipeline.sampling.generate import Sampling, generate
 from tests.support.small_gpt import prompts, small
-
-
-@pytest.mark.parametrize("condition", ["text", "class"])
-def test_cached_steps_equal_the_full_forward(condition):
-    gpt = small(condition, "identity")
-    given = prompts([2, 5]) if condition == "text" else torch.tensor([3, 8])
-    codes = torch.randint(0, 50, (2, 16), generator=torch.Generator().manual_seed(5))
-    full = gpt.logits(codes, given)
-    cache = gpt.new_cache(gpt.embed(given), 16)
-    steps = [gpt.prefill(cache), *(gpt.advance(codes[:, n], cache) for n in range(15))]
-    torch.testing.assert_close(torch.stack(steps, 1), full, atol=1e-5, rtol=0)
 
 
 def test_greedy_guidance_equals_the_formula_without_a_cache():
@@ -29,12 +19,25 @@ def test_greedy_guidance_equals_the_formula_without_a_cache():
 
 def test_no_guidance_runs_no_second_half(monkeypatch):
     gpt, given = small(), prompts([2, 5])
-    batches = []
-    advance = gpt.advance
-    monkeypatch.setattr(gpt, "advance", lambda codes, cache: (batches.append(len(codes)), advance(codes, cache))[1])
+    batches, advance = [], Decoder.advance
+    monkeypatch.setattr(Decoder, "advance", lambda self, codes: batches.append(len(codes)) or advance(self, codes))
     generate(gpt, given, 3, Sampling(cfg_scale=1.0))
     generate(gpt, given, 3, Sampling(cfg_scale=2.0))
-    assert batches == [2, 2, 4, 4]
+    generate(gpt, given, 4, Sampling(cfg_scale=2.0, cfg_interval=(1, 3)))
+    assert batches == [2, 2, 4, 4, 4, 4, 2]
+
+
+def test_codes_within_the_interval_alone_are_guided():
+    gpt, given = small(), prompts([2, 5])
+    plain, guided = (generate(gpt, given, 16, Sampling(cfg_scale=scale)) for scale in (1.0, 4.0))
+    first = generate(gpt, given, 16, Sampling(cfg_scale=4.0, cfg_interval=(0, 6)))
+    assert torch.equal(first[:, :6], guided[:, :6])
+    assert torch.equal(generate(gpt, given, 16, Sampling(cfg_scale=4.0, cfg_interval=(16, None))), plain)
+    late = generate(gpt, given, 16, Sampling(cfg_scale=4.0, cfg_interval=(6, None)))
+    assert torch.equal(late[:, :6], plain[:, :6])
+    assert not torch.equal(late, plain)
+    with pytest.raises(ValueError, match="cfg_interval is 5, 2"):
+        Sampling(cfg_interval=(5, 2))
 
 
 def test_a_row_does_not_depend_on_its_batch():
@@ -56,34 +59,6 @@ def test_global_generator_is_left_alone_and_mode_restored():
     assert torch.equal(first, generate(gpt, prompts([2]), 4, Sampling(top_k=0, seed=1)))
 
 
-PROBABILITIES = torch.tensor([0.1, 0.4, 0.3, 0.2])
-
-
-def shares(sampling):
-    """Draw at 1,000 even points of [0, 1): the share of each code is its probability to a thousandth."""
-    draws = torch.arange(1000, dtype=torch.float64) / 1000
-    codes = pick(PROBABILITIES.log().expand(1000, 4), draws, sampling)
-    return [round(float((codes == code).double().mean()), 2) for code in range(4)]
-
-
-def test_pick_by_hand():
-    assert shares(Sampling(top_k=0)) == [0.1, 0.4, 0.3, 0.2]
-    assert shares(Sampling(top_k=2)) == [0.0, 0.57, 0.43, 0.0]
-    assert shares(Sampling(top_k=9)) == [0.1, 0.4, 0.3, 0.2]
-    assert shares(Sampling(top_k=0, temperature=0.5)) == [0.03, 0.53, 0.3, 0.13]  # squares over 0.30
-    assert shares(Sampling(top_k=0, top_p=0.6)) == [0.0, 0.57, 0.43, 0.0]  # 0.4 alone is not yet 0.6
-    assert shares(Sampling(top_k=0, top_p=0.0)) == [0.0, 1.0, 0.0, 0.0]
-    assert shares(Sampling(top_k=3, top_p=0.5)) == [0.0, 0.57, 0.43, 0.0]
-    assert shares(Sampling(top_k=1)) == shares(Sampling(top_k=0, temperature=0.0)) == [0.0, 1.0, 0.0, 0.0]
-
-
-def test_uniforms_are_streams_by_row():
-    assert torch.equal(uniforms(3, 5, 7)[1:], uniforms(2, 5, 8))
-    assert torch.equal(uniforms(1, 9, 7)[:, :5], uniforms(1, 5, 7))
-
-
-def test_wrong_settings_are_named():
-    with pytest.raises(ValueError, match="top_p is 2"):
-        Sampling(top_p=2.0)
+def test_more_tokens_than_the_grid_holds_are_refused():
     with pytest.raises(ValueError, match="n_tokens is 17, wanted 1 to 16"):
         generate(small(), prompts([2]), 17)
