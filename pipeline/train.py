@@ -35,11 +35,12 @@ from pipeline.loading.order import draw
 from pipeline.recipes.load import choose_recipe, load_recipe
 from pipeline.recipes.schema import Recipe
 from pipeline.sampling.generate import Sampling
-from pipeline.training.checkpoint import save_checkpoint
 from pipeline.training.distributed import Machine, this_machine
 from pipeline.training.job import Job, prepare
 from pipeline.training.optim import set_rates
 from pipeline.training.sample_sheets import Asked, SampleSheets
+from pipeline.training.saving import CheckpointError
+from pipeline.training.sharding import clip_gradients, exchanging
 from tokenize_shards.samples import LoaderError
 from tokenize_shards.vq import load_vq
 
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.ExitStack() as stack:
             return run(args, machine, stack)
-    except (TrainError, LoaderError, TransactionError, StoreError) as error:
+    except (TrainError, CheckpointError, LoaderError, TransactionError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         if not out_of_room(error):
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nstopped; what was saved stays. The same command goes on from the last checkpoint.", file=sys.stderr)
         return INTERRUPTED
     finally:
-        if machine.world > 1:
+        if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return FAILED
 
@@ -91,6 +92,7 @@ def run(args: argparse.Namespace, machine: Machine, stack: contextlib.ExitStack)
         print(f"error: {error}", file=sys.stderr)
         return MISUSED
     introduce(job)
+    stack.enter_context(job.saver)
     return train(job, sheets, stack.enter_context(stop_after_step()))
 
 
@@ -166,6 +168,7 @@ def train(job: Job, sheets: SampleSheets | None, stop: dict[str, bool]) -> int:
             break
         loss, norm = take_step(job, batch)
         job.step += 1
+        job.saver.check()
         meter.add(loss)
         last = job.step == job.last or out_of_time(job, meter)
         stopped = agreed(job, stop["asked"])
@@ -196,12 +199,12 @@ def take_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor]:
     for number, part in enumerate(parts):
         codes_BN, condition = collate(job, batch, part)
         inputs_BN = corrupted(codes_BN) if config.corruption == "uniform" else None
-        with shared_gradients(job, last=number + 1 == len(parts)):
+        with exchanging(job.model, last=number + 1 == len(parts)):
             with torch.autocast(device.type, torch.bfloat16, enabled=job.bf16):
                 loss = job.model(codes_BN, condition, inputs_BN) * ((part.stop - part.start) / len(batch))
             loss.backward()
         total += loss.detach()
-    norm = torch.nn.utils.clip_grad_norm_(job.gpt.parameters(), config.clip)
+    norm = clip_gradients(job.gpt.parameters(), config.clip)
     for optimizer in job.optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -230,14 +233,6 @@ def corrupted(codes_BN: Tensor) -> Tensor:
     donors_BN = (rows_BN + torch.randint(1, max(2, batch), codes_BN.shape, device=codes_BN.device)) % batch
     replaced_BN = torch.rand(codes_BN.shape, device=codes_BN.device) < torch.rand(batch, 1, device=codes_BN.device)
     return torch.where(replaced_BN, codes_BN.gather(0, donors_BN), codes_BN)
-
-
-def shared_gradients(job: Job, *, last: bool) -> contextlib.AbstractContextManager[Any]:
-    """Let the processes exchange gradients only after a step's last part."""
-    if last or job.machine.world == 1:
-        return contextlib.nullcontext()
-    no_sync: contextlib.AbstractContextManager[Any] = job.model.no_sync()  # type: ignore[operator]
-    return no_sync
 
 
 def out_of_time(job: Job, meter: Meter) -> bool:
@@ -307,11 +302,9 @@ def checkpoint(job: Job) -> None:
     """Save the state after `job.step` steps, by the leading process."""
     state = {**job.facts, "step": job.step, "pictures_read": job.step * job.config.batch}
 
-    def save() -> None:
-        save_checkpoint(job.folder / "checkpoints", job.gpt, job.optimizers, state, job.config.keep_checkpoints)
+    job.saver.save(job.trained, state)
+    if job.machine.leads:
         job.metrics.publish()
-
-    job.machine.first(save)
 
 
 def open_sheets(job: Job) -> SampleSheets:

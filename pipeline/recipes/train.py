@@ -58,6 +58,7 @@ class TrainConfig(BaseModel):
             " LlamaGen's .pt"
         ),
     )
+    init_ema: bool = Field(False, description="start from the running average that init_from holds, not its weights")
 
     # text
     text: Literal["t5", "hashed_words"] = Field(
@@ -239,6 +240,15 @@ class TrainConfig(BaseModel):
             raise ValueError("schedule = 'wsd' needs a cooldown above 0: the share of `steps` in which the rate falls")
         if self.cooldown and self.schedule not in (None, "wsd"):
             raise ValueError(f"schedule = {self.schedule!r} has no cooldown; wanted cooldown = 0, or schedule = 'wsd'")
+        return self
+
+    @model_validator(mode="after")
+    def _muon_needs_whole_matrices(self) -> "TrainConfig":
+        if self.parallel == "fsdp" and self.optimizer == "muon":
+            raise ValueError(
+                "optimizer = 'muon' turns whole matrices, and parallel = 'fsdp' cuts them; wanted parallel = 'ddp', or"
+                " optimizer = 'adamw'"
+            )
         return self
 
     @property

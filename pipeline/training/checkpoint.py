@@ -1,8 +1,9 @@
 """Save and find training checkpoints that are whole or absent, and start from weights that others made.
 
-A checkpoint is a folder `STEP/` with `model.safetensors`, `optimizer.pt` (tensors and numbers only) and `state.json`
-(step, seed, data, recipe, and the other two files' sha256). It is written under a temporary name and renamed; in an
-object store `state.json` is put last, and taken first where one goes. `latest` names the newest.
+A checkpoint is a folder `STEP/` with `model.safetensors`, `ema.safetensors` where there is a running average, the
+optimizers' states (`optimizer.pt`, or the parts of several processes in `optimizer/`: tensors and numbers only) and
+`state.json` (step, seed, data, recipe, and the other files' sha256). It is written under a temporary name and renamed;
+in an object store `state.json` is put last, and taken first where one goes. `latest` names the newest.
 """
 
 import os
@@ -11,10 +12,10 @@ import secrets
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,16 +25,17 @@ from torch import Tensor, nn
 from manifests.checksums import sha256_file
 from manifests.files import TEMPORARY, FormatError, parsing, read_json, write_bytes, write_json, writing
 from manifests.remote_path import RemotePath
-from manifests.roots import place_of
 from manifests.store import drop, is_remote, link, local_copy, local_scratch
 from manifests.weights import WeightsError
-from tokenize_shards.tensors import fit, read_tensors
+from pipeline.training.distributed import Machine
+from pipeline.training.optimizer_states import Trained, read_parts, take_up, write_states
+from pipeline.training.sharding import like, part
+from pipeline.training.weights import EMA, LATEST, MODEL, STATE, GPTFacts
+from tokenize_shards.tensors import fit
 
-MODEL, OPTIMIZER, STATE, LATEST = "model.safetensors", "optimizer.pt", "state.json", "latest"
+OPTIMIZER = "optimizer.pt"
 REMEMBERED = 16
 """Digests of files in a store that a process remembers."""
-STRAY = ("freqs_cis",)
-"""Tensors that some of LlamaGen's tools save, and that are computed anyway."""
 
 
 @dataclass(frozen=True)
@@ -49,30 +51,49 @@ class Checkpoint:
         return int(self.state["step"])
 
 
-def save_checkpoint(
-    root: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], state: Mapping[str, Any], keep: int
-) -> Path:
+def save_checkpoint(root: Path, trained: Trained, state: Mapping[str, Any], keep: int) -> Path:
     """Write `root`/STEP whole, point `latest` at it, drop all but the `keep` newest; return its folder.
 
-    `state` must hold "step". Raises OSError for a full disk; nothing half-written stays.
+    For weights that are whole on this process; `saving.Saver` is for all. `state` must hold "step", and "gpt" is what
+    the headers of its safetensors files say. Raises OSError for a full disk; nothing half-written stays.
     """
     root.mkdir(parents=True, exist_ok=True)
     folder = root / f"{int(state['step']):07d}"
     temporary = _beside(folder)
     try:
-        _save_model(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL
-        )
-        _save_states([optimizer.state_dict() for optimizer in optimizers], temporary / OPTIMIZER)
-        digests = {name: sha256_file(temporary / name) for name in (MODEL, OPTIMIZER)}
-        write_json(temporary / STATE, {**state, "sha256": digests}, sealed=True)
-        _publish(temporary, folder)
+        write_weights(temporary, trained.weights(), trained.average(), state)
+        write_states([optimizer.state_dict() for optimizer in trained.optimizers], temporary / OPTIMIZER)
+        write_state(temporary, state, {OPTIMIZER: sha256_file(temporary / OPTIMIZER)})
+        publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    point_latest(root, folder, keep)
+    return folder
+
+
+def write_weights(
+    folder: Path, model: Mapping[str, Tensor], ema: Mapping[str, Tensor] | None, state: Mapping[str, Any]
+) -> None:
+    """Write `model.safetensors` and, where there is a running average, `ema.safetensors`, by LlamaGen's names."""
+    told = GPTFacts(**state["gpt"]) if "gpt" in state else None
+    for name, tensors in ((MODEL, model), (EMA, ema)):
+        if tensors is not None:
+            header = replace(told, step=int(state["step"])).header(name == EMA) if told else None
+            held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            _save_tensors(held, folder / name, header)
+
+
+def write_state(made: Path, state: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+    """Write the state of a checkpoint whose weights lie in `made`. `digests`: sha256 of its other files by name."""
+    weights = {name: sha256_file(made / name) for name in (MODEL, EMA) if (made / name).is_file()}
+    write_json(made / STATE, {**state, "finite": True, "sha256": {**weights, **digests}}, sealed=True)
+
+
+def point_latest(root: Path, folder: Path, keep: int) -> None:
+    """Point `latest` at a checkpoint, and drop all but the `keep` newest."""
     write_bytes(root / LATEST, f"{folder.name}\n".encode())
     for old in _folders(root)[keep:]:
-        _drop(old)
-    return folder
+        drop_checkpoint(old)
 
 
 def _beside(folder: Path) -> Path:
@@ -84,29 +105,34 @@ def _beside(folder: Path) -> Path:
     return temporary
 
 
-def _publish(made: Path, folder: Path) -> None:
+def publish(made: Path, folder: Path) -> None:
     """Put a whole checkpoint in its place, and in that of one that stands there."""
     if is_remote(folder):
-        _drop(folder)
-        for name in (MODEL, OPTIMIZER, STATE):
-            with writing(folder / name) as local:
-                os.replace(made / name, local)
+        drop_checkpoint(folder)
+        put(made, folder)
         return
     _sync(made)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(made, folder)
 
 
-def _drop(folder: Path) -> None:
+def put(made: Path, folder: Path) -> None:
+    """Move all files of a local folder to one in a store, what makes it a checkpoint last."""
+    for path in sorted((path for path in made.rglob("*") if path.is_file()), key=lambda path: path.name == STATE):
+        with writing(folder.joinpath(*path.relative_to(made).parts)) as local:
+            os.replace(path, local)
+
+
+def drop_checkpoint(folder: Path) -> None:
     """Remove a checkpoint, what makes it one first."""
     (folder / STATE).unlink(missing_ok=True)
     drop(folder)
 
 
-def _save_model(tensors: dict[str, Tensor], path: Path) -> None:
+def _save_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str] | None) -> None:
     """Write safetensors; its own error for a failed write names the system's only in its text."""
     try:
-        save_file(tensors, path)
+        save_file(tensors, path, header)
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
@@ -114,43 +140,11 @@ def _save_model(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
-class _Sink:
-    """A file that remembers why a write failed: torch.save raises a RuntimeError that does not say it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.failure: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        """Write all bytes; keep the error of a write that fails."""
-        try:
-            rest = memoryview(data)
-            while rest:  # a disk that fills up takes a part first, without an error
-                rest = rest[self.file.write(rest) :]
-            return len(data)
-        except OSError as error:
-            self.failure = error
-            raise
-
-    def flush(self) -> None:
-        """Do nothing: the file is not buffered."""
-
-
-def _save_states(states: list[dict[str, Any]], path: Path) -> None:
-    with open(path, "wb", buffering=0) as file:
-        sink = _Sink(file)
-        try:
-            torch.save(states, sink)  # type: ignore[arg-type]  # write and flush are all it asks for
-        except RuntimeError as error:
-            if sink.failure is not None:
-                raise sink.failure from error
-            raise
-
-
 def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
 
 
 def _folders(root: Path) -> list[Path]:
@@ -181,14 +175,25 @@ def set_aside(folder: Path, aside: Path) -> None:
 
 
 def latest_checkpoint(root: Path) -> Checkpoint | None:
-    """Return the newest checkpoint whose files have the digests of its state.json; damaged ones are named and passed
-    over."""
+    """Return the newest checkpoint whose files have the digests of its state.json and hold finite numbers; others are
+    named and passed over."""
     for folder in _folders(root):
         try:
             return _read_checkpoint(folder)
         except (OSError, FormatError) as error:
             print(f"checkpoint {folder} is damaged ({error}): trying the one before", file=sys.stderr)
     return None
+
+
+def agreed_checkpoint(root: Path, machine: Machine) -> Checkpoint | None:
+    """Return the newest whole checkpoint on every process; the leading one alone reads what it holds."""
+    found = latest_checkpoint(root) if machine.leads else None
+    if machine.world == 1:
+        return found
+    step = torch.tensor(-1 if found is None else found.step, device=machine.device)
+    torch.distributed.broadcast(step, 0)
+    folder = root / f"{int(step):07d}"
+    return found or (None if int(step) < 0 else Checkpoint(folder, read_json(folder / STATE)))
 
 
 def _read_checkpoint(folder: Path) -> Checkpoint:
@@ -198,7 +203,20 @@ def _read_checkpoint(folder: Path) -> Checkpoint:
         wrong = [name for name, digest in state["sha256"].items() if _sha256(folder / name) != digest]
     if wrong:
         raise FormatError(f"{', '.join(wrong)}: not the recorded sha256")
+    if not state.get("finite") and MODEL in state["sha256"]:  # of before states were looked at
+        with local_copy(folder / MODEL) as path:
+            broken = not_finite(load_file(path))
+        if broken:
+            raise FormatError(f"{MODEL} holds NaN or infinite numbers in {', '.join(broken[:3])}")
     return Checkpoint(folder, state)
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that hold NaN or infinite numbers; of one that is spread, in this process's part."""
+    names = [name for name, tensor in tensors.items() if tensor.is_floating_point() and part(tensor).numel()]
+    flags = [part(tensors[name]).detach().isfinite().all() for name in names]
+    good = torch.stack(flags).tolist() if flags else []  # one wait for the device
+    return [name for name, is_finite in zip(names, good, strict=True) if not is_finite]
 
 
 def _sha256(path: Path) -> str:
@@ -211,48 +229,40 @@ def _sha256_of(path: Path, tag: str) -> str:
     return sha256_file(path)
 
 
-def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
-    """Put weights and optimizer state back. Raises WeightsError where they do not fit."""
+def load_checkpoint(checkpoint: Checkpoint, trained: Trained) -> None:
+    """Put weights, running average and optimizer state back, as they lie in `trained`: whole, or this process's slices.
+
+    The average of a checkpoint without one starts from its weights. Raises WeightsError where they do not fit.
+    """
+    who, ema = f"checkpoint {checkpoint.folder}", checkpoint.folder / EMA
     with local_copy(checkpoint.folder / MODEL) as path:
-        load_weights(model, load_file(path), f"checkpoint {checkpoint.folder}")
-    with local_copy(checkpoint.folder / OPTIMIZER) as path:
-        states = torch.load(path, weights_only=True, map_location="cpu")
+        put_weights(trained.model, load_file(path), who)
+    if trained.ema is not None:
+        with local_copy(ema if EMA in checkpoint.state["sha256"] else checkpoint.folder / MODEL) as path:
+            averages = load_file(path)
+        for name, average in trained.ema.items():
+            average.copy_(like(averages[name], average))
+    load_optimizers(checkpoint, trained)
+
+
+def load_optimizers(checkpoint: Checkpoint, trained: Trained) -> None:
+    """Put the optimizers' states back. Raises WeightsError where they are another recipe's."""
     try:
-        for optimizer, state in zip(optimizers, states, strict=True):
-            optimizer.load_state_dict(state)
+        if OPTIMIZER in checkpoint.state["sha256"]:
+            with local_copy(checkpoint.folder / OPTIMIZER) as path:
+                states = torch.load(path, weights_only=True, map_location="cpu")
+        else:
+            states = read_parts(checkpoint.folder, checkpoint.state["optimizers"], trained)
+        for optimizer, state in zip(trained.optimizers, states, strict=True):
+            take_up(optimizer, state)
     except (ValueError, KeyError) as error:
         raise WeightsError(
             f"{checkpoint.folder}: its optimizer state does not fit this recipe's optimizer ({error})"
         ) from error
 
 
-def start_from(model: nn.Module, source: str) -> Path:
-    """Load weights alone from a checkpoint folder, a folder of checkpoints, .safetensors, or a .pt such as LlamaGen's;
-    return the file.
-
-    Raises WeightsError for a missing, damaged or unsafe file, or another model's.
-    """
-    path = place_of(source).expanduser()
-    if path.is_dir():
-        pointer = path / LATEST
-        path = path / (pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ".") / MODEL
-    if not path.is_file():
-        raise WeightsError(
-            f"train.init_from: no weights at {source!r}; wanted a checkpoint folder, a folder of checkpoints"
-            " (train/TIER/checkpoints), a .safetensors file, or a .pt such as t2i_XL_stage1_256.pt"
-            " (huggingface.co/peizesun/llamagen_t2i)"
-        )
-    with local_copy(path) as local:
-        try:
-            tensors = read_tensors(local)
-        except WeightsError as error:
-            raise WeightsError(str(error).replace(str(local), str(path))) from error
-        load_weights(model, tensors, f"train.init_from {path}")
-    return path
-
-
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], who: str) -> None:
-    """Load strictly, but for stray tensors that are computed anyway. Raises WeightsError with the first names that do
-    not fit."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    model.load_state_dict(fit({name: tensor for name, tensor in tensors.items() if name not in STRAY}, shapes, who))
+def put_weights(model: nn.Module, tensors: Mapping[str, Tensor], who: str) -> None:
+    """Load strictly. Raises WeightsError with the first names that do not fit."""
+    held = model.state_dict()
+    fitted = fit(tensors, {name: tuple(tensor.shape) for name, tensor in held.items()}, who)
+    model.load_state_dict({name: like(tensor, held[name]) for name, tensor in fitted.items()})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class Machine:
     rank: int
     world: int
     device: torch.device
+
+    @property
+    def backend(self) -> str:
+        """Return what its processes talk through."""
+        return "nccl" if self.device.type == "cuda" else "gloo"
 
     @property
     def leads(self) -> bool:
@@ -51,16 +57,20 @@ def this_machine() -> Machine:
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    machine = Machine(rank, world, device)
     if world > 1:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Machine(rank, world, device)
+        torch.distributed.init_process_group(machine.backend)
+    return machine
 
 
 def wrapped(model: nn.Module, machine: Machine, compiled: bool) -> nn.Module:
-    """Return the model as it is trained: its gradients averaged over all processes, compiled where asked."""
+    """Return the model as it is trained: its gradients averaged over all processes, compiled where asked. One that
+    FSDP spreads does and is both already."""
+    if isinstance(model, FSDPModule):
+        return model
     if machine.world > 1:
         devices = [machine.device] if machine.device.type == "cuda" else None
-        model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
+        model = nn.parallel.DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False)
     if compiled:
         model = torch.compile(model)  # type: ignore[assignment]
     return model

@@ -19,16 +19,21 @@ from pipeline.recipes.train import TrainConfig
 from pipeline.training.caption_sources import check_sources
 from pipeline.training.checkpoint import (
     Checkpoint,
+    agreed_checkpoint,
     latest_checkpoint,
     load_checkpoint,
     set_aside,
-    start_from,
     sweep_checkpoints,
 )
 from pipeline.training.conditions import Conditioner, conditioner
 from pipeline.training.distributed import Machine, wrapped
+from pipeline.training.init_from import start_from, weights_to_start_from
 from pipeline.training.metrics import Metrics
 from pipeline.training.optim import make_optimizers
+from pipeline.training.optimizer_states import Trained
+from pipeline.training.saving import Saver
+from pipeline.training.sharding import Placement, placed
+from pipeline.training.weights import GPTFacts, Weights
 from tokenize_shards.packed_index import PackedIndex, open_packed_index
 from tokenize_shards.samples import (
     UNKNOWN,
@@ -43,7 +48,19 @@ from tokenize_shards.samples import (
 from tokenize_shards.vq import load_vq
 
 FREE_TO_CHANGE = {
-    *("epochs", "seconds", "micro_batch", "precision", "threads", "compile", "verify", "on_change", "init_from"),
+    *(
+        "epochs",
+        "seconds",
+        "micro_batch",
+        "precision",
+        "threads",
+        "compile",
+        "verify",
+        "on_change",
+        "init_from",
+        "init_ema",
+    ),
+    *("init_from", "init_ema"),
     *("log_every", "checkpoint_every", "keep_checkpoints", "sample_every", "sample_prompts", "recall_pictures"),
     *("sample_cfg_scale", "sample_top_k", "sample_temperature", "sample_top_p"),
     *("parallel", "activation_checkpointing", "prefetch", "memory_bytes", "tensorboard", "wandb", "ema"),
@@ -64,6 +81,7 @@ class Job:
     folder: Path  # RUN/train/TIER
     root: Path  # RUN
     metrics: Metrics
+    saver: Saver
     tokenizer: Tokenizer
     vq: tuple[str, str]  # architecture and weights, to see samples
     pictures: Loader
@@ -78,9 +96,17 @@ class Job:
     @property
     def bf16(self) -> bool:
         """Tell whether the layers compute in bfloat16."""
-        return self.config.precision == "bf16" or (
-            self.config.precision == "auto" and self.machine.device.type == "cuda"
-        )
+        return in_bf16(self.config, self.machine)
+
+    @property
+    def trained(self) -> Trained:
+        """Return what a step changes."""
+        return Trained(self.gpt, self.optimizers)
+
+
+def in_bf16(config: TrainConfig, machine: Machine) -> bool:
+    """Tell whether the layers compute in bfloat16."""
+    return config.precision == "bf16" or (config.precision == "auto" and machine.device.type == "cuda")
 
 
 def prepare(recipe: Recipe, machine: Machine) -> Job:
@@ -104,13 +130,15 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     if config.condition == "text" and (fallbacks := check_sources(index, config.captions or {})):
         machine.say(fallbacks)
     condition = conditioner(config, str(machine.device))
-    gpt = _new_gpt(config, tokenizer).to(machine.device)
+    gpt = placed(_new_gpt(config, tokenizer), machine, Placement.of(config, in_bf16(config, machine)))
+    folder = recipe.root / "train" / config.tier
     job = Job(
         config=config,
         machine=machine,
-        folder=recipe.root / "train" / config.tier,
+        folder=folder,
         root=recipe.root,
-        metrics=Metrics(recipe.root, recipe.root / "train" / config.tier),
+        metrics=Metrics(recipe.root, folder),
+        saver=Saver(folder / "checkpoints", machine, config.keep_checkpoints),
         tokenizer=tokenizer,
         vq=recipe.tokenizer(config.tier),
         pictures=pictures,
@@ -235,21 +263,46 @@ def _facts(
         "data": data,
         "tokenizer": asdict(sample.tokenizer),
         "text": condition.label,
+        "gpt": asdict(_gpt_facts(config, sample.tokenizer, condition)),
         "world": machine.world,
         "versions": {"torch": torch.__version__},
     }
+
+
+def _gpt_facts(config: TrainConfig, made_by: Tokenizer, condition: Conditioner) -> GPTFacts:
+    """Return what the files of weights say of themselves."""
+    shapes = {"cond_len": config.cond_len, "cond_dim": config.cond_dim} if config.condition == "text" else {}
+    classes = {"classes": config.classes} if config.condition == "class" else {}
+    return GPTFacts(
+        config.model,
+        config.condition,
+        made_by.codebook,
+        **shapes,
+        **classes,
+        grid=made_by.grid,
+        rope_cond=config.rope_cond,
+        tokenizer=made_by.record(),
+        text=condition.label,
+    )
 
 
 def _resume(job: Job) -> None:
     """Go on from the newest whole checkpoint, or start from `init_from`, or from nothing."""
     checkpoints = job.folder / "checkpoints"
     job.machine.first(lambda: _settle(job, checkpoints))
-    if (checkpoint := latest_checkpoint(checkpoints)) is not None:
-        load_checkpoint(checkpoint, job.gpt, job.optimizers)
+    if (checkpoint := agreed_checkpoint(checkpoints, job.machine)) is not None:
+        load_checkpoint(checkpoint, job.trained)
         job.step = checkpoint.step
         job.machine.say(f"going on from step {job.step} ({checkpoint.folder})")
     elif job.config.init_from:
-        job.machine.say(f"starting from the weights in {start_from(job.gpt, job.config.init_from)}")
+        for line in start_from(job.gpt, _first_weights(job), GPTFacts(**job.facts["gpt"])):
+            job.machine.say(line)
+
+
+def _first_weights(job: Job) -> Weights:
+    """Return the weights of `train.init_from`. Raises RecipeError, WeightsError."""
+    config = job.config
+    return weights_to_start_from(config.init_from or "", config.init_ema, GPTFacts(**job.facts["gpt"]))
 
 
 def _settle(job: Job, checkpoints: Path) -> None:
@@ -268,6 +321,8 @@ def _settle(job: Job, checkpoints: Path) -> None:
     if job.config.on_change == "continue":
         job.machine.say(f"note: {said}: going on from it, as train.on_change says")
         return
+    if job.config.init_from:
+        _first_weights(job)  # what it refuses is refused before anything is moved
     number = next(n for n in range(1, 10**6) if not job.folder.with_name(f"{job.folder.name}.old-{n}").exists())
     aside = job.folder.with_name(f"{job.folder.name}.old-{number}")
     set_aside(job.folder, aside)

@@ -62,9 +62,10 @@ class GPTFacts:
         grid = f", grid {self.grid}" if self.grid else ""
         return f"{self.model}, {kind}, {self.vocab:,} codes{grid}, rope_cond {self.rope_cond!r}"
 
-    def header(self) -> dict[str, str]:
-        """Return the metadata of a safetensors file of these weights."""
-        return {HEADER: json.dumps({"version": 1, **asdict(self)}, sort_keys=True, allow_nan=False)}
+    def header(self, is_average: bool = False) -> dict[str, str]:
+        """Return the metadata of a safetensors file of these weights, or of their running average."""
+        said = {"version": 1, "holder": "ema" if is_average else "model", **asdict(self)}
+        return {HEADER: json.dumps(said, sort_keys=True, allow_nan=False)}
 
     def spec(self, grid: int | None = None, rope_cond: RopeCondition | None = None) -> GPTSpec:
         """Return the spec to build. grid: image tokens per side where the file does not say, or another. Raises

@@ -1,26 +1,25 @@
 """A checkpoint comes back whole, a damaged one is passed over, and weights that do not fit are refused."""
 
-import argparse
-import pickle
 import resource
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from manifests.files import out_of_room
+from manifests.checksums import sha256_file
+from manifests.files import out_of_room, read_json, write_json
 from manifests.weights import WeightsError
 from pipeline.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
+    not_finite,
     save_checkpoint,
     set_aside,
-    start_from,
     sweep_checkpoints,
 )
-from tests.support.stored_runs import memory_root, upload
+from pipeline.training.optimizer_states import Trained
+from tests.support.stored_runs import memory_root
 
 
 def model_and_optimizer(seed=0):
@@ -33,7 +32,7 @@ def model_and_optimizer(seed=0):
 
 
 def save(root, step, seed=0, keep=3):
-    return save_checkpoint(root, *model_and_optimizer(seed), {"step": step}, keep)
+    return save_checkpoint(root, Trained(*model_and_optimizer(seed)), {"step": step}, keep)
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -51,7 +50,7 @@ def test_a_checkpoint_comes_back_whole(root):
     save(root, 20)
     found = latest_checkpoint(root)
     model, optimizers = model_and_optimizer(1)
-    load_checkpoint(found, model, optimizers)
+    load_checkpoint(found, Trained(model, optimizers))
     wanted, wanted_optimizers = model_and_optimizer(0)
     assert found.step == 20
     assert torch.equal(model.weight, wanted.weight)
@@ -130,58 +129,52 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, file, monkeypatch):
     assert not list(tmp_path.glob(".tmp-*"))
 
 
-def test_weights_start_a_new_run_from_every_kind_of_file(tmp_path):
-    tensors = {"weight": torch.full((2, 3), 2.0), "bias": torch.ones(2)}
-    args = argparse.Namespace(lr=1e-4)
-    torch.save(
-        {"model": {**tensors, "freqs_cis": torch.zeros(4)}, "optimizer": {}, "steps": 7, "args": args},
-        tmp_path / "released.pt",
-    )
-    torch.save(tensors, tmp_path / "flat.pt")
-    save_file(tensors, tmp_path / "plain.safetensors")
-    folder = save(tmp_path / "checkpoints", 3)
-    for source, weight in (
-        ("released.pt", tensors["weight"]),
-        ("flat.pt", tensors["weight"]),
-        ("plain.safetensors", tensors["weight"]),
-        ("checkpoints", load_file(folder / "model.safetensors")["weight"]),
-        ("checkpoints/0000003", load_file(folder / "model.safetensors")["weight"]),
-    ):
-        model = nn.Linear(3, 2)
-        assert start_from(model, str(tmp_path / source)).is_file()
-        assert torch.equal(model.weight, weight)
-    (tmp_path / "cut.pt").write_bytes((tmp_path / "flat.pt").read_bytes()[:-100])
-    stored = upload(tmp_path, memory_root())
-    for source in ("released.pt", "checkpoints", "checkpoints/0000003"):
-        assert start_from(nn.Linear(3, 2), str(stored / source)).is_file()
-    with pytest.raises(WeightsError, match=f"^{stored}/cut.pt: wanted a checkpoint"):
-        start_from(nn.Linear(3, 2), str(stored / "cut.pt"))
-
-
-class Evil:
-    def __reduce__(self):
-        return Path.touch, (Path("evil"),)
-
-
-def test_unfit_weights_are_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    model = nn.Linear(3, 2)
-    torch.save({"weight": torch.ones(2, 4), "bias": torch.ones(2)}, "wide.pt")
-    torch.save({"weight": torch.ones(2, 3), "scale": torch.ones(2)}, "other.pt")
-    Path("evil.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
-    for source, says in (
-        ("wide.pt", r"got \(2, 4\), wanted \(2, 3\)"),
-        ("other.pt", "missing .bias.*unexpected .scale"),
-        ("evil.pt", "evil.pt"),
-        ("nowhere.pt", "no weights at 'nowhere.pt'; wanted a checkpoint folder"),
-    ):
-        with pytest.raises(WeightsError, match=says):
-            start_from(model, source)
-    assert not Path("evil").exists()
-
-
 def test_another_optimizer_is_refused(tmp_path):
     save(tmp_path, 1)
     model, optimizers = model_and_optimizer()
     with pytest.raises(WeightsError, match="does not fit this recipe's optimizer"):
-        load_checkpoint(latest_checkpoint(tmp_path), model, [*optimizers, torch.optim.SGD(model.parameters())])
+        load_checkpoint(latest_checkpoint(tmp_path), Trained(model, [*optimizers, torch.optim.SGD(model.parameters())]))
+    other = [torch.optim.AdamW([model.weight])]
+    with pytest.raises(WeightsError, match=r"groups of \[2\] parameters, wanted \[1\]"):
+        load_checkpoint(latest_checkpoint(tmp_path), Trained(model, other))
+
+
+def test_rates_and_decay_are_the_recipes_and_not_the_files(tmp_path):
+    save(tmp_path, 1)
+    model, _ = model_and_optimizer()
+    slower = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.5)
+    load_checkpoint(latest_checkpoint(tmp_path), Trained(model, [slower]))
+    assert (slower.param_groups[0]["lr"], slower.param_groups[0]["weight_decay"]) == (0.01, 0.5)
+    assert float(slower.state[model.weight]["step"]) == 1
+
+
+def test_the_running_average_has_a_file_of_its_own(root):
+    model, optimizers = model_and_optimizer()
+    ema = {name: parameter.detach() + 1 for name, parameter in model.named_parameters()}
+    save_checkpoint(root, Trained(model, optimizers, ema), {"step": 2}, 3)
+    wanted = {name: tensor.clone() for name, tensor in ema.items()}
+    for average in ema.values():
+        average.zero_()
+    load_checkpoint(latest_checkpoint(root), Trained(model, optimizers, ema))
+    assert all(torch.equal(ema[name], wanted[name]) for name in ema)
+    save_checkpoint(root, Trained(model, optimizers), {"step": 3}, 3)  # from one without, it starts at the weights
+    load_checkpoint(latest_checkpoint(root), Trained(model, optimizers, ema))
+    assert torch.equal(ema["weight"], model.weight.detach())
+
+
+def test_a_checkpoint_that_is_not_finite_is_passed_over(tmp_path, capsys):
+    """As trainers before this one saved them: whole by their digests, and not marked as looked at."""
+    save(tmp_path, 1)
+    folder = save(tmp_path, 2)
+    save_file({"weight": torch.full((2, 3), float("nan")), "bias": torch.ones(2)}, folder / "model.safetensors")
+    state = read_json(folder / "state.json")
+    digests = {**state["sha256"], "model.safetensors": sha256_file(folder / "model.safetensors")}
+    write_json(folder / "state.json", {"step": 2, "sha256": digests}, sealed=True)
+    assert latest_checkpoint(tmp_path).step == 1
+    assert "model.safetensors holds NaN or infinite numbers in weight" in capsys.readouterr().err
+
+
+def test_names_of_what_is_not_finite_are_told():
+    tensors = {"a": torch.ones(2), "b": torch.tensor([1.0, float("inf")]), "c": torch.arange(3), "d": torch.zeros(0)}
+    assert not_finite(tensors) == ["b"]
+    assert not_finite({}) == []

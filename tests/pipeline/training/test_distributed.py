@@ -72,7 +72,9 @@ def test_alone_the_model_is_trained_as_it_is_and_compiled_where_asked(monkeypatc
 
 def test_among_others_gradients_are_averaged_before_anything_is_compiled(monkeypatch):
     """DDP itself is torch's; two real processes train as one in tests/pipeline/test_train.py."""
-    monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda model, device_ids: ("ddp", model, device_ids))
+    monkeypatch.setattr(
+        nn.parallel, "DistributedDataParallel", lambda model, device_ids, **_: ("ddp", model, device_ids)
+    )
     monkeypatch.setattr(torch, "compile", lambda model: ("compiled", model))
     model, gpu = nn.Linear(2, 1), torch.device("cuda", 1)
     assert wrapped(model, Machine(1, 2, CPU), compiled=False) == ("ddp", model, None)
