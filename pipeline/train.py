@@ -10,10 +10,9 @@ import argparse
 import contextlib
 import json
 import math
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,18 +38,14 @@ from pipeline.training.distributed import Machine, this_machine
 from pipeline.training.job import Job, prepare
 from pipeline.training.optim import set_rates
 from pipeline.training.sample_sheets import Asked, SampleSheets
-from pipeline.training.saving import CheckpointError
 from pipeline.training.sharding import clip_gradients, exchanging
+from pipeline.training.stopping import TrainError, stop_after_step
 from tokenize_shards.samples import LoaderError
 from tokenize_shards.vq import load_vq
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 PROMPTS = 8
 """Captions drawn at each sampling where `train.sample_prompts` names none."""
-
-
-class TrainError(RuntimeError):
-    """Training cannot go on; what is on disk stays good."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.ExitStack() as stack:
             return run(args, machine, stack)
-    except (TrainError, CheckpointError, LoaderError, TransactionError, StoreError) as error:
+    except (TrainError, LoaderError, TransactionError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         if not out_of_room(error):
@@ -248,25 +243,6 @@ def agreed(job: Job, here: bool) -> bool:
     flag = torch.tensor(int(here), device=job.machine.device)
     torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
     return bool(flag)
-
-
-@contextlib.contextmanager
-def stop_after_step() -> Iterator[dict[str, bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to stop after the step; a second one ends the process at once."""
-    wish = {"asked": False}
-
-    def ask(number: int, _: object) -> None:
-        wish["asked"] = True
-        signal.signal(number, before[number])
-
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield wish
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # ---------------------------------------------------------------- what it leaves

@@ -35,9 +35,10 @@ from pipeline.training.checkpoint import (
 from pipeline.training.distributed import Machine
 from pipeline.training.optimizer_states import PARTS, Trained, staged, write_parts
 from pipeline.training.sharding import is_sharded, whole_weights
+from pipeline.training.stopping import TrainError
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(TrainError):
     """A state cannot be saved; what was saved before stays good."""
 
 
