@@ -51,7 +51,7 @@ class Decoder:
         self.k_LBHPK, self.v_LBHPK = weight.new_zeros(shape), weight.new_zeros(shape)
         self.used_B = torch.zeros(rows, dtype=torch.int64, device=weight.device)
         self.codes_B = torch.zeros(rows, dtype=torch.int64, device=weight.device)
-        self._seen = 0  # places that any row has used, known without asking the device
+        self._used = [0] * rows  # places that each row has used at most, known without asking the device; 0: idle
         self.compiled = compiled
         self._step: Callable[..., Tensor] = self._advance
         if compiled:
@@ -76,7 +76,8 @@ class Decoder:
             Span(cos_RTR, sin_RTR, cache=_Prefill(self, rows_R)),
         )
         self.used_B[rows_R], self.codes_B[rows_R] = width - pad_R, 0
-        self._seen = max(self._seen, width)
+        for row in rows:
+            self._used[row] = width
         last_R11 = (width - 1 - first_R)[:, None, None].expand(-1, 1, h_RTD.shape[2])
         return gpt.predict(h_RTD.gather(1, last_R11))[:, 0]
 
@@ -85,11 +86,17 @@ class Decoder:
         """Read one more code in each of the first B rows; return the logits (B, V) of the next. Rows that nobody uses
         may be among them."""
         batch = len(codes_B)
-        self._seen = self.places if self.compiled else min(self.places, self._seen + 1)
-        logits_BV = self._step(codes_B, self.used_B[:batch], self.codes_B[:batch], self._seen)
+        self._used[:batch] = [min(self.places, used + 1) if used else 0 for used in self._used[:batch]]
+        seen = self.places if self.compiled else max(1, *self._used[:batch])
+        logits_BV = self._step(codes_B, self.used_B[:batch], self.codes_B[:batch], seen)
         self.used_B[:batch] = (self.used_B[:batch] + 1).clamp(max=self.places - 1)
         self.codes_B[:batch] = (self.codes_B[:batch] + 1).clamp(max=self.gpt.spec.grid**2 - 1)
         return logits_BV
+
+    def leave(self, rows: list[int]) -> None:
+        """Let rows go: what they hold is written over by the next that takes them."""
+        for row in rows:
+            self._used[row] = 0
 
     def _advance(self, codes_B: Tensor, used_B: Tensor, number_B: Tensor, seen: int) -> Tensor:
         gpt = self.gpt

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pipeline.gpt import GPT, Condition, Prompt
 from pipeline.sampling.decode import Decoder
-from pipeline.sampling.pick import Sampling, guide, pick, uniforms
+from pipeline.sampling.pick import Choices, Sampling, guide, pick, uniforms
 
 __all__ = ["Sampling", "generate"]
 GREEDY = Sampling()
@@ -13,12 +13,13 @@ GREEDY = Sampling()
 
 @torch.no_grad()
 def generate(
-    gpt: GPT, condition: Condition, n_tokens: int, sampling: Sampling = GREEDY, *, compiled: bool = False
+    gpt: GPT, condition: Condition, n_tokens: int, sampling: Sampling = GREEDY, *, decoder: Decoder | None = None
 ) -> Tensor:
     """Return int64 codes (B, n_tokens).
 
-    The model is put in eval mode for the call. compiled: the step of one code is compiled (see `Decoder`). Raises
-    ValueError for more tokens than its grid holds, and for a condition of another shape or out of range.
+    The model is put in eval mode for the call. decoder: one of this GPT to draw with again, with as many rows as the
+    batch, or twice as many with guidance, and room for `n_tokens`: what is compiled is compiled once. Raises ValueError
+    for more tokens than the grid holds, and for a condition of another shape or out of range.
     """
     limit = gpt.spec.grid**2
     if not 1 <= n_tokens <= limit:
@@ -27,26 +28,26 @@ def generate(
     was_training = gpt.training
     gpt.eval()
     try:
-        return _generate(gpt, condition, n_tokens, (sampling, compiled))
+        prompt, until = gpt.embed(condition), sampling.guided_until(n_tokens)
+        if until:
+            prompt = both(prompt, gpt.embed(condition, null=True))
+        decoder = decoder or Decoder(gpt, len(prompt.x_BTD), n_tokens)
+        return _generate(decoder, prompt, n_tokens, sampling)
     finally:
         gpt.train(was_training)
 
 
-def _generate(gpt: GPT, condition: Condition, n_tokens: int, how: tuple[Sampling, bool]) -> Tensor:
-    sampling, compiled = how
-    prompt, until = gpt.embed(condition), sampling.guided_until(n_tokens)
-    batch = len(prompt.x_BTD)
-    if until:
-        prompt = both(prompt, gpt.embed(condition, null=True))
-    rows = len(prompt.x_BTD)
-    decoder = Decoder(gpt, rows, n_tokens, compiled=compiled)
-    draws_BN = uniforms(batch, n_tokens, sampling.seed).to(prompt.x_BTD.device)
-    codes_BN = torch.empty(batch, n_tokens, dtype=torch.int64, device=prompt.x_BTD.device)
+def _generate(decoder: Decoder, prompt: Prompt, n_tokens: int, sampling: Sampling) -> Tensor:
+    rows, until, device = len(prompt.x_BTD), sampling.guided_until(n_tokens), prompt.x_BTD.device
+    batch = rows // 2 if until else rows
+    draws_BN = uniforms(batch, n_tokens, sampling.seed).to(device)
+    codes_BN = torch.empty(batch, n_tokens, dtype=torch.int64, device=device)
+    choices = Choices.of([sampling] * batch, device)
     logits_BV = decoder.fill(list(range(rows)), prompt)
     for position in range(n_tokens):
         if sampling.guided(position):
             logits_BV = guide(logits_BV[:batch], logits_BV[batch:], sampling.cfg_scale)
-        codes_B = codes_BN[:, position] = pick(logits_BV[:batch], draws_BN[:, position], sampling)
+        codes_B = codes_BN[:, position] = pick(logits_BV[:batch], draws_BN[:, position], choices)
         if position + 1 < n_tokens:
             logits_BV = decoder.advance(codes_B.repeat(2) if position + 1 < until else codes_B)
     return codes_BN

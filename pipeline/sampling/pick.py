@@ -1,5 +1,6 @@
 """Draw one code a row from its logits: guidance, temperature, top-k, top-p, the inverse of the distribution."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -50,34 +51,59 @@ def uniforms(batch: int, n_tokens: int, seed: int) -> Tensor:
     return torch.stack(rows)
 
 
-def guide(cond_BV: Tensor, null_BV: Tensor, scale: float) -> Tensor:
-    """Return u + scale (c - u)."""
+@dataclass(frozen=True)
+class Choices:
+    """The settings of several rows side by side, on the device; what the host must know stands beside them."""
+
+    temperature_B1: Tensor
+    top_k_B1: Tensor
+    top_p_B1: Tensor
+    greedy: bool  # every row takes its likeliest code
+    most: int  # the largest top_k of a row; 0: no row has one
+    nucleus: bool  # some row has a top_p below 1
+
+    @classmethod
+    def of(cls, rows: Sequence[Sampling], device: torch.device) -> "Choices":
+        """Return the settings of these rows."""
+        top_k = [row.top_k for row in rows]
+        return cls(
+            torch.tensor([max(row.temperature, MIN_TEMPERATURE) for row in rows], device=device)[:, None],
+            torch.tensor(top_k, device=device)[:, None],
+            torch.tensor([row.top_p for row in rows], device=device)[:, None],
+            greedy=all(count == 1 for count in top_k),
+            most=max(top_k),
+            nucleus=any(row.top_p < 1 for row in rows),
+        )
+
+
+def guide(cond_BV: Tensor, null_BV: Tensor, scale: float | Tensor) -> Tensor:
+    """Return u + scale (c - u). scale: one, or a row's each (B, 1)."""
     return null_BV + scale * (cond_BV - null_BV)
 
 
-def pick(logits_BV: Tensor, draws_B: Tensor, sampling: Sampling) -> Tensor:
+def pick(logits_BV: Tensor, draws_B: Tensor, choices: Choices) -> Tensor:
     """Return one code per row (B,): temperature, then top-k, then top-p, then the inverse of the distribution at
-    `draws_B`."""
-    if sampling.top_k == 1:
-        return logits_BV.argmax(-1)
-    logits_BV = logits_BV.float() / max(sampling.temperature, MIN_TEMPERATURE)
-    if 0 < sampling.top_k < logits_BV.shape[-1]:
-        least_B1 = logits_BV.topk(sampling.top_k).values[:, -1:]
-        logits_BV = logits_BV.masked_fill(logits_BV < least_B1, -torch.inf)
-    if sampling.top_p < 1:
-        logits_BV = _nucleus(logits_BV, sampling.top_p)
-    cdf_BV = logits_BV.double().softmax(-1).cumsum(-1)
-    return torch.searchsorted(cdf_BV, draws_B[:, None] * cdf_BV[:, -1:], right=True)[:, 0].clamp(
-        max=logits_BV.shape[-1] - 1
-    )
+    `draws_B`. A row's code does not depend on the other rows' settings."""
+    best_B = logits_BV.argmax(-1)
+    if choices.greedy:
+        return best_B
+    last = logits_BV.shape[-1] - 1
+    scaled_BV = logits_BV.float() / choices.temperature_B1
+    if choices.most:
+        kept_BK = scaled_BV.topk(min(choices.most, last + 1)).values
+        least_B1 = kept_BK.gather(1, (choices.top_k_B1 - 1).clamp(0, kept_BK.shape[1] - 1))
+        scaled_BV = scaled_BV.masked_fill((scaled_BV < least_B1) & (choices.top_k_B1 > 0), -torch.inf)
+    if choices.nucleus:
+        scaled_BV = _nucleus(scaled_BV, choices.top_p_B1)
+    cdf_BV = scaled_BV.double().softmax(-1).cumsum(-1)
+    drawn_B1 = torch.searchsorted(cdf_BV, draws_B[:, None] * cdf_BV[:, -1:], right=True).clamp(max=last)
+    return torch.where(choices.top_k_B1 == 1, best_B[:, None], drawn_B1)[:, 0]
 
 
-def _nucleus(logits_BV: Tensor, top_p: float) -> Tensor:
-    """Drop the codes that come after the share `top_p` is reached; the likeliest always stays."""
+def _nucleus(logits_BV: Tensor, top_p_B1: Tensor) -> Tensor:
+    """Drop the codes that come after the share top_p is reached; the likeliest always stays, and all where it is 1."""
     sorted_BV, order_BV = logits_BV.sort(descending=True)
     probs_BV = sorted_BV.softmax(-1)
-    before_BV = probs_BV.cumsum(-1) - probs_BV
-    sorted_BV = sorted_BV.masked_fill(
-        (before_BV > top_p).index_fill(-1, torch.zeros(1, dtype=torch.int64, device=order_BV.device), False), -torch.inf
-    )
-    return torch.empty_like(logits_BV).scatter_(-1, order_BV, sorted_BV)
+    dropped_BV = (probs_BV.cumsum(-1) - probs_BV > top_p_B1) & (top_p_B1 < 1)
+    dropped_BV[:, 0] = False
+    return torch.empty_like(logits_BV).scatter_(-1, order_BV, sorted_BV.masked_fill(dropped_BV, -torch.inf))
