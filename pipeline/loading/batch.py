@@ -15,6 +15,7 @@ import numpy.typing as npt
 from manifests.files import parsing
 from pipeline.loading.captions import Drawing, is_of
 from pipeline.loading.files import ShardFiles
+from pipeline.loading.joins import Beside
 from pipeline.loading.order import Numbers, Whole, draws
 from pipeline.loading.window import Window
 from tokenize_shards.packed_index import MEMBERS
@@ -80,6 +81,8 @@ class _Sample(NamedTuple):
     crop: int
     caption: float
     """Where among the weights of the captions, 0..1."""
+    number: int
+    """Its place in the window."""
 
 
 def _samples(slots: Slots, seed: int) -> Iterator[_Sample]:
@@ -94,7 +97,14 @@ def _samples(slots: Slots, seed: int) -> Iterator[_Sample]:
     ]
     crops = draws(uid_B2, "crop", *words).tolist()
     captions = (draws(uid_B2, "caption", *words) / SPAN).tolist()
-    columns = (window.shard_N[samples].tolist(), *places, _hex(uid_B2), crops, captions)
+    columns = (
+        window.shard_N[samples].tolist(),
+        *places,
+        _hex(uid_B2),
+        crops,
+        captions,
+        range(samples.start, samples.stop),
+    )
     return itertools.starmap(_Sample, zip(*columns, strict=True))
 
 
@@ -106,6 +116,7 @@ class Reader:
         self._record = expected.tokenizer.record()
         self._tokens = expected.tokenizer.grid**2
         self._at: _Sample | None = None
+        self._beside: Beside | None = None
 
     def __str__(self) -> str:
         """Return the shard and sample that are being read, for messages."""
@@ -116,6 +127,7 @@ class Reader:
         count = slots.samples.stop - slots.samples.start
         codes_BN = np.empty((count, self._tokens), np.int64)
         uids, captions, sources, features = [], [], [], list[Features | None]()
+        self._beside = slots.window.beside
         with parsing(self, "cannot be read", LoaderError):
             for place, sample in enumerate(_samples(slots, self.expected.seed)):
                 self._at = sample
@@ -124,7 +136,7 @@ class Reader:
                 uids.append(sample.uid)
                 captions.append(text)
                 sources.append(source)
-                features.append(self._features(sample, note, text) if sample.t5[1] and source else None)
+                features.append(self._features(sample, note, text) if source else None)
         most_B, codebook = codes_BN.max(axis=1, initial=0), self.expected.tokenizer.codebook
         if most_B.max(initial=0) >= codebook:
             place = int(most_B.argmax())
@@ -179,18 +191,28 @@ class Reader:
                     f" 0 to train.classes - 1, {self.expected.classes - 1}"
                 )
             return "", str(label)
-        note["captions"] = [(str(one["source"]), str(one["text"])) for one in note["captions"]]
+        captions = [(str(one["source"]), str(one["text"])) for one in note["captions"]]
+        if self._beside is not None:
+            given = dict(self._beside.captions(sample.number))
+            captions = [*(one for one in captions if one[0] not in given), *given.items()]
+        note["captions"] = captions
         return self.expected.drawing.draw(note["captions"], sample.caption)
 
     def _features(self, sample: _Sample, note: dict[str, Any], text: str) -> Features | None:
-        """Return the stored features of just this caption."""
+        """Return the stored features of just this caption: those that stand beside the sample, else its own."""
+        beside = self._beside.features(sample.number) if self._beside is not None else None
+        if beside is not None and is_of(text, beside[0], note["captions"]):
+            return self._checked(beside[1])
         at, length, crc32 = sample.t5
-        if not is_of(text, str(note.get("t5", {}).get("source", "")), note["captions"]):
+        if not length or not is_of(text, str(note.get("t5", {}).get("source", "")), note["captions"]):
             return None
         data = self.files.read(sample.shard, at, length)
         if zlib.crc32(data) != crc32:
             raise self._fault("its t5.npy is damaged: not the CRC-32 of the index; run `make pretokenize` again")
-        features: npt.NDArray[Any] = unpack_numbers(read_npy(data))
+        return self._checked(unpack_numbers(read_npy(data)))
+
+    def _checked(self, features: npt.NDArray[Any]) -> Features:
+        """Return features. Raises LoaderError for what is not finite, or of another shape or width."""
         if features.ndim != 2 or not np.isfinite(features).all():
             share = np.isfinite(features).mean()
             raise self._fault(f"features are {features.shape} with {share:.1%} finite numbers, wanted (tokens, width)")

@@ -12,9 +12,7 @@ from pipeline.loading.batch import Batch, Expected, Reader, Slots, joined
 from pipeline.loading.blend import Blend
 from pipeline.loading.files import ShardFiles
 from pipeline.loading.order import Order
-from pipeline.loading.selection import Selection
-from pipeline.loading.window import Window, open_window
-from tokenize_shards.packed_index import PackedIndex
+from pipeline.loading.window import Source, Window, open_window
 from tokenize_shards.samples import LoaderError
 
 
@@ -39,12 +37,13 @@ class Reading:
 class CodeSet:
     """The selected samples of one tier in their endless order. One thread uses it."""
 
-    def __init__(self, index: PackedIndex, selection: Selection, expected: Expected, reading: Reading) -> None:
+    def __init__(self, source: Source, expected: Expected, reading: Reading) -> None:
         """Raises LoaderError where the selection leaves nothing."""
-        self.index, self.selection, self.expected = index, selection, expected
+        self.source, self.index, self.expected = source, source.index, expected
+        index = source.index
         names = [shard.path.name for shard in index.shards]
         try:
-            self.order = Order(names, selection.counts(index), expected.seed, reading.window)
+            self.order = Order(names, source.selection.counts(index), expected.seed, reading.window)
         except ValueError as error:
             folder = index.shards[0].path.parent if index.shards else index.path.parent
             raise LoaderError(
@@ -76,7 +75,7 @@ class CodeSet:
         self.files.keep({*before, *windows[number], *after})
         self.files.expect(windows[number])
         self.files.expect(after)
-        return open_window(self.index, windows[number], self.selection, (epoch, self.expected.seed))
+        return open_window(self.source, windows[number], (epoch, self.expected.seed))
 
     def close(self) -> None:
         """Close the files."""

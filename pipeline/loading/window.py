@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.loading.joins import Beside, Join
 from pipeline.loading.order import Numbers, Whole, draws
 from pipeline.loading.selection import Selection
 from tokenize_shards.packed_index import MEMBERS, PackedIndex, Place
@@ -20,19 +21,31 @@ class Window:
     """Its place in that shard."""
     uid_N2: Numbers
     places: dict[str, Place]
+    beside: Beside | None = None
+    """What other tables have of the samples."""
 
     def __len__(self) -> int:
         return len(self.shard_N)
 
 
-def open_window(index: PackedIndex, numbers: Sequence[int], selection: Selection, words: tuple[object, ...]) -> Window:
+@dataclass(frozen=True)
+class Source:
+    """Where a window's samples come from: an index, which of its samples are read, and what other tables have of
+    them."""
+
+    index: PackedIndex
+    selection: Selection
+    join: Join | None = None
+
+
+def open_window(source: Source, numbers: Sequence[int], words: tuple[object, ...]) -> Window:
     """Return the selected samples of these shards, mixed: in the order of their draws under `words`.
 
     Holds 90 bytes a sample. Raises FormatError, OSError.
     """
     chosen, shards, rows_of = [], [], []
-    for number, rows in zip(numbers, index.all_rows(numbers), strict=True):
-        row_N = np.flatnonzero(selection.of(number, rows.uid_N2))
+    for number, rows in zip(numbers, source.index.all_rows(numbers), strict=True):
+        row_N = np.flatnonzero(source.selection.of(number, rows.uid_N2))
         chosen.append((rows, row_N))
         shards.append(np.full(len(row_N), number, np.int64))
         rows_of.append(row_N.astype(np.int64))
@@ -47,4 +60,6 @@ def open_window(index: PackedIndex, numbers: Sequence[int], selection: Selection
         member: Place(joined(member, "offset_N"), joined(member, "length_N"), joined(member, "crc32_N"))
         for member in MEMBERS
     }
-    return Window(np.concatenate(shards)[order_N], np.concatenate(rows_of)[order_N], uid_N2[order_N], places)
+    shard_N, row_N = np.concatenate(shards)[order_N], np.concatenate(rows_of)[order_N]
+    beside = source.join.beside(numbers, shard_N, row_N) if source.join else None
+    return Window(shard_N, row_N, uid_N2[order_N], places, beside)

@@ -13,6 +13,7 @@ from pipeline.loading.batch import Expected
 from pipeline.loading.captions import Drawing
 from pipeline.loading.loader import CodeSet, Loader, Reading, Share
 from pipeline.loading.selection import Selection
+from pipeline.loading.window import Source
 from pipeline.recipes.captions import untrained_captions, weights_of_captions
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.train import TrainConfig
@@ -179,7 +180,7 @@ def _open_pictures(config: TrainConfig, index: PackedIndex, tokenizer: Tokenizer
     classes = config.classes if config.condition == "class" else 0
     expected = Expected(tokenizer, Drawing(config.captions or {}), config.seed, classes, config.cond_dim)
     reading = Reading(config.window, config.prefetch, config.memory_bytes)
-    loader = Loader([CodeSet(index, selection, expected, reading)], share, config.prefetch)
+    loader = Loader([CodeSet(Source(index, selection), expected, reading)], share, config.prefetch)
     if config.recall_pictures and loader.samples > RECALLED:
         raise RecipeError(
             f"train.recall_pictures: {loader.samples:,} pictures are too many to compare with, wanted {RECALLED:,} at"

@@ -10,6 +10,7 @@ from pipeline.loading.batch import Batch, Expected
 from pipeline.loading.captions import Drawing
 from pipeline.loading.loader import CodeSet, Loader, Reading, Share
 from pipeline.loading.selection import Selection
+from pipeline.loading.window import Source
 from tokenize_shards.packed_index import open_packed_index
 from tokenize_shards.samples import LoaderError, first_sample
 
@@ -51,7 +52,7 @@ class CodeLoader(IterableDataset[Batch]):
         worker = get_worker_info()
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         expected = Expected(self.tokenizer, Drawing(self.captions), self.seed)
-        codes = CodeSet(self.index, Selection(), expected, Reading())
+        codes = CodeSet(Source(self.index, Selection()), expected, Reading())
         loader = Loader([codes], self.share, self.prefetch)
         try:
             yield from loader.steps(self.step + number, workers)

@@ -10,6 +10,7 @@ from pipeline.loading.batch import Expected, joined
 from pipeline.loading.captions import Drawing
 from pipeline.loading.loader import CodeSet, Reading
 from pipeline.loading.selection import Selection
+from pipeline.loading.window import Source
 from tests.support.code_shards import row_of, tokenizer, write_codes
 from tests.support.npy_files import npy
 from tokenize_shards.packed_index import open_packed_index
@@ -19,7 +20,7 @@ from tokenize_shards.samples import LoaderError, npy_bytes, sample_parts
 def code_set(tmp_path, weights=None, **expected):
     index = open_packed_index(tmp_path / "codes" / "pretrain")
     return CodeSet(
-        index, Selection(), Expected(tokenizer(), Drawing(weights or {"alt": 1.0}), 0, **expected), Reading()
+        Source(index, Selection()), Expected(tokenizer(), Drawing(weights or {"alt": 1.0}), 0, **expected), Reading()
     )
 
 

@@ -9,6 +9,7 @@ from pipeline.loading.blend import Blend
 from pipeline.loading.captions import Drawing
 from pipeline.loading.loader import CodeSet, Loader, Reading, Share
 from pipeline.loading.selection import Selection
+from pipeline.loading.window import Source
 from tests.support.code_shards import tokenizer, write_codes
 from tokenize_shards.packed_index import open_packed_index
 from tokenize_shards.samples import LoaderError
@@ -24,7 +25,9 @@ def root(tmp_path_factory):
 
 def code_set(root, tier="pretrain", selection=None, window=2):
     expected = Expected(tokenizer(), Drawing({"alt": 1.0}), 0)
-    return CodeSet(open_packed_index(root / "codes" / tier), selection or Selection(), expected, Reading(window))
+    return CodeSet(
+        Source(open_packed_index(root / "codes" / tier), selection or Selection()), expected, Reading(window)
+    )
 
 
 def pairs(batch):

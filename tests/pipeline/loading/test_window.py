@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.loading.selection import Selection
-from pipeline.loading.window import open_window
+from pipeline.loading.window import Source, open_window
 from tests.support.code_shards import write_codes
 from tokenize_shards.packed_index import open_packed_index
 
@@ -11,7 +11,8 @@ from tokenize_shards.packed_index import open_packed_index
 def test_samples_are_mixed_over_shards_and_keep_their_places(tmp_path):
     write_codes(tmp_path, (40, 30, 50))
     index = open_packed_index(tmp_path / "codes" / "pretrain")
-    window = open_window(index, [2, 0], Selection(0.2), (3, 0))
+    source = Source(index, Selection(0.2))
+    window = open_window(source, [2, 0], (3, 0))
     counts = Selection(0.2).counts(index)
     assert len(window) == counts[2] + counts[0]
     assert set(window.shard_N.tolist()) == {0, 2}
@@ -21,8 +22,8 @@ def test_samples_are_mixed_over_shards_and_keep_their_places(tmp_path):
         assert np.array_equal(window.uid_N2[mine], rows.uid_N2[window.row_N[mine]])
         for member, place in window.places.items():
             assert np.array_equal(place.offset_N[mine], rows.places[member].offset_N[window.row_N[mine]])
-    other = open_window(index, [2, 0], Selection(0.2), (4, 0))
+    other = open_window(source, [2, 0], (4, 0))
     assert sorted(map(tuple, other.uid_N2.tolist())) == sorted(map(tuple, window.uid_N2.tolist()))
     assert not np.array_equal(other.uid_N2, window.uid_N2)
-    again = open_window(index, [0, 2], Selection(0.2), (3, 0))  # the shards' order changes nothing
+    again = open_window(source, [0, 2], (3, 0))  # the shards' order changes nothing
     assert np.array_equal(again.uid_N2, window.uid_N2)

@@ -9,6 +9,7 @@ from pipeline.loading.batch import Expected
 from pipeline.loading.captions import Drawing
 from pipeline.loading.loader import CodeSet, Loader, Reading, Share
 from pipeline.loading.selection import Selection
+from pipeline.loading.window import Source
 from pipeline.training import validation
 from pipeline.training.validation import HeldOut, Validation
 from tests.support.code_shards import tokenizer, write_codes
@@ -24,7 +25,7 @@ def folder(tmp_path_factory):
 
 def held_out(folder, pictures, rank=0, world=1):
     expected = Expected(tokenizer(), Drawing({"llava": 0.5, "alt": 0.5}), 0)
-    codes = CodeSet(open_packed_index(folder), Selection(0.5, held_out=True), expected, Reading())
+    codes = CodeSet(Source(open_packed_index(folder), Selection(0.5, held_out=True)), expected, Reading())
     return HeldOut(Loader([codes], Share()), min(pictures, codes.samples), world, rank)
 
 
