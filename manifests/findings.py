@@ -7,7 +7,7 @@ from typing import Any
 
 from manifests.files import SEAL, FormatError, json_text, parse_json, parsing, unsealed
 from manifests.journal import COPY, FileRecord, ShardRecord
-from manifests.layout import AS_PLANNED, SINGLE
+from manifests.layout import AS_PLANNED, OF_EACH_KIND, SINGLE
 from manifests.manifest import Manifest
 from manifests.regular_files import read_plain
 
@@ -93,6 +93,9 @@ class Records:
 
     def planned(self, step: str) -> set[str] | None:
         """Return the shards that a step has to make, or None where nothing whole says so."""
+        if step in OF_EACH_KIND:
+            shards = self.planned(OF_EACH_KIND[step])
+            return None if shards is None else {f"{shard.rpartition('-')[0]}-00000" for shard in shards}
         return {"00000"} if step in SINGLE else self.plans.get(AS_PLANNED.get(step, step))
 
     def json(self, path: Path, step: str = "", shard: str = "") -> dict[str, Any] | None:

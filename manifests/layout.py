@@ -19,9 +19,11 @@ SINGLE = ("dedup", "decide")
 """Steps that always have one shard, 00000."""
 AS_PLANNED = {"score": "fetch", "measure": "caption", "remeasure": "recaption", "judge": "caption"}
 """Step without a plan of its own -> the step whose planned shards it works on."""
+OF_EACH_KIND = {"index": "pack"}
+"""Step that has one shard, KIND-00000, of each kind of another's -> that step."""
 FORMERLY = {"judge": "caption"}
 """Step -> the step that wrote its files in runs of before there was such a step."""
-ADDED = {"caption": ("measure", "recaption", "remeasure", "repeats", "judge")}
+ADDED = {"caption": ("measure", "recaption", "remeasure", "repeats", "judge"), "pretokenize": ("index",)}
 """Stage -> steps that it has got since: a run of before has none of them."""
 _PLACES = (
     (r"ledger/(?P<step>select|fetch|first)/(?P<shard>[^/]+)\.parquet", ""),
@@ -38,6 +40,7 @@ _PLACES = (
     (r"codes/encoded/(?P<shard>[^/]+)\.parquet", "encode"),
     (r"codes/t5/(?P<shard>[^/]+)\.parquet", "t5"),
     (r"codes/(?P<tier>[^/]+)/(?P<number>[^/]+?)(\.tar|\.index\.json)", "pack"),
+    (r"codes/(?P<tier>[^/]+)/index\.parquet", "index"),
 )
 
 
@@ -45,7 +48,7 @@ def owner(path: str) -> tuple[str, str]:
     """Return (step, shard) of the output that has this path in a run folder; empty where no step writes there."""
     for pattern, step in _PLACES:
         if found := re.fullmatch(pattern, path):
-            parts = {"shard": "00000", "step": step, **found.groupdict()}
+            parts = {"shard": "00000", "number": "00000", "step": step, **found.groupdict()}
             return parts["step"], f"{parts['tier']}-{parts['number']}" if "tier" in parts else parts["shard"]
     return "", ""
 

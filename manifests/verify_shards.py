@@ -20,6 +20,8 @@ from manifests.verify import LOOSE, Report, walk_foreign
 INDEX, STATS = ".index.json", "_stats.json"
 IMPORT_NOTE = "import.json"
 """What `pipeline import` leaves beside the shards that it makes: counts of what it read, dropped and kept."""
+PACKED = "index.parquet"
+"""Beside shards of codes: one table of where all their samples lie."""
 OPTIONAL = {"t5.npy"}
 """Members that a sample may lack though most have them: it has no caption to make features of, or they could not be
 used."""
@@ -70,7 +72,9 @@ def _verified(root: Path, jobs: int, watch: Watch) -> Report:
     _pairs_without_tar(folder)
     _repeated(folder)
     walk_foreign(
-        root, lambda name: name in folder.known or name in LOOSE or Path(name).name == IMPORT_NOTE, folder.find
+        root,
+        lambda name: name in folder.known or name in LOOSE or Path(name).name in (IMPORT_NOTE, PACKED),
+        folder.find,
     )
     findings = sorted(set(folder.findings), key=lambda finding: (finding.path, finding.kind, finding.says))
     return Report(watch.files + len(indexes), watch.done, tuple(findings), tuple(folder.said))

@@ -95,20 +95,27 @@ def _rows_of(path: Path) -> tuple[Index, pa.Table]:
     """Return a shard's index, without its members, and its rows. Raises FormatError where it does not count its
     samples."""
     index = Index.read(index_path(path))
-    keys = list(dict.fromkeys(member.key for member in index.members))
-    if len(keys) != index.samples:
-        raise FormatError(f"{index_path(path)}: {len(keys)} samples among its members, it says {index.samples}")
-    cells = {member: np.zeros(len(keys), PLACE) for member in MEMBERS}
-    row_of = {key: row for row, key in enumerate(keys)}
+    row_of: dict[str, int] = {}
+    found: dict[str, list[tuple[int, int, int, int]]] = {member: [] for member in MEMBERS}
     for member in index.members:
-        extension = member.name.partition(".")[2]
-        if extension in cells:
-            cells[extension][row_of[member.key]] = member.offset, member.length, member.crc32
-    columns = [
-        _sixteens(b"".join(_uid(path, key) for key in keys)),
-        *(_sixteens(one.tobytes()) for one in cells.values()),
-    ]
+        key, _, extension = member.name.partition(".")
+        row = row_of.setdefault(key, len(row_of))
+        if extension in found:
+            found[extension].append((row, member.offset, member.length, member.crc32))
+    if len(row_of) != index.samples:
+        raise FormatError(f"{index_path(path)}: {len(row_of)} samples among its members, it says {index.samples}")
+    uids = b"".join(_uid(path, key) for key in row_of)
+    columns = [_sixteens(uids), *(_sixteens(_cells_of(places, len(row_of))) for places in found.values())]
     return replace(index, members=()), pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def _cells_of(places: list[tuple[int, int, int, int]], rows: int) -> bytes:
+    """Return a member's column: `places` are (row, offset, length, CRC-32) of the samples that have it."""
+    row_M, *values = np.array(places, np.int64).reshape(-1, 4).T
+    cells_N = np.zeros(rows, PLACE)
+    for name, values_M in zip(("offset", "length", "crc32"), values, strict=True):
+        cells_N[name][row_M] = values_M
+    return cells_N.tobytes()
 
 
 def _sixteens(data: bytes) -> pa.Array:
@@ -174,7 +181,7 @@ class PackedIndex:
         return [int(number) for number in filled[:-1]]
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[pq.ParquetFile]:
+    def opened(self) -> Iterator[pq.ParquetFile]:
         """Open the file by the footer that was read at first. Raises FormatError where it is another file by now."""
         with open_table(self.path, self._footer) as file:
             if self.path.stat().st_size != self._bytes:
@@ -187,9 +194,9 @@ class PackedIndex:
 
     def all_rows(self, numbers: Sequence[int]) -> Iterator[ShardRows]:
         """Yield the rows of these shards, one shard at a time."""
-        with self._open() as file:
+        with self.opened() as file:
             for number in numbers:
-                yield _shard_rows(self._read(file, number, SCHEMA.names))
+                yield _shard_rows(self.table(file, number, SCHEMA.names))
 
     def uids(self) -> Iterator[tuple[int, Numbers]]:
         """Yield (shard number, its uids (N, 2)), of that column alone; empty shards too. Of a store some are asked for
@@ -199,10 +206,11 @@ class PackedIndex:
         yield from enumerate(itertools.chain.from_iterable(each(self.path, self._uids_of, some)))
 
     def _uids_of(self, numbers: Sequence[int]) -> list[Numbers]:
-        with self._open() as file:
-            return [_halves(self._read(file, number, ["uid"])["uid"]) for number in numbers]
+        with self.opened() as file:
+            return [_halves(self.table(file, number, ["uid"])["uid"]) for number in numbers]
 
-    def _read(self, file: pq.ParquetFile, number: int, columns: list[str]) -> pa.Table:
+    def table(self, file: pq.ParquetFile, number: int, columns: list[str]) -> pa.Table:
+        """Return columns of the rows of `self.shards[number]` from the opened file."""
         if not self.shards[number].samples:
             return SCHEMA.empty_table().select(columns)
         return file.read_row_group(self._groups[number], columns=columns, use_threads=False)
@@ -239,6 +247,20 @@ def staleness(index: PackedIndex, tars: Sequence[Path]) -> str:
         return f"it is not of the shards that are there: {odd[0]} {'is new' if odd[0] in there else 'is gone'}"
     wrong = next((name for name, size in named.items() if there[name] != size), None)
     return "" if wrong is None else f"{wrong} is a damaged shard: {there[wrong]} bytes, the index says {named[wrong]}"
+
+
+def unlike(index: PackedIndex) -> str:
+    """Return which shard's rows are not those of its own index beside it, or nothing. Reads the index of every shard.
+    Raises FormatError, OSError."""
+    made = each(index.path, _rows_of, (shard.path for shard in index.shards))
+    with index.opened() as file:
+        for number, (own, rows) in enumerate(made):
+            shard = index.shards[number]
+            if (own.bytes, own.sha256) != (shard.bytes, shard.sha256) or not rows.equals(
+                index.table(file, number, SCHEMA.names)
+            ):
+                return f"what it says of {shard.path.name} is not what {index_path(shard.path).name} says"
+    return ""
 
 
 def open_packed_index(folder: Path) -> PackedIndex:

@@ -13,10 +13,12 @@ from manifests.plans import note_plan, plan_folder
 from manifests.regular_files import walk
 from manifests.store import drop, is_remote, scratch_of
 from manifests.tombstones import TOMBSTONES
-from pipeline.execution.redaction import RemovedRows, from_lines, from_table, from_tar, from_unit, holds
+from pipeline.execution.redaction import RemovedRows, from_lines, from_table, from_tar, holds
 from pipeline.execution.step import Step
 
 KINDS = (".parquet", ".tar")
+READ_BY_TRAINING = ("joins", "selections")
+"""Folders of logs/ in which the trainer keeps captions and choices of samples without their uids: it makes them again."""
 OUTDATED = ""
 """The key of a shard from which rows went: no plan asks for it, so that the next run of its step makes it anew, from
 the rows that stay."""
@@ -60,8 +62,12 @@ def tables_and_tars(root: Path) -> list[Path]:
 
 
 def redact_logs(root: Path, copy: Path, removed: RemovedRows) -> None:
-    """Drop the lines of logs that name a row which goes: in the copy of the run, and where a run in a store keeps logs
-    of its workers on this machine, there."""
+    """Drop the lines of logs that name a row which goes, and what the trainer has made of the rows: in the copy of the
+    run, and where a run in a store keeps logs of its workers on this machine, there."""
+    for name in READ_BY_TRAINING:
+        drop(copy / "logs" / name)
+        if is_remote(root):
+            drop(scratch_of(root) / "logs" / name)
     for path in sorted(path for path in (copy / "logs").rglob("*") if path.is_file()):
         from_lines(path, removed, "logs")
     for path in sorted(_local_logs(root)):
@@ -94,7 +100,7 @@ def _redact_shard(step: Step, record: ShardRecord, removed: RemovedRows) -> bool
     texts = [step.root / file.path for file in record.files if file.path.endswith(".json")]
     if any(removed.speaks(line) for path in texts for line in path.read_bytes().splitlines()):
         return False
-    redacted = from_unit(step.root, record, removed, step.reason_column)
+    redacted = step.redact(record, removed)
     if redacted != record:
         step.journal.record(replace(redacted, key=OUTDATED))
     return True

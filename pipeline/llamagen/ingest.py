@@ -24,6 +24,7 @@ from pipeline.llamagen.output_folder import check_replaceable, replacing
 from pipeline.llamagen.source import Entry, Labelled, Lines, Place, Source
 from pipeline.recipes.schema import BESIDE_TIERS, RecipeError
 from tokenize_shards.catalog import vq_spec
+from tokenize_shards.packed_index import write_packed_index
 from tokenize_shards.samples import Tokenizer, npy_bytes
 
 NOTE = "import.json"
@@ -142,8 +143,8 @@ class Imported:
 
 
 def import_llamagen(options: ImportOptions) -> Imported:
-    """Write TO/codes/TIER/NUMBER.tar in an order shuffled by hash(uid, seed); return counts of what was read and what
-    was not there.
+    """Write TO/codes/TIER/NUMBER.tar in an order shuffled by hash(uid, seed), and their packed index; return counts of
+    what was read and what was not there.
 
     rows_in = kept + dropped: a line or file that cannot be used is dropped under its reason and shifts no other.
     Features that cannot be used are left out and counted, their picture is kept. An earlier import is replaced once
@@ -166,6 +167,7 @@ def import_llamagen(options: ImportOptions) -> Imported:
             write_shard(staging / f"{number:05d}.tar", (sample[1:] for sample in samples), index=True)
             done.shards += 1
         check_kept(options, done)
+        write_packed_index(staging)
         write_json(
             staging / NOTE, {"layout": "llamagen", "tokenizer": options.vq, "size": options.size, **done.record()}
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 from manifests.verify import Report, is_run, verify_run
 from manifests.verify_shards import is_bare, verify_folder
 from pipeline.execution.progress import ShownWatch
+from pipeline.maintenance.verify_index import with_bare_indexes, with_run_indexes
 from pipeline.maintenance.verify_removed import with_absence
 from pipeline.maintenance.verify_samples import with_samples
 from pipeline.recipes.schema import RecipeError
@@ -23,9 +24,9 @@ def look(root: Path, jobs: int, quiet: bool = False, samples: bool = False) -> R
         report = verify_run(
             root, {stage: tuple(step.name for step in steps) for stage, steps in STAGES.items()}, jobs, watch
         )
-        report = with_absence(root, report, jobs)
+        report = with_run_indexes(root, with_absence(root, report, jobs), samples)
     elif is_bare(root):
-        report = verify_folder(root, jobs, watch)
+        report = with_bare_indexes(root, verify_folder(root, jobs, watch))
     else:
         raise RecipeError(
             f"{str(root)!r}: neither a run folder (no manifests/) nor a folder of shards (no .tar, no .index.json)"

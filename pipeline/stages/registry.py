@@ -7,6 +7,7 @@ from pipeline.steps.decide import Decide
 from pipeline.steps.dedup import Dedup
 from pipeline.steps.encode import Encode
 from pipeline.steps.fetch.step import Fetch
+from pipeline.steps.index import IndexStep
 from pipeline.steps.judge import JudgeStep
 from pipeline.steps.measure import Measure, Remeasure
 from pipeline.steps.pack import Pack
@@ -21,7 +22,7 @@ NEEDS = {"filter": None, "caption": "filter", "pretokenize": "filter"}
 STAGES: dict[str, tuple[type[Step], ...]] = {
     "filter": (Select, Fetch, Score, Dedup, Decide),
     "caption": (CaptionStep, Measure, Recaption, Remeasure, Repeats, JudgeStep),
-    "pretokenize": (Encode, T5, Pack),
+    "pretokenize": (Encode, T5, Pack, IndexStep),
 }
 
 

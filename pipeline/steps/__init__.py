@@ -1,1 +1,1 @@
-"""What is done: select, fetch, score, dedup, decide, caption, encode, t5, pack."""
+"""What is done: select, fetch, score, dedup, decide, caption, encode, t5, pack, index."""

@@ -29,6 +29,7 @@ from manifests.layout import ADDED, FORMERLY, PLAN, PLANNED, SINGLE, is_of_befor
         ("codes/t5/t256-00001.parquet", "t5", "t256-00001"),
         ("codes/t256/00000.tar", "pack", "t256-00000"),
         ("codes/t256/00012.index.json", "pack", "t256-00012"),
+        ("codes/t256/index.parquet", "index", "t256-00000"),
     ],
 )
 def test_every_output_has_its_owner(path, step, shard):

@@ -10,7 +10,7 @@ from manifests.files import FormatError
 from manifests.shards import ShardReader, write_shard
 from tests.support.code_shards import write_codes
 from tests.support.stored_runs import memory_root, upload
-from tokenize_shards.packed_index import NAME, PackedIndex, open_packed_index, write_packed_index
+from tokenize_shards.packed_index import NAME, PackedIndex, open_packed_index, unlike, write_packed_index
 from tokenize_shards.samples import LoaderError, data_digest, find_shards
 
 
@@ -88,6 +88,21 @@ def test_names_that_are_no_uids_are_refused(tmp_path):
     write_shard(tmp_path / "00000.tar", [("cat", {"json": b"{}"})], index=True)
     with pytest.raises(FormatError, match="'cat'"):
         write_packed_index(tmp_path)
+
+
+def test_rows_of_others_than_the_shards_own_are_told(folder, tmp_path):
+    index = PackedIndex(write_packed_index(folder))
+    assert unlike(index) == ""
+    write_codes(tmp_path, (5, 0, 7), crops=2)  # more codes of the same samples
+    assert unlike(index) == "what it says of 00000.tar is not what 00000.index.json says"
+
+
+def test_one_that_is_written_anew_is_not_read_by_the_footer_of_before(folder, tmp_path):
+    index = PackedIndex(write_packed_index(folder))
+    write_codes(tmp_path, (5, 0, 9))
+    write_packed_index(folder)
+    with pytest.raises(FormatError, match="written anew since it was opened"):
+        index.rows(0)
 
 
 def test_another_table_is_refused(folder, tmp_path):

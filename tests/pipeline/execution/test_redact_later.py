@@ -99,3 +99,12 @@ def test_logs_of_the_run_and_those_of_this_machine_lose_the_lines(root, tmp_path
         write_bytes(path, text)
     redact_logs(root, root, GONE)
     assert [path.read_bytes() for path in places] == [b"asked http://x.test/2.jpg\n"] * 2
+
+
+def test_what_the_trainer_made_of_the_rows_goes_whole(root):
+    for name in ("joins/captions.parquet", "selections/bits.npy", "mine/kept.txt"):
+        write_bytes(root / "logs" / name, b"a line\n")
+    redact_logs(root, root, GONE)
+    assert not (root / "logs" / "joins").exists()
+    assert not (root / "logs" / "selections").exists()
+    assert (root / "logs" / "mine" / "kept.txt").read_bytes() == b"a line\n"

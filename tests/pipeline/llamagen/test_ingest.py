@@ -21,7 +21,8 @@ from pipeline.recipes.schema import RecipeError
 from tests.support.code_shards import CODEBOOK
 from tests.support.imagenet import N, codes_of, imagenet, options
 from tests.support.npy_files import OBJECTS, npy
-from tokenize_shards.samples import find_shards, read_samples
+from tokenize_shards.packed_index import NAME, PackedIndex, unlike
+from tokenize_shards.samples import data_digest, find_shards, read_samples
 
 WIDTH = 16
 
@@ -59,6 +60,17 @@ def files_of(folder):
 
 def whole(to):
     return [(finding.path, finding.says) for finding in verify_folder(to, 1).wrong] == []
+
+
+def test_the_packed_index_of_what_was_read_lies_beside_it(tmp_path):
+    write(tmp_path, [entry(number) for number in range(5)])
+    import_llamagen(options(tmp_path, jsonl=tmp_path / "jsonl", shard_rows=2))
+    folder = tmp_path / "to" / "codes" / "imported"
+    index = PackedIndex(folder / NAME)
+    assert [shard.samples for shard in index.shards] == [2, 2, 1]
+    assert index.digest == data_digest(find_shards(folder.parent, "imported"))
+    assert unlike(index) == ""
+    assert verify_folder(folder).findings == ()
 
 
 def test_a_repeated_line_is_packed_once(tmp_path):

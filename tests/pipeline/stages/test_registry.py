@@ -17,15 +17,15 @@ def test_every_stage_has_its_steps_in_order():
     assert names == {
         "filter": ["select", "fetch", "score", "dedup", "decide"],
         "caption": ["caption", "measure", "recaption", "remeasure", "repeats", "judge"],
-        "pretokenize": ["encode", "t5", "pack"],
+        "pretokenize": ["encode", "t5", "pack", "index"],
     }
     assert NEEDS == {"filter": None, "caption": "filter", "pretokenize": "filter"}
 
 
-def test_dedup_decide_and_repeats_alone_look_at_all_rows_and_run_in_the_driver():
+def test_dedup_decide_and_repeats_alone_look_at_all_rows_and_they_and_index_run_in_the_driver():
     steps = [step for steps in STAGES.values() for step in steps]
     assert [step.name for step in steps if step.over_all_rows] == ["dedup", "decide", "repeats"]
-    assert [step.name for step in steps if not step.beam] == ["dedup", "decide", "repeats"]
+    assert [step.name for step in steps if not step.beam] == ["dedup", "decide", "repeats", "index"]
 
 
 def test_steps_work_in_the_recipes_run_folder(tmp_path):
@@ -35,6 +35,7 @@ def test_steps_work_in_the_recipes_run_folder(tmp_path):
         ("encode", tmp_path, runtime),
         ("t5", tmp_path, runtime),
         ("pack", tmp_path, runtime),
+        ("index", tmp_path, runtime),
     ]
 
 
