@@ -18,7 +18,7 @@ from pipeline.execution.step import Step
 
 KINDS = (".parquet", ".tar")
 READ_BY_TRAINING = ("joins", "selections")
-"""Folders of logs/ in which the trainer keeps captions and choices of samples without their uids: it makes them again."""
+"""Folders of logs/ in which the trainer keeps captions and choices of samples without uids: it makes them again."""
 OUTDATED = ""
 """The key of a shard from which rows went: no plan asks for it, so that the next run of its step makes it anew, from
 the rows that stay."""
