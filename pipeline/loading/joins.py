@@ -74,6 +74,11 @@ class Join:
         self.rows = self._counts[-1]
 
     @property
+    def sources(self) -> list[str]:
+        """Return the caption sources that the tables bring."""
+        return [name for name in self.schema.names if name not in ("uid", *OF_FEATURES)]
+
+    @property
     def says(self) -> str:
         """Return how many samples have a row."""
         return f"train.join: {self.rows:,} of {self.index.samples:,} samples have a row beside them"

@@ -89,11 +89,8 @@ class Loader:
         """blend: where there are several sets."""
         self.sets, self.share, self.prefetch = sets, share, prefetch
         self.blend = blend or Blend([1], 0)
-
-    @property
-    def samples(self) -> int:
-        """Return the number of samples in all sets."""
-        return sum(one.samples for one in self.sets)
+        self.samples = sum(one.samples for one in sets)
+        """Samples of one pass over all: of all sets, or as many as a blend by epochs has."""
 
     def steps(self, first: int, stride: int = 1) -> Iterator[Batch]:
         """Yield this process's share of each step, or of every `stride`th, from step `first` on, for ever."""

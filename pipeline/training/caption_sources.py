@@ -1,7 +1,7 @@
 """Look, before the first step, whether the codes have the captions that `train.captions` names."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.loading.captions import drawable
@@ -38,12 +38,16 @@ class Sources:
         return [source for source in self.wanted if not self.having[source]]
 
 
-def check_sources(index: PackedIndex, weights: Mapping[str, float]) -> str | None:
+def check_sources(index: PackedIndex, weights: Mapping[str, float], beside: Collection[str] = ()) -> str | None:
     """Return what to tell of samples that have none of the weighted sources, None where all have one.
 
-    Counts until ENOUGH, and on until each source was seen. Raises LoaderError for a source that no sample has.
+    beside: sources that joined tables bring, which are not looked for. Counts until ENOUGH, and on until each source
+    was seen. Raises LoaderError for a source that no sample has.
     """
-    sources = Sources(tuple(source for source, weight in weights.items() if weight > 0))
+    wanted = [source for source, weight in weights.items() if weight > 0]
+    sources = Sources(tuple(source for source in wanted if source not in beside))
+    if not sources.wanted:
+        return None
     for sample in _streamed(index.shards):
         sources.count(sample)
         if sources.samples >= ENOUGH and not sources.missing:
@@ -55,7 +59,7 @@ def check_sources(index: PackedIndex, weights: Mapping[str, float]) -> str | Non
             f"train.captions: no sample has a caption from {sources.missing[0]!r}; the sources that there are:"
             f" {there or 'none'}"
         )
-    if not sources.without:
+    if not sources.without or len(sources.wanted) < len(wanted):
         return None
     which = "all" if sources.samples == index.samples else "the first"
     share = f"{sources.without:,} of {which} {sources.samples:,} samples"
