@@ -140,7 +140,7 @@ class TrainConfig(BaseModel):
         [], description="tables with a column uid, whose captions or text features stand beside the samples' own"
     )
     window: int = Field(8, ge=1, description="shards whose samples are mixed with one another")
-    prefetch: int = Field(4, ge=0, description="steps that are read ahead; 0: none")
+    prefetch: int = Field(8, ge=0, description="steps that are read ahead; 0: none")
     validation: float = Field(
         0.0, ge=0, lt=1, description="share of the pictures that is not trained on but measured, chosen by hash(uid)"
     )

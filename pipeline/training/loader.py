@@ -33,7 +33,7 @@ class CodeLoader(IterableDataset[Batch]):
         world: int = 1,
         step: int = 0,
         captions: Mapping[str, float] | None = None,
-        prefetch: int = 4,
+        prefetch: int = 8,
     ) -> None:
         """folder: RUN/codes/TIER. batch: samples per process and step. step: the first one that is read.
 
