@@ -1,8 +1,8 @@
 """Train the GPT on code shards: `python -m pipeline.train [--recipe FILE] [--out DIR] [--set KEY=VALUE]…`.
 
-Reads RUN/codes/TIER/, writes RUN/train/TIER/: checkpoints/, metrics.jsonl, loss.png, samples/, and for the demo
-memorised.png and .json. Started again it goes on from the newest checkpoint, exactly: what a step reads, drops and
-corrupts depends on the seed and the step's number alone. On several GPUs: `torchrun --nproc-per-node 8 -m
+Reads RUN/codes/TIER/, writes RUN/train/TIER/: checkpoints/, metrics.jsonl, tensorboard/, loss.png, samples/, and for
+the demo memorised.png and .json. Started again it goes on from the newest checkpoint, exactly: what a step reads, drops
+and corrupts depends on the seed and the step's number alone. On several GPUs: `torchrun --nproc-per-node 8 -m
 pipeline.train`.
 """
 
@@ -13,7 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,26 +26,25 @@ from manifests.store_requests import StoreError
 from manifests.transaction import TransactionError
 from pipeline.demo.pictures import has_emoji
 from pipeline.evaluation.plots import save_loss_curve
-from pipeline.execution.progress import clock
 from pipeline.execution.run_folder import locked
 from pipeline.gpt import Condition
 from pipeline.loading.batch import Batch, joined
 from pipeline.loading.order import draw
 from pipeline.recipes.load import choose_recipe, load_recipe
 from pipeline.recipes.schema import Recipe
-from pipeline.sampling.generate import Sampling
+from pipeline.training.budget import GB, check_fits, hours
 from pipeline.training.distributed import Machine, this_machine
-from pipeline.training.job import Job, prepare
+from pipeline.training.job import Job, foresee, prepare, rehearse
 from pipeline.training.optim import set_rates
-from pipeline.training.sample_sheets import Asked, SampleSheets
+from pipeline.training.progress import Meter, picture_flops
+from pipeline.training.safety import apply
+from pipeline.training.sample_sheets import Asked, SampleSheets, open_sheets
 from pipeline.training.sharding import clip_gradients, exchanging
 from pipeline.training.stopping import TrainError, stop_after_step
+from pipeline.training.trackers import Trackers
 from tokenize_shards.samples import LoaderError
-from tokenize_shards.vq import load_vq
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
-PROMPTS = 8
-"""Captions drawn at each sampling where `train.sample_prompts` names none."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,11 +77,19 @@ def run(args: argparse.Namespace, machine: Machine, stack: contextlib.ExitStack)
     """Prepare the job, refusing what cannot work, and train; the run folder is held until `stack` closes."""
     try:
         recipe = read_recipe(args, machine.say)
+        plan = foresee(recipe, machine, args.gpus)
+        machine.say("\n".join(plan.lines()))
+        if memory := args.gpu_memory * GB if args.gpu_memory else machine.memory:
+            check_fits(plan, memory, recipe.train.batch)
+        if args.dry_run:
+            machine.say("\n".join(rehearse(recipe, machine)))
+            return DONE
         if machine.leads:
             check_root(recipe.root)
             stack.enter_context(locked(recipe.root))
         job = prepare(recipe, machine)
-        sheets = open_sheets(job) if machine.leads and (job.config.sample_every or job.config.recall_pictures) else None
+        draws = job.config.sample_every or job.config.recall_pictures
+        sheets = open_sheets(job) if machine.leads and draws else None
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISUSED
@@ -92,7 +99,7 @@ def run(args: argparse.Namespace, machine: Machine, stack: contextlib.ExitStack)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options --recipe, --out and --set."""
+    """Return the options --recipe, --out, --set, --dry-run, --gpus and --gpu-memory."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.train", description="Train the GPT on the code shards of a run folder."
     )
@@ -107,7 +114,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         help="change a recipe value, such as train.steps=1000",
     )
-    return parser.parse_args(arguments)
+    parser.add_argument("--dry-run", action="store_true", help="say what the run takes, refuse what cannot work, stop")
+    parser.add_argument("--gpus", type=int, metavar="N", help="foresee a run on so many cards instead of this one's")
+    parser.add_argument("--gpu-memory", type=float, metavar="GB", help="foresee a run on cards with so much memory")
+    args = parser.parse_args(arguments)
+    if not args.dry_run and (args.gpus or args.gpu_memory):
+        parser.error("--gpus and --gpu-memory foresee a run on another machine: give --dry-run with them")
+    return args
 
 
 def read_recipe(args: argparse.Namespace, say: Any) -> Recipe:
@@ -131,60 +144,58 @@ def introduce(job: Job) -> None:
         f" {job.condition.says}; {job.last:,} steps of {config.batch} on {job.machine.world} x"
         f" {job.machine.device.type}, {'bf16' if job.bf16 else 'fp32'}"
     )
+    if job.step < job.last:
+        job.machine.say(hours(job.metrics.path, config.batch, job.last - job.step))
 
 
 # ---------------------------------------------------------------- the loop
 
 
-@dataclass
-class Meter:
-    """Loss and speed since the last progress line; the loss stays on the device until it is asked for."""
-
-    started: float = field(default_factory=time.monotonic)
-    since: float = field(default_factory=time.monotonic)
-    steps: int = 0
-    loss: Tensor | float = 0.0
-
-    def add(self, loss: Tensor) -> None:
-        """Count one step."""
-        self.steps, self.loss = self.steps + 1, self.loss + loss
-
-
 def train(job: Job, sheets: SampleSheets | None, stop: dict[str, bool]) -> int:
     """Take every step that is left, with checkpoints, progress lines and samples on the way; return the exit code."""
-    config, meter = job.config, Meter()
-    if job.step >= job.last:
-        job.machine.say(f"nothing to train: {job.step:,} of {job.last:,} steps are done")
-    elif job.machine.leads:
-        job.metrics.keep_until(job.step)
+    meter, trackers = new_meter(job), open_trackers(job)
+    batches = job.pictures.steps(job.step)
     job.model.train()
-    for batch in job.pictures.steps(job.step):
-        if job.step >= job.last:
-            break
-        loss, norm = take_step(job, batch)
-        job.step += 1
-        job.saver.check()
-        meter.add(loss)
-        last = job.step == job.last or out_of_time(job, meter)
-        stopped = agreed(job, stop["asked"])
-        if job.step % config.log_every == 0 or last or stopped:
-            log(job, meter, norm)
-        if job.step % config.checkpoint_every == 0 or last or stopped:
-            checkpoint(job)
-        if stopped:
-            job.machine.say(f"stopped after step {job.step:,}, which is saved; the same command goes on from there")
-            return INTERRUPTED
-        if sheets and config.sample_every and (job.step % config.sample_every == 0 or last):
-            sheets.sheet(job.folder / "samples" / f"{job.step:07d}.png", job.step)
-        if last:
-            break
-    if job.machine.leads:
-        finish(job, sheets)
+    with contextlib.closing(batches), contextlib.closing(trackers):  # type: ignore[type-var]  # a generator
+        while job.step < job.last:
+            asked = time.monotonic()
+            batch = next(batches)
+            meter.waited += time.monotonic() - asked
+            loss, norm, good = take_step(job, batch)
+            job.step += 1
+            meter.add(loss, good)
+            job.saver.check()
+            look(job)
+            last = job.step == job.last or out_of_time(job, meter)
+            stopped = agreed(job, stop["asked"])
+            leave(job, (meter, norm, trackers), last=last or stopped)
+            if stopped:
+                job.machine.say(f"stopped after step {job.step:,}, which is saved; the same command goes on from there")
+                return INTERRUPTED
+            if job.config.sample_every and (job.step % job.config.sample_every == 0 or last):
+                sheet(job, sheets)
+            if last:
+                break
+    finish(job, sheets)
     return DONE
 
 
-def take_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Do one optimizer step on this process's share; return its loss in nats per code and the gradient norm."""
+def leave(job: Job, told: tuple[Meter, Tensor, Trackers], *, last: bool) -> None:
+    """Print a progress line, measure the validation loss, save a checkpoint: each where it is due, or the last."""
+    meter, norm, trackers = told
+    config = job.config
+    if job.step % config.log_every == 0 or last:
+        log(job, meter, norm, trackers)
+    if job.held_out and (job.step % config.validate_every == 0 or last):
+        validate(job, trackers)
+    job.due = job.due or job.step % config.checkpoint_every == 0
+    if last or (job.due and not job.watch.look(wait=True).in_a_row):  # where steps go wrong, what is saved is older
+        checkpoint(job)
+
+
+def take_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Do one optimizer step on this process's share; return the mean loss of all in nats per code, the gradient norm,
+    and whether the step was good and applied. All stay on the device."""
     config, device = job.config, job.machine.device
     torch.manual_seed(draw("step", config.seed, job.machine.rank, job.step) >> 1)
     set_rates(job.optimizers, config, job.step)
@@ -192,29 +203,30 @@ def take_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor]:
     parts = [slice(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
     total = torch.zeros((), device=device)
     for number, part in enumerate(parts):
-        codes_BN, condition = collate(job, batch, part)
+        codes_BN, condition, dense = collate(job, batch, part)
         inputs_BN = corrupted(codes_BN) if config.corruption == "uniform" else None
         with exchanging(job.model, last=number + 1 == len(parts)):
             with torch.autocast(device.type, torch.bfloat16, enabled=job.bf16):
-                loss = job.model(codes_BN, condition, inputs_BN) * ((part.stop - part.start) / len(batch))
+                loss = job.model(codes_BN, condition, inputs_BN, dense=dense) * (len(codes_BN) / len(batch))
             loss.backward()
         total += loss.detach()
     norm = clip_gradients(job.gpt.parameters(), config.clip)
-    for optimizer in job.optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return total, norm
+    loss, good = job.watch.check(total, norm)
+    apply(job.optimizers, good)
+    if job.average:
+        job.average.update(good, job.step)
+    return loss, norm, good
 
 
-def collate(job: Job, batch: Batch, part: slice) -> tuple[Tensor, Condition]:
-    """Return a part's codes (B, N) and condition on the device; features that the shard lacks are computed now."""
+def collate(job: Job, batch: Batch, part: slice) -> tuple[Tensor, Condition, bool]:
+    """Return a part's codes (B, N) and condition on the device, and whether some caption has no token; features that
+    the shard lacks are computed now."""
     condition = job.condition.of(batch.captions_B[part], batch.features_B[part])
-    codes_BN = torch.from_numpy(batch.codes_BN[part])
-    device = job.machine.device
-    on_device = (
-        condition.to(device) if isinstance(condition, Tensor) else (condition[0].to(device), condition[1].to(device))
-    )
-    return codes_BN.to(device), on_device
+    codes_BN, device = torch.from_numpy(batch.codes_BN[part]).to(job.machine.device), job.machine.device
+    if isinstance(condition, Tensor):
+        return codes_BN, condition.to(device), False
+    features_BTC, lengths_B = condition
+    return codes_BN, (features_BTC.to(device), lengths_B.to(device)), bool((lengths_B == 0).any())
 
 
 def corrupted(codes_BN: Tensor) -> Tensor:
@@ -228,6 +240,18 @@ def corrupted(codes_BN: Tensor) -> Tensor:
     donors_BN = (rows_BN + torch.randint(1, max(2, batch), codes_BN.shape, device=codes_BN.device)) % batch
     replaced_BN = torch.rand(codes_BN.shape, device=codes_BN.device) < torch.rand(batch, 1, device=codes_BN.device)
     return torch.where(replaced_BN, codes_BN.gather(0, donors_BN), codes_BN)
+
+
+def look(job: Job) -> None:
+    """End the run where too many steps in a row were skipped, as far as the device has told. Raises TrainError."""
+    counts = job.watch.look()
+    if counts.in_a_row >= job.config.max_skipped:
+        raise TrainError(
+            f"{counts.in_a_row} steps in a row were skipped, up to about step {job.step:,}: {counts.broken} in all for"
+            f" a loss or gradient that is not finite, {counts.spikes} for a norm above {job.config.spike:g} running"
+            f" medians. None of them was applied, and the last checkpoint in {job.folder / 'checkpoints'} stands; look"
+            " at train.lr, train.warmup and the features, or raise train.max_skipped"
+        )
 
 
 def out_of_time(job: Job, meter: Meter) -> bool:
@@ -248,70 +272,110 @@ def agreed(job: Job, here: bool) -> bool:
 # ---------------------------------------------------------------- what it leaves
 
 
-def log(job: Job, meter: Meter, norm: Tensor) -> None:
-    """Print a progress line and append it to metrics.jsonl. Raises TrainError when the loss is no number."""
-    loss = float(meter.loss) / meter.steps
-    now = time.monotonic()
-    pace = (now - meter.since) / meter.steps
-    tokens = job.config.batch * job.tokenizer.grid**2 / pace
-    done, left = clock(now - meter.started), clock(pace * (job.last - job.step))
-    job.machine.say(f"  step {job.step:,}/{job.last:,}  loss {loss:.3f}  {tokens:,.0f} tokens/s  {done}  ETA {left}")
-    if not math.isfinite(loss):
-        raise TrainError(
-            f"the loss is {loss} near step {job.step}: nothing was saved since the last checkpoint in"
-            f" {job.folder / 'checkpoints'}"
-        )
+def new_meter(job: Job) -> Meter:
+    """Return a meter of this run's speed."""
+    flops = picture_flops(job.gpt.spec, job.gpt.spec.prefix)
+    return Meter(job.machine.device, job.config.batch, job.tokenizer.grid**2, flops, job.machine.world)
+
+
+def open_trackers(job: Job) -> Trackers:
+    """Drop the lines of steps that will be taken again, and open what figures are sent to, by the leading process."""
+    works = job.step < job.last
+    if not works:
+        job.machine.say(f"nothing to train: {job.step:,} of {job.last:,} steps are done")
+    elif job.machine.leads:
+        job.metrics.keep_until(job.step)
+    quiet = job.config.model_copy(update={"tensorboard": False, "wandb": None})
+    trackers = Trackers(job.config if works and job.machine.leads else quiet, job.metrics.local.parent, job.step)
+    for note in trackers.notes:
+        job.machine.say(note)
+    return trackers
+
+
+def log(job: Job, meter: Meter, norm: Tensor, trackers: Trackers) -> None:
+    """Print a progress line, append it to metrics.jsonl and send it to the trackers."""
+    counts, speed = job.watch.look(wait=True), meter.read(job.last - job.step)
+    rate = job.optimizers[0].param_groups[0]["lr"]
+    skipped = (
+        f"  skipped {counts.skipped} ({counts.broken} not finite, {counts.spikes} spikes)" if counts.skipped else ""
+    )
+    job.machine.say(
+        f"  step {job.step:,}/{job.last:,}  loss {speed.loss:.3f}  norm {float(norm):.2f}  lr {rate:.2g}"
+        f"  {speed.words()}{skipped}"
+    )
+    line = {
+        "step": job.step,
+        "loss": number(speed.loss, 6),
+        "grad_norm": number(float(norm), 6),
+        "lr": rate,
+        "skipped": counts.skipped,
+        **speed.record(),
+    }
+    tell(job, line, trackers)
+
+
+def number(value: float, digits: int) -> float | None:
+    """Return a number as JSON has it: None for one that is not finite."""
+    return round(value, digits) if math.isfinite(value) else None
+
+
+def tell(job: Job, line: dict[str, Any], trackers: Trackers) -> None:
+    """Write a line of figures and send it to the trackers, by the leading process."""
     if job.machine.leads:
-        rates = [group["lr"] for optimizer in job.optimizers for group in optimizer.param_groups[:1]]
-        line = {
-            "step": job.step,
-            "loss": round(loss, 6),
-            "grad_norm": round(float(norm), 6),
-            "lr": rates,
-            "tokens_per_s": round(tokens),
-        }
         job.metrics.add(line)
-    meter.since, meter.steps, meter.loss = now, 0, 0.0
+        trackers.add(line)
+
+
+def validate(job: Job, trackers: Trackers) -> None:
+    """Measure the loss on the pictures that are held out, with the running average where there is one."""
+    assert job.held_out is not None
+
+    def nats(codes_BN: Tensor, condition: Condition, dense: bool) -> Tensor:
+        with torch.autocast(job.machine.device.type, torch.bfloat16, enabled=job.bf16):
+            nats_B: Tensor = job.gpt(codes_BN, condition, by_row=True, dense=dense)
+        return nats_B
+
+    job.model.eval()
+    with job.averaged():
+        found = job.held_out.measure(nats, lambda batch, part: collate(job, batch, part))
+    job.model.train()
+    job.machine.say(f"  step {job.step:,}  {found.line()}")
+    tell(job, found.record(job.step), trackers)
 
 
 def checkpoint(job: Job) -> None:
-    """Save the state after `job.step` steps, by the leading process."""
-    state = {**job.facts, "step": job.step, "pictures_read": job.step * job.config.batch}
-
+    """Save the state after `job.step` steps. Raises TrainError for one that is not finite."""
+    state = {**job.facts, "step": job.step, "pictures_read": job.step * job.config.batch, "watch": job.watch.state()}
     job.saver.save(job.trained, state)
+    job.due = False
     if job.machine.leads:
         job.metrics.publish()
 
 
-def open_sheets(job: Job) -> SampleSheets:
-    """Load the tokenizer that turns samples into pictures. Raises WeightsError."""
-    loaded = load_vq(*job.vq)
-    loaded.vq.to(job.machine.device)
-    config = job.config
-    sampling = Sampling(
-        config.sample_cfg_scale, config.sample_top_k, config.sample_temperature, config.sample_top_p, config.seed
-    )
-    return SampleSheets(job.gpt, job.condition, loaded, sampling, prompts(job))
-
-
-def prompts(job: Job) -> list[str]:
-    """Return what to draw: the recipe's prompts, else the captions or classes of the first pictures."""
-    if job.config.sample_prompts:
-        return job.config.sample_prompts
-    return job.pictures.batch(0, min(PROMPTS, job.pictures.samples)).captions_B
+def sheet(job: Job, sheets: SampleSheets | None) -> None:
+    """Draw the sample sheet of this step, by the leading process, from whole weights that all give it."""
+    gpt = job.drawing()
+    if sheets and gpt:
+        replace(sheets, gpt=gpt).sheet(job.folder / "samples" / f"{job.step:07d}.png", job.step)
 
 
 def finish(job: Job, sheets: SampleSheets | None) -> None:
-    """Draw the loss curve and, where asked for, measure the recall; say where everything is."""
+    """Draw the loss curve and, where asked for, measure the recall; say what was done and where everything is."""
+    gpt = job.drawing() if job.config.recall_pictures else None
+    if not job.machine.leads:
+        return
     said = save_loss_curve(job.folder / "loss.png", job.metrics.path, f"{job.config.model} on tier {job.config.tier}")
     if said:
         job.machine.say(said)
-    if sheets and job.config.recall_pictures:
+    if sheets and gpt:
         epoch = job.pictures.batch(0, job.pictures.samples)
         training = joined([epoch], 0, np.argsort(epoch.uids_B))
-        found = sheets.recall(job.folder, training, Asked(job.step, job.config.recall_pictures, job.root / "pairs"))
+        asked = Asked(job.step, job.config.recall_pictures, job.root / "pairs")
+        found = replace(sheets, gpt=gpt).recall(job.folder, training, asked)
         before = f"recall: measured before, see {job.folder / 'memorised.json'}"
         job.machine.say("\n".join(found.lines()) if found else before)
+    for line in job.metrics.summary():
+        job.machine.say(line)
     job.machine.say(f"results: {job.folder}")
 
 

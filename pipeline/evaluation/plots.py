@@ -73,16 +73,23 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _logged(metrics: Path) -> list[tuple[int, float]]:
-    """Return (step, loss) of every line of a metrics.jsonl. Raises FormatError for a line that is none, OSError."""
+def _logged(metrics: Path, name: str) -> list[tuple[int, float]]:
+    """Return (step, figure) of the lines of a metrics.jsonl: those of training have "loss", the others
+    "validation_loss". Raises FormatError for a line that is none, OSError."""
     with parsing(metrics, "a line has no step and loss"):
         lines = [parse_json(metrics, line) for line in metrics.read_bytes().splitlines()]
-        return [(int(line["step"]), float(line["loss"])) for line in lines]
+        figures = [(int(line["step"]), line.get(name) if "validation_loss" in line else line["loss"]) for line in lines]
+    of_training = name == "loss"
+    return [
+        (step, float(figure))
+        for (step, figure), line in zip(figures, lines, strict=True)
+        if figure is not None and ("validation_loss" not in line) == of_training
+    ]
 
 
 def save_loss_curve(path: Path, metrics: Path, title: str) -> str:
     """Draw the loss over steps from a metrics.jsonl; return what to tell the user where it cannot be drawn."""
-    lines = _logged(metrics) if metrics.is_file() else []
+    lines = _logged(metrics, "loss") if metrics.is_file() else []
     if not lines:
         return "no loss curve: no step has been logged yet"
     try:
@@ -93,6 +100,9 @@ def save_loss_curve(path: Path, metrics: Path, title: str) -> str:
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.plot([step for step, _ in lines], [loss for _, loss in lines], color="#2b6cb0", linewidth=1.6)
+    if measured := _logged(metrics, "validation_loss"):
+        axes.plot(*zip(*measured, strict=True), color="#dd6b20", linewidth=1.6, marker=".", label="validation")
+        axes.legend(frameon=False)
     axes.set(xlabel="step", ylabel="loss, nats per code", title=title)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -25,6 +25,12 @@ class Machine:
         return "nccl" if self.device.type == "cuda" else "gloo"
 
     @property
+    def memory(self) -> float | None:
+        """Return the bytes of its card, None where it has none."""
+        on_gpu = self.device.type == "cuda"
+        return float(torch.cuda.get_device_properties(self.device).total_memory) if on_gpu else None
+
+    @property
     def leads(self) -> bool:
         """Tell whether this process prints and writes."""
         return self.rank == 0

@@ -1,5 +1,6 @@
 """Put together what a training run needs, and refuse before the first step what cannot work."""
 
+import contextlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from torch import nn
 
 from manifests.weights import WeightsError
 from pipeline.gpt import GPT, build_gpt
+from pipeline.gpt_spec import GPTOptions, gpt_spec
 from pipeline.loading.batch import Expected
 from pipeline.loading.captions import Drawing
 from pipeline.loading.loader import CodeSet, Loader, Reading, Share
@@ -17,6 +19,7 @@ from pipeline.loading.window import Source
 from pipeline.recipes.captions import untrained_captions, weights_of_captions
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.train import TrainConfig
+from pipeline.training.budget import Plan, hours, plan_of
 from pipeline.training.caption_sources import check_sources
 from pipeline.training.checkpoint import (
     Checkpoint,
@@ -28,13 +31,17 @@ from pipeline.training.checkpoint import (
 )
 from pipeline.training.conditions import Conditioner, conditioner
 from pipeline.training.distributed import Machine, wrapped
+from pipeline.training.ema import Average
 from pipeline.training.init_from import start_from, weights_to_start_from
 from pipeline.training.metrics import Metrics
 from pipeline.training.optim import make_optimizers
 from pipeline.training.optimizer_states import Trained
+from pipeline.training.safety import Watch
 from pipeline.training.saving import Saver
-from pipeline.training.sharding import Placement, placed
+from pipeline.training.sharding import Placement, placed, whole_gpt
+from pipeline.training.validation import HeldOut
 from pipeline.training.weights import GPTFacts, Weights
+from tokenize_shards.catalog import vq_spec
 from tokenize_shards.packed_index import PackedIndex, open_packed_index
 from tokenize_shards.samples import (
     UNKNOWN,
@@ -49,18 +56,7 @@ from tokenize_shards.samples import (
 from tokenize_shards.vq import load_vq
 
 FREE_TO_CHANGE = {
-    *(
-        "epochs",
-        "seconds",
-        "micro_batch",
-        "precision",
-        "threads",
-        "compile",
-        "verify",
-        "on_change",
-        "init_from",
-        "init_ema",
-    ),
+    *("epochs", "seconds", "micro_batch", "precision", "threads", "compile", "verify", "on_change"),
     *("init_from", "init_ema"),
     *("log_every", "checkpoint_every", "keep_checkpoints", "sample_every", "sample_prompts", "recall_pictures"),
     *("sample_cfg_scale", "sample_top_k", "sample_temperature", "sample_top_p"),
@@ -91,6 +87,10 @@ class Job:
     model: nn.Module  # gpt, or what DDP and torch.compile made of it
     optimizers: list[torch.optim.Optimizer]
     facts: dict[str, Any]  # goes into every checkpoint's state.json
+    watch: Watch
+    average: Average | None = None
+    held_out: HeldOut | None = None
+    due: bool = False  # a checkpoint waits for a step that is applied
     step: int = 0  # finished steps
     last: int = 0  # steps in all
 
@@ -102,7 +102,17 @@ class Job:
     @property
     def trained(self) -> Trained:
         """Return what a step changes."""
-        return Trained(self.gpt, self.optimizers)
+        return Trained(self.gpt, self.optimizers, self.average.tensors if self.average else None)
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Let the model have the running average for weights while the block runs, where there is one."""
+        return self.average.in_place() if self.average else contextlib.nullcontext()
+
+    def drawing(self) -> GPT | None:
+        """Return the GPT that draws, on the leading process, else None: the running average where there is one, in
+        bfloat16 on a GPU. Every process must ask."""
+        bf16 = self.bf16 and self.machine.device.type == "cuda"
+        return whole_gpt(self.gpt, self.trained.ema, self.machine, bf16=bf16)
 
 
 def in_bf16(config: TrainConfig, machine: Machine) -> bool:
@@ -110,13 +120,42 @@ def in_bf16(config: TrainConfig, machine: Machine) -> bool:
     return config.precision == "bf16" or (config.precision == "auto" and machine.device.type == "cuda")
 
 
-def prepare(recipe: Recipe, machine: Machine) -> Job:
-    """Return the job, resumed where it can be. Raises ValueError (RecipeError, LoaderError, WeightsError) for what
-    cannot work."""
+def foresee(recipe: Recipe, machine: Machine, cards: int | None = None) -> Plan:
+    """Return what a run takes of each of this machine's cards, or of `cards` others. Raises RecipeError."""
+    config = _config(recipe)
+    vq = vq_spec(recipe.tokenizer(config.tier)[0])
+    options: GPTOptions = {"vocab": vq.codebook_size, "cond_len": config.cond_len, "cond_dim": config.cond_dim}
+    grid = recipe.tier[config.tier].size // vq.downsampling
+    spec = gpt_spec(config.model, config.condition, grid, config.rope_cond, {**options, "classes": config.classes})
+    bf16 = in_bf16(config, machine) or (config.precision == "auto" and cards is not None)
+    return plan_of(config, spec, cards or machine.world, bf16)
+
+
+def rehearse(recipe: Recipe, machine: Machine) -> list[str]:
+    """Return what `--dry-run` says of steps and time; nothing is trained, moved or written."""
+    config = _config(recipe)
+    try:
+        index = _open_index(recipe, machine)
+        sample = first_sample(index.shards)
+        _check_condition(config, sample)
+        steps = last_step(config, _open_pictures(config, index, sample.tokenizer, Share()).samples)
+    except LoaderError as error:
+        return [f"how many steps there are is not known yet: {error}"]
+    return [hours(Metrics(recipe.root, recipe.root / "train" / config.tier).path, config.batch, steps)]
+
+
+def _config(recipe: Recipe) -> TrainConfig:
+    """Return [train] with the weights of captions that it leaves to the tier. Raises RecipeError."""
     config = recipe.train
     if config.tier not in recipe.tier:
         raise RecipeError(f"train.tier: no tier {config.tier!r} in the recipe; its tiers are {', '.join(recipe.tier)}")
-    config = config.model_copy(update={"captions": weights_of_captions(recipe)})
+    return config.model_copy(update={"captions": weights_of_captions(recipe)})
+
+
+def prepare(recipe: Recipe, machine: Machine) -> Job:
+    """Return the job, resumed where it can be. Raises ValueError (RecipeError, LoaderError, WeightsError) for what
+    cannot work."""
+    config = _config(recipe)
     for warning in untrained_captions(recipe, config.tier) if config.condition == "text" else ():
         machine.say(warning)
     if config.threads is not None:
@@ -148,6 +187,9 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
         model=gpt,
         optimizers=make_optimizers(gpt, config),
         facts=_facts(config, machine, index, sample, condition),
+        watch=Watch(machine.device, machine.world, config.spike),
+        average=Average(gpt, config.ema) if config.ema else None,
+        held_out=_held_out(config, index, tokenizer, machine) if config.validation else None,
         last=last_step(config, pictures.samples),
     )
     _resume(job)
@@ -187,6 +229,15 @@ def _open_pictures(config: TrainConfig, index: PackedIndex, tokenizer: Tokenizer
             " most; set train.max_pictures, or train.recall_pictures = 0"
         )
     return loader
+
+
+def _held_out(config: TrainConfig, index: PackedIndex, tokenizer: Tokenizer, machine: Machine) -> HeldOut:
+    """Return the pictures that are measured and never trained on. Raises LoaderError where there are none."""
+    classes = config.classes if config.condition == "class" else 0
+    expected = Expected(tokenizer, Drawing(config.captions or {}), config.seed, classes, config.cond_dim)
+    codes = CodeSet(index, Selection(config.validation, held_out=True), expected, Reading(config.window))
+    pictures = min(config.validation_pictures, codes.samples)
+    return HeldOut(Loader([codes], Share()), pictures, machine.world, machine.rank)
 
 
 def _check_condition(config: TrainConfig, sample: CodeSample) -> None:
@@ -294,6 +345,8 @@ def _resume(job: Job) -> None:
     if (checkpoint := agreed_checkpoint(checkpoints, job.machine)) is not None:
         load_checkpoint(checkpoint, job.trained)
         job.step = checkpoint.step
+        if "watch" in checkpoint.state:
+            job.watch.load(checkpoint.state["watch"])
         job.machine.say(f"going on from step {job.step} ({checkpoint.folder})")
     elif job.config.init_from:
         for line in start_from(job.gpt, _first_weights(job), GPTFacts(**job.facts["gpt"])):

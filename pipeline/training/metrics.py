@@ -42,6 +42,23 @@ class Metrics:
                     kept += [line] if json.loads(line)["step"] <= step else []
             write_bytes(self.local, "".join(f"{line}\n" for line in kept).encode())
 
+    def summary(self) -> list[str]:
+        """Return what the lines say of the run: first, last and best losses, skipped steps, speed."""
+        lines = [json.loads(line) for line in self.local.read_text().splitlines()] if self.local.is_file() else []
+        trained = [line for line in lines if line.get("loss") is not None]
+        if not trained:
+            return []
+        first, last = trained[0], trained[-1]
+        said = [f"in all: loss {first['loss']:.3f} at step {first['step']:,}, {last['loss']:.3f} at {last['step']:,}"]
+        measured = [line for line in lines if "validation_loss" in line]
+        if measured:
+            best = min(measured, key=lambda line: float(line["validation_loss"]))
+            end, least = measured[-1]["validation_loss"], best["validation_loss"]
+            said.append(f"  validation {end:.3f} at the end, {least:.3f} at best (step {best['step']:,})")
+        rates = sorted(line["samples_per_s"] for line in trained if line.get("samples_per_s"))
+        speed = f"{rates[len(rates) // 2]:,.1f} samples/s (median), " if rates else ""
+        return [*said, f"  {speed}{last.get('skipped', 0):,} steps skipped"]
+
     def publish(self) -> None:
         """Put the lines so far where the run is."""
         if is_remote(self.path) and self.local.is_file():

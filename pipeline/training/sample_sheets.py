@@ -17,10 +17,13 @@ from pipeline.gpt import GPT
 from pipeline.loading.batch import Batch
 from pipeline.sampling.generate import Sampling, generate
 from pipeline.training.conditions import Conditioner
+from pipeline.training.job import Job
 from tokenize_shards.images import center_crop, to_uint8
-from tokenize_shards.vq import LoadedVQ
+from tokenize_shards.vq import LoadedVQ, load_vq
 
 CHUNK = 32
+PROMPTS = 8
+"""Captions drawn at each sampling where `train.sample_prompts` names none."""
 SHEET_ROWS, SHEET_SAMPLES = 12, 3
 
 
@@ -125,6 +128,24 @@ class SampleSheets:
                 "\n".join([*recall.lines(), self.note]),
             ),
         )
+
+
+def open_sheets(job: Job) -> SampleSheets:
+    """Load the tokenizer that turns samples into pictures. Raises WeightsError."""
+    loaded = load_vq(*job.vq)
+    loaded.vq.to(job.machine.device)
+    config = job.config
+    sampling = Sampling(
+        config.sample_cfg_scale, config.sample_top_k, config.sample_temperature, config.sample_top_p, config.seed
+    )
+    return SampleSheets(job.gpt, job.condition, loaded, sampling, prompts(job))
+
+
+def prompts(job: Job) -> list[str]:
+    """Return what to draw: the recipe's prompts, else the captions or classes of the first pictures."""
+    if job.config.sample_prompts:
+        return job.config.sample_prompts
+    return job.pictures.batch(0, min(PROMPTS, job.pictures.samples)).captions_B
 
 
 def cropped_originals(pairs: Path, uids: Sequence[str], size: int) -> dict[str, Image.Image]:

@@ -126,10 +126,11 @@ def whole_gpt(gpt: GPT, average: Mapping[str, Tensor] | None, machine: Machine, 
         return None
     with torch.device("meta"):
         copy = GPT(gpt.spec)
+    if bf16:
+        tensors = {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
     copy.load_state_dict(tensors, assign=True)
-    cos_PR, sin_PR = rope_tables(gpt.spec)  # what no file holds
-    copy.rope_cos_PR, copy.rope_sin_PR = cos_PR, sin_PR
-    return copy.eval().requires_grad_(False).to(machine.device, torch.bfloat16 if bf16 else None)
+    copy.rope_cos_PR, copy.rope_sin_PR = rope_tables(gpt.spec)  # in float32, and in no file
+    return copy.eval().requires_grad_(False).to(machine.device)
 
 
 def whole_weights(tensors: Mapping[str, Tensor], *, leads: bool) -> dict[str, Tensor]:

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.gpt import Condition
 from pipeline.loading.batch import Batch
 from pipeline.loading.loader import Loader
 
-Collate = Callable[[Batch, slice], tuple[Tensor, Condition]]
-"""A part of a batch -> codes (B, N) and condition on the device."""
+Collate = Callable[[Batch, slice], tuple[Any, ...]]
+"""A part of a batch -> codes (B, N) and condition on the device, and whatever else the model is told."""
 PART = 64
 """Pictures of a forward pass and process."""
 
@@ -46,8 +46,8 @@ class HeldOut:
     rank: int
 
     @torch.no_grad()
-    def measure(self, nats: Callable[[Tensor, Condition], Tensor], collate: Collate) -> Validation:
-        """Return the loss. nats: codes (B, N), condition -> (B,), in nats per code.
+    def measure(self, nats: Callable[..., Tensor], collate: Collate) -> Validation:
+        """Return the loss. nats: what `collate` gives -> (B,), in nats per code.
 
         Every process takes as many forward passes as the others; one without pictures left repeats the first of all,
         uncounted.

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.train import TrainConfig
-from pipeline.train import corrupted, main, prompts, take_step
+from pipeline.train import corrupted, main, take_step
 from pipeline.training.checkpoint import latest_checkpoint
 from pipeline.training.distributed import Machine
 from pipeline.training.job import prepare
-from pipeline.training.text_features import HashedWords
+from pipeline.training.sample_sheets import prompts
 from tests.support.code_shards import row_of, write_codes, write_recipe
 from tests.support.paths import ROOT
 from tests.support.small_training import command
@@ -297,15 +297,6 @@ def test_prompts_are_the_first_captions_unless_named(run):
     assert len(prompts(job)) == 8
     assert all(" number " in prompt for prompt in prompts(job))
     assert prompts(job_of(run, 'train.sample_prompts=["x"]')) == ["x"]
-
-
-def test_a_loss_that_is_no_number_ends_the_run(run, monkeypatch, capsys):
-    monkeypatch.setattr(
-        HashedWords, "features", lambda self, captions: [np.full((1, self.dim), np.nan, np.float32)] * len(captions)
-    )
-    assert train(run) == 1
-    assert "the loss is nan near step 2" in capsys.readouterr().err
-    assert not (folder_of(run) / "checkpoints").exists()
 
 
 def test_corruption_keeps_places_and_takes_from_others():

@@ -12,10 +12,11 @@ from pipeline.gpt import build_gpt
 from pipeline.llamagen.ingest import import_llamagen
 from pipeline.recipes.load import load_recipe
 from pipeline.sample import Sampling, generate
-from pipeline.train import main, prompts
+from pipeline.train import main
 from pipeline.training.checkpoint import latest_checkpoint
 from pipeline.training.distributed import Machine
 from pipeline.training.job import prepare
+from pipeline.training.sample_sheets import prompts
 from tests.support.code_shards import CODEBOOK, row_of, tokenizer, write_codes, write_recipe
 from tests.support.imagenet import N, imagenet
 from tokenize_shards.samples import UNKNOWN, find_shards, read_samples, sample_parts

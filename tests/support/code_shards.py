@@ -36,6 +36,7 @@ sample_every = 0
 sample_cfg_scale = 2.0
 sample_top_k = 0
 lr = 3e-3
+tensorboard = false
 """
 
 

@@ -85,6 +85,19 @@ def test_the_curve_falls_with_the_loss(tmp_path):
     assert rows[columns < 200].mean() < 120 < 300 < rows[columns > 700].mean()
 
 
+def test_the_validation_loss_has_a_curve_of_its_own(tmp_path):
+    pytest.importorskip("matplotlib")
+    metrics = tmp_path / "metrics.jsonl"
+    lines = [f'{{"step": {step}, "loss": {10 - step}}}\n{{"step": {step}, "validation_loss": 9.0}}' for step in (1, 9)]
+    metrics.write_text("\n".join([*lines, '{"step": 10, "loss": null}']) + "\n")
+    assert save_loss_curve(tmp_path / "loss.png", metrics, "GPT-demo") == ""
+    with Image.open(tmp_path / "loss.png") as curve:
+        pixels = np.asarray(curve.convert("RGB")).astype(int)
+    rows, columns = np.nonzero((pixels[..., 0] - pixels[..., 2] > 150) & (pixels[..., 1] > 80))  # the orange line
+    assert columns.max() - columns.min() > 500
+    assert np.median(rows) < 120
+
+
 def test_without_matplotlib_the_user_is_told_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     metrics = tmp_path / "metrics.jsonl"
