@@ -235,7 +235,7 @@ def _held_out(config: TrainConfig, index: PackedIndex, tokenizer: Tokenizer, mac
     """Return the pictures that are measured and never trained on. Raises LoaderError where there are none."""
     classes = config.classes if config.condition == "class" else 0
     expected = Expected(tokenizer, Drawing(config.captions or {}), config.seed, classes, config.cond_dim)
-    codes = CodeSet(index, Selection(config.validation, held_out=True), expected, Reading(config.window))
+    codes = CodeSet(Source(index, Selection(config.validation, held_out=True)), expected, Reading(config.window))
     pictures = min(config.validation_pictures, codes.samples)
     return HeldOut(Loader([codes], Share()), pictures, machine.world, machine.rank)
 
