@@ -181,18 +181,42 @@ class T5Features:
         Batches hold captions of one padded length and are filled up to `batch_size`, so that a caption's features
         on a CPU do not depend on its neighbours; attention is masked, so they equal those padded to 120.
         """
+        found: dict[int, np.ndarray] = {}
+        for rows, lengths, out_BTC in self._encoded(captions):
+            for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+                found[row] = out_BTC[place, :length].float().cpu().numpy()
+        return [found[row] for row in range(len(captions))]
+
+    def on_device(self, captions: Sequence[str]) -> tuple[Any, list[int]]:
+        """Return the feature vectors of all captions one behind the other, (tokens of all, dim), on the encoder's
+        device and in its precision, and how many each caption has. Nothing waits for the device."""
+        import torch
+
+        parts, order, lengths_of = [], list[int](), [0] * len(captions)
+        for rows, lengths, out_BTC in self._encoded(captions):
+            width = out_BTC.shape[1]
+            picked = [place * width + token for place, length in enumerate(lengths) for token in range(length)]
+            parts.append(out_BTC.flatten(0, 1)[torch.tensor(picked).to(out_BTC.device, non_blocking=True)])
+            order += rows
+            for row, length in zip(rows, lengths, strict=True):
+                lengths_of[row] = length
+        starts = dict(zip(order, np.cumsum([0, *(lengths_of[row] for row in order)])[:-1].tolist(), strict=True))
+        places = [starts[row] + token for row, length in enumerate(lengths_of) for token in range(length)]
+        flat_XC = torch.cat(parts) if parts else torch.zeros(0, self.dim, device=self._device)
+        return flat_XC[torch.tensor(places, dtype=torch.int64).to(flat_XC.device, non_blocking=True)], lengths_of
+
+    def _encoded(self, captions: Sequence[str]) -> Iterator[tuple[list[int], list[int], Any]]:
+        """Yield (rows, their numbers of tokens, vectors (B, T, dim)) of captions of one padded length at a time."""
         ids = self._tokens.ids(captions)
         buckets: dict[int, list[int]] = {}
         for row, tokens in enumerate(ids):
             buckets.setdefault(-(-len(tokens) // BUCKET_TOKENS) * BUCKET_TOKENS, []).append(row)
-        found: dict[int, np.ndarray] = {}
         for length, rows in sorted(buckets.items()):
             for start in range(0, len(rows), self._batch_size):
                 chunk = rows[start : start + self._batch_size]
-                found.update(zip(chunk, self._encode([ids[row] for row in chunk], length), strict=True))
-        return [found[row] for row in range(len(ids))]
+                yield chunk, [len(ids[row]) for row in chunk], self._encode([ids[row] for row in chunk], length)
 
-    def _encode(self, ids: list[list[int]], length: int) -> list[np.ndarray]:
+    def _encode(self, ids: list[list[int]], length: int) -> Any:
         import torch
 
         ids_BT = torch.full((self._batch_size, length), self._tokens.padding)
@@ -202,7 +226,7 @@ class T5Features:
             ids_BT[row, : len(tokens)] = torch.tensor(tokens)
             mask_BT[row, : len(tokens)] = 1
         with torch.inference_mode():
-            out_BTC = self._model(
-                input_ids=ids_BT.to(self._device), attention_mask=mask_BT.to(self._device)
+            return self._model(
+                input_ids=ids_BT.to(self._device, non_blocking=True),
+                attention_mask=mask_BT.to(self._device, non_blocking=True),
             ).last_hidden_state
-        return [out_BTC[row, : len(tokens)].float().cpu().numpy() for row, tokens in enumerate(ids)]

@@ -10,6 +10,9 @@ from pipeline.recipes.train import TrainConfig
 from pipeline.training.text_features import TextFeatures, left_pad, text_features
 from tokenize_shards.samples import Features, LoaderError
 
+BUCKET = 16
+"""Prompts are as wide as a multiple of it where shapes are compiled for: 8 shapes for 120 tokens."""
+
 
 @dataclass(frozen=True)
 class TextCondition:
@@ -18,7 +21,7 @@ class TextCondition:
     text: TextFeatures
     cond_len: int
     cond_dim: int
-    full: bool = False  # pad to cond_len always
+    multiple: int = 1  # widths are rounded up to a multiple of it
 
     @property
     def label(self) -> str:
@@ -40,7 +43,7 @@ class TextCondition:
         wrong = next((array.shape[1] for array in features if array.shape[1] != self.cond_dim), None)
         if wrong is not None:
             raise LoaderError(f"stored text features are {wrong} wide, train.cond_dim is {self.cond_dim}")
-        features_BTC, lengths_B = left_pad(features, self.cond_len, full=self.full)
+        features_BTC, lengths_B = left_pad(features, self.cond_len, self.multiple)
         return torch.from_numpy(features_BTC), torch.from_numpy(lengths_B)
 
 
@@ -70,4 +73,5 @@ def conditioner(config: TrainConfig, device: str) -> Conditioner:
     if config.condition == "class":
         return ClassCondition(config.classes)
     text = text_features(config.text, config.text_weights, config.cond_dim, device)
-    return TextCondition(text, config.cond_len, config.cond_dim, config.compile)
+    shapes = BUCKET if config.compile or device != "cpu" else 1
+    return TextCondition(text, config.cond_len, config.cond_dim, shapes)

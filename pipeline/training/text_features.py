@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,10 @@ class T5Text:
         """Return (n <= 120, dim) float32 per caption."""
         return self._encoder.features(captions)
 
+    def on_device(self, captions: Sequence[str]) -> tuple[Any, list[int]]:
+        """Return the vectors of all captions one behind the other, (X, dim), on the device, and each one's number."""
+        return self._encoder.on_device(captions)
+
 
 def text_features(kind: str, weights: str, dim: int, device: str = "cpu") -> TextFeatures:
     """Return the features named by `train.text`.
@@ -81,18 +85,22 @@ def text_features(kind: str, weights: str, dim: int, device: str = "cpu") -> Tex
     raise ValueError(f"text features {kind!r} are unknown; choices: t5, hashed_words")
 
 
-def left_pad(
-    features: Sequence[Features], cond_len: int, *, full: bool = False
-) -> tuple[Features, npt.NDArray[np.int64]]:
+def width_of(lengths: Sequence[int], cond_len: int, multiple: int = 1) -> int:
+    """Return how many positions hold sequences of these lengths: the longest, at least 1, at most `cond_len`, rounded
+    up to a multiple, so that few shapes come."""
+    longest = max(1, *lengths, 1)
+    return min(cond_len, -(-longest // multiple) * multiple)
+
+
+def left_pad(features: Sequence[Features], cond_len: int, multiple: int = 1) -> tuple[Features, npt.NDArray[np.int64]]:
     """Return (B, T, C) with each sequence in the last slots, and the lengths (B,); what exceeds `cond_len` is cut at
     the end.
 
-    T is the longest length, at least 1: positions that all rows pad change no logit. `full`: T is `cond_len` (fixed
-    shapes).
+    T is `width_of` the lengths: positions that all rows pad change no logit.
     """
     kept = [sequence[:cond_len] for sequence in features]
     lengths_B = np.array([len(sequence) for sequence in kept], dtype=np.int64)
-    width = cond_len if full else max(1, int(lengths_B.max()))
+    width = width_of(lengths_B.tolist(), cond_len, multiple)
     padded_BTC = np.zeros((len(kept), width, features[0].shape[1]), np.float32)
     for row, sequence in zip(padded_BTC, kept, strict=True):
         row[width - len(sequence) :] = sequence

@@ -32,11 +32,11 @@ def test_captions_are_padded_on_the_left():
     assert lengths.tolist() == [2, 1, 0]
 
 
-def test_the_last_tokens_of_a_long_caption_are_cut_and_full_pads_to_the_end():
+def test_the_last_tokens_of_a_long_caption_are_cut_and_widths_are_multiples():
     long = TextCondition(Lengths(), cond_len=2, cond_dim=2).of(["a bb ccc dddd"])
     assert long[0][..., 0].tolist() == [[1, 2]]
-    full = TextCondition(Lengths(), cond_len=4, cond_dim=2, full=True).of(["a bb"])
-    assert (full[0][..., 0].tolist(), full[1].tolist()) == ([[0, 0, 1, 2]], [2])
+    wide = TextCondition(Lengths(), cond_len=4, cond_dim=2, multiple=4).of(["a bb"])
+    assert (wide[0][..., 0].tolist(), wide[1].tolist()) == ([[0, 0, 1, 2]], [2])
 
 
 def test_stored_features_are_used_and_only_the_others_are_computed():
@@ -70,5 +70,5 @@ def test_the_recipe_says_which():
     assert conditioner(TrainConfig(condition="class", classes=5), "cpu") == ClassCondition(5)
     text = conditioner(TrainConfig(text="hashed_words", cond_len=7, cond_dim=16, compile=True), "cpu")
     assert isinstance(text.text, HashedWords)
-    assert (text.text.dim, text.cond_len, text.cond_dim, text.full) == (16, 7, 16, True)  # compiled: one shape only
+    assert (text.text.dim, text.cond_len, text.cond_dim, text.multiple) == (16, 7, 16, 16)  # compiled: few shapes
     assert (text.label, text.says) == ("hashed words", "text hashed words")

@@ -41,7 +41,7 @@ def test_left_pad_by_hand():
     padded, lengths = left_pad(sequences, 2)
     assert padded[..., 0].tolist() == [[0, 1], [2, 2], [0, 0]]
     assert lengths.tolist() == [1, 2, 0]
-    padded, lengths = left_pad(sequences, 5, full=True)
+    padded, lengths = left_pad(sequences, 5, 5)
     assert padded[..., 0].tolist() == [[0, 0, 0, 0, 1], [0, 0, 2, 2, 2], [0] * 5]
     assert lengths.tolist() == [1, 3, 0]
     assert left_pad(sequences[2:], 5)[0].shape == (1, 1, 2)
