@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pipeline.cli import analysis, audit, codes, maintenance, prune, recheck, remove, report, run
+from pipeline.cli import analysis, audit, codes, maintenance, prune, recheck, remove, report, run, sample
 
 YOUNG = 50_000
 """New objects before Python looks for dead cycles among them: with its own 700 that takes a quarter of what is
@@ -40,6 +40,7 @@ def top() -> None:
 
 run.register(app)
 report.register(app)
+sample.register(app)
 analysis.register(app)
 maintenance.register(app)
 prune.register(app)

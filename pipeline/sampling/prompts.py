@@ -49,12 +49,12 @@ def read_classes(words: Sequence[str], classes: int) -> list[str]:
     Raises PromptError for what is neither, and for a class outside 0..classes - 1.
     """
     found: list[str] = []
-    for word in (part for text in words for part in re.split(r"[\s,]+", text) if part):
+    for whole, word in ((text, part) for text in words for part in re.split(r"[\s,]+", text) if part):
         match = CLASSES.fullmatch(word)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last < classes:
             raise PromptError(
-                f"{word!r} is no class of these weights, which draw {classes:,} classes and no texts: wanted numbers"
+                f"{whole!r} is no class of these weights, which draw {classes:,} classes and no texts: wanted numbers"
                 f" from 0 to {classes - 1}, or ranges such as 0-9"
             )
         found += map(str, range(first, last + 1))

@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.paths import ROOT
 
 PARSED = (
-    *("pipeline.train", "pipeline.execution.pool"),
+    *("pipeline.train", "pipeline.execution.pool", "pipeline.sampling.options"),
     *("deploy.jars", "deploy.cluster", "deploy.demo", "deploy.chaos"),
 )
 """Modules with a parser of their own, whose options are read from their text."""
@@ -36,8 +36,10 @@ def command_tree() -> dict[str, set[str]]:
     written = {name: (ROOT / name.replace(".", "/")).with_suffix(".py") for name in PARSED}
     parsed = {name: set(re.findall(r'"(--[a-z-]+)"', path.read_text())) for name, path in written.items()}
     parsed["deploy.cluster"] |= {f"--{one.name.replace('_', '-')}" for one in fields(Settings)}
+    drawing = parsed.pop("pipeline.sampling.options") | {"--help", "--no-compile"}
     return {
         **tree,
+        **dict.fromkeys(("pipeline sample", "python -m pipeline.sample"), drawing),
         "pipeline": {"--help"},
         "python -m pipeline.demo": options(get_command(single)),
         **{f"python -m {name}": known | {"--help"} for name, known in parsed.items()},
