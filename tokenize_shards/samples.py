@@ -184,6 +184,7 @@ class CodeSample:
     parent: str = ""  # digest of the filter manifest that the picture came through
     features: Features | None = field(default=None, repr=False)  # (n, C), of the caption whose source is `features_of`
     features_of: str = ""
+    features_by: str = ""  # sha256 of the weights that made them
     label: int | None = None  # class, of codes for class-conditional training
 
 
@@ -312,6 +313,7 @@ def _parse(part: Mapping[str, Any]) -> tuple[CodeSample, int]:
         parent=str(record.get("parent_digest", "")),
         features=unpack_numbers(read_npy(part["t5.npy"])) if "t5.npy" in part else None,
         features_of=str(record.get("t5", {}).get("source", "")),
+        features_by=str(record.get("t5", {}).get("weights", "")),
         label=None if record.get("label") is None else int(record["label"]),
     )
     return sample, len(record.get("crops") or codes_KN)

@@ -26,7 +26,7 @@ RecipeOption = Annotated[
         "--recipe",
         callback=_given,
         metavar="FILE",
-        help="Recipe: a TOML file, or a bundled one (demo, demo_artworks, laion_coco).",
+        help="Recipe: a TOML file, or a bundled one (demo, demo_artworks, laion_coco, laion_coco_512).",
     ),
 ]
 OutOption = Annotated[

@@ -35,7 +35,7 @@ MOST_SHOWN = 200
 """Characters of a wrong value that a message repeats."""
 KINDS: dict[Any, type[BaseModel]] = {"ExcludeFile": ExcludeFile}
 """Tables that stand where a value of another kind may stand too, by the name that pydantic has for them in a place."""
-BUNDLED = ("demo", "demo_artworks", "laion_coco")
+BUNDLED = ("demo", "demo_artworks", "laion_coco", "laion_coco_512")
 
 
 def bundled(name: str) -> Path:

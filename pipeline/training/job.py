@@ -39,6 +39,7 @@ from pipeline.training.optimizer_states import Trained
 from pipeline.training.safety import Watch
 from pipeline.training.saving import Saver
 from pipeline.training.sharding import Placement, placed, whole_gpt
+from pipeline.training.stored_text import check_stored_text
 from pipeline.training.validation import HeldOut
 from pipeline.training.weights import GPTFacts, Weights
 from tokenize_shards.catalog import vq_spec
@@ -166,6 +167,8 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
     tokenizer = sample.tokenizer
     _check_condition(config, sample)
     _check_tokenizer(recipe, sample, machine)
+    if said := check_stored_text(config, sample):
+        machine.say(said)
     pictures = _open_pictures(config, index, tokenizer, share)
     if config.condition == "text" and (fallbacks := check_sources(index, config.captions or {})):
         machine.say(fallbacks)

@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from manifests.files import FormatError, parsing, read_json
+from manifests.files import FormatError, parsing, read_json, writing
 from manifests.roots import place_of
 from manifests.store import local_copy
 from manifests.weights import WeightsError
@@ -124,6 +124,17 @@ def read_gpt_weights(source: str | Path, ema: bool = False) -> GPTWeights:
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in GPT(facts.spec(facts.grid or 1)).state_dict().items()}
     return GPTWeights(weights.path, f"{weights.says}: {facts.says}", fit(weights.tensors, shapes, weights.says), facts)
+
+
+def export_llamagen_pt(source: str | Path, target: Path, ema: bool = False) -> GPTWeights:
+    """Write weights as LlamaGen's own code loads them, a torch file {"model": tensors}; return what was written.
+
+    source, ema: as `read_gpt_weights` takes them, and what it raises. `target` is a local file.
+    """
+    weights = read_gpt_weights(source, ema=ema)
+    with writing(target) as temporary:
+        torch.save({"model": weights.tensors}, temporary)
+    return weights
 
 
 def read_weights(source: str | Path, ema: bool = False) -> Weights:

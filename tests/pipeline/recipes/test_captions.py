@@ -63,6 +63,6 @@ def test_captions_that_no_training_draws_are_warned_of():
 def test_laion_coco_trains_stage_1_on_its_captions_and_stage_2_on_ours():
     recipe = load_recipe("laion_coco")
     assert weights_of_captions(recipe) == {"top_caption": 0.8, "alt": 0.2}
-    second = load_recipe("laion_coco", ["train.tier=finetune"])
+    second = load_recipe("laion_coco_512")
     assert weights_of_captions(second) == {"llava": 0.7, "llava_short": 0.3}
     assert untrained_captions(recipe) == untrained_captions(second) == []

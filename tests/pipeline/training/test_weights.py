@@ -11,7 +11,7 @@ from manifests.files import write_json
 from manifests.weights import WeightsError
 from pipeline.gpt import GPT, build_gpt
 from pipeline.gpt_spec import SIZES
-from pipeline.training.weights import GPTFacts, find_weights, read_gpt_weights
+from pipeline.training.weights import GPTFacts, export_llamagen_pt, find_weights, read_gpt_weights
 from tests.support.small_gpt import small
 
 PREFIX = 6
@@ -177,3 +177,12 @@ def test_weights_of_a_small_grid_run_on_a_larger_one(tensors, tmp_path):
 
 def test_options_of_a_build_are_those_of_the_facts():
     assert build_gpt("GPT-demo", "class", 4, classes=3).spec == GPTFacts("GPT-demo", "class", 16384, classes=3).spec(4)
+
+
+def test_weights_are_exported_as_llamagens_code_loads_them(tensors, tmp_path):
+    save_file(tensors, tmp_path / "ours.safetensors", GPTFacts("GPT-demo", "text", 50, 6, 16).header())
+    export_llamagen_pt(tmp_path / "ours.safetensors", tmp_path / "theirs.pt")
+    content = torch.load(tmp_path / "theirs.pt", weights_only=True)
+    assert list(content) == ["model"]
+    assert all(torch.equal(content["model"][name], tensor) for name, tensor in tensors.items())
+    assert read_gpt_weights(tmp_path / "theirs.pt").facts.model == "GPT-demo"
