@@ -1,4 +1,4 @@
-"""Place a line of (x, y) points on a drawing surface: the numbers that the template of the curve writes as SVG."""
+"""Place lines of (x, y) points on a drawing surface: the numbers that the template of the curve writes as SVG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ class GridLine:
 
 @dataclass(frozen=True)
 class Curve:
-    """A drawn line in the units of a surface of `width` x `height`, y downwards. `start` to `stop` is the span of x."""
+    """A drawn line in the units of a surface of `width` x `height`, y downwards, and a second one, `measured`, which
+    may be empty. `start` to `stop` is the span of x."""
 
     width: ClassVar[int] = 1000
     height: ClassVar[int] = 280
@@ -33,6 +34,9 @@ class Curve:
     stop: float
     last: float
     """The value of the last point."""
+    measured: tuple[Point, ...] = ()
+    last_measured: float | None = None
+    """The value of the second line's last point."""
 
     @property
     def end(self) -> Point:
@@ -40,9 +44,12 @@ class Curve:
         return self.points[-1]
 
 
-def draw_curve(points: Sequence[Point]) -> Curve:
-    """Return the curve of these points, y from 0 to a little above the highest value. Raises ValueError for none."""
-    xs, ys = [x for x, _ in points], [y for _, y in points]
+def draw_curve(points: Sequence[Point], measured: Sequence[Point] = ()) -> Curve:
+    """Return the curve of these points, y from 0 to a little above the highest value of both lines. Raises ValueError
+    where the first has no point."""
+    if not points:
+        raise ValueError("the line is empty, wanted one point at least")
+    xs, ys = zip(*points, *measured, strict=True)
     low, high = min([0.0, *ys]), max([0.0, *ys]) * HEADROOM or 1.0
     start, span_x, span_y = min(xs), (max(xs) - min(xs)) or 1.0, (high - low) or 1.0
     across, down = Curve.width - Curve.left - Curve.right, Curve.height - Curve.bottom
@@ -52,4 +59,12 @@ def draw_curve(points: Sequence[Point]) -> Curve:
 
     values = [low + span_y * part / GRID_PARTS for part in range(GRID_PARTS + 1)]
     grid = tuple(GridLine(place(start, value)[1], value) for value in values)
-    return Curve(tuple(place(*point) for point in points), grid, start, max(xs), ys[-1])
+    return Curve(
+        points=tuple(place(*point) for point in points),
+        grid=grid,
+        start=start,
+        stop=max(xs),
+        last=points[-1][1],
+        measured=tuple(place(*point) for point in measured),
+        last_measured=measured[-1][1] if measured else None,
+    )

@@ -18,10 +18,12 @@ WIDEST = 1600
 
 @dataclass(frozen=True)
 class LossCurve:
-    """The loss of one training run: (step, loss), about CURVE_POINTS to twice as many of them."""
+    """The loss of one training run: (step, loss), about CURVE_POINTS to twice as many of them; `measured`: likewise of
+    the pictures that are not trained on."""
 
     tier: str
     points: tuple[tuple[float, float], ...]
+    measured: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class Training:
 
 def read_training(root: Path) -> Training:
     """Return what lies in `codes/` and `train/` of a run folder; files that cannot be read are left out."""
-    curves = [LossCurve(path.parent.name, _thinned(path)) for path in sorted((root / "train").rglob("metrics.jsonl"))]
+    curves = [
+        LossCurve(path.parent.name, _thinned(path, "loss"), _thinned(path, "validation_loss"))
+        for path in sorted((root / "train").rglob("metrics.jsonl"))
+    ]
     sheets = [*sorted((root / "codes").rglob("*.png")), *sorted((root / "train").rglob("memorised.png"))]
     return Training(
         tuple(curve for curve in curves if curve.points),
@@ -55,18 +60,18 @@ def read_training(root: Path) -> Training:
     )
 
 
-def _thinned(path: Path) -> tuple[tuple[float, float], ...]:
-    points = list(_points(path))
+def _thinned(path: Path, name: str) -> tuple[tuple[float, float], ...]:
+    points = list(_points(path, name))
     return tuple(points[:: max(1, len(points) // CURVE_POINTS)])
 
 
-def _points(path: Path) -> Iterator[tuple[float, float]]:
-    """Yield (step, loss) of each whole line."""
+def _points(path: Path, name: str) -> Iterator[tuple[float, float]]:
+    """Yield (step, figure) of each whole line that has a figure of this name."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
-                yield float(entry["step"]), float(entry["loss"])
+                yield float(entry["step"]), float(entry[name])
 
 
 def _memorised(root: Path) -> Iterator[Memorised]:

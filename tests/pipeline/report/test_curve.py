@@ -31,6 +31,15 @@ def test_values_below_zero_stay_on_the_surface():
     assert [y for _, y in curve.points] == [125, 250]
 
 
+def test_a_second_line_lies_on_the_same_axes():
+    curve = draw_curve([(0, 4), (10, 2)], [(5, 6.0), (20, 3.0)])
+    # the axes go to 6 x 1.04 = 6.24 and from 0 to 20
+    assert curve.measured == (pytest.approx((46 + 884 / 4, 250 * 0.24 / 6.24)), pytest.approx((930, 250 * 3.24 / 6.24)))
+    assert curve.end == pytest.approx((46 + 884 / 2, 250 * 4.24 / 6.24))
+    assert (curve.stop, curve.last, curve.last_measured) == (20, 2, 3.0)
+    assert draw_curve([(0, 4)]).last_measured is None
+
+
 def test_no_point_is_an_error():
     with pytest.raises(ValueError, match="empty"):
         draw_curve([])

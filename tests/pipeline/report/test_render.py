@@ -112,7 +112,7 @@ def hostile():
         (Prediction(EVIL, EVIL, EVIL),),
         Examples({EVIL: (row,)}, {EVIL: (twin,), "bad_url": (blank,)}, ((row, twin),)),
         training=Training(
-            (LossCurve(EVIL, ((0.0, 1.0), (1.0, 2.0))),),
+            (LossCurve(EVIL, ((0.0, 1.0), (1.0, 2.0)), ((1.0, 3.0),)),),
             (Memorised(EVIL, 1, 1.0, 0.5, EVIL),),
             (Picture(b"\x89PNG", EVIL),),
         ),
@@ -132,6 +132,7 @@ def test_words_of_strangers_are_escaped_wherever_they_stand():
     assert f"<span>{SAFE}* <b>1.00</b></span>" in text
     assert "<code>javascript:alert(&#39;1&#39;)&#34;onerror=&#34;alert(1)</code>" in text
     assert f"<td>{SAFE}</td>" in text
+    assert "held out (validation), 3.00 at the end" in text
     assert f"<footer>{SAFE}</footer>" in text
     assert "javascript:" not in " ".join(page.loads)
 

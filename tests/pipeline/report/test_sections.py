@@ -100,6 +100,12 @@ def test_one_point_is_no_curve():
     assert [(one.tier, one.curve.last) for one in drawn] == [("pretrain", 2.0)]
 
 
+def test_what_is_held_out_is_drawn_into_the_same_curve():
+    curves = (LossCurve("pretrain", ((0.0, 4.0), (10.0, 2.0)), ((10.0, 3.0),)),)
+    (drawn,) = page(training=Training(curves)).curves
+    assert (len(drawn.curve.measured), drawn.curve.last_measured) == (1, 3.0)
+
+
 def test_credits_lose_the_mark_of_their_first_heading_alone():
     assert page_of(Facts("run"), "# Credits\n\n# Met\n").attribution == "Credits\n\n# Met\n"
 

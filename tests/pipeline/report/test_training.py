@@ -39,6 +39,12 @@ def test_lines_that_say_no_loss_are_left_out(tmp_path):
     assert read_training(tmp_path).curves == (LossCurve("pretrain", ((1.0, 2.5),)),)
 
 
+def test_the_loss_on_held_out_pictures_is_a_line_of_its_own(tmp_path):
+    lines = ['{"step": 40, "loss": 2.5}', '{"step": 40, "validation_loss": 3.5, "by_source": {"alt": 3.5}}']
+    write_metrics(tmp_path, "pretrain", lines)
+    assert read_training(tmp_path).curves == (LossCurve("pretrain", ((40.0, 2.5),), ((40.0, 3.5),)),)
+
+
 def test_a_long_curve_is_thinned(tmp_path):
     write_metrics(tmp_path, "pretrain", [json.dumps({"step": n, "loss": 1}) for n in range(1300)])
     (curve,) = read_training(tmp_path).curves  # every third: 1300 // 400
