@@ -55,7 +55,9 @@ def placed(gpt: GPT, machine: Machine, placement: Placement) -> GPT:
         if placement.compiled:
             layer.compile()  # layer by layer: the exchange of weights between them is not traced
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
-    fully_shard(gpt, mesh=mesh, mp_policy=mixed)
+    # By itself the outermost group stays whole until a backward pass, which a measurement has none of: its weights
+    # would be stale where the running average takes their place.
+    fully_shard(gpt, mesh=mesh, mp_policy=mixed, reshard_after_forward=True)
     return gpt.to(machine.device)  # the buffers that no group owns
 
 

@@ -7,6 +7,7 @@ from torch.distributed.tensor import DTensor
 
 from pipeline.gpt import build_gpt
 from pipeline.recipes.train import TrainConfig
+from pipeline.training.ema import Average
 from pipeline.training.sharding import (
     Placement,
     clip_gradients,
@@ -81,6 +82,29 @@ def test_a_spread_model_has_slices_and_gives_itself_whole():
     norm = clip_gradients(run.gpt.parameters(), 1e-3)
     assert norm > 1e-3
     assert float(clip_gradients(run.gpt.parameters(), 1.0)) == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.usefixtures("_group")
+def test_a_spread_model_is_measured_with_its_average_and_goes_on():
+    run = Run(parallel="fsdp").take(0)
+    average = Average(run.gpt, 0.9)
+    with torch.no_grad():
+        for tensor in average.tensors.values():
+            part(tensor).mul_(1.5)
+    codes = torch.arange(16).view(1, 16)
+    run.gpt.eval()
+
+    def loss():
+        with torch.no_grad():
+            return float(run.gpt(codes, prompts([6])))
+
+    before = loss()
+    with average.in_place():
+        with_average = loss()
+        copy = whole_gpt(run.gpt, None, HERE)
+        assert with_average == pytest.approx(float(copy(codes, prompts([6])).detach()))
+    assert abs(with_average - before) > 0.01
+    assert loss() == before
 
 
 def test_a_whole_model_is_placed_and_drawn_from_as_it_is():
