@@ -11,6 +11,7 @@ import torch
 from pipeline.gpt import build_gpt, rope_tables, text_mask
 from pipeline.gpt_spec import gpt_spec
 from pipeline.sample import Sampling, generate
+from pipeline.sampling.decode import Decoder
 from tests.support.gpt_sizes import TABLE
 from tests.support.paths import SHARED
 from tests.support.small_gpt import prompts, small
@@ -59,7 +60,10 @@ def test_gpt_b_equals_the_reference(kind, fill, monkeypatch):
     np.testing.assert_allclose(logits[:, :: max(1, grid**2 // 8), ::509], expected["logits"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(logits.norm(dim=-1), expected["logits_l2"], atol=1e-3, rtol=0)
     assert float(loss) == pytest.approx(float(expected["loss"]), abs=1e-4)
-    greedy = generate(gpt, condition, 8, Sampling(cfg_scale=3.0, top_k=1))
+    compile_ = torch.compile  # Inductor's C++ takes a minute; what dynamo captures is run as it is
+    monkeypatch.setattr(torch, "compile", lambda step, **_: compile_(step, fullgraph=True, backend="eager"))
+    decoder = Decoder(gpt, 2 * batch, 8, compiled=True)
+    greedy = generate(gpt, condition, 8, Sampling(cfg_scale=3.0, top_k=1), decoder=decoder)
     assert greedy.tolist() == expected["greedy_cfg3"][:, :8].tolist()
 
 
