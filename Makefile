@@ -10,7 +10,7 @@ ARGS ?=
 # Where this is set, every process compiles all that it imports again: Beam 2 s, open_clip 9 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test lint bench docs pretokenize demo-tokenizer clean cluster-jars cluster-up cluster-demo cluster-down
+.PHONY: help setup demo test test-browser lint bench docs pretokenize demo-tokenizer clean cluster-jars cluster-up cluster-demo cluster-down
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ demo: setup  ## Run the whole chain on real pictures, CPU only, then show the re
 
 test: setup  ## Run every test, offline
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+test-browser: setup  ## Look at the page of `pipeline serve` in Chromium, where chromium and chromedriver are
+	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 lint: setup  ## ruff and mypy --strict
 	$(BIN)/ruff check .

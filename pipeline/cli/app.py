@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pipeline.cli import analysis, audit, codes, maintenance, prune, recheck, remove, report, run, sample
+from pipeline.cli import analysis, audit, codes, maintenance, prune, recheck, remove, report, run, sample, serve
 
 YOUNG = 50_000
 """New objects before Python looks for dead cycles among them: with its own 700 that takes a quarter of what is
@@ -46,6 +46,7 @@ maintenance.register(app)
 prune.register(app)
 remove.register(app)
 recheck.register(app)
+serve.register(app)
 app.add_typer(audit.audit, name="audit")
 app.add_typer(codes.show, name="show")
 app.add_typer(codes.export, name="export")

@@ -33,6 +33,8 @@ KINDS: dict[str, Kind] = {
     "builtins.KeyboardInterrupt": STOPPED,
     "pipeline.stages.manifest.TooManyLosses": LOSSES,
     "pipeline.cli.errors.WrongUse": USE,
+    "pipeline.serving.server.AddressError": USE,
+    "pipeline.serving.drawing.EngineFailed": FAILED,
     "pipeline.recipes.schema.RecipeError": USE,
     "manifests.weights.WeightsError": USE,
     "manifests.roots.RootError": USE,

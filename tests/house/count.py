@@ -18,7 +18,7 @@ FLOORS = {
     "pipeline.inputs": 4, "pipeline.loading": 4, "pipeline.execution": 4, "pipeline.evaluation": 4,
     "pipeline.steps": 5, "pipeline.training": 5, "pipeline.demo": 5,
     "pipeline.stages": 6, "pipeline.llamagen": 6, "pipeline.train": 6, "pipeline.sample": 6,
-    "pipeline.analysis": 7, "pipeline.maintenance": 7,
+    "pipeline.analysis": 7, "pipeline.maintenance": 7, "pipeline.serving": 7,
     "pipeline.report": 8, "pipeline.cli": 9,
 }  # fmt: skip
 """Room -> floor. A module belongs to the longest name that begins its own; a room imports lower floors only."""
