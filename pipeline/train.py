@@ -12,7 +12,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from pipeline.recipes.load import choose_recipe, load_recipe
 from pipeline.recipes.schema import Recipe
 from pipeline.training.budget import GB, check_fits, hours
 from pipeline.training.distributed import Machine, this_machine
+from pipeline.training.feeder import Fed
 from pipeline.training.job import Job, foresee, prepare, rehearse
 from pipeline.training.optim import set_rates
 from pipeline.training.progress import Meter, picture_flops
@@ -157,11 +158,9 @@ def train(job: Job, sheets: SampleSheets | None, stop: dict[str, bool]) -> int:
     batches = job.pictures.steps(job.step)
     job.model.train()
     with contextlib.closing(batches), contextlib.closing(trackers):  # type: ignore[type-var]  # a generator
+        steps = job.feeder.feed(timed(batches, meter))
         while job.step < job.last:
-            asked = time.monotonic()
-            batch = next(batches)
-            meter.waited += time.monotonic() - asked
-            loss, norm, good = take_step(job, batch)
+            loss, norm, good = take_step(job, next(steps))
             job.step += 1
             meter.add(loss, good)
             job.saver.check()
@@ -193,21 +192,18 @@ def leave(job: Job, told: tuple[Meter, Tensor, Trackers], *, last: bool) -> None
         checkpoint(job)
 
 
-def take_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def take_step(job: Job, parts: list[Fed]) -> tuple[Tensor, Tensor, Tensor]:
     """Do one optimizer step on this process's share; return the mean loss of all in nats per code, the gradient norm,
     and whether the step was good and applied. All stay on the device."""
     config, device = job.config, job.machine.device
     torch.manual_seed(draw("step", config.seed, job.machine.rank, job.step) >> 1)
     set_rates(job.optimizers, config, job.step)
-    size = config.micro_batch or len(batch)
-    parts = [slice(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
-    total = torch.zeros((), device=device)
-    for number, part in enumerate(parts):
-        codes_BN, condition, dense = collate(job, batch, part)
+    pictures, total = sum(len(part.codes_BN) for part in parts), torch.zeros((), device=device)
+    for number, (codes_BN, condition, dense) in enumerate(parts):
         inputs_BN = corrupted(codes_BN) if config.corruption == "uniform" else None
         with exchanging(job.model, last=number + 1 == len(parts)):
             with torch.autocast(device.type, torch.bfloat16, enabled=job.bf16):
-                loss = job.model(codes_BN, condition, inputs_BN, dense=dense) * (len(codes_BN) / len(batch))
+                loss = job.model(codes_BN, condition, inputs_BN, dense=dense) * (len(codes_BN) / pictures)
             loss.backward()
         total += loss.detach()
     norm = clip_gradients(job.gpt.parameters(), config.clip)
@@ -218,15 +214,13 @@ def take_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return loss, norm, good
 
 
-def collate(job: Job, batch: Batch, part: slice) -> tuple[Tensor, Condition, bool]:
-    """Return a part's codes (B, N) and condition on the device, and whether some caption has no token; features that
-    the shard lacks are computed now."""
-    condition = job.condition.of(batch.captions_B[part], batch.features_B[part])
-    codes_BN, device = torch.from_numpy(batch.codes_BN[part]).to(job.machine.device), job.machine.device
-    if isinstance(condition, Tensor):
-        return codes_BN, condition.to(device), False
-    features_BTC, lengths_B = condition
-    return codes_BN, (features_BTC.to(device), lengths_B.to(device)), bool((lengths_B == 0).any())
+def timed(batches: Iterator[Batch], meter: Meter) -> Iterator[Batch]:
+    """Pass batches through, and count the time for which the loader is waited for."""
+    while True:
+        asked = time.monotonic()
+        batch = next(batches)
+        meter.waited += time.monotonic() - asked
+        yield batch
 
 
 def corrupted(codes_BN: Tensor) -> Tensor:
@@ -337,7 +331,7 @@ def validate(job: Job, trackers: Trackers) -> None:
 
     job.model.eval()
     with job.averaged():
-        found = job.held_out.measure(nats, lambda batch, part: collate(job, batch, part))
+        found = job.held_out.measure(nats, job.feeder.part)
     job.model.train()
     job.machine.say(f"  step {job.step:,}  {found.line()}")
     tell(job, found.record(job.step), trackers)

@@ -21,7 +21,7 @@ from pipeline.training.caption_sources import check_sources
 from pipeline.training.distributed import Machine
 from pipeline.training.validation import HeldOut
 from tokenize_shards.packed_index import PackedIndex, open_packed_index
-from tokenize_shards.samples import CodeSample, check_shards, find_shards, first_sample
+from tokenize_shards.samples import CodeSample, LoaderError, check_shards, class_of, find_shards, first_sample
 
 RECALLED = 20_000
 """Pictures that drawn ones are compared with at most: all their codes are held."""
@@ -58,6 +58,7 @@ def open_data(recipe: Recipe, machine: Machine, config: TrainConfig) -> Data:
         raise RecipeError("train.max_pictures caps one set of codes, and train.blend names several: leave one out")
     sets = [_open_set(recipe, machine, config, one) for one in blend]
     sample = first_sample(sets[0].source.index.shards)
+    _check_condition(config, sample)
     if config.condition == "text":
         for one in sets:
             beside = one.source.join.sources if one.source.join else ()
@@ -70,6 +71,16 @@ def open_data(recipe: Recipe, machine: Machine, config: TrainConfig) -> Data:
             " most; set train.max_pictures, or train.recall_pictures = 0"
         )
     return Data(sample, pictures, _held_out(config, sets, sample, machine), _facts(sets, sample))
+
+
+def _check_condition(config: TrainConfig, sample: CodeSample) -> None:
+    """Raise LoaderError where the first of the samples has no class to train on, or nothing but one."""
+    if config.condition == "class":
+        class_of(sample, config.classes)
+    elif sample.label is not None and not sample.captions:
+        raise LoaderError(
+            f"the codes of tier {config.tier!r} have labels and no captions: set train.condition = 'class'"
+        )
 
 
 def _share(config: TrainConfig, machine: Machine) -> Share:

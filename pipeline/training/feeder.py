@@ -32,35 +32,35 @@ class Feeder:
     micro_batch: int | None = None
     """Pictures of a part; None: all of a batch."""
 
-    def feed(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, list[Fed]]]:
-        """Yield each batch with its parts.
+    def feed(self, batches: Iterator[Batch]) -> Iterator[list[Fed]]:
+        """Yield the parts of each batch.
 
         On a GPU a batch's copies and text features are in flight, in a stream of their own, while the parts before are
         computed with; whoever takes them has the device wait for them, never the host.
         """
         if self.device.type != "cuda":
-            yield from ((batch, self.parts(batch)) for batch in batches)
+            yield from map(self.parts, batches)
             return
         stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        before: tuple[Batch, list[Fed], torch.cuda.Event] | None = None
+        before: tuple[list[Fed], torch.cuda.Event] | None = None
         for batch in batches:
             with torch.cuda.stream(stream):
                 parts = self.parts(batch)
                 event = stream.record_event()
             if before is not None:
                 yield self._taken(*before)
-            before = batch, parts, event
+            before = parts, event
         if before is not None:
             yield self._taken(*before)
 
-    def _taken(self, batch: Batch, parts: list[Fed], event: torch.cuda.Event) -> tuple[Batch, list[Fed]]:
+    def _taken(self, parts: list[Fed], event: torch.cuda.Event) -> list[Fed]:
         current = torch.cuda.current_stream(self.device)
         current.wait_event(event)
         for part in parts:
             tensors = part.condition if isinstance(part.condition, tuple) else (part.condition,)
             for tensor in (part.codes_BN, *tensors):
                 tensor.record_stream(current)  # its memory is not given to the other stream before this one is through
-        return batch, parts
+        return parts
 
     def parts(self, batch: Batch) -> list[Fed]:
         """Return the parts of a batch."""

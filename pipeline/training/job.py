@@ -1,7 +1,7 @@
 """Put together what a training run needs, and refuse before the first step what cannot work."""
 
 import contextlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,11 @@ from torch import nn
 from manifests.weights import WeightsError
 from pipeline.gpt import GPT, build_gpt
 from pipeline.gpt_spec import GPTOptions, gpt_spec
-from pipeline.loading.batch import Expected
-from pipeline.loading.captions import Drawing
-from pipeline.loading.loader import CodeSet, Loader, Reading, Share
-from pipeline.loading.selection import Selection
-from pipeline.loading.window import Source
+from pipeline.loading.loader import Loader
 from pipeline.recipes.captions import untrained_captions, weights_of_captions
 from pipeline.recipes.schema import Recipe, RecipeError
 from pipeline.recipes.train import TrainConfig
 from pipeline.training.budget import Plan, hours, plan_of
-from pipeline.training.caption_sources import check_sources
 from pipeline.training.checkpoint import (
     Checkpoint,
     agreed_checkpoint,
@@ -30,8 +25,10 @@ from pipeline.training.checkpoint import (
     sweep_checkpoints,
 )
 from pipeline.training.conditions import Conditioner, conditioner
+from pipeline.training.data import Data, open_data
 from pipeline.training.distributed import Machine, wrapped
 from pipeline.training.ema import Average
+from pipeline.training.feeder import Feeder
 from pipeline.training.init_from import start_from, weights_to_start_from
 from pipeline.training.metrics import Metrics
 from pipeline.training.optim import make_optimizers
@@ -43,16 +40,11 @@ from pipeline.training.stored_text import check_stored_text
 from pipeline.training.validation import HeldOut
 from pipeline.training.weights import GPTFacts, Weights
 from tokenize_shards.catalog import vq_spec
-from tokenize_shards.packed_index import PackedIndex, open_packed_index
 from tokenize_shards.samples import (
     UNKNOWN,
     CodeSample,
     LoaderError,
     Tokenizer,
-    check_shards,
-    class_of,
-    find_shards,
-    first_sample,
 )
 from tokenize_shards.vq import load_vq
 
@@ -65,9 +57,6 @@ FREE_TO_CHANGE = {
     *("validate_every", "validation_pictures", "max_skipped"),
 }
 """Keys of [train] that a run may change half-way: they say how long, where and how loudly, not what is learned."""
-
-RECALLED = 20_000
-"""Pictures that drawn ones are compared with at most: all their codes are held."""
 
 
 @dataclass
@@ -105,6 +94,11 @@ class Job:
         """Return what a step changes."""
         return Trained(self.gpt, self.optimizers, self.average.tensors if self.average else None)
 
+    @property
+    def feeder(self) -> Feeder:
+        """Return what puts batches on the device."""
+        return Feeder(self.condition, self.machine.device, self.config.micro_batch)
+
     def averaged(self) -> contextlib.AbstractContextManager[None]:
         """Let the model have the running average for weights while the block runs, where there is one."""
         return self.average.in_place() if self.average else contextlib.nullcontext()
@@ -136,10 +130,8 @@ def rehearse(recipe: Recipe, machine: Machine) -> list[str]:
     """Return what `--dry-run` says of steps and time; nothing is trained, moved or written."""
     config = _config(recipe)
     try:
-        index = _open_index(recipe, machine)
-        sample = first_sample(index.shards)
-        _check_condition(config, sample)
-        steps = last_step(config, _open_pictures(config, index, sample.tokenizer, Share()).samples)
+        data = open_data(recipe, machine, config)
+        steps = last_step(config, data.pictures.samples)
     except LoaderError as error:
         return [f"how many steps there are is not known yet: {error}"]
     return [hours(Metrics(recipe.root, recipe.root / "train" / config.tier).path, config.batch, steps)]
@@ -161,17 +153,11 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
         machine.say(warning)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    share = _share(config, machine)
-    index = _open_index(recipe, machine)
-    sample = first_sample(index.shards)
-    tokenizer = sample.tokenizer
-    _check_condition(config, sample)
-    _check_tokenizer(recipe, sample, machine)
-    if said := check_stored_text(config, sample):
+    data = open_data(recipe, machine, config)
+    tokenizer = data.sample.tokenizer
+    _check_tokenizer(recipe, data.sample, machine)
+    if said := check_stored_text(config, data.sample):
         machine.say(said)
-    pictures = _open_pictures(config, index, tokenizer, share)
-    if config.condition == "text" and (fallbacks := check_sources(index, config.captions or {})):
-        machine.say(fallbacks)
     condition = conditioner(config, str(machine.device))
     gpt = placed(_new_gpt(config, tokenizer), machine, Placement.of(config, in_bf16(config, machine)))
     folder = recipe.root / "train" / config.tier
@@ -184,73 +170,20 @@ def prepare(recipe: Recipe, machine: Machine) -> Job:
         saver=Saver(folder / "checkpoints", machine, config.keep_checkpoints),
         tokenizer=tokenizer,
         vq=recipe.tokenizer(config.tier),
-        pictures=pictures,
+        pictures=data.pictures,
         condition=condition,
         gpt=gpt,
         model=gpt,
         optimizers=make_optimizers(gpt, config),
-        facts=_facts(config, machine, index, sample, condition),
+        facts=_facts(config, machine, data, condition),
         watch=Watch(machine.device, machine.world, config.spike),
         average=Average(gpt, config.ema) if config.ema else None,
-        held_out=_held_out(config, index, tokenizer, machine) if config.validation else None,
-        last=last_step(config, pictures.samples),
+        held_out=data.held_out,
+        last=last_step(config, data.pictures.samples),
     )
     _resume(job)
     job.model = wrapped(job.gpt, machine, job.config.compile)
     return job
-
-
-def _share(config: TrainConfig, machine: Machine) -> Share:
-    if config.batch % machine.world:
-        raise RecipeError(f"train.batch: {config.batch} pictures cannot be shared evenly by {machine.world} processes")
-    return Share(machine.rank, machine.world, config.batch // machine.world)
-
-
-def _open_index(recipe: Recipe, machine: Machine) -> PackedIndex:
-    """Return the index of the tier's codes, whose shards are as it says. Raises LoaderError."""
-    config, codes = recipe.train, recipe.root / "codes"
-    find_shards(codes, config.tier)
-    index = open_packed_index(codes / config.tier)
-    if index.is_own:
-        machine.say(f"note: {codes / config.tier} has no packed index yet: made for now; `make pretokenize` keeps one")
-    check_shards(index.shards[machine.rank :: machine.world], config.verify)
-    return index
-
-
-def _open_pictures(config: TrainConfig, index: PackedIndex, tokenizer: Tokenizer, share: Share) -> Loader:
-    """Return what is trained on. Raises LoaderError, and RecipeError where a recall of too many is asked for."""
-    selection = Selection(validation=config.validation, seed=config.seed)
-    if config.max_pictures is not None:
-        selection = replace(selection, bound=selection.smallest(index, config.max_pictures))
-    classes = config.classes if config.condition == "class" else 0
-    expected = Expected(tokenizer, Drawing(config.captions or {}), config.seed, classes, config.cond_dim)
-    reading = Reading(config.window, config.prefetch, config.memory_bytes)
-    loader = Loader([CodeSet(Source(index, selection), expected, reading)], share, config.prefetch)
-    if config.recall_pictures and loader.samples > RECALLED:
-        raise RecipeError(
-            f"train.recall_pictures: {loader.samples:,} pictures are too many to compare with, wanted {RECALLED:,} at"
-            " most; set train.max_pictures, or train.recall_pictures = 0"
-        )
-    return loader
-
-
-def _held_out(config: TrainConfig, index: PackedIndex, tokenizer: Tokenizer, machine: Machine) -> HeldOut:
-    """Return the pictures that are measured and never trained on. Raises LoaderError where there are none."""
-    classes = config.classes if config.condition == "class" else 0
-    expected = Expected(tokenizer, Drawing(config.captions or {}), config.seed, classes, config.cond_dim)
-    codes = CodeSet(Source(index, Selection(config.validation, held_out=True)), expected, Reading(config.window))
-    pictures = min(config.validation_pictures, codes.samples)
-    return HeldOut(Loader([codes], Share()), pictures, machine.world, machine.rank)
-
-
-def _check_condition(config: TrainConfig, sample: CodeSample) -> None:
-    """Raise LoaderError where the first of the samples has no class to train on, or nothing but one."""
-    if config.condition == "class":
-        class_of(sample, config.classes)
-    elif sample.label is not None and not sample.captions:
-        raise LoaderError(
-            f"the codes of tier {config.tier!r} have labels and no captions: set train.condition = 'class'"
-        )
 
 
 def _check_tokenizer(recipe: Recipe, sample: CodeSample, machine: Machine) -> None:
@@ -309,16 +242,13 @@ def last_step(config: TrainConfig, samples: int) -> int:
     return passes if config.steps is None else min(config.steps, passes)
 
 
-def _facts(
-    config: TrainConfig, machine: Machine, index: PackedIndex, sample: CodeSample, condition: Conditioner
-) -> dict[str, Any]:
-    data = {"digest": index.digest, "parent": sample.parent, "shards": len(index.shards), "samples": index.samples}
+def _facts(config: TrainConfig, machine: Machine, data: Data, condition: Conditioner) -> dict[str, Any]:
     return {
         "train": config.model_dump(mode="json"),
-        "data": data,
-        "tokenizer": asdict(sample.tokenizer),
+        "data": data.facts,
+        "tokenizer": asdict(data.sample.tokenizer),
         "text": condition.label,
-        "gpt": asdict(_gpt_facts(config, sample.tokenizer, condition)),
+        "gpt": asdict(_gpt_facts(config, data.sample.tokenizer, condition)),
         "world": machine.world,
         "versions": {"torch": torch.__version__},
     }

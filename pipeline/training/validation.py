@@ -53,9 +53,9 @@ class HeldOut:
         uncounted.
         """
         part, totals = min(PART, -(-self.pictures // self.world)), dict[str, tuple[float, int]]()
-        for start in range(
-            self.rank * part, -(-self.pictures // (part * self.world)) * part * self.world, part * self.world
-        ):
+        stride = part * self.world
+        for turn in range(-(-self.pictures // stride)):
+            start = turn * stride + self.rank * part
             stop = min(start + part, self.pictures)
             batch = self.loader.batch(start, stop) if start < stop else self.loader.batch(0, 1)
             nats_B = nats(*collate(batch, slice(len(batch)))).double().cpu().tolist()

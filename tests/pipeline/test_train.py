@@ -235,7 +235,7 @@ def test_micro_batches_give_the_same_step(run):
     jobs = [job_of(run, f"train.micro_batch={size}") for size in (4, 3, 1)]
     losses = []
     for job in jobs:
-        losses.append(float(take_step(job, job.pictures.step(0))[0]))
+        losses.append(float(take_step(job, job.feeder.parts(job.pictures.step(0)))[0]))
     assert losses[0] == pytest.approx(losses[1], abs=1e-5) == pytest.approx(losses[2], abs=1e-5)
 
 

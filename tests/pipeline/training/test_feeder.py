@@ -23,8 +23,7 @@ def batch_of(captions, features=None):
 
 def test_parts_have_their_rows_and_say_where_a_caption_has_no_token():
     feeder = Feeder(TextCondition(HashedWords(8), 8, 8), CPU, micro_batch=3)
-    ((batch, (first, second)),) = feeder.feed(iter([batch_of(WORDS)]))
-    assert batch.step == 3
+    ((first, second),) = feeder.feed(iter([batch_of(WORDS)]))
     assert first.codes_BN.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert (first.condition[1].tolist(), first.dense) == ([3, 1, 0], True)
     assert (second.condition[1].tolist(), second.dense) == ([5], False)
@@ -32,7 +31,7 @@ def test_parts_have_their_rows_and_say_where_a_caption_has_no_token():
 
 
 def test_classes_are_labels():
-    ((_, (part,)),) = Feeder(ClassCondition(10), CPU).feed(iter([batch_of(["3", "7"])]))
+    ((part,),) = Feeder(ClassCondition(10), CPU).feed(iter([batch_of(["3", "7"])]))
     assert (part.condition.tolist(), part.dense) == ([3, 7], False)
 
 

@@ -9,7 +9,6 @@ import torch
 from pipeline.recipes.load import load_recipe
 from pipeline.recipes.schema import RecipeError
 from pipeline.recipes.train import TrainConfig
-from pipeline.training import job as job_module
 from pipeline.training.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from pipeline.training.distributed import Machine
 from pipeline.training.job import FREE_TO_CHANGE, differences, last_step, prepare
@@ -111,15 +110,6 @@ def test_the_last_step_is_of_steps_or_of_passes_whichever_comes_first(codes):
     ):
         assert last_step(TrainConfig(**given), 12) == expected
     assert job_of(codes, "max_pictures=5", "epochs=2").last == 3  # 2 x 5 / 4 = 2.5
-
-
-def test_too_many_pictures_to_compare_with_are_refused(codes, monkeypatch):
-    monkeypatch.setattr(job_module, "RECALLED", 11)
-    with pytest.raises(
-        RecipeError, match=r"12 pictures are too many to compare with, wanted 11 at most; set train\.max"
-    ):
-        job_of(codes, "recall_pictures=4")
-    assert job_of(codes, "recall_pictures=4", "max_pictures=5").pictures.samples == 5
 
 
 def test_the_validation_split_is_of_the_uid_alone_and_never_trained_on(codes):
