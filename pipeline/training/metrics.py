@@ -57,7 +57,9 @@ class Metrics:
             said.append(f"  validation {end:.3f} at the end, {least:.3f} at best (step {best['step']:,})")
         rates = sorted(line["samples_per_s"] for line in trained if line.get("samples_per_s"))
         speed = f"{rates[len(rates) // 2]:,.1f} samples/s (median), " if rates else ""
-        return [*said, f"  {speed}{last.get('skipped', 0):,} steps skipped"]
+        waits = [line["loader_share"] for line in trained if line.get("loader_share") is not None]
+        waited = f"{sum(waits) / len(waits):.1%} of the time waiting for the loader, " if waits else ""
+        return [*said, f"  {speed}{waited}{last.get('skipped', 0):,} steps skipped"]
 
     def publish(self) -> None:
         """Put the lines so far where the run is."""

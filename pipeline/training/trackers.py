@@ -37,9 +37,15 @@ class Trackers:
             self.notes.append("no figures for Weights & Biases: wandb is not installed (pip install wandb)")
             return None
         name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]  # the same run when it is gone on with
-        return wandb.init(
-            project=config.wandb, id=name, resume="allow", dir=str(folder), config=config.model_dump(mode="json")
-        )
+        folder.mkdir(parents=True, exist_ok=True)  # without it the files go to the system's temporary folder
+        settings = config.model_dump(mode="json")
+        try:
+            return wandb.init(project=config.wandb, id=name, resume="allow", dir=str(folder), config=settings)
+        except wandb.Error as error:
+            self.notes.append(
+                f"no figures for Weights & Biases: {str(error).rstrip('.')}; WANDB_MODE=offline needs no account"
+            )
+            return None
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Send one line of metrics.jsonl: its numbers, by name."""

@@ -57,6 +57,22 @@ def test_wandb_gets_the_same_run_when_it_is_gone_on_with(tmp_path, monkeypatch):
     assert calls[0]["config"]["batch"] == 256
 
 
+def test_wandb_that_cannot_begin_is_said_and_stops_nothing(tmp_path, monkeypatch):
+    class Unusable(Exception):
+        pass
+
+    def init(**given):
+        raise Unusable("No API key configured.")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Error=Unusable))
+    trackers = Trackers(TrainConfig(wandb="mine", tensorboard=False), tmp_path / "train", 0)
+    trackers.add(LINE)
+    trackers.close()
+    assert trackers.notes == [
+        "no figures for Weights & Biases: No API key configured; WANDB_MODE=offline needs no account"
+    ]
+
+
 @pytest.mark.parametrize("wanted", [False, True])
 def test_neither_is_written_unless_wanted(tmp_path, wanted):
     Trackers(TrainConfig(tensorboard=wanted), tmp_path, 0).close()
