@@ -83,6 +83,16 @@ def test_a_feature_that_is_no_number_costs_its_step_alone(run, monkeypatch, caps
     assert lines_of(run)[-1]["skipped"] == 3
 
 
+def test_norms_that_leap_end_the_run_once_there_are_enough_to_compare_with(run, capsys):
+    low = ("steps=60", "spike=0.01", "max_skipped=3", "checkpoint_every=10")  # every norm is above a hundredth
+    assert main(words(run, *low)) == 1
+    said = capsys.readouterr().err
+    assert "0 in all for a loss or gradient that is not finite, 3 for a norm above 0.01 running medians" in said
+    assert latest_checkpoint(folder_of(run) / "checkpoints").step == 30
+    assert main(words(run, "steps=34", "spike=0", "on_change=continue")) == 0
+    assert [line["step"] for line in lines_of(run)][-2:] == [32, 34]
+
+
 def test_one_process_alone_without_numbers_ends_both_and_nothing_is_saved(run, monkeypatch, capsys):
     port = free_port()
     asked = words(run, "max_skipped=3", "steps=50", "cond_dropout=0", "checkpoint_every=2")
