@@ -1,5 +1,6 @@
 """`pipeline serve`: a page and a JSON endpoint on this machine that draw pictures from a checkpoint."""
 
+import os
 from typing import Annotated, Any, Literal
 
 import typer
@@ -91,7 +92,12 @@ def _load(source: Any, slots: int | None, compiled: bool | None, prompt_length: 
     except ValueError as error:
         fail(str(error))
     on_gpu = next(studio.gpt.parameters()).device.type == "cuda"
-    engine = GPTEngine(studio, slots or (16 if on_gpu else 4), compiled=on_gpu if compiled is None else compiled)
+    engine = GPTEngine(
+        studio,
+        slots or (16 if on_gpu else 4),
+        compiled=on_gpu if compiled is None else compiled,
+        beside=os.path.dirname(os.path.normpath(source.checkpoint)),
+    )
     return engine, Reader(engine.facts.classes, prompt_length, studio.sampling)
 
 

@@ -21,11 +21,12 @@ CHUNK = "tessera"
 class GPTEngine:
     """An `Engine` over a studio. Build it in the thread that calls it: CUDA graphs belong to a thread."""
 
-    def __init__(self, studio: Studio, slots: int, *, compiled: bool = False) -> None:
-        """compiled: the step is compiled now, which takes a while, and is then replayed."""
-        spec = studio.gpt.spec
+    def __init__(self, studio: Studio, slots: int, *, compiled: bool = False, beside: str = "") -> None:
+        """compiled: the step is compiled now, which takes a while, and is then replayed. beside: the folder that the
+        checkpoint lies in, which neither the page nor a PNG tells."""
+        spec, says = studio.gpt.spec, studio.says.replace(f"{beside}/", "") if beside else studio.says
         self.studio, self.slots = studio, slots
-        self.facts = Facts(studio.says, spec.classes if spec.condition == "class" else None, spec.grid, studio.size)
+        self.facts = Facts(says, spec.classes if spec.condition == "class" else None, spec.grid, studio.size)
         self._slots = Slots(studio.gpt, slots, compiled=compiled)
         if compiled:
             self._warm()
