@@ -9,11 +9,12 @@ import csv
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from manifests.files import FormatError, digest_of, out_of_room, read_json, sweep, write_json, writing
 from pipeline.evaluation.plots import Grid, Row, save_grid
@@ -149,28 +150,66 @@ def draw(work: Work) -> None:
     there = work.sink.pictures // work.batch * work.batch if work.sink.pictures < work.total else work.total
     if there:
         say(f"{there:,} pictures are there already")
-    decoder = Decoder(studio.gpt, work.batch * (2 if guided else 1), n_tokens, compiled=work.compiled)
-    started = shown = time.monotonic()
+    progress = Progress(work.total, n_tokens, there, there)
+    decoder = Told(studio.gpt, work.batch * (2 if guided else 1), n_tokens, compiled=work.compiled)
+    decoder.progress = progress
     for first in range(there, work.total, work.batch):
         numbers = range(first, min(first + work.batch, work.total))
         texts = [work.prompts[number // work.count] for number in numbers]
         texts += texts[-1:] * (work.batch - len(texts))  # the last batch has the same shape; what is too much is cut
         sampling = replace(studio.sampling, seed=studio.sampling.seed + first)
+        progress.batch = len(numbers)
         codes_BN = generate(studio.gpt, studio.of(texts), n_tokens, sampling, decoder=decoder)
         work.sink.add(first, studio.pixels(codes_BN[: len(numbers)]))
-        now, live = time.monotonic(), sys.stderr.isatty()
-        if live or now - shown >= EVERY_S or numbers.stop == work.total:
-            shown = now
-            line = pace(numbers.stop, work.total, (numbers.stop - there) / (now - started))
-            print(f"\r\x1b[K{line}" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
-    if sys.stderr.isatty():
-        say("")
+        progress.done, progress.codes = numbers.stop, 0
+        progress.show(last=numbers.stop == work.total)
     work.sink.finish()
 
 
-def pace(done: int, total: int, rate: float) -> str:
-    """Return a progress line: pictures drawn, per second, and the time that is left."""
-    return f"  {done:,}/{total:,} pictures  {rate:.2f}/s  ETA {clock((total - done) / rate)}"
+@dataclass
+class Progress:
+    """How far the drawing is: one live line on a terminal, a line every 5 s elsewhere."""
+
+    total: int
+    n_tokens: int
+    there: int  # pictures that were there before
+    done: int
+    batch: int = 0  # pictures that are being drawn
+    codes: int = 0  # codes that each of them has
+    started: float = field(default_factory=time.monotonic)
+    shown: float = field(default_factory=time.monotonic)
+
+    def line(self, seconds: float) -> str:
+        """Return pictures drawn, the codes of those under way, pictures per second and the time that is left."""
+        drawn = self.done - self.there + self.batch * self.codes / self.n_tokens
+        left = self.total - self.there - drawn
+        rate = drawn / max(seconds, 1e-9)
+        under_way = f", code {self.codes:,}/{self.n_tokens:,} of the next {self.batch}" if self.codes else ""
+        eta = clock(left / rate) if rate else "?"
+        return f"  {self.done:,}/{self.total:,} pictures{under_way}  {rate:.3g}/s  ETA {eta}"
+
+    def show(self, last: bool = False) -> None:
+        """Print the line if it is time to."""
+        live, now = sys.stderr.isatty(), time.monotonic()
+        if last or now - self.shown >= (0.2 if live else EVERY_S):
+            self.shown = now
+            line = self.line(now - self.started)
+            print(
+                f"\r\x1b[K{line}" if live else line, end="" if live and not last else "\n", file=sys.stderr, flush=True
+            )
+
+
+class Told(Decoder):
+    """A decoder that tells of every code."""
+
+    progress: Progress
+
+    def advance(self, codes_B: Tensor) -> Tensor:
+        """Read one more code in each row, and say so."""
+        logits_BV = super().advance(codes_B)
+        self.progress.codes += 1
+        self.progress.show()
+        return logits_BV
 
 
 def finish(work: Work, out: Path) -> None:

@@ -148,6 +148,22 @@ def test_another_folders_pictures_are_left_alone(place, tmp_path, capsys):
     assert files(tmp_path) == {name: data for name, data in before.items() if name != "samples.json"}
 
 
+def test_progress_by_hand():
+    """8 of 12 were there; 1 more and half of the next 2 in 4 s: 2 pictures, 0.5/s, 2 left."""
+    told = sample.Progress(12, 16, there=8, done=9, batch=2, codes=8)
+    assert told.line(4.0) == "  9/12 pictures, code 8/16 of the next 2  0.5/s  ETA 0:04"
+    told.codes = 0
+    assert told.line(2.0) == "  9/12 pictures  0.5/s  ETA 0:06"
+    assert sample.Progress(12, 16, there=8, done=8).line(1.0) == "  8/12 pictures  0/s  ETA ?"
+
+
+def test_codes_are_told_of_while_a_batch_is_drawn(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sample, "EVERY_S", 0.0)
+    assert drawn(place / "own", "dog", "--out", tmp_path) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  0/1 pictures, code ")]
+    assert [line.split()[3] for line in lines] == [f"{number}/16" for number in range(1, 16)]
+
+
 def test_a_full_disk_ends_with_words(place, tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
