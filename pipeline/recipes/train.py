@@ -41,7 +41,7 @@ class TrainConfig(BaseModel):
         1000, ge=1, description="with condition = 'class': labels are below it; one more embedding stands for none"
     )
     rope_cond: RopeCondition = Field(
-        "zero", description="'zero': LlamaGen's, text is attended uniformly; 'identity': by content"
+        "identity", description="'zero': LlamaGen's, text is attended uniformly; 'identity': by content"
     )
     cond_len: int = Field(120, ge=1, description="text tokens at most")
     cond_dim: int = Field(2048, ge=1, description="width of a text feature; flan-t5-xl's is 2048")

@@ -311,10 +311,10 @@ def test_corruption_keeps_places_and_takes_from_others():
     assert torch.equal(corrupted(codes[:1]), codes[:1])
 
 
-def test_defaults_are_llamagens():
+def test_defaults_are_llamagens_but_for_rope_cond():
     config = TrainConfig()
     assert (config.model, config.lr, config.batch, config.betas) == ("GPT-XL", 1e-4, 256, (0.9, 0.95))
-    assert (config.weight_decay, config.clip, config.epochs, config.rope_cond) == (0.05, 1.0, 300, "zero")
+    assert (config.weight_decay, config.clip, config.epochs, config.rope_cond) == (0.05, 1.0, 300, "identity")
     assert {config.token_dropout, config.resid_dropout, config.ffn_dropout, config.cond_dropout} == {0.1}
     assert (config.optimizer, config.corruption, config.cooldown, config.text) == ("adamw", "none", 0.0, "t5")
     assert (config.max_pictures, config.recall_pictures) == (None, 0)
