@@ -14,6 +14,8 @@ GB = 1e9
 SPARE = 0.93
 """Share of a card's memory that a run may count on: the rest is the driver's, the allocator's gaps, the exchange's."""
 MOST_CARDS = 1024
+FEW = 8
+"""Pictures at once below which activations are rather computed again."""
 
 
 @dataclass(frozen=True)
@@ -109,17 +111,23 @@ def check_fits(plan: Plan, memory: float, batch: int) -> None:
 
 
 def alternatives(plan: Plan, batch: int) -> Iterator[Plan]:
-    """Yield other ways, those that change least first: fewer pictures at once, activations computed again, more
-    cards."""
+    """Yield other ways, those that change least first: fewer pictures at once, activations computed again, more cards.
+    Fewer than FEW at once, which leave a card idle, come last of all for so many cards."""
     world = plan.world
     while world <= max(MOST_CARDS, plan.world):
-        for parallel in dict.fromkeys((plan.parallel, "fsdp" if world > 1 else plan.parallel)):
-            for checkpointed in sorted({plan.checkpointed, True}):
-                size = min(plan.micro_batch, max(1, batch // world))
-                while size:
-                    yield replace(plan, world=world, parallel=parallel, checkpointed=checkpointed, micro_batch=size)
-                    size //= 2
+        ways = [
+            replace(plan, world=world, parallel=parallel, checkpointed=checkpointed, micro_batch=size)
+            for parallel in dict.fromkeys((plan.parallel, "fsdp" if world > 1 else plan.parallel))
+            for checkpointed in sorted({plan.checkpointed, True})
+            for size in _halves(min(plan.micro_batch, max(1, batch // world)))
+        ]
+        yield from sorted(ways, key=lambda way: way.micro_batch < FEW)
         world = world * 2 if batch % (world * 2) == 0 else MOST_CARDS * 2
+
+
+def _halves(size: int) -> list[int]:
+    """Return a size, its half, and so on down to 1."""
+    return [size >> shift for shift in range(size.bit_length())]
 
 
 def _settings(plan: Plan, fitting: Plan) -> str:
