@@ -116,12 +116,24 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="change a recipe value, such as train.steps=1000",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what the run takes, refuse what cannot work, stop")
-    parser.add_argument("--gpus", type=int, metavar="N", help="foresee a run on so many cards instead of this one's")
-    parser.add_argument("--gpu-memory", type=float, metavar="GB", help="foresee a run on cards with so much memory")
+    parser.add_argument("--gpus", type=_cards, metavar="N", help="foresee a run on so many cards instead of these")
+    parser.add_argument("--gpu-memory", type=_gigabytes, metavar="GB", help="foresee a run on such cards")
     args = parser.parse_args(arguments)
     if not args.dry_run and (args.gpus or args.gpu_memory):
         parser.error("--gpus and --gpu-memory foresee a run on another machine: give --dry-run with them")
     return args
+
+
+def _cards(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"got {word!r}, wanted a whole number from 1 on")
+    return int(word)
+
+
+def _gigabytes(word: str) -> float:
+    if not math.isfinite(number := float(word)) or number <= 0:
+        raise argparse.ArgumentTypeError(f"got {word!r}, wanted a number above 0")
+    return number
 
 
 def read_recipe(args: argparse.Namespace, say: Any) -> Recipe:

@@ -78,6 +78,9 @@ def write_packed_index(folder: Path, into: Path | None = None) -> Path:
     is damaged or of other members, OSError.
     """
     paths, path = sorted(folder.glob("*.tar")), (into or folder) / NAME
+    gone = {one.name for one in folder.glob("*.index.json")} - {index_path(one).name for one in paths}
+    if gone:
+        raise FormatError(f"{folder / min(gone)}: the shard that it is of is gone")
     table: list[dict[str, Any]] = []
     with writing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, **_ENCODING) as writer:
         for tar, (index, rows) in zip(paths, each(folder, _rows_of, paths), strict=True):
@@ -275,7 +278,7 @@ def open_packed_index(folder: Path) -> PackedIndex:
     except (OSError, FormatError) as error:
         raise _refusal(folder, str(error)) from error
     if fault := staleness(index, tars):
-        raise _refusal(folder, fault)
+        raise _refusal(folder, fault, index)
     return index
 
 
@@ -287,5 +290,6 @@ def _own(folder: Path) -> PackedIndex:
     return index
 
 
-def _refusal(folder: Path, fault: str) -> LoaderError:
-    return LoaderError(f"packed index {folder / NAME}: {fault}; run `make pretokenize` again, which makes it anew")
+def _refusal(folder: Path, fault: str, index: PackedIndex | None = None) -> LoaderError:
+    who = f"shards in {folder}" if index is not None and index.is_own else f"packed index {folder / NAME}"
+    return LoaderError(f"{who}: {fault}; run `make pretokenize` again, which makes it anew")

@@ -348,7 +348,7 @@ def only_made_by(tokenizer: Tokenizer, samples: Iterator[CodeSample], path: Path
 def first_sample(shards: Sequence[Shard]) -> CodeSample:
     """Return the first sample there is; its tokenizer is the one that all others must have."""
     shard = next(shard for shard in shards if shard.samples)
-    return next(indexed_samples(shard) if is_remote(shard.path) else read_samples(shard))
+    return next(indexed_samples(shard))
 
 
 def class_of(sample: CodeSample, classes: int) -> int:

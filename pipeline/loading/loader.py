@@ -46,9 +46,12 @@ class CodeSet:
             self.order = Order(names, source.selection.counts(index), expected.seed, reading.window)
         except ValueError as error:
             folder = index.shards[0].path.parent if index.shards else index.path.parent
-            raise LoaderError(
-                f"{folder}: {error} of {index.samples:,}: look at train.where and train.validation"
-            ) from error
+            say = (
+                "no picture is held out: raise train.validation"
+                if source.selection.held_out
+                else "no sample is left to read: look at train.where, or lower train.validation"
+            )
+            raise LoaderError(f"{folder}: of {index.samples:,} {say}") from error
         self.files = ShardFiles(index.shards, reading.memory_bytes)
         self._reader = Reader(self.files, expected)
         self._window = lru_cache(2)(self._open)

@@ -236,6 +236,8 @@ class TrainConfig(BaseModel):
             raise ValueError("cooldown needs `steps`, and no `seconds`: its end must be known")
         if self.falls and (self.steps is None or self.seconds is not None):
             raise ValueError(f"schedule = {self.schedule!r} needs `steps`, and no `seconds`: its end must be known")
+        if self.steps is not None and self.warmup >= self.steps:
+            raise ValueError(f"warmup is {self.warmup} of {self.steps} steps: the rate would never reach its highest")
         if self.schedule == "wsd" and not self.cooldown:
             raise ValueError("schedule = 'wsd' needs a cooldown above 0: the share of `steps` in which the rate falls")
         if self.cooldown and self.schedule not in (None, "wsd"):

@@ -38,11 +38,13 @@ class Sources:
         return [source for source in self.wanted if not self.having[source]]
 
 
-def check_sources(index: PackedIndex, weights: Mapping[str, float], beside: Collection[str] = ()) -> str | None:
+def check_sources(
+    index: PackedIndex, weights: Mapping[str, float], beside: Collection[str] = (), enough: int | None = None
+) -> str | None:
     """Return what to tell of samples that have none of the weighted sources, None where all have one.
 
-    beside: sources that joined tables bring, which are not looked for. Counts until ENOUGH, and on until each source
-    was seen. Raises LoaderError for a source that no sample has.
+    beside: sources that joined tables bring, which are not looked for. Counts until `enough`, or ENOUGH, and on until
+    each source was seen. Raises LoaderError for a source that no sample has.
     """
     wanted = [source for source, weight in weights.items() if weight > 0]
     sources = Sources(tuple(source for source in wanted if source not in beside))
@@ -50,7 +52,7 @@ def check_sources(index: PackedIndex, weights: Mapping[str, float], beside: Coll
         return None
     for sample in _streamed(index.shards):
         sources.count(sample)
-        if sources.samples >= ENOUGH and not sources.missing:
+        if sources.samples >= (enough or ENOUGH) and not sources.missing:
             break
     if sources.missing:
         counts = sorted(sources.having.items())

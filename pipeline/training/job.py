@@ -122,8 +122,12 @@ def foresee(recipe: Recipe, machine: Machine, cards: int | None = None) -> Plan:
     options: GPTOptions = {"vocab": vq.codebook_size, "cond_len": config.cond_len, "cond_dim": config.cond_dim}
     grid = recipe.tier[config.tier].size // vq.downsampling
     spec = gpt_spec(config.model, config.condition, grid, config.rope_cond, {**options, "classes": config.classes})
+    if config.batch % (cards or machine.world):
+        raise RecipeError(
+            f"train.batch: {config.batch} pictures cannot be shared evenly by {cards or machine.world} processes"
+        )
     bf16 = in_bf16(config, machine) or (config.precision == "auto" and cards is not None)
-    return plan_of(config, spec, cards or machine.world, bf16)
+    return plan_of(config, spec, world, bf16)
 
 
 def rehearse(recipe: Recipe, machine: Machine) -> list[str]:

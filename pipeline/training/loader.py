@@ -11,10 +11,14 @@ from pipeline.loading.captions import Drawing
 from pipeline.loading.loader import CodeSet, Loader, Reading, Share
 from pipeline.loading.selection import Selection
 from pipeline.loading.window import Source
+from pipeline.recipes.train import check_weights
+from pipeline.training.caption_sources import check_sources
 from tokenize_shards.packed_index import open_packed_index
 from tokenize_shards.samples import LoaderError, first_sample
 
 __all__ = ["Batch", "CodeLoader"]
+ENOUGH = 1000
+"""Samples that are looked at for the caption sources asked for; more while one has not been seen."""
 
 
 class CodeLoader(IterableDataset[Batch]):
@@ -43,10 +47,17 @@ class CodeLoader(IterableDataset[Batch]):
         self.share, self.seed, self.step, self.prefetch = Share(rank, world, batch), seed, step, prefetch
         if not 0 <= rank < world:
             raise ValueError(f"rank is {rank}, wanted 0 to {world - 1} (world {world})")
+        for name, value, least in (("batch", batch, 1), ("step", step, 0), ("prefetch", prefetch, 0)):
+            if value < least:
+                raise ValueError(f"{name} is {value}, wanted {least} or more")
+        check_weights(self.captions)
         self.index = open_packed_index(self.folder)
         if not self.index.samples:
             raise LoaderError(f"{self.folder}: no sample of codes; wanted a folder like RUN/codes/TIER")
-        self.tokenizer = first_sample(self.index.shards).tokenizer
+        sample = first_sample(self.index.shards)
+        self.tokenizer = sample.tokenizer
+        if sample.captions or sample.label is None:
+            check_sources(self.index, self.captions, enough=ENOUGH)
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()

@@ -193,8 +193,9 @@ def facts_of(weights: Weights) -> GPTFacts:
         facts = GPTFacts(model, "text", vocab, cond_len=cond_len, cond_dim=cond_dim, **told)
     else:
         facts = GPTFacts(model, "class", vocab, classes=_table(shapes, LABELS, weights)[0] - 1, **told)
-    if facts.grid is None and weights.extent:
-        facts = replace(facts, grid=math.isqrt(weights.extent - facts.spec(1).prefix))
+    codes = (weights.extent or 0) - facts.spec(1).prefix
+    if facts.grid is None and codes > 0:
+        facts = replace(facts, grid=math.isqrt(codes))
     return facts
 
 

@@ -113,3 +113,10 @@ def test_another_table_is_refused(folder, tmp_path):
     write_table(tmp_path / "t.parquet", pa.table({"uid": [b"0" * 16]}))
     with pytest.raises(FormatError, match="not a packed index"):
         PackedIndex(tmp_path / "t.parquet")
+
+
+def test_a_shard_that_is_gone_is_missed_by_its_own_index(folder):
+    """Without a packed index the rest was read as if it were all."""
+    (folder / "00000.tar").unlink()
+    with pytest.raises(LoaderError, match=r"00000\.index\.json: the shard that it is of is gone"):
+        open_packed_index(folder)

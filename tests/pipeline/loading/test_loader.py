@@ -65,5 +65,5 @@ def test_a_window_of_one_shard_reads_shard_after_shard(root):
 
 
 def test_nothing_left_is_refused(root):
-    with pytest.raises(LoaderError, match=r"pretrain: no sample is left to read of 75: look at train.where"):
+    with pytest.raises(LoaderError, match=r"pretrain: of 75 no sample is left to read: look at train.where"):
         code_set(root, selection=Selection(0.9999999))

@@ -90,7 +90,7 @@ REFUSALS = [
     (["blend=[{tier='best', weight=1}]"], None, LoaderError, "tier 'best' has no codes"),
     (["blend=[{weight=1}, {epochs=2}]"], None, RecipeError, "each set needs a weight, or each needs epochs"),
     (["blend=[{weight=1, epochs=2}]"], None, RecipeError, "each set needs a weight, or each needs epochs"),
-    (["validation=0.999999"], None, LoaderError, "no sample is left to read of 40: look at train.where"),
+    (["validation=0.999999"], None, LoaderError, "of 40 no sample is left to read: look at train.where"),
     (["join=['nowhere.parquet']"], None, RecipeError, "no table at 'nowhere.parquet'"),
 ]
 

@@ -81,7 +81,7 @@ def test_layers_compute_in_bfloat16_where_asked_and_on_gpus(codes):
         (["tier=best"], HERE, RecipeError, "no tier 'best' in the recipe; its tiers are pretrain, finetune"),
         (["batch=4"], Machine(0, 3, CPU), RecipeError, "4 pictures cannot be shared evenly by 3 processes"),
         (["condition=class"], HERE, LoaderError, r"no label; train\.condition = 'class' wants one from 0"),
-        (["validation=0.999999"], HERE, LoaderError, "no sample is left to read of 12: look at train.where"),
+        (["validation=0.999999"], HERE, LoaderError, "of 12 no sample is left to read: look at train.where"),
     ],
 )
 def test_what_cannot_work_is_refused(codes, sets, machine, error, says):

@@ -95,5 +95,12 @@ def test_captions_are_those_that_are_asked_for(folder):
 def test_wrong_uses_are_refused(folder, tmp_path):
     with pytest.raises(ValueError, match=r"rank is 2, wanted 0 to 1 .world 2."):
         CodeLoader(folder, rank=2, world=2)
+    for given, says in (({"batch": 0}, "batch is 0, wanted 1 or more"), ({"step": -1}, "step is -1, wanted 0 or more")):
+        with pytest.raises(ValueError, match=says):
+            CodeLoader(folder, **given)
+    with pytest.raises(ValueError, match="weights must not be negative"):
+        CodeLoader(folder, captions={"alt": -1.0})
+    with pytest.raises(LoaderError, match=r"no sample has a caption from 'nope'; the sources that there are: alt"):
+        CodeLoader(folder, captions={"nope": 1.0})
     with pytest.raises(LoaderError, match="no sample of codes; wanted a folder like RUN/codes/TIER"):
         CodeLoader(tmp_path / "nothing")

@@ -40,6 +40,7 @@ def test_linear_and_cosine_fall_from_the_end_of_the_warm_up():
         ({"schedule": "linear", "steps": 5, "seconds": 9}, "'linear' needs `steps`, and no `seconds`"),
         ({"schedule": "wsd", "steps": 5}, "needs a cooldown above 0"),
         ({"schedule": "cosine", "steps": 5, "cooldown": 0.2}, "has no cooldown"),
+        ({"warmup": 5, "steps": 5}, "warmup is 5 of 5 steps: the rate would never reach its highest"),
     ],
 )
 def test_schedules_without_an_end_are_refused(given, says):
