@@ -122,10 +122,9 @@ def foresee(recipe: Recipe, machine: Machine, cards: int | None = None) -> Plan:
     options: GPTOptions = {"vocab": vq.codebook_size, "cond_len": config.cond_len, "cond_dim": config.cond_dim}
     grid = recipe.tier[config.tier].size // vq.downsampling
     spec = gpt_spec(config.model, config.condition, grid, config.rope_cond, {**options, "classes": config.classes})
-    if config.batch % (cards or machine.world):
-        raise RecipeError(
-            f"train.batch: {config.batch} pictures cannot be shared evenly by {cards or machine.world} processes"
-        )
+    world = cards or machine.world
+    if config.batch % world:
+        raise RecipeError(f"train.batch: {config.batch} pictures cannot be shared evenly by {world} processes")
     bf16 = in_bf16(config, machine) or (config.precision == "auto" and cards is not None)
     return plan_of(config, spec, world, bf16)
 
