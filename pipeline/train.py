@@ -172,7 +172,9 @@ def train(job: Job, sheets: SampleSheets | None, stop: dict[str, bool]) -> int:
     with contextlib.closing(batches), contextlib.closing(trackers):  # type: ignore[type-var]  # a generator
         steps = job.feeder.feed(timed(batches, meter))
         while job.step < job.last:
-            loss, norm, good = take_step(job, next(steps))
+            parts = next(steps)
+            loss, norm, good = take_step(job, parts)
+            meter.flops += sum(len(part.codes_BN) * picture_flops(job.gpt.spec, part.text_tokens) for part in parts)
             job.step += 1
             meter.add(loss, good)
             job.saver.check()
@@ -280,8 +282,7 @@ def agreed(job: Job, here: bool) -> bool:
 
 def new_meter(job: Job) -> Meter:
     """Return a meter of this run's speed."""
-    flops = picture_flops(job.gpt.spec, job.gpt.spec.prefix)
-    return Meter(job.machine.device, job.config.batch, job.tokenizer.grid**2, flops, job.machine.world)
+    return Meter(job.machine.device, job.config.batch, job.tokenizer.grid**2)
 
 
 def open_trackers(job: Job) -> Trackers:

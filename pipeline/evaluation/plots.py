@@ -79,12 +79,12 @@ def _logged(metrics: Path, name: str) -> list[tuple[int, float]]:
     with parsing(metrics, "a line has no step and loss"):
         lines = [parse_json(metrics, line) for line in metrics.read_bytes().splitlines()]
         figures = [(int(line["step"]), line.get(name) if "validation_loss" in line else line["loss"]) for line in lines]
-    of_training = name == "loss"
-    return [
-        (step, float(figure))
-        for (step, figure), line in zip(figures, lines, strict=True)
-        if figure is not None and ("validation_loss" not in line) == of_training
-    ]
+        of_training = name == "loss"
+        return [
+            (step, float(figure))
+            for (step, figure), line in zip(figures, lines, strict=True)
+            if figure is not None and ("validation_loss" not in line) == of_training
+        ]
 
 
 def save_loss_curve(path: Path, metrics: Path, title: str) -> str:

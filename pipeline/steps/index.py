@@ -56,7 +56,10 @@ class IndexStep(Step):
         return records_of(self.root, "pack")
 
     def facts(self) -> dict[str, Any]:
-        """Return `data`: tier -> its shards, its samples, and the digest by which the trainer names them."""
+        """Return `data`: tier -> its shards, its samples, and the digest by which the trainer names them; nothing of a
+        run of before there was an index."""
+        if not records_of(self.root, self.name):
+            return {}
         found = {}
         for tier, records in packed_shards(self.root).items():
             tars = [[Path(file.path).name, file.sha256] for record in records for file in record.files[:1]]

@@ -5,10 +5,16 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
+
+WHOLE_GRAPHS: dict[str, Any] = {"fullgraph": True, "dynamic": False, "recompile_limit": 256}
+"""How a model is compiled for training: one graph for each width of prompts (`conditions.BUCKET`), what breaks a graph
+is an error. Left to itself torch takes the second width for any width, of which attention is not told whether it is
+causal, so that each layer breaks the graph; and after eight graphs it compiles no more, without an error."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,16 @@ def this_machine() -> Machine:
 
 
 def wrapped(model: nn.Module, machine: Machine, compiled: bool) -> nn.Module:
-    """Return the model as it is trained: its gradients averaged over all processes, compiled where asked. One that
-    FSDP spreads does and is both already."""
+    """Return the model as it is trained: compiled where asked, its gradients averaged over all processes. One that
+    FSDP spreads is and does both already.
+
+    DDP stands outside: its own bookkeeping cannot be traced, and would break the graph.
+    """
     if isinstance(model, FSDPModule):
         return model
+    if compiled:
+        model = torch.compile(model, **WHOLE_GRAPHS)  # type: ignore[assignment]
     if machine.world > 1:
         devices = [machine.device] if machine.device.type == "cuda" else None
         model = nn.parallel.DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False)
-    if compiled:
-        model = torch.compile(model)  # type: ignore[assignment]
     return model

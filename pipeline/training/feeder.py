@@ -22,6 +22,11 @@ class Fed(NamedTuple):
     dense: bool
     """Some caption has no token: see `GPT.forward`."""
 
+    @property
+    def text_tokens(self) -> int:
+        """Return the positions of the condition: its padding counts, which is computed with too."""
+        return self.condition[0].shape[1] if isinstance(self.condition, tuple) else 1
+
 
 @dataclass(frozen=True)
 class Feeder:
@@ -88,6 +93,7 @@ class Feeder:
         assert isinstance(self.condition.text, T5Text)
         missing = [caption for caption, array in zip(captions, stored, strict=True) if array is None]
         computed_XC, counts = self.condition.text.on_device(missing)
+        computed_XC = computed_XC.float()  # as stored ones are: a sample's numbers depend on no neighbour's
         given = [self._sent(torch.from_numpy(array)) for array in stored if array is not None]
         pool_XC = torch.cat(
             [computed_XC.new_zeros(1, computed_XC.shape[1]), computed_XC, *(a.to(computed_XC) for a in given)]

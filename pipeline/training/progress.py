@@ -74,13 +74,12 @@ class Meter:
     """Pictures of a step, over all processes."""
     tokens: int
     """Codes of a picture."""
-    flops: float
-    """Arithmetic of a picture's step."""
-    world: int = 1
     started: float = field(default_factory=lambda: time.monotonic())
     since: float = field(default_factory=lambda: time.monotonic())
     steps: int = 0
     waited: float = 0.0
+    flops: float = 0.0
+    """Arithmetic of this process's share of the steps."""
     loss: Tensor | float = 0.0
     counted: Tensor | float = 0.0
 
@@ -100,13 +99,13 @@ class Meter:
             loss=loss / counted if counted else float("nan"),
             tokens_per_s=self.batch * self.tokens / pace,
             samples_per_s=self.batch / pace,
-            mfu=None if peak is None else self.batch * self.flops / pace / (peak * self.world),
+            mfu=None if peak is None else self.flops / max(1e-9, now - self.since) / peak,
             loader_share=min(1.0, self.waited / max(1e-9, now - self.since)),
             memory_gb=_memory(self.device),
             done_s=now - self.started,
             left_s=pace * left,
         )
-        self.since, self.steps, self.waited, self.loss, self.counted = now, 0, 0.0, 0.0, 0.0
+        self.since, self.steps, self.waited, self.flops, self.loss, self.counted = now, 0, 0.0, 0.0, 0.0, 0.0
         return speed
 
 

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.gpt import GPT, rope_tables
 from pipeline.recipes.train import TrainConfig
-from pipeline.training.distributed import Machine
+from pipeline.training.distributed import WHOLE_GRAPHS, Machine
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def placed(gpt: GPT, machine: Machine, placement: Placement) -> GPT:
     mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if placement.bf16 else MixedPrecisionPolicy()
     for layer in gpt.layers:
         if placement.compiled:
-            layer.compile()  # layer by layer: the exchange of weights between them is not traced
+            layer.compile(**WHOLE_GRAPHS)  # layer by layer: the exchange of weights between them is not traced
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
     # By itself the outermost group stays whole until a backward pass, which a measurement has none of: its weights
     # would be stale where the running average takes their place.

@@ -66,19 +66,19 @@ def test_the_leading_process_works_before_the_others_go_on(monkeypatch, rank, wo
 def test_alone_the_model_is_trained_as_it_is_and_compiled_where_asked(monkeypatch):
     model = nn.Linear(2, 1)
     assert wrapped(model, Machine(0, 1, CPU), compiled=False) is model
-    monkeypatch.setattr(torch, "compile", lambda model: ("compiled", model))
-    assert wrapped(model, Machine(0, 1, CPU), compiled=True) == ("compiled", model)
+    monkeypatch.setattr(torch, "compile", lambda model, **how: ("compiled", model, how["fullgraph"], how["dynamic"]))
+    assert wrapped(model, Machine(0, 1, CPU), compiled=True) == ("compiled", model, True, False)
 
 
-def test_among_others_gradients_are_averaged_before_anything_is_compiled(monkeypatch):
+def test_among_others_gradients_are_averaged_around_what_is_compiled(monkeypatch):
     """DDP itself is torch's; two real processes train as one in tests/pipeline/test_train.py."""
     monkeypatch.setattr(
         nn.parallel, "DistributedDataParallel", lambda model, device_ids, **_: ("ddp", model, device_ids)
     )
-    monkeypatch.setattr(torch, "compile", lambda model: ("compiled", model))
+    monkeypatch.setattr(torch, "compile", lambda model, **how: ("compiled", model, how["fullgraph"], how["dynamic"]))
     model, gpu = nn.Linear(2, 1), torch.device("cuda", 1)
     assert wrapped(model, Machine(1, 2, CPU), compiled=False) == ("ddp", model, None)
-    assert wrapped(model, Machine(1, 2, gpu), compiled=True) == ("compiled", ("ddp", model, [gpu]))
+    assert wrapped(model, Machine(1, 2, gpu), compiled=True) == ("ddp", ("compiled", model, True, False), [gpu])
 
 
 def test_a_reader_of_the_output_that_left_stops_nothing(monkeypatch, capsys):

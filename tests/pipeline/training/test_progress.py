@@ -24,7 +24,7 @@ def test_peaks_are_known_by_the_cards_name():
 def test_a_meter_counts_the_steps_since_it_was_read(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    meter = Meter(torch.device("cpu"), batch=8, tokens=64, flops=1e9)
+    meter = Meter(torch.device("cpu"), batch=8, tokens=64)
     for loss, good in ((2.0, True), (4.0, True), (float("nan"), False), (6.0, True)):
         meter.add(torch.tensor(loss), torch.tensor(good))
     now[0], meter.waited = 102.0, 0.5
