@@ -23,6 +23,8 @@ from tests.support.code_shards import CODEBOOK, write_codes
 from tokenize_shards.packed_index import write_packed_index
 
 BATCH, ROUNDS, BATCHES = 64, 5, 60
+SMALL = 8
+"""Pictures of a step of the training loop."""
 SHARE = 0.5
 """Of the loader's own rate, at which a consumer takes batches where stalls are measured."""
 
@@ -60,18 +62,18 @@ def headspace(folder: Path) -> dict[str, float]:
     torch.manual_seed(0)
     gpt = build_gpt("GPT-demo", "class", 8, vocab=CODEBOOK).train()
     optimizer = torch.optim.AdamW(gpt.parameters(), 1e-4)
-    labels = torch.zeros(BATCH, dtype=torch.int64)
+    labels = torch.zeros(SMALL, dtype=torch.int64)
 
     def steps(batches: Iterator[Any]) -> float:
         started = time.perf_counter()
-        for batch in itertools.islice(batches, 8):
+        for batch in itertools.islice(batches, 6):
             gpt(torch.from_numpy(batch.codes_BN), labels).backward()
             optimizer.step()
             optimizer.zero_grad()
-        return 8 / (time.perf_counter() - started)
+        return 6 / (time.perf_counter() - started)
 
-    loader = iter(CodeLoader(folder, BATCH))
-    held = list(itertools.islice(loader, 8))
+    loader = iter(CodeLoader(folder, SMALL))
+    held = list(itertools.islice(loader, 6))
     pairs = [(steps(loader), steps(iter(held))) for _ in range(3)]
     loader.close()  # type: ignore[attr-defined]
     read, cached = (max(column) for column in zip(*pairs, strict=True))
