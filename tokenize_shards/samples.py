@@ -198,8 +198,9 @@ class Shard:
     sha256: str
 
 
-def find_shards(codes: Path, tier: str) -> list[Shard]:
-    """Return the shards of RUN/codes/TIER in name order. Raises LoaderError where there is nothing to train on."""
+def tier_folder(codes: Path, tier: str) -> Path:
+    """Return RUN/codes/TIER, which has shards; no index is read. Raises LoaderError where there is nothing to train
+    on."""
     folder = codes / tier
     with_codes = sorted({path.parent.name for path in codes.glob("*/*.tar")})
     if not with_codes:
@@ -209,6 +210,13 @@ def find_shards(codes: Path, tier: str) -> list[Shard]:
     paths = sorted(folder.glob("*.tar"))
     if not paths:
         raise LoaderError(f"tier {tier!r} has no codes in {codes}; tiers with codes: {', '.join(with_codes)}")
+    return folder
+
+
+def find_shards(codes: Path, tier: str) -> list[Shard]:
+    """Return the shards of RUN/codes/TIER in name order. Raises LoaderError where there is nothing to train on."""
+    paths = sorted(tier_folder(codes, tier).glob("*.tar"))
+    folder = codes / tier
     shards = _with_counts(paths)
     if not sum(shard.samples for shard in shards):
         raise LoaderError(f"tier {tier!r} is empty: its {len(shards)} shard(s) in {folder} hold no sample")

@@ -14,7 +14,7 @@ from manifests.checksums import sha256_file
 from manifests.files import digest_of, open_table, read_schema, writing
 from manifests.query import connect, files_sql
 from manifests.roots import place_of
-from manifests.store import drop, scratch_of
+from manifests.store import scratch_of
 from pipeline.loading.where import places_sql
 from pipeline.recipes.schema import RecipeError
 from tokenize_shards.packed_index import PackedIndex
@@ -69,7 +69,6 @@ class Join:
         self.digest = digest_of([[path.name, sha256_file(path)] for path in self.files])
         self.path = scratch_of(root) / "logs" / "joins" / f"{digest_of([self.digest, index.digest])}.parquet"
         if not self.path.is_file():
-            drop(self.path.parent)  # of other tables, or of shards that are not there any more
             self._make()
         self.rows = self._counts[-1]
 

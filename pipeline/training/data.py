@@ -21,7 +21,7 @@ from pipeline.training.caption_sources import check_sources
 from pipeline.training.distributed import Machine
 from pipeline.training.validation import HeldOut
 from tokenize_shards.packed_index import PackedIndex, open_packed_index
-from tokenize_shards.samples import CodeSample, LoaderError, check_shards, class_of, find_shards, first_sample
+from tokenize_shards.samples import CodeSample, LoaderError, check_shards, class_of, first_sample, tier_folder
 
 RECALLED = 20_000
 """Pictures that drawn ones are compared with at most: all their codes are held."""
@@ -92,9 +92,10 @@ def _share(config: TrainConfig, machine: Machine) -> Share:
 def _open_set(recipe: Recipe, machine: Machine, config: TrainConfig, one: Blended) -> _Set:
     """Return a set whose shards are as its index says."""
     root, tier = place_of(one.run) if one.run else recipe.root, one.tier or config.tier
-    find_shards(root / "codes", tier)
-    folder = root / "codes" / tier
+    folder = tier_folder(root / "codes", tier)
     index = open_packed_index(folder)
+    if not index.samples:
+        raise LoaderError(f"tier {tier!r} is empty: its {len(index.shards)} shard(s) in {folder} hold no sample")
     if index.is_own:
         machine.say(f"note: {folder} has no packed index yet: made for now; `make pretokenize` keeps one")
     check_shards(index.shards[machine.rank :: machine.world], config.verify)
